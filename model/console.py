@@ -1,0 +1,52 @@
+"""How every command speaks: one line for an error, a progress bar for anything that takes time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+
+from tqdm import tqdm
+
+
+class UserError(Exception):
+    """Something the user can mend. The message says in one line what is wrong and what to do."""
+
+
+def run_command(main: Callable[[], None]) -> int:
+    """Run a command-line entry point; returns its exit status.
+
+    A UserError becomes one line on stderr and status 2, Ctrl-C becomes status 130. Anything else is a fault of ours
+    and keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"tritune: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tritune: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        sys.stderr.close()
+        return 141
+    return 0
+
+
+def progress(items: Iterable | None = None, *, what: str, total: int | None = None, unit: str = "it") -> tqdm:
+    """A progress bar with time left, shown after two seconds and only on a terminal.
+
+    Iterate over it, or give `total` and call `update(n)`.
+    """
+    return tqdm(items, desc=what, total=total, unit=unit, delay=2.0, disable=None, leave=False, dynamic_ncols=True)
+
+
+def need(package: str, *, why: str):
+    """Import an extra package, or say in one line which one is missing and how to install it."""
+    import importlib
+
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(
+            f"{why} needs the extra package {package!r}: pip install {package} (or: pip install -r requirements-extras.txt)"
+        ) from error
