@@ -1,0 +1,306 @@
+"""Foreign code runs here and nowhere else: each job in its own process, without network, time-limited, and disbelieved.
+
+A job finishes only by reporting, over a private pipe and with the run's secret, that its last line has run: an exit
+code of zero, `sys.exit()` or a print prove nothing. Expected outputs never enter: with examples, what each printed
+comes back and is compared by the caller.
+
+    python -m eval.sandbox < jobs.jsonl > outcomes.jsonl        python -m eval.sandbox --probe
+
+What is active on this machine is found out once, by trying (`protection`), and belongs into every result file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import json
+import os
+import secrets
+import select
+import signal
+import site
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from model.console import UserError, progress, run_command
+
+OUTCOMES = ("finished", "exception", "syntax", "timeout", "memory", "denied", "died")
+_CHILD = Path(__file__).with_name("sandbox_child.py")
+_REPORT_LIMIT = 16 << 20  # bytes; the child's own limits keep an honest report far below
+_TIERS = (  # strongest first; what is used must cut the network, by the first or the second layer
+    ("namespaces", "seccomp", "landlock"),
+    ("namespaces", "seccomp"),
+    ("seccomp", "landlock"),
+    ("namespaces",),
+    ("seccomp",),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One program to run.
+
+    id         returned with the outcome
+    program    source text, run first; may be empty
+    root       folder put first on sys.path
+    patch      {"module", "source"}: importing `module` executes `source` in the place of its file's text; program and
+               examples then run in a copy of that module's names, as doctest does
+    examples   [{"source"}]: run one after another as doctest runs them
+    seconds    wall-clock limit
+    megabytes  limit of the address space
+    """
+
+    id: str
+    program: str = ""
+    root: str | None = None
+    patch: dict | None = None
+    examples: list[dict] | None = None
+    seconds: float = 10.0
+    megabytes: int = 1024
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    outcome     one of OUTCOMES; "finished" means that the last line ran, not that any answer is right
+    got         per example: what it printed, the representation of a last expression included
+    exceptions  per example: None, or "Type: message" as doctest compares it
+    detail      the deciding exception, at most 500 characters
+    seconds     wall-clock time
+    """
+
+    id: str
+    outcome: str
+    got: list[str]
+    exceptions: list[str | None]
+    detail: str
+    seconds: float
+
+
+def run_jobs(
+    jobs: list[Job], *, processes: int | None = None, allow_unsafe_exec: bool = False, what: str = "running code"
+) -> list[Outcome]:
+    """Run every job, `processes` at once (default: the cores); outcomes in the jobs' order. Equal jobs run once.
+
+    Raises UserError where the network cannot be cut off here, unless `allow_unsafe_exec`.
+    """
+    layers = _layers(allow_unsafe_exec)
+    keys = [json.dumps(asdict(replace(job, id="")), sort_keys=True) for job in jobs]
+    first = dict(zip(reversed(keys), reversed(jobs), strict=True))
+    done: dict[str, Outcome] = {}
+    with ThreadPoolExecutor(processes or os.cpu_count()) as pool, progress(what=what, total=len(first)) as bar:
+        waiting = {pool.submit(_run_one, job, layers): key for key, job in first.items()}
+        try:
+            for future in as_completed(waiting):
+                done[waiting[future]] = future.result()
+                bar.update(1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [replace(done[key], id=job.id) for key, job in zip(keys, jobs, strict=True)]
+
+
+def _run_one(job: Job, layers: tuple[str, ...]) -> Outcome:
+    """Run one job in a process group of its own; whatever it does, the group is ended and the folder deleted."""
+    start = time.monotonic()
+    secret = secrets.token_hex(16)
+    report_read, report_write = os.pipe()
+    secret_read, secret_write = os.pipe()
+    os.write(secret_write, secret.encode())
+    with (
+        tempfile.TemporaryDirectory(prefix="tritune-job-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile() as job_file,
+        open(report_read, "rb", buffering=0) as report,
+    ):
+        job_file.write(json.dumps(asdict(job) | {"layers": layers}).encode())
+        job_file.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, str(_CHILD), str(report_write), str(secret_read)],
+            stdin=job_file,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            env=_environment(folder),
+            pass_fds=(report_write, secret_read),
+            start_new_session=True,
+        )
+        for handle in (report_write, secret_read, secret_write):
+            os.close(handle)
+        try:
+            data, in_time = _read_until(report, start + job.seconds)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return _outcome(job, data, in_time, secret, round(time.monotonic() - start, 3))
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """Nothing of the caller's environment but what Python needs to find its packages."""
+    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    python = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+    places = {"HOME": folder, "TMPDIR": folder, "PATH": "/usr/bin:/bin", "PYTHONUSERBASE": site.getuserbase()}
+    return threads | python | places
+
+
+def _read_until(report, deadline: float) -> tuple[bytes, bool]:
+    """Everything that comes over the pipe, and whether its end came before the deadline."""
+    data = b""
+    while len(data) <= _REPORT_LIMIT:
+        if not select.select([report], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return data, False
+        piece = report.read(1 << 16)
+        if not piece:
+            break
+        data += piece
+    return data, True
+
+
+def _outcome(job: Job, data: bytes, in_time: bool, secret: str, seconds: float) -> Outcome:
+    """Believe a report only if it is whole, of the right form and carries the secret."""
+    if not in_time:
+        return Outcome(job.id, "timeout", [], [], f"no end after {job.seconds:g} s", seconds)
+    died = Outcome(job.id, "died", [], [], "the process ended without a report", seconds)
+    try:
+        report = json.loads(data)
+        believed = secrets.compare_digest(report.pop("secret"), secret)
+        outcome = Outcome(id=job.id, seconds=seconds, **report)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return died
+    if not believed:
+        return died
+    if outcome.outcome == "not confined":
+        raise RuntimeError(f"a sandbox layer that held before could not be set: {outcome.detail}")
+    complete = len(outcome.got) == len(outcome.exceptions) == len(job.examples or [])
+    if outcome.outcome not in OUTCOMES or (outcome.outcome == "finished" and not complete):
+        return died
+    return outcome
+
+
+_PROBE = """
+import ctypes, os, socket
+tried = {}
+def attempt(name, action):
+    try:
+        action()
+        tried[name] = "allowed"
+    except OSError as error:
+        tried[name] = os.strerror(error.errno)
+def connect():
+    with socket.socket() as s:
+        s.settimeout(0.5)
+        s.connect(("127.0.0.1", PORT))
+def fork():
+    if os.fork() == 0:
+        os._exit(0)
+def write():
+    with open(OUTSIDE, "w") as file:
+        file.write("x")
+attempt("network", connect)
+attempt("processes", fork)
+attempt("write outside", write)
+"""
+
+
+def _probe(layers: tuple[str, ...]) -> dict[str, str]:
+    """What a child under these layers gets when it connects to a listening port, forks, and writes elsewhere.
+
+    Raises RuntimeError where a layer cannot be set.
+    """
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryDirectory() as outside:
+        program = _PROBE.replace("PORT", str(server.getsockname()[1])).replace("OUTSIDE", repr(f"{outside}/file"))
+        job = Job("probe", program, examples=[{"source": "for name in tried: print(name, '=', tried[name])"}])
+        outcome = _run_one(job, layers)
+    if outcome.outcome != "finished":
+        raise RuntimeError(f"the sandbox's probe ended with {outcome.outcome}: {outcome.detail}")
+    return dict(line.split(" = ", 1) for line in outcome.got[0].splitlines())
+
+
+@functools.lru_cache(maxsize=1)
+def _probed() -> tuple[tuple[str, ...] | None, dict[str, str], list[str]]:
+    """The strongest tier that can be set and is seen to refuse a connection; what it refused; why others were not."""
+    missing = []
+    for layers in _TIERS if sys.platform == "linux" else ():
+        try:
+            refused = _probe(layers)
+        except RuntimeError as error:
+            missing.append(f"{'+'.join(layers)}: {error}")
+            continue
+        if refused["network"] != "allowed":
+            return layers, refused, missing
+        missing.append(f"{'+'.join(layers)}: a connection was let through")
+    return None, {}, missing
+
+
+def _layers(allow_unsafe_exec: bool) -> tuple[str, ...]:
+    if os.name != "posix":
+        raise UserError("running generated code needs Linux or macOS: on Windows use WSL")
+    layers, _, missing = _probed()
+    if layers is not None:
+        return layers
+    if allow_unsafe_exec:
+        return ()
+    why = "; ".join(missing) or f"no sandbox for {sys.platform}"
+    raise UserError(
+        f"generated code could reach the network here ({why}). Use Linux with seccomp or user namespaces, "
+        "or accept the risk with --allow-unsafe-exec"
+    )
+
+
+def protection(*, allow_unsafe_exec: bool = False) -> dict:
+    """What guards this machine while generated code runs, found out by trying; it goes into every result file.
+
+    Raises UserError where the network cannot be cut off, unless `allow_unsafe_exec`.
+    """
+    layers = _layers(allow_unsafe_exec)
+    _, refused, missing = _probed()
+    return {
+        "tier": "+".join(layers) or "unsafe",
+        "network": refused.get("network", "allowed"),
+        "processes": refused.get("processes", "allowed"),
+        "filesystem": refused.get("write outside", "allowed"),
+        "memory": "unlimited" if sys.platform == "darwin" else "RLIMIT_AS",
+        "wall_clock": "SIGKILL to the process group",
+        "proof": "secret over a private pipe after the last line; expected outputs stay outside",
+        "not_available": missing,
+    }
+
+
+def _read_jobs(lines) -> list[Job]:
+    jobs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            jobs.append(Job(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"stdin:{number}: not a job ({error}). See `Job` in eval/sandbox.py") from None
+    return jobs
+
+
+def main() -> None:
+    """Command line: jobs in, outcomes out."""
+    parser = argparse.ArgumentParser(prog="python -m eval.sandbox", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--probe", action="store_true", help="print what guards this machine as one JSON object")
+    parser.add_argument("--processes", type=int, help="jobs at once (default: the cores)")
+    parser.add_argument("--allow-unsafe-exec", action="store_true", help="run even where the network stays reachable")
+    options = parser.parse_args()
+    if options.probe:
+        print(json.dumps(protection(allow_unsafe_exec=options.allow_unsafe_exec)))
+        return
+    jobs = _read_jobs(sys.stdin)
+    for outcome in run_jobs(jobs, processes=options.processes, allow_unsafe_exec=options.allow_unsafe_exec):
+        print(json.dumps(asdict(outcome)))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
