@@ -1,0 +1,222 @@
+"""How an answer is proven: from a check and an answer to sandbox jobs, and from their results to a verdict.
+
+The wanted outputs stay on this side. The sandbox is told what to run and says what came out; only `judge` knows what
+was wanted. The sandbox is a program of its own (`python -m eval.sandbox`), spoken to in JSON Lines.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import functools
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+from data.corpus import import_root
+from data.filters import decode
+from data.functions import Function
+from model.console import UserError, progress
+
+SECONDS = 10  # wall clock of one job
+MEGABYTES = 1024  # memory of one job
+KILLED = frozenset({"exception", "timeout", "memory"})  # how a test fails on a mutant; "denied" or "syntax" is no proof
+
+
+def doctest_check(package: str, function: Function) -> dict:
+    """A check that the function's own examples still hold. Examples marked +SKIP are left out."""
+    examples = [example for example in function.examples if not example["options"].get("SKIP")]
+    return {"kind": "doctest", **_place(package, function), "examples": examples}
+
+
+def unit_test_check(package: str, function: Function, mutants: list[str]) -> dict:
+    """A check that a test passes on the function and fails on at least one of its mutants."""
+    return {"kind": "unit_test", **_place(package, function), "mutants": mutants}
+
+
+def structure_check(arguments: list[str], returns: bool, names: list[str]) -> dict:
+    """What an answer that is not executed must mention."""
+    return {"kind": "structure", "arguments": arguments, "returns": returns, "names": names}
+
+
+def _place(package: str, function: Function) -> dict:
+    text = _module_text(package, function.module)
+    return {
+        "package": package,
+        "module": function.module,
+        "qualname": function.qualname,
+        "first_line": function.first_line,
+        "last_line": function.last_line,
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+_root = functools.lru_cache(import_root)
+
+
+@functools.lru_cache(maxsize=512)
+def _module_text(package: str, module: str) -> str:
+    stem = _root(package).joinpath(*module.split("."))
+    for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+        if path.is_file():
+            return decode(path.read_bytes())
+    raise UserError(f"{package}: module {module} is not there. Install or fetch what the pairs were made from")
+
+
+def patched_module(check: dict, function_source: str) -> str:
+    """The text of the check's module with its function replaced; a method's text is indented to its place.
+
+    UserError when the module is not the one that the check was made from.
+    """
+    text = _module_text(check["package"], check["module"])
+    if hashlib.sha256(text.encode()).hexdigest() != check.get("sha256"):
+        raise UserError(
+            f"{check['module']} of {check['package']} has changed since the pairs were made. Make them again"
+        )
+    lines = text.split("\n")
+    first = lines[check["first_line"] - 1]
+    indent = first[: len(first) - len(first.lstrip())]
+    new = [indent + line if line.strip() else line for line in function_source.rstrip("\n").split("\n")]
+    return "\n".join([*lines[: check["first_line"] - 1], *new, *lines[check["last_line"] :]])
+
+
+def doctest_job(check: dict, function_source: str) -> dict:
+    """The sandbox job that runs a doctest check's examples with `function_source` in the function's place."""
+    examples = [{"source": example["source"]} for example in check["examples"]]
+    return _job(check, "", patch=patched_module(check, function_source), examples=examples)
+
+
+def unit_test_jobs(check: dict, test_source: str) -> list[dict]:
+    """Jobs that run a test on the function as it is and on each mutant; none when the text holds no test function."""
+    try:
+        tree = ast.parse(test_source)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    tests = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test")]
+    if not tests:
+        return []
+    program = "\n".join([test_source.rstrip("\n"), "", *(f"{name}()" for name in tests)]) + "\n"
+    patched = [patched_module(check, mutant) for mutant in check["mutants"]]
+    return [_job(check, program, patch=None), *(_job(check, program, patch=text) for text in patched)]
+
+
+def _job(check: dict, program: str, *, patch: str | None, examples: list[dict] | None = None) -> dict:
+    return {
+        "program": program,
+        "root": str(_root(check["package"])),
+        "patch": patch and {"module": check["module"], "source": patch},
+        "examples": examples,
+        "seconds": SECONDS,
+        "megabytes": MEGABYTES,
+    }
+
+
+def answer_jobs(pair: dict, answer: str) -> list[dict]:
+    """The jobs that prove an answer to an instruction pair whose check is executed; none when it cannot be run.
+
+    answer: what stands for the pair's "output": a body (complete), the corrected line (bugfix), a whole function
+    (improve), a test function (unit_test). Give code only, without a fence.
+    """
+    check = pair["check"]
+    if check["kind"] == "unit_test":
+        return unit_test_jobs(check, answer)
+    if check["kind"] != "doctest":
+        raise ValueError(f"a check of kind {check['kind']!r} is not executed")
+    source = function_from_answer(pair, answer)
+    return [doctest_job(check, source)] if source else []
+
+
+def function_from_answer(pair: dict, answer: str) -> str | None:
+    """The whole function that a `complete`, `bugfix` or `improve` answer stands for; None when it does not parse."""
+    name = pair["check"]["qualname"].rsplit(".", 1)[-1]
+    whole = re.search(rf"^(@|(async )?def {name}\b)", answer, re.MULTILINE)
+    if pair["category"] == "bugfix":
+        lines = pair["input"].split("\n")
+        number = pair["check"]["line"]
+        indent = re.match(r"\s*", lines[number - 1]).group()
+        candidates = ["\n".join([*lines[: number - 1], indent + answer.strip(), *lines[number:]])]
+    elif pair["category"] == "improve" or whole:
+        candidates = [answer[whole.start() :]] if whole else []
+    else:  # a body: as it is, or with the first line's indentation lost, or all of it
+        bodies = (answer, "    " + answer.lstrip(), textwrap.indent(textwrap.dedent(answer), "    "))
+        candidates = [f"{pair['input']}\n{body}" for body in bodies if body.strip()]
+    return next((candidate for candidate in candidates if _is_function(candidate, name)), None)
+
+
+def _is_function(source: str, name: str) -> bool:
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    return len(body) == 1 and isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef) and body[0].name == name
+
+
+def judge(check: dict, results: list[dict]) -> bool:
+    """Whether the results of an executed check's jobs prove the answer right. No results prove nothing."""
+    if check["kind"] not in ("doctest", "unit_test"):
+        raise ValueError(f"a check of kind {check['kind']!r} is not executed")
+    if not results or results[0]["outcome"] != "finished":
+        return False
+    if check["kind"] == "unit_test":
+        return any(result["outcome"] in KILLED for result in results[1:])
+    return compare_examples(check["examples"], results[0]["got"], results[0]["exceptions"])
+
+
+def compare_examples(examples: list[dict], got: list[str], exceptions: list[str | None]) -> bool:
+    """Whether what each example printed (or raised) is what its docstring wants, by doctest's own rules and options."""
+    if not (len(examples) == len(got) == len(exceptions)):
+        return False
+    wanted = [one for one in zip(examples, got, exceptions, strict=True) if not one[0].get("options", {}).get("SKIP")]
+    return bool(wanted) and all(_example_holds(*one) for one in wanted)
+
+
+def _example_holds(example: dict, got: str, exception: str | None) -> bool:
+    options = example.get("options", {})
+    flags = sum(doctest.OPTIONFLAGS_BY_NAME[name] for name, on in options.items() if on)
+    check = doctest.OutputChecker().check_output
+    raises = example.get("raises")
+    if raises is None:
+        return exception is None and check(example["want"], got, flags)
+    if exception is None:
+        return False
+    if flags & doctest.IGNORE_EXCEPTION_DETAIL:
+        return _exception_name(raises) == _exception_name(exception)
+    return check(raises, exception.rstrip("\n") + "\n", flags)
+
+
+def _exception_name(text: str) -> str:
+    return text.split(":", 1)[0].strip().rsplit(".", 1)[-1]
+
+
+def run_in_sandbox(jobs: list[dict], *, processes: int | None = None) -> list[dict]:
+    """Run jobs in the sandbox; results in the order of the jobs. Equal jobs are run once.
+
+    processes: how many run at once (default: one a core). Raises RuntimeError when the sandbox itself breaks.
+    """
+    keys = [json.dumps(job, sort_keys=True) for job in jobs]
+    distinct = list(dict.fromkeys(keys))
+    if not distinct:
+        return []
+    command = [sys.executable, "-m", "eval.sandbox"]
+    command += ["--processes", str(processes)] if processes else []
+    results = {}
+    with tempfile.TemporaryFile("w+") as requests, tempfile.TemporaryFile("w+") as errors:
+        for number, key in enumerate(distinct):
+            requests.write(json.dumps({"id": str(number), **json.loads(key)}) + "\n")
+        requests.seek(0)
+        home = Path(__file__).resolve().parent.parent
+        with subprocess.Popen(
+            command, cwd=home, stdin=requests, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
+        ) as sandbox:
+            for line in progress(sandbox.stdout, what="running in the sandbox", total=len(distinct), unit="job"):
+                result = json.loads(line)
+                results[distinct[int(result["id"])]] = result
+        if sandbox.returncode or len(results) != len(distinct):
+            errors.seek(0)
+            raise RuntimeError(f"the sandbox ended with status {sandbox.returncode}: {errors.read()[-2000:]}")
+    return [results[key] for key in keys]
