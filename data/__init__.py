@@ -1,0 +1,1 @@
+"""What is learnt from: corpora, pairs, masks, packing, indices."""

@@ -1,0 +1,1 @@
+"""How well it works: metrics, the sandbox, statistics, the report."""

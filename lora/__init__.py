@@ -1,0 +1,1 @@
+"""What is trained in place of the whole network: LoRA, and its file."""

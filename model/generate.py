@@ -1,0 +1,133 @@
+"""Batched sampling over a static KV cache.
+
+Prompts of a batch are read in one packed pass without padding, once for all samples of a prompt. Then every row grows by
+a token a step; rows that have stopped leave the batch. A sample's random numbers depend on (seed, prompt, sample)
+alone, so it does not matter which batch it sat in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from model.console import UserError, progress
+from model.decoder import Decoder
+
+
+@torch.inference_mode()
+def generate(
+    decoder: Decoder,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    samples: int = 1,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    stop_ids: Collection[int],
+    seed: int = 0,
+    rows: int = 64,
+    what: str = "sampling",
+    on_token: Callable[[int], None] | None = None,
+) -> list[list[list[int]]]:
+    """Continue prompts.
+
+    prompts         token ids, none empty
+    max_new_tokens  tokens at most, per sample
+    samples         continuations per prompt
+    temperature     0 takes the likeliest token
+    top_p           sample from the smallest set of tokens with this probability together (arXiv:1904.09751)
+    stop_ids        tokens that end a continuation; they are not part of it
+    rows            sequences that grow at the same time
+    on_token        called with each new token, for one prompt and one sample (streaming)
+    Returns [prompt][sample] -> new token ids. UserError if a prompt and its continuation exceed the model's positions.
+    """
+    limit = decoder.config.max_position_embeddings
+    longest = max((len(prompt) for prompt in prompts), default=0)
+    if longest + max_new_tokens > limit:
+        raise UserError(
+            f"a prompt of {longest} tokens + {max_new_tokens} new ones exceed the model's {limit} positions; "
+            "shorten it or ask for fewer new tokens"
+        )
+    if not all(prompts):
+        raise ValueError("a prompt is empty")
+    was_training = decoder.training
+    decoder.eval()
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    per_batch = max(1, rows // samples)
+    outputs: list[list[list[int]]] = [[[] for _ in range(samples)] for _ in prompts]
+    with progress(what=what, total=len(prompts) * samples, unit="answer") as bar:
+        for start in range(0, len(order), per_batch):
+            batch = order[start : start + per_batch]
+            uniforms = np.stack(  # [rows, max_new_tokens]
+                [np.random.default_rng([seed, i, s]).random(max_new_tokens) for i in batch for s in range(samples)]
+            )
+            pick = _Picker(temperature, top_p, uniforms)
+            finished = [outputs[i][s] for i in batch for s in range(samples)]
+            _continue([prompts[i] for i in batch], samples, finished, decoder, max_new_tokens, stop_ids, pick, on_token)
+            bar.update(len(finished))
+    decoder.train(was_training)
+    return outputs
+
+
+def _continue(prompts, samples, outputs, decoder, max_new_tokens, stop_ids, pick, on_token) -> None:
+    """Fill `outputs`, one list a row: prompt by prompt, its samples side by side."""
+    lengths = [len(prompt) for prompt in prompts]
+    packed = torch.tensor([[token for prompt in prompts for token in prompt]], device=decoder.device)
+    cache = decoder.new_cache(len(prompts), max(lengths) + max_new_tokens)
+    last = torch.tensor(lengths, device=decoder.device).cumsum(0) - 1
+    hidden = decoder.hidden_states(packed, lengths, cache)[0, last]  # [prompts, D]
+    copies = torch.arange(len(prompts), device=decoder.device).repeat_interleave(samples)
+    hidden = hidden[copies]  # [rows, D]: read once, continued `samples` times
+    cache.select(copies)
+    owners = list(range(len(outputs)))  # which output each row of the cache writes
+    stopped: set[int] = set()
+    for step in range(max_new_tokens):
+        tokens = pick(F.linear(hidden, decoder.head_weight).float(), owners, step)  # [rows]
+        for owner, token in zip(owners, tokens.tolist(), strict=True):  # the one place where the host waits for the device
+            if token in stop_ids:
+                stopped.add(owner)
+            elif owner not in stopped:
+                outputs[owner].append(token)
+                if on_token:
+                    on_token(token)
+        going = [row for row, owner in enumerate(owners) if owner not in stopped]
+        if not going or step + 1 == max_new_tokens:
+            return
+        if len(going) <= 0.75 * len(owners):  # leaving costs a copy of the cache: a few at a time
+            keep = torch.tensor(going, device=decoder.device)
+            tokens, owners = tokens[keep], [owners[row] for row in going]
+            cache.select(keep)
+        hidden = decoder.hidden_states(tokens[:, None], cache=cache)[:, 0]
+
+
+class _Picker:
+    """Chooses the next token of each row by inverting the distribution function at a random number of its own."""
+
+    def __init__(self, temperature: float, top_p: float, uniforms: np.ndarray) -> None:
+        self.temperature, self.top_p, self.uniforms = temperature, top_p, uniforms
+
+    def __call__(self, logits: torch.Tensor, outputs: list[int], step: int) -> torch.Tensor:
+        """logits [rows, V] fp32; `outputs` names the random stream of each row. Returns ids [rows]."""
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        probabilities = torch.softmax(logits / self.temperature, dim=-1)
+        u = torch.from_numpy(self.uniforms[outputs, step]).to(logits.device, torch.float32)[:, None]
+        if self.top_p >= 1:
+            cumulative = probabilities.cumsum(-1)
+            return torch.searchsorted(cumulative, u * cumulative[:, -1:])[:, 0].clamp(max=logits.shape[-1] - 1)
+        kept, ids = self._nucleus(probabilities)
+        cumulative = kept.cumsum(-1)
+        choice = torch.searchsorted(cumulative, u * cumulative[:, -1:]).clamp(max=ids.shape[-1] - 1)
+        return ids.gather(-1, choice)[:, 0]
+
+    def _nucleus(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Probabilities, likeliest first and 0 outside the nucleus, and their ids. A full sort only if 256 do not do."""
+        for size in (min(256, probabilities.shape[-1]), probabilities.shape[-1]):
+            top, ids = probabilities.topk(size, dim=-1)
+            before = top.cumsum(-1) - top  # mass ahead of each token: the first one always stays
+            if size == probabilities.shape[-1] or bool((before[:, -1] >= self.top_p).all()):
+                break
+        return top.masked_fill(before >= self.top_p, 0.0), ids
