@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from eval import stats
-from eval.stats import bootstrap_mean, distinguishable, mcnemar_exact, paired_change, paired_ratio_of_sums, wilson
+from eval.stats import bootstrap_mean, mcnemar_exact, paired_change, paired_ratio_of_sums, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 46), (23, 46), (1, 1), (400, 1000)])
@@ -92,8 +92,19 @@ def test_fewer_than_six_pairs_prove_nothing():
     for n in (1, 5, 6):
         change = paired_change({i: 0.0 for i in range(n)}, {i: 1.0 for i in range(n)})
         assert change["interval"] == [1.0, 1.0] and change["distinguishable"] == (n == 6)
-    assert not distinguishable((-0.1, 1.0), 100)
-    assert distinguishable((-1.0, -0.1), 100)
+
+
+def test_passes_and_failures_need_mcnemars_test_too():
+    before = {f"t{i}": 0.0 for i in range(46)}
+    for won, told in ((4, False), (5, False), (6, True)):
+        change = paired_change(before, {key: float(i < won) for i, key in enumerate(before)})
+        assert change["interval"][0] > 0  # the bootstrap alone would say yes
+        assert change["distinguishable"] == told == (mcnemar_exact(0, won) <= 0.05)
+
+
+def test_a_loss_can_be_told_as_well_as_a_gain():
+    worse = paired_change({i: 0.5 for i in range(9)}, {i: 0.4 for i in range(9)})
+    assert worse["value"] == pytest.approx(-0.1) and worse["distinguishable"]
 
 
 def test_results_of_other_tasks_are_refused():
