@@ -1,0 +1,97 @@
+"""Answers, read category by category: the code that an answer stands for, and whether it has the right form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eval import structure
+from eval.code import complete_function, correct_line, extract_code, fenced_blocks, parses
+
+CODE_CATEGORIES = ("complete", "bugfix", "unit_test", "improve")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An answer, read.
+
+    code     the code that it stands for, put in its place; None where there is none (or the answer is prose)
+    problem  what its form lacks, or None: this is the lenient verdict
+    status   "extraction", "syntax" or "wrong" where there is a problem, else None
+    """
+
+    code: str | None
+    problem: str | None = None
+    status: str | None = None
+
+
+def _name(pair: dict) -> str:
+    """The function's bare name; for a check of structure the first name that the input defines."""
+    if "qualname" in pair["check"]:
+        return pair["check"]["qualname"].rsplit(".", 1)[-1]
+    tree = parses(given_code(pair))
+    return next((node.name for node in tree.body if hasattr(node, "name")), "") if tree else ""
+
+
+def given_code(pair: dict) -> str:
+    """The code that the prompt shows."""
+    blocks = fenced_blocks(pair["input"])
+    return blocks[0] if blocks else pair["input"]
+
+
+def _judged(code: str, problem: str | None) -> Reading:
+    return Reading(code, problem, None if problem is None else "syntax" if problem == "does not parse" else "wrong")
+
+
+def _read_complete(pair: dict, output: str) -> Reading:
+    code = complete_function(given_code(pair), _name(pair), output)
+    if code is None:
+        return Reading(None, "no body that parses", "syntax" if output.strip() else "extraction")
+    return _judged(code, structure.function_problem(code, _name(pair)))
+
+
+def _read_bugfix(pair: dict, output: str) -> Reading:
+    given = given_code(pair)
+    code = correct_line(given, _name(pair), pair["check"]["line"], output)
+    if code is None:
+        return Reading(None, "neither one line nor the function", "extraction")
+    unchanged = "leaves the bug" if structure.same_code(code, given) else None
+    return _judged(code, structure.function_problem(code, _name(pair)) or unchanged)
+
+
+def _read_improve(pair: dict, output: str) -> Reading:
+    code = extract_code(output, _name(pair))
+    if code is None:
+        return _no_code(output)
+    unchanged = "changes nothing" if structure.same_code(code, given_code(pair)) else None
+    return _judged(code, structure.function_problem(code, _name(pair)) or unchanged)
+
+
+def _read_unit_test(pair: dict, output: str) -> Reading:
+    code = extract_code(output)
+    return _no_code(output) if code is None else _judged(code, structure.unit_test_problem(code, _name(pair)))
+
+
+def _no_code(output: str) -> Reading:
+    looks_like_code = bool(fenced_blocks(output)) or "def " in output
+    return Reading(None, "no code that parses", "syntax" if looks_like_code else "extraction")
+
+
+def _read_docstring(pair: dict, output: str) -> Reading:
+    problem = structure.docstring_problem(structure.docstring_text(output), pair["check"], given_code(pair))
+    return Reading(None, problem, problem and "wrong")
+
+
+def _read_explain(pair: dict, output: str) -> Reading:
+    problem = structure.explanation_problem(output, pair["check"], given_code(pair))
+    return Reading(None, problem, problem and "wrong")
+
+
+READERS: dict[str, Callable[[dict, str], Reading]] = {
+    "complete": _read_complete,
+    "bugfix": _read_bugfix,
+    "improve": _read_improve,
+    "unit_test": _read_unit_test,
+    "docstring": _read_docstring,
+    "explain": _read_explain,
+}

@@ -1,0 +1,359 @@
+"""Answers to instruction pairs, graded: executed where the check can be executed, by structure everywhere.
+
+    python -m eval.instruct --model M [--adapter A] --data test.jsonl --out result.json
+    python -m eval.instruct --answers answers.jsonl --data test.jsonl --out result.json
+
+Two rates are kept apart. The *strict* one (`pass@k`) counts tasks whose check runs code, and an answer passes only by
+running. The *lenient* one (`lenient_pass@k`) counts all tasks and asks for the right form alone; what fails it, fails
+the strict one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sys
+from collections import defaultdict
+from dataclasses import asdict
+
+from data.checks import doctest_job, judge, unit_test_jobs
+from eval.answers import CODE_CATEGORIES, READERS, Reading, given_code
+from eval.code import parses, pass_at_k
+from eval.hallucination import Answer, check_names
+from eval.sandbox import Job, protection, run_jobs
+from eval.stats import bootstrap_mean, wilson
+from eval.style import lint, style_issues
+from model.console import UserError, run_command
+from model.files import read_jsonl, write_json
+
+GREEDY = "greedy"
+EXECUTED = ("doctest", "unit_test")  # kinds of check that run code
+
+
+def grade_answers(
+    pairs: list[dict],
+    answers: list[dict],
+    *,
+    ks: tuple[int, ...] = (1, 3),
+    processes: int | None = None,
+    allow_unsafe_exec: bool = False,
+) -> dict:
+    """Grade answers to instruction pairs.
+
+    answers  {"id", "output", "sample": "greedy" (default) or 0, 1, ..., "stopped": whether the model ended by itself
+             (default true)}; one greedy answer a pair, and either no samples or at least max(ks) + 1 a pair, since
+             the unbiased estimate from n = k samples is only a yes or no
+    Returns an eval result: "metrics", "intervals" (95 %), "n" (tasks), "n_of" (metric -> tasks that it is over),
+    "values" (metric -> id -> value), "by_category", "results" (a row an answer), "sandbox", "environment".
+    pass@1 is the greedy answer's; pass@k for k > 1 comes from the samples. style is the share of greedy code answers
+    without an issue (no code is an issue), hallucination_rate the share of greedy answers with a name that exists
+    nowhere among those that have a name to look up.
+    Raises UserError for answers that do not fit the pairs.
+    """
+    by_id = _checked_pairs(pairs)
+    answers = _checked_answers(by_id, answers, ks)
+    readings = [READERS[by_id[answer["id"]]["category"]](by_id[answer["id"]], answer["output"]) for answer in answers]
+    options = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
+    rows = [_row(by_id[answer["id"]], answer, reading) for answer, reading in zip(answers, readings, strict=True)]
+    _execute(by_id, rows, options)
+    _lint_and_look_up(by_id, rows, options)
+    values = _values(by_id, rows, ks)
+    categories = {category: {i for i in by_id if by_id[i]["category"] == category} for category in READERS}
+    return {
+        **_summary(values),
+        "n": len(by_id),
+        "values": values,
+        "by_category": {
+            category: {"n": len(ids), **_summary(_restricted(values, ids))}
+            for category, ids in categories.items()
+            if ids
+        },
+        "results": rows,
+        "sandbox": protection(allow_unsafe_exec=allow_unsafe_exec),
+        "environment": _environment(pairs, answers),
+    }
+
+
+def _checked_pairs(pairs: list[dict]) -> dict[str, dict]:
+    if not pairs:
+        raise UserError("there is no instruction pair to grade")
+    by_id = {}
+    for number, pair in enumerate(pairs, 1):
+        missing = [field for field in ("id", "category", "input", "check") if field not in pair]
+        if missing:
+            raise UserError(f"pair {number} has no {', '.join(missing)}: only pairs with a check can be graded")
+        if pair["category"] not in READERS:
+            raise UserError(f"pair {pair['id']}: unknown category {pair['category']!r} (known: {', '.join(READERS)})")
+        if pair["id"] in by_id:
+            raise UserError(f"the id {pair['id']} stands twice among the pairs")
+        by_id[pair["id"]] = pair
+    return by_id
+
+
+def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int, ...]) -> list[dict]:
+    """The answers, each with "sample" and "stopped", in the order of the pairs."""
+    kept: dict[str, dict] = {i: {} for i in by_id}
+    for number, answer in enumerate(answers, 1):
+        if not isinstance(answer.get("output"), str) or "id" not in answer:
+            raise UserError(f"answer {number} needs an id and an output that is text")
+        if answer["id"] not in by_id:
+            raise UserError(f"answer {number}: there is no pair with the id {answer['id']}")
+        sample = answer.get("sample", GREEDY)
+        if sample in kept[answer["id"]]:
+            raise UserError(f"answer {number}: sample {sample} of {answer['id']} stands twice")
+        kept[answer["id"]][sample] = {"stopped": True, **answer, "sample": sample}
+    for i, samples in kept.items():
+        if GREEDY not in samples:
+            raise UserError(f"{i} has no greedy answer: each pair needs one (a line without a sample number)")
+        if 1 < len(samples) <= max(ks) + 1 and max(ks) > 1:
+            raise UserError(f"{i} has {len(samples) - 1} samples: pass@{max(ks)} needs at least {max(ks) + 1}")
+    if len({len(samples) for samples in kept.values()}) > 1:
+        raise UserError("the pairs have unequal numbers of answers: give each the same number of samples")
+    return [answer for samples in kept.values() for answer in samples.values()]
+
+
+def _row(pair: dict, answer: dict, reading: Reading) -> dict:
+    status = reading.status or ("pass" if pair["category"] not in CODE_CATEGORIES else "not executed")
+    return {
+        "id": pair["id"],
+        "category": pair["category"],
+        "sample": answer["sample"],
+        "status": status,
+        "lenient": reading.problem is None,
+        "output": answer["output"],
+        "stopped": answer["stopped"],
+        "code": reading.code,
+        "detail": reading.problem or "",
+    }
+
+
+def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
+    """Run what has the right form and can be run; sets status, detail and, where there is one, the first difference."""
+    ready = [row for row in rows if row["lenient"] and by_id[row["id"]]["check"]["kind"] in EXECUTED]
+    jobs, owners = [], []
+    for row in ready:
+        check = by_id[row["id"]]["check"]
+        asked = [doctest_job(check, row["code"])] if check["kind"] == "doctest" else unit_test_jobs(check, row["code"])
+        jobs += [Job(**job, id=row["id"]) for job in asked]
+        owners += [id(row)] * len(asked)
+    results = defaultdict(list)
+    for owner, outcome in zip(owners, run_jobs(jobs, what="running answers", **options), strict=True):
+        results[owner].append(asdict(outcome))
+    for row in ready:
+        row.update(_verdict(by_id[row["id"]]["check"], results[id(row)]))
+
+
+def _verdict(check: dict, results: list[dict]) -> dict:
+    """Status and detail; for a doctest that fails also the first difference, as "expected" and "got"."""
+    if judge(check, results):
+        return {"status": "pass", "detail": ""}
+    first = results[0]
+    if first["outcome"] != "finished":
+        is_assertion = first["outcome"] == "exception" and first["detail"].startswith("AssertionError")
+        return {"status": "wrong" if is_assertion else first["outcome"], "detail": first["detail"]}
+    if check["kind"] == "unit_test":
+        return {"status": "wrong", "detail": f"passes on all {len(check['mutants'])} mutants: it would notice no bug"}
+    for example, got, exception in zip(check["examples"], first["got"], first["exceptions"], strict=True):
+        if not judge({**check, "examples": [example]}, [{**first, "got": [got], "exceptions": [exception]}]):
+            unexpected = exception is not None and example.get("raises") is None
+            shown = (exception or got).strip()
+            return {
+                "status": "exception" if unexpected else "wrong",
+                "detail": shown if unexpected else f"{example['source'].strip()} gave {shown[:200] or 'nothing'}",
+                "expected": example["want"].strip(),
+                "got": shown,
+            }
+    raise AssertionError("judged wrong, yet every example holds alone")
+
+
+def _lint_and_look_up(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
+    """Sets style_issues, names_checked, hallucinated and names_unknown of each row."""
+    codes = [row["code"] if row["code"] and parses(row["code"]) else None for row in rows]
+    found = iter(lint([code for code in codes if code is not None]))
+    issues = [next(found) if code is not None else [] for code in codes]
+    answers = []
+    for row, code, listed in zip(rows, codes, issues, strict=True):
+        pair = by_id[row["id"]]
+        given = given_code(pair) if pair["category"] in ("complete", "bugfix") else ""
+        row["style_issues"] = style_issues(code, listed, given) if code is not None else []
+        answers.append(_named(pair, row, code, listed))
+    for row, report in zip(rows, check_names(answers, **options), strict=True):
+        row.update(names_checked=report.checked, hallucinated=list(report.hallucinated), names_unknown=report.unknown)
+
+
+def _named(pair: dict, row: dict, code: str | None, issues: list) -> Answer:
+    return Answer(
+        code=code,
+        issues=tuple(issues),
+        prose=row["output"] if pair["category"] not in CODE_CATEGORIES else None,
+        prompt=f"{pair.get('instruction', '')}\n{pair['input']}",
+        package=pair["check"].get("package"),
+        module=pair["check"].get("module") if pair["category"] != "unit_test" else None,
+        path=pair.get("source", {}).get("path"),
+    )
+
+
+def _values(by_id: dict[str, dict], rows: list[dict], ks: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """metric -> id -> value; a metric over no task is left out."""
+    greedy = {row["id"]: row for row in rows if row["sample"] == GREEDY}
+    sampled = defaultdict(list)
+    for row in rows:
+        if row["sample"] != GREEDY:
+            sampled[row["id"]].append(row)
+    executed = [i for i in by_id if by_id[i]["check"]["kind"] in EXECUTED]
+    values = {}
+    for k in ks:
+        source = {i: [row] for i, row in greedy.items()} if k == 1 else sampled
+        values[f"pass@{k}"] = {i: _pass(source[i], k, "status") for i in executed if source.get(i)}
+        values[f"lenient_pass@{k}"] = {i: _pass(source[i], k, "lenient") for i in by_id if source.get(i)}
+    coded = {i: row for i, row in greedy.items() if row["category"] in CODE_CATEGORIES}
+    values["style"] = {i: float(_has_code(row) and not row["style_issues"]) for i, row in coded.items()}
+    values["hallucination_rate"] = {
+        i: float(bool(row["hallucinated"])) for i, row in greedy.items() if row["names_checked"]
+    }
+    return {metric: of_task for metric, of_task in values.items() if of_task}
+
+
+def _pass(rows: list[dict], k: int, field: str) -> float:
+    return pass_at_k(len(rows), sum(row[field] in ("pass", True) for row in rows), k)
+
+
+def _has_code(row: dict) -> bool:
+    return row["code"] is not None and parses(row["code"]) is not None
+
+
+def _restricted(values: dict[str, dict[str, float]], ids: set[str]) -> dict[str, dict[str, float]]:
+    kept = {metric: {i: value for i, value in of_task.items() if i in ids} for metric, of_task in values.items()}
+    return {metric: of_task for metric, of_task in kept.items() if of_task}
+
+
+def _summary(values: dict[str, dict[str, float]]) -> dict:
+    """Means with their intervals: Wilson's for yes-or-no values, the bootstrap's for estimates of pass@k."""
+    metrics, intervals = {}, {}
+    for metric, of_task in values.items():
+        listed = list(of_task.values())
+        metrics[metric] = sum(listed) / len(listed)
+        is_binary = set(listed) <= {0.0, 1.0}
+        intervals[metric] = list(wilson(sum(listed), len(listed)) if is_binary else bootstrap_mean(listed)[1:])
+    return {
+        "metrics": metrics,
+        "intervals": intervals,
+        "n_of": {metric: len(of_task) for metric, of_task in values.items()},
+    }
+
+
+def _environment(pairs: list[dict], answers: list[dict]) -> dict:
+    """What the figures depend on: versions, and the hashes of tasks and answers."""
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "ruff")}
+    hashes = {
+        f"{name}_sha256": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+        for name, rows in (("pairs", pairs), ("answers", answers))
+    }
+    return {"python": platform.python_version(), "platform": platform.platform(), **versions, **hashes}
+
+
+def answer_pairs(
+    decoder,
+    tokenizer,
+    pairs: list[dict],
+    *,
+    samples: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    seed: int,
+) -> list[dict]:
+    """One greedy answer and `samples` sampled ones for each pair: {"id", "sample", "output", "stopped"}."""
+    from data.masking import encode_prompt, messages_of
+
+    from model import generate
+
+    prompts = []
+    for pair in pairs:
+        messages = messages_of(pair)
+        prompts.append(encode_prompt(tokenizer, messages[:-1] if messages[-1]["role"] == "assistant" else messages))
+    settings = {"max_new_tokens": max_new_tokens, "stop_ids": tokenizer.stop_ids, "seed": seed}
+    answers = []
+
+    def add(continuations: list[list[list[int]]], labels: list) -> None:
+        for pair, of_pair in zip(pairs, continuations, strict=True):
+            for label, ids in zip(labels, of_pair, strict=True):
+                answer = {"id": pair["id"], "sample": label, "output": tokenizer.decode(ids)}
+                answers.append(answer | {"stopped": len(ids) < max_new_tokens})
+
+    add(generate(decoder, prompts, what="answering", **settings), [GREEDY])
+    if samples:
+        sampling = {"samples": samples, "temperature": temperature, "top_p": top_p, "what": "sampling answers"}
+        add(generate(decoder, prompts, **sampling, **settings), list(range(samples)))
+    return answers
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m eval.instruct", description=__doc__.split("\n\n")[0])
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--model", help="folder, hub id, .gguf file or embedded default whose answers are graded")
+    who.add_argument("--answers", help='grade these answers instead: JSON Lines of {"id", "output", "sample"}')
+    parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
+    parser.add_argument("--data", required=True, help="instruction pairs with checks, JSON Lines")
+    parser.add_argument("--out", required=True, help="result file, JSON")
+    parser.add_argument("--samples", type=int, default=10, help="sampled answers a task, for k > 1 (default: 10)")
+    parser.add_argument("--k", type=int, nargs="+", default=[1, 3], help="the ks of pass@k; 1 is greedy (default: 1 3)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="of the samples (default: 0.8)")
+    parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the samples (default: 0.95)")
+    parser.add_argument("--max-new-tokens", type=int, default=256, help="tokens an answer may have (default: 256)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    parser.add_argument("--processes", type=int, help="sandboxed processes at once (default: the cores)")
+    parser.add_argument("--allow-unsafe-exec", action="store_true", help="run answers even where the network is open")
+    options = parser.parse_args()
+    if min(options.k) < 1:
+        raise UserError("--k takes whole numbers from 1 on")
+    if options.model and max(options.k) > 1 and options.samples <= max(options.k):
+        raise UserError(f"--samples {options.samples} is too few for pass@{max(options.k)}: give more than that")
+    if options.answers and options.adapter:
+        raise UserError("--adapter goes with --model, not with --answers")
+    return options
+
+
+def _ask_model(options: argparse.Namespace, pairs: list[dict]) -> list[dict]:
+    import torch
+
+    from lora.adapter_file import load_adapter
+    from model import load_decoder, load_tokenizer
+
+    decoder = load_decoder(options.model, device="cuda" if torch.cuda.is_available() else "cpu")
+    if options.adapter:
+        load_adapter(decoder, options.adapter)
+    return answer_pairs(
+        decoder,
+        load_tokenizer(options.model),
+        pairs,
+        samples=options.samples if max(options.k) > 1 else 0,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
+    )
+
+
+def main() -> None:
+    """Command line: answer (or read the answers), grade, write the result, print a short table."""
+    options = _parse_options()
+    pairs = read_jsonl(options.data)
+    _checked_pairs(pairs)
+    protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
+    answers = read_jsonl(options.answers) if options.answers else _ask_model(options, pairs)
+    limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}
+    result = grade_answers(pairs, answers, ks=tuple(options.k), **limits)
+    result["settings"] = {name: value for name, value in vars(options).items() if name != "out"}
+    write_json(options.out, result)
+    for metric, value in result["metrics"].items():
+        low, high = result["intervals"][metric]
+        print(f"{metric:20} {value:6.3f}  [{low:.3f}, {high:.3f}]  n = {result['n_of'][metric]}")
+    print(f"{result['n']} tasks, {len(answers)} answers -> {options.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,127 @@
+"""What can be told of an answer without running it. Each rule gives None, or what is wrong in a few words."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+
+from eval.code import extract_code, fenced_blocks, parses
+
+_NUMPY_SECTION = re.compile(r"^([A-Z][\w ]+)\n-{3,}[ \t]*$", re.MULTILINE)
+_NUMPY_ENTRY = re.compile(r"^(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::|$)", re.MULTILINE)
+_FIELD_ENTRY = re.compile(r":param\s+(?:[\w.\[\]]+\s+)?\*{0,2}(\w+)\s*:")
+_SENTENCE_END = re.compile(r"[.!?](?=[\s\"')\]`]|$)")
+_ECHOED_LINE = 12  # characters: a shorter line of code may stand in prose by chance
+
+
+def function_problem(code: str, name: str) -> str | None:
+    """A function is a problem when it is missing or only a placeholder."""
+    tree = parses(code)
+    if tree is None:
+        return "does not parse"
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    function = next((node for node in ast.walk(tree) if isinstance(node, functions) and node.name == name), None)
+    if function is None:
+        return f"does not define {name}"
+    return "is a placeholder" if all(_is_placeholder(node) for node in function.body) else None
+
+
+def _is_placeholder(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Raise):
+        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+    return isinstance(node, ast.Pass) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Name)
+    )
+
+
+def same_code(first: str, second: str) -> bool:
+    """Whether two texts are the same program but for layout and comments."""
+    trees = parses(first), parses(second)
+    return None not in trees and ast.dump(trees[0]) == ast.dump(trees[1])
+
+
+def unit_test_problem(code: str, name: str) -> str | None:
+    """A test needs a function `test...` that calls `name` and checks something: an assert or an assert_/raises call."""
+    tree = parses(code)
+    if tree is None:
+        return "does not parse"
+    tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test")]
+    if not tests:
+        return "has no test function"
+    nodes = [node for test in tests for node in ast.walk(test)]
+    called = {_called_name(node) for node in nodes if isinstance(node, ast.Call)}
+    referred = {getattr(node, "id", None) or getattr(node, "attr", None) for node in nodes}
+    if name not in called and name not in referred:  # pytest.raises(Error, function, ...) only refers to it
+        return f"does not call {name}"
+    checks = any(isinstance(node, ast.Assert) for node in nodes)
+    checks = checks or any(called_name.startswith("assert") or called_name == "raises" for called_name in called)
+    return None if checks else "asserts nothing"
+
+
+def _called_name(node: ast.Call) -> str:
+    return getattr(node.func, "id", None) or getattr(node.func, "attr", None) or ""
+
+
+def docstring_text(answer: str) -> str:
+    """The docstring that an answer gives: of a repeated function, a string literal, or plain text."""
+    blocks = fenced_blocks(answer)
+    text = (blocks[0] if blocks else answer).strip()
+    code = extract_code(answer)
+    tree = parses(code) if code else parses(textwrap.dedent(text))
+    documented = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    for node in tree.body if tree else []:
+        if isinstance(node, documented) and ast.get_docstring(node):
+            return ast.get_docstring(node)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return textwrap.dedent(node.value.value).strip()
+    match = re.search(r"(\"\"\"|''')(.*?)(\1|\Z)", text, re.DOTALL)
+    return textwrap.dedent(match.group(2) if match else text).strip()
+
+
+def docstring_problem(text: str, check: dict, code: str) -> str | None:
+    """A docstring mentions each of check["arguments"], says what is returned if check["returns"], and documents no
+    argument that the function in `code` does not have.
+    """
+    if len(re.findall(r"[A-Za-z]{2,}", text)) < 3:
+        return "says nothing"
+    for argument in check["arguments"]:
+        if not re.search(rf"\b{re.escape(argument)}\b", text):
+            return f"does not mention the argument {argument}"
+    real = {node.arg for node in ast.walk(parses(code) or ast.Module([], [])) if isinstance(node, ast.arg)}
+    for name in _documented_arguments(text):
+        if name not in real:
+            return f"documents {name}, which is no argument"
+    if check["returns"] and not re.search(r"\b(returns?|yields?|:rtype)\b", text, re.IGNORECASE):
+        return "does not say what is returned"
+    return None
+
+
+def _documented_arguments(text: str) -> list[str]:
+    """Names that a NumPy "Parameters" section or `:param name:` fields document."""
+    names = _FIELD_ENTRY.findall(text)
+    sections = list(_NUMPY_SECTION.finditer(text))
+    for section, following in zip(sections, [*sections[1:], None], strict=True):
+        if section.group(1).strip() == "Parameters":
+            body = textwrap.dedent(text[section.end() : following.start() if following else len(text)].strip("\n"))
+            for entry in _NUMPY_ENTRY.findall(body):
+                names += [name.strip().lstrip("*") for name in entry.split(",")]
+    return names
+
+
+def explanation_problem(answer: str, check: dict, code: str) -> str | None:
+    """An explanation is at least two sentences of prose that come to an end, names what it should, and quotes no code.
+
+    Raises nothing. check["names"] are the words it must mention.
+    """
+    text = answer.strip()
+    if len(_SENTENCE_END.findall(text)) < 2:
+        return "fewer than two sentences"
+    for name in check["names"]:
+        if not re.search(rf"\b{re.escape(name)}\b", text):
+            return f"does not mention {name}"
+    quoted = {line.strip() for line in code.split("\n") if len(line.strip()) >= _ECHOED_LINE}
+    if sum(line.strip() in quoted for line in text.split("\n")) > 1:
+        return "repeats the code"
+    return None if text[-1] in ".!?)`\"'" else "stops in the middle of a sentence"
