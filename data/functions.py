@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data.corpus import SourceFile
+from data.dedup import near_duplicates
+
+LEAK = 0.7  # Jaccard index from which on a function is not learnt from when the other is tested on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Function:
     """A function or method. Its texts are dedented: the `def` stands in column 0."""
 
@@ -59,6 +62,37 @@ def functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -
         _function(file, lines, node, owner) for node, owner in _definitions(tree, "") if _has_block(node, lines)
     ]
     return [function for function in functions if min_lines <= function.code_lines <= max_lines]
+
+
+def held_apart(functions: list[Function]) -> tuple[list[Function], list[dict]]:
+    """The functions without those that nearly equal one of the test side, and the ones taken out, as rejects.
+
+    The split by file keeps like files together; a single function copied between unlike files is caught here.
+    """
+    rejects, leaking = [], set()
+    for i, j, similarity in near_duplicates([function.code_without_docstring for function in functions], LEAK):
+        for one, other in ((functions[i], functions[j]), (functions[j], functions[i])):
+            if one.split != "test" and other.split == "test" and one not in leaking:
+                leaking.add(one)
+                detail = f"{similarity:.2f} alike {other.path}:{other.first_line}"
+                rejects.append({**place(one), "reason": "nearly a test function", "detail": detail})
+    return [function for function in functions if function not in leaking], rejects
+
+
+def place(function: Function) -> dict:
+    """What a reject says about where it stood: {"path", "qualname"}."""
+    return {"path": function.path, "qualname": function.qualname}
+
+
+def source_of(function: Function) -> dict:
+    """What a pair says about where it came from."""
+    return {
+        "path": function.path,
+        "qualname": function.qualname,
+        "commit": function.commit,
+        "license": function.license,
+        "lines": [function.first_line, function.last_line],
+    }
 
 
 def module_name(path: str) -> str:
