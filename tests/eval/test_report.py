@@ -1,0 +1,379 @@
+import json
+import math
+import re
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from eval.compare import number
+from eval.markup import markdown
+from eval.report import write_report
+from model.console import UserError
+from model.files import write_json, write_jsonl
+
+HOSTILE = "</code></pre><script>alert(1)</script><img src=x onerror=alert(1)>&amp;\x00\x1b[31m\ud800 \"'"
+CARD = """# Data card
+
+From **networkx** 3.5, `BSD-3-Clause`.
+
+## Filters
+
+| reason | files |
+|---|---:|
+| test file | 249 |
+| too short | 31 |
+
+- split by file, seed 0
+- near-duplicates at 0.7
+  or more are dropped
+
+1. first
+2. second
+
+```python
+x = 1 < 2  # | no table |
+```
+"""
+DOCTEST = "Expected:\n    {0, 1}\nGot:\n    {1, 2}"
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """Balanced tags, attributes and text of a page."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.attributes, self.text = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def change(value, low, high, n, distinguishable=True):
+    return {"value": value, "interval": [low, high], "n": n, "distinguishable": distinguishable}
+
+
+def fake_run(folder, tracks=("cpt", "sft", "embed")):
+    """A quickstart's folder, of the size and the figures that a real one has."""
+    rng = np.random.default_rng(0)
+    headline = {
+        "cpt": {
+            "before": {"perplexity": 8.812, "bits_per_byte": 0.914},
+            "after": {"perplexity": 6.973, "bits_per_byte": 0.816},
+            "change": {
+                "perplexity": change(-1.839, -2.214, -1.507, 57),
+                "bits_per_byte": change(-0.098, -0.113, -0.084, 57),
+            },
+        },
+        "sft": {
+            "before": {"pass@1": 0.087, "lenient_pass@1": 0.413, "style": 0.611, "hallucination_rate": 0.208},
+            "after": {"pass@1": 0.152, "lenient_pass@1": 0.674, "style": 0.704, "hallucination_rate": 0.146},
+            "change": {
+                "pass@1": change(0.065, -0.022, 0.152, 46, False),
+                "lenient_pass@1": change(0.261, 0.130, 0.391, 46),
+                "style": change(0.093, -0.031, 0.214, 38, False),
+                "hallucination_rate": change(-0.062, -0.167, 0.042, 40, False),
+            },
+        },
+        "embed": {
+            "before": {"mrr@10": 0.561, "ndcg@10": 0.619, "recall@10": 0.810},
+            "after": {"mrr@10": 0.714, "ndcg@10": 0.763, "recall@10": 0.920},
+            "bm25": {"mrr@10": 0.534, "ndcg@10": 0.587, "recall@10": 0.755},
+            "change": {
+                "mrr@10": change(0.153, 0.111, 0.196, 200),
+                "ndcg@10": change(0.144, 0.107, 0.182, 200),
+                "recall@10": change(0.110, 0.065, 0.155, 200),
+            },
+        },
+    }
+    write_json(
+        folder / "metrics.json",
+        {
+            "schema": 1,
+            "seconds": {"data": 41.2, "cpt": 412.7, "sft": 388.1, "embed": 143.9},
+            "sizes": {
+                "cpt": {"training tokens": 81_920, "held-out files": 57},
+                "sft": {"pairs": 402, "held-out tasks": 46},
+            },
+            "settings": {"seed": 0, "threads": 2},
+            "tracks": {name: headline[name] for name in tracks},
+        },
+    )
+    (folder / "data_card.md").write_text(CARD)
+    for name in tracks:
+        fake_track(folder / name, name, rng)
+    return folder
+
+
+def fake_track(folder, name, rng):
+    options = {
+        "model": ("smollm2-135m", "quickstart"), "learning_rate": (4e-4, "default"), "steps": (80, "--steps"),
+        "resume": (False, "default"), "targets": (["q_proj", "v_proj"], "recipe"), "max_norm": (None, "default"),
+    }  # fmt: skip
+    write_json(
+        folder / "config.json",
+        {"track": name, "options": {k: {"value": v, "from": f} for k, (v, f) in options.items()}},
+    )
+    versions = {
+        "python": "3.11.9",
+        "torch": "2.13.0+cpu",
+        "device": "cpu, 2 threads",
+        "corpus": "networkx 3.5",
+        "data": name * 8,
+    }
+    write_json(folder / "environment.json", versions)
+    steps = []
+    for step in range(1, 81):
+        steps.append({"step": step, "loss": 2.2 * math.exp(-step / 40) + 1.6 + rng.normal(0, 0.12), "lr": 4e-4})
+        if step % 20 == 0:
+            steps.append({"step": step, "validation_loss": 1.9 * math.exp(-step / 50) + 1.8})
+    write_jsonl(folder / "metrics.jsonl", steps)
+    before, after = fake_results(name, rng)
+    write_json(folder / "before.json", before)
+    write_json(folder / "after.json", after)
+    (folder / "samples.md").write_text("## Step 80\n\n```python\ndef f():\n    return 1\n```\n")
+    causes = ["wrong value", "wrong value", "syntax", "did not stop", "hallucinated name"]
+    write_json(
+        folder / "failures.json",
+        [
+            {
+                "id": f"networkx.algorithms.dag.function_{i}", "category": ["complete", "bugfix"][i % 2],
+                "prompt": "Complete the body.\n\ndef ancestors(G, source):\n    ...",
+                "answer": "    return {v for _, v in nx.bfs_edges(G, source)}\n" * (1 + i), "cause": causes[i % 5],
+                "check": {"expected": "{0, 1}", "got": "{1, 2}"} if i % 2 else DOCTEST,
+            }
+            for i in range(12)
+        ],
+    )  # fmt: skip
+
+
+def fake_results(name, rng):
+    if name == "cpt":
+        sizes = rng.integers(120, 3000, size=57).tolist()
+        nats = rng.normal(2.17, 0.25, size=57)
+        return [
+            {
+                "metrics": {},
+                "files": [
+                    {"path": f"networkx/module_{i}.py", "nll": float(n) * size, "tokens": size, "bytes": size * 3}
+                    for i, (n, size) in enumerate(zip(nats + shift, sizes, strict=True))
+                ],
+            }
+            for shift in (0, rng.normal(-0.2, 0.1, size=57))
+        ]
+    if name == "sft":
+        return [
+            {
+                "metrics": {"pass@1": 0, "lenient_pass@1": 0},
+                "by_category": {
+                    category: {"n": 8, "metrics": dict(zip(measured, rng.random(2).tolist(), strict=False))}
+                    for category, measured in {
+                        "bugfix": ("lenient_pass@1", "pass@1"),
+                        "complete": ("lenient_pass@1", "pass@1"),
+                        "docstring": ("lenient_pass@1",),
+                        "explain": ("lenient_pass@1",),
+                        "improve": ("lenient_pass@1", "pass@1"),
+                        "unit_test": ("lenient_pass@1", "pass@1"),
+                    }.items()
+                },
+            }
+            for _ in range(2)
+        ]
+    metrics = ("mrr@10", "ndcg@10", "recall@10")
+
+    def side(shift):
+        values = {m: {f"q{i}": float(np.clip(rng.beta(2, 1) + shift, 0, 1)) for i in range(40)} for m in metrics}
+        means = {m: float(np.mean(list(v.values()))) for m, v in values.items()}
+        return {"metrics": means, "intervals": {m: [v - 0.05, v + 0.05] for m, v in means.items()}, "values": values}
+
+    rows = [{"id": f"q{i}", "rank": 1} for i in range(40)]
+    return tuple({**side(s), "n": 40, "candidates": 1393, "results": rows, "bm25": side(-0.1)} for s in (0.0, 0.2))
+
+
+@pytest.fixture
+def run(tmp_path):
+    return fake_run(tmp_path)
+
+
+def read(run):
+    return write_report(run, title="networkx on a laptop").read_text(encoding="utf-8")
+
+
+def test_the_page_is_balanced_and_points_nowhere(run):
+    text = read(run)
+    page = Page(text)
+    assert not {"script", "link", "img", "iframe", "object", "base", "form"} & set(page.tags)
+    for name, value in page.attributes:
+        assert not name.startswith("on") and name not in ("src", "srcset", "action", "data")
+        assert "href" not in name or value.startswith("#")
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", text)
+    assert "default-src 'none'" in text
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(run):
+    page = Page(read(run))
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids)) > 20
+    used = {value[1:] for name, value in page.attributes if name.endswith("href")}
+    used |= set(re.findall(r"url\(#([^)]*)\)", " ".join(str(value) for _, value in page.attributes)))
+    assert used and used <= set(ids)
+
+
+def test_every_headline_number_is_on_the_page(run):
+    text = " ".join(Page(read(run)).text)
+    metrics = json.loads((run / "metrics.json").read_text())
+    for track in metrics["tracks"].values():
+        for value in [*track["before"].values(), *track["after"].values(), *track.get("bm25", {}).values()]:
+            assert number(value) in text
+        for moved in track["change"].values():
+            low, high = (number(end, sign=True) for end in moved["interval"])
+            assert number(moved["value"], sign=True) in text and f"[{low}, {high}]" in text
+    for word in ("better", "not distinguishable", "81,920", "networkx 3.5", "16 min 26 s"):
+        assert word in text
+
+
+def test_each_part_is_shown(run):
+    page = Page(read(run))
+    text = " ".join(page.text)
+    assert page.tags.count("svg") == 5  # three loss curves, two bar charts
+    assert page.tags.count("details") == 3 * 12 + 3 + 3  # failures, samples, configurations
+    for part in (
+        "Beside BM25",
+        "By file",
+        "By category",
+        "12 failures",
+        "wrong value (6)",
+        "near-duplicates at 0.7 or more",
+    ):
+        assert part in text
+    assert "function_3" in text and '"expected": "{0, 1}"' in text
+    assert "cptcptcptcptcptcptcptcpt" in text  # versions that differ between tracks
+
+
+def test_files_are_sorted_by_their_change(run):
+    text = read(run)
+    changes = re.findall(
+        r'module_\d+\.py</td>(?:<td class="figure">[^<]*</td>){3}<td class="figure">([^<]*)</td>', text
+    )
+    values = [float(change.replace("−", "-")) for change in changes]
+    assert len(values) == 57 and values == sorted(values) and values[0] < -1
+
+
+@pytest.mark.parametrize("name", ["answer", "prompt", "check", "cause", "category", "id"])
+def test_hostile_text_is_shown_and_not_obeyed(run, name):
+    rows = json.loads((run / "sft/failures.json").read_text())
+    rows[0][name] = HOSTILE
+    (run / "sft/failures.json").write_text(json.dumps(rows))
+    hostile_everywhere(run)
+    text = read(run)
+    page = Page(text)
+    assert "script" not in page.tags and "img" not in page.tags
+    assert "<script>alert(1)</script>" in "".join(page.text)  # shown as it was typed
+    assert "\x00" not in text and "\x1b" not in text
+
+
+def hostile_everywhere(run):
+    text = HOSTILE.replace("\ud800", "")  # no file can hold it but as JSON's escape
+    (run / "data_card.md").write_text(f"# {text}\n\n| {text} |\n|---|\n\n- `{text}`\n")
+    config = json.loads((run / "sft/config.json").read_text())
+    config["options"][HOSTILE] = {"value": HOSTILE, "from": HOSTILE}
+    (run / "sft/config.json").write_text(json.dumps(config))
+    for name in ("before.json", "after.json"):
+        result = json.loads((run / "sft" / name).read_text())
+        result["by_category"]["$\\frac{1}<b>"] = {"n": 1, "metrics": {"pass@1": 0.5}}
+        (run / "sft" / name).write_text(json.dumps(result))
+
+
+def test_a_title_cannot_leave_its_place(run):
+    page = Page(write_report(run, title="</title><script>").read_text())
+    assert "script" not in page.tags
+
+
+def test_a_track_that_did_not_run_is_named(tmp_path):
+    text = read(fake_run(tmp_path, tracks=("cpt", "embed")))
+    assert "Did not run to its end: B · Instruction tuning." in text
+    assert 'id="sft"' not in text and 'id="cpt"' in text
+    assert "Did not run" not in read(fake_run(tmp_path / "whole"))
+
+
+def test_a_single_run_is_its_own_folder(tmp_path):
+    run = fake_run(tmp_path, tracks=("embed",))
+    for path in (run / "embed").iterdir():
+        path.rename(run / path.name)
+    text = read(run)
+    assert "C · Embedding tuning" in text and "Did not run" not in text and 'id="cpt"' not in text
+
+
+def test_what_is_missing_is_left_out(tmp_path):
+    write_json(
+        tmp_path / "metrics.json", {"tracks": {"cpt": {"before": {"perplexity": 9.5}, "after": None, "change": None}}}
+    )
+    text = read(tmp_path)
+    assert "9.500" in text
+    assert not any(part in text for part in ("<svg", "By file", "failures", "Data card", "Configuration", "Versions"))
+
+
+def test_a_run_that_broke_off_shows_its_curve(tmp_path):
+    fake_run(tmp_path, tracks=("cpt",))
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / "cpt/after.json").unlink()
+    text = read(tmp_path)
+    assert "<svg" in text and "Did not run to its end: A" in text
+
+
+def test_without_matplotlib_the_report_is_written_and_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    text = read(run)
+    assert "<svg" not in text and "pip install matplotlib" in text and "12 failures" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "says"),
+    [
+        ("metrics.json", "{", "metrics.json: not readable as JSON"),
+        ("cpt/failures.json", '{"id": 1}', "failures.json: expected a list"),
+        ("cpt/failures.json", "[", "failures.json: not readable"),
+        ("cpt/metrics.jsonl", "{}\nx\n", "metrics.jsonl:2: not JSON"),
+        ("config.json", '{"track": "rlhf"}', "unknown track 'rlhf'"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(run, path, content, says):
+    (run / path).write_text(content)
+    with pytest.raises(UserError, match=re.escape(says)):
+        read(run)
+    assert not (run / "report.html").exists()
+
+
+def test_an_empty_folder_has_nothing_to_report(tmp_path):
+    with pytest.raises(UserError, match="nothing to report"):
+        read(tmp_path)
+
+
+def test_markdown_keeps_to_its_subset():
+    assert markdown("# A `b` #") == "<h3>A <code>b</code></h3>"
+    assert (
+        markdown("a **b** [c](javascript:alert) <d>") == "<p>a <strong>b</strong> [c](javascript:alert) &lt;d&gt;</p>"
+    )
+    assert markdown("- a\n  b\n- c") == "<ul><li>a b</li>\n<li>c</li></ul>"
+    assert markdown("```\n<x>\n\n# y\n```\nz") == "<pre><code>&lt;x&gt;\n\n# y</code></pre>\n<p>z</p>"
+    assert markdown("`**a**`") == "<p><code>**a**</code></p>"
+    cells = re.findall(r"<t[hd] [^>]*>(.*?)</t[hd]>", markdown("| a | b |\n|---|---|\n| 1 \\| 2 |\n"))
+    assert cells == ["a", "b", "1 | 2", ""]
