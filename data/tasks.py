@@ -5,6 +5,7 @@ No language model takes part: the gold answer is the repository's own docstring,
 
 from __future__ import annotations
 
+import ast
 import random
 import re
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from data.mutate import Mutant, mutants
 from data.prose import clean, sections, sentences, summary, without_examples
 from data.unit_tests import RepositoryTest, from_examples, from_repository
 
+MUTANTS = 3  # that an answer to a test pair is tried on
 SHORT_DOCSTRING = 400  # characters; a longer one is replaced by its summary where the task does not need it
-DANGLING = re.compile(r"\b(on|in|by|from|see|of|and|to|the|with|per)[.:,]?$", re.IGNORECASE)
+# a sentence that lost its end to a removed citation, or that points to what is not there
+DANGLING = re.compile(r"\b(on|in|by|from|see|of|and|to|the|with|per)[.:,]?$|:$|^See\b|\bbelow\b", re.IGNORECASE)
 
 INSTRUCTIONS = {
     "docstring": (
@@ -44,7 +47,7 @@ INSTRUCTIONS = {
     "unit_test": (
         "Write a short test for this function of `{module}`. Start with the imports it needs.",
         "Write a pytest function `test_{test_name}` for `{name}` from `{module}`, imports included.",
-        "Test `{module}.{name}`: give the imports and one test function with assertions.",
+        "Test `{qualname}` of `{module}`: give the imports and one test function with assertions.",
     ),
     "improve": (
         "Improve this function without changing what it does. Reply with the whole function.",
@@ -84,7 +87,9 @@ def draft(category: str, function: Function, repository: Repository) -> Draft:
     choose = random.Random(f"{repository.seed}\0{category}\0{function.path}\0{function.qualname}")
     made = MAKERS[category](function, repository, choose)
     phrase = choose.choice(INSTRUCTIONS[category])
-    instruction = phrase.format(name=function.name, module=function.module, test_name=function.name.strip("_"))
+    instruction = phrase.format(
+        name=function.name, qualname=function.qualname, module=function.module, test_name=function.name.strip("_")
+    )
     pair = {
         "id": f"{category}/{function.path}:{function.first_line}",
         "category": category,
@@ -120,7 +125,7 @@ def _docstring(function: Function, repository: Repository, choose: random.Random
 def _explain(function: Function, repository: Repository, choose: random.Random) -> Draft:
     parts = sections(function.docstring or "")
     prose = [one for title in ("", "Notes") for one in sentences(clean(parts.get(title, "")).replace("\n\n", " "))]
-    prose = [one for one in prose if not DANGLING.search(one.rstrip(".:"))]
+    prose = [one for one in prose if not DANGLING.search(one)]
     text = ""
     for count, sentence in enumerate(prose):
         if len(text) + 1 + len(sentence) > repository.most_output:
@@ -171,7 +176,8 @@ def _unit_test(function: Function, repository: Repository, choose: random.Random
         raise Unsuitable("nothing to mutate")
     returns = [mutant for mutant in found if mutant.kind == "return"][:1]
     others = [mutant for mutant in found if mutant not in returns]
-    picked = [*returns, *choose.sample(others, min(len(others), 2 - len(returns)))]
+    most_mutants = MUTANTS if function.split == "test" else 1  # elsewhere they only prove that the gold tests something
+    picked = [*returns, *choose.sample(others, min(len(others), max(most_mutants - len(returns), 0)))]
     check = unit_test_check(repository.package, function, [mutant.source for mutant in picked])
     shown = _with_docstring(function, without_examples(function.docstring or ""))
     return Draft(
@@ -182,24 +188,25 @@ def _unit_test(function: Function, repository: Repository, choose: random.Random
 
 def _improve(function: Function, repository: Repository, choose: random.Random) -> Draft:
     worse, kinds = degrade(function.source)
-    if not kinds:
-        raise Unsuitable("nothing to make worse")
+    if not set(kinds) - {"annotations", "names"}:
+        raise Unsuitable("nothing but names to make worse")
     better = _with_docstring(function, summary(function.docstring or ""))
-    if not [example for example in function.examples if not example["options"].get("SKIP")]:
+    if not function.examples:
         returns = bool(re.search(r"^\s*(return\b.|.*\byield\b)", function.body, re.MULTILINE))
         check = structure_check(list(function.arguments), returns, [function.name])
         return Draft({"input": worse, "output": better, "check": {**check, "degraded": kinds}})
     check = {**_examples_check(function, repository), "degraded": kinds}
     return Draft(
         {"input": worse, "output": better, "check": check},
-        right=[(check, [doctest_job(check, source)]) for source in (function.source, worse, better)],
+        right=[(check, [doctest_job(check, source)]) for source in (function.source, worse)],
     )
 
 
 def _examples_check(function: Function, repository: Repository) -> dict:
-    if not any(not example["options"].get("SKIP") for example in function.examples):
-        raise Unsuitable("no runnable example")
-    return doctest_check(repository.package, function)
+    check = doctest_check(repository.package, function)
+    if not any(example["want"] for example in check["examples"]):
+        raise Unsuitable("no example with an output")
+    return check
 
 
 def _any_mutant(source: str, choose: random.Random) -> Mutant:
@@ -226,7 +233,12 @@ def _with_docstring(function: Function, text: str) -> str:
     prefix = "r" if "\\" in text else ""
     lines = (prefix + quoted).split("\n")
     literal = "\n".join("    " + line if line else "" for line in lines)
-    return f"{function.header}\n{literal}\n{function.body}" if function.body else f"{function.header}\n{literal}"
+    source = f"{function.header}\n{literal}\n{function.body}".rstrip("\n")
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        raise Unsuitable("docstring that cannot be quoted anew") from None
+    return source
 
 
 MAKERS: dict[str, Callable[[Function, Repository, random.Random], Draft]] = {

@@ -5,12 +5,21 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data.corpus import Corpus, import_root
 from data.filters import decode
-from data.functions import Function, module_name
+from data.functions import Function
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement as tree and as text, dedented."""
+
+    node: ast.stmt
+    text: str
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,7 @@ class RepositoryTest:
     """A plain test function: no arguments, no decorators, no `self`."""
 
     name: str
-    body: tuple[ast.stmt, ...]
+    body: tuple[Statement, ...]
     imports: dict[str, str]  # of its file: name -> the statement that binds it
 
 
@@ -31,14 +40,17 @@ def repository_tests(corpus: Corpus) -> dict[str, list[RepositoryTest]]:
         path = root / reject["path"]
         if reject["reason"] != "test file" or not path.is_file():
             continue
+        text = decode(path.read_bytes()) or ""
         try:
-            tree = ast.parse(decode(path.read_bytes()) or "")
+            tree = ast.parse(text)
         except (SyntaxError, ValueError):
-            continue
-        imports = _imports(tree, module_name(reject["path"]), package)
+            continue  # no test can be cut from it; the corpus lists the file as a test file
+        imports = _imports(tree, package)
+        lines = text.split("\n")
         for node in _plain_tests(tree):
-            test = RepositoryTest(node.name, tuple(node.body), imports)
-            for name in sorted(_called(node)):
+            body = [textwrap.dedent("\n".join(lines[one.lineno - 1 : one.end_lineno])) for one in node.body]
+            test = RepositoryTest(node.name, tuple(map(Statement, node.body, body)), imports)
+            for name in sorted(_called([node])):
                 found.setdefault(name, []).append(test)
     return found
 
@@ -51,9 +63,9 @@ def from_repository(function: Function, tests: list[RepositoryTest], *, most_cha
     for test in sorted(tests, key=lambda test: function.name not in test.name):
         for length in range(len(test.body), 0, -1):
             body = test.body[:length]
-            if not _asserts(body[-1]) or function.name not in _called(ast.Module(list(body), [])):
+            if not _asserts(body[-1].node) or function.name not in _called([one.node for one in body]):
                 continue
-            source = _test_source(function.name, list(body), test.imports)
+            source = _test_source(function.name, body, test.imports)
             if source and len(source) <= most_characters:
                 yield source
                 break
@@ -62,85 +74,80 @@ def from_repository(function: Function, tests: list[RepositoryTest], *, most_cha
 def from_examples(function: Function, module_text: str, *, most_characters: int) -> str | None:
     """A test made of the function's own examples, those whose wanted output is a literal; None when there is none."""
     tree = ast.parse(module_text)
-    body: list[ast.stmt] = []
-    kept = 0
-    imports = _imports(tree, function.module, {function.module.split(".")[0]})
-    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    for name in defined:
-        imports[name] = f"from {function.module} import {name}"
+    imports = _imports(tree, {function.module.split(".")[0]})
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            imports[node.name] = f"from {function.module} import {node.name}"
+    body: list[Statement] = []
+    longest = None
     for example in function.examples:
-        statements = _example_statements(example)
-        asserted = [*body, *statements]
-        source = _test_source(function.name, asserted, imports)
-        if statements and (not source or len(source) > most_characters):
+        body += _example_statements(example)
+        source = _test_source(function.name, body, imports)
+        if body and (source is None or len(source) > most_characters):
             break
-        body = asserted
-        kept = len(body) if statements and isinstance(statements[-1], ast.Assert) else kept
-    body = body[:kept]
-    if function.name not in _called(ast.Module(body, [])):
-        return None
-    return _test_source(function.name, body, imports)
+        if body and isinstance(body[-1].node, ast.Assert) and function.name in _called([one.node for one in body]):
+            longest = source
+    return longest
 
 
-def _example_statements(example: dict) -> list[ast.stmt]:
+def _example_statements(example: dict) -> list[Statement]:
     """The statements of an example; an expression with a literal output becomes an assertion, others are left out."""
+    text = example["source"].rstrip("\n")
     if example["options"] or example["raises"]:
         return []
     try:
-        statements = ast.parse(example["source"]).body
+        statements = ast.parse(text).body
     except SyntaxError:
         return []
+    if len(statements) != 1:
+        return []
     if not example["want"]:
-        return [node for node in statements if not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call)]
-    if len(statements) != 1 or not isinstance(statements[0], ast.Expr):
+        return [Statement(statements[0], text)]
+    if not isinstance(statements[0], ast.Expr):
         return []
     try:
-        ast.literal_eval(example["want"].strip())
+        wanted = ast.literal_eval(example["want"].strip())
     except (ValueError, SyntaxError):
         return []
-    want = ast.parse(example["want"].strip(), mode="eval").body
     value = statements[0].value
-    if isinstance(want, ast.Constant) and isinstance(want.value, bool | None):
-        positive = value if want.value else ast.UnaryOp(ast.Not(), value)
-        same = positive if want.value is not None else ast.Compare(value, [ast.Is()], [want])
-        return [ast.Assert(test=same)]
-    if isinstance(value, ast.Compare | ast.BoolOp) or (
-        isinstance(want, ast.Constant) and isinstance(want.value, float)
-    ):
-        return []  # a printed float is rounded; a chained comparison would change its meaning
-    return [ast.Assert(test=ast.Compare(value, [ast.Eq()], [want]))]
+    if isinstance(wanted, float) or isinstance(value, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.IfExp | ast.Lambda):
+        return []  # a printed float may be rounded; the others would bind differently inside a comparison
+    if isinstance(wanted, bool):
+        text = f"assert {text}" if wanted else f"assert not {text}"
+    else:
+        text = f"assert {text} {'is' if wanted is None else '=='} {example['want'].strip()}"
+    try:
+        return [Statement(ast.parse(text).body[0], text)]
+    except SyntaxError:  # such as a wanted output of several lines
+        return []
 
 
-def _test_source(name: str, body: list[ast.stmt], imports: dict[str, str]) -> str | None:
+def _test_source(name: str, body: list[Statement] | tuple[Statement, ...], imports: dict[str, str]) -> str | None:
     """The whole test with the imports that it needs; None when it uses a name that no import gives."""
-    if not body:
+    nodes = [node for statement in body for node in ast.walk(statement.node)]
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    bound |= {node.asname or node.name.split(".")[0] for node in nodes if isinstance(node, ast.alias)}
+    bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler)}
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    free = {one for one in used - bound if not hasattr(builtins, one)}
+    if not body or not free <= imports.keys():
         return None
-    module = ast.Module(body, [])
-    stored = {node.id for node in ast.walk(module) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    stored |= {node.arg for node in ast.walk(module) if isinstance(node, ast.arg)}
-    stored |= {alias.asname or alias.name.split(".")[0] for alias in _aliases(module)}
-    stored |= {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.ExceptHandler)}
-    loaded = {node.id for node in ast.walk(module) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    free = {one for one in loaded - stored if not hasattr(builtins, one)}
-    if not free <= imports.keys():
-        return None
-    lines = sorted({imports[one] for one in free}, key=lambda line: (line.startswith("from"), line))
-    text = "\n".join("    " + line if line else "" for one in body for line in ast.unparse(one).split("\n"))
-    return "\n".join(
-        [*lines, "", "", f"def test_{name.strip('_')}():", text] if lines else [f"def test_{name}():", text]
-    )
+    head = sorted({imports[one] for one in free}, key=lambda line: (line.startswith("from"), line))
+    test = [f"def test_{name.strip('_')}():", *(textwrap.indent(statement.text, "    ") for statement in body)]
+    return "\n".join([*head, "", "", *test] if head else test)
 
 
-def _imports(tree: ast.Module, module: str, package: set[str]) -> dict[str, str]:
-    """The statement for each name that a module imports from itself or the standard library; others are left out."""
+def _imports(tree: ast.Module, package: set[str]) -> dict[str, str]:
+    """The statement for each name that a module imports from the package itself or the standard library."""
     allowed = package | sys.stdlib_module_names
     found = {}
     for node in tree.body:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] in allowed:
-                    name = alias.asname or alias.name.split(".")[0]
-                    found[name] = f"import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")
+                    bound = f" as {alias.asname}" if alias.asname else ""
+                    found[alias.asname or alias.name.split(".")[0]] = f"import {alias.name}{bound}"
         elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] in allowed:
             for alias in node.names:
                 if alias.name != "*":
@@ -165,14 +172,9 @@ def _asserts(node: ast.stmt) -> bool:
     if isinstance(node, ast.Assert):
         return True
     called = node.value.func if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
-    name = getattr(called, "id", getattr(called, "attr", ""))
-    return name.startswith("assert")
+    return getattr(called, "id", getattr(called, "attr", "")).startswith("assert")
 
 
-def _called(node: ast.AST) -> set[str]:
-    functions = [one.func for one in ast.walk(node) if isinstance(one, ast.Call)]
-    return {getattr(one, "id", None) or getattr(one, "attr", "") for one in functions} - {""}
-
-
-def _aliases(node: ast.AST) -> list[ast.alias]:
-    return [alias for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom) for alias in one.names]
+def _called(nodes: list[ast.stmt]) -> set[str]:
+    calls = [one.func for node in nodes for one in ast.walk(node) if isinstance(one, ast.Call)]
+    return {getattr(one, "id", None) or getattr(one, "attr", "") for one in calls} - {""}
