@@ -50,7 +50,7 @@ def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, tas
         "task_type": task_type,
         "base_model_name_or_path": base_model,
         "r": rank,
-        "lora_alpha": first.scale * rank,
+        "lora_alpha": first.alpha,
         "lora_dropout": first.dropout.p,
         "target_modules": _target_modules(network, layers),
         "bias": "none",

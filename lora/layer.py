@@ -23,7 +23,7 @@ class LoRALinear(nn.Module):
     def __init__(self, base: nn.Linear, *, r: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.weight, self.bias = base.weight, base.bias
-        self.scale = alpha / r
+        self.alpha, self.scale = alpha, alpha / r
         self.dropout = nn.Dropout(dropout)
         self.lora_A = nn.Linear(base.in_features, r, bias=False, device=base.weight.device, dtype=torch.float32)
         self.lora_B = nn.Linear(r, base.out_features, bias=False, device=base.weight.device, dtype=torch.float32)

@@ -1,0 +1,84 @@
+"""How rows are filled: whole documents one after another, no padding, none sees another.
+
+    row       a a a a b b c c c       lengths = [4, 2, 3]
+    positions 0 1 2 3 0 1 0 1 2       restart at each document
+    labels    · a a a · b · c c       the first token of each is IGNORE: the last token of the document before it
+                                      must not learn to predict it
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+
+from data.masking import Example
+from model.loss import IGNORE
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A packed row on its device."""
+
+    input_ids: torch.Tensor  # [1, T] int64
+    labels: torch.Tensor  # [1, T] int64, IGNORE where nothing is learnt
+    lengths: list[int]  # of the documents, they sum to T
+
+
+def pieces(example: Example, size: int) -> list[Example]:
+    """A document cut into pieces of at most `size` tokens.
+
+    Neighbours share one token, so that each token but the very first is predicted exactly once.
+    """
+    ids, labels = example.input_ids, example.labels
+    starts = range(0, max(1, len(ids) - 1), size - 1)
+    return [Example(ids[i : i + size], labels[i : i + size]) for i in starts]
+
+
+def pack(examples: list[Example], size: int) -> list[list[Example]]:
+    """Rows of at most `size` tokens: first-fit decreasing, each example into the first row that has room.
+
+    ValueError when an example is longer than a row.
+    """
+    rows: list[list[Example]] = []
+    room: list[int] = []
+    for example in sorted(examples, key=lambda e: -len(e.input_ids)):
+        length = len(example.input_ids)
+        if length > size:
+            raise ValueError(f"an example of {length} tokens does not fit a row of {size}")
+        row = next((i for i, free in enumerate(room) if free >= length), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            room.append(size)
+        rows[row].append(example)
+        room[row] -= length
+    return rows
+
+
+def to_batch(row: list[Example], device: torch.device | str) -> Batch:
+    """A packed row as tensors."""
+    ids = [token for example in row for token in example.input_ids]
+    labels = [label for example in row for label in [IGNORE, *example.labels[1:]]]
+    return Batch(
+        torch.tensor([ids], device=device),
+        torch.tensor([labels], device=device),
+        [len(example.input_ids) for example in row],
+    )
+
+
+def plan_windows(rows: int, *, rows_per_step: int, epochs: float, seed: int) -> list[list[int]]:
+    """Which rows make up the accumulation window of each optimiser step.
+
+    Each epoch visits every row once, in an order that depends on (seed, epoch) alone: the position in the data is the
+    number of the step, and a resumed run needs nothing else to go on with the very next row. A window does not cross
+    epochs; the last of an epoch may be smaller.
+    """
+    windows: list[list[int]] = []
+    for epoch in range(int(epochs + 0.999)):
+        order = list(range(rows))
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+        visited = order[: round(rows * min(1.0, epochs - epoch))]
+        windows += [visited[i : i + rows_per_step] for i in range(0, len(visited), rows_per_step)]
+    return windows

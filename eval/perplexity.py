@@ -1,0 +1,131 @@
+"""Perplexity and bits per byte of a causal LM on files, each with its interval.
+
+    python -m eval.perplexity --model M [--adapter A] --data PATH --out F.json
+
+perplexity = exp(nats / tokens) depends on the tokenizer; bits per byte = nats / ln 2 / bytes does not. Both are ratios of
+sums over all files: a long file weighs as much as its tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.corpus import load_corpus
+from data.masking import plain_document
+from data.packing import pieces, to_batch
+from model import load_decoder, load_tokenizer
+from model.console import UserError, progress, run_command
+from model.decoder import Decoder
+from model.files import write_json
+from model.loss import causal_lm_loss
+from model.tokenizer import Tokenizer
+
+
+@torch.inference_mode()
+def perplexity(
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    files: list[tuple[str, str]],
+    *,
+    window: int = 1024,
+    most_tokens: int | None = None,
+) -> dict:
+    """The eval result of (path, text) files.
+
+    window       tokens that the model sees at once; neighbouring windows of a file share one token
+    most_tokens  of each file only this many tokens from its start (their bytes are counted accordingly)
+    Every token but a document's first is predicted once, the end token included. The result's "files" holds
+    {"path", "nll" (nats), "tokens", "bytes"} a file. UserError when there is nothing to measure.
+    """
+    if not files:
+        raise UserError("no file to measure perplexity on")
+    was_training = decoder.training
+    decoder.eval()
+    rows = []
+    for path, text in progress(files, what="perplexity", unit="file"):
+        example, text = _cut(tokenizer, text, most_tokens)
+        nll, tokens = 0.0, 0
+        for piece in pieces(example, window):
+            batch = to_batch([piece], decoder.device)
+            hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
+            nll += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels).item()
+            tokens += piece.supervised
+        rows.append({"path": path, "nll": nll, "tokens": tokens, "bytes": len(text.encode())})
+    decoder.train(was_training)
+    return summary(rows)
+
+
+def _cut(tokenizer: Tokenizer, text: str, most_tokens: int | None):
+    """The document and the text that it covers, cut to most_tokens."""
+    example = plain_document(tokenizer, text)
+    if most_tokens is None or len(example.input_ids) <= most_tokens:
+        return example, text
+    cut = type(example)(example.input_ids[:most_tokens], example.labels[:most_tokens])
+    return cut, tokenizer.decode(cut.input_ids)
+
+
+def summary(rows: list[dict], *, resamples: int = 2000, seed: int = 0) -> dict:
+    """Metrics of per-file rows, with 95 % percentile-bootstrap intervals over files."""
+    counts = np.array([[row["nll"], row["tokens"], row["bytes"]] for row in rows])  # [N, 3]
+    chosen = np.random.default_rng(seed).integers(len(rows), size=(resamples, len(rows)))
+    metrics, intervals = {}, {}
+    for name, ratio in (("perplexity", _perplexity), ("bits_per_byte", _bits_per_byte)):
+        metrics[name] = float(ratio(counts.sum(0)))
+        intervals[name] = [float(v) for v in np.quantile(ratio(counts[chosen].sum(1)), [0.025, 0.975])]
+    return {"metrics": metrics, "intervals": intervals, "n": len(rows), "files": rows, "results": [], "sandbox": None}
+
+
+def _perplexity(sums: np.ndarray) -> np.ndarray:
+    return np.exp(sums[..., 0] / sums[..., 1])
+
+
+def _bits_per_byte(sums: np.ndarray) -> np.ndarray:
+    return sums[..., 0] / math.log(2) / sums[..., 2]
+
+
+def read_files(place: Path, *, split: str = "test") -> list[tuple[str, str]]:
+    """(path, text) of a file, of a corpus folder's held-out split, or of every text file below a folder."""
+    if (place / "manifest.jsonl").is_file():
+        return [(file.path, file.text) for file in load_corpus(place).split(split)]
+    paths = [place] if place.is_file() else sorted(path for path in place.rglob("*.py") if path.is_file())
+    if not paths:
+        raise UserError(f"{place}: no such file, or a folder without Python files")
+    try:
+        return [(path.name if place.is_file() else path.relative_to(place).as_posix(), path.read_text("utf-8")) for path in paths]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}: a file is not UTF-8 ({error})") from None
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder, .gguf file, hub id or embedded default")
+    parser.add_argument("--adapter", help="folder of a LoRA adapter (default: none)")
+    parser.add_argument("--data", required=True, type=Path, help="a file, a folder, or a corpus (its test files)")
+    parser.add_argument("--out", required=True, type=Path, help="where to write the result, JSON")
+    parser.add_argument("--window", type=int, default=1024, help="tokens seen at once (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    options = parser.parse_args()
+    files = read_files(options.data)
+    decoder = load_decoder(options.model, device=options.device)
+    if options.adapter:
+        from lora.adapter_file import load_adapter
+
+        load_adapter(decoder, options.adapter)
+    result = perplexity(decoder, load_tokenizer(options.model), files, window=options.window)
+    result |= summary(result["files"], seed=options.seed)
+    write_json(options.out, result)
+    for name, value in result["metrics"].items():
+        low, high = result["intervals"][name]
+        print(f"{name:14} {value:.4f}  [{low:.4f}, {high:.4f}]  n = {result['n']} files")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,93 @@
+"""Everything that a run needs to go on as if it had never stopped, written so that a kill leaves a whole one.
+
+    checkpoint/step-00000040/state.json           step, schedule, scaler, random states that are numbers
+                             tensors.safetensors  trainable weights, optimiser moments, PyTorch's random states
+
+A checkpoint is written beside the last one under another name, renamed when it is complete, and only then is the older one
+removed. Nothing is pickled. The position in the data is the number of the step (data/packing.py).
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+
+from model.console import UserError
+from model.files import new_folder, read_json, write_json
+from training.precision import Precision
+
+
+def save_checkpoint(folder: Path, step: int, network: nn.Module, optimizer, schedule, precision: Precision) -> Path:
+    """Write the state after `step` steps into `folder`, then remove older ones. Returns the new checkpoint."""
+    tensors = {f"weight.{name}": p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    optimizer_state = optimizer.state_dict()
+    numbers: dict[str, dict] = {}
+    for index, moments in optimizer_state["state"].items():
+        for key, value in moments.items():
+            tensors[f"optimizer.{index}.{key}"] = value
+    tensors["random.cpu"] = torch.get_rng_state()
+    if precision.device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(precision.device)
+    version, python_state, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    numbers = {
+        "step": step,
+        "groups": optimizer_state["param_groups"],
+        "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, int | float | list)},
+        "scaler": precision.scaler.state_dict(),
+        "python_random": [version, list(python_state), gauss],
+        "numpy_random": [keys.tolist(), position, has_gauss, cached],
+    }
+    target = folder / f"step-{step:08d}"
+    with new_folder(target) as temporary:
+        contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        safetensors.torch.save_file(contiguous, temporary / "tensors.safetensors")
+        write_json(temporary / "state.json", numbers)
+    for older in folder.glob("step-*"):
+        if older != target:
+            shutil.rmtree(older, ignore_errors=True)
+    return target
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint. What a killed run left half-written lies under a hidden name and is not seen."""
+    return max((path for path in folder.glob("step-*") if (path / "state.json").is_file()), default=None)
+
+
+def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precision: Precision) -> int:
+    """Restore everything in place; returns the number of steps that were done."""
+    numbers = read_json(path / "state.json")
+    try:
+        tensors = safetensors.torch.load_file(path / "tensors.safetensors")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{path}: checkpoint not readable ({error}); start anew with another --out") from None
+    learning = {f"weight.{name}": p for name, p in network.named_parameters() if p.requires_grad}
+    saved = {name for name in tensors if name.startswith("weight.")}
+    if learning.keys() != saved:
+        odd = sorted(learning.keys() ^ saved)[0]
+        raise UserError(f"{path}: the checkpoint belongs to another model or adapter (differs at {odd})")
+    with torch.no_grad():
+        for name, parameter in learning.items():
+            parameter.copy_(tensors[name])
+    moments: dict[int, dict] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": numbers["groups"]})
+    schedule.load_state_dict(numbers["schedule"])
+    precision.scaler.load_state_dict(numbers["scaler"])
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and precision.device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], precision.device)
+    version, python_state, gauss = numbers["python_random"]
+    random.setstate((version, tuple(python_state), gauss))
+    keys, position, has_gauss, cached = numbers["numpy_random"]
+    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    return numbers["step"]

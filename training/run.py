@@ -1,0 +1,156 @@
+"""A run's folder: what was asked for, on what it ran, and a line a step; and the progress that a person sees.
+
+    RUN/config.json        the track and every option with where its value came from
+        environment.json   versions, device, hashes of the data and of this source
+        metrics.jsonl      a line a step
+        metrics.json       the summary, written last
+        checkpoint/        to go on from, removed by nobody
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from model.console import UserError
+from model.files import read_json, read_jsonl, write_json, write_jsonl
+from training.checkpoint import latest_checkpoint
+from training.options import Resolved
+
+SOURCE = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "tokenizers", "safetensors", "numpy", "hnswlib", "gguf", "ruff")
+
+
+class Run:
+    """One training run and its folder."""
+
+    def __init__(self, folder: str | Path, track: str, options: Resolved, *, resume: bool) -> None:
+        """Refuses (UserError) a folder that is in use, or one that cannot be resumed. Writes nothing yet."""
+        self.folder, self.track, self.options = Path(folder), track, options
+        self.checkpoints = self.folder / "checkpoint"
+        self.resume_from: Path | None = None
+        self._bar: tqdm | None = None
+        self._losses: list[torch.Tensor] = []
+        self._started = time.perf_counter()
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            if not resume:
+                raise UserError(f"{folder}: not empty; give another --out, or --resume to go on with the run in it")
+            self._refuse_other_options(read_json(self.folder / "config.json"))
+            self.resume_from = latest_checkpoint(self.checkpoints)
+        elif self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{folder}: a file is in the way; give another --out")
+        elif resume:
+            raise UserError(f"{folder}: nothing to resume there; leave --resume away to start")
+
+    def start(self, *, device: torch.device, dtype: torch.dtype, data: dict[str, str]) -> None:
+        """Create the folder. Called when all input has been read and found good. `data`: name -> hash or figure."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "config.json", {"track": self.track, "options": self.options.as_dict()})
+        write_json(self.folder / "environment.json", environment(device, dtype) | data)
+        log = self.folder / "metrics.jsonl"
+        done = int(self.resume_from.name.removeprefix("step-")) if self.resume_from else 0
+        # what a killed run logged after its last checkpoint will be done again
+        write_jsonl(log, [row for row in _log_rows(log) if row["step"] <= done] if log.exists() else [])
+        self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run is)
+        self._started = time.perf_counter()
+
+    def steps(self, first: int, total: int) -> Iterator[int]:
+        """Step numbers first + 1 … total, with a progress bar and the time left."""
+        with tqdm(total=total, initial=first, desc="step", unit="step", disable=None, dynamic_ncols=True) as self._bar:
+            for step in range(first + 1, total + 1):
+                yield step
+                self._bar.update()
+        self._bar = None
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Count a micro-batch's share of the step's loss. It stays on the device: no wait here."""
+        self._losses.append(loss.detach())
+
+    def take_loss(self) -> float:
+        """The step's loss: the sum of its shares. The one place where the host waits for the device."""
+        total = torch.stack(self._losses).sum().item()
+        self._losses.clear()
+        return total
+
+    def log(self, step: int, **values) -> None:
+        """Append a line to metrics.jsonl and show it."""
+        row = {"step": step, **values, "seconds": round(time.perf_counter() - self._started, 3)}
+        self._log.write(json.dumps(row) + "\n")
+        self._log.flush()
+        if self._bar is not None:
+            shown = {key: f"{value:.4g}" for key, value in values.items() if isinstance(value, float)}
+            self._bar.set_postfix(shown, refresh=False)
+
+    def finish(self, metrics: dict) -> None:
+        """Write the summary: from now on the run counts as done."""
+        self._log.close()
+        write_json(self.folder / "metrics.json", metrics)
+
+    def _refuse_other_options(self, saved: dict) -> None:
+        free = {"resume", "out", "device"}
+        for name, entry in self.options.as_dict().items():
+            before = saved.get("options", {}).get(name, {}).get("value")
+            if name not in free and before != entry["value"]:
+                raise UserError(
+                    f"{self.folder}: cannot resume with --{name.replace('_', '-')} {entry['value']}; the run was "
+                    f"started with {before}"
+                )
+
+
+def due(step: int, every: int, total: int) -> bool:
+    """Whether something that happens every so many steps (0: never), and at the last one, happens now."""
+    return every > 0 and (step % every == 0 or step == total)
+
+
+def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """What a result depends on besides its data, flat."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    values = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": f"{device.type}: {name}",
+        "cores": str(torch.get_num_threads()),
+        "dtype": str(dtype).removeprefix("torch."),
+        "source_sha256": source_sha256(),
+    }
+    for package in PACKAGES:
+        try:
+            values[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return values
+
+
+def source_sha256() -> str:
+    """One hash over this project's Python files, in the order of their paths."""
+    digest = hashlib.sha256()
+    folders = ("model", "lora", "data", "training", "eval")
+    for path in sorted([*SOURCE.glob("*.py"), *(p for folder in folders for p in (SOURCE / folder).rglob("*.py"))]):
+        digest.update(path.relative_to(SOURCE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or os.uname().machine
+
+
+def _log_rows(path: Path) -> list[dict]:
+    """Rows of metrics.jsonl; a last line that a kill cut short is left out."""
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        path.write_bytes(whole)
+    return read_jsonl(path)
