@@ -116,7 +116,10 @@ def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int,
 
 
 def _row(pair: dict, answer: dict, reading: Reading) -> dict:
-    status = reading.status or ("pass" if pair["category"] not in CODE_CATEGORIES else "not executed")
+    is_prose = pair["category"] not in CODE_CATEGORIES
+    if is_prose and not answer["stopped"]:  # code that was cut off shows it by not parsing; prose does not
+        reading = Reading(None, "did not stop", "wrong")
+    status = reading.status or ("pass" if is_prose else "not executed")
     return {
         "id": pair["id"],
         "category": pair["category"],

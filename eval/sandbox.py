@@ -24,7 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -91,20 +92,23 @@ def run_jobs(
 
     Raises UserError where the network cannot be cut off here, unless `allow_unsafe_exec`.
     """
-    layers = _layers(allow_unsafe_exec)
+    outcomes = _outcomes(jobs, processes, _layers(allow_unsafe_exec))
+    return list(progress(outcomes, what=what, total=len(jobs), unit="job"))
+
+
+def _outcomes(jobs: list[Job], processes: int | None, layers: tuple[str, ...]) -> Iterator[Outcome]:
+    """Outcomes in the jobs' order, each as soon as it and those before it are there."""
     keys = [json.dumps(asdict(replace(job, id="")), sort_keys=True) for job in jobs]
-    first = dict(zip(reversed(keys), reversed(jobs), strict=True))
-    done: dict[str, Outcome] = {}
-    with ThreadPoolExecutor(processes or os.cpu_count()) as pool, progress(what=what, total=len(first)) as bar:
-        waiting = {pool.submit(_run_one, job, layers): key for key, job in first.items()}
+    with ThreadPoolExecutor(processes or os.cpu_count()) as pool:
+        running = {}
+        for key, job in zip(keys, jobs, strict=True):
+            if key not in running:
+                running[key] = pool.submit(_run_one, job, layers)
         try:
-            for future in as_completed(waiting):
-                done[waiting[future]] = future.result()
-                bar.update(1)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [replace(done[key], id=job.id) for key, job in zip(keys, jobs, strict=True)]
+            for key, job in zip(keys, jobs, strict=True):
+                yield replace(running[key].result(), id=job.id)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C only the running jobs are waited for
 
 
 def _run_one(job: Job, layers: tuple[str, ...]) -> Outcome:
@@ -298,8 +302,8 @@ def main() -> None:
         print(json.dumps(protection(allow_unsafe_exec=options.allow_unsafe_exec)))
         return
     jobs = _read_jobs(sys.stdin)
-    for outcome in run_jobs(jobs, processes=options.processes, allow_unsafe_exec=options.allow_unsafe_exec):
-        print(json.dumps(asdict(outcome)))
+    for outcome in _outcomes(jobs, options.processes, _layers(options.allow_unsafe_exec)):
+        print(json.dumps(asdict(outcome)), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ _DENIED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.ENETUNREACH}
 _PRINTED_LIMIT = 1 << 20  # characters that all examples of a job may print together
 _DETAIL_LIMIT = 500  # characters
 _FILE_MEGABYTES = 64
+_RESERVE = [bytes(8 << 20)]  # given up when memory runs out, so that this can still be reported
 _FUTURE_FLAGS = {name: getattr(__future__, name).compiler_flag for name in __future__.all_feature_names}
 
 
@@ -159,6 +160,7 @@ def _run_examples(examples: list[dict], namespace: dict) -> dict:
         try:
             exec(compile(example["source"] + "\n", f"<example {number}>", "single", flags, True), namespace)
         except BaseException as error:  # an example may exit or interrupt: that is its result, not ours
+            _RESERVE.clear()
             text = _exception_text(error)
             if outcome == "finished" and _outcome_of(error) != "exception":
                 outcome, detail = _outcome_of(error), text
@@ -183,6 +185,7 @@ def _run(job: dict) -> dict:
         if job["examples"] is not None:
             report = _run_examples(job["examples"], namespace)
     except BaseException as error:  # SystemExit and KeyboardInterrupt, too: only reaching the end is a finish
+        _RESERVE.clear()
         return report | {"outcome": _outcome_of(error), "detail": _exception_text(error)}
     return report
 

@@ -111,10 +111,7 @@ def _documented_arguments(text: str) -> list[str]:
 
 
 def explanation_problem(answer: str, check: dict, code: str) -> str | None:
-    """An explanation is at least two sentences of prose that come to an end, names what it should, and quotes no code.
-
-    Raises nothing. check["names"] are the words it must mention.
-    """
+    """An explanation is at least two sentences, mentions every one of check["names"], and does not repeat the code."""
     text = answer.strip()
     if len(_SENTENCE_END.findall(text)) < 2:
         return "fewer than two sentences"
@@ -124,4 +121,4 @@ def explanation_problem(answer: str, check: dict, code: str) -> str | None:
     quoted = {line.strip() for line in code.split("\n") if len(line.strip()) >= _ECHOED_LINE}
     if sum(line.strip() in quoted for line in text.split("\n")) > 1:
         return "repeats the code"
-    return None if text[-1] in ".!?)`\"'" else "stops in the middle of a sentence"
+    return None
