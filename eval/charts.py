@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from model.console import need
 INK, MUTED, GRID, BEFORE, AFTER = "#000001", "#000002", "#000003", "#000004", "#000005"
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", BEFORE: "before", AFTER: "after"}
 STYLE = {
+    "svg.hashsalt": "tritune",  # ids, and so the page, are the same at each run
     "svg.fonttype": "none",  # text stays text: it can be read out, searched and set in the page's font
     "text.parse_math": False,  # a category may hold a $
     "font.size": 9,
@@ -45,7 +48,13 @@ def loss_curve(name: str, steps: list[dict], unit: str) -> Safe | None:
     validation = [(row["step"], row["validation_loss"]) for row in steps if row.get("validation_loss") is not None]
     if not train and not validation:
         return None
-    figure, axes = _figure(height=2.5)
+    with _drawing(height=2.5) as (figure, axes):
+        _draw_losses(axes, train, validation, unit)
+        told = f"from {train[0][1]:.3f} to {train[-1][1]:.3f}" if train else f"{validation[-1][1]:.3f} at the end"
+        return _svg(figure, name, f"Loss over steps, {told}")
+
+
+def _draw_losses(axes, train: list[tuple], validation: list[tuple], unit: str) -> None:
     if train:
         x, y = np.array(train, dtype=float).T
         window = max(1, len(y) // 20)
@@ -62,46 +71,40 @@ def loss_curve(name: str, steps: list[dict], unit: str) -> Safe | None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y")
     axes.legend(loc="upper right")
-    told = (
-        f"from {train[0][1]:.3f} to {train[-1][1]:.3f} in training" if train else f"{validation[-1][1]:.3f} at the end"
-    )
-    return _svg(figure, name, f"Loss over steps, {told}")
 
 
 def category_bars(name: str, before: dict[str, float], after: dict[str, float], label: str) -> Safe:
     """A pair of bars a category, rates between 0 and 1."""
     categories = list(after)
-    figure, axes = _figure(height=0.5 + 0.42 * len(categories))
     y = np.arange(len(categories))[::-1]
-    for offset, values, color, when in ((0.19, before, BEFORE, "before"), (-0.19, after, AFTER, "after")):
-        widths = [values.get(category, 0.0) for category in categories]
-        axes.barh(y + offset, widths, height=0.34, color=color, label=when)
-        for place, width in zip(y + offset, widths, strict=True):
-            axes.text(width + 0.012, place, f"{width:.2f}", va="center", fontsize=7.5, color=MUTED)
-    axes.set_yticks(y, categories)
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.set_xlim(0, 1.08)
-    axes.set_xlabel(label)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return _svg(figure, name, f"{label} by category, before and after")
+    with _drawing(height=0.5 + 0.42 * len(categories)) as (figure, axes):
+        for offset, values, color, when in ((0.19, before, BEFORE, "before"), (-0.19, after, AFTER, "after")):
+            widths = [values.get(category, 0.0) for category in categories]
+            axes.barh(y + offset, widths, height=0.34, color=color, label=when)
+            for place, width in zip(y + offset, widths, strict=True):
+                axes.text(width + 0.012, place, f"{width:.2f}", va="center", fontsize=7.5, color=MUTED)
+        axes.set_yticks(y, categories)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.set_xlim(0, 1.08)
+        axes.set_xlabel(label)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        return _svg(figure, name, f"{label} by category, before and after")
 
 
-def _figure(height: float):
-    """A figure and its axes, of a width (inches) whose text is still read on a phone. No window, no global state."""
+@contextmanager
+def _drawing(height: float) -> Iterator[tuple]:
+    """A figure and its axes, in our style; of a width (inches) whose text is still read on a phone. Opens no window."""
     matplotlib = need("matplotlib", why="drawing the report's pictures")
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2, height), layout="constrained")
-        return figure, figure.add_subplot()
+        yield figure, figure.add_subplot()
 
 
 def _svg(figure, name: str, alternative: str) -> Safe:
-    import matplotlib
-
     written = io.StringIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
-        figure.savefig(written, format="svg", metadata={"Date": None})
+    figure.savefig(written, format="svg", metadata={"Date": None})
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", written.getvalue(), flags=re.DOTALL)
     start = re.search(r"<svg[^>]*>", svg)
     box = re.search(r'viewBox="[^"]*"', start[0])[0]

@@ -41,16 +41,19 @@ def element(name: str, content: object = "", **attributes: str) -> Safe:
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, texts: int = 1, class_: str = "table") -> Safe:
-    """A table that scrolls inside itself. The first `texts` columns are text, the others figures set to the right."""
+    """A table that scrolls inside itself; an empty `head` is left out.
+
+    The first `texts` columns are text, the others figures set to the right.
+    """
 
     def line(cells: Sequence[object], name: str) -> Safe:
         kinds = ("text" if i < texts else "figure" for i in range(len(cells)))
         return element("tr", Safe("".join(element(name, c, class_=k) for c, k in zip(cells, kinds, strict=True))))
 
-    body = join(line(row, "td") for row in rows)
+    body = element("tbody", join(line(row, "td") for row in rows))
     return element(
         "div",
-        element("table", element("thead", line(head, "th")) + element("tbody", body)),
+        element("table", (element("thead", line(head, "th")) if head else Safe("")) + body),
         class_=class_,
         tabindex="0",  # a region that scrolls must be reachable by keyboard
     )

@@ -108,10 +108,12 @@ def _results(tracks: list[Track], metrics: dict) -> Safe:
     rows = [row for track in measured for row in _headline_rows(track)]
     head = ("track", "metric", "before", "after", "change", "95 % interval", "n", "verdict")
     missing = [NAMES[track.name] for track in tracks if not track.headline]
+    bm25 = {name: value for track in measured for name, value in (track.headline.get("bm25") or {}).items()}
     return join(
         [
             element("div", join(_card(track) for track in measured), class_="cards") if measured else "",
             table(head, rows, texts=2) if rows else "",
+            element("p", f"BM25 on the queries of C: {_listed(bm25)}.", class_="note") if bm25 else "",
             element("p", f"Did not run to its end: {'; '.join(missing)}.", class_="note") if missing else "",
             element(
                 "p",
@@ -121,13 +123,19 @@ def _results(tracks: list[Track], metrics: dict) -> Safe:
             )
             if rows
             else "",
-            join(
-                element("h3", name.capitalize()) + _dictionary(metrics[name])
-                for name in ("sizes", "settings", "seconds")
-                if metrics.get(name)
-            ),
+            _facts(metrics),
         ]
     )
+
+
+def _facts(metrics: dict) -> Safe:
+    names = [name for name in ("sizes", "settings", "seconds") if metrics.get(name)]
+    facts = [element("div", element("h3", name.capitalize()) + _dictionary(metrics[name])) for name in names]
+    return element("div", join(facts), class_="facts") if facts else Safe("")
+
+
+def _listed(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in values.items())
 
 
 def _headline_rows(track: Track) -> list[tuple]:
@@ -136,12 +144,7 @@ def _headline_rows(track: Track) -> list[tuple]:
     for metric in dict.fromkeys([*before, *after]):
         values = [number(side[metric]) if side.get(metric) is not None else "–" for side in (before, after)]
         change = changes.get(metric)
-        rows.append((track.name, metric, *values, *(_change_cells(metric, change) if change else ("–",) * 4)))
-    if track.headline.get("bm25"):
-        rows += [
-            (track.name, f"{metric}, BM25", number(value), *("–",) * 5)
-            for metric, value in track.headline["bm25"].items()
-        ]
+        rows.append((NAMES[track.name][0], metric, *values, *(_change_cells(metric, change) if change else ("–",) * 4)))
     return rows
 
 
@@ -299,12 +302,12 @@ def _versions(tracks: list[Track], metrics: dict) -> Safe:
 
 
 def _dictionary(values: dict) -> Safe:
-    """A small table of a free dictionary; one level below is written out as track.name."""
+    """A small table without a head; what lies one level below is written out beside its key."""
     rows = []
     for key, value in values.items():
         inner = value.items() if isinstance(value, dict) else [("", value)]
         rows += [(f"{key} {name}".strip(), _plain(item)) for name, item in inner]
-    return table(("", "value"), rows, texts=2)
+    return table((), rows)
 
 
 def _plain(value: object) -> str:
