@@ -240,7 +240,7 @@ def _categories(before: dict, after: dict) -> Safe:
     rows = []
     for category in categories:
         pairs = ([side[metric].get(category) for side in sides] for metric in metrics)
-        cells = (" → ".join("–" if value is None else number(value) for value in pair) for pair in pairs)
+        cells = ("–" if None in pair else " → ".join(map(number, pair)) for pair in pairs)
         rows.append((category, after["by_category"][category]["n"], *cells))
     return element("h3", "By category, before → after") + table(("category", "n", *metrics), rows)
 
