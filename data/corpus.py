@@ -55,6 +55,10 @@ class Corpus:
             raise ValueError(f"split {name!r}: expected one of {SPLITS}")
         return [file for file in self.files if file.split == name]
 
+    def sha256(self) -> str:
+        """One hash over every kept file and its side of the split."""
+        return _sha256("".join(f"{file.split} {file.sha256} {file.path}\n" for file in self.files))
+
 
 def build_corpus(
     source: str, *, max_files: int = 300, test_share: float = 0.2, validation_share: float = 0.05, seed: int = 0

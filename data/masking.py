@@ -50,7 +50,9 @@ def encode_prompt(tokenizer: Tokenizer, messages: list[dict]) -> list[int]:
     return [
         token
         for segment in segments
-        for token in ([tokenizer.control_tokens[segment.text]] if segment.is_special else tokenizer.encode(segment.text))
+        for token in (
+            [tokenizer.control_tokens[segment.text]] if segment.is_special else tokenizer.encode(segment.text)
+        )
     ]
 
 

@@ -1,9 +1,9 @@
 """How rows are filled: whole documents one after another, no padding, none sees another.
 
-    row       a a a a b b c c c       lengths = [4, 2, 3]
-    positions 0 1 2 3 0 1 0 1 2       restart at each document
-    labels    · a a a · b · c c       the first token of each is IGNORE: the last token of the document before it
-                                      must not learn to predict it
+row       a a a a b b c c c       lengths = [4, 2, 3]
+positions 0 1 2 3 0 1 0 1 2       restart at each document
+labels    · a a a · b · c c       the first token of each is IGNORE: the last token of the document before it
+                                  must not learn to predict it
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m eval.perplexity --model M [--adapter A] --data PATH --out F.json
 
-perplexity = exp(nats / tokens) depends on the tokenizer; bits per byte = nats / ln 2 / bytes does not. Both are ratios of
-sums over all files: a long file weighs as much as its tokens.
+perplexity = exp(nats / tokens) depends on the tokenizer; bits per byte = nats / ln 2 / bytes does not. Both are ratios
+of sums over all files: a long file weighs as much as its tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from data.corpus import load_corpus
 from data.masking import plain_document
 from data.packing import pieces, to_batch
-from model import load_decoder, load_tokenizer
+from model import generate, load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.files import write_json
@@ -61,6 +61,11 @@ def perplexity(
     return summary(rows)
 
 
+def mean_loss(result: dict) -> float:
+    """Nats per token over all files of a result."""
+    return sum(file["nll"] for file in result["files"]) / sum(file["tokens"] for file in result["files"])
+
+
 def _cut(tokenizer: Tokenizer, text: str, most_tokens: int | None):
     """The document and the text that it covers, cut to most_tokens."""
     example = plain_document(tokenizer, text)
@@ -89,6 +94,78 @@ def _bits_per_byte(sums: np.ndarray) -> np.ndarray:
     return sums[..., 0] / math.log(2) / sums[..., 2]
 
 
+@torch.inference_mode()
+def worst_predictions(
+    decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str, str]], *, count: int = 15, window: int = 1024
+) -> list[dict]:
+    """The most surprising token of each of the `count` files with the greatest surprise, for the report.
+
+    Looks at the first window of each file. Rows: {"id", "category", "prompt" (the text before), "answer" (what the
+    model held likeliest), "cause" (the kind of token it missed, found by program), "check" (the token, its surprise)}.
+    """
+    was_training = decoder.training
+    decoder.eval()
+    found = []
+    for path, text in files:
+        ids = plain_document(tokenizer, text).input_ids[:window]
+        hidden_states = decoder.hidden_states(torch.tensor([ids], device=decoder.device))[0]  # [T, D]
+        start = min(64, len(ids) // 2)  # the first words of a file are anybody's guess
+        logits = torch.nn.functional.linear(hidden_states[start:-1], decoder.head_weight).float()  # [T-start-1, V]
+        surprise = torch.nn.functional.cross_entropy(
+            logits, torch.tensor(ids[start + 1 :], device=logits.device), reduction="none"
+        )
+        at = int(surprise.argmax())
+        before, token = ids[: start + 1 + at], ids[start + 1 + at]
+        found.append((surprise[at].item(), path, before, token, int(logits[at].argmax())))
+    decoder.train(was_training)
+    rows = []
+    for nats, path, before, token, likeliest in sorted(found, reverse=True)[:count]:
+        context = tokenizer.decode(before)
+        right, guess = (tokenizer.decode([t], keep_special=True) for t in (token, likeliest))
+        rows.append(
+            {
+                "id": path,
+                "category": "next token",
+                "prompt": context[-800:],
+                "answer": guess,
+                "cause": _kind_of_surprise(context, right),
+                "check": f"the file goes on with {right!r} ({nats:.1f} nats of surprise)",
+            }
+        )
+    return rows
+
+
+def _kind_of_surprise(context: str, token: str) -> str:
+    """What kind of token was not expected, read off the text around it."""
+    line, word = context.rpartition("\n")[2], token.strip()
+    if not word:
+        return "layout: white space or a line's end"
+    if line.lstrip().startswith("#") or (context.count('"""') % 2 == 1):
+        return "prose in a comment or docstring"
+    if line.lstrip().startswith(("import ", "from ")):
+        return "an import that nothing announced"
+    if word[0].isdigit() or word[0] in "\"'":
+        return "a literal"
+    if word.isidentifier():
+        return "a name used before in the file" if word in context else "a name new to the file"
+    return "punctuation or an operator"
+
+
+def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str, str]], *, count: int = 3) -> str:
+    """Markdown: how the model goes on from the first lines of a few files, greedily."""
+    parts = ["# Samples\n\nThe first lines of held-out files, and how the tuned model goes on."]
+    for path, text in files[:count]:
+        prompt = "\n".join(text.split("\n")[:20]) + "\n"
+        ids = plain_document(tokenizer, prompt).input_ids[:-1][-512:]
+        new = generate(decoder, [ids], max_new_tokens=64, stop_ids=tokenizer.stop_ids)[0][0]
+        fence = "`" * 4
+        new_text = tokenizer.decode(new)
+        parts.append(
+            f"## {path}\n\n{fence}python\n{prompt}{fence}\n\ngoes on with\n\n{fence}python\n{new_text}\n{fence}"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
 def read_files(place: Path, *, split: str = "test") -> list[tuple[str, str]]:
     """(path, text) of a file, of a corpus folder's held-out split, or of every text file below a folder."""
     if (place / "manifest.jsonl").is_file():
@@ -97,7 +174,10 @@ def read_files(place: Path, *, split: str = "test") -> list[tuple[str, str]]:
     if not paths:
         raise UserError(f"{place}: no such file, or a folder without Python files")
     try:
-        return [(path.name if place.is_file() else path.relative_to(place).as_posix(), path.read_text("utf-8")) for path in paths]
+        return [
+            (path.name if place.is_file() else path.relative_to(place).as_posix(), path.read_text("utf-8"))
+            for path in paths
+        ]
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: a file is not UTF-8 ({error})") from None
 

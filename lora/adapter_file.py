@@ -84,7 +84,11 @@ def load_adapter(network: nn.Module, folder: Path | str) -> None:
     pairs = _pairs(tensors, folder)
     linears = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     for name, (a, b) in pairs.items():
-        fits = name in linears and a.shape[1:] == linears[name].weight.shape[1:] and b.shape[:1] == linears[name].weight.shape[:1]
+        fits = (
+            name in linears
+            and a.shape[1:] == linears[name].weight.shape[1:]
+            and b.shape[:1] == linears[name].weight.shape[:1]
+        )
         if not fits or a.shape[0] != config["r"] or b.shape[1] != config["r"]:
             raise UserError(f"{folder}: the adapter does not fit this model at {name}")
     for name, (a, b) in pairs.items():

@@ -30,7 +30,7 @@ def inject(network: nn.Module, *, r: int, alpha: float, dropout: float = 0.0, ta
         known = sorted({name.rpartition(".")[2] for name, _ in found})
         raise UserError(f"LoRA target {', '.join(sorted(unknown))} not found; the linear layers are {', '.join(known)}")
     network.requires_grad_(False)
-    for name, module in found:
+    for name, _ in found:
         if name.rpartition(".")[2] in targets:
             adapt(network, name, r=r, alpha=alpha, dropout=dropout)
 

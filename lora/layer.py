@@ -1,4 +1,4 @@
-"""LoRA (Hu et al., arXiv:2106.09685): a linear layer whose weight stays as it is, beside a path of low rank that learns.
+"""LoRA (Hu et al., arXiv:2106.09685): a linear layer that stays as it is, beside a path of low rank that learns.
 
          ┌──────────── W  [out, in]   frozen, any dtype ───────────┐
     x ───┤                                                         + ─── y

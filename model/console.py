@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterable
 
@@ -29,6 +30,11 @@ def run_command(main: Callable[[], None]) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("tritune: the disk is full; make room, then go on (training: --resume)", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -48,5 +54,6 @@ def need(package: str, *, why: str):
         return importlib.import_module(package)
     except ImportError as error:
         raise UserError(
-            f"{why} needs the extra package {package!r}: pip install {package} (or: pip install -r requirements-extras.txt)"
+            f"{why} needs the extra package {package!r}: pip install {package} "
+            "(all extras: pip install -r requirements-extras.txt)"
         ) from error

@@ -1,7 +1,7 @@
 """Batched sampling over a static KV cache.
 
-Prompts of a batch are read in one packed pass without padding, once for all samples of a prompt. Then every row grows by
-a token a step; rows that have stopped leave the batch. A sample's random numbers depend on (seed, prompt, sample)
+Prompts of a batch are read in one packed pass without padding, once for all samples of a prompt. Then every row grows
+by a token a step; rows that have stopped leave the batch. A sample's random numbers depend on (seed, prompt, sample)
 alone, so it does not matter which batch it sat in.
 """
 
@@ -86,7 +86,7 @@ def _continue(prompts, samples, outputs, decoder, max_new_tokens, stop_ids, pick
     stopped: set[int] = set()
     for step in range(max_new_tokens):
         tokens = pick(F.linear(hidden, decoder.head_weight).float(), owners, step)  # [rows]
-        for owner, token in zip(owners, tokens.tolist(), strict=True):  # the one place where the host waits for the device
+        for owner, token in zip(owners, tokens.tolist(), strict=True):  # here the host waits for the device
             if token in stop_ids:
                 stopped.add(owner)
             elif owner not in stopped:

@@ -1,8 +1,8 @@
 """Reading a .gguf file of llama.cpp: configuration, weights and tokenizer, in Hugging Face's terms.
 
 Needs the extra package `gguf`, which knows the file format and the quantisations. What it does not know is here: which
-tensor is which, and that llama.cpp stores the q and k rows of Llama in the interleaved RoPE layout (convert_hf_to_gguf.py
-permutes them; without undoing it the perplexity of SmolLM2 on library code is about 360 instead of 10).
+tensor is which, and that llama.cpp stores the q and k rows of Llama in the interleaved RoPE layout (its
+convert_hf_to_gguf.py permutes them; without undoing it SmolLM2's perplexity on library code is about 360, not 10).
 """
 
 from __future__ import annotations

@@ -143,7 +143,9 @@ def save_encoder(encoder: Encoder, folder: Path | str) -> None:
             "pooling_mode_mean_tokens": embedding.pooling == "mean",
         }
         write_json(target / "1_Pooling" / "config.json", pooling)
-        write_json(target / "sentence_bert_config.json", {"max_seq_length": embedding.max_length, "do_lower_case": False})
+        write_json(
+            target / "sentence_bert_config.json", {"max_seq_length": embedding.max_length, "do_lower_case": False}
+        )
         prompts = {"query": embedding.query_prefix, "document": embedding.passage_prefix}
         write_json(
             target / "config_sentence_transformers.json",
@@ -192,9 +194,7 @@ def _safetensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
             raise UserError(f"{path}: damaged or not a safetensors file ({error}); fetch it again") from None
 
 
-def _fill(
-    module: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]], *, dtype, device, where: Path, skip
-) -> None:
+def _fill(module: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]], *, dtype, device, where: Path, skip) -> None:
     """Assign every tensor by name and shape; anything missing, left over or misshapen is an error that lists it."""
     missing = dict(module.named_parameters())
     problems = []
@@ -263,7 +263,9 @@ def _embedding(folder, name, config, pooling, query_prefix, passage_prefix, max_
         return read_json(folder / path) if (folder / path).is_file() else {}
 
     if pooling is None:
-        modes = [mode for mode, on in optional("1_Pooling/config.json").items() if on is True and "pooling_mode" in mode]
+        modes = [
+            mode for mode, on in optional("1_Pooling/config.json").items() if on is True and "pooling_mode" in mode
+        ]
         known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
         if len(modes) != 1 or modes[0] not in known:
             said = f"says {', '.join(modes)}" if modes else "is missing"
@@ -280,5 +282,7 @@ def _embedding(folder, name, config, pooling, query_prefix, passage_prefix, max_
     passage = prompts.get("document", prompts.get("passage", "")) if passage_prefix is None else passage_prefix
     length = max_length or optional("sentence_bert_config.json").get("max_seq_length") or config.max_position_embeddings
     if length > config.max_position_embeddings:
-        raise UserError(f"{folder}: a length of {length} exceeds the model's {config.max_position_embeddings} positions")
+        raise UserError(
+            f"{folder}: a length of {length} exceeds the model's {config.max_position_embeddings} positions"
+        )
     return Embedding(pooling, query, passage, length)

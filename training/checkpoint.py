@@ -3,8 +3,8 @@
     checkpoint/step-00000040/state.json           step, schedule, scaler, random states that are numbers
                              tensors.safetensors  trainable weights, optimiser moments, PyTorch's random states
 
-A checkpoint is written beside the last one under another name, renamed when it is complete, and only then is the older one
-removed. Nothing is pickled. The position in the data is the number of the step (data/packing.py).
+A checkpoint is written beside the last one under another name, renamed when it is complete, and only then is the older
+one removed. Nothing is pickled. The position in the data is the number of the step (data/packing.py).
 """
 
 from __future__ import annotations

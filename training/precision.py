@@ -1,8 +1,6 @@
-"""Which numbers are computed in which dtype, and the AMP step around them.
+"""The AMP step: what learns is fp32, matrix products are in the compute dtype (model/device.py chooses it).
 
-fp16 and bf16 are decided by what the hardware does in silicon, not by what it accepts: a T4 (compute capability 7.5)
-says yes to bf16 and emulates it many times slower. What learns is always fp32; frozen weights are kept in the
-compute dtype.
+Frozen weights are kept in the compute dtype, trainable ones in fp32 and cast where they are used.
 """
 
 from __future__ import annotations
@@ -13,46 +11,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
-from model.console import UserError
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def choose_device(wanted: str = "auto") -> torch.device:
-    """cuda where there is one, else the CPU, unless a device is named."""
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise UserError(f"--device {wanted}: not a device; give auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {wanted}: PyTorch sees no CUDA device here; use --device cpu")
-    return device
-
-
-def choose_dtype(device: torch.device, wanted: str = "auto") -> torch.dtype:
-    """The compute dtype: on CUDA bf16 from compute capability 8.0 on, fp16 below; on a CPU bf16 where it has the
-    instructions, else fp32. A dtype that the hardware would emulate is refused.
-    """
-    if wanted not in ("auto", *DTYPES):
-        raise UserError(f"--dtype {wanted}: give auto, {', '.join(DTYPES)}")
-    if device.type == "cuda":
-        has_bf16, has_fp16 = torch.cuda.get_device_capability(device) >= (8, 0), True
-    else:
-        has_bf16, has_fp16 = cpu_has_bf16(), False
-    if wanted == "auto":
-        return torch.bfloat16 if has_bf16 else torch.float16 if has_fp16 else torch.float32
-    if (wanted == "bf16" and not has_bf16) or (wanted == "fp16" and not has_fp16):
-        raise UserError(f"--dtype {wanted}: this {device.type} device would only emulate it; use --dtype auto")
-    return DTYPES[wanted]
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 matrices itself (AVX-512 BF16 or AMX)."""
-    return any(
-        getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
+from data.packing import Batch
+from model.decoder import Decoder
 
 
 class Precision:
@@ -74,7 +34,9 @@ class Precision:
         """Gradients of the loss, times the scale in fp16."""
         self.scaler.scale(loss).backward()
 
-    def step(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], max_norm: float) -> tuple[bool, float]:
+    def step(
+        self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], max_norm: float
+    ) -> tuple[bool, float]:
         """Unscale, clip to `max_norm` (0: no clipping), step, and forget the gradients.
 
         Returns whether the weights moved, and the gradient norm before clipping. With inf or NaN in a gradient nothing
@@ -90,11 +52,19 @@ class Precision:
         return stepped, norm
 
 
+def what_overflowed(decoder: Decoder, batch: Batch, precision: Precision) -> str:
+    """A sentence that names where numbers left their range, for the log of a skipped step."""
+    with precision.autocast():
+        name = first_overflow(decoder, lambda: decoder.hidden_states(batch.input_ids, batch.lengths))
+    where = f"the output of {name}" if name else "the gradients, not the activations,"
+    return f"{where} left the range of {str(precision.dtype).removeprefix('torch.')}"
+
+
 @torch.no_grad()
 def first_overflow(network: nn.Module, forward) -> str | None:
     """Name of the first module whose output is not finite when `forward()` runs once more; None if all are.
 
-    Called after a skipped step, so that the cause has a name: `--dtype fp32`, or keeping that module in fp32, mends it.
+    Called after a skipped step, so that the cause has a name.
     """
     found: list[str] = []
 

@@ -1,10 +1,10 @@
 """A run's folder: what was asked for, on what it ran, and a line a step; and the progress that a person sees.
 
-    RUN/config.json        the track and every option with where its value came from
-        environment.json   versions, device, hashes of the data and of this source
-        metrics.jsonl      a line a step
-        metrics.json       the summary, written last
-        checkpoint/        to go on from, removed by nobody
+RUN/config.json        the track and every option with where its value came from
+    environment.json   versions, device, hashes of the data and of this source
+    metrics.jsonl      a line a step
+    metrics.json       the summary, written last
+    checkpoint/        to go on from, removed by nobody
 """
 
 from __future__ import annotations

@@ -1,0 +1,172 @@
+"""Track A: continued pre-training. Teach a causal LM to predict your code.
+
+    python train_cpt.py --model Qwen/Qwen2.5-Coder-0.5B --corpus path/to/repository --out runs/cpt
+
+Held-out files are measured before and after. Change the loss in its one line in `learn`, the mask in data/masking.py,
+the adapter in lora/layer.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from data.card import write_data_card
+from data.corpus import Corpus, open_corpus, save_corpus
+from data.masking import Example, plain_document
+from data.packing import pack, pieces, plan_windows, to_batch
+from eval.perplexity import continuations, mean_loss, perplexity, worst_predictions
+from lora.inject import DECODER_TARGETS, inject, trainable
+from model import load_decoder, load_tokenizer
+from model.console import UserError, run_command
+from model.decoder import Decoder
+from model.device import choose_device, choose_dtype
+from model.files import write_json, write_text
+from model.loss import causal_lm_loss, supervised_tokens
+from model.tokenizer import Tokenizer
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.finish import describe_model, finish, save_trained
+from training.optim import adamw, cosine_schedule
+from training.options import option, parse
+from training.precision import Precision, what_overflowed
+from training.run import Run, due
+
+
+@dataclass(frozen=True)
+class Options:
+    """Every option of the script; also the keys of a recipe."""
+
+    model: str = option(text="folder, .gguf file, hub id or embedded default (smollm2-135m)")
+    corpus: str = option(text="a corpus folder (python -m data.corpus), or any SOURCE to curate one from")
+    out: str = option(text="the run's folder")
+    resume: bool = option(False, "go on with the run in --out from its last checkpoint")
+    full: bool = option(False, "train all weights instead of a LoRA adapter")
+    r: int = option(16, "LoRA rank")
+    alpha: float = option(32.0, "LoRA scale; the low-rank part is multiplied by alpha / r")
+    dropout: float = option(0.0, "LoRA dropout, 0 to 1")
+    targets: str = option(",".join(DECODER_TARGETS), "linear layers that get an adapter, by last name")
+    epochs: float = option(1.0, "passes over the training rows")
+    row_tokens: int = option(1024, "tokens of a packed row; longer files are cut into pieces")
+    step_tokens: int = option(4096, "tokens of an optimiser step; rows are accumulated to about this many")
+    most_tokens: int = option(0, "tokens to train on, from files drawn by the seed (0: all of them)")
+    lr: float = option(4e-4, "peak learning rate")
+    warmup: float = option(0.1, "share of the steps with a rising rate")
+    weight_decay: float = option(0.01, "AdamW's, on matrices")
+    max_norm: float = option(1.0, "gradient norm is clipped to this (0: not)")
+    checkpointing: bool = option(False, "recompute activations: a third slower, far less memory")
+    validate_every: int = option(10, "steps between validations (0: none)")
+    checkpoint_every: int = option(10, "steps between checkpoints (0: none)")
+    held_out_files: int = option(0, "measure on this many held-out files (0: all)")
+    held_out_tokens: int = option(0, "of each held-out file only this many tokens from its start (0: all)")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    dtype: str = option("auto", "auto, fp32, bf16 or fp16; auto takes what the hardware multiplies itself")
+    seed: int = option(0, "of the split, the adapter, the order of rows and dropout")
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    """Command line. Returns the track's part of metrics.json."""
+    resolved = parse(Options, arguments, description=__doc__)
+    options: Options = resolved.values
+    started = time.perf_counter()
+    run = Run(options.out, "cpt", resolved, resume=options.resume)
+    device = choose_device(options.device)
+    dtype = choose_dtype(device, options.dtype)
+    torch.manual_seed(options.seed)
+    corpus = open_corpus(options.corpus, seed=options.seed)
+    tokenizer = load_tokenizer(options.model)
+    decoder = load_decoder(options.model, dtype=torch.float32 if options.full else dtype, device=device)
+    if options.row_tokens > decoder.config.max_position_embeddings:
+        limit = decoder.config.max_position_embeddings
+        raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {limit} positions; give fewer")
+    rows, tokens = training_rows(corpus, tokenizer, options)
+    if not options.full:
+        inject(decoder, r=options.r, alpha=options.alpha, dropout=options.dropout, targets=options.targets.split(","))
+    print(describe_model(options.model, decoder, dtype))
+    print(
+        f"data     {len(corpus.split('train'))} files · {tokens:,} tokens in {len(rows)} rows of {options.row_tokens}"
+    )
+    run.start(device=device, dtype=dtype, data={"corpus": corpus.name, "corpus_sha256": corpus.sha256()})
+    save_corpus(corpus, run.folder / "corpus")
+    write_data_card(run.folder, corpus=corpus)
+
+    precision = Precision(device, dtype)
+    held_out = [(file.path, file.text) for file in corpus.split("test")][: options.held_out_files or None]
+    measure = {"window": options.row_tokens, "most_tokens": options.held_out_tokens or None}
+    seconds = {"prepare": time.perf_counter() - started}
+    with precision.autocast():
+        if run.resume_from is None:  # the adapter is fresh and changes nothing yet
+            write_json(run.folder / "before.json", perplexity(decoder, tokenizer, held_out, **measure))
+        seconds["before"] = time.perf_counter() - started - sum(seconds.values())
+        learn(run, decoder, tokenizer, precision, rows, corpus)
+        seconds["train"] = time.perf_counter() - started - sum(seconds.values())
+        save_trained(run, decoder, tokenizer, options.model)
+        write_json(run.folder / "after.json", perplexity(decoder, tokenizer, held_out, **measure))
+        write_json(run.folder / "failures.json", worst_predictions(decoder, tokenizer, held_out))
+        write_text(run.folder / "samples.md", continuations(decoder, tokenizer, held_out))
+    seconds["after"] = time.perf_counter() - started - sum(seconds.values())
+    return finish(run, seconds=seconds)
+
+
+def learn(
+    run: Run, decoder: Decoder, tokenizer: Tokenizer, precision: Precision, rows: list[list[Example]], corpus: Corpus
+) -> None:
+    """The training loop."""
+    options: Options = run.options.values
+    per_step = max(1, options.step_tokens // options.row_tokens)
+    windows = plan_windows(len(rows), rows_per_step=per_step, epochs=options.epochs, seed=options.seed)
+    validation = [(file.path, file.text) for file in corpus.split("validation")][:8]
+    decoder.train()
+    decoder.checkpointing = options.checkpointing
+    learning = [parameter for _, parameter in trainable(decoder)]
+    optimizer = adamw(decoder, lr=options.lr, weight_decay=options.weight_decay)
+    schedule = cosine_schedule(optimizer, steps=len(windows), warmup=options.warmup)
+    done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
+    print(
+        f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {per_step * options.row_tokens:,} tokens"
+    )
+
+    for step in run.steps(done, len(windows)):
+        window = [to_batch(rows[row], precision.device) for row in windows[step - 1]]  # one optimiser step
+        supervised = sum(supervised_tokens(batch.labels) for batch in window)  # the loss is a mean over exactly these
+        for batch in window:
+            with precision.autocast():
+                hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
+                loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels) / supervised
+            precision.backward(loss)  # scales when fp16
+            run.add(loss)
+        lr = schedule.get_last_lr()[0]
+        stepped, norm = precision.step(optimizer, learning, options.max_norm)
+        if stepped:  # a step that was skipped does not advance the schedule
+            schedule.step()
+        else:
+            print(f"step {step} skipped: {what_overflowed(decoder, batch, precision)}")
+        run.log(step, loss=run.take_loss(), lr=lr, norm=norm, tokens=int(supervised), skipped=not stepped)
+        if validation and due(step, options.validate_every, len(windows)):
+            result = perplexity(decoder, tokenizer, validation, window=options.row_tokens, most_tokens=2048)
+            run.log(step, validation_loss=mean_loss(result))
+        if due(step, options.checkpoint_every, len(windows)):
+            save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
+
+
+def training_rows(corpus: Corpus, tokenizer: Tokenizer, options: Options) -> tuple[list[list[Example]], int]:
+    """Packed rows of the training files, and how many tokens they hold. UserError when there is none."""
+    files = corpus.split("train")
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(options.seed)).tolist()
+    examples, tokens = [], 0
+    for i in order:
+        document = plain_document(tokenizer, files[i].text)
+        for piece in pieces(document, options.row_tokens):
+            if options.most_tokens and tokens + len(piece.input_ids) > options.most_tokens:
+                return pack(examples, options.row_tokens), tokens
+            examples.append(piece)
+            tokens += len(piece.input_ids)
+    if not examples:
+        raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
+    return pack(examples, options.row_tokens), tokens
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

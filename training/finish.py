@@ -1,0 +1,61 @@
+"""What the three scripts say at the start of a run and leave at its end."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from eval.compare import compare, table
+from eval.report import write_report
+from lora.adapter_file import save_adapter
+from lora.inject import lora_layers, trainable
+from model import save_decoder
+from model.decoder import Decoder
+from model.files import read_json
+from model.tokenizer import Tokenizer
+from training.run import Run
+
+
+def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
+    """Two lines: the model, and what of it learns."""
+    total = sum(parameter.numel() for parameter in network.parameters())
+    learning = sum(parameter.numel() for _, parameter in trainable(network))
+    layers = lora_layers(network)
+    adapted = sum(layer.lora_A.weight.numel() + layer.lora_B.weight.numel() for layer in layers.values())
+    if layers:
+        first = next(iter(layers.values()))
+        names = " ".join(sorted({layer.rpartition(".")[2] for layer in layers}))
+        what = f"LoRA r={first.lora_A.out_features} alpha={first.alpha:g} on {names}"
+    else:
+        what = "all weights"
+    precision = str(dtype).removeprefix("torch.")
+    return (
+        f"model    {name} · {(total - adapted) / 1e6:.1f} M parameters · {precision}\n"
+        f"learns   {what} · {learning / 1e6:.2f} M trainable ({100 * learning / total:.1f} %)"
+    )
+
+
+def save_trained(run: Run, decoder: Decoder, tokenizer: Tokenizer, base_model: str) -> None:
+    """The adapter in PEFT's format, or, when all weights learnt, the model in Hugging Face's."""
+    if lora_layers(decoder):
+        save_adapter(decoder, run.folder / "adapter", base_model=base_model, task_type="CAUSAL_LM")
+    else:
+        save_decoder(decoder, tokenizer, run.folder / "model")
+
+
+def finish(run: Run, *, seconds: dict[str, float]) -> dict:
+    """Compare before.json with after.json, write metrics.json and the report, print the table.
+
+    Returns the track's part of metrics.json: "before", "after", "change".
+    """
+    before, after = read_json(run.folder / "before.json"), read_json(run.folder / "after.json")
+    changes = compare(before, after)
+    track = {"before": before["metrics"], "after": after["metrics"], "change": changes}
+    if "bm25" in after:
+        track["bm25"] = after["bm25"]["metrics"]
+    rounded = {name: round(value, 1) for name, value in seconds.items()}
+    run.finish({"schema": 1, "seconds": rounded, "tracks": {run.track: track}})
+    report = write_report(run.folder, title=f"tritune · {run.folder.name}")
+    print(table(before, after, changes))
+    print(f"report   {report}")
+    return track
