@@ -1,0 +1,136 @@
+import ast
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.code import complete_function, correct_line, extract_code, pass_at_k
+
+HEAD = 'def scale(values, by=2):\n    """Multiply.\n\n    >>> scale([1])\n    [2]\n    """'
+BODY = "    out = []\n    for value in values:\n        out.append(value * by)\n    return out"
+
+
+def _run(source):
+    namespace = {}
+    exec(source, namespace)
+    return namespace["scale"]([1, 2], 3)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        BODY,
+        "\n" + BODY + "\n\n",
+        BODY.lstrip(),  # the first line's indentation lost
+        "\n".join(line[4:] for line in BODY.split("\n")),  # the whole body dedented
+        "\n".join("    " + line for line in BODY.split("\n")),  # one level too deep
+        f"```python\n{BODY}\n```",
+        f"Here is the body:\n\n```python\n{BODY}\n```\nIt multiplies.",
+        f"```\n{HEAD}\n{BODY}\n```",
+        f"{HEAD}\n{BODY}",
+        BODY + "\n\nThis multiplies each value.",  # run on into prose: the body ends where the text steps left
+        BODY + "\n\ndef unrelated(:\n    broken",
+        BODY.replace("\n", "\r\n"),
+        f"```python\n{BODY}",  # fence never closed
+    ],
+)
+def test_a_right_body_is_found_in_every_dress(answer):
+    assert _run(complete_function(HEAD, "scale", answer)) == [3, 6]
+
+
+@pytest.mark.parametrize("answer", ["", "   \n", "I cannot do that.", "```\n```", "return (", "for x in"])
+def test_an_answer_without_a_body_gives_no_function(answer):
+    assert complete_function(HEAD, "scale", answer) is None
+
+
+def test_a_one_line_body_is_put_below_the_head():
+    assert _run(complete_function(HEAD, "scale", "return [v * by for v in values]")) == [3, 6]
+
+
+def test_the_block_that_defines_the_entry_point_is_taken_with_its_imports_helpers_and_decorators():
+    answer = """First, an example:
+```python
+print(f(1))
+```
+Now the code:
+```python
+import functools
+
+def helper(x):
+    return x
+
+@functools.cache
+def f(x):
+    return helper(x)
+```
+"""
+    code = extract_code(answer, "f")
+    assert code.startswith("import functools") and "@functools.cache" in code and "print" not in code
+    assert extract_code(answer, "g") is None
+    assert extract_code(answer).startswith("print")
+
+
+def test_blocks_that_only_together_define_it_are_joined():
+    answer = "```python\nimport math\n```\nand\n```python\nX = math.pi\n\n\ndef f():\n    return X\n```"
+    assert "import math" not in extract_code(answer, "f")  # the first block that suffices is taken
+    assert extract_code("```\nclass A:\n    pass\n```", "A") == "class A:\n    pass\n"
+
+
+def test_code_amid_prose_without_a_fence_is_found_and_prose_is_not_code():
+    assert extract_code("Sure!\ndef f():\n    return 1\nThis returns one.", "f") == "def f():\n    return 1\n"
+    assert extract_code("hello") is None
+    assert extract_code("yes, no") is None
+    assert extract_code("The function returns 1.") is None
+
+
+def test_code_that_would_exhaust_the_parser_is_only_not_code():
+    assert extract_code("(" * 10_000) is None
+    assert extract_code("x = \0") is None
+
+
+BUGGY = "def f(values):\n    total = 0\n    for v in values:\n        total += v - 1\n    return total"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "total += v",
+        "        total += v",
+        "```python\ntotal += v\n```",
+        "The corrected line is `total += v`.",
+        "The bug is there.\n\n`total += v`\n",
+        BUGGY.replace("v - 1", "v"),
+        f"```python\n{BUGGY.replace('v - 1', 'v')}\n```",
+    ],
+)
+def test_a_corrected_line_replaces_the_old_one_in_its_place(answer):
+    assert correct_line(BUGGY, "f", 4, answer).rstrip() == BUGGY.replace("v - 1", "v")
+
+
+def test_a_line_that_opens_a_block_can_be_corrected():
+    assert "    for v in values[1:]:\n" in correct_line(BUGGY, "f", 3, "for v in values[1:]:")
+
+
+@pytest.mark.parametrize("answer", ["", "a = 1\nb = 2", "Use `a` or `b`.\nEither."])
+def test_no_single_line_is_no_correction(answer):
+    assert correct_line(BUGGY, "f", 4, answer) is None
+
+
+@given(st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_is_the_share_of_draws_that_hold_a_right_sample(case):
+    n, c, k = case
+    draws = list(combinations(range(n), k))
+    assert pass_at_k(n, c, k) == pytest.approx(sum(min(draw) < c for draw in draws) / len(draws))
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(2, 1, 3), (3, 4, 1), (3, -1, 1), (3, 1, 0)])
+def test_pass_at_k_refuses_what_has_no_estimate(n, c, k):
+    with pytest.raises(ValueError, match="pass@k"):
+        pass_at_k(n, c, k)
+
+
+def test_extraction_never_runs_the_code(tmp_path):
+    target = tmp_path / "ran"
+    code = extract_code(f"```python\nopen({str(target)!r}, 'w')\n```")
+    assert ast.parse(code) and not target.exists()

@@ -1,0 +1,96 @@
+import pytest
+
+from eval.hallucination import Answer, check_names
+from eval.style import lint
+
+
+@pytest.fixture
+def package(tmp_path):
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from pack.inner import double\n")
+    (folder / "inner.py").write_text(
+        "import math\n\n\nclass Box:\n    def open_lid(self):\n        return self\n\n\ndef double(x):\n    return x\n"
+    )
+    return str(tmp_path)
+
+
+def _check(package, *codes, module=None):
+    issues = lint(list(codes))
+    return check_names(
+        [
+            Answer(code=code, issues=tuple(found), package=package, module=module, path="pack/inner.py")
+            for code, found in zip(codes, issues, strict=True)
+        ]
+    )
+
+
+def test_what_exists_is_not_held_for_invented(package):
+    (report,) = _check(
+        package,
+        "import os.path\nfrom collections import abc\nimport pack.inner as inner\nfrom pack import *\n"
+        "def test_f():\n    assert inner.double(1) == len([1]) and os.path.join and abc.Mapping\n"
+        "    assert inner.Box.open_lid\n",
+    )
+    assert report.hallucinated == () and report.unknown == 0 and report.checked >= 6
+
+
+def test_modules_names_and_attributes_that_do_not_exist_are_found(package):
+    (report,) = _check(
+        package,
+        "import no_such_package\nfrom pack import no_such_name\nimport pack.no_such_module\n"
+        "import pack.inner as inner\n"
+        "def test_f():\n    assert inner.tripel(1) and inner.Box.close_lid and undefined_thing\n",
+    )
+    assert set(report.hallucinated) == {
+        "no_such_package",
+        "pack.no_such_name",
+        "pack.no_such_module",
+        "pack.inner.tripel",
+        "pack.inner.Box.close_lid",
+        "undefined_thing",
+    }
+
+
+def test_inside_a_module_its_own_names_are_known_and_others_are_not(package):
+    good, bad = _check(
+        package,
+        "def double(x):\n    return math.floor(x) + Box().anything\n",
+        "def double(x):\n    return math.flor(x) + Bax()\n",
+        module="pack.inner",
+    )
+    assert good.hallucinated == ()
+    assert set(bad.hallucinated) == {"math.flor", "Bax"}
+
+
+def test_a_local_that_hides_a_module_is_not_looked_up(package):
+    (report,) = _check(package, "import math\n\n\ndef f(g):\n    math = g\n    return math.nodes\n")
+    assert report.hallucinated == ()
+
+
+def test_relative_imports_are_resolved_from_the_module(package):
+    (report,) = _check(
+        package, "def f():\n    from .inner import double, doubel\n    return double\n", module="pack.inner"
+    )
+    assert report.hallucinated == ("doubel",)
+
+
+def test_what_an_import_does_stays_in_the_sandbox(package, tmp_path):
+    (tmp_path / "pack" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nimport os\nos._exit(0)\n")
+    (report,) = _check(package, "import pack.evil\n")
+    assert not (tmp_path / "ran").exists()
+    assert report.hallucinated == () and report.unknown + report.checked == 1
+
+
+def test_backticked_words_of_prose_must_stand_in_the_prompt_or_the_package(package):
+    def look(prose):
+        return check_names([Answer(prose=prose, prompt="def f(G): ...", package=package, path="pack/inner.py")])[0]
+
+    assert look("It takes `G` and calls `double()`, a ``Box`` and `None`.").hallucinated == ()
+    assert look("It takes `H` and calls `Box.shut_lid`.").hallucinated == ("Box.shut_lid", "H")
+    assert look("No names here.").checked == 0
+
+
+def test_prose_about_an_unknown_package_is_not_called_invented():
+    (report,) = check_names([Answer(prose="Calls `frobnicate`.", path="no_such_place/a.py")])
+    assert (report.checked, report.hallucinated, report.unknown) == (0, (), 1)

@@ -1,0 +1,238 @@
+import hashlib
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from eval import instruct
+from eval.instruct import answer_pairs, grade_answers
+from model.console import UserError
+
+MODULE = '''"""Sums."""
+
+import math
+
+LIMIT = 10
+
+
+def total(values, start=0):
+    """Add values to a start.
+
+    >>> total([1, 2])
+    3
+    >>> total([], start=4)
+    4
+    """
+    for value in values:
+        start += value
+    return start
+'''
+FUNCTION = MODULE[MODULE.index("def total") :].rstrip("\n")
+HEAD, BODY = FUNCTION[: FUNCTION.index("    for value")].rstrip("\n"), FUNCTION[FUNCTION.index("    for value") :]
+BUGGY = FUNCTION.replace("start += value", "start -= value")
+SHORT = f"def total(values, start=0):\n{BODY}"
+TEST = "from pack.sums import total\n\n\ndef test_total():\n    assert total([1, 2]) == 3\n"
+DOCSTRING = (
+    '"""Add values to a start.\n\nParameters\n----------\nvalues : list\nstart : int\n\nReturns\n-------\nint\n"""'
+)
+EXPLANATION = "The function `total` adds up its values. It begins with `start`, which is zero by default."
+PLAIN_WORSE = """def total(values, start=0):
+    for i in range(len(values)):
+        start = start + values[i]
+    return start"""
+
+
+@pytest.fixture
+def pairs(tmp_path) -> list[dict]:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("")
+    (tmp_path / "pack" / "sums.py").write_text(MODULE)
+    first_line = MODULE[: MODULE.index("def total")].count("\n") + 1
+    place = {"package": str(tmp_path), "module": "pack.sums", "qualname": "total", "first_line": first_line}
+    place |= {"last_line": MODULE.count("\n"), "sha256": hashlib.sha256(MODULE.encode()).hexdigest()}
+    examples = [
+        {"source": "total([1, 2])\n", "want": "3\n", "options": {}},
+        {"source": "total([], start=4)\n", "want": "4\n", "options": {}},
+    ]
+    doctest = {"kind": "doctest", **place, "examples": examples}
+    structure = {"kind": "structure", "arguments": ["values", "start"], "returns": True, "names": ["total"]}
+    line = next(number for number, text in enumerate(BUGGY.split("\n"), 1) if "-=" in text)
+    made = {
+        "complete": (HEAD, BODY, doctest),
+        "bugfix": (BUGGY, "start += value", {**doctest, "line": line, "bug": "arithmetic"}),
+        "improve": (PLAIN_WORSE, SHORT, doctest),
+        "unit_test": (SHORT, TEST, {"kind": "unit_test", **place, "mutants": [BUGGY]}),
+        "docstring": (SHORT, DOCSTRING, structure),
+        "explain": (SHORT, EXPLANATION, {**structure, "arguments": [], "names": ["total", "values"]}),
+    }
+    source = {"path": "pack/sums.py", "commit": None, "license": None, "lines": [first_line, MODULE.count("\n")]}
+    return [
+        {"id": category, "category": category, "instruction": "Do it.", "input": given, "output": gold}
+        | {"source": source, "check": check}
+        for category, (given, gold, check) in made.items()
+    ]
+
+
+def _gold(pairs, **changed):
+    return [{"id": pair["id"], "output": changed.get(pair["id"], pair["output"])} for pair in pairs]
+
+
+def _grade_one(pairs, category, output):
+    pair = next(pair for pair in pairs if pair["id"] == category)
+    return grade_answers([pair], [{"id": category, "output": output}])["results"][0]
+
+
+def test_the_repositorys_own_answers_pass_everything(pairs):
+    result = grade_answers(pairs, _gold(pairs))
+    assert {row["id"]: row["status"] for row in result["results"]} == {pair["id"]: "pass" for pair in pairs}
+    assert result["metrics"] == {"pass@1": 1, "lenient_pass@1": 1, "style": 1, "hallucination_rate": 0}
+    assert result["n_of"] == {
+        "pass@1": 4,
+        "lenient_pass@1": 6,
+        "style": 4,
+        "hallucination_rate": 5,
+    }  # the docstring quotes no name
+    assert result["n"] == 6 and set(result["by_category"]) == {pair["category"] for pair in pairs}
+    assert result["sandbox"]["network"] != "allowed"
+    low, high = result["intervals"]["pass@1"]
+    assert low < 0.6 and high == 1  # four of four is no proof of much
+    json.dumps(result, allow_nan=False)
+
+
+WRONG = [
+    ("complete", "    return 3", "wrong", True),
+    ("complete", "    raise ValueError('no')", "exception", True),
+    ("complete", "    while True:\n        pass", "timeout", True),
+    ("complete", "    return (", "syntax", False),
+    ("complete", "", "extraction", False),
+    ("complete", "    pass", "wrong", False),
+    ("complete", "    import os\n    os._exit(0)", "died", True),
+    ("complete", "    import socket\n    socket.socket()", "denied", True),
+    ("complete", "    import sys\n    sys.exit(0)", "exception", True),
+    (
+        "complete",
+        "    class Yes:\n        def __eq__(self, other):\n            return True\n    return Yes()",
+        "wrong",
+        True,
+    ),
+    ("bugfix", "start -= value", "wrong", False),
+    ("bugfix", "start *= value", "wrong", True),
+    ("bugfix", "start +=", "syntax", False),
+    ("bugfix", "I see\nno bug", "extraction", False),
+    ("improve", PLAIN_WORSE, "wrong", False),
+    ("improve", SHORT.replace("+=", "-="), "wrong", True),
+    ("improve", "It is fine as it is.", "extraction", False),
+    ("unit_test", TEST.replace("== 3", "== 4"), "wrong", True),
+    ("unit_test", TEST.replace("total([1, 2]) == 3", "total([]) == 0"), "wrong", True),  # notices no bug
+    ("unit_test", TEST.replace("assert total([1, 2]) == 3", "total([1, 2])"), "wrong", False),
+    ("unit_test", TEST.replace("pack.sums", "pack.summs"), "exception", True),
+    ("unit_test", "assert total", "wrong", False),
+    ("docstring", '"""Add values."""', "wrong", False),
+    ("docstring", DOCSTRING.replace("start : int", "start : int\nend : int"), "wrong", False),
+    ("docstring", DOCSTRING[: DOCSTRING.index("Returns")], "wrong", False),
+    ("docstring", "", "wrong", False),
+    ("explain", "The function `total` adds up its values.", "wrong", False),
+    ("explain", "It adds. It returns the sum of them.", "wrong", False),
+    ("explain", f"total adds values. See:\n{SHORT}\nThat is it.", "wrong", False),
+]
+
+
+@pytest.mark.parametrize(("category", "output", "status", "lenient"), WRONG)
+def test_a_wrong_answer_fails_for_its_own_reason(pairs, category, output, status, lenient, monkeypatch):
+    monkeypatch.setattr("data.checks.SECONDS", 1.5)
+    row = _grade_one(pairs, category, output)
+    assert (row["status"], row["lenient"]) == (status, lenient), row["detail"]
+    assert row["detail"]
+
+
+def test_the_first_difference_is_kept_for_the_report(pairs):
+    row = _grade_one(pairs, "complete", "    return 3")
+    assert (row["expected"], row["got"]) == ("4", "3")
+
+
+def test_prose_that_was_cut_off_fails_and_code_is_judged_by_itself(pairs):
+    cut = [{**answer, "stopped": False} for answer in _gold(pairs)]
+    status = {row["id"]: row["status"] for row in grade_answers(pairs, cut)["results"]}
+    assert status["explain"] == status["docstring"] == "wrong" and status["complete"] == "pass"
+
+
+def test_pass_at_3_is_the_unbiased_estimate_from_the_samples(pairs):
+    (pair,) = [pair for pair in pairs if pair["id"] == "complete"]
+    answers = [{"id": "complete", "output": "    return 3"}]
+    answers += [{"id": "complete", "sample": i, "output": BODY if i < 2 else "    return 3"} for i in range(5)]
+    result = grade_answers([pair], answers)
+    assert result["metrics"]["pass@1"] == 0  # the greedy answer's
+    assert result["values"]["pass@3"] == {"complete": pytest.approx(1 - 1 / 10)}
+    assert result["metrics"]["lenient_pass@3"] == 1
+
+
+def test_an_improvement_without_doctest_counts_in_the_lenient_rate_alone(pairs):
+    (pair,) = [pair for pair in pairs if pair["id"] == "improve"]
+    pair = {**pair, "check": {"kind": "structure", "arguments": ["values"], "returns": True, "names": ["total"]}}
+    result = grade_answers([pair], [{"id": "improve", "output": SHORT}])
+    assert result["results"][0]["status"] == "not executed"
+    assert "pass@1" not in result["metrics"] and result["metrics"]["lenient_pass@1"] == 1
+
+
+def test_what_fails_the_lenient_rate_fails_the_strict_one(pairs):
+    result = grade_answers(pairs, _gold(pairs, complete="    pass", bugfix="?", unit_test="no", improve="no"))
+    assert result["metrics"]["pass@1"] == 0
+    assert not any(row["status"] == "pass" and not row["lenient"] for row in result["results"])
+
+
+def test_an_invented_name_is_counted_against_the_answer(pairs):
+    row = _grade_one(pairs, "complete", "    return math.sum_all(values) + LIMIT * nothing")
+    assert row["hallucinated"] == ["math.sum_all", "nothing"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda answers: answers[1:], "no greedy answer"),
+        (lambda answers: [*answers, answers[0]], "twice"),
+        (lambda answers: [*answers, {"id": "other", "output": ""}], "no pair with the id other"),
+        (lambda answers: [*answers, {"id": "complete"}], "output"),
+        (lambda answers: [*answers, {"id": "complete", "output": "", "sample": 0}], "pass@3 needs at least 4"),
+        (lambda answers: answers + [{"id": "complete", "output": "", "sample": i} for i in range(4)], "unequal"),
+    ],
+)
+def test_answers_that_do_not_fit_the_pairs_are_refused(pairs, change, message):
+    with pytest.raises(UserError, match=message):
+        grade_answers(pairs, change(_gold(pairs)))
+
+
+def test_the_command_grades_a_file_of_answers(pairs, tmp_path, monkeypatch, capsys):
+    for name, rows in (("data", pairs), ("answers", _gold(pairs))):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("data", "answers")}
+    out = tmp_path / "result.json"
+    monkeypatch.setattr(sys, "argv", ["x", "--data", files["data"], "--answers", files["answers"], "--out", str(out)])
+    instruct.main()
+    assert json.loads(out.read_text())["metrics"]["pass@1"] == 1
+    assert "n = 4" in capsys.readouterr().out
+
+
+def test_one_greedy_and_n_sampled_answers_come_from_the_model(monkeypatch):
+    import data.masking
+    import model
+
+    asked = []
+
+    def generate(decoder, prompts, *, max_new_tokens, samples=1, **settings):
+        asked.append((prompts, samples, settings))
+        return [[[7] * (max_new_tokens if sample else 1) for sample in range(samples)] for _ in prompts]
+
+    tokenizer = SimpleNamespace(stop_ids={2}, decode=lambda ids: "x" * len(ids))
+    user = {"role": "user", "content": "q"}
+    monkeypatch.setattr(model, "generate", generate)
+    monkeypatch.setattr(data.masking, "messages_of", lambda row: [user, {"role": "assistant", "content": "gold"}])
+    monkeypatch.setattr(data.masking, "encode_prompt", lambda tokenizer, messages: [len(messages)])
+    options = {"samples": 4, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 3, "seed": 5}
+    answers = answer_pairs(None, tokenizer, [{"id": "a"}, {"id": "b"}], **options)
+    assert [prompts for prompts, _, _ in asked] == [[[1], [1]]] * 2  # the gold answer is not in the prompt
+    assert asked[0][1] == 1 and "temperature" not in asked[0][2]
+    assert asked[1][1] == 4 and asked[1][2]["temperature"] == 0.7 and asked[1][2]["seed"] == 5
+    assert len(answers) == 10 and [row["sample"] for row in answers if row["id"] == "b"] == ["greedy", 0, 1, 2, 3]
+    assert {row["stopped"] for row in answers if row["sample"] in ("greedy", 0)} == {True}
+    assert {row["stopped"] for row in answers if row["sample"] in (1, 2, 3)} == {False}
