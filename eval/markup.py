@@ -40,6 +40,11 @@ def element(name: str, content: object = "", **attributes: str) -> Safe:
     return Safe(f"<{name}{given}>{safe(content)}</{name}>")
 
 
+def note(text: object) -> Safe:
+    """A paragraph in small grey."""
+    return element("p", text, class_="note")
+
+
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, texts: int = 1, class_: str = "table") -> Safe:
     """A table that scrolls inside itself; an empty `head` is left out.
 
@@ -64,7 +69,7 @@ def code(text: object) -> Safe:
     text = text if isinstance(text, str) else json.dumps(text, indent=2, ensure_ascii=False)
     rest = len(text) - SHOWN
     shown = element("pre", element("code", text[:SHOWN]))
-    return shown + element("p", f"… {rest:,} more characters", class_="note") if rest > 0 else shown
+    return shown + note(f"… {rest:,} more characters") if rest > 0 else shown
 
 
 def details(summary: object, content: object) -> Safe:

@@ -16,13 +16,17 @@ from pathlib import Path
 
 from eval.charts import category_bars, loss_curve
 from eval.compare import compare, number, verdict
-from eval.markup import Safe, code, details, element, join, markdown, safe, table
+from eval.markup import Safe, code, details, element, join, markdown, note, safe, table
 from model.console import UserError, run_command
 from model.files import read_json, read_jsonl, write_text
 
 NAMES = {"cpt": "A · Continued pre-training", "sft": "B · Instruction tuning", "embed": "C · Embedding tuning"}
 FIRST_METRIC = {"cpt": "perplexity", "sft": "pass@1", "embed": "ndcg@10"}  # the one on the track's card
 LOSS = {"cpt": "loss, nats per token", "sft": "loss, nats per token", "embed": "InfoNCE loss, nats"}
+PAIRED = (
+    "Every change is paired: the same held-out tasks (or files) before and after, resampled together. “Not "
+    "distinguishable” means that a change of this size could be chance at this n."
+)
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # were an escape ever missed, nothing would load or run
 
 
@@ -96,7 +100,8 @@ def _page(title: str, about: str, sections: list[tuple[str, str, Safe]]) -> str:
 
 
 def _about(tracks: list[Track], metrics: dict) -> str:
-    seconds = sum(value for value in metrics.get("seconds", {}).values() if isinstance(value, int | float))
+    each = metrics.get("seconds", {})
+    seconds = each.get("total", sum(each.values()))
     environment = next((track.environment for track in tracks if track.environment), {})
     parts = [f"{len(tracks)} of {len(NAMES)} tracks" if len(tracks) > 1 else NAMES[tracks[0].name]]
     parts += [str(environment[key]) for key in ("device", "corpus") if key in environment]
@@ -113,16 +118,9 @@ def _results(tracks: list[Track], metrics: dict) -> Safe:
         [
             element("div", join(_card(track) for track in measured), class_="cards") if measured else "",
             table(head, rows, texts=2) if rows else "",
-            element("p", f"BM25 on the queries of C: {_listed(bm25)}.", class_="note") if bm25 else "",
-            element("p", f"Did not run to its end: {'; '.join(missing)}.", class_="note") if missing else "",
-            element(
-                "p",
-                "Every change is paired: the same held-out tasks (or files) before and after, resampled together. “Not "
-                "distinguishable” means that a change of this size could be chance at this n.",
-                class_="note",
-            )
-            if rows
-            else "",
+            note(f"BM25 on the queries of C: {_listed(bm25)}.") if bm25 else "",
+            note(f"Did not run to its end: {'; '.join(missing)}.") if missing else "",
+            note(PAIRED) if rows else "",
             _facts(metrics),
         ]
     )
@@ -201,7 +199,7 @@ def _pictures(track: Track) -> Safe:
                 if after:
                     pictures.append(category_bars(f"sft-{len(pictures)}", before, after, metric))
     except UserError as error:  # matplotlib is missing: a run of twenty minutes must not end without its report
-        return element("p", error, class_="note")
+        return note(error)
     shown = [picture for picture in pictures if picture]
     return element("div", join(shown), class_="figures") if shown else Safe("")
 
@@ -227,8 +225,8 @@ def _files(before: dict, after: dict) -> Safe:
         for change, path, tokens, old, new in sorted(rows)
     ]
     head = ("file", "tokens", "perplexity before", "after", "change")
-    note = element("p", f"Perplexity fell on {fell} of {len(rows)} held-out files.", class_="note")
-    return element("h3", "By file") + note + table(head, shown, class_="table long")
+    told = note(f"Perplexity fell on {fell} of {len(rows)} held-out files.")
+    return element("h3", "By file") + told + table(head, shown, class_="table long")
 
 
 def _categories(before: dict, after: dict) -> Safe:
@@ -253,12 +251,12 @@ def _beside_bm25(before: dict | None, after: dict) -> Safe:
         if result:
             intervals = {m: ", ".join(number(end) for end in result["intervals"][m]) for m in metrics}
             rows.append((name, *(f"{number(result['metrics'][m])} [{intervals[m]}]" for m in metrics)))
-    note = f"{after['n']:,} queries against {after['candidates']:,} candidates, each value with its 95 % interval."
-    parts = [element("h3", "Beside BM25"), element("p", note, class_="note"), table(("", *metrics), rows)]
+    told = f"{after['n']:,} queries against {after['candidates']:,} candidates, each value with its 95 % interval."
+    parts = [element("h3", "Beside BM25"), note(told), table(("", *metrics), rows)]
     if after.get("bm25"):
         changes = compare({**after, **after["bm25"]}, after)
         told = "; ".join(f"{m} {number(c['value'], sign=True)}, {verdict(m, c)}" for m, c in changes.items())
-        parts.append(element("p", f"After tuning, paired against BM25: {told}.", class_="note"))
+        parts.append(note(f"After tuning, paired against BM25: {told}."))
     return join(parts)
 
 
@@ -278,7 +276,7 @@ def _failures(failures: list[dict]) -> Safe:
             if row.get(name)
         ]
         shown.append(details(label, join(parts)))
-    return join([element("h3", f"{len(failures)} failures"), element("p", f"Causes: {told}.", class_="note"), *shown])
+    return join([element("h3", f"{len(failures)} failures"), note(f"Causes: {told}."), *shown])
 
 
 def _configuration(track: Track) -> Safe:
