@@ -83,7 +83,6 @@ def build_corpus(
     if not texts:
         reasons = ", ".join(f"{count} {reason}" for reason, count in _reasons(rejects))
         raise UserError(f"{source}: every Python file was filtered ({reasons}). Give a source with more code")
-    alike = [(a, b) for a, b in alike if a in texts and b in texts]
     split = split_files(list(texts), alike, test_share=test_share, validation_share=validation_share, seed=seed)
     options = {
         "max_files": max_files, "test_share": test_share, "validation_share": validation_share, "seed": seed
@@ -116,19 +115,16 @@ def _read_texts(located: Located) -> tuple[dict[str, str], list[dict]]:
 
 
 def _without_duplicates(texts: dict[str, str], rejects: list[dict]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The texts without near-duplicates (the alphabetically first of two is kept), and the pairs still alike."""
+    """The texts without near-duplicates (the alphabetically first of two is kept), and all pairs that are alike."""
     paths = sorted(texts)
     kept = dict(texts)
     alike = []
     for i, j, similarity in near_duplicates([texts[path] for path in paths], ALIKE):
-        if similarity < DUPLICATE:
-            alike.append((paths[i], paths[j]))
-        elif paths[i] in kept and paths[j] in kept:
+        alike.append((paths[i], paths[j]))
+        if similarity >= DUPLICATE and paths[i] in kept and paths[j] in kept:
             del kept[paths[j]]
             reason = "duplicate" if texts[paths[i]] == texts[paths[j]] else "near-duplicate"
             rejects.append({"path": paths[j], "reason": reason, "detail": f"{similarity:.2f} alike {paths[i]}"})
-        else:  # one of the two is gone already, but its kept twin must not be parted from this one
-            alike.append((paths[i], paths[j]))
     return kept, alike
 
 

@@ -15,6 +15,8 @@ def split_files(
 ) -> dict[str, str]:
     """Maps each path to "train", "validation" or "test"; paths joined by `alike` pairs go to the same side.
 
+    A pair may name a path that is not split: what is alike to a dropped file is alike to its twin.
+
     Shares are of files. From three files on, a share above zero gets at least one file. A group of alike files that
     is larger than what is left of a share stays in train.
     """
@@ -32,8 +34,8 @@ def split_files(
 
 
 def _connected(paths: list[str], alike: list[tuple[str, str]]) -> dict[str, list[str]]:
-    """Connected components, each under its alphabetically first path."""
-    parent = {path: path for path in paths}
+    """Connected components, each under the alphabetically first path of all that are joined."""
+    parent = {path: path for path in [*paths, *(path for pair in alike for path in pair)]}
 
     def find(path: str) -> str:
         while parent[path] != path:

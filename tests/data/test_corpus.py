@@ -41,6 +41,16 @@ def test_every_file_is_kept_or_rejected_with_its_reason(folder):
     assert len(corpus.files) == 8
 
 
+def test_files_alike_but_no_duplicates_are_kept_on_one_side(folder):
+    beta = module("beta", 40)
+    (folder / "pkg" / "beta.py").write_text(beta)
+    (folder / "pkg" / "half.py").write_text(beta.rsplit("\n", 8)[0] + "\n" + module("half", 12))
+    for seed in range(8):
+        corpus = build_corpus(str(folder), seed=seed)
+        split = {file.path: file.split for file in corpus.files}
+        assert corpus.rejects == () and split["pkg/beta.py"] == split["pkg/half.py"]
+
+
 def test_the_split_is_of_files_and_repeats_with_its_seed(folder):
     first, again = build_corpus(str(folder), seed=3), build_corpus(str(folder), seed=3)
     assert first == again

@@ -27,6 +27,13 @@ def test_alike_files_are_never_parted_even_through_a_third():
         assert set(split.values()) == {"train", "test", "validation"}
 
 
+def test_files_alike_to_a_dropped_file_are_not_parted():
+    alike = [("dropped.py", PATHS[3]), (PATHS[9], "dropped.py")]
+    for seed in range(20):
+        split = split_files(PATHS, alike, seed=seed, **SHARES)
+        assert split[PATHS[3]] == split[PATHS[9]] and set(split) == set(PATHS)
+
+
 def test_a_group_larger_than_the_room_left_stays_in_train():
     alike = [(PATHS[0], path) for path in PATHS[1:20]]
     assert {split_files(PATHS, alike, seed=seed, **SHARES)[PATHS[0]] for seed in range(5)} == {"train"}
