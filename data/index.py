@@ -149,7 +149,7 @@ def _exact(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
 
 
 def _approximate(graph: hnswlib.Index, queries: np.ndarray, k: int, hnsw: Mapping) -> tuple[np.ndarray, np.ndarray]:
-    graph.set_ef(max(hnsw["ef"], k))  # hnswlib returns fewer than k, as an error, when ef < k
+    graph.set_ef(max(hnsw["ef"], k))  # not saved with the graph; below k it would mean nothing
     ids, distances = graph.knn_query(queries, k=k, num_threads=1)
     return ids.astype(np.int64), 1.0 - distances
 

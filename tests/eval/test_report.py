@@ -307,7 +307,7 @@ def hostile_everywhere(run):
     (run / "sft/config.json").write_text(json.dumps(config))
     for name in ("before.json", "after.json"):
         result = json.loads((run / "sft" / name).read_text())
-        result["by_category"]["$\\frac{1}<b>"] = {"n": 1, "metrics": {"pass@1": 0.5}}
+        result["by_category"]["$\\frac{1}{$<b>"] = {"n": 1, "metrics": {"pass@1": 0.5}}
         (run / "sft" / name).write_text(json.dumps(result))
 
 

@@ -70,6 +70,17 @@ def test_a_model_that_scores_everything_alike_gets_nothing():
     assert [row["rank"] for row in result["results"]] == [30] * 5
 
 
+def test_scores_that_differ_by_rounding_alone_are_ties():
+    class Noisy(TableEncoder):
+        def encode(self, texts, kind):
+            vectors = torch.tensor([[1.0, 0.0]]).repeat(len(texts), 1)
+            vectors[0, 0] += 2e-7 * (kind == "passage")  # as another place in a batch may do to equal texts
+            return vectors
+
+    queries = [{"id": "q", "query": "x", "code_id": "c0"}]
+    assert evaluate_retrieval(Noisy({}), queries, codes(30))["results"][0]["rank"] == 30
+
+
 def test_the_result_says_rank_status_and_what_was_found():
     candidates = codes(20)
     angles = {row["code"]: i / 10 for i, row in enumerate(candidates)}

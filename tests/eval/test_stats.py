@@ -94,12 +94,15 @@ def test_fewer_than_six_pairs_prove_nothing():
         assert change["interval"] == [1.0, 1.0] and change["distinguishable"] == (n == 6)
 
 
-def test_passes_and_failures_need_mcnemars_test_too():
-    before = {f"t{i}": 0.0 for i in range(46)}
-    for won, told in ((4, False), (5, False), (6, True)):
-        change = paired_change(before, {key: float(i < won) for i, key in enumerate(before)})
-        assert change["interval"][0] > 0  # the bootstrap alone would say yes
-        assert change["distinguishable"] == told == (mcnemar_exact(0, won) <= 0.05)
+@pytest.mark.parametrize(
+    ("won", "lost", "told"), [(4, 0, False), (5, 0, False), (6, 0, True), (7, 1, False), (14, 4, True)]
+)
+def test_passes_and_failures_need_mcnemars_test_too(won, lost, told):
+    before = {f"t{i}": float(i < lost) for i in range(46)}
+    after = {f"t{i}": float(lost <= i < lost + won) for i in range(46)}
+    change = paired_change(before, after)
+    assert change["interval"][0] > 0  # the bootstrap alone would say yes
+    assert change["distinguishable"] == told == (mcnemar_exact(lost, won) <= 0.05)
 
 
 def test_a_loss_can_be_told_as_well_as_a_gain():
