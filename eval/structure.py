@@ -102,9 +102,10 @@ def _documented_arguments(text: str) -> list[str]:
     """Names that a NumPy "Parameters" section or `:param name:` fields document."""
     names = _FIELD_ENTRY.findall(text)
     sections = list(_NUMPY_SECTION.finditer(text))
-    for section, following in zip(sections, [*sections[1:], None], strict=True):
+    ends = [section.start() for section in sections[1:]] + [len(text)]
+    for section, end in zip(sections, ends, strict=False):  # without a section there is one end too many
         if section.group(1).strip() == "Parameters":
-            body = textwrap.dedent(text[section.end() : following.start() if following else len(text)].strip("\n"))
+            body = textwrap.dedent(text[section.end() : end].strip("\n"))
             for entry in _NUMPY_ENTRY.findall(body):
                 names += [name.strip().lstrip("*") for name in entry.split(",")]
     return names

@@ -4,8 +4,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from eval import instruct
+from eval.answers import READERS
 from eval.instruct import answer_pairs, grade_answers
 from model.console import UserError
 
@@ -144,6 +147,42 @@ def test_a_wrong_answer_fails_for_its_own_reason(pairs, category, output, status
     row = _grade_one(pairs, category, output)
     assert (row["status"], row["lenient"]) == (status, lenient), row["detail"]
     assert row["detail"]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "Add values to a start; returns the total.",
+        "```python\n" + DOCSTRING + "\n```",
+        f'def total(values, start=0):\n    {DOCSTRING.splitlines()[0]} Returns values."""\n    ...',
+        ":param values: what to add\n:param int start: where to begin\n:returns: the total",
+    ],
+)
+def test_a_docstring_may_come_in_any_usual_form(pairs, output):
+    row = _grade_one(pairs, "docstring", output)
+    assert row["status"] == "pass", row["detail"]
+
+
+FRAGMENTS = [
+    "```python\n",
+    "```",
+    '"""',
+    "Parameters\n------\n",
+    "x : int\n",
+    "def total(",
+    "):\n",
+    "    ",
+    "\n",
+    "`a`",
+]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=8), max_size=12).map("".join))
+def test_no_answer_whatever_breaks_the_reading(pairs, output):
+    for pair in pairs:
+        reading = READERS[pair["category"]](pair, output)
+        assert (reading.problem is None) == (reading.status is None)
 
 
 def test_the_first_difference_is_kept_for_the_report(pairs):
