@@ -8,6 +8,7 @@ the adapter in lora/layer.py.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 import torch
 
 from data.card import write_data_card
-from data.corpus import Corpus, open_corpus, save_corpus
+from data.corpus import SourceFile, open_corpus, save_corpus
 from data.masking import Example, plain_document
 from data.packing import pack, pieces, plan_windows, to_batch
-from eval.perplexity import continuations, mean_loss, perplexity, worst_predictions
+from eval.perplexity import continuations, perplexity, worst_predictions
 from lora.inject import DECODER_TARGETS, inject, trainable
 from model import load_decoder, load_tokenizer
 from model.console import UserError, run_command
@@ -33,6 +34,7 @@ from training.optim import adamw, cosine_schedule
 from training.options import option, parse
 from training.precision import Precision, what_overflowed
 from training.run import Run, due
+from training.validation import validation_loss
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,11 @@ def main(arguments: list[str] | None = None) -> dict:
     if options.row_tokens > decoder.config.max_position_embeddings:
         limit = decoder.config.max_position_embeddings
         raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {limit} positions; give fewer")
-    rows, tokens = training_rows(corpus, tokenizer, options)
+    rows = packed_rows(corpus.split("train"), tokenizer, options, most_tokens=options.most_tokens)
+    validation = packed_rows(corpus.split("validation"), tokenizer, options, most_tokens=8 * options.row_tokens)
+    if not rows:
+        raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
+    tokens = sum(len(example.input_ids) for row in rows for example in row)
     if not options.full:
         inject(decoder, r=options.r, alpha=options.alpha, dropout=options.dropout, targets=options.targets.split(","))
     print(describe_model(options.model, decoder, dtype))
@@ -100,7 +106,7 @@ def main(arguments: list[str] | None = None) -> dict:
         if run.resume_from is None:  # the adapter is fresh and changes nothing yet
             write_json(run.folder / "before.json", perplexity(decoder, tokenizer, held_out, **measure))
         seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-        learn(run, decoder, tokenizer, precision, rows, corpus)
+        learn(run, decoder, precision, rows, validation)
         seconds["train"] = time.perf_counter() - started - sum(seconds.values())
         save_trained(run, decoder, tokenizer, options.model)
         write_json(run.folder / "after.json", perplexity(decoder, tokenizer, held_out, **measure))
@@ -111,13 +117,12 @@ def main(arguments: list[str] | None = None) -> dict:
 
 
 def learn(
-    run: Run, decoder: Decoder, tokenizer: Tokenizer, precision: Precision, rows: list[list[Example]], corpus: Corpus
+    run: Run, decoder: Decoder, precision: Precision, rows: list[list[Example]], validation: list[list[Example]]
 ) -> None:
-    """The training loop."""
+    """The training loop. `rows` and `validation` are packed rows of examples."""
     options: Options = run.options.values
     per_step = max(1, options.step_tokens // options.row_tokens)
     windows = plan_windows(len(rows), rows_per_step=per_step, epochs=options.epochs, seed=options.seed)
-    validation = [(file.path, file.text) for file in corpus.split("validation")][:8]
     decoder.train()
     decoder.checkpointing = options.checkpointing
     learning = [parameter for _, parameter in trainable(decoder)]
@@ -145,27 +150,25 @@ def learn(
             print(f"step {step} skipped: {what_overflowed(decoder, batch, precision)}")
         run.log(step, loss=run.take_loss(), lr=lr, norm=norm, tokens=int(supervised), skipped=not stepped)
         if validation and due(step, options.validate_every, len(windows)):
-            result = perplexity(decoder, tokenizer, validation, window=options.row_tokens, most_tokens=2048)
-            run.log(step, validation_loss=mean_loss(result))
+            run.log(step, validation_loss=validation_loss(decoder, validation, precision))
         if due(step, options.checkpoint_every, len(windows)):
             save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
 
 
-def training_rows(corpus: Corpus, tokenizer: Tokenizer, options: Options) -> tuple[list[list[Example]], int]:
-    """Packed rows of the training files, and how many tokens they hold. UserError when there is none."""
-    files = corpus.split("train")
+def packed_rows(
+    files: list[SourceFile], tokenizer: Tokenizer, options: Options, *, most_tokens: int
+) -> list[list[Example]]:
+    """Rows filled with the pieces of files, in an order drawn by the seed, until most_tokens (0: all) are used."""
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(options.seed)).tolist()
-    examples, tokens = [], 0
+    examples: list[Example] = []
+    room = most_tokens or math.inf
     for i in order:
-        document = plain_document(tokenizer, files[i].text)
-        for piece in pieces(document, options.row_tokens):
-            if options.most_tokens and tokens + len(piece.input_ids) > options.most_tokens:
-                return pack(examples, options.row_tokens), tokens
+        for piece in pieces(plain_document(tokenizer, files[i].text), options.row_tokens):
+            room -= len(piece.input_ids)
+            if room < 0:
+                return pack(examples, options.row_tokens)
             examples.append(piece)
-            tokens += len(piece.input_ids)
-    if not examples:
-        raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
-    return pack(examples, options.row_tokens), tokens
+    return pack(examples, options.row_tokens)
 
 
 if __name__ == "__main__":

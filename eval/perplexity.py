@@ -61,11 +61,6 @@ def perplexity(
     return summary(rows)
 
 
-def mean_loss(result: dict) -> float:
-    """Nats per token over all files of a result."""
-    return sum(file["nll"] for file in result["files"]) / sum(file["tokens"] for file in result["files"])
-
-
 def _cut(tokenizer: Tokenizer, text: str, most_tokens: int | None):
     """The document and the text that it covers, cut to most_tokens."""
     example = plain_document(tokenizer, text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -11,7 +13,7 @@ from lora.adapter_file import save_adapter
 from lora.inject import lora_layers, trainable
 from model import save_decoder
 from model.decoder import Decoder
-from model.files import read_json
+from model.files import read_json, write_text
 from model.tokenizer import Tokenizer
 from training.run import Run
 
@@ -43,19 +45,27 @@ def save_trained(run: Run, decoder: Decoder, tokenizer: Tokenizer, base_model: s
         save_decoder(decoder, tokenizer, run.folder / "model")
 
 
-def finish(run: Run, *, seconds: dict[str, float]) -> dict:
-    """Compare before.json with after.json, write metrics.json and the report, print the table.
+def copy_data_card(folder: Path, run: Run) -> None:
+    """Keep the card of the data beside the run, when the data came with one."""
+    if (folder / "data_card.md").is_file():
+        write_text(run.folder / "data_card.md", (folder / "data_card.md").read_text(encoding="utf-8"))
 
-    Returns the track's part of metrics.json: "before", "after", "change".
+
+def finish(run: Run, *, seconds: dict[str, float]) -> dict:
+    """Compare before.json with after.json where there are such, write metrics.json and the report, print the table.
+
+    Returns the track's part of metrics.json: "before", "after", "change"; empty for a run without held-out data.
     """
-    before, after = read_json(run.folder / "before.json"), read_json(run.folder / "after.json")
-    changes = compare(before, after)
-    track = {"before": before["metrics"], "after": after["metrics"], "change": changes}
-    if "bm25" in after:
-        track["bm25"] = after["bm25"]["metrics"]
+    track: dict = {}
+    if (run.folder / "after.json").is_file():
+        before, after = read_json(run.folder / "before.json"), read_json(run.folder / "after.json")
+        changes = compare(before, after)
+        track = {"before": before["metrics"], "after": after["metrics"], "change": changes}
+        if "bm25" in after:
+            track["bm25"] = after["bm25"]["metrics"]
+        print(table(before, after, changes))
     rounded = {name: round(value, 1) for name, value in seconds.items()}
     run.finish({"schema": 1, "seconds": rounded, "tracks": {run.track: track}})
     report = write_report(run.folder, title=f"tritune · {run.folder.name}")
-    print(table(before, after, changes))
     print(f"report   {report}")
     return track

@@ -1,0 +1,26 @@
+"""The loss on held-out rows, while training goes on."""
+
+from __future__ import annotations
+
+import torch
+
+from data.masking import Example
+from data.packing import to_batch
+from model.decoder import Decoder
+from model.loss import causal_lm_loss, supervised_tokens
+from training.precision import Precision
+
+
+@torch.no_grad()
+def validation_loss(decoder: Decoder, rows: list[list[Example]], precision: Precision) -> float:
+    """Nats per supervised token over all rows: a ratio of sums, so that rows weigh as much as they hold."""
+    decoder.eval()
+    loss = supervised = 0.0
+    for row in rows:
+        batch = to_batch(row, precision.device)
+        with precision.autocast():
+            hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
+            loss += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels).item()
+        supervised += supervised_tokens(batch.labels).item()
+    decoder.train()
+    return loss / supervised
