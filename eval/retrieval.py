@@ -175,37 +175,46 @@ def worst_queries(result: dict, queries: list[dict], candidates: list[dict], cou
                 "prompt": query["query"],
                 "answer": f"# found first: {_place(first)}\n{first['code']}",
                 "cause": _cause(query["query"], relevant, first, row["bm25_rank"]),
-                "check": f"rank {row['rank']} of {len(candidates)} (BM25: {row['bm25_rank']})\n"
-                + "\n".join(f"# wanted: {_place(code)}\n{code['code']}" for code in relevant),
+                "check": _evidence(row, query["query"], relevant, first, len(candidates)),
             }
         )
     return rows
 
 
 def _cause(query: str, relevant: list[dict], first: dict, bm25_rank: int) -> str:
-    """Why `first` may have come before the relevant code: the first of these that holds, told with its figures."""
+    """Why `first` may have come before the relevant code: the first of these that holds."""
     asked, found = set(words(query)), set(words(first["code"]))
-    wanted = set().union(*(words(code["code"]) for code in relevant))
-    there, here = len(asked & found), len(asked & wanted)
-    alike = max(_jaccard(set(words(code["code"])), found) for code in relevant)
-    names = {(code.get("source") or {}).get("qualname", "").rpartition(".")[2] for code in relevant} - {""}
-    if alike >= 0.7:
-        return f"a near-duplicate ranks above ({alike:.0%} of the words are shared)"
-    if (first.get("source") or {}).get("qualname", "").rpartition(".")[2] in names:
+    wanted = [set(words(code["code"])) for code in relevant]
+    held = max(len(asked & code) for code in wanted)
+    if max(_jaccard(code, found) for code in wanted) >= 0.7:
+        return "a near-duplicate ranks above"
+    if _name(first) and _name(first) in map(_name, relevant):
         return "a function of the same name ranks above"
-    if not here:
+    if held == 0:
         return "the query shares no word with the code"
-    if there > here:
-        return f"the code found holds {there} of {len(asked)} query words, the right one {here}"
+    if len(asked & found) > held:
+        return "the code found holds more of the query's words"
     if bm25_rank <= CUT:
-        return f"the words are there (BM25 ranks it {bm25_rank}), the vector misses them"
-    if len(asked) <= 3:
-        return f"the query is short ({len(asked)} words)"
-    return f"the meaning is missed ({here} of {len(asked)} query words are in the right code)"
+        return "the words are there (BM25 finds it), the vector misses them"
+    return "the query is short" if len(asked) <= 3 else "the meaning is missed"
+
+
+def _evidence(row: dict, query: str, relevant: list[dict], first: dict, count: int) -> str:
+    """Ranks, words in common, and the code that should have come first."""
+    asked = set(words(query))
+    lines = [f"rank {row['rank']} of {count}, by BM25 {row['bm25_rank']}"]
+    for what, code in (("found first", first), *(("wanted", code) for code in relevant)):
+        lines.append(f"{what} holds {len(asked & set(words(code['code'])))} of the query's {len(asked)} words")
+    return "\n".join(lines + [f"# wanted: {_place(code)}\n{code['code']}" for code in relevant])
 
 
 def _jaccard(one: set, other: set) -> float:
     return len(one & other) / max(1, len(one | other))
+
+
+def _name(candidate: dict) -> str:
+    """The function's own name, without its class; a whole file has none."""
+    return ((candidate.get("source") or {}).get("qualname") or "").rpartition(".")[2]
 
 
 def _place(candidate: dict) -> str:

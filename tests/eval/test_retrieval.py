@@ -136,16 +136,24 @@ def test_causes_are_told_by_program():
         candidate("b", "def walk(tree): return alpha(beta, gamma, delta, tree, 1)", "B.walk"),
         candidate("c", "def walk(x): return x", "C.walk"),
         candidate("d", "def other(y): yield y", "other"),
+        {"id": "file", "code": "# m.py: walk, other", "source": {"path": "m.py", "qualname": None}},
         *codes(10),
     ]
     queries = [
         {"id": "copy", "query": "something else", "code_id": "a"},
         {"id": "name", "query": "walk quickly over it", "code_id": "a"},
         {"id": "blind", "query": "nothing shared", "code_id": "d"},
+        {"id": "file", "query": "which file is it", "code_id": "file"},
         {"id": "first", "query": "other", "code_id": "d"},
     ]
     angles = {row["code"]: 1.0 + i / 10 for i, row in enumerate(candidates)}
-    angles |= {"something else": 1.12, "walk quickly over it": 1.2, "nothing shared": 2.3, "other": 1.3}
+    angles |= {
+        "something else": 1.12,
+        "walk quickly over it": 1.2,
+        "nothing shared": 2.3,
+        "other": 1.3,
+        "which file is it": 1.2,
+    }
     rows = worst_queries(evaluate_retrieval(TableEncoder(angles), queries, candidates), queries, candidates)
     causes = {row["id"]: row["cause"] for row in rows}
     assert "near-duplicate" in causes["copy"]
