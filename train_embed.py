@@ -3,14 +3,13 @@
     python train_embed.py --model BAAI/bge-small-en-v1.5 --data codes/train.jsonl --test codes/test.jsonl \\
         --candidates codes/candidates.jsonl --out runs/embed
 
-InfoNCE with in-batch negatives: every other code of a batch is wrong for a query, unless it is as good as the right one.
-With --test, held-out queries are ranked against all candidates before and after. Change the loss in `learn`.
+InfoNCE with in-batch negatives: every other code of a batch is wrong for a query, unless it is as good as the right
+one. With --test, held-out queries are ranked against all candidates before and after. Change the loss in `learn`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 
 from data.index import build_index
+from data.packing import plan_windows
 from eval.retrieval import evaluate_retrieval, worst_queries
 from lora.adapter_file import save_adapter
 from lora.inject import ENCODER_TARGETS, inject, lora_layers, remove, trainable
@@ -121,7 +121,8 @@ def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict]) -
     options: Options = run.options.values
     queries = encoder.tokenize([pair["query"] for pair in pairs], kind="query")
     codes = encoder.tokenize([pair["code"] for pair in pairs], kind="passage")
-    batches = plan_batches(pairs, options)
+    batches = plan_windows(len(pairs), rows_per_step=options.batch, epochs=options.epochs, seed=options.seed)
+    batches = [batch for batch in batches if len(batch) > 1]  # one pair alone has no negative
     learning = [parameter for _, parameter in trainable(encoder)]
     optimizer = adamw(encoder, lr=options.lr, weight_decay=options.weight_decay)
     schedule = cosine_schedule(optimizer, steps=len(batches), warmup=options.warmup, floor=0.0)
@@ -157,16 +158,6 @@ def equally_good(pairs: list[dict]) -> torch.Tensor:
         return ids[:, None] == ids[None, :]
 
     return same("query") | same("code")
-
-
-def plan_batches(pairs: list[dict], options: Options) -> list[list[int]]:
-    """Indices of the pairs of each step, drawn anew each epoch by the seed; the last batch of an epoch may be smaller."""
-    batches = []
-    for epoch in range(round(options.epochs)):
-        order = list(range(len(pairs)))
-        random.Random(f"{options.seed}/{epoch}").shuffle(order)
-        batches += [order[i : i + options.batch] for i in range(0, len(order), options.batch)]
-    return [batch for batch in batches if len(batch) > 1]  # one pair alone has no negative
 
 
 def read_pairs(path: str) -> list[dict]:

@@ -1,0 +1,36 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: quickstart smoke test slow lint clean
+
+quickstart: .venv/.extras          ## all three tracks on the embedded defaults, ends in a report
+	$(BIN)/python quickstart.py
+
+smoke: .venv/.extras               ## the same way in under three minutes
+	$(BIN)/python quickstart.py --smoke
+
+test: .venv/.dev                   ## the tests
+	$(BIN)/python -m pytest
+
+slow: .venv/.dev                   ## the long proofs
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:                             ## remove the environment; runs/ stays
+	rm -rf .venv
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+
+.venv/.extras: .venv/bin/python requirements.txt requirements-extras.txt constraints.txt
+	$(PIP) -r requirements.txt -r requirements-extras.txt
+	touch $@
+
+.venv/.dev: .venv/.extras requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	touch $@

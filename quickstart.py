@@ -1,0 +1,232 @@
+"""All three tracks on real code and real weights, small enough for two CPU cores; ends in a table and a report.
+
+    python quickstart.py                 about a quarter of an hour on two cores, minutes on a GPU
+    python quickstart.py --smoke         the same way in under three minutes, too small to learn much
+
+It runs the public commands one after another and says which. Started again with the same --out, it goes on where it
+was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import train_cpt
+import train_embed
+import train_sft
+from data.card import write_data_card
+from data.corpus import build_corpus, describe, load_corpus, save_corpus
+from data.instruct import build_instruction_pairs
+from data.instruct import describe as describe_pairs
+from data.pairs import build_text_code_pairs
+from eval.compare import table
+from eval.report import write_report
+from model.console import UserError, run_command
+from model.files import read_json, write_json, write_jsonl
+
+EXTRAS = ("gguf", "matplotlib", "ruff")
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything, and about how long each part takes with it on two CPU cores, in seconds."""
+
+    cpt_tokens: int  # to train on
+    held_out_files: int
+    held_out_tokens: int  # of each file, from its start
+    pairs: int  # instruction pairs to train on
+    tasks: int  # held-out instruction tasks
+    samples: int  # sampled answers a task, beside the greedy one
+    new_tokens: int  # of an answer at most
+    sft_epochs: int
+    text_code_pairs: int
+    queries: int  # held-out
+    embed_epochs: int
+    expected_seconds: tuple[int, int, int, int]  # data, cpt, sft, embed
+
+
+FULL = Sizes(98_304, 24, 1024, 360, 60, 5, 192, 2, 400, 240, 4, (90, 240, 300, 120))
+SMOKE = Sizes(8_192, 8, 512, 48, 18, 5, 64, 1, 96, 60, 1, (40, 30, 60, 40))
+
+
+class Clock:
+    """Says before each part what comes, how long all took so far, and about how long is left."""
+
+    def __init__(self, expected: dict[str, int]) -> None:
+        self.expected, self.seconds, self.started = expected, {}, time.perf_counter()
+
+    def begin(self, part: str, what: str) -> None:
+        """Announce a part. What is left is scaled by how the parts so far kept to what was expected."""
+        done = sum(self.expected[name] for name in self.seconds)
+        pace = max(0.3, sum(self.seconds.values()) / done) if done else 1.0
+        left = pace * sum(seconds for name, seconds in self.expected.items() if name not in self.seconds)
+        elapsed = time.perf_counter() - self.started
+        print(
+            f"\n[{elapsed // 60:.0f}:{elapsed % 60:02.0f}] {what} · about {max(1, round(left / 60))} min left",
+            flush=True,
+        )
+        self._part, self._began = part, time.perf_counter()
+
+    def end(self) -> None:
+        """Note how long the part took."""
+        self.seconds[self._part] = round(time.perf_counter() - self._began, 1)
+
+
+def parse_options() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/quickstart, or runs/smoke)")
+    parser.add_argument("--corpus", default="package:networkx", help="SOURCE to learn from (default: %(default)s)")
+    parser.add_argument("--lm", default="smollm2-135m", help="causal LM of tracks A and B (default: %(default)s)")
+    parser.add_argument("--embedder", default="all-minilm-l6-v2", help="encoder of track C (default: %(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of everything, under three minutes")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of every draw (default: %(default)s)")
+    options = parser.parse_args()
+    options.out = options.out or Path("runs") / ("smoke" if options.smoke else "quickstart")
+    return options
+
+
+def main() -> None:
+    """Run what is not done yet, then put the report together."""
+    options = parse_options()
+    sizes = SMOKE if options.smoke else FULL
+    settings = {name: str(value) for name, value in vars(options).items() if name not in ("out", "device")}
+    refuse_other_run(options.out, settings)
+    install_extras()
+    print(
+        "sizes    "
+        + " · ".join(f"{name} {value}" for name, value in asdict(sizes).items() if name != "expected_seconds")
+    )
+    clock = Clock(dict(zip(("data", "cpt", "sft", "embed"), sizes.expected_seconds, strict=True)))
+
+    clock.begin("data", "data: a corpus, instruction pairs that are executed, text–code pairs")
+    make_data(options, sizes)
+    write_json(options.out / "quickstart.json", settings)
+    clock.end()
+    tracks, seconds = {}, {}
+    for name, script, what in (
+        ("cpt", train_cpt, "track A: continued pre-training"),
+        ("sft", train_sft, "track B: instruction tuning"),
+        ("embed", train_embed, "track C: embedding tuning"),
+    ):
+        clock.begin(name, what)
+        tracks[name] = run_track(name, script, arguments(name, options, sizes))
+        clock.end()
+        seconds |= {
+            f"{name}_{part}": value for part, value in read_json(options.out / name / "metrics.json")["seconds"].items()
+        }
+    seconds = {**clock.seconds, **seconds, "total": round(time.perf_counter() - clock.started, 1)}
+    metrics = {"schema": 1, "seconds": seconds, "tracks": tracks, "sizes": asdict(sizes), "settings": settings}
+    write_json(options.out / "metrics.json", metrics)
+    report = write_report(options.out, title=f"tritune on {options.corpus}")
+    for name in tracks:
+        before, after = (read_json(options.out / name / f"{when}.json") for when in ("before", "after"))
+        print(f"\n{name}\n{table(before, after, tracks[name]['change'])}")
+    print(f"\ntook     {seconds['total'] / 60:.1f} minutes\nreport   {report.resolve()}")
+
+
+def make_data(options: argparse.Namespace, sizes: Sizes) -> None:
+    """Corpus, instruction pairs and text–code pairs with their data card; nothing when they are there already."""
+    out = options.out
+    if (out / "data_card.md").is_file():
+        print(f"data     is there already ({out})")
+        return
+    if not (out / "corpus").is_dir():
+        save_corpus(build_corpus(options.corpus, seed=options.seed), out / "corpus")
+    corpus = load_corpus(out / "corpus")
+    print(describe(corpus))
+    pairs = build_instruction_pairs(
+        corpus, count=sizes.pairs, test_count=sizes.tasks, validation_count=sizes.tasks // 3, seed=options.seed
+    )
+    for split in ("train", "validation", "test"):
+        write_jsonl(out / "pairs" / f"{split}.jsonl", pairs.split(split))
+    write_jsonl(out / "pairs" / "rejects.jsonl", pairs.rejects)
+    print(describe_pairs(pairs))
+    codes = build_text_code_pairs(corpus, count=sizes.text_code_pairs, test_count=sizes.queries, seed=options.seed)
+    for name in ("train", "test", "candidates", "rejects"):
+        write_jsonl(out / "codes" / f"{name}.jsonl", getattr(codes, name))
+    print(f"codes    {len(codes.train)} pairs, {len(codes.test)} held-out queries, {len(codes.candidates)} candidates")
+    for folder in (out / "pairs", out / "codes", out):
+        write_data_card(folder, corpus=corpus, instruct=pairs, pairs=codes)
+
+
+def arguments(track: str, options: argparse.Namespace, sizes: Sizes) -> list[str]:
+    """The command line of a track's script."""
+    out = options.out
+    chosen = {
+        "cpt": {
+            "model": options.lm,
+            "corpus": out / "corpus",
+            "most-tokens": sizes.cpt_tokens,
+            "held-out-files": sizes.held_out_files,
+            "held-out-tokens": sizes.held_out_tokens,
+        },
+        "sft": {
+            "model": options.lm,
+            "data": out / "pairs" / "train.jsonl",
+            "validation": out / "pairs" / "validation.jsonl",
+            "test": out / "pairs" / "test.jsonl",
+            "epochs": sizes.sft_epochs,
+            "max-length": 1024,
+            "samples": sizes.samples,
+            "max-new-tokens": sizes.new_tokens,
+        },
+        "embed": {
+            "model": options.embedder,
+            "data": out / "codes" / "train.jsonl",
+            "test": out / "codes" / "test.jsonl",
+            "candidates": out / "codes" / "candidates.jsonl",
+            "epochs": sizes.embed_epochs,
+        },
+    }[track] | {"out": out / track, "device": options.device, "seed": options.seed}
+    return [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
+
+
+def run_track(name: str, script, command: list[str]) -> dict:
+    """A track's part of metrics.json: from a run that is done, one that is gone on with, or a new one."""
+    folder = Path(command[command.index("--out") + 1])
+    if (folder / "metrics.json").is_file():
+        print(f"{name} is done already ({folder}); remove that folder to run it again")
+        return read_json(folder / "metrics.json")["tracks"][name]
+    started = (folder / "config.json").is_file() and (folder / "before.json").is_file()
+    command = [*command, "--resume"] if started else command
+    print(f"$ python {script.__name__}.py {' '.join(command)}", flush=True)
+    return script.main(command)
+
+
+def refuse_other_run(out: Path, settings: dict) -> None:
+    """UserError when --out holds something else than a quickstart with these settings."""
+    if (out / "quickstart.json").is_file():
+        before = read_json(out / "quickstart.json")
+        odd = [name for name in settings if before.get(name) != settings[name]]
+        if odd:
+            was = ", ".join(f"{name} {before.get(name)}" for name in odd)
+            raise UserError(f"{out}: holds a quickstart with {was}; give another --out or remove that folder")
+    elif out.exists() and not (out / "corpus").exists() and any(out.iterdir()):
+        raise UserError(f"{out}: not empty, and not a quickstart; give another --out")
+
+
+def install_extras() -> None:
+    """The extras that quickstart uses, installed into this environment when they are missing. UserError if pip fails."""
+    missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
+    if not missing:
+        return
+    print(f"installing the extra packages {', '.join(missing)} (requirements-extras.txt)", flush=True)
+    requirements = str(HERE / "requirements-extras.txt")
+    done = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r", requirements], check=False)
+    importlib.invalidate_caches()
+    if done.returncode or any(importlib.util.find_spec(name) is None for name in missing):
+        raise UserError(f"{', '.join(missing)} could not be installed; try: pip install -r requirements-extras.txt")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
