@@ -14,6 +14,7 @@ import warnings
 _FENCE = re.compile(
     r"^[ \t]*(?:```|~~~)[\w+.-]*[ \t]*\n(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
 )
+_FENCE_LINE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _INLINE_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _STATEMENT_START = re.compile(r"^(?:import |from |@|def |async def |class )", re.MULTILINE)
 
@@ -29,8 +30,17 @@ def parses(source: str) -> ast.Module | None:
 
 
 def fenced_blocks(answer: str) -> list[str]:
-    """The contents of the fenced code blocks, in order. A fence that is never closed runs to the end."""
-    return [block for block in _FENCE.findall(answer.replace("\r\n", "\n")) if block.strip()]
+    """The contents of the fenced code blocks, in order.
+
+    A fence that is never closed runs to the end; one that was never opened, with code before it, ends a block.
+    """
+    answer = answer.replace("\r\n", "\n")
+    fences = list(_FENCE_LINE.finditer(answer))
+    if len(fences) == 1:
+        before = parses(textwrap.dedent(answer[: fences[0].start()]))
+        if before is not None and _is_code(before):
+            return [answer[: fences[0].start()]]
+    return [block for block in _FENCE.findall(answer) if block.strip()]
 
 
 def extract_code(answer: str, entry_point: str | None = None) -> str | None:

@@ -33,6 +33,9 @@ def _run(source):
         BODY + "\n\ndef unrelated(:\n    broken",
         BODY.replace("\n", "\r\n"),
         f"```python\n{BODY}",  # fence never closed
+        f"Here it is:\n```\n{BODY}",
+        f"{BODY}\n```\n\nThis multiplies.",  # never opened
+        f"{HEAD}\n{BODY}\n```\nThis multiplies.",
     ],
 )
 def test_a_right_body_is_found_in_every_dress(answer):
