@@ -98,19 +98,22 @@ def main(arguments: list[str] | None = None) -> dict:
     run.start(device=device, dtype=dtype, data=hashes)
     copy_data_card(Path(options.data).parent, run)
 
+    precision = Precision(device, dtype)
     seconds = {"prepare": time.perf_counter() - started}
     if test and run.resume_from is None:
-        write_json(run.folder / "before.json", evaluate_retrieval(encoder, test, candidates))
+        with precision.autocast():
+            write_json(run.folder / "before.json", evaluate_retrieval(encoder, test, candidates))
     seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-    learn(run, encoder, Precision(device, dtype), pairs)
+    learn(run, encoder, precision, pairs)
     seconds["train"] = time.perf_counter() - started - sum(seconds.values())
     save_trained_encoder(run, encoder)
     if test:
-        after = evaluate_retrieval(encoder, test, candidates)
+        with precision.autocast():
+            vectors = encoder.encode([row["code"] for row in candidates], kind="passage").numpy()
+            after = evaluate_retrieval(encoder, test, candidates, vectors)
         write_json(run.folder / "after.json", after)
         write_json(run.folder / "failures.json", worst_queries(after, test, candidates))
         write_text(run.folder / "samples.md", rankings_as_markdown(after, test, candidates))
-        vectors = encoder.encode([row["code"] for row in candidates], kind="passage").numpy()
         build_index(run.folder / "index", vectors, candidates, manifest=encoder.describe())
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
     return finish(run, seconds=seconds)

@@ -98,19 +98,23 @@ class BM25:
         return scores
 
 
-def evaluate_retrieval(encoder, queries: list[dict], candidates: list[dict]) -> dict:
+def evaluate_retrieval(
+    encoder, queries: list[dict], candidates: list[dict], passages: np.ndarray | None = None
+) -> dict:
     """Rank all candidates for each query, by the encoder and by BM25.
 
     encoder     has `encode(texts, kind="query" | "passage")` -> [N, D] of unit length, and `describe()`
     queries     text–code pairs, "code_id" (one id or a list) naming the relevant candidates
     candidates  {"id", "code", ...}
+    passages    the candidates' vectors [N, D], when the encoder has made them already
     Returns an eval result: "metrics", "intervals", "n", "values" (metric -> query id -> value), "results" (one row a
     query: status "pass" if a relevant candidate is among the first ten, "rank" of the best one, "bm25_rank", "top" ten
     ids), "bm25" (the same figures), "sandbox" (none: nothing is executed) and "environment".
     Raises UserError for a query without its candidate, for ids used twice, and for nothing to evaluate.
     """
     grades = _grades(queries, candidates)
-    passages = _vectors(encoder, [row["code"] for row in candidates], "passage")  # [N, D]
+    if passages is None:
+        passages = _vectors(encoder, [row["code"] for row in candidates], "passage")  # [N, D]
     asked = _vectors(encoder, [row["query"] for row in queries], "query")  # [Q, D]
     bm25 = BM25([row["code"] for row in candidates])
     values = {system: {metric: {} for metric in METRICS} for system in ("encoder", "bm25")}

@@ -18,6 +18,7 @@ from torch import nn
 from lora.inject import adapt, lora_layers
 from lora.layer import LoRALinear
 from model.console import UserError
+from model.encoder import Encoder
 from model.files import new_folder, read_json, write_json
 
 PREFIX = "base_model.model."
@@ -27,7 +28,7 @@ INERT = {
     "auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "lora_dropout", "peft_type",
     "peft_version", "revision", "target_modules", "task_type", "r", "lora_alpha", "exclude_modules", "megatron_core",
     "ensure_weight_tying", "runtime_config", "loftq_config", "corda_config", "eva_config", "layers_to_transform",
-    "layers_pattern",
+    "layers_pattern", "qalora_group_size",
 }  # fmt: skip
 
 
@@ -123,8 +124,12 @@ def _refuse_unsupported(config: dict, folder: Path) -> None:
 
 
 def _target_modules(network: nn.Module, layers: dict[str, LoRALinear]) -> list[str]:
-    """Last names when they say exactly which layers are adapted, whole names when they do not."""
+    """Last names when they say exactly which layers are adapted, whole names when they do not.
+
+    An encoder always gets whole names: other libraries' networks have a pooler whose `dense` ours has not.
+    """
     short = {name.rpartition(".")[2] for name in layers}
     linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | LoRALinear)]
     is_exact = all(name in layers for name in linears if name.rpartition(".")[2] in short)
+    is_exact = is_exact and not isinstance(network, Encoder)
     return sorted(short if is_exact else layers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100  # a label that is not learnt from; the value is that of F.cross_entropy and of Hugging Face's data
 
@@ -30,18 +29,56 @@ def causal_lm_loss(
     predicting = hidden_states[:, :-1].flatten(0, 1)  # [B*(T-1), D]   the one place where labels are shifted
     target = labels[:, 1:].flatten()  # [B*(T-1)]
     supervised = target != IGNORE
-    predicting, target = predicting[supervised], target[supervised]  # no label, no logits
-    loss = predicting.sum(dtype=torch.float32) * 0  # exactly 0, yet part of the graph
-    for h, t in zip(predicting.split(chunk), target.split(chunk), strict=True):
-        if torch.is_grad_enabled():  # a chunk's logits are formed again in the backward pass, not kept
-            loss = loss + checkpoint(_summed_cross_entropy, h, head_weight, t, use_reentrant=False)
-        else:
-            loss = loss + _summed_cross_entropy(h, head_weight, t)
-    return loss
+    predicting, target = predicting[supervised], target[supervised]  # [N, D], [N]   no label, no logits
+    return _ChunkedCrossEntropy.apply(predicting, head_weight, target, chunk)
 
 
-def _summed_cross_entropy(h: torch.Tensor, head_weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy((h @ head_weight.T).float(), target, reduction="sum")
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of h W^T against targets, a chunk of logits at a time.
+
+    d loss / d logits = softmax(logits) - one_hot(target) is known as soon as the logits are, so the gradients of h and of
+    W are formed in the forward pass: no logits are kept, none computed twice. The backward pass only scales. In fp16 the
+    small probabilities are lifted before they are rounded, for the loss scale comes too late to save them.
+    """
+
+    @staticmethod
+    def forward(ctx, h, weight, target, chunk):
+        """h [N, D], weight [V, D], target [N] -> scalar in fp32."""
+        if torch.is_autocast_enabled(h.device.type):
+            h = h.to(torch.get_autocast_dtype(h.device.type))
+        head = weight.to(h.dtype)
+        wants_h, wants_weight = ctx.needs_input_grad[:2]
+        loss = torch.zeros((), dtype=torch.float32, device=h.device)
+        grad_h = torch.empty_like(h, dtype=torch.float32) if wants_h else None
+        lift = 1024.0 if h.dtype == torch.float16 else 1.0
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        for start in range(0, len(target), chunk):
+            part = slice(start, start + chunk)
+            logits = F.linear(h[part], head).float()  # [n, V]
+            normalizer = logits.logsumexp(-1)  # [n]
+            right = logits.gather(-1, target[part, None])[:, 0]  # [n]
+            loss += (normalizer - right).sum()
+            if wants_h or wants_weight:
+                error = (logits - normalizer[:, None]).exp_()  # softmax
+                error[torch.arange(len(right), device=h.device), target[part]] -= 1
+                error = (error * lift).to(h.dtype)
+                if wants_h:
+                    grad_h[part] = (error @ head).float() / lift
+                if wants_weight:
+                    grad_weight += (error.T @ h[part]).float() / lift
+        ctx.save_for_backward(grad_h, grad_weight)
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):
+        """Chain rule with the gradients that the forward pass has left."""
+        grad_h, grad_weight = ctx.saved_tensors
+        return (
+            None if grad_h is None else grad_h * grad,
+            None if grad_weight is None else grad_weight * grad,
+            None,
+            None,
+        )
 
 
 def info_nce(

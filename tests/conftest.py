@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the reference libraries must not look for a network
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory):
+    """A small byte-level BPE tokenizer with ChatML's control tokens, in Hugging Face's files."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    text = ["def add(a, b):\n    return a + b\n", "import networkx as nx\n", "What does this function do?"]
+    backend.train_from_iterator(
+        text, trainers.BpeTrainer(vocab_size=320, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    )
+    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
+    backend.enable_truncation(4)  # files carry such settings; they must not matter
+    backend.enable_padding(length=16)
+    backend.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+        "chat_template": TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_folder):
+    from model import load_tokenizer
+
+    return load_tokenizer(str(tokenizer_folder))
+
+
+SMALL = {
+    "vocab_size": 400,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "eos_token_id": 2,
+    "bos_token_id": 1,
+}
+
+
+def _llama(tied: bool):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    rope = {"rope_theta": 50000.0, "rope_type": "default"}
+    # head_dim is not hidden / heads, and every optional bias is on
+    config = LlamaConfig(
+        **SMALL, head_dim=16, rope_parameters=rope, attention_bias=True, mlp_bias=True, tie_word_embeddings=tied
+    )
+    return LlamaForCausalLM(config)
+
+
+def _qwen2(tied: bool):
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return Qwen2ForCausalLM(Qwen2Config(**SMALL, tie_word_embeddings=tied, rms_norm_eps=1e-5))
+
+
+def randomize(reference) -> None:
+    """Weights large enough that every part matters: fresh ones leave norms at 1, biases at 0, logits near 0."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in reference.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            is_norm = "norm" in name.lower() and name.endswith("weight")
+            parameter.copy_(1 + 0.2 * noise if is_norm else 0.15 * noise)
+
+
+@pytest.fixture(scope="session", params=["llama", "llama-tied", "qwen2", "qwen2-tied"])
+def reference_decoder(request, tmp_path_factory, tokenizer_folder):
+    """(transformers' model in fp32, the folder that it was saved to)."""
+    family, _, tied = request.param.partition("-")
+    reference = {"llama": _llama, "qwen2": _qwen2}[family](bool(tied)).float().eval()
+    randomize(reference)
+    folder = tmp_path_factory.mktemp(request.param)
+    reference.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((tokenizer_folder / name).read_bytes())
+    return reference, folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory, tokenizer_folder):
+    """A tiny random Llama with a tied head and the small tokenizer, to train on."""
+    reference = _llama(tied=True).float()
+    folder = tmp_path_factory.mktemp("tiny")
+    reference.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((tokenizer_folder / name).read_bytes())
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_folder):
+    from model import load_decoder
+
+    return load_decoder(str(tiny_folder))
+
+
+@pytest.fixture(scope="session")
+def reference_encoder(tmp_path_factory):
+    """(transformers' BertModel in fp32, its folder, written as a sentence-transformers model with CLS pooling)."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=120, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=64, attn_implementation="eager",
+    )  # fmt: skip
+    reference = BertModel(config).float().eval()
+    randomize(reference)
+    folder = tmp_path_factory.mktemp("bert")
+    reference.save_pretrained(folder)
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        *"abcdefghijklmnopqrstuvwxyz",
+        *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"),
+    ]
+    backend = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    backend.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    backend.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "BertTokenizerFast",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 48, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return reference, folder

@@ -1,0 +1,55 @@
+"""Our decoder against transformers', on tiny random models with every supported feature on."""
+
+from __future__ import annotations
+
+import torch
+from torch.testing import assert_close
+
+from model import generate, load_decoder, save_decoder
+
+IDS = torch.randint(3, 400, (2, 37), generator=torch.Generator().manual_seed(5))
+
+
+def test_logits_equal_transformers(reference_decoder):
+    reference, folder = reference_decoder
+    expected = reference(IDS).logits
+    assert expected.std() > 0.3  # not passing because everything is zero
+    assert_close(load_decoder(str(folder))(IDS), expected, atol=1e-4, rtol=0)
+
+
+def test_gradients_of_every_parameter_equal_transformers(reference_decoder):
+    reference, folder = reference_decoder
+    decoder = load_decoder(str(folder))
+    reference.zero_grad()
+    reference(IDS).logits.square().mean().backward()
+    decoder(IDS).square().mean().backward()
+    expected = dict(reference.named_parameters())
+    names = [name for name, _ in decoder.named_parameters()]
+    assert set(names) == {
+        name for name in expected if name != "lm_head.weight" or not decoder.config.tie_word_embeddings
+    }
+    for name, parameter in decoder.named_parameters():
+        assert_close(parameter.grad, expected[name].grad, atol=1e-5, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_greedy_generation_gives_the_same_ids(reference_decoder):
+    reference, folder = reference_decoder
+    prompts = [IDS[0, :23].tolist(), IDS[1, :5].tolist(), IDS[0, 3:14].tolist()]
+    ours = generate(load_decoder(str(folder)), prompts, max_new_tokens=20, stop_ids={2})
+    for prompt, answer in zip(prompts, ours, strict=True):
+        theirs = reference.generate(
+            torch.tensor([prompt]), max_new_tokens=20, do_sample=False, eos_token_id=2, pad_token_id=0
+        )[0, len(prompt) :].tolist()
+        assert answer[0] == [token for token in theirs if token != 2]
+
+
+def test_what_we_save_loads_in_transformers_with_the_same_logits(reference_decoder, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from model import load_tokenizer
+
+    _, folder = reference_decoder
+    decoder = load_decoder(str(folder))
+    save_decoder(decoder, load_tokenizer(str(folder)), tmp_path / "saved")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32)
+    assert_close(theirs(IDS).logits, decoder(IDS), atol=1e-4, rtol=0)
