@@ -278,20 +278,22 @@ def answer_pairs(
     for pair in pairs:
         messages = messages_of(pair)
         prompts.append(encode_prompt(tokenizer, messages[:-1] if messages[-1]["role"] == "assistant" else messages))
-    settings = {"max_new_tokens": max_new_tokens, "stop_ids": tokenizer.stop_ids, "seed": seed}
-    answers = []
-
-    def add(continuations: list[list[list[int]]], labels: list) -> None:
-        for pair, of_pair in zip(pairs, continuations, strict=True):
-            for label, ids in zip(labels, of_pair, strict=True):
-                answer = {"id": pair["id"], "sample": label, "output": tokenizer.decode(ids)}
-                answers.append(answer | {"stopped": len(ids) < max_new_tokens})
-
-    add(generate(decoder, prompts, what="answering", **settings), [GREEDY])
-    if samples:
-        sampling = {"samples": samples, "temperature": temperature, "top_p": top_p, "what": "sampling answers"}
-        add(generate(decoder, prompts, **sampling, **settings), list(range(samples)))
-    return answers
+    continuations = generate(
+        decoder,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        samples=1 + samples,  # a prompt is read once for all of its answers
+        temperature=[0.0] + [temperature] * samples,
+        top_p=top_p,
+        stop_ids=tokenizer.stop_ids,
+        seed=seed,
+        what="answering",
+    )
+    return [
+        {"id": pair["id"], "sample": label, "output": tokenizer.decode(ids), "stopped": len(ids) < max_new_tokens}
+        for pair, of_pair in zip(pairs, continuations, strict=True)
+        for label, ids in zip([GREEDY, *range(samples)], of_pair, strict=True)
+    ]
 
 
 def _parse_options() -> argparse.Namespace:

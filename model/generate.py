@@ -7,7 +7,7 @@ alone, so it does not matter which batch it sat in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ def generate(
     *,
     max_new_tokens: int,
     samples: int = 1,
-    temperature: float = 0.0,
+    temperature: float | Sequence[float] = 0.0,
     top_p: float = 1.0,
     stop_ids: Collection[int],
     seed: int = 0,
@@ -37,7 +37,7 @@ def generate(
     prompts         token ids, none empty
     max_new_tokens  tokens at most, per sample
     samples         continuations per prompt
-    temperature     0 takes the likeliest token
+    temperature     one for all samples or one for each; 0 takes the likeliest token
     top_p           sample from the smallest set of tokens with this probability together (arXiv:1904.09751)
     stop_ids        tokens that end a continuation; they are not part of it
     rows            sequences that grow at the same time
@@ -53,6 +53,9 @@ def generate(
         )
     if not all(prompts):
         raise ValueError("a prompt is empty")
+    temperatures = [temperature] * samples if isinstance(temperature, int | float) else list(temperature)
+    if len(temperatures) != samples:
+        raise ValueError(f"{len(temperatures)} temperatures for {samples} samples")
     was_training = decoder.training
     decoder.eval()
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -64,7 +67,7 @@ def generate(
             uniforms = np.stack(  # [rows, max_new_tokens]
                 [np.random.default_rng([seed, i, s]).random(max_new_tokens) for i in batch for s in range(samples)]
             )
-            pick = _Picker(temperature, top_p, uniforms)
+            pick = _Picker(temperatures * len(batch), top_p, uniforms)
             finished = [outputs[i][s] for i in batch for s in range(samples)]
             _continue([prompts[i] for i in batch], samples, finished, decoder, max_new_tokens, stop_ids, pick, on_token)
             bar.update(len(finished))
@@ -106,25 +109,31 @@ def _continue(prompts, samples, outputs, decoder, max_new_tokens, stop_ids, pick
 class _Picker:
     """Chooses the next token of each row by inverting the distribution function at a random number of its own."""
 
-    def __init__(self, temperature: float, top_p: float, uniforms: np.ndarray) -> None:
-        self.temperature, self.top_p, self.uniforms = temperature, top_p, uniforms
+    def __init__(self, temperatures: list[float], top_p: float, uniforms: np.ndarray) -> None:
+        self.temperatures, self.top_p, self.uniforms = np.array(temperatures), top_p, uniforms
 
     def __call__(self, logits: torch.Tensor, outputs: list[int], step: int) -> torch.Tensor:
         """logits [rows, V] fp32; `outputs` names the random stream of each row. Returns ids [rows]."""
-        if self.temperature == 0:
-            return logits.argmax(-1)
-        probabilities = torch.softmax(logits / self.temperature, dim=-1)
-        u = torch.from_numpy(self.uniforms[outputs, step]).to(logits.device, torch.float32)[:, None]
-        if self.top_p >= 1:
-            cumulative = probabilities.cumsum(-1)
-            return torch.searchsorted(cumulative, u * cumulative[:, -1:])[:, 0].clamp(max=logits.shape[-1] - 1)
-        kept, ids = self._nucleus(probabilities)
+        tokens = logits.argmax(-1)
+        drawn = [row for row, output in enumerate(outputs) if self.temperatures[output] > 0]
+        if drawn:
+            streams = [outputs[row] for row in drawn]
+            temperatures, u = (
+                torch.from_numpy(values).to(logits.device, torch.float32)[:, None]  # [drawn, 1]
+                for values in (self.temperatures[streams], self.uniforms[streams, step])
+            )
+            tokens[drawn] = self._draw(torch.softmax(logits[drawn] / temperatures, dim=-1), u)
+        return tokens
+
+    def _draw(self, probabilities: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        """The token in which u, a share of the (nucleus') whole mass, falls. probabilities [n, V], u [n, 1] -> [n]."""
+        kept, ids = (probabilities, None) if self.top_p >= 1 else self._nucleus(probabilities)
         cumulative = kept.cumsum(-1)
-        choice = torch.searchsorted(cumulative, u * cumulative[:, -1:]).clamp(max=ids.shape[-1] - 1)
-        return ids.gather(-1, choice)[:, 0]
+        choice = torch.searchsorted(cumulative, u * cumulative[:, -1:]).clamp(max=kept.shape[-1] - 1)
+        return choice[:, 0] if ids is None else ids.gather(-1, choice)[:, 0]
 
     def _nucleus(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Probabilities, likeliest first and 0 outside the nucleus, and their ids. A full sort only if 256 do not do."""
+        """Probabilities, likeliest first and 0 outside the nucleus, and their ids; a full sort only if 256 do not do."""
         for size in (min(256, probabilities.shape[-1]), probabilities.shape[-1]):
             top, ids = probabilities.topk(size, dim=-1)
             before = top.cumsum(-1) - top  # mass ahead of each token: the first one always stays

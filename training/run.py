@@ -61,10 +61,10 @@ class Run:
         # what a killed run logged after its last checkpoint will be done again
         write_jsonl(log, [row for row in _log_rows(log) if row["step"] <= done] if log.exists() else [])
         self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run is)
-        self._started = time.perf_counter()
 
     def steps(self, first: int, total: int) -> Iterator[int]:
         """Step numbers first + 1 … total, with a progress bar and the time left."""
+        self._started = time.perf_counter()
         with tqdm(total=total, initial=first, desc="step", unit="step", disable=None, dynamic_ncols=True) as self._bar:
             for step in range(first + 1, total + 1):
                 yield step
