@@ -43,6 +43,7 @@ class Sizes:
     held_out_files: int
     held_out_tokens: int  # of each file, from its start
     pairs: int  # instruction pairs to train on
+    input_characters: int  # of an instruction and its input at most
     tasks: int  # held-out instruction tasks
     samples: int  # sampled answers a task, beside the greedy one
     new_tokens: int  # of an answer at most
@@ -53,8 +54,8 @@ class Sizes:
     expected_seconds: tuple[int, int, int, int]  # data, cpt, sft, embed
 
 
-FULL = Sizes(98_304, 24, 1024, 360, 60, 5, 192, 2, 400, 240, 4, (90, 240, 300, 120))
-SMOKE = Sizes(8_192, 8, 512, 48, 18, 5, 64, 1, 96, 60, 1, (40, 30, 60, 40))
+FULL = Sizes(82_000, 20, 1024, 300, 1500, 48, 5, 160, 1, 400, 240, 4, (65, 330, 420, 160))
+SMOKE = Sizes(4_096, 6, 512, 24, 900, 12, 4, 48, 1, 64, 40, 1, (25, 40, 60, 45))
 
 
 class Clock:
@@ -145,7 +146,13 @@ def make_data(options: argparse.Namespace, sizes: Sizes) -> None:
     corpus = load_corpus(out / "corpus")
     print(describe(corpus))
     pairs = build_instruction_pairs(
-        corpus, count=sizes.pairs, test_count=sizes.tasks, validation_count=sizes.tasks // 3, seed=options.seed
+        corpus,
+        count=sizes.pairs,
+        test_count=sizes.tasks,
+        validation_count=sizes.tasks // 3,
+        most_input=sizes.input_characters,
+        most_output=600,
+        seed=options.seed,
     )
     for split in ("train", "validation", "test"):
         write_jsonl(out / "pairs" / f"{split}.jsonl", pairs.split(split))
@@ -177,6 +184,8 @@ def arguments(track: str, options: argparse.Namespace, sizes: Sizes) -> list[str
             "test": out / "pairs" / "test.jsonl",
             "epochs": sizes.sft_epochs,
             "max-length": 1024,
+            "step-tokens": 2048,
+            "lr": 5e-4,
             "samples": sizes.samples,
             "max-new-tokens": sizes.new_tokens,
         },
@@ -216,7 +225,7 @@ def refuse_other_run(out: Path, settings: dict) -> None:
 
 
 def install_extras() -> None:
-    """The extras that quickstart uses, installed into this environment when they are missing. UserError if pip fails."""
+    """Install the extras that quickstart uses where they are missing. UserError if pip fails."""
     missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
     if not missing:
         return

@@ -21,7 +21,7 @@ from data.packing import pack, plan_windows, to_batch
 from eval.errors import failures
 from eval.instruct import answer_pairs, grade_answers
 from eval.sandbox import protection
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.inject import DECODER_TARGETS, folded, inject, trainable
 from model import load_decoder, load_tokenizer
 from model.console import UserError, run_command
 from model.decoder import Decoder
@@ -181,7 +181,7 @@ def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Op
 
 def evaluate(decoder: Decoder, tokenizer: Tokenizer, test: list[dict], precision: Precision, options: Options) -> dict:
     """Answer the test tasks, greedily and sampled, and grade the answers."""
-    with precision.autocast():
+    with precision.autocast(), folded(decoder):
         answers = answer_pairs(
             decoder,
             tokenizer,

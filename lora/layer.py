@@ -25,6 +25,7 @@ class LoRALinear(nn.Module):
         self.weight, self.bias = base.weight, base.bias
         self.alpha, self.scale = alpha, alpha / r
         self.dropout = nn.Dropout(dropout)
+        self.folded: torch.Tensor | None = None  # the merged weight, while `lora.inject.folded` lends it
         self.lora_A = nn.Linear(base.in_features, r, bias=False, device=base.weight.device, dtype=torch.float32)
         self.lora_B = nn.Linear(r, base.out_features, bias=False, device=base.weight.device, dtype=torch.float32)
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
@@ -32,6 +33,8 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
+        if self.folded is not None:
+            return F.linear(x, self.folded, self.bias)
         low_rank = F.linear(self.dropout(x), self.lora_A.weight.to(x.dtype))  # [..., r]
         delta = F.linear(low_rank, self.lora_B.weight.to(x.dtype))  # [..., out]
         return F.linear(x, self.weight, self.bias) + self.scale * delta

@@ -28,7 +28,7 @@ def generate(
     top_p: float = 1.0,
     stop_ids: Collection[int],
     seed: int = 0,
-    rows: int = 64,
+    rows: int = 96,
     what: str = "sampling",
     on_token: Callable[[int], None] | None = None,
 ) -> list[list[list[int]]]:
@@ -133,7 +133,7 @@ class _Picker:
         return choice[:, 0] if ids is None else ids.gather(-1, choice)[:, 0]
 
     def _nucleus(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Probabilities, likeliest first and 0 outside the nucleus, and their ids; a full sort only if 256 do not do."""
+        """Probabilities, likeliest first and 0 outside the nucleus, and their ids; a full sort if 256 do not do."""
         for size in (min(256, probabilities.shape[-1]), probabilities.shape[-1]):
             top, ids = probabilities.topk(size, dim=-1)
             before = top.cumsum(-1) - top  # mass ahead of each token: the first one always stays

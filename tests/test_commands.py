@@ -1,0 +1,136 @@
+"""Bad input gets one line and status 2, and leaves nothing behind. Run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ["train_cpt.py", "train_sft.py", "train_embed.py", "chat.py", "search.py", "quickstart.py"]
+MODULES = [
+    "data.corpus",
+    "data.instruct",
+    "data.pairs",
+    "eval.perplexity",
+    "eval.instruct",
+    "eval.retrieval",
+    "eval.compare",
+    "eval.report",
+    "lora.merge",
+]
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"} | environment,
+    )  # fmt: skip
+
+
+def assert_one_line(done, *words):
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("tritune: ") and done.stderr.count("\n") == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    file.write_text(json.dumps({"instruction": "x", "output": "y"}) + "\n")
+    return file
+
+
+@pytest.mark.parametrize("command", [[name] for name in SCRIPTS] + [["-m", name] for name in MODULES])
+def test_help_explains_every_option(command):
+    done = run(*command, "--help")
+    assert done.returncode == 0 and "usage:" in done.stdout and len(done.stdout) > 300
+
+
+def test_a_missing_folder(tmp_path):
+    done = run("train_cpt.py", "--model", "smollm2-135m", "--corpus", tmp_path / "none", "--out", tmp_path / "run")
+    assert_one_line(done, str(tmp_path / "none"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_corpus(tmp_path, tiny_folder):
+    (tmp_path / "source").mkdir()
+    done = run("train_cpt.py", "--model", tiny_folder, "--corpus", tmp_path / "source", "--out", tmp_path / "run")
+    assert_one_line(done, "no Python file")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{broken", "not JSON"),
+        ('["a"]', "expected one JSON object a line"),
+        ('{"id": 1, "instruction": "x", "response": "y"}', '"output" is missing'),
+    ],
+)
+def test_an_unusable_line_is_named(tmp_path, tiny_folder, pairs, line, reason):
+    data = tmp_path / "data.jsonl"
+    data.write_text(pairs.read_text() + line + "\n")
+    done = run("train_sft.py", "--model", tiny_folder, "--data", data, "--out", tmp_path / "run")
+    assert_one_line(done, f"{data}:2:", reason)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_architecture(tmp_path, pairs):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    done = run("chat.py", "--model", tmp_path / "model", "--prompt", "x")
+    assert_one_line(done, "tokenizer.json")
+    done = run(
+        "-m", "eval.perplexity", "--model", tmp_path / "model", "--data", ROOT / "model", "--out", tmp_path / "x.json"
+    )
+    assert_one_line(done, "'gpt2' is not supported")
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_hub_out_of_reach(tmp_path, pairs):
+    done = run(
+        "train_sft.py", "--model", "org/none", "--data", pairs, "--out", tmp_path / "run", HF_HOME=str(tmp_path / "hub")
+    )
+    assert_one_line(done, "org/none", "could not be had from the hub", "smollm2-135m")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_longer_than_the_models_positions(tmp_path, tiny_folder, pairs):
+    done = run("train_sft.py", "--model", tiny_folder, "--data", pairs, "--max-length", 4096, "--out", tmp_path / "run")
+    assert_one_line(done, "256 positions")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_in_use(tmp_path, tiny_folder, pairs):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    done = run("train_sft.py", "--model", tiny_folder, "--data", pairs, "--out", tmp_path / "run")
+    assert_one_line(done, "not empty")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    """As if gguf were not installed: an import hook hides it."""
+    hide = "import sys\nclass Hide:\n    def find_spec(self, name, *rest):\n        if name.split('.')[0] == 'gguf': raise ModuleNotFoundError(name)\nsys.meta_path.insert(0, Hide())\n"
+    (tmp_path / "sitecustomize.py").write_text(hide)
+    done = run("chat.py", "--model", "smollm2-135m", "--prompt", "x", PYTHONPATH=str(tmp_path))
+    assert_one_line(done, "needs the extra package 'gguf': pip install gguf")
+
+
+def test_ctrl_c_is_status_130():
+    program = "import sys\nfrom model.console import run_command\ndef main(): raise KeyboardInterrupt\nsys.exit(run_command(main))"
+    done = run("-c", program)
+    assert done.returncode == 130 and "Traceback" not in done.stderr
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    done = run(
+        "-c", "import sys\nfrom model.console import run_command\ndef main(): 1 / 0\nsys.exit(run_command(main))"
+    )
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr

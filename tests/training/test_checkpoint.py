@@ -1,0 +1,238 @@
+"""Going on after a stop: bit for bit on a CPU, whatever moment the stop came at."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train_cpt
+import train_embed
+import train_sft
+from model.console import UserError
+from training import checkpoint
+from training.checkpoint import latest_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = '''"""Module {n} of a small package."""
+
+
+def function_{n}(values, limit={n}):
+    """Return the values below the limit, doubled.
+
+    >>> function_{n}([1, 2, 3], 3)
+    [2, 4]
+    """
+    result = []
+    for value in values:
+        if value < limit:
+            result.append(value * 2)
+    return result
+
+
+class Thing{n}:
+    """Holds {n}."""
+
+    def __init__(self, start):
+        self.start = start + {n}
+
+    def total_{n}(self, others):
+        """Sum of the start and of the others."""
+        total = self.start
+        for other in others:
+            total += other
+        return total
+'''
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source") / "small"
+    folder.mkdir()
+    names = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
+    for n, name in enumerate(names, 1):
+        extra = "\n".join(f"{name}_{i} = {name!r}.count({chr(97 + i)!r}) + {n * 31 + i}" for i in range(24))
+        (folder / f"{name}.py").write_text(SOURCE.format(n=n).replace("value", f"{name}_value") + "\n\n" + extra + "\n")
+    return folder
+
+
+def cpt_command(package, tiny_folder, out, **changes) -> list[str]:
+    options = {
+        "model": tiny_folder, "corpus": package, "out": out, "row-tokens": 128, "step-tokens": 256, "epochs": 1,
+        "dropout": 0.1, "lr": 1e-2, "checkpoint-every": 3, "validate-every": 4, "dtype": "fp32", "r": 4,
+    } | changes  # fmt: skip
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def adapter(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def losses(folder) -> list[tuple[int, float]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(monkeypatch, script, step):
+    """Ends the run right after the given step's checkpoint has been due."""
+    original = script.due
+
+    def due(current, every, total):
+        if current > step:
+            raise Stopped
+        return original(current, every, total)
+
+    monkeypatch.setattr(script, "due", due)
+    return lambda: monkeypatch.setattr(script, "due", original)
+
+
+def assert_same_run(one, other):
+    a, b = adapter(one), adapter(other)
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    assert losses(one) == losses(other)
+
+
+@pytest.mark.parametrize("stop", [3, 5])  # right at a checkpoint, and two steps after one
+def test_cpt_resumed_is_bit_identical_to_one_run(package, tiny_folder, tmp_path, monkeypatch, stop):
+    train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole"))
+    go_on = stop_at(monkeypatch, train_cpt, stop)
+    with pytest.raises(Stopped):
+        train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "parts"))
+    go_on()
+    torch.manual_seed(99)  # the random state must come from the checkpoint
+    train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--resume"])
+    assert len(losses(tmp_path / "whole")) >= 8
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_sft_resumed_is_bit_identical_to_one_run(tiny_folder, tmp_path, monkeypatch):
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [
+        {"instruction": f"Add {i}.", "input": "def f(a):", "output": f"    return a + {i}" * (1 + i % 4)}
+        for i in range(24)
+    ]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def command(out):
+        options = {"model": tiny_folder, "data": pairs, "out": out, "max-length": 128, "step-tokens": 256, "epochs": 2, "dropout": 0.1,
+                   "checkpoint-every": 3, "dtype": "fp32", "r": 4, "lr": 1e-2}  # fmt: skip
+        return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+    train_sft.main(command(tmp_path / "whole"))
+    go_on = stop_at(monkeypatch, train_sft, 4)
+    with pytest.raises(Stopped):
+        train_sft.main(command(tmp_path / "parts"))
+    go_on()
+    train_sft.main([*command(tmp_path / "parts"), "--resume"])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_embed_resumed_is_bit_identical_to_one_run(reference_encoder, tmp_path, monkeypatch):
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"id": str(i), "query": f"where is {chr(97 + i)}", "code": f"def {chr(97 + i)} pass"} for i in range(20)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def command(out):
+        options = {
+            "model": reference_encoder[1],
+            "data": pairs,
+            "out": out,
+            "batch": 4,
+            "epochs": 2,
+            "checkpoint-every": 3,
+            "dtype": "fp32",
+            "r": 4,
+        }
+        return [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--lora"]
+
+    train_embed.main(command(tmp_path / "whole"))
+    go_on = stop_at(monkeypatch, train_embed, 4)
+    with pytest.raises(Stopped):
+        train_embed.main(command(tmp_path / "parts"))
+    go_on()
+    train_embed.main([*command(tmp_path / "parts"), "--resume"])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(package, tiny_folder, tmp_path):
+    """Real kills: SIGKILL after a varying time, until the run gets through; then it equals an undisturbed one."""
+    command = cpt_command(package, tiny_folder, tmp_path / "killed", **{"checkpoint-every": 1, "epochs": 2})
+    train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole", **{"checkpoint-every": 1, "epochs": 2}))
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    kills = 0
+    for attempt in range(12):
+        started = (tmp_path / "killed" / "config.json").exists()
+        arguments = [sys.executable, "train_cpt.py", *command, *(["--resume"] if started else [])]
+        process = subprocess.Popen(
+            arguments, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        steps = len(list_steps(tmp_path / "killed"))
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if kills < 3 and len(list_steps(tmp_path / "killed")) > steps + 1 + attempt % 2:
+                time.sleep(0.003 * attempt)  # somewhere in a step, or in the writing of a checkpoint
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.001)
+        error = process.communicate()[1]
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, error
+    assert kills == 3 and process.returncode == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def list_steps(folder) -> list[str]:
+    log = folder / "metrics.jsonl"
+    return [line for line in log.read_text().splitlines() if '"loss"' in line] if log.exists() else []
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tiny, tmp_path, monkeypatch):
+    from lora.inject import inject
+    from model.device import choose_device
+    from training.optim import adamw, cosine_schedule
+    from training.precision import Precision
+
+    inject(tiny, r=2, alpha=4, targets=["q_proj"])
+    optimizer = adamw(tiny, lr=0.1, weight_decay=0)
+    state = (
+        tiny,
+        optimizer,
+        cosine_schedule(optimizer, steps=4, warmup=0),
+        Precision(choose_device("cpu"), torch.float32),
+    )
+    checkpoint.save_checkpoint(tmp_path, 1, *state)
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save_checkpoint(tmp_path, 2, *state)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert checkpoint.load_checkpoint(latest_checkpoint(tmp_path), *state) == 1
+
+
+def test_a_checkpoint_of_another_adapter_is_refused(package, tiny_folder, tmp_path, monkeypatch):
+    go_on = stop_at(monkeypatch, train_cpt, 3)
+    with pytest.raises(Stopped):
+        train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "run"))
+    go_on()
+    with pytest.raises(UserError, match="cannot resume with --r 8; the run was started with 4"):
+        train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "run", r=8), "--resume"])
+    with pytest.raises(UserError, match="not empty; give another --out, or --resume"):
+        train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "run"))

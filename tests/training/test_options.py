@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from model.console import UserError
+from training.options import option, parse
+
+
+@dataclass(frozen=True)
+class Options:
+    model: str = option(text="a name")
+    lr: float = option(1e-3, "a rate")
+    steps: int = option(10, "a count")
+    full: bool = option(False, "a switch")
+    test: str | None = option(None, "a file, 100 % of it")
+
+
+def test_each_value_is_kept_with_where_it_came_from(tmp_path):
+    recipe = tmp_path / "x.toml"
+    recipe.write_text('model = "tiny"\nlr = 1\nsteps = 3\n')
+    resolved = parse(Options, ["--config", str(recipe), "--steps", "7", "--full"])
+    assert resolved.values == Options(model="tiny", lr=1.0, steps=7, full=True)
+    assert resolved.as_dict() == {
+        "model": {"value": "tiny", "from": str(recipe)},
+        "lr": {"value": 1.0, "from": str(recipe)},
+        "steps": {"value": 7, "from": "command line"},
+        "full": {"value": True, "from": "command line"},
+        "test": {"value": None, "from": "default"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("learning_rate = 1", "unknown option 'learning_rate'"),
+        ('steps = "3"', "must be int, not str"),
+        ("steps = ", "not readable"),
+    ],
+)
+def test_a_recipe_with_an_error_is_refused(tmp_path, text, reason):
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(UserError, match=reason):
+        parse(Options, ["--model", "m", "--config", str(tmp_path / "x.toml")])
+
+
+def test_a_missing_required_option_ends_with_status_2(capsys):
+    with pytest.raises(SystemExit) as error:
+        parse(Options, [])
+    assert error.value.code == 2 and "--model must be given" in capsys.readouterr().err
+
+
+def test_help_gives_every_option_and_default(capsys):
+    with pytest.raises(SystemExit):
+        parse(Options, ["--help"])
+    text = capsys.readouterr().out
+    assert "--lr" in text and "(default: 0.001)" in text and "100 % of it" in text and "--no-full" in text

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from model import device as device_module
+from model.console import UserError
+from model.device import choose_device, choose_dtype
+from training.optim import adamw, cosine_schedule
+from training.precision import Precision, first_overflow
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+)
+def test_compute_capability_decides_not_is_bf16_supported(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *a, **k: True)  # what a T4 says, by slow emulation
+    assert choose_dtype(torch.device("cuda")) == expected
+    if expected == torch.float16:
+        with pytest.raises(UserError, match="emulate"):
+            choose_dtype(torch.device("cuda"), "bf16")
+
+
+def test_a_cpu_takes_bf16_only_if_it_has_the_instructions_and_never_fp16(monkeypatch):
+    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(device_module, "cpu_has_bf16", lambda has=has: has)
+        assert choose_dtype(CPU) == expected
+    with pytest.raises(UserError, match="emulate"):
+        choose_dtype(CPU, "fp16")
+    with pytest.raises(UserError, match="give auto"):
+        choose_dtype(CPU, "int8")
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("cuda", "toaster"):
+        with pytest.raises(UserError, match=name):
+            choose_device(name)
+
+
+def scaled(network):
+    """fp16's loss scaling, driven on a CPU."""
+    precision = Precision(CPU, torch.float32)
+    precision.scaler = torch.amp.GradScaler("cpu", enabled=True, init_scale=1024.0, growth_interval=2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    return precision, optimizer, schedule
+
+
+def test_a_skipped_step_moves_neither_weights_nor_schedule_and_lowers_the_scale():
+    network = nn.Linear(3, 1)
+    precision, optimizer, schedule = scaled(network)
+    before = network.weight.clone()
+    for factor, expected in ((1.0, True), (math.inf, False), (1.0, True)):
+        scale, rate, weight = precision.scaler.get_scale(), schedule.get_last_lr(), network.weight.clone()
+        precision.backward(network(torch.ones(2, 3)).sum() * factor)
+        stepped, norm = precision.step(optimizer, list(network.parameters()), max_norm=0)
+        if stepped:
+            schedule.step()
+        assert stepped == expected and math.isfinite(norm) == expected
+        assert torch.equal(network.weight, weight) != expected
+        assert (schedule.get_last_lr() == rate) != expected
+        assert (precision.scaler.get_scale() < scale) != expected
+    assert not torch.equal(network.weight, before)
+
+
+def test_a_nan_moves_nothing_in_fp32_either():
+    network = nn.Linear(3, 1)
+    precision, optimizer = Precision(CPU, torch.float32), torch.optim.SGD(network.parameters(), lr=0.1)
+    before = network.weight.clone()
+    precision.backward(network(torch.full((1, 3), math.nan)).sum())
+    assert precision.step(optimizer, list(network.parameters()), max_norm=1.0)[0] is False
+    assert torch.equal(network.weight, before)
+
+
+def test_the_gradient_is_unscaled_before_it_is_clipped():
+    network = nn.Linear(3, 1, bias=False)
+    precision, optimizer, _ = scaled(network)
+    precision.backward(network(torch.full((1, 3), 2.0)).sum())
+    _, norm = precision.step(optimizer, list(network.parameters()), max_norm=1.0)
+    assert norm == pytest.approx(math.sqrt(12))
+
+
+def test_the_first_module_that_left_the_range_is_named():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    assert first_overflow(network, lambda: network(torch.ones(1, 2))) is None
+    with torch.no_grad():
+        network[1].weight.fill_(3e38)
+    assert first_overflow(network, lambda: network(torch.full((1, 2), 3e38))) == "1"
+
+
+def test_the_schedule_rises_then_falls_to_its_floor():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = cosine_schedule(optimizer, steps=20, warmup=0.2, floor=0.1)
+    rates = []
+    for _ in range(20):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert all(a >= b for a, b in zip(rates[3:], rates[4:], strict=False)) and rates[-1] == pytest.approx(0.1)
+
+
+def test_matrices_decay_and_vectors_do_not():
+    groups = adamw(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)), lr=0.1, weight_decay=0.5).param_groups
+    assert [(group["weight_decay"], {p.ndim for p in group["params"]}) for group in groups] == [(0.5, {2}), (0.0, {1})]
