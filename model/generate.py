@@ -126,17 +126,26 @@ class _Picker:
         return tokens
 
     def _draw(self, probabilities: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """The token in which u, a share of the (nucleus') whole mass, falls. probabilities [n, V], u [n, 1] -> [n]."""
-        kept, ids = (probabilities, None) if self.top_p >= 1 else self._nucleus(probabilities)
-        cumulative = kept.cumsum(-1)
-        choice = torch.searchsorted(cumulative, u * cumulative[:, -1:]).clamp(max=kept.shape[-1] - 1)
-        return choice[:, 0] if ids is None else ids.gather(-1, choice)[:, 0]
+        """One token a row. probabilities [n, V], u [n, 1] in [0, 1) -> [n]."""
+        vocabulary = probabilities.shape[-1]
+        if self.top_p >= 1:
+            return _invert(probabilities, u)[:, 0]
+        tokens, is_whole = self._draw_from_nucleus(probabilities, u, min(256, vocabulary))
+        wide = (~is_whole).nonzero()[:, 0]  # few rows are so flat that 256 tokens do not hold their nucleus
+        if len(wide):
+            tokens[wide] = self._draw_from_nucleus(probabilities[wide], u[wide], vocabulary)[0]
+        return tokens
 
-    def _nucleus(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Probabilities, likeliest first and 0 outside the nucleus, and their ids; a full sort if 256 do not do."""
-        for size in (min(256, probabilities.shape[-1]), probabilities.shape[-1]):
-            top, ids = probabilities.topk(size, dim=-1)
-            before = top.cumsum(-1) - top  # mass ahead of each token: the first one always stays
-            if size == probabilities.shape[-1] or bool((before[:, -1] >= self.top_p).all()):
-                break
-        return top.masked_fill(before >= self.top_p, 0.0), ids
+    def _draw_from_nucleus(self, probabilities, u, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens [n], and whether the `size` likeliest tokens held the whole nucleus [n] bool."""
+        top, ids = probabilities.topk(size, dim=-1)
+        before = top.cumsum(-1) - top  # mass ahead of each token: the first one always stays
+        kept = top.masked_fill(before >= self.top_p, 0.0)
+        is_whole = top.sum(-1) >= self.top_p
+        return ids.gather(-1, _invert(kept, u))[:, 0], is_whole
+
+
+def _invert(weights: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Where the share u of the whole weight falls: weights [n, V], u [n, 1] -> [n, 1] int64."""
+    cumulative = weights.cumsum(-1)
+    return torch.searchsorted(cumulative, u * cumulative[:, -1:]).clamp(max=weights.shape[-1] - 1)

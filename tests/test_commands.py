@@ -27,7 +27,8 @@ MODULES = [
 
 def run(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120,
+        stdin=subprocess.DEVNULL,
         env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"} | environment,
     )  # fmt: skip
 
@@ -117,15 +118,21 @@ def test_a_run_folder_in_use(tmp_path, tiny_folder, pairs):
 
 def test_a_missing_extra_is_named(tmp_path):
     """As if gguf were not installed: an import hook hides it."""
-    hide = "import sys\nclass Hide:\n    def find_spec(self, name, *rest):\n        if name.split('.')[0] == 'gguf': raise ModuleNotFoundError(name)\nsys.meta_path.insert(0, Hide())\n"
-    (tmp_path / "sitecustomize.py").write_text(hide)
+    hide = [
+        "import sys",
+        "class Hide:",
+        "    def find_spec(self, name, *rest):",
+        "        if name.split('.')[0] == 'gguf': raise ModuleNotFoundError(name)",
+        "sys.meta_path.insert(0, Hide())",
+    ]
+    (tmp_path / "sitecustomize.py").write_text("\n".join(hide))
     done = run("chat.py", "--model", "smollm2-135m", "--prompt", "x", PYTHONPATH=str(tmp_path))
     assert_one_line(done, "needs the extra package 'gguf': pip install gguf")
 
 
 def test_ctrl_c_is_status_130():
-    program = "import sys\nfrom model.console import run_command\ndef main(): raise KeyboardInterrupt\nsys.exit(run_command(main))"
-    done = run("-c", program)
+    imports = "import sys\nfrom model.console import run_command\n"
+    done = run("-c", imports + "def main(): raise KeyboardInterrupt\nsys.exit(run_command(main))")
     assert done.returncode == 130 and "Traceback" not in done.stderr
 
 

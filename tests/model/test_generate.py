@@ -66,9 +66,12 @@ def test_top_p_keeps_the_smallest_nucleus():
 
 
 def test_a_nucleus_wider_than_the_first_guess_is_whole():
-    probabilities = torch.full((1, 1000), 0.001)  # flat: 0.9 of the mass is 900 tokens
-    kept, _ = _Picker([1.0], 0.9, np.zeros((1, 1)))._nucleus(probabilities)
-    assert abs(int((kept > 0).sum()) - 900) <= 1
+    flat, peaked = torch.full((1000,), 0.001), torch.tensor([0.9, *[0.1 / 999] * 999])
+    n = 4_000  # rows of both kinds in one batch
+    logits = torch.stack([flat, peaked] * (n // 2)).log()
+    tokens = _Picker([1.0] * n, 0.8, np.random.default_rng(0).random((n, 1)))(logits, list(range(n)), 0)
+    from_flat, from_peaked = tokens[::2], tokens[1::2]
+    assert 700 < len(set(from_flat.tolist())) <= 801 and set(from_peaked.tolist()) == {0}
 
 
 def test_more_tokens_than_positions_are_refused(tiny):

@@ -92,7 +92,7 @@ def test_one_bos_and_it_is_not_learnt(tokenizer_folder, tmp_path):
     }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = load_tokenizer(str(tmp_path))
-    example = supervise(tokenizer, CHAT[1:2] + [{"role": "assistant", "content": "yes"}])
+    example = supervise(tokenizer, [CHAT[1], {"role": "assistant", "content": "yes"}])
     assert example.input_ids.count(bos) == 1 and example.input_ids[0] == bos
     assert example.labels[0] == IGNORE
 

@@ -127,8 +127,10 @@ def test_sft_resumed_is_bit_identical_to_one_run(tiny_folder, tmp_path, monkeypa
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def command(out):
-        options = {"model": tiny_folder, "data": pairs, "out": out, "max-length": 128, "step-tokens": 256, "epochs": 2, "dropout": 0.1,
-                   "checkpoint-every": 3, "dtype": "fp32", "r": 4, "lr": 1e-2}  # fmt: skip
+        options = {
+            "model": tiny_folder, "data": pairs, "out": out, "max-length": 128, "step-tokens": 256, "epochs": 2,
+            "dropout": 0.1, "checkpoint-every": 3, "dtype": "fp32", "r": 4, "lr": 1e-2,
+        }  # fmt: skip
         return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
     train_sft.main(command(tmp_path / "whole"))
