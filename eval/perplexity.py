@@ -151,8 +151,9 @@ def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str,
     parts = ["# Samples\n\nThe first lines of held-out files, and how the tuned model goes on."]
     for path, text in files[:count]:
         prompt = "\n".join(text.split("\n")[:20]) + "\n"
-        ids = plain_document(tokenizer, prompt).input_ids[:-1][-512:]
-        new = generate(decoder, [ids], max_new_tokens=64, stop_ids=tokenizer.stop_ids)[0][0]
+        room = min(512, decoder.config.max_position_embeddings // 2)
+        ids = plain_document(tokenizer, prompt).input_ids[:-1][-room:]
+        new = generate(decoder, [ids], max_new_tokens=min(64, room), stop_ids=tokenizer.stop_ids)[0][0]
         fence = "`" * 4
         new_text = tokenizer.decode(new)
         parts.append(
