@@ -99,7 +99,9 @@ def first_line(code: str) -> str:
 
 def main() -> None:
     """The two commands."""
-    parser = argparse.ArgumentParser(prog="search.py", description="Search a repository by meaning.")
+    parser = argparse.ArgumentParser(
+        prog="search.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser("index", help=index_command.__doc__, description=index_command.__doc__)
     index.add_argument("repo", metavar="REPO", help="a folder, package:NAME, pypi:NAME==VERSION, or a git URL")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from data.masking import Example, tokenize_rows
+from data.masking import Example, encode_prompt, messages_of, tokenize_rows
 from data.packing import pack, plan_windows, to_batch
 from eval.errors import failures
 from eval.instruct import answer_pairs, grade_answers
@@ -98,6 +98,7 @@ def main(arguments: list[str] | None = None) -> dict:
     if options.max_length > decoder.config.max_position_embeddings:
         limit = decoder.config.max_position_embeddings
         raise UserError(f"--max-length {options.max_length} exceeds the model's {limit} positions; give less")
+    refuse_long_prompts(test, tokenizer, decoder, options)
     if not options.full:
         inject(decoder, r=options.r, alpha=options.alpha, dropout=options.dropout, targets=options.targets.split(","))
     print(describe_model(options.model, decoder, dtype))
@@ -177,6 +178,18 @@ def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Op
         f"{lost['cut']} cut off, {lost['dropped']} dropped at {options.max_length} · rows {fill:.1f} % full"
     )
     return rows
+
+
+def refuse_long_prompts(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, options: Options) -> None:
+    """UserError for a test task that leaves no room for its answer, before anything is trained."""
+    room = decoder.config.max_position_embeddings - options.max_new_tokens
+    for number, row in enumerate(test, 1):
+        tokens = len(encode_prompt(tokenizer, messages_of(row)[:1]))
+        if tokens > room:
+            raise UserError(
+                f"{options.test}:{number}: a prompt of {tokens} tokens and an answer of {options.max_new_tokens} "
+                f"exceed the model's {decoder.config.max_position_embeddings} positions; see --max-new-tokens"
+            )
 
 
 def evaluate(decoder: Decoder, tokenizer: Tokenizer, test: list[dict], precision: Precision, options: Options) -> dict:

@@ -11,11 +11,9 @@ import doctest
 import functools
 import hashlib
 import json
-import re
 import subprocess
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 from data.corpus import import_root
@@ -114,46 +112,6 @@ def _job(check: dict, program: str, *, patch: str | None, examples: list[dict] |
         "seconds": SECONDS,
         "megabytes": MEGABYTES,
     }
-
-
-def answer_jobs(pair: dict, answer: str) -> list[dict]:
-    """The jobs that prove an answer to an instruction pair whose check is executed; none when it cannot be run.
-
-    answer: what stands for the pair's "output": a body (complete), the corrected line (bugfix), a whole function
-    (improve), a test function (unit_test). Give code only, without a fence.
-    """
-    check = pair["check"]
-    if check["kind"] == "unit_test":
-        return unit_test_jobs(check, answer)
-    if check["kind"] != "doctest":
-        raise ValueError(f"a check of kind {check['kind']!r} is not executed")
-    source = function_from_answer(pair, answer)
-    return [doctest_job(check, source)] if source else []
-
-
-def function_from_answer(pair: dict, answer: str) -> str | None:
-    """The whole function that a `complete`, `bugfix` or `improve` answer stands for; None when it does not parse."""
-    name = pair["check"]["qualname"].rsplit(".", 1)[-1]
-    whole = re.search(rf"^(@|(async )?def {name}\b)", answer, re.MULTILINE)
-    if pair["category"] == "bugfix":
-        lines = pair["input"].split("\n")
-        number = pair["check"]["line"]
-        indent = re.match(r"\s*", lines[number - 1]).group()
-        candidates = ["\n".join([*lines[: number - 1], indent + answer.strip(), *lines[number:]])]
-    elif pair["category"] == "improve" or whole:
-        candidates = [answer[whole.start() :]] if whole else []
-    else:  # a body: as it is, or with the first line's indentation lost, or all of it
-        bodies = (answer, "    " + answer.lstrip(), textwrap.indent(textwrap.dedent(answer), "    "))
-        candidates = [f"{pair['input']}\n{body}" for body in bodies if body.strip()]
-    return next((candidate for candidate in candidates if _is_function(candidate, name)), None)
-
-
-def _is_function(source: str, name: str) -> bool:
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    return len(body) == 1 and isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef) and body[0].name == name
 
 
 def judge(check: dict, results: list[dict]) -> bool:

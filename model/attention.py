@@ -47,56 +47,78 @@ def document_attention(
 
 
 class KVCache:
-    """Keys and values of what was read so far, a row a sequence, in one block of memory of fixed size.
+    """Keys and values of what was read and written so far, in blocks of memory of fixed size.
 
-    keys     [L, B, H_kv, D, S]   S slots a row, filled from the left; slots last, as the product with q reads them
-    values   [L, B, H_kv, S, D]
-    lengths  [B]                  filled slots of each row: also the position of its next token
+    Sampling asks one prompt for several continuations, and a step's time goes into reading the cache. So a prompt is
+    kept once and shared by its continuations (bifurcated attention, arXiv:2403.08845):
 
-    Rows of unequal length need no padding: each writes at its own next slot and sees only its own filled ones.
+        prompt_keys  [L, P, H_kv, D, S]      P prompts of unequal length, filled from the left; `lengths` [P]
+        keys         [L, P·K, H_kv, D, N]    K continuations of each prompt, side by side, all `written` tokens long
+
+    prompt_values and values are alike but for the last two axes, [S, D] and [N, D]: each is laid out as its product
+    reads it. There is no padding to see: what lies beyond a prompt's length is masked, and N has no gaps.
     """
 
-    def __init__(self, layers: int, rows: int, heads: int, slots: int, head_dim: int, *, dtype, device) -> None:
-        self.keys = torch.zeros(layers, rows, heads, head_dim, slots, dtype=dtype, device=device)
-        self.values = torch.zeros(layers, rows, heads, slots, head_dim, dtype=dtype, device=device)
-        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.filled = 0  # the longest row, known to the host so that no step waits for the device
+    def __init__(self, shape: tuple[int, int, int], samples: int, slots: tuple[int, int], *, dtype, device) -> None:
+        """shape: layers, key heads, numbers a head. slots: for the prompt, for the new tokens."""
+        self.shape, self.samples, self.slots = shape, samples, slots
+        self.options = {"dtype": dtype, "device": device}
+        self.lengths = torch.zeros(0, dtype=torch.int64, device=device)
+        self.written = 0
+
+    def allocate(self, lengths: list[int]) -> None:
+        """Make room for prompts of these lengths."""
+        layers, heads, head_dim = self.shape
+        prompts, (slots, new) = len(lengths), self.slots
+        self.prompt_keys = torch.zeros(layers, prompts, heads, head_dim, slots, **self.options)
+        self.prompt_values = torch.zeros(layers, prompts, heads, slots, head_dim, **self.options)
+        self.keys = torch.zeros(layers, prompts * self.samples, heads, head_dim, new, **self.options)
+        self.values = torch.zeros(layers, prompts * self.samples, heads, new, head_dim, **self.options)
+        self.lengths = torch.tensor(lengths, device=self.options["device"])
+
+    def positions(self) -> torch.Tensor:
+        """Position of the next token of every continuation: [P·K] int64."""
+        return (self.lengths + self.written).repeat_interleave(self.samples)
 
     def fill(self, layer: int, k: torch.Tensor, v: torch.Tensor, lengths: list[int]) -> None:
-        """Store prompts: k, v [1, H_kv, T, D] hold one document a row of the cache, `lengths` long."""
-        for row, (key, value) in enumerate(zip(k.split(lengths, 2), v.split(lengths, 2), strict=True)):
-            self.keys[layer, row, :, :, : key.shape[2]] = key[0].transpose(-1, -2)
-            self.values[layer, row, :, : key.shape[2]] = value[0]
+        """Store prompts: k, v [1, H_kv, T, D] hold them one after another, `lengths` long."""
+        for prompt, (key, value) in enumerate(zip(k.split(lengths, 2), v.split(lengths, 2), strict=True)):
+            self.prompt_keys[layer, prompt, :, :, : key.shape[2]] = key[0].transpose(-1, -2)
+            self.prompt_values[layer, prompt, :, : key.shape[2]] = value[0]
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Store one new token a row and attend to all that the row holds.
+        """Store one new token of every continuation and attend to its prompt and to what it has written.
 
-        q [B, H, 1, D]; k, v [B, H_kv, 1, D]. Returns [B, H, 1, D].
+        q [P·K, H, 1, D]; k, v [P·K, H_kv, 1, D]. Returns [P·K, H, 1, D]. Softmax in fp32.
         """
-        rows, heads, _, head_dim = q.shape
-        every = torch.arange(rows, device=q.device)
-        self.keys[layer][every, :, :, self.lengths] = k[:, :, 0].to(self.keys.dtype)
-        self.values[layer][every, :, self.lengths] = v[:, :, 0].to(self.values.dtype)
-        used = self.filled + 1
-        visible = torch.arange(used, device=q.device) <= self.lengths[:, None]  # [B, S]
-        # The query heads that share a key head become its queries: nothing is copied to expand the cache. Written out,
-        # because for so few queries the fused kernel is 2.3 times slower on a CPU.
-        grouped = q.view(rows, k.shape[1], heads // k.shape[1], head_dim).to(self.keys.dtype)
-        scores = (grouped @ self.keys[layer, ..., :used]).float() / head_dim**0.5  # [B, H_kv, H/H_kv, S]
-        weights = scores.masked_fill(~visible[:, None, None], float("-inf")).softmax(-1)
-        return (weights.to(self.values.dtype) @ self.values[layer, :, :, :used]).view(rows, heads, 1, head_dim)
+        now, (rows, heads, _, head_dim) = self.written, q.shape
+        prompts, key_heads = len(self.lengths), k.shape[1]
+        q = (q / head_dim**0.5).to(self.keys.dtype).view(rows, key_heads, -1, head_dim)  # [P·K, H_kv, G, D]
+        self.keys[layer, :, :, :, now] = k[:, :, 0]
+        self.values[layer, :, :, now] = v[:, :, 0]
+
+        def by_prompt(x):  # [P·K, H_kv, G, *] -> [P, H_kv, K·G, *]: whoever shares keys becomes their queries
+            return x.view(prompts, self.samples, *x.shape[1:]).transpose(1, 2).flatten(2, 3)
+
+        def by_row(x):  # and back
+            return x.view(prompts, key_heads, self.samples, -1, x.shape[-1]).transpose(1, 2).flatten(0, 1)
+
+        past = int(self.slots[0])
+        beyond = torch.arange(past, device=q.device) >= self.lengths[:, None]  # [P, S]
+        read = (by_prompt(q) @ self.prompt_keys[layer]).float().masked_fill(beyond[:, None, None], float("-inf"))
+        wrote = (q @ self.keys[layer, ..., : now + 1]).float()  # [P·K, H_kv, G, written + 1]
+        weights = torch.cat((by_row(read), wrote), dim=-1).softmax(-1).to(self.values.dtype)
+        out = by_row(by_prompt(weights[..., :past]) @ self.prompt_values[layer])
+        out = out + weights[..., past:] @ self.values[layer, :, :, : now + 1]
+        return out.reshape(rows, heads, 1, head_dim)
 
     def advance(self) -> None:
         """Count the token that every layer has just stored."""
-        self.lengths += 1
-        self.filled += 1
+        self.written += 1
 
-    def set_lengths(self, lengths: list[int]) -> None:
-        """Say how many slots of each row `fill` has used."""
-        self.lengths = torch.tensor(lengths, device=self.keys.device)
-        self.filled = max(lengths)
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep these rows in this order; a row named twice is copied. rows [B'] int64."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.lengths = self.lengths[rows]
+    def keep(self, prompts: list[int]) -> None:
+        """Go on with these prompts and their continuations alone."""
+        at = torch.tensor(prompts, device=self.lengths.device)
+        rows = (at[:, None] * self.samples + torch.arange(self.samples, device=at.device)).flatten()
+        self.prompt_keys, self.prompt_values = self.prompt_keys[:, at], self.prompt_values[:, at]
+        self.keys, self.values, self.lengths = self.keys[:, rows], self.values[:, rows], self.lengths[at]

@@ -133,10 +133,12 @@ class Decoder(nn.Module):
 
         input_ids  [B, T] int64
         lengths    the row's documents, one after another (B = 1, they sum to T): positions restart at each and none
-                   sees another. None: every row is one document, or, with a cache, each row's next token (T = 1)
-        cache      filled by a call with `lengths` (a document a row), then read and extended token by token
+                   sees another. None: every row is one document, or, with a cache, a continuation's next token (T = 1)
+        cache      filled by a call with `lengths` (prompts), then read and extended token by token
         Returns    [B, T, D]
         """
+        if cache is not None and lengths is not None:
+            cache.allocate(lengths)
         positions = self._positions(input_ids, lengths, cache)  # [B or 1, T]
         cos, sin = rope_cos_sin(positions, self.config.head_dim, self.config.rope_theta)
         rope = cos[:, None], sin[:, None]  # [B or 1, 1, T, D_head]
@@ -146,30 +148,24 @@ class Decoder(nn.Module):
                 x = checkpoint(layer, x, rope, lengths, cache, use_reentrant=False)
             else:
                 x = layer(x, rope, lengths, cache)
-        if cache is not None:
-            cache.set_lengths(lengths) if lengths is not None else cache.advance()
+        if cache is not None and lengths is None:
+            cache.advance()
         return self.model.norm(x)
 
     def forward(self, input_ids: torch.Tensor, lengths: list[int] | None = None) -> torch.Tensor:
         """Logits [B, T, V] of every position. Training and sampling use hidden_states: they need few of them."""
         return F.linear(self.hidden_states(input_ids, lengths), self.head_weight)
 
-    def new_cache(self, rows: int, slots: int) -> KVCache:
-        """An empty cache for `rows` sequences of at most `slots` tokens."""
+    def new_cache(self, *, samples: int, prompt_tokens: int, new_tokens: int) -> KVCache:
+        """An empty cache for `samples` continuations of each prompt, with room for these many tokens."""
         config = self.config
-        return KVCache(
-            config.num_hidden_layers,
-            rows,
-            config.num_key_value_heads,
-            slots,
-            config.head_dim,
-            dtype=self.model.norm.weight.dtype,
-            device=self.device,
-        )
+        shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
+        dtype = self.model.norm.weight.dtype
+        return KVCache(shape, samples, (prompt_tokens, new_tokens), dtype=dtype, device=self.device)
 
     def _positions(self, input_ids, lengths, cache) -> torch.Tensor:
         if lengths is not None:  # restart at every document
             return torch.cat([torch.arange(n, device=input_ids.device) for n in lengths])[None]
         if cache is not None:
-            return cache.lengths[:, None]
+            return cache.positions()[:, None]
         return torch.arange(input_ids.shape[1], device=input_ids.device)[None]

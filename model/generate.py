@@ -1,8 +1,8 @@
 """Batched sampling over a static KV cache.
 
 Prompts of a batch are read in one packed pass without padding, once for all samples of a prompt. Then every row grows
-by a token a step; rows that have stopped leave the batch. A sample's random numbers depend on (seed, prompt, sample)
-alone, so it does not matter which batch it sat in.
+by a token a step; a prompt whose rows have all stopped leaves the batch. A sample's random numbers depend on (seed,
+prompt, sample) alone, so it does not matter which batch it sat in.
 """
 
 from __future__ import annotations
@@ -79,13 +79,10 @@ def _continue(prompts, samples, outputs, decoder, max_new_tokens, stop_ids, pick
     """Fill `outputs`, one list a row: prompt by prompt, its samples side by side."""
     lengths = [len(prompt) for prompt in prompts]
     packed = torch.tensor([[token for prompt in prompts for token in prompt]], device=decoder.device)
-    cache = decoder.new_cache(len(prompts), max(lengths) + max_new_tokens)
+    cache = decoder.new_cache(samples=samples, prompt_tokens=max(lengths), new_tokens=max_new_tokens)
     last = torch.tensor(lengths, device=decoder.device).cumsum(0) - 1
-    hidden = decoder.hidden_states(packed, lengths, cache)[0, last]  # [prompts, D]
-    copies = torch.arange(len(prompts), device=decoder.device).repeat_interleave(samples)
-    hidden = hidden[copies]  # [rows, D]: read once, continued `samples` times
-    cache.select(copies)
-    owners = list(range(len(outputs)))  # which output each row of the cache writes
+    hidden = decoder.hidden_states(packed, lengths, cache)[0, last].repeat_interleave(samples, dim=0)  # [rows, D]
+    owners = list(range(len(outputs)))  # which output each row writes
     stopped: set[int] = set()
     for step in range(max_new_tokens):
         tokens = pick(F.linear(hidden, decoder.head_weight).float(), owners, step)  # [rows]
@@ -96,13 +93,14 @@ def _continue(prompts, samples, outputs, decoder, max_new_tokens, stop_ids, pick
                 outputs[owner].append(token)
                 if on_token:
                     on_token(token)
-        going = [row for row, owner in enumerate(owners) if owner not in stopped]
+        groups = [owners[i : i + samples] for i in range(0, len(owners), samples)]  # a prompt's continuations
+        going = [i for i, group in enumerate(groups) if not stopped.issuperset(group)]
         if not going or step + 1 == max_new_tokens:
             return
-        if len(going) <= 0.75 * len(owners):  # leaving costs a copy of the cache: a few at a time
-            keep = torch.tensor(going, device=decoder.device)
-            tokens, owners = tokens[keep], [owners[row] for row in going]
-            cache.select(keep)
+        if len(going) <= 0.75 * len(groups):  # leaving costs a copy of the cache: a few at a time
+            tokens = tokens.view(len(groups), samples)[going].flatten()
+            owners = [owner for i in going for owner in groups[i]]
+            cache.keep(going)
         hidden = decoder.hidden_states(tokens[:, None], cache=cache)[:, 0]
 
 

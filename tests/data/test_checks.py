@@ -1,11 +1,9 @@
 import pytest
 
 from data.checks import (
-    answer_jobs,
     compare_examples,
     doctest_check,
     doctest_job,
-    function_from_answer,
     judge,
     patched_module,
     run_in_sandbox,
@@ -167,34 +165,3 @@ def test_equal_jobs_are_run_once_and_results_stay_in_order(monkeypatch):
     results = run_in_sandbox([{**job, "program": f"x = {x}"} for x in (1, 2, 1, 3)])
     assert [result["got"] for result in results] == [["1\n"], ["2\n"], ["1\n"], ["3\n"]]
     assert len(seen) == 3
-
-
-PROMPT = 'def double(x):\n    """Twice."""'
-WHOLE = PROMPT + "\n    y = x\n    return y * 2"
-
-
-@pytest.mark.parametrize(
-    ("category", "given", "answer", "whole"),
-    [
-        ("complete", PROMPT, "    y = x\n    return y * 2", WHOLE),
-        ("complete", PROMPT, "y = x\n    return y * 2", WHOLE),
-        ("complete", PROMPT, "y = x\nreturn y * 2", WHOLE),
-        ("complete", PROMPT, WHOLE, WHOLE),
-        ("complete", PROMPT, "return (", None),
-        ("complete", PROMPT, "", None),
-        ("improve", "", "Here it is:\n" + WHOLE, WHOLE),
-        ("improve", "", "def other(x):\n    return 1", None),
-        ("bugfix", WHOLE.replace("* 2", "* 3"), "return y * 2", WHOLE),
-        ("bugfix", WHOLE.replace("* 2", "* 3"), "  return y * 2\n", WHOLE),
-        ("bugfix", WHOLE.replace("* 2", "* 3"), "return y *", None),
-    ],
-)
-def test_an_answer_is_put_where_it_belongs(category, given, answer, whole):
-    pair = {"category": category, "input": given, "check": {"kind": "doctest", "qualname": "double", "line": 4}}
-    assert function_from_answer(pair, answer) == whole
-
-
-def test_an_answer_that_is_no_code_gives_no_job(corpus, functions):
-    pair = {"category": "complete", "input": PROMPT, "check": doctest_check(corpus.source, functions["double"])}
-    assert answer_jobs(pair, "I cannot (") == []
-    assert len(answer_jobs(pair, "return x * 2")) == 1

@@ -253,25 +253,24 @@ def test_the_command_grades_a_file_of_answers(pairs, tmp_path, monkeypatch, caps
 
 
 def test_one_greedy_and_n_sampled_answers_come_from_the_model(monkeypatch):
-    import data.masking
-    import model
+    from eval import instruct
 
     asked = []
 
     def generate(decoder, prompts, *, max_new_tokens, samples=1, **settings):
         asked.append((prompts, samples, settings))
-        return [[[7] * (max_new_tokens if sample else 1) for sample in range(samples)] for _ in prompts]
+        return [[[7] * (max_new_tokens if sample > 1 else 1) for sample in range(samples)] for _ in prompts]
 
     tokenizer = SimpleNamespace(stop_ids={2}, decode=lambda ids: "x" * len(ids))
     user = {"role": "user", "content": "q"}
-    monkeypatch.setattr(model, "generate", generate)
-    monkeypatch.setattr(data.masking, "messages_of", lambda row: [user, {"role": "assistant", "content": "gold"}])
-    monkeypatch.setattr(data.masking, "encode_prompt", lambda tokenizer, messages: [len(messages)])
+    monkeypatch.setattr(instruct, "generate", generate)
+    monkeypatch.setattr(instruct, "messages_of", lambda row: [user, {"role": "assistant", "content": "gold"}])
+    monkeypatch.setattr(instruct, "encode_prompt", lambda tokenizer, messages: [len(messages)])
     options = {"samples": 4, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 3, "seed": 5}
     answers = answer_pairs(None, tokenizer, [{"id": "a"}, {"id": "b"}], **options)
-    assert [prompts for prompts, _, _ in asked] == [[[1], [1]]] * 2  # the gold answer is not in the prompt
-    assert asked[0][1] == 1 and "temperature" not in asked[0][2]
-    assert asked[1][1] == 4 and asked[1][2]["temperature"] == 0.7 and asked[1][2]["seed"] == 5
+    ((prompts, samples, settings),) = asked  # each prompt is read once
+    assert prompts == [[1], [1]]  # the gold answer is not in the prompt
+    assert samples == 5 and settings["temperature"] == [0.0, 0.7, 0.7, 0.7, 0.7] and settings["seed"] == 5
     assert len(answers) == 10 and [row["sample"] for row in answers if row["id"] == "b"] == ["greedy", 0, 1, 2, 3]
     assert {row["stopped"] for row in answers if row["sample"] in ("greedy", 0)} == {True}
     assert {row["stopped"] for row in answers if row["sample"] in (1, 2, 3)} == {False}

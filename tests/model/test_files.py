@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from model.console import UserError
+from model.files import new_file, new_folder, read_json, read_jsonl, write_json, write_jsonl, write_text
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError), new_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_failure_while_filling_a_folder_leaves_the_old_one_and_nothing_else(tmp_path):
+    for text in ("old", "new"):
+        with new_folder(tmp_path / "d") as temporary:
+            (temporary / f"{text}.txt").write_text(text)
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["new.txt"]
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "d") as temporary:
+        (temporary / "half.txt").write_text("half")
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["new.txt"] and len(list(tmp_path.iterdir())) == 1
+
+
+def test_rows_survive_a_round_trip(tmp_path):
+    rows = [{"a": "ü\u2028\n", "b": [1, 2.5, None]}, {"c": {}}]
+    write_jsonl(tmp_path / "x.jsonl", rows)
+    assert read_jsonl(tmp_path / "x.jsonl") == rows
+
+
+def test_a_figure_that_is_no_number_is_not_written(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b'{"a": 1}\n\xff\n', ":2: not UTF-8"), (b'{"a": 1}\n\n{"a"\n', ":3: not JSON"), (b"3\n", ":1: expected")],
+)
+def test_a_bad_line_is_named_with_file_line_and_reason(tmp_path, data, reason):
+    (tmp_path / "x.jsonl").write_bytes(data)
+    with pytest.raises(UserError, match=r"x\.jsonl" + reason):
+        read_jsonl(tmp_path / "x.jsonl")
+
+
+def test_a_file_that_is_no_object_is_named(tmp_path):
+    (tmp_path / "x.json").write_text("[1]")
+    for name, reason in (("x.json", "expected a JSON object"), ("none.json", "no such file")):
+        with pytest.raises(UserError, match=reason):
+            read_json(tmp_path / name)

@@ -1,0 +1,66 @@
+"""The real weights of the embedded language model, against transformers and against what they must be able to do."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from data.masking import encode_prompt
+from eval.perplexity import perplexity
+from model import generate, load_decoder, load_tokenizer, save_decoder
+from model.gguf_file import GGUFFile
+
+MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_decoder("smollm2-135m"), load_tokenizer("smollm2-135m")
+
+
+@pytest.fixture(scope="module")
+def file():
+    from networkx.algorithms import dag
+
+    return [("dag.py", inspect.getsource(dag)[:6000])]
+
+
+def test_logits_ids_and_text_equal_transformers(embedded, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    decoder, tokenizer = embedded
+    save_decoder(decoder, tokenizer, tmp_path / "saved")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32)
+    prompt = encode_prompt(tokenizer, MESSAGES)
+    ids = torch.tensor([prompt])
+    assert_close(decoder(ids), theirs(ids).logits, atol=1e-3, rtol=0)  # logits of up to 40, through 30 layers
+    expected = theirs.generate(ids, max_new_tokens=24, do_sample=False)[0, len(prompt) :].tolist()
+    ours = generate(decoder, [prompt], max_new_tokens=24, stop_ids=tokenizer.stop_ids)[0][0]
+    assert ours == [token for token in expected if token not in tokenizer.stop_ids]
+    assert "Paris" in tokenizer.decode(ours)
+
+
+def test_llama_cpps_row_order_is_undone(embedded, file, monkeypatch):
+    """Perplexity on library code is about 10; with the interleaved rows left as they are it is in the hundreds."""
+    decoder, tokenizer = embedded
+    assert 4 < perplexity(decoder, tokenizer, file)["metrics"]["perplexity"] < 12
+    import model.gguf_file
+
+    monkeypatch.setattr(model.gguf_file, "_half_split_layout", lambda weight, heads: weight)
+    assert perplexity(load_decoder("smollm2-135m"), tokenizer, file)["metrics"]["perplexity"] > 100
+
+
+def test_the_tied_head_is_the_embedding(embedded):
+    decoder, _ = embedded
+    assert decoder.head_weight is decoder.model.embed_tokens.weight
+
+
+def test_a_damaged_gguf_file_is_one_line(tmp_path):
+    from model.console import UserError
+
+    (tmp_path / "x.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + b"\xff" * 64)
+    with pytest.raises(UserError, match=r"x\.gguf: not a readable GGUF file"):
+        GGUFFile(tmp_path / "x.gguf")

@@ -1,0 +1,84 @@
+"""The whole way on the real defaults: `make slow`. The fast parts of quickstart.py are tested without it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import quickstart
+from model.console import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+METRICS = {
+    "cpt": {"perplexity", "bits_per_byte"},
+    "sft": {"pass@1", "pass@3", "lenient_pass@1", "lenient_pass@3", "style", "hallucination_rate"},
+    "embed": {"mrr@10", "ndcg@10", "recall@10"},
+}
+
+
+@pytest.mark.slow
+def test_smoke_runs_all_three_tracks_and_is_not_repeated(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "quickstart.py", "--smoke", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["schema"] == 1 and metrics["tracks"].keys() == METRICS.keys()
+    for name, track in metrics["tracks"].items():
+        assert METRICS[name] <= track["before"].keys() and METRICS[name] <= track["after"].keys()
+        for change in track["change"].values():
+            assert len(change["interval"]) == 2 and change["n"] > 0
+        for file in (
+            "config.json",
+            "environment.json",
+            "metrics.jsonl",
+            "samples.md",
+            "failures.json",
+            "report.html",
+            "data_card.md",
+        ):
+            assert (out / name / file).stat().st_size > 0, (name, file)
+    assert "bm25" in metrics["tracks"]["embed"]
+    assert (out / "embed" / "index").is_dir() and (out / "cpt" / "adapter").is_dir()
+    assert json.loads((out / "sft" / "after.json").read_text())["sandbox"]["tier"]
+    assert str(out / "report.html") in done.stdout and "min left" in done.stdout
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0 and again.stdout.count("is done already") == 3
+
+
+def test_another_quickstart_in_the_folder_is_refused(tmp_path):
+    settings = {"corpus": "package:networkx", "lm": "a", "embedder": "b", "smoke": "False", "seed": "0"}
+    (tmp_path / "quickstart.json").write_text(json.dumps(settings | {"lm": "other"}))
+    with pytest.raises(UserError, match="holds a quickstart with lm other"):
+        quickstart.refuse_other_run(tmp_path, settings)
+    (tmp_path / "quickstart.json").unlink()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="not a quickstart"):
+        quickstart.refuse_other_run(tmp_path, settings)
+
+
+def test_missing_extras_are_installed_or_named(monkeypatch):
+    commands = []
+    monkeypatch.setattr(quickstart, "EXTRAS", ("a_package_that_is_not_there",))
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **k: commands.append(command) or subprocess.CompletedProcess(command, 1)
+    )
+    with pytest.raises(UserError, match=r"pip install -r requirements-extras\.txt"):
+        quickstart.install_extras()
+    assert commands[0][1:4] == ["-m", "pip", "install"]
+
+
+def test_what_is_left_follows_how_the_parts_kept_to_plan(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(quickstart.time, "perf_counter", lambda: now[0])
+    clock = quickstart.Clock({"a": 60, "b": 120})
+    clock.begin("a", "first")
+    assert "[0:00] first · about 3 min left" in capsys.readouterr().out
+    now[0] = 120.0  # twice as long as planned
+    clock.end()
+    clock.begin("b", "second")
+    assert "[2:00] second · about 4 min left" in capsys.readouterr().out

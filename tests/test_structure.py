@@ -1,0 +1,67 @@
+"""The house: imports point one way, the model folder stands alone, nothing pickled is loaded."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "model": set(),
+    "data": {"model"},
+    "lora": {"model"},
+    "eval": {"model", "data", "lora"},
+    "training": {"model", "data", "lora", "eval"},
+}
+FILES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    home = path.relative_to(ROOT).parts[0]
+    ours = {name.split(".")[0] for name in imported(path)} & (MAY_IMPORT.keys() - {home})
+    assert ours <= MAY_IMPORT[home]
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_no_import_circles_within_a_folder(folder):
+    graph = {
+        f"{folder}.{path.stem}" if path.stem != "__init__" else folder: imported(path)
+        for path in (ROOT / folder).glob("*.py")
+    }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above, name])
+        if name not in done:
+            for other in graph[name] & graph.keys():
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_nothing_pickled_is_ever_loaded():
+    for path in [*FILES, *ROOT.glob("*.py")]:
+        names = imported(path)
+        calls = [ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        assert not names & {"pickle", "marshal", "shelve", "dill", "joblib"} and "torch.load" not in calls, path
+
+
+def test_the_core_requirements_are_the_six():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    packages = [line.split(">=")[0] for line in lines if line and not line.startswith("#")]
+    assert packages == ["torch", "tokenizers", "safetensors", "numpy", "hnswlib", "tqdm"]

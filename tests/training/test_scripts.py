@@ -1,0 +1,146 @@
+"""The three scripts on tiny models: that they learn, and what they leave."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train_cpt
+import train_embed
+import train_sft
+from data.index import open_index
+from model import generate, load_decoder, load_encoder, load_tokenizer
+from model.device import cpu_has_bf16
+
+
+def arguments(**options) -> list[str]:
+    parts = []
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        parts += [flag] if value is True else [flag, str(value)]
+    return parts
+
+
+def rows(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_complete(folder, track, metrics):
+    summary = json.loads((folder / "metrics.json").read_text())
+    assert summary["schema"] == 1 and summary["tracks"][track].keys() >= {"before", "after", "change"}
+    assert metrics <= summary["tracks"][track]["after"].keys()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["track"] == track and config["options"]["seed"] == {"value": 0, "from": "default"}
+    assert config["options"]["out"]["from"] == "command line"
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment.keys() >= {"torch", "device", "dtype", "source_sha256"}
+    for name in ("before.json", "after.json", "failures.json", "samples.md", "report.html"):
+        assert (folder / name).stat().st_size > 0
+    assert all({"step", "loss", "lr", "norm"} <= row.keys() for row in rows(folder / "metrics.jsonl") if "loss" in row)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source") / "small"
+    folder.mkdir()
+    for n, name in enumerate(["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]):
+        body = "".join(
+            f"def {name}_{i}(graph, node):\n    seen = set()\n    for other in graph[node + {i * n}]:\n"
+            f"        seen.add(({name!r}, other, {n}))\n    return seen\n\n\n"
+            for i in range(8)
+        )
+        (folder / f"{name}.py").write_text(f'"""The {name} module."""\n\n\n' + body)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["fp32", *(["bf16"] if cpu_has_bf16() else [])])
+def test_cpt_learns_and_leaves_a_complete_run(corpus, tiny_folder, tmp_path, dtype):
+    out = tmp_path / "run"
+    train_cpt.main(
+        arguments(
+            model=tiny_folder, corpus=corpus, out=out, row_tokens=128, step_tokens=256, epochs=3, lr=1e-2, dtype=dtype
+        )
+    )
+    assert_complete(out, "cpt", {"perplexity", "bits_per_byte"})
+    track = json.loads((out / "metrics.json").read_text())["tracks"]["cpt"]
+    assert track["after"]["perplexity"] < 0.7 * track["before"]["perplexity"]
+    assert (out / "corpus" / "manifest.jsonl").is_file() and "validation_loss" in rows(out / "metrics.jsonl")[-1]
+    assert {tensor.dtype for tensor in load_file(out / "adapter" / "adapter_model.safetensors").values()} == {
+        torch.float32
+    }
+
+
+def test_all_weights_learn_with_full_and_the_result_is_a_model(corpus, tiny_folder, tmp_path):
+    out = tmp_path / "run"
+    train_cpt.main(
+        arguments(
+            model=tiny_folder, corpus=corpus, out=out, row_tokens=128, step_tokens=256, lr=1e-3, full=True, dtype="fp32"
+        )
+    )
+    before, after = load_decoder(str(tiny_folder)), load_decoder(str(out / "model"))
+    moved = [name for name, p in before.named_parameters() if not torch.equal(p, after.get_parameter(name))]
+    assert len(moved) == len(list(before.parameters())) and not (out / "adapter").exists()
+    assert load_tokenizer(str(out / "model")).encode("x = 1") == load_tokenizer(str(tiny_folder)).encode("x = 1")
+
+
+def test_sft_learns_the_answer_and_to_stop(tiny_folder, tmp_path):
+    pairs = [
+        {"id": str(i), "instruction": f"Say {word}.", "input": "", "output": f"{word} {word}"}
+        for i, word in enumerate(["def", "return", "import", "function"] * 6)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    train_sft.main(
+        arguments(
+            model=tiny_folder, data=tmp_path / "pairs.jsonl", out=tmp_path / "run", max_length=128, step_tokens=128,
+            epochs=30, lr=1e-2, full=True, dtype="fp32", checkpoint_every=0,
+        )
+    )  # fmt: skip
+    from data.masking import encode_prompt, messages_of
+
+    decoder, tokenizer = load_decoder(str(tmp_path / "run" / "model")), load_tokenizer(str(tmp_path / "run" / "model"))
+    prompts = [encode_prompt(tokenizer, messages_of(pair)[:1]) for pair in pairs[:4]]
+    answers = generate(decoder, prompts, max_new_tokens=20, stop_ids=tokenizer.stop_ids)
+    assert [tokenizer.decode(answer[0]) for answer in answers] == [pair["output"] for pair in pairs[:4]]
+    summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert summary["tracks"] == {"sft": {}}  # no held-out tasks were given, none are claimed
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_embed_learns_and_its_index_knows_the_saved_model(reference_encoder, tmp_path, lora):
+    words = [f"{a}{b}" for a in "abcdefgh" for b in "ijkl"]
+    pairs = [
+        {"id": str(i), "query": word, "code": f"zz {word[::-1]} {word}", "code_id": f"c{i}"}
+        for i, word in enumerate(words)
+    ]
+    candidates = [{"id": pair["code_id"], "code": pair["code"]} for pair in pairs]
+    for name, data in (("pairs", pairs), ("candidates", candidates)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
+    out = tmp_path / "run"
+    options = {
+        "model": reference_encoder[1],
+        "data": tmp_path / "pairs.jsonl",
+        "test": tmp_path / "pairs.jsonl",
+        "out": out,
+    }
+    options |= {"candidates": tmp_path / "candidates.jsonl", "epochs": 12, "batch": 16, "lr": 3e-3, "dtype": "fp32"}
+    train_embed.main(arguments(**options, **({"lora": True} if lora else {})))
+    assert_complete(out, "embed", {"mrr@10", "ndcg@10", "recall@10"})
+    track = json.loads((out / "metrics.json").read_text())["tracks"]["embed"]
+    assert track["after"]["ndcg@10"] > track["before"]["ndcg@10"] and track["bm25"].keys() == track["after"].keys()
+    assert (out / "adapter").is_dir() == lora
+    encoder = load_encoder(str(out / "model"))
+    found = open_index(out / "index").search(
+        np.asarray(encoder.encode([words[3]], kind="query")), 3, made_by=encoder.describe(), exact=True
+    )
+    assert len(found[0]) == 3
+
+
+def test_equally_good_codes_of_a_batch_are_found_by_query_and_by_code():
+    pairs = [{"query": q, "code": c} for q, c in (("a", "x"), ("b", "y"), ("a", "z"), ("c", "x"))]
+    same = train_embed.equally_good(pairs)
+    expected = [[1, 0, 1, 1], [0, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]]
+    assert same.tolist() == torch.tensor(expected, dtype=torch.bool).tolist()
