@@ -103,10 +103,8 @@ def main() -> None:
     settings = {name: str(value) for name, value in vars(options).items() if name not in ("out", "device")}
     refuse_other_run(options.out, settings)
     install_extras()
-    print(
-        "sizes    "
-        + " · ".join(f"{name} {value}" for name, value in asdict(sizes).items() if name != "expected_seconds")
-    )
+    amounts = {name: value for name, value in asdict(sizes).items() if name != "expected_seconds"}
+    print("sizes    " + " · ".join(f"{name} {value}" for name, value in amounts.items()))
     clock = Clock(dict(zip(("data", "cpt", "sft", "embed"), sizes.expected_seconds, strict=True)))
 
     clock.begin("data", "data: a corpus, instruction pairs that are executed, text–code pairs")
@@ -126,7 +124,7 @@ def main() -> None:
             f"{name}_{part}": value for part, value in read_json(options.out / name / "metrics.json")["seconds"].items()
         }
     seconds = {**clock.seconds, **seconds, "total": round(time.perf_counter() - clock.started, 1)}
-    metrics = {"schema": 1, "seconds": seconds, "tracks": tracks, "sizes": asdict(sizes), "settings": settings}
+    metrics = {"schema": 1, "seconds": seconds, "tracks": tracks, "sizes": amounts, "settings": settings}
     write_json(options.out / "metrics.json", metrics)
     report = write_report(options.out, title=f"tritune on {options.corpus}")
     for name in tracks:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import torch
 
 from data.card import write_data_card
-from data.corpus import SourceFile, open_corpus, save_corpus
+from data.corpus import Corpus, SourceFile, open_corpus, save_corpus
 from data.masking import Example, plain_document
 from data.packing import pack, pieces, plan_windows, to_batch
+from data.split import seeded_order
 from eval.perplexity import continuations, perplexity, worst_predictions
 from lora.inject import DECODER_TARGETS, inject, trainable
 from model import load_decoder, load_tokenizer
@@ -85,6 +86,7 @@ def main(arguments: list[str] | None = None) -> dict:
         raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {limit} positions; give fewer")
     rows = packed_rows(corpus.split("train"), tokenizer, options, most_tokens=options.most_tokens)
     validation = packed_rows(corpus.split("validation"), tokenizer, options, most_tokens=8 * options.row_tokens)
+    held_out = held_out_files(corpus, options)
     if not rows:
         raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
     tokens = sum(len(example.input_ids) for row in rows for example in row)
@@ -99,7 +101,6 @@ def main(arguments: list[str] | None = None) -> dict:
     write_data_card(run.folder, corpus=corpus)
 
     precision = Precision(device, dtype)
-    held_out = [(file.path, file.text) for file in corpus.split("test")][: options.held_out_files or None]
     measure = {"window": options.row_tokens, "most_tokens": options.held_out_tokens or None}
     seconds = {"prepare": time.perf_counter() - started}
     with precision.autocast():
@@ -155,15 +156,24 @@ def learn(
             save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
 
 
+def held_out_files(corpus: Corpus, options: Options) -> list[tuple[str, str]]:
+    """(path, text) of the test files, or of a seeded draw of them. UserError when there is none."""
+    texts = {file.path: file.text for file in corpus.split("test")}
+    if not texts:
+        raise UserError(f"{options.corpus}: no test file is left after curation and splitting; give more files")
+    drawn = seeded_order(list(texts), options.seed)[: options.held_out_files or None]
+    return [(path, texts[path]) for path in sorted(drawn)]
+
+
 def packed_rows(
     files: list[SourceFile], tokenizer: Tokenizer, options: Options, *, most_tokens: int
 ) -> list[list[Example]]:
     """Rows filled with the pieces of files, in an order drawn by the seed, until most_tokens (0: all) are used."""
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(options.seed)).tolist()
+    texts = {file.path: file.text for file in files}
     examples: list[Example] = []
     room = most_tokens or math.inf
-    for i in order:
-        for piece in pieces(plain_document(tokenizer, files[i].text), options.row_tokens):
+    for path in seeded_order(list(texts), options.seed):
+        for piece in pieces(plain_document(tokenizer, texts[path]), options.row_tokens):
             room -= len(piece.input_ids)
             if room < 0:
                 return pack(examples, options.row_tokens)

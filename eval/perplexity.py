@@ -148,17 +148,15 @@ def _kind_of_surprise(context: str, token: str) -> str:
 
 def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str, str]], *, count: int = 3) -> str:
     """Markdown: how the model goes on from the first lines of a few files, greedily."""
+    heads = ["\n".join(text.split("\n")[:20]) + "\n" for _, text in files[:count]]
+    room = min(512, decoder.config.max_position_embeddings // 2)
+    prompts = [plain_document(tokenizer, head).input_ids[:-1][-room:] for head in heads]
+    new = generate(decoder, prompts, max_new_tokens=min(64, room), stop_ids=tokenizer.stop_ids, what="samples")
     parts = ["# Samples\n\nThe first lines of held-out files, and how the tuned model goes on."]
-    for path, text in files[:count]:
-        prompt = "\n".join(text.split("\n")[:20]) + "\n"
-        room = min(512, decoder.config.max_position_embeddings // 2)
-        ids = plain_document(tokenizer, prompt).input_ids[:-1][-room:]
-        new = generate(decoder, [ids], max_new_tokens=min(64, room), stop_ids=tokenizer.stop_ids)[0][0]
-        fence = "`" * 4
-        new_text = tokenizer.decode(new)
-        parts.append(
-            f"## {path}\n\n{fence}python\n{prompt}{fence}\n\ngoes on with\n\n{fence}python\n{new_text}\n{fence}"
-        )
+    fence = "`" * 4
+    for (path, _), head, (ids,) in zip(files, heads, new, strict=False):
+        said = tokenizer.decode(ids)
+        parts.append(f"## {path}\n\n{fence}python\n{head}{fence}\n\ngoes on with\n\n{fence}python\n{said}\n{fence}")
     return "\n\n".join(parts) + "\n"
 
 
