@@ -54,8 +54,8 @@ class Sizes:
     expected_seconds: tuple[int, int, int, int]  # data, cpt, sft, embed
 
 
-FULL = Sizes(82_000, 20, 1024, 300, 1500, 48, 5, 160, 1, 400, 240, 4, (65, 330, 420, 160))
-SMOKE = Sizes(4_096, 6, 512, 24, 900, 12, 4, 48, 1, 64, 40, 1, (25, 40, 60, 45))
+FULL = Sizes(82_000, 20, 1024, 300, 1500, 48, 5, 160, 1, 400, 240, 4, (60, 310, 420, 150))
+SMOKE = Sizes(4_096, 6, 512, 24, 900, 12, 4, 48, 1, 64, 40, 1, (20, 50, 50, 50))
 
 
 class Clock:
@@ -172,6 +172,8 @@ def arguments(track: str, options: argparse.Namespace, sizes: Sizes) -> list[str
             "model": options.lm,
             "corpus": out / "corpus",
             "most-tokens": sizes.cpt_tokens,
+            "step-tokens": 2048,
+            "lr": 6e-4,
             "held-out-files": sizes.held_out_files,
             "held-out-tokens": sizes.held_out_tokens,
         },
