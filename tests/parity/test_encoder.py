@@ -53,3 +53,16 @@ def test_the_text_of_a_control_token_is_plain_text(reference_encoder):
     (ids,) = encoder.tokenize(["a [SEP] b"], kind="query")
     separator = encoder.tokenizer.control_tokens["[SEP]"]
     assert ids.count(separator) == 1 and ids[-1] == separator
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_each_pooling_equals_sentence_transformers_on_what_we_save(reference_encoder, tmp_path, pooling):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    ours = load_encoder(str(reference_encoder[1]), pooling=pooling, query_prefix="find ", passage_prefix="")
+    save_encoder(ours, tmp_path / "saved")
+    theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    texts = ["a graph of b", "x", "the quick brown fox " * 30]
+    assert_close(ours.encode(texts), torch.from_numpy(theirs.encode(texts)), atol=1e-5, rtol=0)
+    with_prefix = torch.from_numpy(theirs.encode(texts, prompt_name="query"))
+    assert_close(ours.encode(texts, kind="query"), with_prefix, atol=1e-5, rtol=0)
+    assert (with_prefix - ours.encode(texts)).abs().max() > 1e-3
