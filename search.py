@@ -53,8 +53,7 @@ def index_command(options: argparse.Namespace) -> None:
     units, rejects = units_of(options.repo)
     encoder = load_encoder(options.model)
     texts = [unit["code"] for unit in units]
-    longest = encoder.embedding.max_length
-    cut = sum(len(row) >= longest for row in encoder.tokenize(texts, "passage"))
+    cut = encoder.reach_the_limit(texts, kind="passage")
     description = encoder.describe()
     if Path(description["model"]).is_dir():
         description["model"] = str(Path(description["model"]).resolve())  # found again from another folder
@@ -64,6 +63,7 @@ def index_command(options: argparse.Namespace) -> None:
     for reason, number in rejects.most_common():
         print(f"  left out: {number} files ({reason})")
     if cut:
+        longest = encoder.embedding.max_length
         print(f"  {cut} functions reach the model's {longest} tokens: only their beginning is searched")
     print(f"  recall@10 of the graph against exact search: {manifest['recall@10']:.3f}")
 

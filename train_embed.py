@@ -19,7 +19,7 @@ import torch
 
 from data.index import build_index
 from data.packing import plan_windows
-from eval.retrieval import evaluate_retrieval, worst_queries
+from eval.retrieval import evaluate_retrieval, own_candidates, relevance, worst_queries
 from lora.adapter_file import save_adapter
 from lora.inject import ENCODER_TARGETS, inject, lora_layers, remove, trainable
 from model import load_encoder, save_encoder
@@ -81,7 +81,9 @@ def main(arguments: list[str] | None = None) -> dict:
     torch.manual_seed(options.seed)
     pairs = read_pairs(options.data)
     test = read_pairs(options.test) if options.test else []
-    candidates = read_jsonl(options.candidates) if options.candidates else distinct_codes(test)
+    test, candidates = (test, read_jsonl(options.candidates)) if options.candidates else own_candidates(test)
+    if test:
+        relevance(test, candidates)  # refuse now what could not be evaluated after the training
     encoder = load_encoder(
         options.model,
         device=device,
@@ -94,6 +96,9 @@ def main(arguments: list[str] | None = None) -> dict:
         inject(encoder, r=options.r, alpha=options.alpha, dropout=options.dropout, targets=options.targets.split(","))
     print(describe_model(options.model, encoder, dtype))
     print(f"data     {len(pairs)} pairs · {len(test)} held-out queries against {len(candidates):,} codes")
+    for name, rows in (("training", pairs), ("candidate", candidates)):
+        cut = encoder.reach_the_limit([row["code"] for row in rows], kind="passage")
+        print(f"cut      {cut} of {len(rows):,} {name} codes reach {encoder.embedding.max_length} tokens and end there")
     hashes = {"data_sha256": hashlib.sha256(Path(options.data).read_bytes()).hexdigest()}
     run.start(device=device, dtype=dtype, data=hashes)
     copy_data_card(Path(options.data).parent, run)
@@ -173,12 +178,6 @@ def read_pairs(path: str) -> list[dict]:
     if len(rows) < 2:
         raise UserError(f"{path}: {len(rows)} pairs; contrastive training needs at least two")
     return rows
-
-
-def distinct_codes(pairs: list[dict]) -> list[dict]:
-    """The codes of pairs as candidates."""
-    codes = {pair["code"]: {"id": pair.get("code_id", pair["id"]), "code": pair["code"]} for pair in pairs}
-    return list(codes.values())
 
 
 def save_trained_encoder(run: Run, encoder: Encoder) -> None:

@@ -112,7 +112,7 @@ def evaluate_retrieval(
     ids), "bm25" (the same figures), "sandbox" (none: nothing is executed) and "environment".
     Raises UserError for a query without its candidate, for ids used twice, and for nothing to evaluate.
     """
-    grades = _grades(queries, candidates)
+    grades = relevance(queries, candidates)
     if passages is None:
         passages = _vectors(encoder, [row["code"] for row in candidates], "passage")  # [N, D]
     asked = _vectors(encoder, [row["query"] for row in queries], "query")  # [Q, D]
@@ -230,8 +230,8 @@ def _code_ids(query: dict) -> list:
     return query["code_id"] if isinstance(query["code_id"], list) else [query["code_id"]]
 
 
-def _grades(queries: list[dict], candidates: list[dict]) -> np.ndarray:
-    """[Q, N] int8: 1 where the candidate is relevant to the query."""
+def relevance(queries: list[dict], candidates: list[dict]) -> np.ndarray:
+    """[Q, N] int8: 1 where the candidate is relevant to the query. UserError for rows that cannot be evaluated."""
     if not queries or not candidates:
         raise UserError("nothing to evaluate: give at least one query and one candidate")
     for what, rows, fields in (
@@ -300,7 +300,7 @@ def main() -> None:
     options = parser.parse_args()
     pairs = read_jsonl(options.data)
     queries, candidates = (pairs, read_jsonl(options.candidates)) if options.candidates else own_candidates(pairs)
-    _grades(queries, candidates)  # bad rows are told before a model is fetched
+    relevance(queries, candidates)  # bad rows are told before a model is fetched
 
     from model import load_encoder
 

@@ -143,6 +143,10 @@ class Encoder(nn.Module):
         prefix = self.embedding.prefix(kind)
         return self.tokenizer.encode_for_encoder([prefix + text for text in texts], self.embedding.max_length)
 
+    def reach_the_limit(self, texts: list[str], kind: str) -> int:
+        """How many texts reach max_length: what they say beyond it is not read."""
+        return sum(len(row) >= self.embedding.max_length for row in self.tokenize(texts, kind))
+
     def embed(self, rows: list[list[int]]) -> torch.Tensor:
         """Unit vectors [N, D] in fp32 of tokenized texts, with gradients. One packed forward pass."""
         lengths = [len(row) for row in rows]

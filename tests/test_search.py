@@ -47,8 +47,8 @@ class WordEncoder:
     def __init__(self, prefix=""):
         self.prefix = prefix
 
-    def tokenize(self, texts, kind):
-        return [text.replace("_", " ").replace("(", " ").split()[:12] for text in texts]
+    def reach_the_limit(self, texts, kind):
+        return sum(len(text.replace("_", " ").replace("(", " ").split()) >= 12 for text in texts)
 
     def encode(self, texts, kind):
         vectors = torch.full((len(texts), 64), 1e-3)

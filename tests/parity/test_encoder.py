@@ -66,3 +66,10 @@ def test_each_pooling_equals_sentence_transformers_on_what_we_save(reference_enc
     with_prefix = torch.from_numpy(theirs.encode(texts, prompt_name="query"))
     assert_close(ours.encode(texts, kind="query"), with_prefix, atol=1e-5, rtol=0)
     assert (with_prefix - ours.encode(texts)).abs().max() > 1e-3
+
+
+def test_texts_that_are_cut_are_counted(reference_encoder):
+    encoder = load_encoder(str(reference_encoder[1]), max_length=8)
+    texts = ["a b c", "a b c d e", "a b c d e f", "a b c d e f g"]  # with [CLS] and [SEP]: 5, 7, 8 and 9 tokens
+    assert encoder.reach_the_limit(texts, kind="passage") == 2
+    assert [len(row) for row in encoder.tokenize(texts, kind="passage")] == [5, 7, 8, 8]
