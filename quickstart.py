@@ -28,6 +28,7 @@ from data.instruct import describe as describe_pairs
 from data.pairs import build_text_code_pairs
 from eval.compare import table
 from eval.report import write_report
+from model import load_decoder, load_encoder
 from model.console import UserError, run_command
 from model.files import read_json, write_json, write_jsonl
 
@@ -108,8 +109,7 @@ def main() -> None:
     clock = Clock(dict(zip(("data", "cpt", "sft", "embed"), sizes.expected_seconds, strict=True)))
 
     clock.begin("data", "data: a corpus, instruction pairs that are executed, text–code pairs")
-    make_data(options, sizes)
-    write_json(options.out / "quickstart.json", settings)
+    make_data(options, sizes, settings)
     clock.end()
     tracks, seconds = {}, {}
     for name, script, what in (
@@ -133,14 +133,21 @@ def main() -> None:
     print(f"\ntook     {seconds['total'] / 60:.1f} minutes\nreport   {report.resolve()}")
 
 
-def make_data(options: argparse.Namespace, sizes: Sizes) -> None:
-    """Corpus, instruction pairs and text–code pairs with their data card; nothing when they are there already."""
+def make_data(options: argparse.Namespace, sizes: Sizes, settings: dict) -> None:
+    """Corpus, instruction pairs and text–code pairs with their data card; nothing when they are there already.
+
+    All input is tried before the first file is written: models that do not load, a source without code.
+    """
     out = options.out
     if (out / "data_card.md").is_file():
         print(f"data     is there already ({out})")
         return
     if not (out / "corpus").is_dir():
-        save_corpus(build_corpus(options.corpus, seed=options.seed), out / "corpus")
+        load_decoder(options.lm)
+        load_encoder(options.embedder)
+        corpus = build_corpus(options.corpus, seed=options.seed)
+        write_json(out / "quickstart.json", settings)
+        save_corpus(corpus, out / "corpus")
     corpus = load_corpus(out / "corpus")
     print(describe(corpus))
     pairs = build_instruction_pairs(
@@ -206,8 +213,7 @@ def run_track(name: str, script, command: list[str]) -> dict:
     if (folder / "metrics.json").is_file():
         print(f"{name} is done already ({folder}); remove that folder to run it again")
         return read_json(folder / "metrics.json")["tracks"][name]
-    started = (folder / "config.json").is_file() and (folder / "before.json").is_file()
-    command = [*command, "--resume"] if started else command
+    command = [*command, "--resume"] if (folder / "config.json").is_file() else command
     print(f"$ python {script.__name__}.py {' '.join(command)}", flush=True)
     return script.main(command)
 
@@ -220,7 +226,7 @@ def refuse_other_run(out: Path, settings: dict) -> None:
         if odd:
             was = ", ".join(f"{name} {before.get(name)}" for name in odd)
             raise UserError(f"{out}: holds a quickstart with {was}; give another --out or remove that folder")
-    elif out.exists() and not (out / "corpus").exists() and any(out.iterdir()):
+    elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: not empty, and not a quickstart; give another --out")
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,6 +60,27 @@ def test_another_quickstart_in_the_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="not a quickstart"):
         quickstart.refuse_other_run(tmp_path, settings)
+
+
+def test_a_track_is_begun_gone_on_with_or_left_as_it_is(tmp_path):
+    asked = []
+    script = SimpleNamespace(__name__="train_x", main=lambda command: asked.append(command) or {"new": 1})
+    command = ["--out", str(tmp_path / "cpt")]
+    assert quickstart.run_track("cpt", script, command) == {"new": 1} and "--resume" not in asked[-1]
+    (tmp_path / "cpt").mkdir()
+    (tmp_path / "cpt" / "config.json").write_text("{}")  # begun, and killed at some later moment
+    assert quickstart.run_track("cpt", script, command) == {"new": 1} and asked[-1][-1] == "--resume"
+    (tmp_path / "cpt" / "metrics.json").write_text(json.dumps({"tracks": {"cpt": {"old": 1}}}))
+    assert quickstart.run_track("cpt", script, command) == {"old": 1} and len(asked) == 2
+
+
+@pytest.mark.parametrize(("changes", "named"), [({"lm": "./none"}, "./none"), ({"corpus": "./none"}, "none")])
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, tiny_folder, reference_encoder, changes, named):
+    options = {"lm": str(tiny_folder), "embedder": str(reference_encoder[1]), "corpus": "package:networkx", "seed": 0}
+    options = SimpleNamespace(**options | changes, out=tmp_path / "run")
+    with pytest.raises(UserError, match=named):
+        quickstart.make_data(options, quickstart.SMOKE, {})
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_extras_are_installed_or_named(monkeypatch):
