@@ -25,7 +25,7 @@ def run_command(main: Callable[[], None]) -> int:
         print(f"tritune: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("tritune: stopped by Ctrl-C", file=sys.stderr)
+        print("tritune: stopped by Ctrl-C; a training run goes on with --resume", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
