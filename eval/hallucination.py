@@ -176,7 +176,7 @@ def exists(module, chain):
         value = importlib.import_module(module)
     except ModuleNotFoundError as error:
         return error.name is not None and error.name != module and not module.startswith(error.name + ".")
-    except Exception:
+    except Exception:  # it is there, and breaks while it is imported: not a name that was made up
         return True
     for name in chain:
         if not isinstance(value, (types.ModuleType, type)):
