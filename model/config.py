@@ -51,10 +51,10 @@ class ModelConfig:
         if family not in FAMILIES:
             raise UserError(f"architecture {family!r} is not supported; supported are {', '.join(FAMILIES)}")
         rope_theta = _rope_theta(raw)
-        heads = _required(raw, "num_attention_heads")
-        hidden_size = _required(raw, "hidden_size")
+        heads = required(raw, "num_attention_heads")
+        hidden_size = required(raw, "hidden_size")
         bias = bool(raw.get("attention_bias", False))
-        _refuse_unknown(
+        refuse_unknown(
             raw,
             fields={
                 "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -74,14 +74,14 @@ class ModelConfig:
         if any(kind != "full_attention" for kind in raw.get("layer_types") or []):
             raise UserError("config.json: layer_types other than full_attention is not implemented")
         return cls(
-            vocab_size=_required(raw, "vocab_size"),
+            vocab_size=required(raw, "vocab_size"),
             hidden_size=hidden_size,
-            intermediate_size=_required(raw, "intermediate_size"),
-            num_hidden_layers=_required(raw, "num_hidden_layers"),
+            intermediate_size=required(raw, "intermediate_size"),
+            num_hidden_layers=required(raw, "num_hidden_layers"),
             num_attention_heads=heads,
             num_key_value_heads=raw.get("num_key_value_heads") or heads,
             head_dim=raw.get("head_dim") or hidden_size // heads,
-            max_position_embeddings=_required(raw, "max_position_embeddings"),
+            max_position_embeddings=required(raw, "max_position_embeddings"),
             rope_theta=rope_theta,
             rms_norm_eps=raw.get("rms_norm_eps", 1e-6),
             qkv_bias=bias or family == "qwen2",
@@ -93,35 +93,8 @@ class ModelConfig:
         )
 
 
-@dataclass(frozen=True)
-class EncoderConfig:
-    """A BERT encoder: learnt absolute positions, post-norm, GELU."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    max_position_embeddings: int
-    type_vocab_size: int
-    layer_norm_eps: float
-    hidden_dropout_prob: float
-    attention_probs_dropout_prob: float
-    raw: dict = field(repr=False, compare=False)
-
-    @classmethod
-    def from_dict(cls, raw: dict) -> EncoderConfig:
-        """Raises UserError for another architecture, a missing field, or a key whose arithmetic is not implemented."""
-        if raw.get("model_type") != "bert":
-            raise UserError(f"encoder architecture {raw.get('model_type')!r} is not supported; supported is bert")
-        names = {name for name in cls.__dataclass_fields__ if name != "raw"}
-        only = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
-        # tie_word_embeddings speaks of a language-model head, which an encoder does not have
-        _refuse_unknown(raw, fields=names | {"tie_word_embeddings"}, only=only)
-        return cls(**{name: _required(raw, name) for name in names}, raw=raw)
-
-
-def _required(raw: dict, key: str):
+def required(raw: dict, key: str):
+    """The value of a key that must be there."""
     if raw.get(key) is None:
         raise UserError(f"config.json: {key} is missing")
     return raw[key]
@@ -142,7 +115,8 @@ def _rope_theta(raw: dict) -> float:
     return float((raw.get("rope_parameters") or {}).get("rope_theta") or raw.get("rope_theta") or 10000.0)
 
 
-def _refuse_unknown(raw: dict, *, fields: set[str], only: dict) -> None:
+def refuse_unknown(raw: dict, *, fields: set[str], only: dict) -> None:
+    """UserError for a key that is not known, or known at another value than `only` allows."""
     for key, value in raw.items():
         if key in only:
             if value is not None and value != only[key]:

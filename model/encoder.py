@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from model.attention import document_attention
-from model.config import EncoderConfig
 from model.console import UserError, progress
+from model.encoder_config import EncoderConfig
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ without memory, then each tensor goes from the mapped file straight to its dtype
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,19 +16,15 @@ import tokenizers
 import torch
 from torch import nn
 
-from model.config import EncoderConfig, ModelConfig
+from model.config import ModelConfig
 from model.console import UserError
 from model.decoder import Decoder
 from model.embedded import EMBEDDED, fetch_embedded
-from model.encoder import Embedding, Encoder
 from model.files import new_folder, read_json, write_json
 from model.gguf_file import GGUFFile
 from model.tokenizer import Tokenizer
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
-
-# Models whose own files do not say that they were trained with prefixes (their READMEs do).
-NEEDS_PREFIX = ("e5-",)
 
 
 def locate(name: str) -> Path:
@@ -71,8 +66,8 @@ def load_decoder(name: str, *, dtype: torch.dtype = torch.float32, device: str |
     config = ModelConfig.from_dict(gguf.config() if gguf else read_json(source / "config.json"))
     with torch.device("meta"):
         decoder = Decoder(config)
-    tensors = gguf.tensors() if gguf else _safetensors(source)
-    _fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_decoder_leftovers(config))
+    tensors = gguf.tensors() if gguf else read_safetensors(source)
+    fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_decoder_leftovers(config))
     return decoder.eval()
 
 
@@ -82,7 +77,7 @@ def load_tokenizer(name: str, *, chat_template: str | Path | None = None) -> Tok
     if source.suffix == ".gguf":
         backend, settings, eos_ids = GGUFFile(source).tokenizer()
     else:
-        backend, settings, eos_ids = _tokenizer_files(source)
+        backend, settings, eos_ids = tokenizer_files(source)
     if chat_template is not None:
         try:
             settings["chat_template"] = Path(chat_template).read_text(encoding="utf-8")
@@ -91,72 +86,14 @@ def load_tokenizer(name: str, *, chat_template: str | Path | None = None) -> Tok
     return Tokenizer(backend, settings, eos_ids)
 
 
-def load_encoder(
-    name: str,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-    pooling: str | None = None,
-    query_prefix: str | None = None,
-    passage_prefix: str | None = None,
-    max_length: int | None = None,
-) -> Encoder:
-    """An embedding model with its tokenizer.
-
-    Pooling, prefixes and length come from the model's own files (modules.json, 1_Pooling, sentence_bert_config.json,
-    config_sentence_transformers.json); what is given here takes their place. UserError when neither says.
-    """
-    source = locate(name)
-    config = EncoderConfig.from_dict(read_json(source / "config.json"))
-    with torch.device("meta"):
-        encoder = Encoder(config)
-    _fill(encoder, _safetensors(source), dtype=dtype, device=device, where=source, skip=_is_encoder_leftover)
-    encoder.tokenizer = Tokenizer(*_tokenizer_files(source))
-    encoder.embedding = _embedding(source, name, config, pooling, query_prefix, passage_prefix, max_length)
-    encoder.source = name
-    encoder.weights_sha256 = weights_sha256(source)
-    return encoder.eval()
-
-
 def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> None:
     """Write a folder that transformers, and load_decoder, read. A tied head is written once."""
     with new_folder(folder) as target:
-        _save_weights(decoder, target)
-        write_json(target / "config.json", decoder.config.raw | {"torch_dtype": _dtype_name(decoder)})
+        save_weights(decoder, target)
+        write_json(target / "config.json", decoder.config.raw | {"torch_dtype": dtype_name(decoder)})
         if decoder.config.eos_token_ids:
             write_json(target / "generation_config.json", {"eos_token_id": sorted(tokenizer.stop_ids)})
         tokenizer.save(target)
-
-
-def save_encoder(encoder: Encoder, folder: Path | str) -> None:
-    """Write a folder that sentence-transformers, and load_encoder, read."""
-    embedding = encoder.embedding
-    with new_folder(folder) as target:
-        _save_weights(encoder, target)
-        write_json(target / "config.json", encoder.config.raw | {"torch_dtype": _dtype_name(encoder)})
-        encoder.tokenizer.save(target)
-        (target / "modules.json").write_text(json.dumps(SENTENCE_TRANSFORMERS_MODULES, indent=2) + "\n")
-        (target / "1_Pooling").mkdir()
-        pooling = {
-            "word_embedding_dimension": encoder.config.hidden_size,
-            "pooling_mode_cls_token": embedding.pooling == "cls",
-            "pooling_mode_mean_tokens": embedding.pooling == "mean",
-        }
-        write_json(target / "1_Pooling" / "config.json", pooling)
-        write_json(
-            target / "sentence_bert_config.json", {"max_seq_length": embedding.max_length, "do_lower_case": False}
-        )
-        prompts = {"query": embedding.query_prefix, "document": embedding.passage_prefix}
-        write_json(
-            target / "config_sentence_transformers.json",
-            {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
-        )
-
-
-SENTENCE_TRANSFORMERS_MODULES = [
-    {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-    for i, (path, kind) in enumerate([("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")])
-]
 
 
 def weights_sha256(source: Path) -> str:
@@ -169,16 +106,18 @@ def weights_sha256(source: Path) -> str:
     return digest.hexdigest()
 
 
-def _save_weights(module: nn.Module, folder: Path) -> None:
+def save_weights(module: nn.Module, folder: Path) -> None:
+    """Write the parameters of a module as one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _dtype_name(module: nn.Module) -> str:
+def dtype_name(module: nn.Module) -> str:
+    """float32, bfloat16 …, as config.json writes it."""
     return str(next(module.parameters()).dtype).removeprefix("torch.")
 
 
-def _safetensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def read_safetensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of a folder, one file or several shards."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -194,7 +133,7 @@ def _safetensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
             raise UserError(f"{path}: damaged or not a safetensors file ({error}); fetch it again") from None
 
 
-def _fill(module: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]], *, dtype, device, where: Path, skip) -> None:
+def fill(module: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]], *, dtype, device, where: Path, skip) -> None:
     """Assign every tensor by name and shape; anything missing, left over or misshapen is an error that lists it."""
     missing = dict(module.named_parameters())
     problems = []
@@ -226,12 +165,7 @@ def _decoder_leftovers(config: ModelConfig):
     return is_known
 
 
-def _is_encoder_leftover(name: str) -> bool:
-    """BertModel's pooler and position buffer, and pre-training heads: none takes part in an embedding."""
-    return name.startswith(("pooler.", "cls.")) or name == "embeddings.position_ids"
-
-
-def _tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int, ...]]:
+def tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int, ...]]:
     """tokenizer.json, the settings beside it with the chat template, and the end-of-text ids."""
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -256,33 +190,3 @@ def _tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[in
         value = optional[source].get("eos_token_id")
         eos_ids += [] if value is None else value if isinstance(value, list) else [value]
     return backend, settings, tuple(dict.fromkeys(eos_ids))
-
-
-def _embedding(folder, name, config, pooling, query_prefix, passage_prefix, max_length) -> Embedding:
-    def optional(path: str) -> dict:
-        return read_json(folder / path) if (folder / path).is_file() else {}
-
-    if pooling is None:
-        modes = [
-            mode for mode, on in optional("1_Pooling/config.json").items() if on is True and "pooling_mode" in mode
-        ]
-        known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-        if len(modes) != 1 or modes[0] not in known:
-            said = f"says {', '.join(modes)}" if modes else "is missing"
-            raise UserError(f"{folder}: 1_Pooling/config.json {said}; give --pooling mean or --pooling cls")
-        pooling = known[modes[0]]
-    settings = optional("config_sentence_transformers.json")
-    prompts = settings.get("prompts") or {}
-    if not prompts and query_prefix is None and any(mark in str(name).lower() for mark in NEEDS_PREFIX):
-        raise UserError(
-            f"{name}: this model was trained with prefixes that its files do not name; "
-            "give --query-prefix 'query: ' --passage-prefix 'passage: '"
-        )
-    query = prompts.get("query", "") if query_prefix is None else query_prefix
-    passage = prompts.get("document", prompts.get("passage", "")) if passage_prefix is None else passage_prefix
-    length = max_length or optional("sentence_bert_config.json").get("max_seq_length") or config.max_position_embeddings
-    if length > config.max_position_embeddings:
-        raise UserError(
-            f"{folder}: a length of {length} exceeds the model's {config.max_position_embeddings} positions"
-        )
-    return Embedding(pooling, query, passage, length)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from model.config import EncoderConfig, ModelConfig
+from model.config import ModelConfig
 from model.console import UserError
+from model.encoder_config import EncoderConfig
 
 LLAMA = {
     "model_type": "llama",
