@@ -114,7 +114,8 @@ def main(arguments: list[str] | None = None) -> dict:
         write_json(run.folder / "failures.json", worst_predictions(decoder, tokenizer, held_out))
         write_text(run.folder / "samples.md", continuations(decoder, tokenizer, held_out))
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
-    return finish(run, seconds=seconds)
+    data = {"path": options.corpus, "sha256": corpus.sha256(), "rows": len(corpus.split("train")), "unit": "files"}
+    return finish(run, seconds=seconds, data=data)
 
 
 def learn(

@@ -121,7 +121,8 @@ def main(arguments: list[str] | None = None) -> dict:
         write_text(run.folder / "samples.md", rankings_as_markdown(after, test, candidates))
         build_index(run.folder / "index", vectors, candidates, manifest=encoder.describe())
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
-    return finish(run, seconds=seconds)
+    data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}
+    return finish(run, seconds=seconds, data=data)
 
 
 def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict]) -> None:

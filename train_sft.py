@@ -120,7 +120,8 @@ def main(arguments: list[str] | None = None) -> dict:
         write_json(run.folder / "failures.json", failures(test, after["results"], seed=options.seed))
         write_text(run.folder / "samples.md", answers_as_markdown(test, after["results"]))
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
-    return finish(run, seconds=seconds)
+    data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}
+    return finish(run, seconds=seconds, data=data)
 
 
 def learn(

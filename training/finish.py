@@ -13,9 +13,11 @@ from lora.adapter_file import save_adapter
 from lora.inject import lora_layers, trainable
 from model import save_decoder
 from model.decoder import Decoder
-from model.files import read_json, write_text
+from model.files import read_json, write_json, write_text
 from model.tokenizer import Tokenizer
-from training.run import Run
+from training.run import PACKAGES, Run
+
+WITHOUT_BEARING = {"model", "out", "resume", "device"}  # options that say where a run happened, not what it did
 
 
 def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
@@ -51,10 +53,11 @@ def copy_data_card(folder: Path, run: Run) -> None:
         write_text(run.folder / "data_card.md", (folder / "data_card.md").read_text(encoding="utf-8"))
 
 
-def finish(run: Run, *, seconds: dict[str, float]) -> dict:
+def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
     """Compare before.json with after.json where there are such, write metrics.json and the report, print the table.
 
-    Returns the track's part of metrics.json: "before", "after", "change"; empty for a run without held-out data.
+    data     what was learnt from: "path", "sha256", "rows" and what a row is, "unit"
+    Returns  the track's part of metrics.json: "before", "after", "change"; empty for a run without held-out data
     """
     track: dict = {}
     if (run.folder / "after.json").is_file():
@@ -64,8 +67,37 @@ def finish(run: Run, *, seconds: dict[str, float]) -> dict:
         if "bm25" in after:
             track["bm25"] = after["bm25"]["metrics"]
         print(table(before, after, changes))
+    write_provenance(run, metrics=track, data=data)
     rounded = {name: round(value, 1) for name, value in seconds.items()}
     run.finish({"schema": 1, "seconds": rounded, "tracks": {run.track: track}})
     report = write_report(run.folder, title=f"tritune · {run.folder.name}")
     print(f"report   {report}")
     return track
+
+
+def write_provenance(run: Run, *, metrics: dict, data: dict) -> None:
+    """Leave `tritune.json` in the run's adapter/ and model/: where the weights come from, for whoever gets them alone.
+
+    {"schema": 1,
+     "base": the MODEL that the run started from, "track": "cpt" | "sft" | "embed",
+     "settings": {option: value}, all but where the run happened,
+     "metrics": {"before": {...}, "after": {...}, "change": {...}} as in metrics.json, {} without held-out data,
+     "data": {"path", "sha256", "rows", "unit": what a row is},
+     "versions": {package: version} with "source_sha256" of this project}
+
+    lora.merge carries it over and adds "merged": [{"adapter": its path, "sha256": of its weights}].
+    """
+    options = run.options.as_dict()
+    ran_on = read_json(run.folder / "environment.json")
+    value = {
+        "schema": 1,
+        "base": options["model"]["value"],
+        "track": run.track,
+        "settings": {name: entry["value"] for name, entry in options.items() if name not in WITHOUT_BEARING},
+        "metrics": metrics,
+        "data": data,
+        "versions": {name: ran_on[name] for name in ("python", *PACKAGES, "source_sha256") if name in ran_on},
+    }
+    for folder in (run.folder / "adapter", run.folder / "model"):
+        if folder.is_dir():
+            write_json(folder / "tritune.json", value)
