@@ -1,36 +1,45 @@
-"""A BERT encoder and what makes an embedding of it: prefix, pooling, unit length.
+"""What makes an embedding of a network's hidden states: prefix, special tokens, pooling, unit length.
 
-    "query: where is …" ─ tokenize ─ encoder ─ hidden states ─ pool ─ normalize ─ vector
+    "query: where is …" ─ tokenize ─ network ─ hidden states ─ pool ─ normalize ─ vector
 
-Texts are packed one after another without padding and attend only to themselves. Module names are those of Hugging
-Face's BertModel (arXiv:1810.04805); checked against transformers and sentence-transformers in tests/parity.
+The networks are in model/bert.py, model/modernbert.py and model/decoder.py. Texts are packed one after another without
+padding and attend only to themselves. Checked against transformers and sentence-transformers in tests/parity.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import tokenizers
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from model.attention import document_attention
+from model.bert import Bert
+from model.config import FAMILIES, ModelConfig
 from model.console import UserError, progress
-from model.encoder_config import EncoderConfig
+from model.decoder import Backbone
+from model.encoder_config import BERT_FAMILIES, BertConfig, ModernBertConfig
+from model.modernbert import ModernBert
+from model.tokenizer import Tokenizer
+
+POOLINGS = ("mean", "cls", "lasttoken")
+LOWERCASE = tokenizers.normalizers.Lowercase()  # not str.lower: the two differ, as in the sigma that ends a word
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """How a model's vectors are meant to be made; read from its own files (model/weights.py) or given by the user."""
+    """How a model's vectors are meant to be made; read from its own files (model/encoder_files.py) or given."""
 
-    pooling: str  # "mean" or "cls"
+    pooling: str  # one of POOLINGS
     query_prefix: str
     passage_prefix: str
     max_length: int  # tokens, special tokens included; longer texts are cut
+    lower_case: bool = False  # before tokenization, whatever the tokenizer does itself
 
     def __post_init__(self) -> None:
-        if self.pooling not in ("mean", "cls"):
-            raise UserError(f"pooling {self.pooling!r} is not supported; supported are mean and cls")
+        if self.pooling not in POOLINGS:
+            raise UserError(f"pooling {self.pooling!r} is not supported; supported are {', '.join(POOLINGS)}")
 
     def prefix(self, kind: str) -> str:
         """The text to put before a "query" or a "passage"."""
@@ -39,109 +48,44 @@ class Embedding:
         return self.query_prefix if kind == "query" else self.passage_prefix
 
 
-class Embeddings(nn.Module):
-    """Word + position + token type (always 0), normalised."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """input_ids [B, T], positions [T] -> [B, T, D]."""
-        x = self.word_embeddings(input_ids) + self.position_embeddings(positions) + self.token_type_embeddings.weight[0]
-        return self.dropout(self.LayerNorm(x))
-
-
-class SelfAttention(nn.Module):
-    """Bidirectional multi-head attention inside each text."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.heads, self.dropout = config.num_attention_heads, config.attention_probs_dropout_prob
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, x: torch.Tensor, lengths: list[int] | None) -> torch.Tensor:
-        """x [B, T, D] -> [B, T, D]."""
-        q, k, v = (
-            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, T, D_head]
-            for part in (self.query, self.key, self.value)
-        )
-        dropout = self.dropout if self.training else 0.0
-        return document_attention(q, k, v, lengths, causal=False, dropout=dropout).transpose(1, 2).flatten(2)
-
-
-class AddAndNorm(nn.Module):
-    """dense, dropout, residual, LayerNorm: how BERT ends both halves of a layer."""
-
-    def __init__(self, inputs: int, config: EncoderConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(inputs, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """x [B, T, inputs], residual [B, T, D] -> [B, T, D]."""
-        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
-
-
-class Layer(nn.Module):
-    """Attention and feed-forward, post-norm. The nesting is that of the weight names."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.attention = nn.ModuleDict(
-            {"self": SelfAttention(config), "output": AddAndNorm(config.hidden_size, config)}
-        )
-        self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.intermediate_size)})
-        self.output = AddAndNorm(config.intermediate_size, config)
-
-    def forward(self, x: torch.Tensor, lengths: list[int] | None) -> torch.Tensor:
-        """x [B, T, D] -> [B, T, D]."""
-        x = self.attention["output"](self.attention["self"](x, lengths), x)
-        return self.output(F.gelu(self.intermediate["dense"](x)), x)
-
-
 class Encoder(nn.Module):
-    """A text encoder with its tokenizer and its way of making an embedding."""
+    """A text encoder: one of the three networks below, with its tokenizer and its way of making an embedding."""
 
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.embeddings = Embeddings(config)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))})
-        self.tokenizer = None  # set by load_encoder, with the two below
-        self.embedding: Embedding | None = None
-        self.source = ""  # the name it was loaded by
-        self.weights_sha256 = ""
+    tokenizer: Tokenizer | None = None  # set by load_encoder, with the three below
+    embedding: Embedding | None = None
+    source = ""  # the name it was loaded by
+    weights_sha256 = ""
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.embeddings.word_embeddings.weight.device
+        return next(self.parameters()).device
+
+    @property
+    def linear_layers(self) -> tuple[str, ...]:
+        """Last names of all linear layers, in the order of the network: what an adapter is put on by default."""
+        names = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
+        return tuple(dict.fromkeys(name.rpartition(".")[2] for name in names))
 
     def forward(self, input_ids: torch.Tensor, lengths: list[int] | None = None) -> torch.Tensor:
-        """Hidden states [B, T, D].
+        """Hidden states [B, T, D] of the network.
 
         input_ids  [B, T] int64, special tokens included
         lengths    the row's texts, one after another (B = 1, they sum to T); None: every row is one text
         """
-        per_row = [input_ids.shape[1]] if lengths is None else lengths
-        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in per_row])  # [T], restart at each text
-        x = self.embeddings(input_ids, positions)
-        for layer in self.encoder["layer"]:
-            x = layer(x, lengths)
-        return x
+        return self.hidden_states(input_ids, lengths)
 
     def tokenize(self, texts: list[str], kind: str) -> list[list[int]]:
-        """Prefix, special tokens, cut to max_length."""
-        prefix = self.embedding.prefix(kind)
-        return self.tokenizer.encode_for_encoder([prefix + text for text in texts], self.embedding.max_length)
+        """Prefix, special tokens, cut to max_length. UserError for a text of which no token is left to pool."""
+        prefix, before, after = self.embedding.prefix(kind), *special_tokens_around(self.tokenizer)
+        texts = [prefix + text for text in texts]
+        if self.embedding.lower_case:
+            texts = [LOWERCASE.normalize_str(text) for text in texts]
+        room = self.embedding.max_length - len(before) - len(after)
+        rows = [before + ids[:room] + after for ids in self.tokenizer.encode_batch(texts)]
+        if not all(rows):
+            raise UserError("an empty text has no vector: this model's tokenizer puts no special token around a text")
+        return rows
 
     def reach_the_limit(self, texts: list[str], kind: str) -> int:
         """How many texts reach max_length: what they say beyond it is not read."""
@@ -155,7 +99,7 @@ class Encoder(nn.Module):
 
     @torch.inference_mode()
     def encode(self, texts: list[str], kind: str = "passage", *, tokens_per_batch: int = 4096) -> torch.Tensor:
-        """Embed texts for search: [N, D] float32 of unit length, on the CPU.
+        """Embed texts for search: [N, D] float32 on the CPU, of unit length even if the model's files ask for none.
 
         kind  "query" or "passage": chooses the model's prefix
         """
@@ -183,12 +127,46 @@ class Encoder(nn.Module):
         }
 
 
+class BertEncoder(Encoder, Bert):
+    """e5, bge, gte, MiniLM; by RoBERTa's positions multilingual-e5."""
+
+
+class ModernBertEncoder(Encoder, ModernBert):
+    """gte-modernbert, granite-embedding."""
+
+
+class DecoderEncoder(Encoder, Backbone):
+    """A decoder without its head, such as Qwen3-Embedding: its last token has seen the whole text."""
+
+
+def new_encoder(raw: dict) -> Encoder:
+    """The network that a config.json describes, with fresh weights. UserError for an architecture not known here."""
+    family = raw.get("model_type")
+    if family in BERT_FAMILIES:
+        return BertEncoder(BertConfig.from_dict(raw))
+    if family == "modernbert":
+        return ModernBertEncoder(ModernBertConfig.from_dict(raw))
+    if family in FAMILIES:
+        if raw.get("is_causal") is False:
+            raise UserError("config.json: is_causal=False is not implemented: tokens see what precedes them")
+        return DecoderEncoder(ModelConfig.from_dict(raw))
+    supported = ", ".join([*BERT_FAMILIES, "modernbert", *FAMILIES])
+    raise UserError(f"encoder architecture {family!r} is not supported; supported are {supported}")
+
+
+def special_tokens_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a text: [CLS] and [SEP] of BERT, nothing and end-of-text of a decoder."""
+    probe = tokenizer.backend.encode("a", add_special_tokens=True)
+    text = [i for i, is_special in enumerate(probe.special_tokens_mask) if not is_special]
+    return probe.ids[: text[0]], probe.ids[text[-1] + 1 :]
+
+
 def pool(hidden_states: torch.Tensor, lengths: list[int], pooling: str) -> torch.Tensor:
     """One vector a text, in fp32: hidden_states [1, T, D] of texts one after another -> [N, D]."""
     texts = hidden_states[0].float().split(lengths)
-    if pooling == "cls":
-        return torch.stack([text[0] for text in texts])
-    return torch.stack([text.mean(dim=0) for text in texts])
+    if pooling == "mean":
+        return torch.stack([text.mean(dim=0) for text in texts])
+    return torch.stack([text[0 if pooling == "cls" else -1] for text in texts])
 
 
 def batches_by_length(rows: list[list[int]], tokens: int) -> list[list[int]]:

@@ -4,13 +4,61 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from model.config import refuse_unknown, required
+from model.config import refuse_unknown, required, size
 from model.console import UserError
+from model.rope import Rope
+
+BERT_FAMILIES = ("bert", "roberta", "xlm-roberta")
+
+# Without influence on the hidden states: heads, initialisation, special tokens, leftovers of other tools. Files say
+# tie_word_embeddings of a language-model head, which an encoder does not have.
+ENCODER_INERT = {
+    "tie_word_embeddings", "tokenizer_class", "cls_token_id", "mask_token_id", "output_past",
+    "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head",
+    "pooler_type", "classifier_activation", "classifier_bias", "classifier_pooling", "decoder_bias",
+    "deterministic_flash_attn", "initializer_cutoff_factor", "reference_compile", "repad_logits_with_grad",
+    "sparse_pred_ignore_index", "sparse_prediction",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """A BERT encoder: learnt absolute positions, post-norm, GELU."""
+class BertConfig:
+    """BERT and RoBERTa: learnt absolute positions, post-norm, GELU."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    max_position_embeddings: int  # rows of the position table
+    first_position: int  # of a text's first token; RoBERTa's table keeps the rows up to pad_token_id for padding
+    type_vocab_size: int
+    layer_norm_eps: float
+    hidden_dropout_prob: float
+    attention_probs_dropout_prob: float
+    raw: dict = field(repr=False, compare=False)  # config.json as it was read, to be saved again
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text: 512 of XLM-R's 514 rows."""
+        return self.max_position_embeddings - self.first_position
+
+    @classmethod
+    def from_dict(cls, raw: dict) -> BertConfig:
+        """Raises UserError for another architecture, a missing field, or a key whose arithmetic is not implemented."""
+        family = raw.get("model_type")
+        if family not in BERT_FAMILIES:
+            raise UserError(f"encoder architecture {family!r} is not supported; {', '.join(BERT_FAMILIES)} are")
+        names = set(cls.__dataclass_fields__) - {"raw", "first_position"}
+        only = {"hidden_act": {"gelu"}, "position_embedding_type": {"absolute"}, "is_decoder": {False}}
+        refuse_unknown(raw, fields=names | ENCODER_INERT, only=only)
+        first = 0 if family == "bert" else required(raw, "pad_token_id") + 1
+        return cls(**{name: required(raw, name) for name in names}, first_position=first, raw=raw)
+
+
+@dataclass(frozen=True)
+class ModernBertConfig:
+    """ModernBERT: rotary positions, pre-norm, GeGLU, most layers with a window."""
 
     vocab_size: int
     hidden_size: int
@@ -18,19 +66,72 @@ class EncoderConfig:
     num_hidden_layers: int
     num_attention_heads: int
     max_position_embeddings: int
-    type_vocab_size: int
-    layer_norm_eps: float
-    hidden_dropout_prob: float
-    attention_probs_dropout_prob: float
+    norm_eps: float
+    norm_bias: bool
+    attention_bias: bool
+    mlp_bias: bool
+    attention_dropout: float
+    embedding_dropout: float
+    mlp_dropout: float
+    windows: tuple[int | None, ...]  # per layer: tokens seen to each side of a token; None: all
+    rope: Rope
+    local_rope: Rope  # of the layers with a window
     raw: dict = field(repr=False, compare=False)
 
+    @property
+    def max_tokens(self) -> int:
+        """The longest text."""
+        return self.max_position_embeddings
+
     @classmethod
-    def from_dict(cls, raw: dict) -> EncoderConfig:
-        """Raises UserError for another architecture, a missing field, or a key whose arithmetic is not implemented."""
-        if raw.get("model_type") != "bert":
-            raise UserError(f"encoder architecture {raw.get('model_type')!r} is not supported; supported is bert")
-        names = {name for name in cls.__dataclass_fields__ if name != "raw"}
-        only = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
-        # tie_word_embeddings speaks of a language-model head, which an encoder does not have
-        refuse_unknown(raw, fields=names | {"tie_word_embeddings"}, only=only)
-        return cls(**{name: required(raw, name) for name in names}, raw=raw)
+    def from_dict(cls, raw: dict) -> ModernBertConfig:
+        """Raises UserError for a missing field, or a key whose arithmetic is not implemented.
+
+        Which layers have a window, and the two RoPE bases, come from layer_types and rope_parameters, or from
+        global_attn_every_n_layers, global_rope_theta and local_rope_theta of older files.
+        """
+        computed = {"windows", "rope", "local_rope", "raw"}
+        names = set(cls.__dataclass_fields__) - computed
+        read = {"layer_types", "global_attn_every_n_layers", "local_attention", "rope_parameters", "global_rope_theta"}
+        # layer_norm_eps and position_embedding_type stand in published files, but norm_eps and RoPE are what is used
+        unused = {"layer_norm_eps", "position_embedding_type"}
+        refuse_unknown(
+            raw,
+            fields=names | read | {"local_rope_theta"} | unused | ENCODER_INERT,
+            only={"hidden_activation": {"gelu"}, "is_decoder": {False}},
+        )
+        head_dim = size(raw, "hidden_size") // size(raw, "num_attention_heads")
+        return cls(
+            **{name: required(raw, name) for name in names},
+            windows=_windows(raw),
+            rope=Rope(head_dim, _theta(raw, "full_attention", "global_rope_theta")),
+            local_rope=Rope(head_dim, _theta(raw, "sliding_attention", "local_rope_theta")),
+            raw=raw,
+        )
+
+
+def _windows(raw: dict) -> tuple[int | None, ...]:
+    """local_attention counts both sides: 128 are 64 to the left, 64 to the right, and the token itself."""
+    layers, window = size(raw, "num_hidden_layers"), size(raw, "local_attention") // 2
+    kinds = raw.get("layer_types")
+    if kinds is None:
+        every = size(raw, "global_attn_every_n_layers")
+        kinds = ["sliding_attention" if i % every else "full_attention" for i in range(layers)]
+    unknown = set(kinds) - {"sliding_attention", "full_attention"}
+    if unknown or len(kinds) != layers:
+        raise UserError(
+            f"config.json: layer_types names {', '.join(sorted(unknown)) or len(kinds)} for {layers} layers"
+        )
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def _theta(raw: dict, kind: str, old_key: str) -> float:
+    """The RoPE base of one kind of layers."""
+    rope = (raw.get("rope_parameters") or {}).get(kind)
+    if rope is None:
+        return float(required(raw, old_key))
+    if others := {key: value for key, value in rope.items() if key not in ("rope_type", "rope_theta")}:
+        raise UserError(f"config.json: rope_parameters.{kind} has {', '.join(others)}, which is not implemented")
+    if rope.get("rope_type", "default") != "default":
+        raise UserError(f"config.json: rope_parameters.{kind} of type {rope['rope_type']!r} is not implemented")
+    return float(required(rope, "rope_theta"))

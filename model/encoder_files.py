@@ -1,21 +1,43 @@
-"""Embedding models as sentence-transformers lays them out: weights, tokenizer, and how a vector is made of a text."""
+"""Embedding models as sentence-transformers lays them out: weights, tokenizer, and how a vector is made of a text.
+
+config.json, model.safetensors, tokenizer.json    the network
+modules.json                                      what follows it: pooling, and perhaps unit length
+1_Pooling/config.json                             which pooling
+sentence_bert_config.json                         longest text, lower case
+config_sentence_transformers.json                 prefixes, called prompts there
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import torch
 
 from model.console import UserError
-from model.encoder import Embedding, Encoder
-from model.encoder_config import EncoderConfig
+from model.encoder import POOLINGS, Embedding, Encoder, new_encoder, special_tokens_around
 from model.files import new_folder, read_json, write_json
 from model.tokenizer import Tokenizer
 from model.weights import dtype_name, fill, locate, read_safetensors, save_weights, tokenizer_files, weights_sha256
 
 # Models whose own files do not say that they were trained with prefixes (their READMEs do).
 NEEDS_PREFIX = ("e5-",)
+
+# What a file's tensor names begin with when the network was saved together with a head, and what belongs to the head.
+NETWORK_PREFIX = re.compile(r"^(bert|roberta|model)\.")
+HEADS = ("pooler.", "cls.", "lm_head.", "head.", "decoder.")
+BUFFERS = (".position_ids", ".inv_freq")
+
+# sentence_bert_config.json: what is read, what changes nothing, and what is implemented at one value alone.
+LENGTH_KEYS = {"max_seq_length", "do_lower_case", "modality_config", "unpad_inputs"}
+LENGTH_ONLY = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
+
+POOLING_FLAGS = {  # of older files; newer ones have one key, pooling_mode
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "lasttoken",
+}
 
 
 def load_encoder(
@@ -30,16 +52,24 @@ def load_encoder(
 ) -> Encoder:
     """An embedding model with its tokenizer.
 
-    Pooling, prefixes and length come from the model's own files (modules.json, 1_Pooling, sentence_bert_config.json,
-    config_sentence_transformers.json); what is given here takes their place. UserError when neither says.
+    Pooling, prefixes and length come from the model's own files (see above); what is given here takes their place.
+    UserError when neither says, and for a module or a setting that is not implemented.
     """
     source = locate(name)
-    config = EncoderConfig.from_dict(read_json(source / "config.json"))
     with torch.device("meta"):
-        encoder = Encoder(config)
-    fill(encoder, read_safetensors(source), dtype=dtype, device=device, where=source, skip=_is_encoder_leftover)
+        encoder = new_encoder(read_json(source / "config.json"))
+    tensors = ((NETWORK_PREFIX.sub("", name), tensor) for name, tensor in read_safetensors(source))
+    fill(encoder, tensors, dtype=dtype, device=device, where=source, skip=_is_leftover)
     encoder.tokenizer = Tokenizer(*tokenizer_files(source))
-    encoder.embedding = _embedding(source, name, config, pooling, query_prefix, passage_prefix, max_length)
+    pooling_folder = _pooling_folder(source)
+    query, passage = _prefixes(source, name, query_prefix, passage_prefix)
+    encoder.embedding = Embedding(
+        pooling=pooling or _pooling(source / pooling_folder / "config.json"),
+        query_prefix=query,
+        passage_prefix=passage,
+        max_length=_max_length(source, encoder, max_length),
+        lower_case=bool(_optional(source / "sentence_bert_config.json").get("do_lower_case")),
+    )
     encoder.source = name
     encoder.weights_sha256 = weights_sha256(source)
     return encoder.eval()
@@ -48,20 +78,27 @@ def load_encoder(
 def save_encoder(encoder: Encoder, folder: Path | str) -> None:
     """Write a folder that sentence-transformers, and load_encoder, read."""
     embedding = encoder.embedding
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     with new_folder(folder) as target:
         save_weights(encoder, target)
         write_json(target / "config.json", encoder.config.raw | {"torch_dtype": dtype_name(encoder)})
         encoder.tokenizer.save(target)
-        (target / "modules.json").write_text(json.dumps(SENTENCE_TRANSFORMERS_MODULES, indent=2) + "\n")
-        (target / "1_Pooling").mkdir()
-        pooling = {
-            "word_embedding_dimension": encoder.config.hidden_size,
-            "pooling_mode_cls_token": embedding.pooling == "cls",
-            "pooling_mode_mean_tokens": embedding.pooling == "mean",
-        }
-        write_json(target / "1_Pooling" / "config.json", pooling)
         write_json(
-            target / "sentence_bert_config.json", {"max_seq_length": embedding.max_length, "do_lower_case": False}
+            target / "modules.json",
+            [
+                {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+                for i, (path, kind) in enumerate(modules)
+            ],
+        )
+        (target / "1_Pooling").mkdir()
+        flags = {flag: pooling == embedding.pooling for flag, pooling in POOLING_FLAGS.items()}
+        write_json(
+            target / "1_Pooling" / "config.json", {"word_embedding_dimension": encoder.config.hidden_size, **flags}
+        )
+        (target / "2_Normalize").mkdir()
+        write_json(
+            target / "sentence_bert_config.json",
+            {"max_seq_length": embedding.max_length, "do_lower_case": embedding.lower_case},
         )
         prompts = {"query": embedding.query_prefix, "document": embedding.passage_prefix}
         write_json(
@@ -70,42 +107,83 @@ def save_encoder(encoder: Encoder, folder: Path | str) -> None:
         )
 
 
-SENTENCE_TRANSFORMERS_MODULES = [
-    {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-    for i, (path, kind) in enumerate([("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")])
-]
+def _is_leftover(name: str) -> bool:
+    """Heads and old buffers: none takes part in an embedding."""
+    return name.startswith(HEADS) or name.endswith(BUFFERS)
 
 
-def _is_encoder_leftover(name: str) -> bool:
-    """BertModel's pooler and position buffer, and pre-training heads: none takes part in an embedding."""
-    return name.startswith(("pooler.", "cls.")) or name == "embeddings.position_ids"
+def _optional(path: Path) -> dict:
+    return read_json(path) if path.is_file() else {}
 
 
-def _embedding(folder, name, config, pooling, query_prefix, passage_prefix, max_length) -> Embedding:
-    def optional(path: str) -> dict:
-        return read_json(folder / path) if (folder / path).is_file() else {}
+def _pooling_folder(source: Path) -> str:
+    """Where modules.json keeps the pooling. UserError unless it lists Transformer, Pooling and perhaps Normalize."""
+    path = source / "modules.json"
+    if not path.is_file():
+        return "1_Pooling"
+    try:
+        modules = json.loads(path.read_text(encoding="utf-8"))
+        paths, types = [module["path"] for module in modules], [module["type"] for module in modules]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: not a list of modules ({error!r})") from None
+    kinds = [name.rpartition(".")[2] for name in types]
+    for name, kind in zip(types, kinds, strict=True):
+        if kind not in ("Transformer", "Pooling", "Normalize") or not name.startswith("sentence_transformers."):
+            raise UserError(f"{path}: the module {name} is not implemented")
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise UserError(f"{path}: {', '.join(kinds)} is not implemented in this order")
+    similarity = _optional(source / "config_sentence_transformers.json").get("similarity_fn_name")
+    if similarity not in (None, "cosine") and not (similarity == "dot" and kinds[-1] == "Normalize"):
+        raise UserError(f"{source}: vectors compared by similarity_fn_name={similarity!r} are not implemented")
+    return paths[1]
 
-    if pooling is None:
-        modes = [
-            mode for mode, on in optional("1_Pooling/config.json").items() if on is True and "pooling_mode" in mode
-        ]
-        known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-        if len(modes) != 1 or modes[0] not in known:
-            said = f"says {', '.join(modes)}" if modes else "is missing"
-            raise UserError(f"{folder}: 1_Pooling/config.json {said}; give --pooling mean or --pooling cls")
-        pooling = known[modes[0]]
-    settings = optional("config_sentence_transformers.json")
+
+def _pooling(path: Path) -> str:
+    """The pooling that 1_Pooling/config.json names, in its older or newer form."""
+    config = _optional(path)
+    if config.get("include_prompt") is False:
+        raise UserError(f"{path}: include_prompt=false, a prefix that is not pooled, is not implemented")
+    modes = config.get("pooling_mode") or [
+        POOLING_FLAGS.get(flag, flag) for flag, on in config.items() if on is True and flag.startswith("pooling_mode_")
+    ]
+    modes = [modes] if isinstance(modes, str) else modes
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        said = f"says {' + '.join(modes)}" if modes else "is missing"
+        raise UserError(f"{path.parent.parent}: 1_Pooling/config.json {said}; give --pooling {' or '.join(POOLINGS)}")
+    return modes[0]
+
+
+def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -> tuple[str, str]:
+    """The texts before a query and a passage: as given, or as the prompts of the model's files say."""
+    settings = _optional(source / "config_sentence_transformers.json")
     prompts = settings.get("prompts") or {}
-    if not prompts and query_prefix is None and any(mark in str(name).lower() for mark in NEEDS_PREFIX):
+    default = prompts.get(settings.get("default_prompt_name"))
+    for_query = prompts.get("query", default)
+    for_passage = next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default)
+    if not prompts and None in (query, passage) and any(mark in str(name).lower() for mark in NEEDS_PREFIX):
+        is_instruct = "instruct" in str(name).lower()
+        known = ("Instruct: YOUR TASK\\nQuery: ", "") if is_instruct else ("query: ", "passage: ")
         raise UserError(
             f"{name}: this model was trained with prefixes that its files do not name; "
-            "give --query-prefix 'query: ' --passage-prefix 'passage: '"
+            f"give --query-prefix $'{known[0]}' --passage-prefix '{known[1]}'"
         )
-    query = prompts.get("query", "") if query_prefix is None else query_prefix
-    passage = prompts.get("document", prompts.get("passage", "")) if passage_prefix is None else passage_prefix
-    length = max_length or optional("sentence_bert_config.json").get("max_seq_length") or config.max_position_embeddings
-    if length > config.max_position_embeddings:
+    if any(prompts.values()) and for_query is None and for_passage is None and None in (query, passage):
         raise UserError(
-            f"{folder}: a length of {length} exceeds the model's {config.max_position_embeddings} positions"
+            f"{source}: its prompts are named {', '.join(prompts)}, none of them query or document; "
+            "give --query-prefix and --passage-prefix"
         )
-    return Embedding(pooling, query, passage, length)
+    return (for_query or "" if query is None else query), (for_passage or "" if passage is None else passage)
+
+
+def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
+    """The longest text in tokens: as given, or as the files say, and never more than the network has positions for."""
+    settings = _optional(source / "sentence_bert_config.json")
+    for key, value in settings.items():
+        if key not in LENGTH_KEYS and value not in (None, False, {}, LENGTH_ONLY.get(key)):
+            raise UserError(f"{source}/sentence_bert_config.json: {key}={value!r} is not implemented")
+    most, of_tokenizer = encoder.config.max_tokens, encoder.tokenizer.settings.get("model_max_length")
+    length = given or settings.get("max_seq_length") or min(of_tokenizer or most, most)
+    least = sum(map(len, special_tokens_around(encoder.tokenizer))) + 1
+    if not least <= length <= most:
+        raise UserError(f"{source}: a length of {length} tokens; this model reads {least} to {most}")
+    return length

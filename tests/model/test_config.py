@@ -4,7 +4,6 @@ import pytest
 
 from model.config import ModelConfig
 from model.console import UserError
-from model.encoder_config import EncoderConfig
 
 LLAMA = {
     "model_type": "llama",
@@ -16,27 +15,13 @@ LLAMA = {
     "max_position_embeddings": 512,
     "rms_norm_eps": 1e-5,
 }
-BERT = {
-    "model_type": "bert",
-    "vocab_size": 100,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "hidden_act": "gelu",
-}
 
 
 def test_old_and_new_files_say_the_rope_base_in_different_places():
-    assert ModelConfig.from_dict(LLAMA).rope_theta == 10000
-    assert ModelConfig.from_dict(LLAMA | {"rope_theta": 1e6}).rope_theta == 1e6
+    assert ModelConfig.from_dict(LLAMA).rope.theta == 10000
+    assert ModelConfig.from_dict(LLAMA | {"rope_theta": 1e6}).rope.theta == 1e6
     new = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}
-    assert ModelConfig.from_dict(LLAMA | new).rope_theta == 5e5
+    assert ModelConfig.from_dict(LLAMA | new).rope.theta == 5e5
 
 
 def test_qwen2_has_biases_on_q_k_v_only_and_its_window_may_be_switched_off():
@@ -65,17 +50,3 @@ def test_qwen2_has_biases_on_q_k_v_only_and_its_window_may_be_switched_off():
 def test_what_changes_the_arithmetic_and_is_not_implemented_is_refused_by_name(change, named):
     with pytest.raises(UserError, match=named):
         ModelConfig.from_dict(LLAMA | change)
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"position_embedding_type": "relative_key"}, "relative_key"),
-        ({"hidden_act": "relu"}, "relu"),
-        ({"model_type": "mpnet"}, "mpnet"),
-    ],
-)
-def test_other_encoders_are_refused_by_name(change, named):
-    EncoderConfig.from_dict(BERT)
-    with pytest.raises(UserError, match=named):
-        EncoderConfig.from_dict(BERT | change)
