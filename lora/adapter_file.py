@@ -4,6 +4,8 @@ PEFT wraps the network twice, so its names are ours behind a prefix:
 
     ours    model.layers.0.self_attn.q_proj.lora_A.weight
     PEFT's  base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight
+
+Checked against peft's LoraConfig, PeftModel.from_pretrained and save_pretrained in tests/parity/test_adapter.py.
 """
 
 from __future__ import annotations
@@ -15,121 +17,182 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lora.inject import adapt, lora_layers
-from lora.layer import LoRALinear
+from lora.inject import Adapter, linears, lora_layers, make_adapter, use_adapter
+from lora.targets import as_pattern, is_target
 from model.console import UserError
 from model.encoder import Encoder
 from model.files import new_folder, read_json, write_json
 
 PREFIX = "base_model.model."
 
-# Keys of adapter_config.json that do not change what is computed from the two matrices.
-INERT = {
-    "auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "lora_dropout", "peft_type",
-    "peft_version", "revision", "target_modules", "task_type", "r", "lora_alpha", "exclude_modules", "megatron_core",
-    "ensure_weight_tying", "runtime_config", "loftq_config", "corda_config", "eva_config", "layers_to_transform",
-    "layers_pattern", "qalora_group_size",
+# Keys of adapter_config.json that this file reads …
+READ = {
+    "peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora",
+    "use_dora", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "init_lora_weights",
 }  # fmt: skip
+# … and those that do not change what is computed from the matrices. Any other one that is set is refused.
+INERT = {
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "megatron_core",
+    "ensure_weight_tying", "runtime_config", "loftq_config", "corda_config", "eva_config", "lora_ga_config",
+    "qalora_group_size", "velora_config",
+}  # fmt: skip
+# Ways to begin that also change the base's weights: their matrices alone say too little.
+CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
 def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, task_type: str) -> None:
-    """Write what was learnt, atomically.
+    """Write the adapter in use, atomically.
 
     base_model  the name the base was loaded by, for the reader
     task_type   "CAUSAL_LM" or "FEATURE_EXTRACTION"
     """
     layers = lora_layers(network)
     first = next(iter(layers.values()))
-    rank = first.lora_A.out_features
-    tensors = {
-        f"{PREFIX}{name}.{part}.weight": getattr(layer, part).weight.detach().cpu().contiguous()
-        for name, layer in layers.items()
-        for part in ("lora_A", "lora_B")
-    }
+    rank, rank_pattern = as_pattern({name: layer.r for name, layer in layers.items()})
+    alpha, alpha_pattern = as_pattern({name: _whole(layer.alpha) for name, layer in layers.items()})
     config = {
         "peft_type": "LORA",
         "task_type": task_type,
         "base_model_name_or_path": base_model,
         "r": rank,
-        "lora_alpha": first.alpha,
+        "lora_alpha": alpha,
         "lora_dropout": first.dropout.p,
         "target_modules": _target_modules(network, layers),
+        "rank_pattern": rank_pattern,
+        "alpha_pattern": alpha_pattern,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
         "init_lora_weights": True,
         "modules_to_save": None,
-        "use_rslora": False,
-        "use_dora": False,
+        "use_rslora": first.rslora,
+        "use_dora": first.lora_magnitude_vector is not None,
     }
+    write_adapter(folder, config, adapter_tensors(layers))
+
+
+def load_adapter(network: nn.Module, folder: Path | str) -> Adapter:
+    """Read an adapter and put it in use, in place of the one that was (which may be put back: lora.inject.use_adapter).
+
+    UserError, and the network as it was, for anything else than LoRA, rsLoRA and DoRA, and with a list for tensors that
+    are missing, left over or of another shape than adapter_config.json and the network make them.
+    """
+    config, tensors = read_adapter(folder)
+    if not isinstance(network, Encoder):
+        known = tensors
+    else:  # BertModel's pooler takes no part in an embedding
+        known = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{PREFIX}pooler.")}
+    chosen = {
+        "exclude": config.get("exclude_modules") or (),
+        "layers": config.get("layers_to_transform"),
+        "layers_pattern": config.get("layers_pattern"),
+    }
+    adapter = make_adapter(
+        network,
+        [name for name in linears(network) if is_target(name, config["target_modules"], **chosen)],
+        r=config["r"],
+        alpha=config["lora_alpha"],
+        dropout=config.get("lora_dropout", 0.0),
+        rank_pattern=config.get("rank_pattern") or {},
+        alpha_pattern=config.get("alpha_pattern") or {},
+        rslora=config.get("use_rslora", False),
+        dora=config.get("use_dora", False),
+    )
+    parameters = adapter_tensors(adapter)
+    _refuse_what_does_not_fit(parameters, known, folder)
+    for key, parameter in parameters.items():
+        parameter.copy_(known[key])
+    use_adapter(network, adapter)
+    return adapter
+
+
+def read_adapter(folder: Path | str) -> tuple[dict, dict[str, torch.Tensor]]:
+    """adapter_config.json and the tensors under PEFT's names. UserError for what no code here computes."""
+    folder = Path(folder)
+    config = read_json(folder / "adapter_config.json")
+    refuse_unsupported(config, folder)
+    return config, read_tensors(folder)
+
+
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of adapter_model.safetensors. UserError when it is missing, pickled, damaged or empty."""
+    file = folder / "adapter_model.safetensors"
+    if not file.is_file():
+        pickled = (folder / "adapter_model.bin").is_file()
+        hint = "; adapter_model.bin is a pickle and is never loaded, save it as safetensors" if pickled else ""
+        raise UserError(f"{file}: no such file{hint}")
+    try:
+        tensors = safetensors.torch.load_file(file)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{file}: not readable ({error})") from None
+    if not tensors:
+        raise UserError(f"{file}: the adapter is empty")
+    return tensors
+
+
+def write_adapter(folder: Path | str, config: dict, tensors: dict[str, torch.Tensor]) -> None:
+    """The two files, atomically."""
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with new_folder(folder) as target:
         safetensors.torch.save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
         write_json(target / "adapter_config.json", config)
 
 
-def load_adapter(network: nn.Module, folder: Path | str) -> None:
-    """Put a saved adapter into a network that carries none.
-
-    The file's tensor names say which layers are adapted. UserError for anything else than plain LoRA, and for a name
-    or a shape that does not fit the network.
-    """
-    folder = Path(folder)
-    config = read_json(folder / "adapter_config.json")
-    _refuse_unsupported(config, folder)
-    if lora_layers(network):
-        raise UserError("the network already carries an adapter; merge it or remove it first")
-    try:
-        tensors = safetensors.torch.load_file(folder / "adapter_model.safetensors")
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{folder}/adapter_model.safetensors: not readable ({error})") from None
-    pairs = _pairs(tensors, folder)
-    linears = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
-    for name, (a, b) in pairs.items():
-        fits = (
-            name in linears
-            and a.shape[1:] == linears[name].weight.shape[1:]
-            and b.shape[:1] == linears[name].weight.shape[:1]
-        )
-        if not fits or a.shape[0] != config["r"] or b.shape[1] != config["r"]:
-            raise UserError(f"{folder}: the adapter does not fit this model at {name}")
-    for name, (a, b) in pairs.items():
-        layer = adapt(network, name, r=config["r"], alpha=config["lora_alpha"], dropout=config.get("lora_dropout", 0.0))
-        with torch.no_grad():
-            layer.lora_A.weight.copy_(a)
-            layer.lora_B.weight.copy_(b)
+def adapter_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
+    """What is learnt, under PEFT's names, not copied: lora_A.weight, lora_B.weight and lora_magnitude_vector."""
+    return {
+        f"{PREFIX}{name}.{key}": tensor
+        for name, layer in adapter.items()
+        for key, tensor in layer.state_dict().items()
+        if key.startswith("lora_")
+    }
 
 
-def _pairs(tensors: dict[str, torch.Tensor], folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Layer name -> (A, B). A key that is no LoRA weight, or one without its partner, is an error."""
-    parts: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        name, _, part = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
-        if not key.startswith(PREFIX) or part not in ("lora_A", "lora_B"):
-            raise UserError(f"{folder}: tensor {key!r} is not known here")
-        parts.setdefault(name, {})[part] = tensor
-    for name, found in parts.items():
-        if len(found) != 2:
-            raise UserError(f"{folder}: {name} has only {', '.join(found)}")
-    if not parts:
-        raise UserError(f"{folder}: the adapter file is empty")
-    return {name: (found["lora_A"], found["lora_B"]) for name, found in parts.items()}
-
-
-def _refuse_unsupported(config: dict, folder: Path) -> None:
+def refuse_unsupported(config: dict, where: Path | str) -> None:
+    """UserError for the first setting of adapter_config.json that is not implemented, and for one that is missing."""
     if config.get("peft_type") != "LORA":
-        raise UserError(f"{folder}: adapter type {config.get('peft_type')!r} is not supported, only LORA is")
+        raise UserError(f"{where}: adapter type {config.get('peft_type')!r} is not supported, only LORA is")
     for key, value in config.items():
-        if key not in INERT and value not in (None, False, {}, [], 0, "none"):
-            raise UserError(f"{folder}: adapter_config.json: {key}={value!r} is not implemented")
+        if key not in READ | INERT and value not in (None, False, {}, [], 0, "none"):
+            raise UserError(
+                f"{where}: adapter_config.json: {key}={value!r} is not implemented; merge it with peft "
+                "(merge_and_unload) and load the model"
+            )
+    begun = str(config.get("init_lora_weights", True)).lower()
+    if begun.startswith(CHANGES_BASE):
+        raise UserError(
+            f"{where}: adapter_config.json: init_lora_weights={begun!r} changed the base's weights too; convert it "
+            "with peft (save_pretrained with path_initial_model_for_weight_conversion)"
+        )
+    for key, kind in (("r", int), ("lora_alpha", int | float), ("target_modules", str | list)):
+        if not isinstance(config.get(key), kind) or not config[key]:
+            raise UserError(f"{where}: adapter_config.json: {key} is {config.get(key)!r}; it must be given")
 
 
-def _target_modules(network: nn.Module, layers: dict[str, LoRALinear]) -> list[str]:
+def _refuse_what_does_not_fit(parameters: dict, tensors: dict, folder: Path | str) -> None:
+    problems = [f"missing: {key}" for key in parameters.keys() - tensors.keys()]
+    for key, tensor in tensors.items():
+        if key not in parameters:
+            tied = " (the head is tied to the embedding)" if ".lm_head." in key else ""
+            problems.append(f"left over: {key}{tied}")
+        elif tensor.shape != parameters[key].shape:
+            problems.append(f"{key} is {list(tensor.shape)}, expected {list(parameters[key].shape)}")
+    if problems:
+        more = f" … and {len(problems) - 6} more" if len(problems) > 6 else ""
+        raise UserError(f"{folder}: the adapter does not fit this model: {'; '.join(sorted(problems)[:6])}{more}")
+
+
+def _whole(alpha: float) -> int | float:
+    """PEFT declares alpha an integer; rsLoRA folded into LoRA has one that is not."""
+    return int(alpha) if alpha == int(alpha) else alpha
+
+
+def _target_modules(network: nn.Module, layers: Adapter) -> list[str]:
     """Last names when they say exactly which layers are adapted, whole names when they do not.
 
     An encoder always gets whole names: other libraries' networks have a pooler whose `dense` ours has not.
     """
     short = {name.rpartition(".")[2] for name in layers}
-    linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | LoRALinear)]
-    is_exact = all(name in layers for name in linears if name.rpartition(".")[2] in short)
+    is_exact = all(name in layers for name in linears(network) if name.rpartition(".")[2] in short)
     is_exact = is_exact and not isinstance(network, Encoder)
     return sorted(short if is_exact else layers)

@@ -1,50 +1,139 @@
-"""Putting LoRA into a network, taking it out, and asking which weights learn."""
+"""Putting LoRA into a network, taking it out, exchanging it for another, and asking which weights learn.
+
+An adapter is a dictionary from names to the layers that stand there while it is in use. The network's own weights are
+the same tensors whatever stands there, so that adapters lie side by side and change places without a copy:
+
+    tuned, other = load_adapter(network, "a"), load_adapter(network, "b")      # lora/adapter_file.py
+    use_adapter(network, tuned)          # and use_adapter(network, None) is the base again, to the last bit
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import nn
 
 from lora.layer import LoRALinear
+from lora.targets import HEAD, is_target, pattern_value
 from model.console import UserError
 
 DECODER_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ENCODER_TARGETS = ("query", "key", "value", "dense")
 
+Adapter = dict[str, LoRALinear]
 
-def inject(network: nn.Module, *, r: int, alpha: float, dropout: float = 0.0, targets: Iterable[str]) -> None:
-    """Freeze the network and replace every nn.Linear whose last name is in `targets` by a LoRALinear, in place.
 
-    Raises UserError for a target that no linear layer has, for a tied head (it has no weight of its own: what is learnt
-    for it would silently change the embedding), and for an adapter on an adapter.
+def inject(
+    network: nn.Module,
+    *,
+    r: int,
+    alpha: float,
+    targets: str | Iterable[str],
+    dropout: float = 0.0,
+    exclude: str | Iterable[str] = (),
+    layers: Iterable[int] | None = None,
+    rank_pattern: Mapping[str, int] | None = None,
+    alpha_pattern: Mapping[str, float] | None = None,
+    rslora: bool = False,
+    dora: bool = False,
+) -> Adapter:
+    """Freeze the network and replace every linear layer that is a target by a LoRALinear, in place.
+
+    targets, exclude, layers     which ones: see lora.targets.is_target
+    rank_pattern, alpha_pattern  other values than r and alpha for layers by name: see lora.targets.pattern_value
+    rslora, dora                 see lora/layer.py
+
+    Raises UserError for a target or pattern that no linear layer has, for a tied head (it has no weight of its own:
+    what is learnt for it would silently change the embedding), and for an adapter on an adapter.
     """
-    targets = set(targets)
-    if "lm_head" in targets and not hasattr(network, "lm_head"):
-        raise UserError("LoRA on lm_head is refused: this model's head is tied to its embedding")
     if lora_layers(network):
         raise UserError("the network already carries an adapter; merge it or remove it first")
-    found = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    unknown = targets - {name.rpartition(".")[2] for name, _ in found}
-    if unknown:
-        known = sorted({name.rpartition(".")[2] for name, _ in found})
-        raise UserError(f"LoRA target {', '.join(sorted(unknown))} not found; the linear layers are {', '.join(known)}")
+    targets = targets if isinstance(targets, str) else tuple(targets)
+    chosen = {"exclude": exclude if isinstance(exclude, str) else tuple(exclude), "layers": layers}
+    if not hasattr(network, HEAD) and is_target(HEAD, targets, exclude=chosen["exclude"]):
+        raise UserError(f"LoRA on {HEAD} is refused: this model's head is tied to its embedding")
+    found = linears(network)
+    wanted = [targets] if isinstance(targets, str) else [(target,) for target in targets]
+    unknown = ["".join(target) for target in wanted if not any(is_target(n, target, **chosen) for n in found)]
+    if unknown or not wanted:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
+        raise UserError(f"LoRA target {', '.join(sorted(unknown))} not found; the linear layers are {known}")
+    names = [name for name in found if is_target(name, targets, **chosen)]
+    for pattern in (rank_pattern or {}, alpha_pattern or {}):
+        idle = [key for key in pattern if not any(re.match(rf"(.*\.)?({key})$", name) for name in names)]
+        if idle:
+            raise UserError(f"the pattern {idle[0]!r} is that of no layer with an adapter")
     network.requires_grad_(False)
-    for name, _ in found:
-        if name.rpartition(".")[2] in targets:
-            adapt(network, name, r=r, alpha=alpha, dropout=dropout)
+    adapter = make_adapter(
+        network, names, r=r, alpha=alpha, dropout=dropout, rank_pattern=rank_pattern or {},
+        alpha_pattern=alpha_pattern or {}, rslora=rslora, dora=dora,
+    )  # fmt: skip
+    use_adapter(network, adapter)
+    return adapter
 
 
-def adapt(network: nn.Module, name: str, *, r: int, alpha: float, dropout: float = 0.0) -> LoRALinear:
-    """Replace the one nn.Linear called `name` by a LoRALinear and return it."""
+def make_adapter(
+    network: nn.Module,
+    names: Iterable[str],
+    *,
+    r: int,
+    alpha: float,
+    dropout: float,
+    rank_pattern: Mapping[str, int],
+    alpha_pattern: Mapping[str, float],
+    rslora: bool,
+    dora: bool,
+) -> Adapter:
+    """A fresh adapter for the linear layers `names`; nothing is put in place yet."""
+    return {
+        name: LoRALinear(
+            network.get_submodule(name),
+            r=pattern_value(name, rank_pattern, r),
+            alpha=pattern_value(name, alpha_pattern, alpha),
+            dropout=dropout,
+            rslora=rslora,
+            dora=dora,
+        )
+        for name in names
+    }
+
+
+def use_adapter(network: nn.Module, adapter: Adapter | None) -> None:
+    """Let this adapter take the place of the one in use; None: the base alone. What is not in use costs nothing.
+
+    Raises ValueError for an adapter of another network, or of this one before another was merged into it.
+    """
+    for name, layer in (adapter or {}).items():
+        if network.get_submodule(name).weight is not layer.weight:
+            raise ValueError(f"the adapter was made for other weights than the network has at {name}")
+    remove(network, merge=False)
+    for name, layer in (adapter or {}).items():
+        _replace(network, name, layer.to(layer.weight.device))  # the network may have moved in between
+
+
+def remove(network: nn.Module, *, merge: bool) -> None:
+    """Turn every LoRALinear back into an nn.Linear, with what was learnt added to its weight or left out.
+
+    UserError when there is nothing to merge.
+    """
+    names = list(lora_layers(network))  # not the layers: each old weight is freed as soon as the merged one stands
+    if merge and not names:
+        raise UserError("the network carries no adapter to merge; it may have been merged already")
+    for name in names:
+        layer = network.get_submodule(name)
+        out_features, in_features = layer.weight.shape
+        linear = nn.Linear(in_features, out_features, bias=layer.bias is not None, device="meta")
+        linear.weight = nn.Parameter(layer.merged_weight(), requires_grad=False) if merge else layer.weight
+        linear.bias = layer.bias
+        _replace(network, name, linear)
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
     owner, _, attribute = name.rpartition(".")
-    parent = network.get_submodule(owner)
-    layer = LoRALinear(network.get_submodule(name), r=r, alpha=alpha, dropout=dropout)
-    layer.train(parent.training)
-    # ModuleDict and Module both keep their children in _modules, which setattr does not reach for the former
-    parent._modules[attribute] = layer
-    return layer
+    children = network.get_submodule(owner)._modules  # setattr does not reach the children of a ModuleDict
+    children[attribute] = module.train(children[attribute].training)
 
 
 @contextmanager
@@ -60,20 +149,18 @@ def folded(network: nn.Module) -> Iterator[None]:
             layer.folded = None
 
 
-def remove(network: nn.Module, *, merge: bool) -> None:
-    """Turn every LoRALinear back into an nn.Linear, with the low-rank part added to its weight or dropped."""
-    for name, layer in lora_layers(network).items():
-        out_features, in_features = layer.weight.shape
-        linear = nn.Linear(in_features, out_features, bias=layer.bias is not None, device="meta")
-        linear.weight = nn.Parameter(layer.merged_weight(), requires_grad=False) if merge else layer.weight
-        linear.bias = layer.bias
-        owner, _, attribute = name.rpartition(".")
-        network.get_submodule(owner)._modules[attribute] = linear
-
-
-def lora_layers(network: nn.Module) -> dict[str, LoRALinear]:
-    """Name -> layer."""
+def lora_layers(network: nn.Module) -> Adapter:
+    """The adapter in use: name -> layer."""
     return {name: module for name, module in network.named_modules() if isinstance(module, LoRALinear)}
+
+
+def linears(network: nn.Module) -> dict[str, nn.Linear | LoRALinear]:
+    """Every linear layer of the network itself, with an adapter or without."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | LoRALinear) and not name.endswith((".lora_A", ".lora_B"))
+    }
 
 
 def trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

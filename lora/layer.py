@@ -1,11 +1,17 @@
 """LoRA (Hu et al., arXiv:2106.09685): a linear layer that stays as it is, beside a path of low rank that learns.
 
          ┌──────────── W  [out, in]   frozen, any dtype ───────────┐
-    x ───┤                                                         + ─── y
-         └─ dropout ── A  [r, in] ── B  [out, r] ── · alpha / r ───┘
+    x ───┤                                                         + ───( · m / ‖W + s B A‖ )─── + bias ─── y
+         └─ dropout ── A  [r, in] ── B  [out, r] ── · s ───────────┘       DoRA only
                        random        zero: a fresh adapter changes nothing
 
-A and B are fp32 whatever W is, and are cast to the input's dtype where they are used; their gradients arrive in fp32.
+    s = alpha / r         LoRA
+        alpha / sqrt(r)   rsLoRA (arXiv:2312.03732): the size of what is added does not shrink as r grows
+    m   [out]            DoRA (arXiv:2402.09353): the length of each row of the matrix, learnt apart from its direction;
+                         at first that of W. ‖·‖ is a constant to the gradient (section 4.3)
+
+A, B and m are fp32 whatever W is. A and B are cast to the input's dtype where they are used; their gradients arrive in
+fp32. The names of the parameters are those of PEFT's files.
 """
 
 from __future__ import annotations
@@ -18,29 +24,55 @@ from torch.nn import functional as F
 
 
 class LoRALinear(nn.Module):
-    """Takes the place of an nn.Linear under the same name: `weight`, `bias` as before, plus `lora_A`, `lora_B`."""
+    """Takes the place of an nn.Linear under the same name: its very `weight` and `bias`, plus `lora_A`, `lora_B`."""
 
-    def __init__(self, base: nn.Linear, *, r: int, alpha: float, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        base: nn.Linear | LoRALinear,
+        *,
+        r: int,
+        alpha: float,
+        dropout: float = 0.0,
+        rslora: bool = False,
+        dora: bool = False,
+    ) -> None:
         super().__init__()
         self.weight, self.bias = base.weight, base.bias
-        self.alpha, self.scale = alpha, alpha / r
+        self.r, self.alpha, self.rslora = r, alpha, rslora
+        self.scale = alpha / math.sqrt(r) if rslora else alpha / r
         self.dropout = nn.Dropout(dropout)
         self.folded: torch.Tensor | None = None  # the merged weight, while `lora.inject.folded` lends it
-        self.lora_A = nn.Linear(base.in_features, r, bias=False, device=base.weight.device, dtype=torch.float32)
-        self.lora_B = nn.Linear(r, base.out_features, bias=False, device=base.weight.device, dtype=torch.float32)
+        out_features, in_features = base.weight.shape
+        self.lora_A = nn.Linear(in_features, r, bias=False, device=base.weight.device, dtype=torch.float32)
+        self.lora_B = nn.Linear(r, out_features, bias=False, device=base.weight.device, dtype=torch.float32)
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
         nn.init.zeros_(self.lora_B.weight)
+        self.lora_magnitude_vector = nn.Parameter(self._sum().norm(dim=1)) if dora else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
         if self.folded is not None:
             return F.linear(x, self.folded, self.bias)
+        plain = F.linear(x, self.weight, self.bias)
         low_rank = F.linear(self.dropout(x), self.lora_A.weight.to(x.dtype))  # [..., r]
-        delta = F.linear(low_rank, self.lora_B.weight.to(x.dtype))  # [..., out]
-        return F.linear(x, self.weight, self.bias) + self.scale * delta
+        delta = self.scale * F.linear(low_rank, self.lora_B.weight.to(x.dtype))  # [..., out]
+        if self.lora_magnitude_vector is None:
+            return plain + delta
+        stretch = self.lora_magnitude_vector / self._sum().norm(dim=1)  # [out], exactly 1 while fresh
+        product = plain if self.bias is None else plain - self.bias
+        # written as a change to `plain`, which a fresh adapter then leaves alone to the last bit
+        return plain + (stretch - 1).to(plain.dtype) * product + stretch.to(plain.dtype) * delta
 
     @torch.no_grad()
     def merged_weight(self) -> torch.Tensor:
-        """W + alpha / r · B A, added in fp32 and cast once, to W's dtype. [out, in]."""
-        delta = self.scale * (self.lora_B.weight.float() @ self.lora_A.weight.float())
-        return (self.weight.float() + delta).to(self.weight.dtype)
+        """W + s B A, its rows scaled to length m for DoRA: computed in fp32, cast once to W's dtype. [out, in]."""
+        merged = self._sum()
+        if self.lora_magnitude_vector is not None:
+            merged *= (self.lora_magnitude_vector / merged.norm(dim=1))[:, None]
+        return merged.to(self.weight.dtype)
+
+    @torch.no_grad()
+    def _sum(self) -> torch.Tensor:
+        """W + s B A in fp32, [out, in], also where autocast would multiply in half precision."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            return self.weight.float() + self.scale * (self.lora_B.weight.float() @ self.lora_A.weight.float())

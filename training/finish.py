@@ -9,8 +9,8 @@ from torch import nn
 
 from eval.compare import compare, table
 from eval.report import write_report
-from lora.adapter_file import save_adapter
-from lora.inject import lora_layers, trainable
+from lora.adapter_file import adapter_tensors, save_adapter
+from lora.inject import Adapter, lora_layers, trainable
 from model import save_decoder
 from model.decoder import Decoder
 from model.files import read_json, write_json, write_text
@@ -25,18 +25,23 @@ def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
     total = sum(parameter.numel() for parameter in network.parameters())
     learning = sum(parameter.numel() for _, parameter in trainable(network))
     layers = lora_layers(network)
-    adapted = sum(layer.lora_A.weight.numel() + layer.lora_B.weight.numel() for layer in layers.values())
-    if layers:
-        first = next(iter(layers.values()))
-        names = " ".join(sorted({layer.rpartition(".")[2] for layer in layers}))
-        what = f"LoRA r={first.lora_A.out_features} alpha={first.alpha:g} on {names}"
-    else:
-        what = "all weights"
+    adapted = sum(tensor.numel() for tensor in adapter_tensors(layers).values())
+    what = describe_adapter(layers) if layers else "all weights"
     precision = str(dtype).removeprefix("torch.")
     return (
         f"model    {name} · {(total - adapted) / 1e6:.1f} M parameters · {precision}\n"
         f"learns   {what} · {learning / 1e6:.2f} M trainable ({100 * learning / total:.1f} %)"
     )
+
+
+def describe_adapter(layers: Adapter) -> str:
+    """Which kind of adapter, how large, and on what."""
+    first = next(iter(layers.values()))
+    kind = ("rsLoRA" if first.rslora else "LoRA") + (" (DoRA)" if first.lora_magnitude_vector is not None else "")
+    ranks, alphas = ({getattr(layer, key) for layer in layers.values()} for key in ("r", "alpha"))
+    r, alpha = ("-".join(f"{n:g}" for n in sorted({min(values), max(values)})) for values in (ranks, alphas))
+    names = " ".join(sorted({name.rpartition(".")[2] for name in layers}))
+    return f"{kind} r={r} alpha={alpha} on {names}"
 
 
 def save_trained(run: Run, decoder: Decoder, tokenizer: Tokenizer, base_model: str) -> None:

@@ -8,12 +8,18 @@ import torch
 from torch import nn
 
 
-def adamw(network: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (arXiv:1711.05101) over what learns; matrices decay, biases and norms do not."""
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def adamw(network: nn.Module, *, lr: float, weight_decay: float, lora_plus_ratio: float = 1.0) -> torch.optim.AdamW:
+    """AdamW (arXiv:1711.05101) over what learns; matrices decay, biases, norms and DoRA's lengths do not.
+
+    lora_plus_ratio  LoRA+ (arXiv:2402.12354): every lora_B learns at this many times `lr`. It starts at zero while
+                     lora_A does not, and at one rate for both lags behind the wider the layer is
+    """
+    learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    raised = {name for name, _ in learning if name.endswith("lora_B.weight") and lora_plus_ratio != 1}
     groups = [
-        {"params": [p for p in learning if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for n, p in learning if p.ndim >= 2 and n not in raised], "weight_decay": weight_decay, "lr": lr},
+        {"params": [p for n, p in learning if p.ndim < 2], "weight_decay": 0.0, "lr": lr},
+        {"params": [p for n, p in learning if n in raised], "weight_decay": weight_decay, "lr": lr * lora_plus_ratio},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=(0.9, 0.95))
 

@@ -1,0 +1,94 @@
+"""Which layers get an adapter, and of what rank: names matched as PEFT does, so that its files mean the same here.
+
+Checked against peft's `check_target_module_exists` (tuners_utils.py) and `get_pattern_key` (utils/other.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from model.console import UserError
+
+ALL_LINEAR = "all-linear"
+HEAD = "lm_head"
+
+
+def is_target(
+    name: str,
+    targets: str | Iterable[str],
+    *,
+    exclude: str | Iterable[str] = (),
+    layers: int | Iterable[int] | None = None,
+    layers_pattern: str | Iterable[str] | None = None,
+) -> bool:
+    """Whether the linear layer called `name` gets an adapter.
+
+    targets         a regular expression for the whole name; or names, whole or their last parts; or "all-linear", which
+                    leaves out the head
+    exclude         the same two forms; what it matches gets none
+    layers          only in these blocks, counted from 0 (None: in all); with names, not with an expression
+    layers_pattern  what the list of blocks is called (None: any name)
+    """
+    if _matches(name, exclude):
+        return False
+    if isinstance(targets, str):
+        return name != HEAD if targets == ALL_LINEAR else _matches(name, targets)
+    if not _matches(name, targets):
+        return False
+    if layers is None:
+        return True
+    blocks = [layers_pattern] if isinstance(layers_pattern, str) else list(layers_pattern or [r"[^.]*"])
+    found = (re.match(rf"(?:^|.*?\.){block}\.(\d+)\.", name) for block in blocks)
+    number = next((int(match[1]) for match in found if match), None)
+    return number in ([layers] if isinstance(layers, int) else list(layers))
+
+
+def _matches(name: str, wanted: str | Iterable[str]) -> bool:
+    if isinstance(wanted, str):
+        return re.fullmatch(wanted, name) is not None
+    return any(name == other or name.endswith(f".{other}") for other in wanted)
+
+
+def pattern_value(name: str, pattern: Mapping[str, float], default: float) -> float:
+    """The value of the first key that is, as a regular expression, the name or its last parts; else the default."""
+    return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", name)), default)
+
+
+def as_pattern(values: Mapping[str, float]) -> tuple[float, dict[str, float]]:
+    """The inverse: the commonest value, and a pattern for the layers that have another one, as short as it is exact."""
+    default = Counter(values.values()).most_common(1)[0][0]
+    pattern: dict[str, float] = {}
+    for name, value in values.items():
+        last = name.rpartition(".")[2]
+        alike = {v for other, v in values.items() if other.rpartition(".")[2] == last}
+        if value != default:
+            pattern[last if len(alike) == 1 else re.escape(name)] = value
+    return default, pattern
+
+
+def parse_targets(text: str) -> str | list[str]:
+    """Targets as they are written on a command line: names with commas between them, "all-linear", or an expression."""
+    if text == ALL_LINEAR or re.search(r"[\\*+?^$()\[\]{}|]", text):
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise UserError(f"--targets {text}: not a regular expression ({error})") from None
+        return text
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def parse_pattern(text: str | None, kind: type, option: str) -> dict[str, float]:
+    """{"q_proj": 8, "down_proj": 32} of "q_proj=8,down_proj=32"; {} of None. UserError names the option."""
+    pattern = {}
+    for part in filter(None, (text or "").split(",")):
+        key, _, value = part.strip().rpartition("=")
+        try:
+            pattern[key] = kind(value)
+            re.compile(key)
+        except (ValueError, re.error):
+            raise UserError(f"{option} {text}: {part!r} should be a layer's name and a number, as q_proj=8") from None
+        if not key or pattern[key] <= 0:
+            raise UserError(f"{option} {text}: {part!r} should be a layer's name and a number above 0, as q_proj=8")
+    return pattern
