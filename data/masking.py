@@ -34,8 +34,7 @@ def supervise(tokenizer: Tokenizer, messages: list[dict], *, train_on_prompt: bo
     ids: list[int] = []
     labels: list[int] = []
     segments = tokenizer.segments(messages)
-    for segment in segments:
-        piece = [tokenizer.control_tokens[segment.text]] if segment.is_special else tokenizer.encode(segment.text)
+    for segment, piece in zip(segments, tokenizer.encode_segments(segments), strict=True):
         ids += piece
         labels += piece if segment.is_learnt or train_on_prompt else [IGNORE] * len(piece)
     if segments[-1].is_learnt and not segments[-1].is_special:  # the template itself ends no turn
@@ -47,13 +46,7 @@ def supervise(tokenizer: Tokenizer, messages: list[dict], *, train_on_prompt: bo
 def encode_prompt(tokenizer: Tokenizer, messages: list[dict]) -> list[int]:
     """Ids up to where the assistant begins to speak: a prefix of `supervise(messages + answer).input_ids`."""
     segments = tokenizer.segments(messages, add_generation_prompt=True)
-    return [
-        token
-        for segment in segments
-        for token in (
-            [tokenizer.control_tokens[segment.text]] if segment.is_special else tokenizer.encode(segment.text)
-        )
-    ]
+    return [token for piece in tokenizer.encode_segments(segments) for token in piece]
 
 
 def plain_document(tokenizer: Tokenizer, text: str) -> Example:

@@ -84,14 +84,37 @@ def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
-def read_json(path: Path | str) -> dict:
-    """Read a JSON object. UserError names the file when it is missing, not UTF-8, or not a JSON object."""
+def read_text(path: Path | str) -> str:
+    """Read UTF-8 text. UserError names the file when it is missing or not UTF-8."""
     path = Path(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror})") from None
+
+
+def parse_json(text: str):
+    """The value of a JSON text. ValueError for anything else, NaN, infinity and bottomless nesting included."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse_constant(name: str):
+    raise ValueError(f"{name} is no JSON number")
+
+
+def read_json(path: Path | str) -> dict:
+    """Read a JSON object. UserError names the file when it is missing, not UTF-8, or not a JSON object."""
+    text = read_text(path)
+    try:
+        value = parse_json(text)
+    except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
@@ -112,11 +135,13 @@ def read_jsonl(path: Path | str) -> list[dict]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = parse_json(line.decode("utf-8"))
         except UnicodeDecodeError as error:
             raise UserError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
         except json.JSONDecodeError as error:
             raise UserError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from None
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: not JSON ({error})") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}:{number}: expected one JSON object a line, found {type(row).__name__}")
         rows.append(row)

@@ -20,7 +20,7 @@ from model.config import ModelConfig
 from model.console import UserError
 from model.decoder import Decoder
 from model.embedded import EMBEDDED, fetch_embedded
-from model.files import new_folder, read_json, write_json
+from model.files import new_folder, read_json, read_text, write_json
 from model.gguf_file import GGUFFile
 from model.tokenizer import Tokenizer
 
@@ -179,12 +179,10 @@ def tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int
         for name in ("special_tokens_map.json", "tokenizer_config.json", "config.json", "generation_config.json")
     }
     settings = optional["special_tokens_map.json"] | optional["tokenizer_config.json"]
-    if (folder / "chat_template.jinja").is_file():
-        settings["chat_template"] = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    if isinstance(settings.get("chat_template"), list):  # several, by name
-        settings["chat_template"] = next(
-            (t["template"] for t in settings["chat_template"] if t["name"] == "default"), None
-        )
+    templates = {"default": folder / "chat_template.jinja"} if (folder / "chat_template.jinja").is_file() else {}
+    templates |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    if templates:  # files of their own take the place of what tokenizer_config.json holds
+        settings["chat_template"] = [{"name": name, "template": read_text(path)} for name, path in templates.items()]
     eos_ids: list[int] = []
     for source in ("generation_config.json", "config.json"):
         value = optional[source].get("eos_token_id")

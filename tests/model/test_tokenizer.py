@@ -17,6 +17,20 @@ CHAT = [
 ]
 
 
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def with_template(tokenizer_folder, folder, template, **settings):
+    """The small tokenizer with another chat template."""
+    shutil.copy(tokenizer_folder / "tokenizer.json", folder)
+    settings = {"eos_token": "<|endoftext|>", "chat_template": template} | settings
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return load_tokenizer(str(folder))
+
+
 @pytest.fixture(scope="module")
 def reference(tokenizer_folder):
     from transformers import AutoTokenizer
@@ -60,18 +74,19 @@ def test_the_ids_of_the_prompt_are_a_prefix_of_those_with_the_answer(tokenizer):
         assert whole[: len(prompt)] == prompt
 
 
-def test_a_template_that_trims_is_followed_and_one_that_rewrites_is_refused(tokenizer_folder, tmp_path):
-    settings = json.loads((tokenizer_folder / "tokenizer_config.json").read_text())
-    shutil.copy(tokenizer_folder / "tokenizer.json", tmp_path)
-    for change, fine in ((" | trim", True), (" | upper", False)):
-        template = settings["chat_template"].replace("message['content']", f"message['content']{change}")
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
-        tokenizer = load_tokenizer(str(tmp_path))
-        if fine:
-            assert "".join(s.text for s in tokenizer.segments(CHAT)) == tokenizer.render(CHAT)
-        else:
-            with pytest.raises(UserError, match="rewrites"):
-                tokenizer.segments(CHAT)
+@pytest.mark.parametrize("change", [" | trim", " | upper", ".strip('\\n')", " | replace('a', '')"])
+def test_a_template_may_rewrite_the_words(tokenizer_folder, tmp_path, change):
+    tokenizer = with_template(tokenizer_folder, tmp_path, TEMPLATE.replace("['content']", f"['content']{change}"))
+    segments = tokenizer.segments(CHAT)
+    assert "".join(s.text for s in segments) == tokenizer.render(CHAT)
+    end = tokenizer.control_tokens["<|im_end|>"]
+    assert supervise(tokenizer, CHAT).input_ids.count(end) == len(CHAT)  # whatever it does, the words make no token
+
+
+def test_a_template_that_counts_the_words_is_refused(tokenizer_folder, tmp_path):
+    tokenizer = with_template(tokenizer_folder, tmp_path, TEMPLATE.replace("['content']", "['content'][:24]"))
+    with pytest.raises(UserError, match="cannot be told apart"):
+        tokenizer.segments(CHAT)
 
 
 def test_one_bos_and_it_is_not_learnt(tokenizer_folder, tmp_path):
