@@ -55,7 +55,7 @@ def answer(decoder: Decoder, tokenizer: Tokenizer, messages: list[dict], options
     ids: list[int] = []
     shown = ""
 
-    def show(token: int) -> None:
+    def show(_prompt: int, _sample: int, token: int) -> None:
         nonlocal shown
         ids.append(token)
         text = tokenizer.decode(ids)

@@ -21,7 +21,7 @@ from data.masking import Example, plain_document
 from data.packing import pack, pieces, plan_windows, to_batch
 from data.split import seeded_order
 from eval.perplexity import continuations, perplexity, worst_predictions
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.inject import DECODER_TARGETS, trainable
 from model import load_decoder, load_tokenizer
 from model.console import UserError, run_command
 from model.decoder import Decoder
@@ -29,6 +29,7 @@ from model.device import choose_device, choose_dtype
 from model.files import write_json, write_text
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
+from training.adapter import add_adapter
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.finish import describe_model, finish, save_trained
 from training.optim import adamw, cosine_schedule
@@ -48,9 +49,17 @@ class Options:
     resume: bool = option(False, "go on with the run in --out from its last checkpoint")
     full: bool = option(False, "train all weights instead of a LoRA adapter")
     r: int = option(16, "LoRA rank")
-    alpha: float = option(32.0, "LoRA scale; the low-rank part is multiplied by alpha / r")
+    alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
     dropout: float = option(0.0, "LoRA dropout, 0 to 1")
-    targets: str = option(",".join(DECODER_TARGETS), "linear layers that get an adapter, by last name")
+    targets: str = option(
+        ",".join(DECODER_TARGETS),
+        "layers that get an adapter: last names, an expression for whole names, or all-linear",
+    )
+    rank_pattern: str | None = option(None, "other ranks by layer, as q_proj=8,down_proj=32 (default: all have --r)")
+    alpha_pattern: str | None = option(None, "other alphas by layer, written the same way (default: all have --alpha)")
+    rslora: bool = option(False, "multiply by alpha / sqrt(r) instead: for ranks above 32 or so")
+    dora: bool = option(False, "learn the length of each row of a weight apart from its direction; slower")
+    lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
     epochs: float = option(1.0, "passes over the training rows")
     row_tokens: int = option(1024, "tokens of a packed row; longer files are cut into pieces")
     step_tokens: int = option(4096, "tokens of an optimiser step; rows are accumulated to about this many")
@@ -91,7 +100,7 @@ def main(arguments: list[str] | None = None) -> dict:
         raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
     tokens = sum(len(example.input_ids) for row in rows for example in row)
     if not options.full:
-        inject(decoder, r=options.r, alpha=options.alpha, dropout=options.dropout, targets=options.targets.split(","))
+        add_adapter(decoder, options)
     print(describe_model(options.model, decoder, dtype))
     print(
         f"data     {len(corpus.split('train'))} files · {tokens:,} tokens in {len(rows)} rows of {options.row_tokens}"
@@ -128,7 +137,9 @@ def learn(
     decoder.train()
     decoder.checkpointing = options.checkpointing
     learning = [parameter for _, parameter in trainable(decoder)]
-    optimizer = adamw(decoder, lr=options.lr, weight_decay=options.weight_decay)
+    optimizer = adamw(
+        decoder, lr=options.lr, weight_decay=options.weight_decay, lora_plus_ratio=options.lora_plus_ratio
+    )
     schedule = cosine_schedule(optimizer, steps=len(windows), warmup=options.warmup)
     done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
     print(
@@ -141,7 +152,10 @@ def learn(
         for batch in window:
             with precision.autocast():
                 hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
-                loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels) / supervised
+                loss = (
+                    causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
+                    / supervised
+                )
             precision.backward(loss)  # scales when fp16
             run.add(loss)
         lr = schedule.get_last_lr()[0]

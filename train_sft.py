@@ -21,7 +21,7 @@ from data.packing import pack, plan_windows, to_batch
 from eval.errors import failures
 from eval.instruct import answer_pairs, grade_answers
 from eval.sandbox import protection
-from lora.inject import DECODER_TARGETS, folded, inject, trainable
+from lora.inject import DECODER_TARGETS, folded, trainable
 from model import load_decoder, load_tokenizer
 from model.console import UserError, run_command
 from model.decoder import Decoder
@@ -29,6 +29,7 @@ from model.device import choose_device, choose_dtype
 from model.files import read_jsonl, write_json, write_text
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
+from training.adapter import add_adapter
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.finish import copy_data_card, describe_model, finish, save_trained
 from training.optim import adamw, cosine_schedule
@@ -50,9 +51,17 @@ class Options:
     resume: bool = option(False, "go on with the run in --out from its last checkpoint")
     full: bool = option(False, "train all weights instead of a LoRA adapter")
     r: int = option(16, "LoRA rank")
-    alpha: float = option(32.0, "LoRA scale; the low-rank part is multiplied by alpha / r")
+    alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
     dropout: float = option(0.0, "LoRA dropout, 0 to 1")
-    targets: str = option(",".join(DECODER_TARGETS), "linear layers that get an adapter, by last name")
+    targets: str = option(
+        ",".join(DECODER_TARGETS),
+        "layers that get an adapter: last names, an expression for whole names, or all-linear",
+    )
+    rank_pattern: str | None = option(None, "other ranks by layer, as q_proj=8,down_proj=32 (default: all have --r)")
+    alpha_pattern: str | None = option(None, "other alphas by layer, written the same way (default: all have --alpha)")
+    rslora: bool = option(False, "multiply by alpha / sqrt(r) instead: for ranks above 32 or so")
+    dora: bool = option(False, "learn the length of each row of a weight apart from its direction; slower")
+    lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
     chat_template: str | None = option(None, "a Jinja file instead of the model's own template (default: its own)")
     train_on_prompt: bool = option(False, "learn the prompt's tokens too")
     epochs: float = option(3.0, "passes over the training pairs")
@@ -100,7 +109,7 @@ def main(arguments: list[str] | None = None) -> dict:
         raise UserError(f"--max-length {options.max_length} exceeds the model's {limit} positions; give less")
     refuse_long_prompts(test, tokenizer, decoder, options)
     if not options.full:
-        inject(decoder, r=options.r, alpha=options.alpha, dropout=options.dropout, targets=options.targets.split(","))
+        add_adapter(decoder, options)
     print(describe_model(options.model, decoder, dtype))
     hashes = {"data_sha256": hashlib.sha256(Path(options.data).read_bytes()).hexdigest()}
     run.start(device=device, dtype=dtype, data=hashes)
@@ -134,7 +143,9 @@ def learn(
     decoder.train()
     decoder.checkpointing = options.checkpointing
     learning = [parameter for _, parameter in trainable(decoder)]
-    optimizer = adamw(decoder, lr=options.lr, weight_decay=options.weight_decay)
+    optimizer = adamw(
+        decoder, lr=options.lr, weight_decay=options.weight_decay, lora_plus_ratio=options.lora_plus_ratio
+    )
     schedule = cosine_schedule(optimizer, steps=len(windows), warmup=options.warmup)
     done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
     print(
@@ -147,7 +158,10 @@ def learn(
         for batch in window:
             with precision.autocast():
                 hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
-                loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels) / supervised
+                loss = (
+                    causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
+                    / supervised
+                )
             precision.backward(loss)  # scales when fp16
             run.add(loss)
         lr = schedule.get_last_lr()[0]

@@ -54,7 +54,7 @@ def perplexity(
         for piece in pieces(example, window):
             batch = to_batch([piece], decoder.device)
             hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
-            nll += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels).item()
+            nll += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
             tokens += piece.supervised
         rows.append({"path": path, "nll": nll, "tokens": tokens, "bytes": len(text.encode())})
     decoder.train(was_training)
@@ -105,7 +105,7 @@ def worst_predictions(
         ids = plain_document(tokenizer, text).input_ids[:window]
         hidden_states = decoder.hidden_states(torch.tensor([ids], device=decoder.device))[0]  # [T, D]
         start = min(64, len(ids) // 2)  # the first words of a file are anybody's guess
-        logits = torch.nn.functional.linear(hidden_states[start:-1], decoder.head_weight).float()  # [T-start-1, V]
+        logits = decoder.logits(hidden_states[start:-1]).float()  # [T-start-1, V]
         surprise = torch.nn.functional.cross_entropy(
             logits, torch.tensor(ids[start + 1 :], device=logits.device), reduction="none"
         )

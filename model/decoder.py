@@ -1,39 +1,57 @@
-"""The decoder of Llama and Qwen2: one file, families differ by fields of ModelConfig.
+"""The decoder of Llama, Mistral, Qwen2, Qwen3 and Gemma 1-3: one file, families differ by fields of ModelConfig.
 
-    ids ─ embed ─┬─ norm ─ attention ─┬─ + ─ norm ─ SwiGLU ─┬─ + … norm ─ head ─ logits
-                 └────────────────────┘ └───────────────────┘
+    ids ─ embed ─┬─ norm ─ attention (─ norm) ─┬─ + ─ norm ─ gated MLP (─ norm) ─┬─ + … norm ─ head ─ logits
+                 └─────────────────────────────┘ └───────────────────────────────┘
                   residual stream, always fp32: in fp16 its few huge channels would overflow
 
 Module names are those of Hugging Face's files, so that the weight map is the identity and a saved adapter's names are
-a prefix away from PEFT's. Sources: Llama (arXiv:2302.13971), Qwen2 (arXiv:2407.10671), RMSNorm (arXiv:1910.07467),
-SwiGLU (arXiv:2002.05202); checked against transformers' modeling_llama.py and modeling_qwen2.py in tests/parity.
+a prefix away from PEFT's. Sources: Llama (arXiv:2302.13971), Mistral (arXiv:2310.06825), Qwen2 (arXiv:2407.10671),
+Qwen3 (arXiv:2505.09388), Gemma (arXiv:2403.08295, 2408.00118, 2503.19786), RMSNorm (arXiv:1910.07467), gated MLPs
+(arXiv:2002.05202); checked against transformers' modeling files in tests/parity.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import KVCache, document_attention
+from model.attention import document_attention, soft_cap
+from model.cache import KVCache
 from model.config import ModelConfig
 from model.rope import rope_cos_sin, rotate
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) · weight, computed in fp32; the result has the weight's dtype, ready for the next matrix."""
+class Step(NamedTuple):
+    """What every layer of one pass shares; layers with a sliding window have one of their own."""
 
-    def __init__(self, size: int, eps: float) -> None:
+    cos: torch.Tensor  # [B or 1, 1, T, D_head]
+    sin: torch.Tensor
+    lengths: list[int] | None  # the row's documents
+    cache: KVCache | None
+    visible: torch.Tensor | None  # a token a row, over a cache: what each sees of it
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · weight, computed in fp32; the result has the weight's dtype, ready for the next matrix.
+
+    offset  is added to the weight: Gemma's files store it less 1
+    """
+
+    def __init__(self, size: int, eps: float, offset: float = 0.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
+        self.weight = nn.Parameter(torch.full((size,), 1.0 - offset))
+        self.eps, self.offset = eps, offset
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]."""
         x = x.float()
         x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        return (x * self.weight.float()).to(self.weight.dtype)
+        weight = self.weight.float() + self.offset if self.offset else self.weight.float()
+        return (x * weight).to(self.weight.dtype)
 
 
 class Attention(nn.Module):
@@ -42,56 +60,78 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.head_dim = layer, config.head_dim
+        self.window, self.scale, self.softcap = (
+            config.windows[layer], config.query_scale, config.attn_logit_softcapping
+        )  # fmt: skip
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, queries, bias=config.qkv_bias)
         self.k_proj = nn.Linear(config.hidden_size, keys, bias=config.qkv_bias)
         self.v_proj = nn.Linear(config.hidden_size, keys, bias=config.qkv_bias)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.output_bias)
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps, config.norm_offset)
+            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps, config.norm_offset)
+        else:
+            self.q_norm = self.k_norm = nn.Identity()
 
-    def forward(self, x, rope, lengths: list[int] | None, cache: KVCache | None) -> torch.Tensor:
-        """x [B, T, D] -> [B, T, D]. With `cache` and `lengths`: prompts to store; with `cache` alone: a token a row."""
+    def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+        """x [B, T, D] -> [B, T, D]. With cache and lengths: prompts to store; with a cache alone: a token a row."""
         batch, tokens, _ = x.shape
         shape = (batch, tokens, -1, self.head_dim)
-        q = rotate(self.q_proj(x).view(shape).transpose(1, 2), *rope)  # [B, H, T, D_head]
-        k = rotate(self.k_proj(x).view(shape).transpose(1, 2), *rope)  # [B, H_kv, T, D_head]
+        q = self.q_norm(self.q_proj(x).view(shape)).transpose(1, 2)  # [B, H, T, D_head]
+        k = self.k_norm(self.k_proj(x).view(shape)).transpose(1, 2)  # [B, H_kv, T, D_head]
         v = self.v_proj(x).view(shape).transpose(1, 2)
-        if cache is not None and lengths is not None:
-            cache.fill(self.layer, k, v, lengths)
-        if cache is None or lengths is not None:
-            out = document_attention(q, k, v, lengths, causal=True)
+        q, k = rotate(q, step.cos, step.sin), rotate(k, step.cos, step.sin)
+        rules = {"scale": self.scale, "softcap": self.softcap}
+        if step.cache is not None and step.lengths is None:
+            out = step.cache.attend(self.layer, q, k, v, visible=step.visible, **rules)
         else:
-            out = cache.attend(self.layer, q, k, v)
+            if step.cache is not None:
+                step.cache.fill(self.layer, k, v, step.lengths)
+            out = document_attention(q, k, v, step.lengths, causal=True, window=self.window, **rules)
         return self.o_proj(out.transpose(1, 2).reshape(batch, tokens, -1))
 
 
 class MLP(nn.Module):
-    """SwiGLU: down(silu(gate(x)) · up(x))."""
+    """down(act(gate(x)) · up(x)): SwiGLU, and GeGLU in Gemma."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.activation = nn.SiLU() if config.activation == "silu" else nn.GELU(approximate="tanh")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Layer(nn.Module):
-    """Pre-norm attention and pre-norm MLP, each added to the residual stream."""
+    """Attention and MLP, a norm before each (Gemma 2 and 3: behind each too), each added to the residual stream."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = MLP(config)
 
-    def forward(self, x, rope, lengths, cache) -> torch.Tensor:
+        def norm() -> RMSNorm:
+            return RMSNorm(config.hidden_size, config.rms_norm_eps, config.norm_offset)
+
+        self.input_layernorm = norm()
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = norm()  # the MLP's, but with post_norms the one behind the attention
+        self.mlp = MLP(config)
+        self.has_post_norms = config.post_norms
+        if config.post_norms:
+            self.pre_feedforward_layernorm = norm()
+            self.post_feedforward_layernorm = norm()
+
+    def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """x [B, T, D] fp32 -> [B, T, D] fp32."""
-        x = x + self.self_attn(self.input_layernorm(x), rope, lengths, cache)
+        if self.has_post_norms:
+            x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), step))
+            return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        x = x + self.self_attn(self.input_layernorm(x), step)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -100,9 +140,55 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, config.norm_offset)
+        self.checkpointing = False  # recompute each layer in the backward pass instead of keeping its activations
+
+    def hidden_states(
+        self, input_ids: torch.Tensor, lengths: list[int] | None = None, cache: KVCache | None = None
+    ) -> torch.Tensor:
+        """The last layer's output after the final norm.
+
+        input_ids  [B, T] int64
+        lengths    the row's documents, one after another (B = 1, they sum to T): positions restart at each and none
+                   sees another. None: every row is one document, or, with a cache, a row's next token (T = 1)
+        cache      filled by a call with `lengths` (the prompts it has admitted), then read and extended token by token
+        Returns    [B, T, D]
+        """
+        steps = self._steps(input_ids, lengths, cache)
+        x = self.embed_tokens(input_ids).float()  # [B, T, D]
+        if self.config.embedding_scale != 1:  # rounded to the weights' dtype, as Gemma was trained
+            x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
+        for layer, window in zip(self.layers, self.config.windows, strict=True):
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(layer, x, steps[window], use_reentrant=False)
+            else:
+                x = layer(x, steps[window])
+        if cache is not None and lengths is None:
+            cache.advance()
+        return self.norm(x)
+
+    def _steps(self, input_ids, lengths, cache) -> dict[int | None, Step]:
+        """Angles and masks, once for the full layers and once for those with a window."""
+        device = input_ids.device
+        if lengths is not None:  # positions restart at every document
+            positions = torch.cat([torch.arange(n, device=device) for n in lengths])[None]
+            extents = torch.cat([torch.full((n,), n, device=device) for n in lengths])[None]
+        elif cache is not None:
+            positions = cache.positions()[:, None]
+            extents = positions + 1
+        else:
+            positions = torch.arange(input_ids.shape[1], device=device)[None]
+            extents = torch.full_like(positions, input_ids.shape[1])
+        steps = {}
+        for window in set(self.config.windows):
+            rope = self.config.rope if window is None else self.config.local_rope
+            cos, sin = rope_cos_sin(positions, rope, extents)  # [B or 1, T, D_head]
+            visible = cache.visible(window) if cache is not None and lengths is None else None
+            steps[window] = Step(cos[:, None], sin[:, None], lengths, cache, visible)
+        return steps
 
 
 class Decoder(nn.Module):
@@ -114,7 +200,6 @@ class Decoder(nn.Module):
         self.model = Backbone(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.checkpointing = False  # recompute each layer in the backward pass instead of keeping its activations
 
     @property
     def head_weight(self) -> torch.Tensor:
@@ -122,50 +207,44 @@ class Decoder(nn.Module):
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
 
     @property
+    def softcap(self) -> float | None:
+        """Gemma 2's bound on the logits, which the loss must know."""
+        return self.config.final_logit_softcapping
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.embed_tokens.weight.device
 
+    @property
+    def checkpointing(self) -> bool:
+        """Whether layers are recomputed in the backward pass; may be set."""
+        return self.model.checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, value: bool) -> None:
+        self.model.checkpointing = value
+
     def hidden_states(
         self, input_ids: torch.Tensor, lengths: list[int] | None = None, cache: KVCache | None = None
     ) -> torch.Tensor:
-        """The last layer's output after the final norm.
+        """What the head reads: Backbone.hidden_states."""
+        return self.model.hidden_states(input_ids, lengths, cache)
 
-        input_ids  [B, T] int64
-        lengths    the row's documents, one after another (B = 1, they sum to T): positions restart at each and none
-                   sees another. None: every row is one document, or, with a cache, a continuation's next token (T = 1)
-        cache      filled by a call with `lengths` (prompts), then read and extended token by token
-        Returns    [B, T, D]
-        """
-        if cache is not None and lengths is not None:
-            cache.allocate(lengths)
-        positions = self._positions(input_ids, lengths, cache)  # [B or 1, T]
-        cos, sin = rope_cos_sin(positions, self.config.head_dim, self.config.rope_theta)
-        rope = cos[:, None], sin[:, None]  # [B or 1, 1, T, D_head]
-        x = self.model.embed_tokens(input_ids).float()  # [B, T, D]
-        for layer in self.model.layers:
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(layer, x, rope, lengths, cache, use_reentrant=False)
-            else:
-                x = layer(x, rope, lengths, cache)
-        if cache is not None and lengths is None:
-            cache.advance()
-        return self.model.norm(x)
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [..., V]. Training never calls it: causal_lm_loss forms them a chunk at a time."""
+        logits = F.linear(hidden_states, self.head_weight)
+        return logits if self.softcap is None else soft_cap(logits.float(), self.softcap)
 
     def forward(self, input_ids: torch.Tensor, lengths: list[int] | None = None) -> torch.Tensor:
         """Logits [B, T, V] of every position. Training and sampling use hidden_states: they need few of them."""
-        return F.linear(self.hidden_states(input_ids, lengths), self.head_weight)
+        return self.logits(self.hidden_states(input_ids, lengths))
 
-    def new_cache(self, *, samples: int, prompt_tokens: int, new_tokens: int) -> KVCache:
-        """An empty cache for `samples` continuations of each prompt, with room for these many tokens."""
+    def new_cache(self, *, slots: int, lanes: int, rows: int, prompt_tokens: int, new_tokens: int) -> KVCache:
+        """An empty cache for `rows` answers to `slots` prompts, at most `lanes` to each (model/cache.py)."""
         config = self.config
-        shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
-        dtype = self.model.norm.weight.dtype
-        return KVCache(shape, samples, (prompt_tokens, new_tokens), dtype=dtype, device=self.device)
-
-    def _positions(self, input_ids, lengths, cache) -> torch.Tensor:
-        if lengths is not None:  # restart at every document
-            return torch.cat([torch.arange(n, device=input_ids.device) for n in lengths])[None]
-        if cache is not None:
-            return cache.positions()[:, None]
-        return torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        return KVCache(
+            (config.num_hidden_layers, config.num_key_value_heads, config.head_dim),
+            slots=slots, lanes=lanes, rows=rows, prompt_tokens=prompt_tokens, new_tokens=new_tokens,
+            dtype=self.model.norm.weight.dtype, device=self.device,
+        )  # fmt: skip

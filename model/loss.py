@@ -14,7 +14,12 @@ def supervised_tokens(labels: torch.Tensor) -> torch.Tensor:
 
 
 def causal_lm_loss(
-    hidden_states: torch.Tensor, head_weight: torch.Tensor, labels: torch.Tensor, *, chunk: int = 256
+    hidden_states: torch.Tensor,
+    head_weight: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    softcap: float | None = None,
+    chunk: int = 256,
 ) -> torch.Tensor:
     """Next-token cross-entropy, summed over the supervised positions.
 
@@ -22,6 +27,7 @@ def causal_lm_loss(
     head_weight    [V, D]
     labels         [B, T]     token ids, IGNORE where nothing is to be learnt (the first token of every document
                               is one of those: data/packing.py)
+    softcap        c: logits become c tanh(logit / c) (ModelConfig.final_logit_softcapping)
     chunk          positions whose logits exist at the same time; 256 × 152k words in fp32 are 0.16 GB
     Returns a scalar in nats, fp32; exactly 0 when nothing is supervised. Divide it by the supervised tokens of the
     whole accumulation window, never by those of one micro-batch: a mean of means weighs tokens unequally.
@@ -30,7 +36,7 @@ def causal_lm_loss(
     target = labels[:, 1:].flatten()  # [B*(T-1)]
     supervised = target != IGNORE
     predicting, target = predicting[supervised], target[supervised]  # [N, D], [N]   no label, no logits
-    return _ChunkedCrossEntropy.apply(predicting, head_weight, target, chunk)
+    return _ChunkedCrossEntropy.apply(predicting, head_weight, target, softcap, chunk)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -42,7 +48,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, h, weight, target, chunk):
+    def forward(ctx, h, weight, target, softcap, chunk):
         """h [N, D], weight [V, D], target [N] -> scalar in fp32."""
         if torch.is_autocast_enabled(h.device.type):
             h = h.to(torch.get_autocast_dtype(h.device.type))
@@ -55,12 +61,18 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(target), chunk):
             part = slice(start, start + chunk)
             logits = F.linear(h[part], head).float()  # [n, V]
+            slope = None
+            if softcap is not None:
+                logits = torch.tanh(logits / softcap)
+                slope = 1 - logits.square() if wants_h or wants_weight else None  # d capped / d logit
+                logits *= softcap
             normalizer = logits.logsumexp(-1)  # [n]
             right = logits.gather(-1, target[part, None])[:, 0]  # [n]
             loss += (normalizer - right).sum()
             if wants_h or wants_weight:
                 error = logits.sub_(normalizer[:, None]).exp_()  # softmax, in place: [n, V] is the largest thing here
                 error.scatter_add_(-1, target[part, None], error.new_full((len(right), 1), -1.0))
+                error = error if slope is None else error.mul_(slope)
                 error = (error.mul_(lift) if lift != 1 else error).to(h.dtype)
                 if wants_h:
                     grad_h[part] = (error @ head).float() / lift
@@ -76,6 +88,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (
             None if grad_h is None else grad_h * grad,
             None if grad_weight is None else grad_weight * grad,
+            None,
             None,
             None,
         )

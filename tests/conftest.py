@@ -68,10 +68,10 @@ SMALL = {
 }
 
 
-def _llama(tied: bool):
+def _llama(tied: bool, rope: dict | None = None):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    rope = {"rope_theta": 50000.0, "rope_type": "default"}
+    rope = {"rope_theta": 50000.0, "rope_type": "default"} | (rope or {})
     # head_dim is not hidden / heads, and every optional bias is on
     config = LlamaConfig(
         **SMALL, head_dim=16, rope_parameters=rope, attention_bias=True, mlp_bias=True, tie_word_embeddings=tied
@@ -79,10 +79,77 @@ def _llama(tied: bool):
     return LlamaForCausalLM(config)
 
 
-def _qwen2(tied: bool):
+def _qwen2(tied: bool, **settings):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    return Qwen2ForCausalLM(Qwen2Config(**SMALL, tie_word_embeddings=tied, rms_norm_eps=1e-5))
+    return Qwen2ForCausalLM(Qwen2Config(**SMALL, tie_word_embeddings=tied, rms_norm_eps=1e-5, **settings))
+
+
+def _qwen3():
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    return Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=16, attention_bias=True, tie_word_embeddings=True))
+
+
+def _mistral():
+    from transformers import MistralConfig, MistralForCausalLM
+
+    return MistralForCausalLM(MistralConfig(**SMALL, head_dim=20, sliding_window=7))
+
+
+def _gemma():
+    from transformers import GemmaConfig, GemmaForCausalLM
+
+    return GemmaForCausalLM(GemmaConfig(**SMALL, head_dim=16, attention_bias=True))
+
+
+def _gemma2():
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        **SMALL, head_dim=16, attention_bias=True, query_pre_attn_scalar=20, sliding_window=7,
+        attn_logit_softcapping=3.0, final_logit_softcapping=2.0,
+    )  # fmt: skip
+    return Gemma2ForCausalLM(config)
+
+
+def _gemma3():
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    rope = {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+    config = Gemma3TextConfig(
+        **SMALL | {"num_hidden_layers": 7}, head_dim=16, attention_bias=True, query_pre_attn_scalar=20,
+        sliding_window=7, rope_parameters=rope, final_logit_softcapping=2.0,
+    )  # fmt: skip
+    return Gemma3ForCausalLM(config)
+
+
+TRAINED = {"original_max_position_embeddings": 32}
+# Every supported family with every feature on; texts of 37 tokens reach beyond the windows and the trained lengths.
+DECODERS = {
+    "llama": lambda: _llama(tied=False),
+    "llama-tied": lambda: _llama(tied=True),
+    "llama-linear": lambda: _llama(False, {"rope_type": "linear", "factor": 4.0}),
+    "llama-dynamic": lambda: _llama(False, {"rope_type": "dynamic", "factor": 3.0}),
+    "llama-llama3": lambda: _llama(
+        False, {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, **TRAINED}
+    ),
+    "llama-yarn": lambda: _llama(False, {"rope_type": "yarn", "factor": 8.0, **TRAINED}),
+    "llama-yarn-mscale": lambda: _llama(
+        False, {"rope_type": "yarn", "factor": 8.0, "mscale": 0.7, "mscale_all_dim": 1.3, "truncate": False, **TRAINED}
+    ),
+    "mistral": _mistral,
+    "qwen2": lambda: _qwen2(tied=False),
+    "qwen2-tied": lambda: _qwen2(tied=True),
+    "qwen2-window": lambda: _qwen2(False, use_sliding_window=True, sliding_window=7, max_window_layers=1),
+    "qwen3": _qwen3,
+    "gemma": _gemma,
+    "gemma2": _gemma2,
+    "gemma3": _gemma3,
+}
 
 
 def randomize(reference) -> None:
@@ -92,14 +159,19 @@ def randomize(reference) -> None:
         for name, parameter in reference.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             is_norm = "norm" in name.lower() and name.endswith("weight")
-            parameter.copy_(1 + 0.2 * noise if is_norm else 0.15 * noise)
+            stored_less_1 = is_norm and "gemma" in type(reference).__name__.lower()
+            parameter.copy_(0.2 * noise + (not stored_less_1) if is_norm else 0.15 * noise)
 
 
-@pytest.fixture(scope="session", params=["llama", "llama-tied", "qwen2", "qwen2-tied"])
+@pytest.fixture(scope="session", params=DECODERS)
 def reference_decoder(request, tmp_path_factory, tokenizer_folder):
     """(transformers' model in fp32, the folder that it was saved to)."""
-    family, _, tied = request.param.partition("-")
-    reference = {"llama": _llama, "qwen2": _qwen2}[family](bool(tied)).float().eval()
+    reference = DECODERS[request.param]()
+    if request.param == "llama-dynamic":
+        reference.config.max_position_embeddings = 24
+        reference = type(reference)(reference.config)
+    reference.set_attn_implementation("eager")  # the only one that knows the soft-cap
+    reference = reference.float().eval()
     randomize(reference)
     folder = tmp_path_factory.mktemp(request.param)
     reference.save_pretrained(folder)

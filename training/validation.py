@@ -20,7 +20,7 @@ def validation_loss(decoder: Decoder, rows: list[list[Example]], precision: Prec
         batch = to_batch(row, precision.device)
         with precision.autocast():
             hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
-            loss += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels).item()
+            loss += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
         supervised += supervised_tokens(batch.labels).item()
     decoder.train()
     return loss / supervised

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import numpy as np
+import sys
+
 import pytest
 import torch
 
 from model import generate
 from model.console import UserError
-from model.generate import _Picker
+from model.generate import before_stop
 
 PROMPTS = [[5, 9, 11, 30, 7], [8], [4, 17, 6, 3, 3, 12, 40, 41, 2, 9], [21, 22]]
 
@@ -23,16 +24,38 @@ def test_cached_generation_equals_recomputing_everything(tiny):
         assert alone(tiny, prompt, max_new_tokens=12, stop_ids=())[0] == ids[len(prompt) :]
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.5])
-def test_a_batch_gives_what_each_prompt_gives_alone(tiny, temperature):
-    """Greedy, and sampled: the random numbers follow the prompt's index, so `alone` is the same batch cut by `rows`."""
-    settings = {"max_new_tokens": 14, "temperature": temperature, "samples": 3, "stop_ids": {1, 2, 7}, "seed": 3}
-    together = generate(tiny, PROMPTS, rows=64, **settings)
-    one_by_one = generate(tiny, PROMPTS, rows=1, **settings)
-    assert together == one_by_one
-    if temperature:
-        assert len({tuple(answer) for answers in together for answer in answers}) > 6  # the samples differ
-        assert together != generate(tiny, PROMPTS, rows=64, **settings | {"seed": 4})
+@pytest.mark.parametrize(
+    "rules", [{}, {"temperature": 1.5}, {"temperature": 1.2, "repetition_penalty": 1.3, "top_k": 40, "min_p": 0.001}]
+)
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
+def test_a_sample_does_not_depend_on_the_batch_it_sat_in(tiny, rules, rows):
+    """With 20 samples on few rows every row is taken over several times, and prompts come and go between them."""
+    prompts = [*PROMPTS, [33, 3, 5, 7, 11, 13, 17]]
+    settings = {"max_new_tokens": 30, "samples": 4, "stop_ids": range(20, 50), "seed": 3, **rules}
+    together = generate(tiny, prompts, rows=64, **settings)
+    assert generate(tiny, prompts, rows=rows, **settings) == together
+    lengths = {len(answer) for answers in together for answer in answers}
+    if rules:
+        assert len(lengths) > 5, "the answers must end at different steps"
+        assert len({tuple(answer) for answers in together for answer in answers}) > 12  # the samples differ
+        assert together != generate(tiny, prompts, rows=64, **settings | {"seed": 4})
+
+
+def test_a_prompt_may_have_more_samples_than_there_are_rows(tiny):
+    settings = {"max_new_tokens": 9, "temperature": 1.5, "samples": 7, "stop_ids": {1, 2, 7}, "seed": 1}
+    assert generate(tiny, PROMPTS[:2], rows=3, **settings) == generate(tiny, PROMPTS[:2], rows=14, **settings)
+
+
+def test_prompts_are_read_in_passes_of_bounded_size(tiny, monkeypatch):
+    whole = generate(tiny, PROMPTS, max_new_tokens=5, stop_ids=())
+    monkeypatch.setattr(sys.modules["model.generate"], "PREFILL_TOKENS", 6)
+    seen = []
+    hidden_states = tiny.hidden_states
+    monkeypatch.setattr(
+        tiny, "hidden_states", lambda ids, *rest, **named: seen.append(ids) or hidden_states(ids, *rest, **named)
+    )
+    assert generate(tiny, PROMPTS, max_new_tokens=5, stop_ids=()) == whole
+    assert [ids.shape[1] for ids in seen if ids.shape[0] == 1] == [3, 5, 10]  # 1 + 2, 5, and the longest alone
 
 
 def test_stops_at_the_stop_token_and_leaves_it_out(tiny):
@@ -41,39 +64,48 @@ def test_stops_at_the_stop_token_and_leaves_it_out(tiny):
     assert stopped == free[: free.index(free[4])]
 
 
+def test_stops_behind_a_stop_string_that_lies_across_tokens(tiny):
+    settings = {"max_new_tokens": 10, "temperature": 1.5, "stop_ids": ()}
+    free = alone(tiny, PROMPTS[0], **settings)[0]
+    assert len(set(free)) > 6
+
+    def decode(ids):
+        return "".join(f"<{i}>" for i in ids)
+
+    stop = f"{free[3]}><{free[4]}"
+    ids = alone(tiny, PROMPTS[0], **settings, stop_strings=["absent", stop], decode=decode)[0]
+    assert ids == free[:5]
+    assert before_stop(decode(ids), [stop]) == decode(free[:3]) + "<"
+    assert before_stop("abc", ["x"]) == "abc"
+
+
+def test_streaming_reports_each_token_of_each_sample_in_order(tiny):
+    heard = {}
+    answers = generate(
+        tiny, PROMPTS, max_new_tokens=6, samples=2, temperature=1.0, stop_ids={7},
+        on_token=lambda prompt, sample, token: heard.setdefault((prompt, sample), []).append(token),
+    )  # fmt: skip
+    assert heard == {(p, s): ids for p, both in enumerate(answers) for s, ids in enumerate(both) if ids}
+
+
 def test_each_sample_may_have_a_temperature_of_its_own(tiny):
     greedy = alone(tiny, PROMPTS[0], max_new_tokens=8, stop_ids=())[0]
     mixed = alone(tiny, PROMPTS[0], max_new_tokens=8, stop_ids=(), samples=3, temperature=[0.0, 2.0, 2.0])
     assert mixed[0] == greedy and mixed[1] != mixed[2]
 
 
-def test_sampling_follows_the_softmax():
-    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
-    n = 20_000
-    uniforms = np.random.default_rng(0).random((n, 1))
-    tokens = _Picker([0.7] * n, 1.0, uniforms)(logits.expand(n, 4), list(range(n)), 0)
-    expected = torch.softmax(logits[0] / 0.7, -1)
-    assert torch.allclose(torch.bincount(tokens, minlength=4) / n, expected, atol=0.015)
-
-
-def test_top_p_keeps_the_smallest_nucleus():
-    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    n = 4_000
-    uniforms = np.random.default_rng(0).random((n, 1))
-    tokens = _Picker([1.0] * n, 0.7, uniforms)(probabilities.log().expand(n, 4), list(range(n)), 0)
-    shares = torch.bincount(tokens, minlength=4) / n
-    assert shares[2:].sum() == 0 and abs(shares[0] - 0.5 / 0.8) < 0.03
-
-
-def test_a_nucleus_wider_than_the_first_guess_is_whole():
-    flat, peaked = torch.full((1000,), 0.001), torch.tensor([0.9, *[0.1 / 999] * 999])
-    n = 4_000  # rows of both kinds in one batch
-    logits = torch.stack([flat, peaked] * (n // 2)).log()
-    tokens = _Picker([1.0] * n, 0.8, np.random.default_rng(0).random((n, 1)))(logits, list(range(n)), 0)
-    from_flat, from_peaked = tokens[::2], tokens[1::2]
-    assert 700 < len(set(from_flat.tolist())) <= 801 and set(from_peaked.tolist()) == {0}
-
-
 def test_more_tokens_than_positions_are_refused(tiny):
     with pytest.raises(UserError, match="256 positions"):
         generate(tiny, [[3] * 250], max_new_tokens=7, stop_ids=())
+
+
+def test_no_tokens_and_no_prompts_give_nothing(tiny):
+    assert generate(tiny, [], max_new_tokens=7, stop_ids=()) == []
+    assert generate(tiny, [[3], [4]], max_new_tokens=0, samples=2, stop_ids=()) == [[[], []], [[], []]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_recorded_step_gives_the_same_tokens(tiny):
+    settings = {"max_new_tokens": 14, "temperature": 1.2, "samples": 4, "stop_ids": {1, 2, 7}, "rows": 5}
+    expected = generate(tiny, PROMPTS, **settings)
+    assert generate(tiny.cuda(), PROMPTS, **settings) == expected

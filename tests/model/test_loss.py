@@ -8,9 +8,10 @@ from torch.testing import assert_close
 from model.loss import IGNORE, causal_lm_loss, info_nce, supervised_tokens
 
 
-def plain(hidden_states, head_weight, labels):
+def plain(hidden_states, head_weight, labels, softcap=None):
     """The oracle: all logits at once, PyTorch's own cross-entropy and its autograd."""
     logits = hidden_states[:, :-1] @ head_weight.T
+    logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
     return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum")
 
 
@@ -24,13 +25,14 @@ def problem():
     return hidden, head, labels
 
 
+@pytest.mark.parametrize("softcap", [None, 3.0])
 @pytest.mark.parametrize("chunk", [1, 5, 1024])  # 18 positions: one divides them, one does not, one holds them all
-def test_loss_and_gradients_equal_plain_cross_entropy(problem, chunk):
+def test_loss_and_gradients_equal_plain_cross_entropy(problem, chunk, softcap):
     hidden, head, labels = problem
     assert supervised_tokens(labels) == 18
-    expected = torch.autograd.grad(2.5 * plain(hidden, head, labels), (hidden, head))
-    loss = causal_lm_loss(hidden, head, labels, chunk=chunk)
-    assert_close(loss, plain(hidden, head, labels))
+    expected = torch.autograd.grad(2.5 * plain(hidden, head, labels, softcap), (hidden, head))
+    loss = causal_lm_loss(hidden, head, labels, softcap=softcap, chunk=chunk)
+    assert_close(loss, plain(hidden, head, labels, softcap))
     assert_close(torch.autograd.grad(2.5 * loss, (hidden, head)), expected)
 
 

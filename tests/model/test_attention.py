@@ -1,0 +1,64 @@
+"""Attention against the formula with a dense mask, forward and backward."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from model import attention
+from model.attention import document_attention, soft_cap
+
+LENGTHS = [23, 1, 40, 7]
+
+
+def by_the_formula(q, k, v, *, causal, window, scale, softcap):
+    """One row, every document, a dense mask."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    document = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
+    at = torch.arange(sum(LENGTHS))
+    distance = at[:, None] - at
+    visible = document[:, None] == document
+    if causal:
+        visible &= (distance >= 0) & (distance < (window or 10**6))
+    elif window is not None:
+        visible &= distance.abs() <= window
+    scores = soft_cap(q @ k.transpose(-1, -2) * (scale or q.shape[-1] ** -0.5), softcap)
+    return scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("softcap", [None, 1.5])
+@pytest.mark.parametrize("window", [None, 1, 6, 22, 23, 39, 40])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("scale", [None, 0.7])
+def test_documents_windows_and_soft_caps_follow_the_formula(monkeypatch, causal, window, softcap, scale):
+    monkeypatch.setattr(attention, "BLOCK", 16)  # which divides no document
+    rules = {"causal": causal, "window": window, "softcap": softcap, "scale": scale}
+    q = torch.randn(1, 4, sum(LENGTHS), 8, dtype=torch.float64, requires_grad=True)
+    k = torch.randn(1, 2, sum(LENGTHS), 8, dtype=torch.float64, requires_grad=True)
+    v = torch.randn(1, 2, sum(LENGTHS), 8, dtype=torch.float64, requires_grad=True)
+    ours, expected = document_attention(q, k, v, LENGTHS, **rules), by_the_formula(q, k, v, **rules)
+    assert_close(ours, expected, atol=1e-5, rtol=0)  # a soft-capped score is fp32
+    weight = torch.randn_like(expected)
+    for ours_grad, expected_grad in zip(
+        torch.autograd.grad((ours * weight).sum(), (q, k, v)),
+        torch.autograd.grad((expected * weight).sum(), (q, k, v)),
+        strict=True,
+    ):
+        assert_close(ours_grad, expected_grad, atol=1e-5, rtol=1e-4)
+
+
+def test_a_window_on_a_long_row_makes_no_dense_mask(monkeypatch):
+    tokens, shapes = 4096, []
+    q = torch.randn(1, 1, tokens, 8)
+    original = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(q, k, v, mask=None, **rest):
+        shapes.append((q.shape[2], k.shape[2]))
+        return original(q, k, v, mask, **rest)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    document_attention(q, q, q, None, causal=True, window=100)
+    assert len(shapes) == tokens // attention.BLOCK
+    assert max(queries * keys for queries, keys in shapes) <= attention.BLOCK * (attention.BLOCK + 100)
