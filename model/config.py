@@ -211,12 +211,11 @@ def _windows(raw: dict) -> tuple[int | None, ...]:
         "qwen2": lambda layer: layer >= raw.get("max_window_layers", 28),
         "qwen3": lambda layer: layer >= raw.get("max_window_layers", 28),
         "gemma2": lambda layer: layer % 2 == 0,
-        "gemma3_text": lambda layer: (layer + 1) % (pattern) != 0,
+        "gemma3_text": lambda layer: (layer + 1) % pattern != 0,
     }.get(family, lambda layer: False)
     kinds = raw.get("layer_types") or ["sliding_attention" if is_local(i) else "full_attention" for i in range(layers)]
     unknown = set(kinds) - {"sliding_attention", "full_attention"}
     if unknown or len(kinds) != layers:
-        raise UserError(
-            f"config.json: layer_types names {', '.join(sorted(unknown)) or len(kinds)} for {layers} layers"
-        )
+        named = ", ".join(sorted(unknown)) or f"{len(kinds)} layers, not {layers}"
+        raise UserError(f"config.json: layer_types names {named}")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
