@@ -1,80 +1,258 @@
-"""Talk to a model, with or without an adapter.
+"""Talk to a model, to what training made of it, or to both.
 
-python chat.py --model Qwen/Qwen2.5-Coder-0.5B --adapter runs/sft/adapter
-echo "Explain nx.ancestors" | python chat.py --model smollm2-135m
+    python chat.py --model Qwen/Qwen2.5-Coder-0.5B --adapter runs/sft/adapter
+    echo "Explain nx.ancestors" | python chat.py --model smollm2-135m --adapter runs/sft/adapter --both
+
+In a conversation:
+
+    /base  /tuned  /both    who answers from now on; /tuned is the first --adapter
+    /use NAME               another adapter of several, given as --adapter NAME=DIR
+    /reset  /help           forget what was said; these lines
+    Ctrl-C  Ctrl-D          end an answer; end the conversation
+
+Every voice remembers the questions that it was asked and its own answers, not those of another.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import sys
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from data.masking import encode_prompt
-from lora.adapter_file import load_adapter
+from lora.adapter_file import load_adapter, read_provenance
+from lora.inject import Adapter, folded, use_adapter
 from model import generate, load_decoder, load_tokenizer
-from model.console import run_command
+from model.console import UserError, run_command
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
+from model.sampling import Sampling
 from model.tokenizer import Tokenizer
+
+COLUMNS_FROM = 100  # characters of a terminal that shows two answers side by side
+HELP = __doc__[__doc__.index("    /base") :]
+
+
+@dataclass
+class Voice:
+    """One who answers: the base, or the base with an adapter, and its conversation."""
+
+    name: str
+    adapter: Adapter | None
+    messages: list[dict] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What all voices share."""
+
+    decoder: Decoder
+    tokenizer: Tokenizer
+    sampling: Sampling
+    max_new_tokens: int
+    seed: int
 
 
 def main() -> None:
     """Command line: one answer to --prompt or to what comes through a pipe, else a conversation."""
+    options = parse()
+    adapters = named_folders(options.adapter)
+    if options.both and not adapters:
+        raise UserError("--both needs an --adapter to compare the base with")
+    try:
+        sampling = Sampling(
+            options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty
+        )
+    except ValueError as error:
+        raise UserError(f"sampling: {error}") from None
+    template = options.chat_template
+    for folder in adapters.values():  # an adapter speaks the template that it was trained with
+        template = template or read_provenance(folder).get("settings", {}).get("chat_template")
+    device = choose_device(options.device)
+    tokenizer = load_tokenizer(options.model, chat_template=template)
+    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device)
+    chat = Chat(decoder, tokenizer, sampling, options.max_new_tokens, options.seed)
+    system = [{"role": "system", "content": options.system}] if options.system else []
+    voices = {"base": Voice("base", None, [*system])}
+    for name, folder in adapters.items():
+        voices[name] = Voice(name, load_adapter(decoder, folder), [*system])
+    tuned = next((voice for voice in voices.values() if voice.adapter), voices["base"])
+    speaking = [voices["base"], tuned] if options.both else [tuned]
+    prompt = options.prompt if options.prompt is not None or sys.stdin.isatty() else sys.stdin.read()
+    if prompt is None:
+        converse(chat, voices, speaking, system)
+    else:
+        reply(chat, speaking, prompt, width=0)
+
+
+def parse() -> argparse.Namespace:
+    """The options, as given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder, .gguf file, hub id or embedded default (smollm2-135m)")
-    parser.add_argument("--adapter", help="folder of a LoRA adapter (default: none)")
+    parser.add_argument(
+        "--adapter", action="append", default=[], metavar="[NAME=]DIR",
+        help="folder of an adapter; may be given several times; the first is called tuned (default: none)",
+    )  # fmt: skip
+    parser.add_argument("--both", action="store_true", help="base and adapter both answer (default: the adapter)")
     parser.add_argument("--prompt", help="answer this and end (default: what is piped in, else a conversation)")
+    parser.add_argument("--system", metavar="TEXT", help="the system message (default: the template's own)")
     parser.add_argument("--max-new-tokens", type=int, default=512, help="tokens of an answer (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token (default: %(default)s)")
+    parser.add_argument(
+        "--top-k", type=int, default=0, help="sample from the k likeliest; 0: all (default: %(default)s)"
+    )
     parser.add_argument("--top-p", type=float, default=0.95, help="nucleus when sampling (default: %(default)s)")
-    parser.add_argument("--chat-template", help="a Jinja file instead of the model's own template")
+    parser.add_argument(
+        "--min-p", type=float, default=0.0,
+        help="sample from tokens at least this many times as probable as the likeliest (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, help="above 1: repeat less (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--chat-template", help="a Jinja file (default: what the adapter was trained with, else the model's own)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="when sampling (default: %(default)s)")
-    options = parser.parse_args()
-    device = choose_device(options.device)
-    tokenizer = load_tokenizer(options.model, chat_template=options.chat_template)
-    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device)
-    if options.adapter:
-        load_adapter(decoder, options.adapter)
-    prompt = options.prompt if options.prompt is not None or sys.stdin.isatty() else sys.stdin.read()
-    if prompt is not None:
-        answer(decoder, tokenizer, [{"role": "user", "content": prompt}], options)
-        return
-    messages: list[dict] = []
-    print("Ctrl-D ends the conversation.")
+    return parser.parse_args()
+
+
+def named_folders(arguments: list[str]) -> dict[str, Path]:
+    """{name: folder} of [NAME=]DIR; without a name the first is "tuned", another is called after its folder."""
+    folders: dict[str, Path] = {}
+    for argument in arguments:
+        name, _, folder = ("", "", argument) if Path(argument).is_dir() else argument.rpartition("=")
+        name = name or ("tuned" if not folders else str(Path(folder)))
+        if name in folders or name == "base":
+            raise UserError(f"--adapter {argument}: there is a voice called {name} already; give it another name")
+        folders[name] = Path(folder)
+    return folders
+
+
+def converse(chat: Chat, voices: dict[str, Voice], speaking: list[Voice], system: list[dict]) -> None:
+    """Questions and answers until Ctrl-D."""
+    with contextlib.suppress(ImportError):  # not on Windows
+        import readline  # noqa: F401 (input() then has a history and can be edited)
+    print(f"{' and '.join(voice.name for voice in speaking)} will answer. /help says more, Ctrl-D ends.")
     while True:
         try:
-            messages.append({"role": "user", "content": input("> ")})
+            line = input("> ").strip()
+        except KeyboardInterrupt:
+            print()
+            continue
         except EOFError:
+            print()
             return
-        messages.append({"role": "assistant", "content": answer(decoder, tokenizer, messages, options)})
+        if not line:
+            continue
+        if line.startswith("/"):
+            try:
+                speaking = command(line, voices, speaking, system)
+            except UserError as error:
+                print(error)
+            continue
+        try:
+            reply(chat, speaking, line, width=shutil.get_terminal_size().columns)
+        except UserError as error:  # most often: the conversation has become longer than the model's positions
+            print(f"{error}\n/reset starts anew")
 
 
-def answer(decoder: Decoder, tokenizer: Tokenizer, messages: list[dict], options: argparse.Namespace) -> str:
-    """Stream the answer to the last message to stdout, and return it."""
+def command(line: str, voices: dict[str, Voice], speaking: list[Voice], system: list[dict]) -> list[Voice]:
+    """Do what a line beginning with "/" says; returns who answers from now on. UserError for one that is not known."""
+    word, _, name = line.partition(" ")
+    adapters = [voice for voice in voices.values() if voice.adapter]
+    if word == "/help":
+        print(textwrap.dedent(HELP).strip())
+        print(f"voices: {', '.join(voices)}")
+        return speaking
+    if word == "/reset":
+        for voice in voices.values():
+            voice.messages[:] = system
+        return speaking
+    if word == "/base":
+        return [voices["base"]]
+    if word in ("/tuned", "/both") and not adapters:
+        raise UserError(f"{word}: there is no adapter; start with --adapter DIR")
+    if word == "/tuned":
+        return adapters[:1]
+    if word == "/both":
+        return [voices["base"], next((voice for voice in speaking if voice.adapter), adapters[0])]
+    if word == "/use" and name.strip() in voices:
+        return [voices[name.strip()]]
+    raise UserError(f"{line}: not known; voices are {', '.join(voices)}, and /help says more")
+
+
+def reply(chat: Chat, speaking: list[Voice], question: str, *, width: int) -> None:
+    """Let each voice answer: streamed, one after the other, or two side by side where the terminal is wide enough."""
+    if len(speaking) == 2 and width >= COLUMNS_FROM:
+        answers = [answer(chat, voice, question, stream=False) for voice in speaking]
+        print(side_by_side(*answers, titles=[voice.name for voice in speaking], width=width))
+        return
+    for voice in speaking:
+        if len(speaking) > 1:
+            print(f"── {voice.name} ──")
+        answer(chat, voice, question, stream=True)
+
+
+def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
+    """The voice's answer, which it remembers, and the question. Ctrl-C ends it early; what was said stays said."""
     ids: list[int] = []
     shown = ""
 
     def show(_prompt: int, _sample: int, token: int) -> None:
         nonlocal shown
         ids.append(token)
-        text = tokenizer.decode(ids)
+        text = chat.tokenizer.decode(ids)
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # wait for the rest of a character
-            print(text[len(shown) :], end="", flush=True)
+            if stream:
+                print(text[len(shown) :], end="", flush=True)
             shown = text
 
-    generate(
-        decoder,
-        [encode_prompt(tokenizer, messages)],
-        max_new_tokens=options.max_new_tokens,
-        temperature=options.temperature,
-        top_p=options.top_p,
-        stop_ids=tokenizer.stop_ids,
-        seed=options.seed,
-        on_token=show,
-    )
-    print()
+    messages = [*voice.messages, {"role": "user", "content": question}]
+    use_adapter(chat.decoder, voice.adapter)
+    try:
+        with folded(chat.decoder):
+            generate(
+                chat.decoder,
+                [encode_prompt(chat.tokenizer, messages)],
+                max_new_tokens=chat.max_new_tokens,
+                temperature=chat.sampling.temperature,
+                top_k=chat.sampling.top_k,
+                top_p=chat.sampling.top_p,
+                min_p=chat.sampling.min_p,
+                repetition_penalty=chat.sampling.repetition_penalty,
+                stop_ids=chat.tokenizer.stop_ids,
+                seed=chat.seed,
+                what=voice.name,
+                on_token=show,
+            )
+    except KeyboardInterrupt:
+        shown += " …"
+        if stream:
+            print(" …", end="")
+    if stream:
+        print()
+    voice.messages[:] = [*messages, {"role": "assistant", "content": shown}]
     return shown
+
+
+def side_by_side(left: str, right: str, *, titles: list[str], width: int) -> str:
+    """Two texts in two columns of a screen, `width` characters wide together."""
+    column = (width - 3) // 2
+
+    def lines(text: str) -> list[str]:
+        wrapped = (textwrap.wrap(line.expandtabs(4), column, drop_whitespace=False) for line in text.splitlines())
+        return [part for parts in wrapped for part in parts or [""]]
+
+    rows = [(f"── {titles[0]} ──", f"── {titles[1]} ──")]
+    one, two = lines(left), lines(right)
+    height = max(len(one), len(two))
+    rows += zip(one + [""] * (height - len(one)), two + [""] * (height - len(two)), strict=True)
+    return "\n".join(f"{a:<{column}} │ {b}".rstrip() for a, b in rows)
 
 
 if __name__ == "__main__":

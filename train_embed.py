@@ -21,7 +21,7 @@ from data.index import build_index
 from data.packing import plan_windows
 from eval.retrieval import evaluate_retrieval, own_candidates, relevance, worst_queries
 from lora.adapter_file import save_adapter
-from lora.inject import ENCODER_TARGETS, inject, lora_layers, remove, trainable
+from lora.inject import lora_layers, remove, trainable
 from model import load_encoder, save_encoder
 from model.console import UserError, run_command
 from model.device import choose_device, choose_dtype
@@ -29,6 +29,7 @@ from model.encoder import Encoder
 from model.files import read_jsonl, write_json, write_text
 from model.loss import info_nce
 from model.weights import weights_sha256
+from training.adapter import add_adapter
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.finish import copy_data_card, describe_model, finish
 from training.optim import adamw, cosine_schedule
@@ -49,9 +50,16 @@ class Options:
     resume: bool = option(False, "go on with the run in --out from its last checkpoint")
     lora: bool = option(False, "train a LoRA adapter instead of all weights")
     r: int = option(16, "LoRA rank")
-    alpha: float = option(32.0, "LoRA scale; the low-rank part is multiplied by alpha / r")
+    alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
     dropout: float = option(0.0, "LoRA dropout, 0 to 1; the encoder's own is that of its config.json")
-    targets: str = option(",".join(ENCODER_TARGETS), "linear layers that get an adapter, by last name")
+    targets: str = option(
+        "all-linear", "layers that get an adapter: last names, an expression for whole names, or all-linear"
+    )
+    rank_pattern: str | None = option(None, "other ranks by layer, as q_proj=8,down_proj=32 (default: all have --r)")
+    alpha_pattern: str | None = option(None, "other alphas by layer, written the same way (default: all have --alpha)")
+    rslora: bool = option(False, "multiply by alpha / sqrt(r) instead: for ranks above 32 or so")
+    dora: bool = option(False, "learn the length of each row of a weight apart from its direction; slower")
+    lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
     pooling: str | None = option(None, "mean or cls (default: as the model's files say)")
     query_prefix: str | None = option(None, "text before a query (default: as the model's files say)")
     passage_prefix: str | None = option(None, "text before a code (default: as the model's files say)")
@@ -93,7 +101,7 @@ def main(arguments: list[str] | None = None) -> dict:
         max_length=options.max_length,
     )
     if options.lora:
-        inject(encoder, r=options.r, alpha=options.alpha, dropout=options.dropout, targets=options.targets.split(","))
+        add_adapter(encoder, options)
     print(describe_model(options.model, encoder, dtype))
     print(f"data     {len(pairs)} pairs · {len(test)} held-out queries against {len(candidates):,} codes")
     for name, rows in (("training", pairs), ("candidate", candidates)):
@@ -133,7 +141,9 @@ def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict]) -
     batches = plan_windows(len(pairs), rows_per_step=options.batch, epochs=options.epochs, seed=options.seed)
     batches = [batch for batch in batches if len(batch) > 1]  # one pair alone has no negative
     learning = [parameter for _, parameter in trainable(encoder)]
-    optimizer = adamw(encoder, lr=options.lr, weight_decay=options.weight_decay)
+    optimizer = adamw(
+        encoder, lr=options.lr, weight_decay=options.weight_decay, lora_plus_ratio=options.lora_plus_ratio
+    )
     schedule = cosine_schedule(optimizer, steps=len(batches), warmup=options.warmup, floor=0.0)
     done = load_checkpoint(run.resume_from, encoder, optimizer, schedule, precision) if run.resume_from else 0
     print(f"plan     {options.epochs:g} epochs · {len(batches)} steps of {options.batch} pairs")

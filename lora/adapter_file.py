@@ -49,7 +49,7 @@ def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, tas
     layers = lora_layers(network)
     first = next(iter(layers.values()))
     rank, rank_pattern = as_pattern({name: layer.r for name, layer in layers.items()})
-    alpha, alpha_pattern = as_pattern({name: _whole(layer.alpha) for name, layer in layers.items()})
+    alpha, alpha_pattern = as_pattern({name: whole(layer.alpha) for name, layer in layers.items()})
     config = {
         "peft_type": "LORA",
         "task_type": task_type,
@@ -130,12 +130,19 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_adapter(folder: Path | str, config: dict, tensors: dict[str, torch.Tensor]) -> None:
-    """The two files, atomically."""
+def read_provenance(folder: Path) -> dict:
+    """tritune.json of an adapter or a model, as training/finish.py writes it; {} when there is none."""
+    return read_json(folder / "tritune.json") if (folder / "tritune.json").is_file() else {}
+
+
+def write_adapter(folder: Path | str, config: dict, tensors: dict[str, torch.Tensor], provenance: dict | None = None):
+    """The two files, and tritune.json where there is one to carry over, atomically."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with new_folder(folder) as target:
         safetensors.torch.save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
         write_json(target / "adapter_config.json", config)
+        if provenance:
+            write_json(target / "tritune.json", provenance)
 
 
 def adapter_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
@@ -153,7 +160,7 @@ def refuse_unsupported(config: dict, where: Path | str) -> None:
     if config.get("peft_type") != "LORA":
         raise UserError(f"{where}: adapter type {config.get('peft_type')!r} is not supported, only LORA is")
     for key, value in config.items():
-        if key not in READ | INERT and value not in (None, False, {}, [], 0, "none"):
+        if key not in READ | INERT and is_set(value):
             raise UserError(
                 f"{where}: adapter_config.json: {key}={value!r} is not implemented; merge it with peft "
                 "(merge_and_unload) and load the model"
@@ -169,6 +176,11 @@ def refuse_unsupported(config: dict, where: Path | str) -> None:
             raise UserError(f"{where}: adapter_config.json: {key} is {config.get(key)!r}; it must be given")
 
 
+def is_set(value) -> bool:
+    """Whether a setting of adapter_config.json is more than PEFT's way of writing "not used"."""
+    return value not in (None, False, {}, [], 0, "none")
+
+
 def _refuse_what_does_not_fit(parameters: dict, tensors: dict, folder: Path | str) -> None:
     problems = [f"missing: {key}" for key in parameters.keys() - tensors.keys()]
     for key, tensor in tensors.items():
@@ -182,7 +194,7 @@ def _refuse_what_does_not_fit(parameters: dict, tensors: dict, folder: Path | st
         raise UserError(f"{folder}: the adapter does not fit this model: {'; '.join(sorted(problems)[:6])}{more}")
 
 
-def _whole(alpha: float) -> int | float:
+def whole(alpha: float) -> int | float:
     """PEFT declares alpha an integer; rsLoRA folded into LoRA has one that is not."""
     return int(alpha) if alpha == int(alpha) else alpha
 

@@ -1,6 +1,8 @@
 """Fold an adapter into its base model: one folder that needs no LoRA code to be used.
 
-python -m lora.merge --model M --adapter A --out DIR
+    python -m lora.merge --model M --adapter A --out DIR
+
+What was learnt is added in fp32 and cast once. The weights are in memory once, in fp32: 4 bytes a parameter.
 """
 
 from __future__ import annotations
@@ -9,28 +11,77 @@ import argparse
 import sys
 from pathlib import Path
 
-from lora.adapter_file import load_adapter
+from torch import nn
+
+from lora.adapter_file import load_adapter, read_provenance
 from lora.inject import remove
-from model import load_decoder, load_tokenizer, save_decoder
+from model import load_decoder, load_encoder, load_tokenizer, save_decoder, save_encoder
 from model.console import UserError, run_command
 from model.device import DTYPES
+from model.files import read_json, write_json
+from model.weights import locate, weights_sha256
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="the base: folder, .gguf file, hub id or embedded default")
-    parser.add_argument("--adapter", required=True, help="folder of a LoRA adapter")
+    parser.add_argument("--adapter", required=True, type=Path, help="folder of an adapter, of a decoder or an encoder")
     parser.add_argument("--out", required=True, type=Path, help="folder to write, in Hugging Face layout")
-    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the written weights (default: %(default)s)")
+    parser.add_argument(
+        "--dtype", choices=("auto", *DTYPES), default="auto", help="of the weights; auto: the base's (default: auto)"
+    )
     options = parser.parse_args()
     if options.out.exists():
         raise UserError(f"{options.out}: exists already; give another --out")
-    decoder = load_decoder(options.model)  # fp32: the delta is added before the one cast
-    load_adapter(decoder, options.adapter)
-    remove(decoder, merge=True)
-    save_decoder(decoder.to(DTYPES[options.dtype]), load_tokenizer(options.model), options.out)
+    merge(options.model, options.adapter, options.out, dtype=options.dtype)
     print(f"merged   {options.out}")
+
+
+def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
+    """Write base + adapter to `out`: for transformers, or, of an encoder, for sentence-transformers.
+
+    dtype  "auto" (the one that the base's config.json names, else fp32), "fp32", "bf16" or "fp16"
+    A chat template, a pooling or prefixes that the adapter was trained with in place of the base's own are kept.
+    Also writes tritune.json: the adapter's (training/finish.py), with "merged" naming every adapter in these weights.
+    Raises UserError for an adapter that is in the base already, and for all that load_adapter refuses.
+    """
+    provenance = _provenance(locate(model), adapter)
+    asked = provenance.get("settings", {})  # of the run that made the adapter
+    if read_json(adapter / "adapter_config.json").get("task_type") == "FEATURE_EXTRACTION":
+        # what the base's own files do not say was an option of the run
+        network = load_encoder(
+            model,
+            pooling=asked.get("pooling"),
+            query_prefix=asked.get("query_prefix"),
+            passage_prefix=asked.get("passage_prefix"),
+            max_length=asked.get("max_length"),
+        )
+        load_adapter(network, adapter)
+        remove(network, merge=True)
+        save_encoder(_cast(network, network.config.raw, dtype), out)
+    else:
+        tokenizer = load_tokenizer(model, chat_template=asked.get("chat_template"))
+        network = load_decoder(model)
+        load_adapter(network, adapter)
+        remove(network, merge=True)
+        save_decoder(_cast(network, network.config.raw, dtype), tokenizer, out)
+    write_json(out / "tritune.json", {"schema": 1, "base": model} | provenance)
+
+
+def _cast(network: nn.Module, config: dict, dtype: str) -> nn.Module:
+    own = {str(of).removeprefix("torch."): of for of in DTYPES.values()}
+    named = config.get("dtype") or config.get("torch_dtype")
+    return network.to(own.get(named, DTYPES["fp32"]) if dtype == "auto" else DTYPES[dtype])
+
+
+def _provenance(base: Path, adapter: Path) -> dict:
+    """The adapter's tritune.json, with this merge added to those that the base has been through."""
+    digest = weights_sha256(adapter)
+    before = read_provenance(base).get("merged", [])
+    if any(entry["sha256"] == digest for entry in before):
+        raise UserError(f"{base}: {adapter} is merged into it already; give the model that the adapter was trained on")
+    return read_provenance(adapter) | {"merged": [*before, {"adapter": str(adapter), "sha256": digest}]}
 
 
 if __name__ == "__main__":

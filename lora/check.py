@@ -1,0 +1,250 @@
+"""Where an adapter will load: in peft, in vLLM, through llama.cpp's converter. And why not, a reason a line.
+
+    python -m lora.check ADAPTER [--model M] [--fold OUT] [--json]
+
+Status 0 when all three compute what was trained, 1 when one of them does not. --fold writes the same adapter as a LoRA
+of one rank and one scale, which all three read: rsLoRA, and ranks and alphas by layer, become it exactly.
+
+What each of them does was read in its sources:
+- peft 0.21: src/peft/tuners/lora
+- vLLM 0.26: vllm/lora/peft_helper.py, lora_model.py and utils.py, vllm/config/lora.py. It knows use_rslora; of
+  rank_pattern and alpha_pattern it knows nothing and multiplies every layer by the one scale that r and lora_alpha make
+- llama.cpp (as in llama-cpp-python 0.3.36): convert_lora_to_gguf.py, src/llama-adapter.h. The converter writes
+  lora_alpha, the library multiplies by lora_alpha / rank, with each tensor's own rank; it does not know use_rslora
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from lora.adapter_file import (
+    CHANGES_BASE,
+    INERT,
+    PREFIX,
+    READ,
+    is_set,
+    read_provenance,
+    read_tensors,
+    refuse_unsupported,
+    whole,
+    write_adapter,
+)
+from lora.inject import linears
+from lora.targets import HEAD, pattern_value
+from model import load_decoder, load_encoder
+from model.console import UserError, run_command
+from model.files import read_json
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
+VLLM_DEFAULT_RANK = 16
+FOLD = "fold it: --fold OUT"
+MERGE = "merge it: python -m lora.merge"
+
+
+@dataclass(frozen=True)
+class AdapterFacts:
+    """What the three readers look at."""
+
+    config: dict
+    tensors: dict[str, torch.Tensor]
+    ranks: dict[str, int]  # by layer, as the tensors have it
+    scales: dict[str, float]  # by layer: what B A is multiplied by
+    other: list[str]  # tensors that are no lora_A and no lora_B
+
+
+@dataclass
+class Verdict:
+    """Whether a reader computes what was trained: it does when there is no reason why not. Notes are for its user."""
+
+    reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
+    parser.add_argument("--model", help="the base, to compare names and shapes with (default: they are not compared)")
+    parser.add_argument("--fold", type=Path, metavar="OUT", help="write it as a LoRA of one rank and one scale to OUT")
+    parser.add_argument("--json", action="store_true", help="print one JSON object (default: lines to read)")
+    options = parser.parse_args()
+    facts = read_facts(options.adapter)
+    if options.fold:
+        if options.fold.exists():
+            raise UserError(f"{options.fold}: exists already; give another --fold")
+        write_adapter(options.fold, *fold(facts), read_provenance(options.adapter))
+        facts = read_facts(options.fold)
+    verdicts = check(facts, options.model)
+    if options.json:
+        print(json.dumps({name: {"loads": not v.reasons} | asdict(v) for name, v in verdicts.items()}, indent=2))
+    else:
+        if options.fold:
+            print(f"folded     {options.fold}")
+        for name, verdict in verdicts.items():
+            print(f"{name:<10} {'no' if verdict.reasons else 'yes'}")
+            print("".join(f"           {line}\n" for line in verdict.reasons + verdict.notes), end="")
+    if any(verdict.reasons for verdict in verdicts.values()):
+        sys.exit(1)
+
+
+def read_facts(folder: Path) -> AdapterFacts:
+    """Read an adapter without its network. UserError when it is no LoRA, or not readable."""
+    config, tensors = read_json(folder / "adapter_config.json"), read_tensors(folder)
+    if config.get("peft_type") != "LORA":
+        raise UserError(f"{folder}: adapter type {config.get('peft_type')!r} is not supported, only LORA is")
+    r, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(r, int) or not isinstance(alpha, int | float) or r <= 0:
+        raise UserError(f"{folder}: adapter_config.json: r and lora_alpha must be numbers, found {r!r} and {alpha!r}")
+    ends = (".lora_A.weight", ".lora_B.weight")
+    ranks = {
+        key.removeprefix(PREFIX).removesuffix(ends[0]): tensor.shape[0]
+        for key, tensor in tensors.items()
+        if key.endswith(ends[0])
+    }
+    power = 0.5 if config.get("use_rslora") else 1.0
+    scales = {
+        name: pattern_value(name, config.get("alpha_pattern") or {}, alpha)
+        / pattern_value(name, config.get("rank_pattern") or {}, r) ** power
+        for name in ranks
+    }
+    return AdapterFacts(config, tensors, ranks, scales, [key for key in tensors if not key.endswith(ends)])
+
+
+def check(facts: AdapterFacts, model: str | None = None) -> dict[str, Verdict]:
+    """{"peft", "vLLM", "llama.cpp"} -> Verdict. `model`: the base, when names and shapes shall be compared with it."""
+    verdicts = {"peft": Verdict(), "vLLM": _vllm(facts), "llama.cpp": _llama_cpp(facts)}
+    rank_of = facts.config.get("rank_pattern") or {}
+    for name, rank in facts.ranks.items():
+        said = pattern_value(name, rank_of, facts.config["r"])
+        b = facts.tensors.get(f"{PREFIX}{name}.lora_B.weight")
+        if b is None or b.shape[1:] != (rank,) or said != rank:
+            problem = "there is no lora_B" if b is None else f"A {rank}, B {b.shape[1]}, adapter_config.json {said}"
+            _say(verdicts, f"{name}: the ranks do not agree: {problem}")
+    if model is not None:
+        for problem in _misfits(facts, model, verdicts):
+            _say(verdicts, problem)
+    return verdicts
+
+
+def fold(facts: AdapterFacts) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The same adapter as a plain LoRA: (adapter_config.json, tensors).
+
+    One rank for all, the largest: a smaller one is filled up with zeros. One scale for all: where the layers have the
+    same it goes into lora_alpha, and A and B stay bit by bit (rsLoRA: alpha' = alpha · sqrt(r)); where they have not it
+    goes into B, in fp32. UserError for DoRA, whose row lengths no product of low rank can express, and for what
+    load_adapter refuses.
+    """
+    if facts.config.get("use_dora"):
+        raise UserError("DoRA cannot be folded into LoRA: it scales whole rows of the weights; merge it: lora.merge")
+    refuse_unsupported(facts.config, "--fold")
+    if facts.other:
+        raise UserError(f"{facts.other[0]} is neither lora_A nor lora_B; only these can be folded")
+    rank, scales = max(facts.ranks.values()), set(facts.scales.values())
+    common = scales.pop() if len(scales) == 1 else 1.0
+    tensors = {}
+    for name, own in facts.ranks.items():
+        a, b = (facts.tensors[f"{PREFIX}{name}.lora_{part}.weight"] for part in "AB")
+        if facts.scales[name] != common:
+            b = b.float() * (facts.scales[name] / common)
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = F.pad(a, (0, 0, 0, rank - own))  # [rank, in]
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = F.pad(b, (0, rank - own))  # [out, rank]
+    plain = {"r": rank, "lora_alpha": whole(common * rank), "use_rslora": False}
+    return facts.config | plain | {"rank_pattern": {}, "alpha_pattern": {}}, tensors
+
+
+def _ignored(config: dict) -> list[str]:
+    """Why vLLM and llama.cpp would silently compute something else: settings that they do not look at."""
+    own = {"modules_to_save", "bias", "use_dora"}
+    reasons = [f"{key}={value!r} is not read there" for key, value in config.items() if _changes(key, value, own)]
+    begun = str(config.get("init_lora_weights", True)).lower()
+    if begun.startswith(CHANGES_BASE):
+        reasons.append(f"init_lora_weights={begun!r} changed the base's weights too, which are not in the file")
+    return reasons
+
+
+def _changes(key: str, value, own: set[str]) -> bool:
+    return key not in READ | INERT | own and is_set(value)
+
+
+def _vllm(facts: AdapterFacts) -> Verdict:
+    verdict, config = Verdict(), facts.config
+    if config.get("use_dora"):
+        verdict.reasons.append(f"DoRA is not implemented there; {MERGE}")
+    if config.get("modules_to_save"):
+        verdict.reasons.append(f"modules_to_save={config['modules_to_save']} is refused; {MERGE}")
+    if config.get("bias", "none") != "none":
+        verdict.reasons.append(f"bias={config['bias']!r} is refused")
+    verdict.reasons.extend(_ignored(config))
+    if facts.other and not config.get("use_dora"):
+        verdict.reasons.append(f"{facts.other[0]} is neither lora_A nor lora_B")
+    one = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
+    wrong = [name for name, scale in facts.scales.items() if not math.isclose(scale, one)]
+    if wrong:
+        verdict.reasons.append(
+            f"{len(wrong)} layers (first: {wrong[0]}) have another scale than alpha and r say, which would be lost "
+            f"without a word; {FOLD}"
+        )
+    largest = max(facts.ranks.values(), default=0)
+    if largest > VLLM_RANKS[-1]:
+        verdict.reasons.append(f"rank {largest} is above the largest that is possible, {VLLM_RANKS[-1]}")
+    elif largest > VLLM_DEFAULT_RANK:
+        verdict.notes.append(f"start it with --max-lora-rank {min(n for n in VLLM_RANKS if n >= largest)}")
+    if config.get("task_type") == "FEATURE_EXTRACTION":
+        verdict.notes.append(f"few encoders take adapters there; to be sure, {MERGE}")
+    return verdict
+
+
+def _llama_cpp(facts: AdapterFacts) -> Verdict:
+    verdict, config = Verdict(), facts.config
+    if config.get("use_dora"):
+        verdict.reasons.append(f"DoRA's lora_magnitude_vector stops the converter; {MERGE}")
+    elif facts.other:
+        verdict.reasons.append(f"{facts.other[0]} is neither lora_A nor lora_B and stops the converter")
+    verdict.reasons.extend(_ignored(config))
+    wrong = [n for n, scale in facts.scales.items() if not math.isclose(scale, config["lora_alpha"] / facts.ranks[n])]
+    if wrong:
+        why = "rsLoRA's scale" if config.get("use_rslora") else "alpha by layer"
+        verdict.reasons.append(f"{why} would be lost without a word in {len(wrong)} layers; {FOLD}")
+    verdict.notes.append("give the converter --base FOLDER, a folder with the base's config.json")
+    return verdict
+
+
+def _misfits(facts: AdapterFacts, model: str, verdicts: dict[str, Verdict]) -> list[str]:
+    """What of the adapter finds no place in the model, a line each; a tied head is told to each in its own words."""
+    is_encoder = facts.config.get("task_type") == "FEATURE_EXTRACTION"
+    network = (load_encoder if is_encoder else load_decoder)(model, device="meta")
+    layers, problems = linears(network), []
+    for name in facts.ranks:
+        if is_encoder and name.startswith("pooler."):
+            continue  # takes no part in an embedding
+        if name == HEAD and not is_encoder and not hasattr(network, HEAD):
+            verdicts["peft"].notes.append("do not merge it there: the head is tied, and the embedding would change too")
+            verdicts["vLLM"].notes.append("the head is tied to the embedding: compare its answers with peft's")
+            verdicts["llama.cpp"].reasons.append(
+                "an adapter on a head that is tied to the embedding stops the converter"
+            )
+        elif name not in layers:
+            problems.append(f"{name}: the model has no such layer")
+        else:
+            a, b = (facts.tensors.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
+            shape = [b.shape[0] if b is not None else 0, a.shape[1]]
+            if shape != list(layers[name].weight.shape):
+                problems.append(f"{name} is {list(layers[name].weight.shape)}, the adapter is for {shape}")
+    return problems
+
+
+def _say(verdicts: dict[str, Verdict], reason: str) -> None:
+    for verdict in verdicts.values():
+        verdict.reasons.append(reason)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
