@@ -58,18 +58,17 @@ def load_encoder(
     source = locate(name)
     with torch.device("meta"):
         encoder = new_encoder(read_json(source / "config.json"))
-    tensors = ((NETWORK_PREFIX.sub("", name), tensor) for name, tensor in read_safetensors(source))
-    fill(encoder, tensors, dtype=dtype, device=device, where=source, skip=_is_leftover)
     encoder.tokenizer = Tokenizer(*tokenizer_files(source))
-    pooling_folder = _pooling_folder(source)
     query, passage = _prefixes(source, name, query_prefix, passage_prefix)
     encoder.embedding = Embedding(
-        pooling=pooling or _pooling(source / pooling_folder / "config.json"),
+        pooling=_pooling(source / _pooling_folder(source) / "config.json", pooling),
         query_prefix=query,
         passage_prefix=passage,
         max_length=_max_length(source, encoder, max_length),
         lower_case=bool(_optional(source / "sentence_bert_config.json").get("do_lower_case")),
     )
+    tensors = ((NETWORK_PREFIX.sub("", name), tensor) for name, tensor in read_safetensors(source))
+    fill(encoder, tensors, dtype=dtype, device=device, where=source, skip=_is_leftover)
     encoder.source = name
     encoder.weights_sha256 = weights_sha256(source)
     return encoder.eval()
@@ -81,7 +80,8 @@ def save_encoder(encoder: Encoder, folder: Path | str) -> None:
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     with new_folder(folder) as target:
         save_weights(encoder, target)
-        write_json(target / "config.json", encoder.config.raw | {"torch_dtype": dtype_name(encoder)})
+        config = {key: value for key, value in encoder.config.raw.items() if key != "dtype"}  # torch_dtype's newer name
+        write_json(target / "config.json", config | {"torch_dtype": dtype_name(encoder)})
         encoder.tokenizer.save(target)
         write_json(
             target / "modules.json",
@@ -132,23 +132,26 @@ def _pooling_folder(source: Path) -> str:
             raise UserError(f"{path}: the module {name} is not implemented")
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise UserError(f"{path}: {', '.join(kinds)} is not implemented in this order")
+    if not (source / paths[1]).resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{path}: {paths[1]} lies outside of the folder")
     similarity = _optional(source / "config_sentence_transformers.json").get("similarity_fn_name")
     if similarity not in (None, "cosine") and not (similarity == "dot" and kinds[-1] == "Normalize"):
         raise UserError(f"{source}: vectors compared by similarity_fn_name={similarity!r} are not implemented")
     return paths[1]
 
 
-def _pooling(path: Path) -> str:
-    """The pooling that 1_Pooling/config.json names, in its older or newer form."""
+def _pooling(path: Path, given: str | None) -> str:
+    """The pooling: as given, or as 1_Pooling/config.json names it in its older or newer form."""
     config = _optional(path)
     if config.get("include_prompt") is False:
         raise UserError(f"{path}: include_prompt=false, a prefix that is not pooled, is not implemented")
-    modes = config.get("pooling_mode") or [
-        POOLING_FLAGS.get(flag, flag) for flag, on in config.items() if on is True and flag.startswith("pooling_mode_")
-    ]
-    modes = [modes] if isinstance(modes, str) else modes
+    if given is not None:
+        return given
+    flags = [flag for flag, on in config.items() if on is True and flag.startswith("pooling_mode_")]
+    modes = config.get("pooling_mode") or [POOLING_FLAGS.get(flag, flag) for flag in flags]
+    modes = modes if isinstance(modes, list) else [modes]
     if len(modes) != 1 or modes[0] not in POOLINGS:
-        said = f"says {' + '.join(modes)}" if modes else "is missing"
+        said = f"says {' + '.join(map(str, modes))}" if modes else "is missing"
         raise UserError(f"{path.parent.parent}: 1_Pooling/config.json {said}; give --pooling {' or '.join(POOLINGS)}")
     return modes[0]
 
@@ -157,33 +160,37 @@ def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -
     """The texts before a query and a passage: as given, or as the prompts of the model's files say."""
     settings = _optional(source / "config_sentence_transformers.json")
     prompts = settings.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
+        raise UserError(f"{source}/config_sentence_transformers.json: prompts={prompts!r}; expected names with texts")
     default = prompts.get(settings.get("default_prompt_name"))
-    for_query = prompts.get("query", default)
-    for_passage = next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default)
-    if not prompts and None in (query, passage) and any(mark in str(name).lower() for mark in NEEDS_PREFIX):
-        is_instruct = "instruct" in str(name).lower()
-        known = ("Instruct: YOUR TASK\\nQuery: ", "") if is_instruct else ("query: ", "passage: ")
-        raise UserError(
-            f"{name}: this model was trained with prefixes that its files do not name; "
-            f"give --query-prefix $'{known[0]}' --passage-prefix '{known[1]}'"
-        )
-    if any(prompts.values()) and for_query is None and for_passage is None and None in (query, passage):
-        raise UserError(
-            f"{source}: its prompts are named {', '.join(prompts)}, none of them query or document; "
-            "give --query-prefix and --passage-prefix"
-        )
-    return (for_query or "" if query is None else query), (for_passage or "" if passage is None else passage)
+    of_query = prompts.get("query", default)
+    of_passage = next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default)
+    if None in (query, passage):
+        if not prompts and any(mark in str(name).lower() for mark in NEEDS_PREFIX):
+            for_instruct = "--query-prefix $'Instruct: YOUR TASK\\nQuery: ' --passage-prefix ''"
+            for_others = "--query-prefix 'query: ' --passage-prefix 'passage: '"
+            raise UserError(
+                f"{name}: this model was trained with prefixes that its files do not name; "
+                f"give {for_instruct if 'instruct' in str(name).lower() else for_others}"
+            )
+        if any(prompts.values()) and of_query is None and of_passage is None:
+            raise UserError(
+                f"{source}: its prompts are called {', '.join(prompts)}, none of them query or document; "
+                "give --query-prefix and --passage-prefix"
+            )
+    return (of_query or "") if query is None else query, (of_passage or "") if passage is None else passage
 
 
 def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
     """The longest text in tokens: as given, or as the files say, and never more than the network has positions for."""
-    settings = _optional(source / "sentence_bert_config.json")
+    path = source / "sentence_bert_config.json"
+    settings = _optional(path)
     for key, value in settings.items():
         if key not in LENGTH_KEYS and value not in (None, False, {}, LENGTH_ONLY.get(key)):
-            raise UserError(f"{source}/sentence_bert_config.json: {key}={value!r} is not implemented")
+            raise UserError(f"{path}: {key}={value!r} is not implemented")
     most, of_tokenizer = encoder.config.max_tokens, encoder.tokenizer.settings.get("model_max_length")
     length = given or settings.get("max_seq_length") or min(of_tokenizer or most, most)
     least = sum(map(len, special_tokens_around(encoder.tokenizer))) + 1
-    if not least <= length <= most:
+    if not isinstance(length, int) or not least <= length <= most:
         raise UserError(f"{source}: a length of {length} tokens; this model reads {least} to {most}")
     return length
