@@ -67,7 +67,9 @@ def load_encoder(
         max_length=_max_length(source, encoder, max_length),
         lower_case=bool(_optional(source / "sentence_bert_config.json").get("do_lower_case")),
     )
-    tensors = ((NETWORK_PREFIX.sub("", name), tensor) for name, tensor in read_safetensors(source))
+    tensors = (
+        (NETWORK_PREFIX.sub("", name), tensor) for name, tensor in read_safetensors(source, dtype=dtype, device=device)
+    )
     fill(encoder, tensors, dtype=dtype, device=device, where=source, skip=_is_leftover)
     encoder.source = name
     encoder.weights_sha256 = weights_sha256(source)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,10 +97,10 @@ def read_text(path: Path | str) -> str:
         raise UserError(f"{path}: not readable ({error.strerror})") from None
 
 
-def parse_json(text: str):
+def parse_json(text: str, *, object_pairs_hook: Callable[[list[tuple]], dict] = dict):
     """The value of a JSON text. ValueError for anything else, NaN, infinity and bottomless nesting included."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=object_pairs_hook)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -1,16 +1,16 @@
 """Where weights come from, and that every one of them arrives: strict loading, and saving in Hugging Face's layout.
 
 Only safetensors and GGUF are read; a pickled file (pytorch_model.bin) can run code and is refused. A module is built
-without memory, then each tensor goes from the mapped file straight to its dtype and device.
+without memory, then each tensor goes from the file straight to its dtype and device.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import tokenizers
 import torch
@@ -22,9 +22,14 @@ from model.decoder import Decoder
 from model.embedded import EMBEDDED, fetch_embedded
 from model.files import new_folder, read_json, read_text, write_json
 from model.gguf_file import GGUFFile
+from model.safetensors_file import read_safetensors, weight_files
 from model.tokenizer import Tokenizer
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+# The same model in other tools' layouts, which some repositories hold beside it.
+NOT_FROM_HUB = ["original/*", "onnx/*", "openvino/*", "consolidated*"]
+
+LAYER = re.compile(r".*?\.\d+\.")  # model.layers.3.
 
 
 def locate(name: str) -> Path:
@@ -42,17 +47,25 @@ def locate(name: str) -> Path:
             f"{name}: no such model; give a folder, a .gguf file, a hub id such as Qwen/Qwen2.5-Coder-0.5B, "
             f"or one of {', '.join(EMBEDDED)}"
         )
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import errors
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[*HUB_FILES, "1_Pooling/*"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{name}: could not be had from the hub ({type(error).__name__}: {reason}); give a folder or one of the "
-            f"embedded defaults, {', '.join(EMBEDDED)}"
-        ) from None
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=NOT_FROM_HUB))
+    except errors.GatedRepoError:
+        reason = "its owners give access to it on request: ask on its page, then log in with `hf auth login`"
+    except errors.RepositoryNotFoundError:
+        reason = "there is no such model; for a private one log in with `hf auth login`"
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.LocalEntryNotFoundError, OSError) as error:
+        reason = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
+    raise UserError(
+        f"{name}: could not be had from the hub ({reason}); give a folder or one of the embedded defaults, "
+        f"{', '.join(EMBEDDED)}"
+    )
 
 
 def load_decoder(name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Decoder:
@@ -66,7 +79,7 @@ def load_decoder(name: str, *, dtype: torch.dtype = torch.float32, device: str |
     config = ModelConfig.from_dict(gguf.config() if gguf else read_json(source / "config.json"))
     with torch.device("meta"):
         decoder = Decoder(config)
-    tensors = gguf.tensors() if gguf else read_safetensors(source)
+    tensors = gguf.tensors() if gguf else _decoder_tensors(source, dtype, device)
     fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_decoder_leftovers(config))
     return decoder.eval()
 
@@ -79,10 +92,7 @@ def load_tokenizer(name: str, *, chat_template: str | Path | None = None) -> Tok
     else:
         backend, settings, eos_ids = tokenizer_files(source)
     if chat_template is not None:
-        try:
-            settings["chat_template"] = Path(chat_template).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{chat_template}: chat template not readable ({error.strerror})") from None
+        settings["chat_template"] = read_text(chat_template)
     return Tokenizer(backend, settings, eos_ids)
 
 
@@ -99,7 +109,7 @@ def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> 
 def weights_sha256(source: Path) -> str:
     """One hash over a model's weight files, in the order of their names."""
     digest = hashlib.sha256()
-    for path in [source] if source.is_file() else sorted(source.glob("*.safetensors")):
+    for path in [source] if source.is_file() else weight_files(source):
         with open(path, "rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
@@ -117,43 +127,47 @@ def dtype_name(module: nn.Module) -> str:
     return str(next(module.parameters()).dtype).removeprefix("torch.")
 
 
-def read_safetensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of a folder, one file or several shards."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickled = [path.name for path in folder.glob("*.bin")]
-        hint = f"; {pickled[0]} is a pickle and is never loaded, convert it to safetensors" if pickled else ""
-        raise UserError(f"{folder}: no *.safetensors file{hint}")
-    for path in files:
-        try:
-            with safetensors.safe_open(path, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118 (not a dict)
-                    yield name, opened.get_tensor(name)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise UserError(f"{path}: damaged or not a safetensors file ({error}); fetch it again") from None
-
-
 def fill(module: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]], *, dtype, device, where: Path, skip) -> None:
-    """Assign every tensor by name and shape; anything missing, left over or misshapen is an error that lists it."""
+    """Make each tensor the parameter of its name, converted to dtype and device; the tensors are taken over.
+
+    skip  says of a name that is no parameter's whether it may be left out
+    Raises UserError that lists what is missing, left over or misshapen.
+    """
     missing = dict(module.named_parameters())
-    problems = []
+    left_over, misfits = [], []
     for name, tensor in tensors:
-        name = name.removeprefix("bert.")
         expected = missing.pop(name, None)
         if expected is None:
             if not skip(name):
-                problems.append(f"left over: {name}")
-            continue
-        if expected.shape != tensor.shape:
-            problems.append(f"{name} is {list(tensor.shape)}, expected {list(expected.shape)}")
-            continue
-        owner, _, attribute = name.rpartition(".")
-        weight = nn.Parameter(tensor.to(device=device, dtype=dtype, copy=True))
-        setattr(module.get_submodule(owner), attribute, weight)
-    problems += [f"missing: {name}" for name in missing]
+                left_over.append(name)
+        elif expected.shape != tensor.shape:
+            misfits.append(f"{name} is {list(tensor.shape)}, expected {list(expected.shape)}")
+        elif not tensor.is_floating_point():
+            misfits.append(f"{name} is stored as {tensor.dtype}, which is no weight's")
+        else:
+            owner, _, attribute = name.rpartition(".")
+            weight = nn.Parameter(tensor.to(device=device, dtype=dtype))
+            setattr(module.get_submodule(owner), attribute, weight)
+    problems = [f"missing: {name}" for name in _by_layer(missing)]
+    problems += [f"left over: {name}" for name in _by_layer(left_over)]
+    problems += misfits
     if problems:
-        more = f" … and {len(problems) - 6} more" if len(problems) > 6 else ""
-        raise UserError(f"{where}: the weights do not fit config.json: {'; '.join(problems[:6])}{more}")
+        more = f" … and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise UserError(f"{where}: the weights do not fit config.json: {'; '.join(problems[:8])}{more}")
+
+
+def _by_layer(names: Iterable[str]) -> list[str]:
+    """Names, those of one layer taken together: model.layers.3.* (9 tensors)."""
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        layers.setdefault(LAYER.match(name)[0] if LAYER.match(name) else name, []).append(name)
+    return [f"{layer}* ({len(group)} tensors)" if len(group) > 1 else group[0] for layer, group in layers.items()]
+
+
+def _decoder_tensors(folder: Path, dtype, device) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a folder; one that AutoModel saved, without the head, lacks "model." in every name."""
+    for name, tensor in read_safetensors(folder, dtype=dtype, device=device):
+        yield (f"model.{name}" if name.startswith(("embed_tokens.", "layers.", "norm.")) else name), tensor
 
 
 def _decoder_leftovers(config: ModelConfig):
@@ -181,7 +195,9 @@ def tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int
     settings = optional["special_tokens_map.json"] | optional["tokenizer_config.json"]
     templates = {"default": folder / "chat_template.jinja"} if (folder / "chat_template.jinja").is_file() else {}
     templates |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
-    if templates:  # files of their own take the place of what tokenizer_config.json holds
+    if list(templates) == ["default"]:  # files of their own take the place of what tokenizer_config.json holds
+        settings["chat_template"] = read_text(templates["default"])
+    elif templates:
         settings["chat_template"] = [{"name": name, "template": read_text(path)} for name, path in templates.items()]
     eos_ids: list[int] = []
     for source in ("generation_config.json", "config.json"):

@@ -1,0 +1,199 @@
+"""Reading weights from safetensors files: one file or shards with an index, every byte accounted for.
+
+A file is 8 bytes of header length (little endian), the header (JSON: name → dtype, shape, begin and end of its bytes),
+and the bytes of all tensors one after another. Source: github.com/huggingface/safetensors, README.
+
+Bytes go with plain reads straight into a tensor's own memory or, where they are converted, through one small buffer:
+the peak is the weights and that buffer. (Pages of a mapped file would count until the system takes them back.)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model.console import UserError
+from model.files import parse_json, read_json
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+BUFFER = 16 << 20  # bytes
+MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a tensor lies."""
+
+    name: str
+    path: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int  # bytes from the start of the file
+    end: int
+
+    def read(self, dtype: torch.dtype, device: str | torch.device, buffer: torch.Tensor) -> torch.Tensor:
+        """The tensor in memory of its own; numbers that are not floating-point keep the dtype that they have."""
+        dtype = dtype if self.dtype.is_floating_point else self.dtype
+        tensor = torch.empty(self.shape, dtype=dtype, device=device)
+        flat, part = tensor.view(-1), buffer.view(self.dtype)
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(self.begin)
+            if tensor.dtype == self.dtype and tensor.device.type == "cpu":
+                self._read_into(flat, file)
+                return tensor
+            for piece in flat.split(len(part)) if len(flat) else ():
+                self._read_into(part[: len(piece)], file)
+                piece.copy_(part[: len(piece)])
+        return tensor
+
+    def _read_into(self, flat: torch.Tensor, file) -> None:
+        into = memoryview(flat.view(torch.uint8).numpy())
+        while into:
+            count = file.readinto(into)  # may be less than asked for
+            if not count:
+                raise UserError(f"{self.path}: became shorter while it was read")
+            into = into[count:]
+
+
+def read_safetensors(
+    folder: Path, *, dtype: torch.dtype, device: str | torch.device
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of every tensor in a model's folder, in dtype on device; the memory is the caller's.
+
+    Raises UserError, before the first tensor, for a file that is damaged, missing or not described by its index.
+    """
+    stored: dict[str, Stored] = {}
+    for path in weight_files(folder):
+        for tensor in read_header(path):
+            if tensor.name in stored:
+                raise UserError(f"{tensor.name} stands in both {stored[tensor.name].path} and {path}")
+            stored[tensor.name] = tensor
+    if not (folder / SINGLE).exists() and (folder / INDEX).exists():
+        _check_index(folder / INDEX, stored)
+    buffer = torch.empty(BUFFER, dtype=torch.uint8)
+    for tensor in stored.values():
+        yield tensor.name, tensor.read(dtype, device, buffer)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model: model.safetensors, or the shards that its index names, or all *.safetensors."""
+    if (folder / SINGLE).exists():
+        files = [folder / SINGLE]
+    elif (folder / INDEX).exists():
+        files = [folder / name for name in sorted(set(_weight_map(folder / INDEX).values()))]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        hint = f"; {pickled[0]} is a pickle and is never loaded, convert it to safetensors" if pickled else ""
+        raise UserError(f"{folder}: no *.safetensors file{hint}")
+    absent = [path.name for path in files if not path.is_file()]
+    if absent:
+        raise UserError(f"{folder}: {', '.join(absent)} is missing, which {INDEX} names; fetch the model again")
+    for path in files:
+        _stays_inside(folder, path)
+    return files
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor name → name of its shard, which must be a plain file name: an index could point anywhere."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{index}: no weight_map")
+    for shard in weight_map.values():
+        if not isinstance(shard, str) or not shard.endswith(".safetensors") or set("/\\:\0") & set(shard):
+            raise UserError(f"{index}: {shard!r} is not the name of a .safetensors file in this folder")
+    return weight_map
+
+
+def _check_index(index: Path, stored: dict[str, Stored]) -> None:
+    weight_map = _weight_map(index)
+    for name in weight_map.keys() | stored.keys():
+        if name not in stored or weight_map.get(name) != stored[name].path.name:
+            said, found = weight_map.get(name, "not there"), stored[name].path.name if name in stored else "nowhere"
+            raise UserError(f"{index}: {name} is {said} by the index, but found {found}; fetch the model again")
+
+
+def _stays_inside(folder: Path, path: Path) -> None:
+    """A link may leave a folder only as the hub's cache does it: snapshots/COMMIT/x -> blobs/HASH."""
+    target, home = path.resolve(), folder.resolve()
+    in_cache = home.parent.name == "snapshots" and target.is_relative_to(home.parent.parent / "blobs")
+    if not target.is_relative_to(home) and not in_cache:
+        raise UserError(f"{path}: a link that leads out of the folder; put the file itself there")
+
+
+def read_header(path: Path) -> list[Stored]:
+    """The tensors of a file. UserError unless they are well formed and cover its bytes with no gap and no overlap."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, MAX_HEADER):
+                raise ValueError(f"the header's length of {length:,} bytes exceeds the file")
+            header = _parse_header(file.read(length))
+        tensors = [_stored(name, path, entry, 8 + length) for name, entry in header.items()]
+        at = 8 + length
+        for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
+            if tensor.begin != at:
+                raise ValueError(f"{tensor.name} {'overlaps another' if tensor.begin < at else 'follows a hole'}")
+            at = tensor.end
+        if at != size:
+            raise ValueError(f"{abs(size - at):,} bytes {'too many' if size > at else 'are cut off'} at the end")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: damaged or not a safetensors file ({error}); fetch it again") from None
+    return sorted(tensors, key=lambda tensor: tensor.begin)
+
+
+def _parse_header(data: bytes) -> dict:
+    def unique(pairs: list[tuple]) -> dict:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            raise ValueError("a name stands in the header twice")
+        return value
+
+    try:
+        header = parse_json(data.decode("utf-8"), object_pairs_hook=unique)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the header is not JSON: {error}") from None
+    if not isinstance(header, dict):
+        raise ValueError("the header is not a JSON object")
+    header.pop("__metadata__", None)
+    return header
+
+
+def _stored(name: str, path: Path, entry, start: int) -> Stored:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name} has not exactly dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"{name} has the dtype {dtype!r}; known are {', '.join(DTYPES)}")
+    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        raise ValueError(f"{name} has the shape {shape!r} and the offsets {offsets!r}")
+    if math.prod(shape) * DTYPES[dtype].itemsize != offsets[1] - offsets[0]:
+        raise ValueError(f"{name} has {offsets[1] - offsets[0]:,} bytes, not those of {dtype} {shape}")
+    return Stored(name, path, DTYPES[dtype], tuple(shape), start + offsets[0], start + offsets[1])
+
+
+def _are_counts(values) -> bool:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 1 << 63 for value in values)
