@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from lora.inject import Adapter, linears, lora_layers, make_adapter, use_adapter
-from lora.targets import as_pattern, is_target
+from lora.targets import HEAD, as_pattern, is_target
 from model.console import UserError
 from model.encoder import Encoder
 from model.files import new_folder, read_json, write_json
@@ -185,8 +185,8 @@ def _refuse_what_does_not_fit(parameters: dict, tensors: dict, folder: Path | st
     problems = [f"missing: {key}" for key in parameters.keys() - tensors.keys()]
     for key, tensor in tensors.items():
         if key not in parameters:
-            tied = " (the head is tied to the embedding)" if ".lm_head." in key else ""
-            problems.append(f"left over: {key}{tied}")
+            head = " (an adapter on the head is not implemented)" if f".{HEAD}." in key else ""
+            problems.append(f"left over: {key}{head}")
         elif tensor.shape != parameters[key].shape:
             problems.append(f"{key} is {list(tensor.shape)}, expected {list(parameters[key].shape)}")
     if problems:

@@ -225,7 +225,9 @@ def _misfits(facts: AdapterFacts, model: str, verdicts: dict[str, Verdict]) -> l
     for name in facts.ranks:
         if is_encoder and name.startswith("pooler."):
             continue  # takes no part in an embedding
-        if name == HEAD and not is_encoder and not hasattr(network, HEAD):
+        if name == HEAD and hasattr(network, HEAD):
+            verdicts["vLLM"].notes.append("not every model there takes an adapter on its head; tritune takes none")
+        elif name == HEAD and not is_encoder:
             verdicts["peft"].notes.append("do not merge it there: the head is tied, and the embedding would change too")
             verdicts["vLLM"].notes.append("the head is tied to the embedding: compare its answers with peft's")
             verdicts["llama.cpp"].reasons.append(

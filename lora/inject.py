@@ -18,9 +18,9 @@ from torch import nn
 from lora.layer import LoRALinear
 from lora.targets import HEAD, is_target, pattern_value
 from model.console import UserError
+from model.decoder import Decoder
 
 DECODER_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-ENCODER_TARGETS = ("query", "key", "value", "dense")
 
 Adapter = dict[str, LoRALinear]
 
@@ -45,22 +45,12 @@ def inject(
     rank_pattern, alpha_pattern  other values than r and alpha for layers by name: see lora.targets.pattern_value
     rslora, dora                 see lora/layer.py
 
-    Raises UserError for a target or pattern that no linear layer has, for a tied head (it has no weight of its own:
-    what is learnt for it would silently change the embedding), and for an adapter on an adapter.
+    Raises UserError for a target or pattern that no linear layer has, for the head (tied, it has no weight of its own,
+    and what is learnt for it would silently change the embedding), and for an adapter on an adapter.
     """
     if lora_layers(network):
         raise UserError("the network already carries an adapter; merge it or remove it first")
-    targets = targets if isinstance(targets, str) else tuple(targets)
-    chosen = {"exclude": exclude if isinstance(exclude, str) else tuple(exclude), "layers": layers}
-    if not hasattr(network, HEAD) and is_target(HEAD, targets, exclude=chosen["exclude"]):
-        raise UserError(f"LoRA on {HEAD} is refused: this model's head is tied to its embedding")
-    found = linears(network)
-    wanted = [targets] if isinstance(targets, str) else [(target,) for target in targets]
-    unknown = ["".join(target) for target in wanted if not any(is_target(n, target, **chosen) for n in found)]
-    if unknown or not wanted:
-        known = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
-        raise UserError(f"LoRA target {', '.join(sorted(unknown))} not found; the linear layers are {known}")
-    names = [name for name in found if is_target(name, targets, **chosen)]
+    names = _chosen(network, targets, exclude, layers)
     for pattern in (rank_pattern or {}, alpha_pattern or {}):
         idle = [key for key in pattern if not any(re.match(rf"(.*\.)?({key})$", name) for name in names)]
         if idle:
@@ -72,6 +62,25 @@ def inject(
     )  # fmt: skip
     use_adapter(network, adapter)
     return adapter
+
+
+def _chosen(network: nn.Module, targets, exclude, layers) -> list[str]:
+    """Names of the targets. UserError for the head and for a target that there is not."""
+    targets = targets if isinstance(targets, str) else tuple(targets)
+    exclude = exclude if isinstance(exclude, str) else tuple(exclude)
+    if isinstance(network, Decoder) and is_target(HEAD, targets, exclude=exclude):
+        tied = "this model's head is tied to its embedding"
+        multiplied = "loss and sampling multiply by its weight in pieces, past any adapter"
+        raise UserError(f"LoRA on {HEAD} is refused: {tied if network.config.tie_word_embeddings else multiplied}")
+    found = linears(network)
+    wanted = [targets] if isinstance(targets, str) else [(target,) for target in targets]
+    unknown = ["".join(target) for target in wanted if not any(is_target(name, target) for name in found)]
+    names = [name for name in found if is_target(name, targets, exclude=exclude, layers=layers)]
+    if unknown or not names:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
+        which = ", ".join(sorted(unknown)) or "(none is left of what was chosen)"
+        raise UserError(f"LoRA target {which} not found; the linear layers are {known}")
+    return names
 
 
 def make_adapter(
@@ -155,11 +164,11 @@ def lora_layers(network: nn.Module) -> Adapter:
 
 
 def linears(network: nn.Module) -> dict[str, nn.Linear | LoRALinear]:
-    """Every linear layer of the network itself, with an adapter or without."""
+    """Every linear layer that may have an adapter, or has one: all but the head."""
     return {
         name: module
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear | LoRALinear) and not name.endswith((".lora_A", ".lora_B"))
+        if isinstance(module, nn.Linear | LoRALinear) and not name.endswith((HEAD, ".lora_A", ".lora_B"))
     }
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -7,6 +9,7 @@ from torch.testing import assert_close
 from data.masking import Example
 from data.packing import to_batch
 from lora.inject import DECODER_TARGETS, folded, inject, lora_layers, remove, trainable
+from lora.layer import LoRALinear
 from model import load_decoder
 from model.console import UserError
 from model.loss import causal_lm_loss
@@ -14,15 +17,25 @@ from model.loss import causal_lm_loss
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 
 
+KINDS = [{}, {"rslora": True}, {"dora": True}, {"dora": True, "rslora": True}]
+
+
 def randomize(network):
     for layer in lora_layers(network).values():
         torch.nn.init.normal_(layer.lora_B.weight, std=0.05)
+        if layer.lora_magnitude_vector is not None:
+            layer.lora_magnitude_vector.data.mul_(1 + 0.3 * torch.rand_like(layer.lora_magnitude_vector))
 
 
-def test_a_fresh_adapter_changes_nothing(tiny):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_fresh_adapter_changes_nothing(tiny, kind, dtype):
+    tiny.to(dtype)
     plain = tiny(IDS)
-    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
+    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS, **kind)
     assert torch.equal(tiny(IDS), plain)
+    with folded(tiny):
+        assert torch.equal(tiny(IDS), plain)
 
 
 def test_every_linear_layer_learns_and_nothing_else(tiny):
@@ -32,19 +45,23 @@ def test_every_linear_layer_learns_and_nothing_else(tiny):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_reach_both_matrices(tiny, checkpointing):
-    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
+@pytest.mark.parametrize("dora", [False, True])
+def test_gradients_reach_both_matrices_and_the_lengths(tiny, checkpointing, dora):
+    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS, dora=dora)
     randomize(tiny)
     tiny.train()
     tiny.checkpointing = checkpointing
     batch = to_batch([Example(IDS[0].tolist(), IDS[0].tolist())], "cpu")
     causal_lm_loss(tiny.hidden_states(batch.input_ids, batch.lengths), tiny.head_weight, batch.labels).backward()
-    for name, parameter in trainable(tiny):
+    learning = dict(trainable(tiny))
+    assert any("magnitude" in name for name in learning) == dora
+    for name, parameter in learning.items():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
-def test_checkpointing_gives_the_same_gradients(tiny):
-    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
+@pytest.mark.parametrize("dora", [False, True])
+def test_checkpointing_gives_the_same_gradients(tiny, dora):
+    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS, dora=dora)
     randomize(tiny)
     tiny.train()
     grads = []
@@ -55,8 +72,9 @@ def test_checkpointing_gives_the_same_gradients(tiny):
     assert_close(grads[0], grads[1], atol=0, rtol=0)
 
 
-def test_merged_equals_unmerged(tiny):
-    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_merged_equals_unmerged(tiny, kind):
+    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS, **kind)
     randomize(tiny)
     expected = tiny(IDS)
     remove(tiny, merge=True)
@@ -82,16 +100,38 @@ def test_removed_without_merging_is_the_base_again(tiny):
     assert torch.equal(tiny(IDS), plain)
 
 
-def test_the_delta_is_added_in_fp32_and_cast_once(tiny_folder):
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_merged_bf16_weight_is_the_fp32_sum_rounded_once(tiny_folder, kind, autocast):
     decoder = load_decoder(str(tiny_folder), dtype=torch.bfloat16)
-    inject(decoder, r=4, alpha=8, targets=["q_proj"])
+    inject(decoder, r=4, alpha=8, targets=["q_proj"], **kind)
     randomize(decoder)
     layer = decoder.model.layers[0].self_attn.q_proj
-    exact = layer.weight.double() + 2.0 * (layer.lora_B.weight.double() @ layer.lora_A.weight.double())
-    half_a_step = exact.abs() * 2**-8 * 1.001  # bf16 keeps 8 bits; a delta rounded on its own would be off by more
-    assert ((layer.merged_weight().double() - exact).abs() <= half_a_step).all()
-    twice = layer.weight + (2.0 * (layer.lora_B.weight @ layer.lora_A.weight)).bfloat16()
-    assert ((twice.double() - exact).abs() > half_a_step).any()
+    scale = 8 / 4**0.5 if "rslora" in kind else 8 / 4
+    weight = layer.weight.float() + scale * (layer.lora_B.weight @ layer.lora_A.weight)
+    if "dora" in kind:
+        weight = weight * (layer.lora_magnitude_vector / weight.norm(dim=1))[:, None]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):  # a half-precision region must not reach the product
+        merged = layer.merged_weight()
+    assert merged.dtype == torch.bfloat16 and torch.equal(merged, weight.detach().bfloat16())
+    delta = weight.detach() - layer.weight.float()
+    assert not torch.equal(merged, layer.weight + delta.bfloat16())  # rounding twice would be seen
+
+
+def test_merging_frees_each_weight_as_it_goes(tiny):
+    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
+    alive = [weakref.ref(layer.weight) for layer in lora_layers(tiny).values()]
+    counts = []
+    merged_weight = LoRALinear.merged_weight
+
+    def counting(layer):
+        counts.append(sum(weight() is not None for weight in alive))
+        return merged_weight(layer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LoRALinear, "merged_weight", counting)
+        remove(tiny, merge=True)
+    assert counts[-1] <= 2 and counts[0] == len(alive)  # the model is not held twice
 
 
 def test_trainable_weights_are_fp32_on_a_half_precision_base(tiny_folder):
@@ -103,9 +143,38 @@ def test_trainable_weights_are_fp32_on_a_half_precision_base(tiny_folder):
     assert {parameter.grad.dtype for _, parameter in trainable(decoder)} == {torch.float32}
 
 
-def test_an_adapter_on_a_tied_head_is_refused(tiny):
+@pytest.mark.parametrize("targets", [["q_proj", "lm_head"], ".*"])
+def test_an_adapter_on_a_tied_head_is_refused(tiny, targets):
     with pytest.raises(UserError, match="tied"):
-        inject(tiny, r=4, alpha=8, targets=["q_proj", "lm_head"])
+        inject(tiny, r=4, alpha=8, targets=targets)
+
+
+def test_an_adapter_on_a_head_of_its_own_is_refused_too(reference_decoder):
+    network = load_decoder(str(reference_decoder[1]))
+    if not network.config.tie_word_embeddings:  # the loss would go past it and nothing would be learnt
+        with pytest.raises(UserError, match="multiply by its weight"):
+            inject(network, r=4, alpha=8, targets=["lm_head"])
+    assert not lora_layers(network)
+
+
+def test_dropout_is_on_the_low_rank_path_alone():
+    base = torch.nn.Linear(8, 8)
+    layer = LoRALinear(base, r=2, alpha=4, dropout=0.5)
+    x = torch.randn(64, 8)
+    assert torch.equal(layer.train()(x), base(x))  # B is zero: what is dropped is not W's
+    torch.nn.init.normal_(layer.lora_B.weight)
+    assert not torch.equal(layer(x), layer(x)) and torch.equal(layer.eval()(x), layer(x))
+
+
+def test_rslora_keeps_the_size_of_what_is_added_as_the_rank_grows():
+    sizes = {}
+    for rslora in (False, True):
+        for r in (4, 256):
+            layer = LoRALinear(torch.nn.Linear(256, 64), r=r, alpha=8, rslora=rslora)
+            torch.nn.init.normal_(layer.lora_B.weight)
+            sizes[rslora, r] = (layer.merged_weight() - layer.weight).norm().item()
+    assert 0.8 < sizes[True, 256] / sizes[True, 4] < 1.25
+    assert sizes[False, 256] / sizes[False, 4] < 0.2
 
 
 def test_unknown_targets_and_a_second_adapter_are_refused(tiny):
