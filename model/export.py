@@ -1,0 +1,270 @@
+"""Take a model to where it is used: a Hugging Face folder, GGUF with an Ollama Modelfile, sentence-transformers.
+
+    load ─ write under another name ─ read that again ─ compare on a fixed text ─ rename into place
+                                                     └─ beyond what the type explains: an error, nothing is left
+
+    python -m model.export DIR --to gguf --type q8_0 --out out/model-q8_0.gguf
+
+Beside the model lie export_report.json with the comparison and README.md, the model card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from model.card import Export, find_license, model_card
+from model.console import UserError, run_command
+from model.decoder import Decoder
+from model.encoder_files import load_encoder, save_encoder
+from model.files import read_json, write_json, write_text
+from model.gguf_layout import exact_context
+from model.gguf_tokenizer import NASTY
+from model.gguf_write import TYPES, write_gguf
+from model.ollama import modelfile
+from model.tokenizer import Tokenizer
+from model.weights import load_decoder, load_tokenizer, locate, save_decoder
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# How far the logits may move: rms(delta) / std(logits). Seen on SmolLM2-135M and Qwen2.5-Coder-0.5B, in README order:
+# see tests/model/test_export.py; a wrong row order or a lost norm moves them by about 1.
+LIMITS = {"f32": 1e-4, "f16": 0.01, "bf16": 0.05, "q8_0": 0.1}
+LIMITS |= {"float32": LIMITS["f32"], "float16": LIMITS["f16"], "bfloat16": LIMITS["bf16"]}
+PROBE = '''"""Count the words of a text."""
+
+from collections import Counter
+
+
+def most_common(text: str, n: int = 10) -> list[tuple[str, int]]:
+    """The n words that occur most often, with how often they do."""
+    words = [word.strip(".,;:!?").lower() for word in text.split()]
+    return Counter(words).most_common(n)
+
+
+class Stack:
+    """Last in, first out."""
+
+    def __init__(self):
+        self.items = []
+
+    def push(self, item):
+        self.items.append(item)
+
+    def pop(self):
+        if not self.items:
+            raise IndexError("pop from an empty stack")
+        return self.items.pop()
+
+
+# The function below walks a tree in order. It is written with a generator, so that a caller who
+# needs only the first few nodes does not pay for the others.
+def walk(node):
+    if node is not None:
+        yield from walk(node.left)
+        yield node.value
+        yield from walk(node.right)
+'''
+PROBE_TOKENS = 256  # whole logits of them are kept: 155 MB for a vocabulary of 152,000
+CHATS = [
+    [{"role": "user", "content": "What is a closure?"}],
+    [
+        {"role": "user", "content": "Write add(a, b)."},
+        {"role": "assistant", "content": "def add(a, b):\n    return a + b"},
+        {"role": "user", "content": "Now with types, please: <b>"},
+    ],
+]
+
+
+def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str | None = None) -> dict:
+    """Write `source` as `to` (hf, gguf, sentence-transformers) to `out`; returns what export_report.json says.
+
+    type   of a .gguf file's matrices: f32, f16, bf16, q8_0
+    dtype  of a folder's weights: float32, bfloat16, float16; None: as the source has them
+    Raises UserError, leaving nothing behind, when the target cannot hold this model or when what was written does not
+    compute what its source does.
+    """
+    folder = locate(source)
+    if folder.is_dir() and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise UserError(
+            f"{source} is an adapter; merge it first: python -m lora.merge --model BASE --adapter {source} --out DIR"
+        )
+    if to == "gguf" and out.suffix != ".gguf":
+        raise UserError(f"--out {out}: give a file name that ends in .gguf")
+    final = [out, *(out.parent / name for name in ("Modelfile", "README.md", "export_report.json") if to == "gguf")]
+    if there := [path for path in final if path.exists()]:
+        raise UserError(f"{there[0]}: exists already; give --out a folder of its own")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        target = Path(scratch) / out.name
+        if to == "sentence-transformers":
+            report, about = _encoder(source, target, dtype)
+        elif to == "gguf":
+            report, about = _gguf(source, target, type)
+        else:
+            report, about = _folder(source, target, dtype)
+        report = _head(source, to) | report
+        beside = target.parent if to == "gguf" else target
+        write_json(beside / "export_report.json", report)
+        provenance = folder / "tritune.json"
+        about |= {"provenance": read_json(provenance) if provenance.is_file() else {}}
+        about |= {"license": find_license(source, folder if folder.is_dir() else folder.parent)}
+        write_text(beside / "README.md", model_card(Export(source=source, to=to, path=out, report=report, **about)))
+        if provenance.is_file() and to != "gguf":
+            write_json(beside / "tritune.json", about["provenance"])
+        for path in final:
+            os.replace(Path(scratch) / path.name, path)
+    return report
+
+
+def _head(source: str, to: str) -> dict:
+    packages = ("torch", "tokenizers", "safetensors", "gguf")
+    versions = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
+    return {"schema": 1, "source": source, "to": to, "versions": versions}
+
+
+def _gguf(source: str, target: Path, type: str) -> tuple[dict, dict]:
+    decoder, tokenizer = load_decoder(source), load_tokenizer(source)
+    probe = _probe(decoder, tokenizer)
+    write_gguf(decoder, tokenizer, target, type=type, name=target.stem)
+    context = exact_context(decoder.config)
+    text, no_template = modelfile(target.name, tokenizer, context=context)
+    write_text(target.parent / "Modelfile", text)
+    notes = []
+    if context < decoder.config.max_position_embeddings:
+        notes.append(
+            f"llama.cpp computes this model's attention up to {context} tokens only: the context is cut to them"
+        )
+    if no_template is not None:
+        notes.append(f"the Modelfile has no TEMPLATE: {no_template}")
+    del decoder
+    report = _compare(probe, tokenizer, str(target), type)
+    about = {"type": type, "has_chat_template": tokenizer.chat_template is not None}
+    return report | {"notes": notes}, about | {"has_ollama_template": no_template is None}
+
+
+def _folder(source: str, target: Path, dtype: str | None) -> tuple[dict, dict]:
+    decoder, tokenizer = load_decoder(source), load_tokenizer(source)
+    dtype = dtype or _stored_dtype(decoder.config.raw)
+    probe = _probe(decoder, tokenizer)
+    save_decoder(decoder.to(DTYPES[dtype]), tokenizer, target)
+    del decoder
+    report = _compare(probe, tokenizer, str(target), dtype)
+    return report | {"notes": []}, {"type": dtype, "has_chat_template": tokenizer.chat_template is not None}
+
+
+def _stored_dtype(raw: dict) -> str:
+    named = raw.get("dtype") or raw.get("torch_dtype") or "float32"
+    return named if named in DTYPES else "float32"
+
+
+def _encoder(source: str, target: Path, dtype: str | None) -> tuple[dict, dict]:
+    encoder = load_encoder(source)
+    dtype = dtype or _stored_dtype(encoder.config.raw)
+    texts = [text for text in (*NASTY, PROBE) if text]
+    expected = [encoder.encode(texts, kind=kind) for kind in ("query", "passage")]
+    save_encoder(encoder.to(DTYPES[dtype]), target)
+    again = load_encoder(str(target))
+    cosine = torch.cat([
+        F.cosine_similarity(one, again.encode(texts, kind=kind))
+        for one, kind in zip(expected, ("query", "passage"), strict=True)
+    ])  # fmt: skip
+    delta = (1 - cosine.min()).clamp(min=0).item()
+    if not delta <= LIMITS[dtype]:
+        raise UserError(
+            f"the vectors read again differ from the source's: 1 - cosine = {delta:.3g}; nothing was written"
+        )
+    comparison = {"max_cosine_distance": delta, "texts": len(cosine), "limit": LIMITS[dtype]}
+    prompts = {"query": again.embedding.query_prefix, "document": again.embedding.passage_prefix}
+    return {"type": dtype, "comparison": comparison, "notes": []}, {"type": dtype, "prompts": prompts}
+
+
+def _probe(decoder: Decoder, tokenizer: Tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids [1, T], logits [T, V] in fp32) of the fixed text."""
+    ids = torch.tensor(
+        [(tokenizer.prefix_ids + tokenizer.encode(PROBE))[: min(PROBE_TOKENS, decoder.config.max_tokens)]]
+    )
+    return ids, _logits(decoder, ids)
+
+
+@torch.inference_mode()
+def _logits(decoder: Decoder, ids: torch.Tensor) -> torch.Tensor:
+    return decoder(ids)[0].float()
+
+
+def _compare(probe: tuple[torch.Tensor, torch.Tensor], tokenizer: Tokenizer, target: str, type: str) -> dict:
+    """Read what was written and hold it against its source. UserError when they differ by more than `type` explains."""
+    again = load_tokenizer(target)
+    _same_texts(tokenizer, again)
+    ids, expected = probe
+    actual = _logits(load_decoder(target), ids)
+    delta = actual - expected
+    labels = ids[0, 1:]
+    comparison = {
+        "relative_delta_logit": (delta.square().mean().sqrt() / expected.std()).item(),
+        "max_delta_logit": delta.abs().max().item(),
+        "mean_delta_logit": delta.abs().mean().item(),
+        "top1_agreement": (actual.argmax(-1) == expected.argmax(-1)).float().mean().item(),
+        "positions": len(expected),
+        "perplexity_source": F.cross_entropy(expected[:-1], labels).exp().item(),
+        "perplexity_export": F.cross_entropy(actual[:-1], labels).exp().item(),
+        "limit": LIMITS[type],
+    }
+    if not comparison["relative_delta_logit"] <= LIMITS[type]:
+        raise UserError(
+            f"the logits read again differ from the source's by {comparison['relative_delta_logit']:.3g} of their "
+            f"spread, {type} explains {LIMITS[type]}; nothing was written"
+        )
+    chats = len(CHATS) if tokenizer.chat_template is not None else 0
+    return {"type": type, "comparison": comparison, "same_ids_of_texts": len(NASTY) + 1, "same_text_of_chats": chats}
+
+
+def _same_texts(tokenizer: Tokenizer, again: Tokenizer) -> None:
+    """UserError unless both read the same ids, render the same text and stop at the same tokens."""
+    for text in (*NASTY, PROBE):
+        if tokenizer.encode(text) != again.encode(text):
+            raise UserError(
+                f"the tokenizer read again reads {text[:40]!r} otherwise than the source's; nothing was written"
+            )
+    if tokenizer.chat_template is not None:
+        for chat in CHATS:
+            texts = [t.render(chat, add_generation_prompt=True) for t in (tokenizer, again)]
+            if texts[0] != texts[1]:
+                raise UserError(
+                    "the chat template read again renders another text than the source's; nothing was written"
+                )
+    if (tokenizer.prefix_ids, tokenizer.stop_ids) != (again.prefix_ids, again.stop_ids):
+        raise UserError(
+            f"BOS and stop tokens are {tokenizer.prefix_ids} and {sorted(tokenizer.stop_ids)}, "
+            f"read again {again.prefix_ids} and {sorted(again.stop_ids)}; nothing was written"
+        )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "model", metavar="DIR", help="folder in Hugging Face layout (or .gguf file, hub id, embedded default)"
+    )
+    parser.add_argument("--to", required=True, choices=("hf", "gguf", "sentence-transformers"), help="what to write")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write; with --to gguf a file F.gguf")
+    parser.add_argument(
+        "--type", choices=TYPES, default="q8_0", help="--to gguf: of the matrices (default: %(default)s)"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, help="of a folder's weights (default: as DIR has them)")
+    options = parser.parse_args()
+    report = export(options.model, options.to, options.out, type=options.type, dtype=options.dtype)
+    for note in report["notes"]:
+        print(f"note     {note}")
+    print("compared " + " · ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in report["comparison"].items()))
+    print(f"wrote    {options.out} · {report['type']}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

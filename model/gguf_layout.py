@@ -1,0 +1,294 @@
+"""How llama.cpp stores a model, beside how Hugging Face does: metadata and config.json, tensor names, row order.
+
+Both directions of each difference stand together here. Facts: llama.cpp's conversion scripts and src/models.
+- Llama's q and k rows are interleaved, (x_0, x_h, x_1, x_{h+1}, …) for half a head h, since its RoPE turns neighbours;
+  without undoing it SmolLM2's perplexity on library code is about 360, not 10. All other families keep HF's order.
+- Gemma's norms multiply by 1 + w: HF stores w, llama.cpp 1 + w.
+- Llama 3's RoPE scaling is a tensor of divisors, one a frequency. Linear and YaRN scaling are metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from math import log, pi
+
+import torch
+
+from model.config import ModelConfig
+from model.console import UserError
+from model.rope import Rope
+
+# llama.cpp's architecture -> config.json's model_type and class. Mistral is stored as llama.
+FAMILIES = {
+    "llama": ("llama", "LlamaForCausalLM"),
+    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+    "gemma": ("gemma", "GemmaForCausalLM"),
+    "gemma2": ("gemma2", "Gemma2ForCausalLM"),
+    "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
+}
+TENSORS = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+BLOCK = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+SANDWICH = BLOCK | {  # Gemma 2 and 3 norm what goes into and what comes out of each half of a layer
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+ROPE_FREQS = "rope_freqs.weight"
+LLAMA3_SCALING = "rope.scaling.llama3"  # the settings behind rope_freqs, as JSON; llama.cpp passes over unknown keys
+
+
+def architecture_of(config: ModelConfig) -> str:
+    """llama.cpp's name of a model's family. UserError when it has none."""
+    family = config.raw["model_type"]
+    for architecture, (model_type, _) in FAMILIES.items():
+        if family in (model_type, "mistral" if architecture == "llama" else model_type):
+            return architecture
+    raise UserError(f"{family} models cannot be written as GGUF here; {', '.join(FAMILIES)} and mistral can")
+
+
+def tensor_name(architecture: str, stored: str) -> str:
+    """Hugging Face's name of a stored tensor. KeyError when there is none."""
+    if stored in TENSORS:
+        return TENSORS[stored]
+    block, layer, part, kind = stored.split(".") if stored.count(".") == 3 else [""] * 4
+    if block != "blk" or not layer.isdigit():
+        raise KeyError(stored)
+    return f"model.layers.{layer}.{_parts(architecture)[part]}.{kind}"
+
+
+def stored_name(architecture: str, name: str) -> str:
+    """The name that llama.cpp looks for: the inverse of `tensor_name`."""
+    for stored, ours in TENSORS.items():
+        if ours == name:
+            return stored
+    layer, rest = name.removeprefix("model.layers.").split(".", 1)
+    part, kind = rest.rsplit(".", 1)
+    return f"blk.{layer}.{next(k for k, v in _parts(architecture).items() if v == part)}.{kind}"
+
+
+def _parts(architecture: str) -> dict[str, str]:
+    return SANDWICH if architecture in ("gemma2", "gemma3") else BLOCK
+
+
+def from_stored(architecture: str, stored: str, tensor: torch.Tensor, heads: tuple[int, int]) -> torch.Tensor:
+    """A stored tensor as Hugging Face keeps it. heads: how many for the queries, how many for the keys."""
+    if (count := _interleaved_heads(architecture, stored, heads)) is not None:
+        return half_split_rows(tensor, count)
+    return tensor - 1 if _is_shifted(architecture, stored) else tensor
+
+
+def to_stored(architecture: str, stored: str, tensor: torch.Tensor, heads: tuple[int, int]) -> torch.Tensor:
+    """The inverse of `from_stored`."""
+    if (count := _interleaved_heads(architecture, stored, heads)) is not None:
+        return tensor.unflatten(0, (count, 2, -1)).transpose(1, 2).flatten(0, 2).contiguous()
+    return tensor + 1 if _is_shifted(architecture, stored) else tensor
+
+
+def half_split_rows(tensor: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows of q or k from (0, h, 1, h+1, …) back to (0, 1, … h-1, h, …), h = half a head."""
+    return tensor.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2).contiguous()
+
+
+def _interleaved_heads(architecture: str, stored: str, heads: tuple[int, int]) -> int | None:
+    if architecture != "llama":
+        return None
+    return {"attn_q": heads[0], "attn_k": heads[1]}.get(stored.split(".")[-2])
+
+
+def _is_shifted(architecture: str, stored: str) -> bool:
+    return architecture.startswith("gemma") and stored.endswith("norm.weight")
+
+
+def rope_divisors(rope: Rope) -> torch.Tensor:
+    """Llama 3's scaling as llama.cpp stores it: [head_dim / 2] fp32, each frequency is divided by its number."""
+    frequencies = rope.theta ** (-torch.arange(0, rope.head_dim, 2, dtype=torch.float64) / rope.head_dim)
+    turns = rope.trained_positions * frequencies / (2 * pi)
+    keep = ((turns - rope.slow_turns) / (rope.fast_turns - rope.slow_turns)).clamp(0, 1)  # 1: as trained
+    return (1 / (keep + (1 - keep) / rope.factor)).float()
+
+
+def metadata_of(config: ModelConfig) -> dict[str, object]:
+    """What llama.cpp must know of a model, keys without the architecture before them. UserError: it cannot do this."""
+    metadata = {
+        "context_length": exact_context(config),
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.key_length": config.head_dim,
+        "attention.value_length": config.head_dim,
+        "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
+        "rope.dimension_count": config.head_dim,
+        "rope.freq_base": config.rope.theta,
+        "vocab_size": config.vocab_size,
+        **_scaling_metadata(config.rope),
+    }
+    if _alternates(config):
+        metadata["attention.sliding_window"] = max(window or 0 for window in config.windows)
+        metadata["attention.sliding_window_pattern"] = _window_pattern(config.windows)
+        metadata["rope.freq_base_swa"] = config.local_rope.theta
+    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if (cap := getattr(config, name)) is not None:
+            metadata[name] = float(cap)
+    known = config.head_dim
+    if _alternates(config):
+        known = _attention_scalar(
+            config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.head_dim
+        )
+    if abs(config.query_scale * known**0.5 - 1) > 1e-6:
+        raise UserError(
+            f"query_pre_attn_scalar={config.query_scale**-2:g} cannot be written as GGUF: llama.cpp takes {known} here"
+        )
+    return metadata
+
+
+def exact_context(config: ModelConfig) -> int:
+    """Tokens up to which llama.cpp computes what the model does: it has windows for Gemma only, and no dynamic RoPE."""
+    windows = [] if _alternates(config) else [window for window in config.windows if window is not None]
+    return min([config.max_position_embeddings, *windows])
+
+
+def _alternates(config: ModelConfig) -> bool:
+    """Whether llama.cpp knows the family for layers with a window and layers without."""
+    return config.raw["model_type"] in ("gemma2", "gemma3_text")
+
+
+def _scaling_metadata(rope: Rope) -> dict[str, object]:
+    if rope.scaling in ("default", "dynamic"):  # dynamic changes nothing up to max_position_embeddings
+        return {}
+    settings = {
+        "factor": rope.factor,
+        "low_freq_factor": rope.slow_turns,
+        "high_freq_factor": rope.fast_turns,
+        "original_max_position_embeddings": rope.trained_positions,
+    }
+    if rope.scaling == "llama3":
+        return {LLAMA3_SCALING: json.dumps(settings)}
+    if rope.scaling == "linear":
+        return {"rope.scaling.type": "linear", "rope.scaling.factor": rope.factor}
+    if not rope.truncate:
+        raise UserError("RoPE scaling yarn with truncate=false cannot be written as GGUF: llama.cpp always truncates")
+    return {
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": rope.factor,
+        "rope.scaling.original_context_length": rope.trained_positions,
+        "rope.scaling.yarn_beta_fast": float(rope.fast_turns),
+        "rope.scaling.yarn_beta_slow": float(rope.slow_turns),
+        # llama.cpp multiplies by 1 + 0.1 ln(factor) in any case
+        "rope.scaling.attn_factor": rope.attention_factor / (1 + 0.1 * log(rope.factor)),
+    }
+
+
+def _window_pattern(windows: tuple[int | None, ...]) -> int:
+    """Every how many layers one sees everything. llama.cpp can only tell the layers apart by such a period."""
+    period = windows.index(None) + 1 if None in windows else len(windows) + 1
+    expected = ["full_attention" if window is None else "sliding_attention" for window in windows]
+    if layer_types(len(windows), period) != expected:
+        raise UserError("config.json: layer_types without a period cannot be written as GGUF")
+    return period
+
+
+def layer_types(layers: int, period: int) -> list[str]:
+    """config.json's layer_types: the last of every `period` layers sees everything."""
+    return ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(layers)]
+
+
+def _attention_scalar(layers: int, hidden_size: int, heads: int, head_dim: int) -> int:
+    """What llama.cpp takes for query_pre_attn_scalar: it knows Gemma's 27B models by their number of layers."""
+    return hidden_size // heads if layers in (46, 62) else head_dim
+
+
+def config_of(metadata: dict, names: set[str], vocab_size: int, divisors: torch.Tensor | None) -> dict:
+    """config.json of a stored model: the inverse of `metadata_of`.
+
+    names     its stored tensors: biases and an untied head are told by what is there
+    divisors  its rope_freqs tensor, if it has one
+    Raises KeyError for a missing entry and UserError for a RoPE scaling that cannot be told.
+    """
+    architecture = metadata["general.architecture"]
+    get = {key.removeprefix(f"{architecture}."): value for key, value in metadata.items()}
+    model_type, class_name = FAMILIES[architecture]
+    heads, hidden_size = get["attention.head_count"], get["embedding_length"]
+    head_dim = get.get("attention.key_length", hidden_size // heads)
+    theta = float(get.get("rope.freq_base", 10000.0))
+    config = {
+        "model_type": model_type,
+        "architectures": [class_name],
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "intermediate_size": get["feed_forward_length"],
+        "num_hidden_layers": get["block_count"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": get.get("attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "max_position_embeddings": get["context_length"],
+        "rope_theta": theta,
+        "rope_scaling": _scaling_of(get, theta, head_dim, divisors),
+        "rms_norm_eps": float(f"{get['attention.layer_norm_rms_epsilon']:.6g}"),  # fp32: 9.99999975e-06
+        "tie_word_embeddings": "output.weight" not in names,
+        "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
+    }
+    if model_type.startswith("gemma"):
+        config["hidden_activation"] = "gelu_pytorch_tanh"
+    else:
+        config["hidden_act"] = "silu"
+    if model_type != "qwen2":
+        config["attention_bias"] = "blk.0.attn_q.bias" in names
+    if model_type == "llama":
+        config["mlp_bias"] = "blk.0.ffn_gate.bias" in names
+    if model_type in ("gemma2", "gemma3_text"):
+        period = get.get("attention.sliding_window_pattern", 2 if model_type == "gemma2" else 6)
+        config |= {
+            "sliding_window": get.get("attention.sliding_window", 4096),
+            "layer_types": layer_types(get["block_count"], period),
+            "query_pre_attn_scalar": _attention_scalar(get["block_count"], hidden_size, heads, head_dim),
+            "attn_logit_softcapping": get.get("attn_logit_softcapping"),
+            "final_logit_softcapping": get.get("final_logit_softcapping"),
+        }
+    if model_type == "gemma3_text":
+        config["rope_local_base_freq"] = float(get.get("rope.freq_base_swa", 10000.0))
+    return config
+
+
+def _scaling_of(get: dict, theta: float, head_dim: int, divisors: torch.Tensor | None) -> dict | None:
+    kind = get.get("rope.scaling.type", "none")
+    if divisors is not None:
+        usual = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+        said = json.loads(get[LLAMA3_SCALING]) if LLAMA3_SCALING in get else {"factor": divisors.max().item(), **usual}
+        scaling = {"rope_type": "llama3", **said}
+        rope = Rope.from_dict(scaling, head_dim=head_dim, theta=theta, max_positions=get["context_length"])
+        expected = rope_divisors(rope)
+        if divisors.shape != expected.shape or not torch.allclose(divisors, expected, rtol=1e-4):
+            raise UserError(f"{ROPE_FREQS} is not the RoPE scaling of Llama 3; other scalings by a tensor are not read")
+        return scaling
+    if kind == "none":
+        return None
+    if kind not in ("linear", "yarn"):
+        raise UserError(f"RoPE scaling {kind!r} is not supported")
+    scaling = {"rope_type": kind, "factor": get["rope.scaling.factor"]}
+    if kind == "yarn":
+        scaling["original_max_position_embeddings"] = get["rope.scaling.original_context_length"]
+        scaling["beta_fast"] = get.get("rope.scaling.yarn_beta_fast", 32.0)
+        scaling["beta_slow"] = get.get("rope.scaling.yarn_beta_slow", 1.0)
+        if "rope.scaling.attn_factor" in get:
+            scaling["attention_factor"] = get["rope.scaling.attn_factor"] * (1 + 0.1 * log(scaling["factor"]))
+    return scaling

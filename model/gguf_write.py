@@ -1,0 +1,99 @@
+"""Writing a .gguf file that llama.cpp and Ollama load. What it stores otherwise: gguf_layout.py, gguf_tokenizer.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.console import UserError, need, progress
+from model.decoder import Decoder
+from model.files import new_file
+from model.gguf_layout import (
+    LLAMA3_SCALING,
+    ROPE_FREQS,
+    architecture_of,
+    metadata_of,
+    rope_divisors,
+    stored_name,
+    to_stored,
+)
+from model.gguf_tokenizer import tokenizer_metadata
+from model.tokenizer import Tokenizer
+
+TYPES = {
+    "f32": "F32",
+    "f16": "F16",
+    "bf16": "BF16",
+    "q8_0": "Q8_0",
+}  # of the matrices; one-dimensional tensors stay fp32
+FILE_TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}  # general.file_type, LLAMA_FTYPE of llama.cpp
+
+
+def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str, name: str) -> None:
+    """Write one file, atomically, a tensor at a time.
+
+    type  f32, f16, bf16 or q8_0: of the matrices
+    name  general.name, shown by tools
+    Raises UserError for what llama.cpp cannot compute: another family, RoPE scaling or tokenizer, a matrix whose rows
+    do not divide into Q8_0's blocks of 32, or a weight beyond fp16's range.
+    """
+    gguf = need("gguf", why="writing a .gguf file")
+    architecture = architecture_of(decoder.config)
+    kind = gguf.GGMLQuantizationType[TYPES[type]]
+    shapes = {
+        stored_name(architecture, name): (parameter, parameter.shape) for name, parameter in decoder.named_parameters()
+    }
+    if decoder.config.rope.scaling == "llama3":
+        divisors = rope_divisors(decoder.config.rope)
+        shapes[ROPE_FREQS] = (divisors, divisors.shape)
+    if type == "q8_0" and (odd := [name for name, (_, shape) in shapes.items() if len(shape) > 1 and shape[-1] % 32]):
+        raise UserError(f"{odd[0]} has rows that do not divide into blocks of 32; use --type f16")
+    with new_file(path) as temporary:
+        writer = gguf.GGUFWriter(temporary, architecture)
+        for key, value in _metadata(decoder, tokenizer, architecture, type, name).items():
+            _add(writer, gguf, key, value)
+        for stored, (_, shape) in shapes.items():
+            as_stored = kind if len(shape) > 1 else gguf.GGMLQuantizationType.F32
+            block, block_bytes = gguf.GGML_QUANT_SIZES[as_stored]
+            writer.add_tensor_info(stored, shape, np.dtype(np.float32), shape.numel() // block * block_bytes, as_stored)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        heads = decoder.config.num_attention_heads, decoder.config.num_key_value_heads
+        for stored, (tensor, shape) in progress(shapes.items(), what=f"writing {path.name}"):
+            weight = to_stored(architecture, stored, tensor.detach().cpu().float(), heads)
+            if type == "f16" and len(shape) > 1 and weight.abs().max() > torch.finfo(torch.float16).max:
+                raise UserError(f"{stored} holds {weight.abs().max():.3g}, beyond fp16; use --type bf16")
+            as_stored = kind if len(shape) > 1 else gguf.GGMLQuantizationType.F32
+            writer.write_tensor_data(gguf.quants.quantize(weight.numpy(), as_stored))
+        writer.close()
+
+
+def _metadata(decoder: Decoder, tokenizer: Tokenizer, architecture: str, type: str, name: str) -> dict[str, object]:
+    metadata = {
+        "general.type": "model",
+        "general.name": name,
+        "general.file_type": FILE_TYPES[type],
+        "general.quantization_version": 2,
+    }
+    for key, value in metadata_of(decoder.config).items():
+        metadata[key if key == LLAMA3_SCALING else f"{architecture}.{key}"] = value
+    metadata |= tokenizer_metadata(tokenizer, decoder.config.vocab_size)
+    if tokenizer.chat_template is not None:
+        metadata["tokenizer.chat_template"] = tokenizer.chat_template
+    return metadata
+
+
+def _add(writer, gguf, key: str, value) -> None:
+    """Whole numbers are unsigned 32 bits in llama.cpp's files, other numbers fp32, lists as their items are."""
+    kinds = gguf.GGUFValueType
+    if isinstance(value, list):
+        item = (
+            kinds.STRING if isinstance(value[0], str) else kinds.FLOAT32 if isinstance(value[0], float) else kinds.INT32
+        )
+        writer.add_key_value(key, value, kinds.ARRAY, item)
+        return
+    of = {bool: kinds.BOOL, int: kinds.UINT32, float: kinds.FLOAT32, str: kinds.STRING}
+    writer.add_key_value(key, value, of[value.__class__])
