@@ -61,12 +61,6 @@ class Encoder(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    @property
-    def linear_layers(self) -> tuple[str, ...]:
-        """Last names of all linear layers, in the order of the network: what an adapter is put on by default."""
-        names = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
-        return tuple(dict.fromkeys(name.rpartition(".")[2] for name in names))
-
     def forward(self, input_ids: torch.Tensor, lengths: list[int] | None = None) -> torch.Tensor:
         """Hidden states [B, T, D] of the network.
 
@@ -77,12 +71,11 @@ class Encoder(nn.Module):
 
     def tokenize(self, texts: list[str], kind: str) -> list[list[int]]:
         """Prefix, special tokens, cut to max_length. UserError for a text of which no token is left to pool."""
-        prefix, before, after = self.embedding.prefix(kind), *special_tokens_around(self.tokenizer)
+        prefix = self.embedding.prefix(kind)
         texts = [prefix + text for text in texts]
         if self.embedding.lower_case:
             texts = [LOWERCASE.normalize_str(text) for text in texts]
-        room = self.embedding.max_length - len(before) - len(after)
-        rows = [before + ids[:room] + after for ids in self.tokenizer.encode_batch(texts)]
+        rows = self.tokenizer.encode_for_encoder(texts, self.embedding.max_length)
         if not all(rows):
             raise UserError("an empty text has no vector: this model's tokenizer puts no special token around a text")
         return rows
@@ -152,13 +145,6 @@ def new_encoder(raw: dict) -> Encoder:
         return DecoderEncoder(ModelConfig.from_dict(raw))
     supported = ", ".join([*BERT_FAMILIES, "modernbert", *FAMILIES])
     raise UserError(f"encoder architecture {family!r} is not supported; supported are {supported}")
-
-
-def special_tokens_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The special tokens before and after a text: [CLS] and [SEP] of BERT, nothing and end-of-text of a decoder."""
-    probe = tokenizer.backend.encode("a", add_special_tokens=True)
-    text = [i for i, is_special in enumerate(probe.special_tokens_mask) if not is_special]
-    return probe.ids[: text[0]], probe.ids[text[-1] + 1 :]
 
 
 def pool(hidden_states: torch.Tensor, lengths: list[int], pooling: str) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from model.console import UserError
-from model.encoder import POOLINGS, Embedding, Encoder, new_encoder, special_tokens_around
+from model.encoder import POOLINGS, Embedding, Encoder, new_encoder
 from model.files import new_folder, read_json, write_json
 from model.tokenizer import Tokenizer
 from model.weights import dtype_name, fill, locate, read_safetensors, save_weights, tokenizer_files, weights_sha256
@@ -192,7 +192,7 @@ def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
             raise UserError(f"{path}: {key}={value!r} is not implemented")
     most, of_tokenizer = encoder.config.max_tokens, encoder.tokenizer.settings.get("model_max_length")
     length = given or settings.get("max_seq_length") or min(of_tokenizer or most, most)
-    least = sum(map(len, special_tokens_around(encoder.tokenizer))) + 1
+    least = encoder.tokenizer.backend.num_special_tokens_to_add(is_pair=False) + 1
     if not isinstance(length, int) or not least <= length <= most:
         raise UserError(f"{source}: a length of {length} tokens; this model reads {least} to {most}")
     return length

@@ -87,15 +87,3 @@ def test_modernberts_older_and_newer_files_say_the_same():
     assert ModernBertConfig.from_dict(newer) == older
     assert older.windows == (None, 64, 64, None)
     assert (older.rope.theta, older.local_rope.theta) == (160000.0, 10000.0)
-
-
-@pytest.mark.parametrize(
-    ("raw", "names"),
-    [
-        (BERT, ("query", "key", "value", "dense")),
-        (MODERNBERT, ("Wqkv", "Wo", "Wi")),
-        (QWEN3, ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
-    ],
-)
-def test_an_encoder_names_its_linear_layers(raw, names):
-    assert new_encoder(raw).linear_layers == names
