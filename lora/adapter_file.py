@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import nn
@@ -22,6 +21,7 @@ from lora.targets import HEAD, as_pattern, is_target
 from model.console import UserError
 from model.encoder import Encoder
 from model.files import new_folder, read_json, write_json
+from model.safetensors_file import BUFFER, read_header
 
 PREFIX = "base_model.model."
 
@@ -121,10 +121,8 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         pickled = (folder / "adapter_model.bin").is_file()
         hint = "; adapter_model.bin is a pickle and is never loaded, save it as safetensors" if pickled else ""
         raise UserError(f"{file}: no such file{hint}")
-    try:
-        tensors = safetensors.torch.load_file(file)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{file}: not readable ({error})") from None
+    buffer = torch.empty(BUFFER, dtype=torch.uint8)
+    tensors = {stored.name: stored.read(stored.dtype, "cpu", buffer) for stored in read_header(file)}
     if not tensors:
         raise UserError(f"{file}: the adapter is empty")
     return tensors

@@ -84,8 +84,14 @@ def load_decoder(name: str, *, dtype: torch.dtype = torch.float32, device: str |
     return decoder.eval()
 
 
-def load_tokenizer(name: str, *, chat_template: str | Path | None = None) -> Tokenizer:
-    """The tokenizer that belongs to a model; `chat_template` is a Jinja file that replaces the model's own."""
+def load_tokenizer(
+    name: str, *, chat_template: str | Path | None = None, template_options: dict | None = None
+) -> Tokenizer:
+    """The tokenizer that belongs to a model.
+
+    chat_template     a Jinja file that replaces the model's own
+    template_options  variables for the template, such as {"enable_thinking": False}
+    """
     source = locate(name)
     if source.suffix == ".gguf":
         backend, settings, eos_ids = GGUFFile(source).tokenizer()
@@ -93,14 +99,15 @@ def load_tokenizer(name: str, *, chat_template: str | Path | None = None) -> Tok
         backend, settings, eos_ids = tokenizer_files(source)
     if chat_template is not None:
         settings["chat_template"] = read_text(chat_template)
-    return Tokenizer(backend, settings, eos_ids)
+    return Tokenizer(backend, settings, eos_ids, template_options)
 
 
 def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> None:
     """Write a folder that transformers, and load_decoder, read. A tied head is written once."""
     with new_folder(folder) as target:
         save_weights(decoder, target)
-        write_json(target / "config.json", decoder.config.raw | {"torch_dtype": dtype_name(decoder)})
+        config = {key: value for key, value in decoder.config.raw.items() if key != "dtype"}  # torch_dtype's newer name
+        write_json(target / "config.json", config | {"torch_dtype": dtype_name(decoder)})
         if decoder.config.eos_token_ids:
             write_json(target / "generation_config.json", {"eos_token_id": sorted(tokenizer.stop_ids)})
         tokenizer.save(target)

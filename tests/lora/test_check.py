@@ -1,0 +1,172 @@
+"""python -m lora.check: where an adapter loads, and what folding leaves of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.testing import assert_close
+from transformers import AutoModelForCausalLM
+
+from lora.adapter_file import load_adapter, save_adapter
+from lora.check import check, read_facts
+from lora.inject import DECODER_TARGETS, inject, lora_layers
+from model import load_decoder
+from model.console import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
+KINDS = {
+    "plain": {},
+    "rslora": {"rslora": True},
+    "ranks": {"rank_pattern": {"q_proj": 2, r".*\.1\.mlp.*": 6}},
+    "alphas": {"alpha_pattern": {"q_proj": 5}, "rslora": True},
+    "ranks and alphas in step": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 4}},
+    "dora": {"dora": True},
+}
+
+
+@pytest.fixture
+def make(tiny, tmp_path):
+    def made(r=4, alpha=8, **settings):
+        inject(tiny, r=r, alpha=alpha, targets=DECODER_TARGETS, **settings)
+        for layer in lora_layers(tiny).values():
+            nn.init.normal_(layer.lora_B.weight, std=0.05)
+        save_adapter(tiny, tmp_path / "adapter", base_model="tiny", task_type="CAUSAL_LM")
+        return tmp_path / "adapter"
+
+    return made
+
+
+def change(folder, **settings):
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "lora.check", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
+        timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "refusing"),
+    [
+        ("plain", set()),
+        ("rslora", {"llama.cpp"}),  # vLLM knows use_rslora
+        ("ranks", {"vLLM"}),  # llama.cpp divides by each tensor's own rank
+        ("alphas", {"vLLM", "llama.cpp"}),
+        ("ranks and alphas in step", {"llama.cpp"}),  # one scale, 2: what vLLM uses; llama.cpp takes 8 / 2
+        ("dora", {"vLLM", "llama.cpp"}),
+    ],
+)
+def test_each_kind_of_adapter_has_its_readers(make, kind, refusing):
+    verdicts = check(read_facts(make(**KINDS[kind])))
+    assert list(verdicts) == ["peft", "vLLM", "llama.cpp"]
+    assert {name for name, verdict in verdicts.items() if verdict.reasons} == refusing
+    for name in refusing:
+        assert all("\n" not in reason for reason in verdicts[name].reasons)
+        assert ("merge" if kind == "dora" else "fold") in verdicts[name].reasons[0]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dora"])
+def test_a_folded_adapter_gives_the_same_logits_in_peft_and_loads_everywhere(make, tiny, tiny_folder, tmp_path, kind):
+    folder = make(**KINDS[kind])
+    (folder / "tritune.json").write_text('{"schema": 1}')
+    done = run(folder, "--fold", tmp_path / "folded", "--json", "--model", tiny_folder)
+    assert done.returncode == 0, done.stderr
+    assert all(verdict["loads"] for verdict in json.loads(done.stdout).values())
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "folded").eval()
+    assert_close(theirs(IDS).logits, tiny(IDS), atol=1e-4, rtol=0)
+    again = load_decoder(str(tiny_folder))
+    load_adapter(again, tmp_path / "folded")
+    assert {(layer.r, layer.scale, layer.rslora) for layer in lora_layers(again).values()} == {
+        (max(layer.r for layer in lora_layers(tiny).values()), next(iter(lora_layers(again).values())).scale, False)
+    }
+    assert (tmp_path / "folded" / "tritune.json").is_file()
+
+
+def test_folding_rslora_leaves_the_matrices_alone(make, tmp_path):
+    folder = make(r=3, rslora=True)
+    assert run(folder, "--fold", tmp_path / "folded").returncode == 0
+    before, after = (load_file(f / "adapter_model.safetensors") for f in (folder, tmp_path / "folded"))
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+    config = json.loads((tmp_path / "folded" / "adapter_config.json").read_text())
+    assert config["lora_alpha"] == pytest.approx(8 * math.sqrt(3), rel=1e-15) and config["use_rslora"] is False
+
+
+def test_dora_is_not_folded(make, tmp_path):
+    done = run(make(dora=True), "--fold", tmp_path / "folded")
+    assert done.returncode == 2 and "DoRA cannot be folded" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "folded").exists()
+
+
+def test_the_status_and_the_lines_say_what_is_in_the_way(make):
+    done = run(make(r=24, rslora=True))
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["peft", "yes"] and "vLLM       yes" in lines and "llama.cpp  no" in lines
+    assert "--max-lora-rank 32" in done.stdout and "fold it: --fold OUT" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "reader", "said"),
+    [
+        ({"modules_to_save": ["lm_head"]}, "vLLM", "modules_to_save"),
+        ({"bias": "lora_only"}, "vLLM", "bias"),
+        ({"alora_invocation_tokens": [3]}, "vLLM", "alora_invocation_tokens"),
+        ({"init_lora_weights": "pissa_niter_4"}, "llama.cpp", "pissa"),
+        ({"init_lora_weights": "pissa_niter_4"}, "vLLM", "pissa"),
+        ({"r": 8}, "peft", "ranks do not agree"),
+    ],
+)
+def test_settings_that_are_refused_or_not_read(make, settings, reader, said):
+    folder = make()
+    change(folder, **settings)
+    assert any(said in reason for reason in check(read_facts(folder))[reader].reasons)
+
+
+def test_tensors_of_another_kind_and_a_rank_out_of_reach(make):
+    folder = make(r=520)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(tensors | {"base_model.model.lm_head.weight": torch.zeros(2, 2)}, folder / "adapter_model.safetensors")
+    verdicts = check(read_facts(folder))
+    assert any("520" in reason for reason in verdicts["vLLM"].reasons)
+    for name in ("vLLM", "llama.cpp"):
+        assert any("lm_head.weight is neither" in reason for reason in verdicts[name].reasons)
+
+
+def test_names_shapes_and_a_tied_head_are_compared_with_the_model(make, tiny_folder):
+    folder = make()
+    assert not any(verdict.reasons for verdict in check(read_facts(folder), str(tiny_folder)).values())
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for part, shape in (("A", (4, 48)), ("B", (400, 4))):
+        tensors[f"base_model.model.lm_head.lora_{part}.weight"] = torch.zeros(shape)
+        tensors[f"base_model.model.model.layers.9.mlp.up_proj.lora_{part}.weight"] = torch.zeros(4, 4)
+    tensors["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"] = torch.zeros(7, 4)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    verdicts = check(read_facts(folder), str(tiny_folder))
+    assert any("tied" in reason for reason in verdicts["llama.cpp"].reasons)
+    assert not any("tied" in reason for reason in verdicts["peft"].reasons) and verdicts["peft"].notes
+    assert any("layers.9.mlp.up_proj: the model has no such layer" in reason for reason in verdicts["peft"].reasons)
+    assert any("layers.0.mlp.up_proj is [80, 48], the adapter is for [7, 48]" in r for r in verdicts["peft"].reasons)
+
+
+def test_what_is_no_lora_is_refused(make, tmp_path):
+    folder = make()
+    change(folder, peft_type="IA3")
+    with pytest.raises(UserError, match="IA3"):
+        read_facts(folder)
+    with pytest.raises(UserError, match="no such file"):
+        read_facts(tmp_path)
