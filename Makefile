@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart smoke test slow lint clean
+.PHONY: quickstart smoke test slow bench lint clean
 
 quickstart: .venv/.extras          ## all three tracks on the embedded defaults, ends in a report
 	$(BIN)/python quickstart.py
@@ -15,6 +15,9 @@ test: .venv/.dev                   ## the tests
 
 slow: .venv/.dev                   ## the long proofs
 	$(BIN)/python -m pytest -m slow
+
+bench: .venv/.dev                  ## side by side with the peers; alone on the machine, about 15 minutes
+	$(BIN)/python -m bench.generate --out runs/bench/generate.json
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

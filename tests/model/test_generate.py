@@ -104,6 +104,24 @@ def test_no_tokens_and_no_prompts_give_nothing(tiny):
     assert generate(tiny, [[3], [4]], max_new_tokens=0, samples=2, stop_ids=()) == [[[], []], [[], []]]
 
 
+def test_reading_more_of_the_cache_than_is_filled_changes_nothing(tiny, monkeypatch):
+    """What lies beyond is masked: a recorded CUDA graph reads up to the next multiple of its grain."""
+    settings = {"max_new_tokens": 14, "temperature": 1.2, "samples": 3, "stop_ids": range(20, 50), "rows": 5}
+    expected = generate(tiny, PROMPTS, **settings)
+    batch, limits = sys.modules["model.generate"]._Batch, []
+    step = batch._forward
+
+    def read_everything(self, tokens):
+        limits.append(self.cache.read_limits)
+        _, slots, _, _, past = self.cache.prompt_keys.shape
+        self.cache.read_limits = (slots, past, self.cache.keys.shape[-1])
+        return step(self, tokens)
+
+    monkeypatch.setattr(batch, "_forward", read_everything)
+    assert generate(tiny, PROMPTS, **settings) == expected
+    assert len(set(limits)) > 5, "the filled part must have grown"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_recorded_step_gives_the_same_tokens(tiny):
     settings = {"max_new_tokens": 14, "temperature": 1.2, "samples": 4, "stop_ids": {1, 2, 7}, "rows": 5}

@@ -1,0 +1,50 @@
+"""How every comparison here is made: in turn, so that a machine that slows down slows both; the ratio from one run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from model.files import write_json
+from training.run import environment
+
+
+def in_turn(ours: Callable[[], float], theirs: Callable[[], float], runs: int) -> tuple[list[float], list[float]]:
+    """Call one after the other `runs` times, each side first every second time. Returns what they measured."""
+    figures: tuple[list[float], list[float]] = ([], [])
+    for run in range(runs):
+        for side in (0, 1) if run % 2 == 0 else (1, 0):
+            figures[side].append((ours, theirs)[side]())
+    return figures
+
+
+def row(name: str, unit: str, ours: list[float], theirs: list[float], *, note: str = "") -> dict:
+    """One line of the result: medians, and their ratio as "how many times theirs"."""
+    median_ours, median_theirs = statistics.median(ours), statistics.median(theirs)
+    return {
+        "name": name,
+        "ours": median_ours,
+        "theirs": median_theirs,
+        "unit": unit,
+        "ratio": median_ours / median_theirs,
+        "runs": [{"ours": a, "theirs": b} for a, b in zip(ours, theirs, strict=True)],
+        "note": note,
+    }
+
+
+def report(rows: list[dict], *, device: torch.device, dtype: torch.dtype, peers: list[str], out: Path | None) -> None:
+    """Print the table, and write it with what it depends on."""
+    for line in rows:
+        spread = [run["ours"] / run["theirs"] for run in line["runs"]]
+        print(
+            f"{line['name']:44}  ours {line['ours']:8.1f}  theirs {line['theirs']:8.1f} {line['unit']:9}"
+            f"  ratio {line['ratio']:.2f}  (each run: {', '.join(f'{ratio:.2f}' for ratio in spread)})"
+            + (f"  {line['note']}" if line["note"] else "")
+        )
+    if out is not None:
+        versions = {peer: version(peer) for peer in peers}
+        write_json(out, {"rows": rows, "environment": environment(device, dtype) | versions})

@@ -1,0 +1,26 @@
+"""The code in the documentation runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+@pytest.mark.parametrize("page", ["model.md"])
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) > 5
+    exec(compile("".join(blocks), page, "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == re.findall(r'# "(.*)"', "".join(blocks))
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (DOCS / link).exists()]
+    assert not missing
