@@ -21,8 +21,13 @@ from model.files import new_folder, read_json, write_json
 from model.tokenizer import Tokenizer
 from model.weights import dtype_name, fill, locate, read_safetensors, save_weights, tokenizer_files, weights_sha256
 
-# Models whose own files do not say that they were trained with prefixes (their READMEs do).
-NEEDS_PREFIX = ("e5-",)
+# Models whose own files do not name the prefixes that they were trained with (their READMEs do): a part of the model's
+# name, and what to give. The first that fits counts.
+NEEDS_PREFIX = {
+    "e5-large-instruct": "--query-prefix $'Instruct: YOUR TASK\\nQuery: ' --passage-prefix ''",
+    "e5-": "--query-prefix 'query: ' --passage-prefix 'passage: '",
+    "modernbert-embed": "--query-prefix 'search_query: ' --passage-prefix 'search_document: '",
+}
 
 # What a file's tensor names begin with when the network was saved together with a head, and what belongs to the head.
 NETWORK_PREFIX = re.compile(r"^(bert|roberta|model)\.")
@@ -168,13 +173,9 @@ def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -
     of_query = prompts.get("query", default)
     of_passage = next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default)
     if None in (query, passage):
-        if not prompts and any(mark in str(name).lower() for mark in NEEDS_PREFIX):
-            for_instruct = "--query-prefix $'Instruct: YOUR TASK\\nQuery: ' --passage-prefix ''"
-            for_others = "--query-prefix 'query: ' --passage-prefix 'passage: '"
-            raise UserError(
-                f"{name}: this model was trained with prefixes that its files do not name; "
-                f"give {for_instruct if 'instruct' in str(name).lower() else for_others}"
-            )
+        needed = next((options for part, options in NEEDS_PREFIX.items() if part in str(name).lower()), None)
+        if needed and not prompts:
+            raise UserError(f"{name}: was trained with prefixes that its files do not name; give {needed}")
         if any(prompts.values()) and of_query is None and of_passage is None:
             raise UserError(
                 f"{source}: its prompts are called {', '.join(prompts)}, none of them query or document; "

@@ -115,14 +115,19 @@ def test_prefixes_are_the_prompts_of_the_files(folder, settings, expected):
 
 @pytest.mark.parametrize(
     ("name", "named"),
-    [("e5-small-v2", "'query: '"), ("multilingual-e5-base", "'passage: '"), ("e5-large-instruct", "Instruct: ")],
+    [
+        ("e5-small-v2", "'query: '"),
+        ("multilingual-e5-base", "'passage: '"),
+        ("multilingual-e5-large-instruct", "Instruct: "),
+        ("modernbert-embed-base", "'search_query: '"),
+    ],
 )
 def test_a_model_that_needs_prefixes_and_does_not_name_them_asks_for_both(folder, name, named):
-    e5 = str(folder.rename(folder.with_name(name)))
+    model = str(folder.rename(folder.with_name(name)))
     for given in ({}, {"query_prefix": "query: "}, {"passage_prefix": ""}):
         with pytest.raises(UserError, match=named):
-            load_encoder(e5, **given)
-    load_encoder(e5, query_prefix="query: ", passage_prefix="")
+            load_encoder(model, **given)
+    load_encoder(model, query_prefix="query: ", passage_prefix="")
 
 
 def test_the_longest_text_is_the_first_that_is_said(folder):
