@@ -78,9 +78,11 @@ class Tokenizer:
         return self._without_control_tokens(definition)
 
     def _without_control_tokens(self, definition: dict) -> tokenizers.Tokenizer:
-        ordinary = [token for token in definition["added_tokens"] if token["content"] not in self.control_tokens]
-        changed = definition | {"added_tokens": ordinary, "post_processor": None}
-        return tokenizers.Tokenizer.from_str(json.dumps(changed))
+        # Marked special they can be switched off. Taken out, they would leave their ids to the tokens after them.
+        added = [token | {"special": token["content"] in self.control_tokens} for token in definition["added_tokens"]]
+        changed = tokenizers.Tokenizer.from_str(json.dumps(definition | {"added_tokens": added}))
+        changed.encode_special_tokens = True
+        return changed
 
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:

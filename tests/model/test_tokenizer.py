@@ -116,3 +116,184 @@ def test_a_model_without_a_template_says_so(tokenizer_folder, tmp_path):
     shutil.copy(tokenizer_folder / "tokenizer.json", tmp_path)
     with pytest.raises(UserError, match="no chat template"):
         load_tokenizer(str(tmp_path)).render(CHAT)
+
+
+# ------------------------------------------------------------------------------------------- templates are strangers
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "must not"),
+        ("{{ messages.append(1) }}", "must not"),
+        ("{{ cycler.__init__.__globals__.os.system('true') }}", "must not"),
+        ("{% for i in range(10**12) %}{% endfor %}", "loops over more than"),
+        ("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", "loops over more than"),
+        ("{% include '/etc/passwd' %}", "refuses"),
+        ("{% import 'os' as os %}", "refuses"),
+        ("{{ 1 + 'a' }}", "TypeError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ raise_exception('no system, please') }}", "refuses these messages: no system, please"),
+        ("{% for %}", "not valid"),
+        ("{{ open('/etc/passwd') }}", "'open' is undefined"),
+    ],
+)
+def test_a_template_that_misbehaves_is_one_clear_line(tokenizer_folder, tmp_path, template, reason):
+    with pytest.raises(UserError, match=reason):
+        with_template(tokenizer_folder, tmp_path, template).render(CHAT)
+
+
+def test_what_a_template_may_use_gives_the_reference_librarys_text(tokenizer_folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    template = """
+    {%- set ns = namespace(n=0) -%}
+    {%- for m in messages %}
+        {%- if m.role == 'system' %}{% continue %}{% endif %}
+        {%- set ns.n = ns.n + 1 %}
+        {%- generation %}{% set inner = 1 %}{{ m.content }}{% endgeneration %}
+    {%- endfor %}
+    {{ {'b': '<é>', 'a': [1, none]} | tojson }} {{ [1] | tojson(indent=2) }} {{ strftime_now('%Y') }} {{ ns.n }}
+    {{ inner is defined }} {{ tools is none }} {{ documents is none }} {{ eos_token }} {{ bos_token is defined }}
+    {{ add_bos_token is defined }} {{ range(3) | list }} {{ dict(x=1) }} {{ messages[0].absent is defined }}
+    """
+    ours = with_template(tokenizer_folder, tmp_path, template, add_bos_token=False)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    messages = [{**CHAT[0], "absent": None}, *CHAT[1:]]
+    expected = theirs.apply_chat_template(messages, tokenize=False)
+    assert ours.render(messages) == expected and "<é>" in expected
+
+
+def test_named_templates_are_chosen_as_the_reference_library_does(tokenizer_folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    by_name = {"default": "d{{ messages[0].content }}", "tool_use": "t{{ tools[0].name }}"}
+    listed = [{"name": name, "template": template} for name, template in by_name.items()]
+    ours = with_template(tokenizer_folder, tmp_path, listed)
+    for step in ("in tokenizer_config.json", "in files"):
+        theirs = AutoTokenizer.from_pretrained(tmp_path)
+        for tools in (None, [{"name": "f"}]):
+            expected = theirs.apply_chat_template(CHAT, tools=tools, tokenize=False)
+            assert ours.render(CHAT, tools=tools) == expected, step
+        ours.save(tmp_path / "saved") if (tmp_path / "saved").mkdir() is None else None
+        assert load_tokenizer(str(tmp_path / "saved")).chat_templates == ours.chat_templates
+        shutil.rmtree(tmp_path / "saved")
+        by_name = {name: template + "!" for name, template in by_name.items()}
+        (tmp_path / "chat_template.jinja").write_text(by_name["default"])
+        (tmp_path / "additional_chat_templates").mkdir(exist_ok=True)
+        (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text(by_name["tool_use"])
+        ours = load_tokenizer(str(tmp_path))
+    assert ours.chat_template.endswith("!")
+
+
+def test_a_list_of_templates_without_a_default_says_what_it_has(tokenizer_folder, tmp_path):
+    with pytest.raises(UserError, match="it has only rag"):
+        with_template(tokenizer_folder, tmp_path, [{"name": "rag", "template": "x"}]).render(CHAT)
+
+
+def test_an_answer_that_does_not_follow_its_own_prompt_is_refused(tokenizer_folder, tmp_path):
+    """As DeepSeek-R1's: it asks with an opened think block, and writes a finished answer without one."""
+    tokenizer = with_template(tokenizer_folder, tmp_path, TEMPLATE.replace("assistant\n", "assistant\n<think>\n"))
+    with pytest.raises(UserError, match=r"own generation prompt.*--chat-template"):
+        supervise(tokenizer, CHAT)
+
+
+def test_a_template_without_a_generation_prompt_asks_with_what_it_writes_before_an_answer(tokenizer_folder, tmp_path):
+    tokenizer = with_template(tokenizer_folder, tmp_path, TEMPLATE.split("{% if add")[0])
+    prompt = encode_prompt(tokenizer, CHAT[:2])
+    assert tokenizer.decode(prompt, keep_special=True).endswith("<|im_end|>\n<|im_start|>assistant\n")
+    example = supervise(tokenizer, CHAT)
+    assert example.input_ids[: len(prompt)] == prompt and set(example.labels[: len(prompt)]) == {IGNORE}
+    assert example.labels[len(prompt)] != IGNORE
+
+
+def test_template_options_hold_for_every_rendering(tokenizer_folder, tmp_path):
+    with_template(tokenizer_folder, tmp_path, TEMPLATE.replace("assistant\n", "assistant\n{{ mood }}"))
+    tokenizer = load_tokenizer(str(tmp_path), template_options={"mood": "glad"})
+    assert tokenizer.render(CHAT[:2], add_generation_prompt=True).endswith("assistant\nglad")
+
+
+# ------------------------------------------------------------------------------------------------------------- ids
+
+
+def test_half_a_surrogate_pair_is_named(tokenizer):
+    for encode in (tokenizer.encode, lambda text: tokenizer.encode_batch(["fine", text])):
+        with pytest.raises(UserError, match="not valid Unicode: half a surrogate pair at character 2"):
+            encode("ab\ud800c")
+
+
+def test_tokens_are_control_tokens_by_what_they_say_look_like_or_do(tokenizer_folder, tmp_path):
+    from tokenizers import AddedToken, Tokenizer
+
+    backend = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    backend.add_tokens(
+        [AddedToken(token, normalized=False) for token in ("<|fim|>", "<call>", "<table>", "\n\n", "ab")]
+    )
+    backend.save(str(tmp_path / "tokenizer.json"))
+    settings = {"eos_token": "<|endoftext|>", "chat_template": TEMPLATE + "{% if tools %}<call>{% endif %}"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert set(tokenizer.control_tokens) == {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim|>", "<call>"}
+    table, two_lines = (tokenizer.backend.token_to_id(token) for token in ("<table>", "\n\n"))
+    assert tokenizer.encode("<table>\n\n") == [table, two_lines]  # words to the model, as the reference reads them
+
+
+def sentencepiece(tmp_path, step: str):
+    """A tokenizer that puts SentencePiece's space before a text, in one of the three ways that files have it."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    words = ["<unk>", *"\u2581abc", "\u2581a", "\u2581b", "\u2581c"]
+    merges = [("\u2581", letter) for letter in "abc"]
+    backend = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)}, merges=merges, unk_token="<unk>"))
+    if step == "Prepend":
+        steps = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+        backend.normalizer = normalizers.Sequence(steps)
+        backend.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.Fuse()])
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=step)
+        backend.decoder = decoders.Metaspace(prepend_scheme=step)
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in ("<s>", "</s>")])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}<s>{% endif %}{{ m.content }}{% if m.role != 'user' %}</s>"
+    )
+    settings = {"eos_token": "</s>", "chat_template": template + "{% endif %}{% endfor %}"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    return load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("step", ["Prepend", "always", "first", "never"])
+def test_the_space_before_a_text_stands_where_the_reference_puts_it_and_at_no_seam(tmp_path, step):
+    tokenizer = sentencepiece(tmp_path, step)
+    messages = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "ca"}]
+    text = tokenizer.render(messages)
+    assert text == "<s>abca</s>"
+    example = supervise(tokenizer, messages)  # cut between b and c, where no merge could be
+    assert example.input_ids == tokenizer.backend.encode(text, add_special_tokens=False).ids
+    assert tokenizer.encode("ab") == tokenizer.backend.encode("ab", add_special_tokens=False).ids
+
+
+def test_what_stands_around_a_text_is_told_apart(tokenizer_folder, tmp_path):
+    """An end token of the post-processor (Qwen3-Embedding) is no BOS; add_bos_token alone (DeepSeek) makes one."""
+    from tokenizers import Tokenizer, processors
+
+    def load(single, **settings):
+        backend = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+        ids = {token: backend.token_to_id(token) for token in ("<|im_start|>", "<|endoftext|>")}
+        if single:
+            backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=list(ids.items()))
+        backend.save(str(tmp_path / "tokenizer.json"))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+        return load_tokenizer(str(tmp_path)), *ids.values()
+
+    tokenizer, begin, end = load("$A <|endoftext|>")
+    assert tokenizer.prefix_ids == []
+    ids = tokenizer.encode("def add")
+    assert tokenizer.encode_for_encoder(["def add"], 99) == [[*ids, end]]
+    assert tokenizer.encode_for_encoder(["def add"], 2) == [[ids[0], end]]
+    tokenizer, begin, end = load("<|im_start|> $A <|endoftext|>")
+    assert tokenizer.prefix_ids == [begin]
+    assert tokenizer.encode_for_encoder(["def add"], 3) == [[begin, ids[0], end]]
+    for setting, expected in ((True, [begin]), (False, []), (None, [])):
+        assert load(None, bos_token="<|im_start|>", add_bos_token=setting)[0].prefix_ids == expected
