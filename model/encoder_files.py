@@ -17,6 +17,7 @@ import torch
 
 from model.console import UserError
 from model.encoder import POOLINGS, Embedding, Encoder, new_encoder
+from model.encoder_config import BERT_FAMILIES
 from model.files import new_folder, read_json, write_json
 from model.tokenizer import Tokenizer
 from model.weights import dtype_name, fill, locate, read_safetensors, save_weights, tokenizer_files, weights_sha256
@@ -70,7 +71,7 @@ def load_encoder(
         query_prefix=query,
         passage_prefix=passage,
         max_length=_max_length(source, encoder, max_length),
-        lower_case=bool(_optional(source / "sentence_bert_config.json").get("do_lower_case")),
+        lower_case=bool(_optional(_text_settings(source)).get("do_lower_case")),
     )
     tensors = (
         (NETWORK_PREFIX.sub("", name), tensor) for name, tensor in read_safetensors(source, dtype=dtype, device=device)
@@ -123,6 +124,12 @@ def _optional(path: Path) -> dict:
     return read_json(path) if path.is_file() else {}
 
 
+def _text_settings(source: Path) -> Path:
+    """sentence_bert_config.json, or what the same file was called for other families at first."""
+    paths = [source / f"sentence_{family}_config.json" for family in BERT_FAMILIES]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
 def _pooling_folder(source: Path) -> str:
     """Where modules.json keeps the pooling. UserError unless it lists Transformer, Pooling and perhaps Normalize."""
     path = source / "modules.json"
@@ -130,7 +137,7 @@ def _pooling_folder(source: Path) -> str:
         return "1_Pooling"
     try:
         modules = json.loads(path.read_text(encoding="utf-8"))
-        paths, types = [module["path"] for module in modules], [module["type"] for module in modules]
+        paths, types = [str(module["path"]) for module in modules], [str(module["type"]) for module in modules]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a list of modules ({error!r})") from None
     kinds = [name.rpartition(".")[2] for name in types]
@@ -186,7 +193,7 @@ def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -
 
 def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
     """The longest text in tokens: as given, or as the files say, and never more than the network has positions for."""
-    path = source / "sentence_bert_config.json"
+    path = _text_settings(source)
     settings = _optional(path)
     for key, value in settings.items():
         if key not in LENGTH_KEYS and value not in (None, False, {}, LENGTH_ONLY.get(key)):

@@ -68,6 +68,7 @@ def test_the_poolings_folder_is_the_one_that_modules_json_names(folder):
         ("modules.json", [{"path": "", "type": "modeling_own.Transformer"}], "modeling_own"),
         ("modules.json", _modules(MODULES[0], ("../1_Pooling", "models.Pooling")), "outside"),
         ("modules.json", {"0": "Transformer"}, "list of modules"),
+        ("modules.json", [{"path": None, "type": 5}], "module 5"),
         ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "fill-mask"),
         ("sentence_bert_config.json", {"query_length": 32}, "query_length"),
         ("sentence_bert_config.json", {"max_seq_length": 65}, "65 tokens"),  # the network has 64 positions
@@ -140,6 +141,8 @@ def test_the_longest_text_is_the_first_that_is_said(folder):
     assert length() == 50
     _write(folder / "tokenizer_config.json", settings | {"model_max_length": 10**30})  # how a tokenizer says nothing
     assert length() == 64
+    _write(folder / "sentence_roberta_config.json", {"max_seq_length": 40})  # the file's older name
+    assert length() == 40
     _write(folder / "sentence_bert_config.json", {"max_seq_length": 32})
     assert length() == 32
     assert length(max_length=16) == 16
