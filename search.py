@@ -17,7 +17,9 @@ import numpy as np
 from data.corpus import build_corpus
 from data.functions import functions_of
 from data.index import build_index, open_index, refuse_other_folder
+from model import load_encoder
 from model.console import UserError, progress, run_command
+from model.encoder_files import add_encoder_options, encoder_options
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
 EVERYTHING = 1_000_000  # a search leaves out no file and no function for its length
@@ -47,11 +49,9 @@ def units_of(source: str) -> tuple[list[dict], Counter]:
 
 def index_command(options: argparse.Namespace) -> None:
     """Write the index of a repository's functions."""
-    from model import load_encoder
-
     refuse_other_folder(options.out)
     units, rejects = units_of(options.repo)
-    encoder = load_encoder(options.model)
+    encoder = load_encoder(options.model, **encoder_options(options))
     texts = [unit["code"] for unit in units]
     cut = encoder.reach_the_limit(texts, kind="passage")
     description = encoder.describe()
@@ -76,9 +76,8 @@ def query_command(options: argparse.Namespace) -> None:
         raise UserError("the query is empty; say what you are looking for")
     index = open_index(options.index)
 
-    from model import load_encoder
-
-    encoder = load_encoder(options.model or index.manifest["model"])
+    made = {name: index.manifest[name] for name in ("pooling", "query_prefix", "passage_prefix")}
+    encoder = load_encoder(options.model or index.manifest["model"], **made)
     vector = np.asarray(encoder.encode([options.text], kind="query"))
     ids, scores = index.search(vector, options.k, made_by=encoder.describe(), exact=options.exact)
     found = [{**index.units[i], "score": round(float(score), 4)} for i, score in zip(ids[0], scores[0], strict=True)]
@@ -109,6 +108,7 @@ def main() -> None:
     index.add_argument(
         "--model", default=DEFAULT_MODEL, help=f"encoder: a folder, a hub id or an embedded default ({DEFAULT_MODEL})"
     )
+    add_encoder_options(index)
     query = commands.add_parser("query", help=query_command.__doc__, description=query_command.__doc__)
     query.add_argument("index", metavar="INDEX", help="folder that `search.py index` wrote")
     query.add_argument("text", metavar="TEXT", help="what to look for, in your words")

@@ -60,7 +60,7 @@ class Options:
     rslora: bool = option(False, "multiply by alpha / sqrt(r) instead: for ranks above 32 or so")
     dora: bool = option(False, "learn the length of each row of a weight apart from its direction; slower")
     lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
-    pooling: str | None = option(None, "mean or cls (default: as the model's files say)")
+    pooling: str | None = option(None, "mean, cls or lasttoken (default: as the model's files say)")
     query_prefix: str | None = option(None, "text before a query (default: as the model's files say)")
     passage_prefix: str | None = option(None, "text before a code (default: as the model's files say)")
     max_length: int | None = option(None, "tokens of a text; longer ones are cut (default: as the model's files say)")

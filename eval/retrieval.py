@@ -24,7 +24,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from eval.stats import bootstrap_mean
+from model import load_encoder
 from model.console import UserError, progress, run_command
+from model.encoder_files import add_encoder_options, encoder_options
 from model.files import read_jsonl, write_json
 
 CUT = 10
@@ -297,14 +299,14 @@ def main() -> None:
         "--candidates", help="codes to search, JSON Lines with id and code (default: the codes of --data)"
     )
     parser.add_argument("--out", required=True, help="result, JSON")
+    add_encoder_options(parser)
     options = parser.parse_args()
     pairs = read_jsonl(options.data)
     queries, candidates = (pairs, read_jsonl(options.candidates)) if options.candidates else own_candidates(pairs)
     relevance(queries, candidates)  # bad rows are told before a model is fetched
 
-    from model import load_encoder
-
-    result = evaluate_retrieval(load_encoder(options.model), queries, candidates)
+    encoder = load_encoder(options.model, **encoder_options(options))
+    result = evaluate_retrieval(encoder, queries, candidates)
     write_json(options.out, result)
     print(f"{len(queries)} queries against {len(candidates)} candidates")
     for metric in METRICS:

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import model
 import search
 from model.console import run_command
 
@@ -44,8 +43,8 @@ class WordEncoder:
 
     embedding = SimpleNamespace(max_length=12)
 
-    def __init__(self, prefix=""):
-        self.prefix = prefix
+    def __init__(self, weights="0", query_prefix=None):
+        self.weights, self.prefix = weights, query_prefix or ""
 
     def reach_the_limit(self, texts, kind):
         return sum(len(text.replace("_", " ").replace("(", " ").split()) >= 12 for text in texts)
@@ -60,7 +59,7 @@ class WordEncoder:
     def describe(self):
         return {
             "model": "words",
-            "weights_sha256": "0" * 64,
+            "weights_sha256": self.weights * 64,
             "pooling": "mean",
             "query_prefix": self.prefix,
             "passage_prefix": "",
@@ -74,8 +73,13 @@ def repository(tmp_path, monkeypatch):
     (tmp_path / "repository").mkdir()
     (tmp_path / "repository/library.py").write_text(CODE)
     (tmp_path / "repository/broken.py").write_text("def x(:\n" * 20)
-    monkeypatch.setattr(model, "load_encoder", lambda name: WordEncoder(), raising=False)
+    monkeypatch.setattr(search, "load_encoder", loads("0"))
     return tmp_path
+
+
+def loads(weights):
+    """A load_encoder that gives the words' encoder."""
+    return lambda name, *, query_prefix=None, **settings: WordEncoder(weights, query_prefix)
 
 
 def command(monkeypatch, *arguments):
@@ -109,11 +113,17 @@ def test_json_holds_the_whole_code_and_more_than_there_is_may_be_asked_for(repos
 
 def test_a_query_by_another_model_is_refused_in_one_line(repository, monkeypatch, capsys):
     command(monkeypatch, "index", repository / "repository", "--out", repository / "index")
-    monkeypatch.setattr(model, "load_encoder", lambda name: WordEncoder("query: "), raising=False)
+    monkeypatch.setattr(search, "load_encoder", loads("1"))
     capsys.readouterr()
     assert command(monkeypatch, "query", repository / "index", "open") == 2
     said = capsys.readouterr()
-    assert "query_prefix" in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert "weights_sha256" in said.err and said.err.count("\n") == 1 and said.out == ""
+
+
+def test_a_query_is_made_as_the_index_says_that_its_vectors_were(repository, monkeypatch, capsys):
+    command(monkeypatch, "index", repository / "repository", "--out", repository / "index", "--query-prefix", "query: ")
+    assert json.loads((repository / "index/manifest.json").read_text())["query_prefix"] == "query: "
+    assert command(monkeypatch, "query", repository / "index", "open") == 0
 
 
 @pytest.mark.parametrize(
