@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import peft
 import pytest
@@ -18,12 +15,11 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from lora.adapter_file import load_adapter, save_adapter
-from lora.check import check, read_facts
+from lora.check import check, main, read_facts
 from lora.inject import DECODER_TARGETS, inject, lora_layers
 from model import load_decoder
-from model.console import UserError
+from model.console import UserError, run_command
 
-ROOT = Path(__file__).resolve().parents[2]
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 KINDS = {
     "plain": {},
@@ -52,11 +48,19 @@ def change(folder, **settings):
     file.write_text(json.dumps(json.loads(file.read_text()) | settings))
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "lora.check", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
-        timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The command line: (status, stdout, stderr)."""
+
+    def ran(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lora.check", *map(str, arguments)])
+        try:
+            status = run_command(main)
+        except SystemExit as end:
+            status = end.code
+        return (status, *capsys.readouterr())
+
+    return ran
 
 
 @pytest.mark.parametrize(
@@ -80,12 +84,14 @@ def test_each_kind_of_adapter_has_its_readers(make, kind, refusing):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dora"])
-def test_a_folded_adapter_gives_the_same_logits_in_peft_and_loads_everywhere(make, tiny, tiny_folder, tmp_path, kind):
+def test_a_folded_adapter_gives_the_same_logits_in_peft_and_loads_everywhere(
+    run, make, tiny, tiny_folder, tmp_path, kind
+):
     folder = make(**KINDS[kind])
     (folder / "tritune.json").write_text('{"schema": 1}')
-    done = run(folder, "--fold", tmp_path / "folded", "--json", "--model", tiny_folder)
-    assert done.returncode == 0, done.stderr
-    assert all(verdict["loads"] for verdict in json.loads(done.stdout).values())
+    status, out, _ = run(folder, "--fold", tmp_path / "folded", "--json", "--model", tiny_folder)
+    assert status == 0
+    assert [verdict["loads"] for verdict in json.loads(out).values()] == [True, True, True]
     base = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
     theirs = peft.PeftModel.from_pretrained(base, tmp_path / "folded").eval()
     assert_close(theirs(IDS).logits, tiny(IDS), atol=1e-4, rtol=0)
@@ -97,27 +103,27 @@ def test_a_folded_adapter_gives_the_same_logits_in_peft_and_loads_everywhere(mak
     assert (tmp_path / "folded" / "tritune.json").is_file()
 
 
-def test_folding_rslora_leaves_the_matrices_alone(make, tmp_path):
+def test_folding_rslora_leaves_the_matrices_alone(run, make, tmp_path):
     folder = make(r=3, rslora=True)
-    assert run(folder, "--fold", tmp_path / "folded").returncode == 0
+    assert run(folder, "--fold", tmp_path / "folded")[0] == 0
     before, after = (load_file(f / "adapter_model.safetensors") for f in (folder, tmp_path / "folded"))
     assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
     config = json.loads((tmp_path / "folded" / "adapter_config.json").read_text())
     assert config["lora_alpha"] == pytest.approx(8 * math.sqrt(3), rel=1e-15) and config["use_rslora"] is False
 
 
-def test_dora_is_not_folded(make, tmp_path):
-    done = run(make(dora=True), "--fold", tmp_path / "folded")
-    assert done.returncode == 2 and "DoRA cannot be folded" in done.stderr and done.stderr.count("\n") == 1
+def test_dora_is_not_folded(run, make, tmp_path):
+    status, _, said = run(make(dora=True), "--fold", tmp_path / "folded")
+    assert status == 2 and "DoRA cannot be folded" in said and said.count("\n") == 1
     assert not (tmp_path / "folded").exists()
 
 
-def test_the_status_and_the_lines_say_what_is_in_the_way(make):
-    done = run(make(r=24, rslora=True))
-    assert done.returncode == 1
-    lines = done.stdout.splitlines()
+def test_the_status_and_the_lines_say_what_is_in_the_way(run, make):
+    status, out, _ = run(make(r=24, rslora=True))
+    assert status == 1
+    lines = out.splitlines()
     assert lines[0].split() == ["peft", "yes"] and "vLLM       yes" in lines and "llama.cpp  no" in lines
-    assert "--max-lora-rank 32" in done.stdout and "fold it: --fold OUT" in done.stdout
+    assert "--max-lora-rank 32" in out and "fold it: --fold OUT" in out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,224 @@
+"""chat.py as it is used: in a terminal, with a pipe, with --prompt."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import chat
+from lora.adapter_file import save_adapter
+from lora.inject import inject, linears, lora_layers
+from model import load_decoder, load_tokenizer, save_decoder
+from model.console import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TERM": "dumb"}
+
+
+@pytest.fixture(scope="module")
+def talker(tiny_folder, tmp_path_factory):
+    """A tiny random model that says letters: control characters would make a terminal hard to compare."""
+    decoder, tokenizer = load_decoder(str(tiny_folder)), load_tokenizer(str(tiny_folder))
+    rows = decoder.model.embed_tokens.weight.data
+    nn.init.normal_(rows, generator=torch.Generator().manual_seed(3))
+    is_letter = torch.tensor([i < 323 and tokenizer.decode([i]).encode().isalpha() for i in range(len(rows))])
+    rows[~is_letter] *= 1e-3  # the head is tied: these get a logit near 0, below that of some letter
+    for layer in linears(decoder).values():
+        layer.weight.data *= 20  # so that what was said before matters
+    folder = tmp_path_factory.mktemp("talker") / "model"
+    save_decoder(decoder, tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapters(talker, tmp_path_factory):
+    """Two adapters that change what is said."""
+    folders = []
+    for std in (0.5, 3.0):
+        network = load_decoder(str(talker))
+        inject(network, r=4, alpha=8, targets="all-linear")
+        for layer in lora_layers(network).values():
+            nn.init.normal_(layer.lora_B.weight, std=std)
+        folders.append(tmp_path_factory.mktemp("chat") / "adapter")
+        save_adapter(network, folders[-1], base_model="tiny", task_type="CAUSAL_LM")
+    return folders
+
+
+def command(talker, *more, tokens=8):
+    return [sys.executable, "chat.py", "--model", str(talker), "--max-new-tokens", str(tokens), *map(str, more)]
+
+
+class Terminal:
+    """A child process on a terminal of its own."""
+
+    def __init__(self, arguments: list[str], columns: int) -> None:
+        self.ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+
+        def take_the_terminal() -> None:
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(
+            arguments, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT,
+            preexec_fn=take_the_terminal,
+        )  # fmt: skip
+        os.close(theirs)
+        self.unread = ""
+
+    def until(self, text: str, seconds: float = 30) -> str:
+        """What is shown up to and with `text`."""
+        deadline = time.monotonic() + seconds
+        while text not in self.unread:
+            assert time.monotonic() < deadline, f"{text!r} was not shown, but {self.unread!r}"
+            if select.select([self.ours], [], [], 1)[0]:
+                self.unread += os.read(self.ours, 4096).decode("utf-8", "replace").replace("\r\n", "\n")
+        shown, _, self.unread = self.unread.partition(text)
+        return shown + text
+
+    def type(self, keys: str) -> None:
+        os.write(self.ours, keys.encode())
+
+    def say(self, line: str) -> str:
+        """Type a line; returns what is shown until the next question, without the line itself."""
+        self.type(line + "\n")
+        self.until(line + "\n")
+        self.unread = "\n" + self.unread
+        return self.until("\n> ").removesuffix("\n> ").removeprefix("\n")
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        os.close(self.ours)
+
+
+@pytest.fixture
+def terminal():
+    open_ones = []
+
+    def opened(arguments, columns):
+        open_ones.append(Terminal(arguments, columns))
+        return open_ones[-1]
+
+    yield opened
+    for one in open_ones:
+        one.close()
+
+
+def test_a_prompt_a_pipe_and_both_under_headers(talker, adapters, monkeypatch, capsys):
+    def ask(*more):
+        monkeypatch.setattr(sys, "argv", command(talker, *more)[1:])
+        chat.main()
+        return capsys.readouterr().out
+
+    base = ask("--prompt", "Add two numbers")
+    piped = subprocess.run(
+        command(talker, "--adapter", adapters[0]), cwd=ROOT, input="Add two numbers", capture_output=True, timeout=120,
+        encoding="utf-8", env=ENVIRONMENT, check=True,
+    ).stdout  # fmt: skip
+    assert base != piped and base.strip() and piped.strip()
+    both = ask("--adapter", adapters[0], "--both", "--prompt", "Add two numbers")
+    assert both == f"── base ──\n{base}── tuned ──\n{piped}"
+    assert ask("--system", "Be brief", "--prompt", "Add two numbers") != base
+
+
+def test_a_conversation_in_a_terminal(talker, adapters, terminal):
+    there = terminal(command(talker, "--adapter", adapters[0], "--adapter", f"wild={adapters[1]}"), columns=80)
+    assert "tuned will answer" in there.until("> ")
+    tuned = there.say("Hello there")
+    assert there.say("Hello there") != tuned  # it remembers: the second time it is another conversation
+    assert there.say("/reset") == ""
+    assert there.say("Hello there") == tuned
+    assert there.say("/base") == ""
+    base = there.say("Hello there")
+    assert base != tuned
+    there.say("/reset")
+    there.say("/both")
+    assert there.say("Hello there") == f"── base ──\n{base}\n── tuned ──\n{tuned}"
+    there.say("/use wild")
+    assert there.say("Hello there") not in (base, tuned)
+    there.say("/reset")
+    there.say("/tuned")
+    assert there.say("Hello there") == tuned
+    assert "/use NAME" in there.say("/help") and "voices are base, tuned, wild" in there.say("/nothing")
+    there.type("half a line\x03")  # Ctrl-C at the prompt forgets the line
+    there.until("\n> ")
+    there.type("\x04")  # Ctrl-D
+    assert there.process.wait(30) == 0
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_program(talker, terminal):
+    there = terminal(command(talker, tokens=200), columns=80)
+    there.until("> ")
+    whole = there.say("Go on")
+    there.say("/reset")
+    there.type("Go on\n")
+    there.until("Go on\n")
+    there.until(whole[:4])  # it has begun to answer
+    there.type("\x03")
+    cut = whole[:4] + there.until("\n> ").removesuffix("\n> ")
+    assert cut.endswith(" …") and len(cut) < len(whole) and whole.startswith(cut[:-2].removesuffix("^C"))
+    assert there.say("/reset") == "" and there.say("Go on") == whole
+
+
+def test_both_voices_side_by_side_where_there_is_room(talker, adapters, terminal):
+    there = terminal(command(talker, "--adapter", adapters[0], "--both"), columns=120)
+    there.until("> ")
+    first = there.say("Hello there").splitlines()[0]
+    assert first.index("── tuned ──") == 58 + 3 and first.startswith("── base ──")
+
+
+def test_a_conversation_too_long_says_so_and_goes_on(talker, terminal):
+    there = terminal(command(talker, tokens=100), columns=80)
+    there.until("> ")
+    there.say("Hello")
+    assert "/reset starts anew" in there.say("and so on " * 6)
+    there.say("/reset")
+    assert "/reset" not in there.say("Hello")
+
+
+def test_two_texts_in_two_columns():
+    text = chat.side_by_side("one two three\n    four", "x" * 25, titles=["a", "b"], width=23)
+    assert text.splitlines() == [
+        "── a ──    │ ── b ──",
+        "one two    │ xxxxxxxxxx",
+        "three      │ xxxxxxxxxx",
+        "    four   │ xxxxx",
+    ]
+
+
+def test_adapters_are_named(tmp_path):
+    odd = tmp_path / "a=b"
+    odd.mkdir()
+    assert chat.named_folders(["runs/x", "other=runs/y"]) == {"tuned": Path("runs/x"), "other": Path("runs/y")}
+    assert chat.named_folders([str(odd)]) == {"tuned": odd}  # a folder that there is, is no name
+    for twice in (["x=a", "x=b"], ["base=a"]):
+        with pytest.raises(UserError, match="already"):
+            chat.named_folders(twice)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--both"], "--both needs an --adapter"),
+        (["--top-k", "-1"], "top_k >= 0"),
+        (["--adapter", "none"], "none/adapter_config.json: no such file"),
+    ],
+)
+def test_bad_options_are_one_line(talker, monkeypatch, more, said):
+    monkeypatch.setattr(sys, "argv", command(talker, "--prompt", "x", *more)[1:])
+    with pytest.raises(UserError, match=said):
+        chat.main()
