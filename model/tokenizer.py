@@ -6,28 +6,20 @@ in a user's code are data: they are encoded as the plain text that they are.
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
 
 from model.chat_template import compile_template, render_template
 from model.console import UserError
+from model.conversation import Segment, split_conversation
 from model.files import write_json
 
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a rendered conversation: one control token, or plain text between two of them."""
-
-    text: str
-    is_special: bool
-    is_learnt: bool  # the assistant's words, and what follows them up to the token that ends the turn
+QUESTION = {"role": "user", "content": "?"}
+PROBE = "\ufdd0"  # an answer that no template writes by itself: one of Unicode's noncharacters
 
 
 class Tokenizer:
@@ -118,20 +110,9 @@ class Tokenizer:
     def stop_ids(self) -> set[int]:
         """Tokens that end an answer: the model's own end tokens, and the one its template ends a turn with."""
         ids = {self.eos_id, *self._eos_ids}
-        if self._turn_end is not None:
-            ids.add(self.control_tokens[self._turn_end])
+        if self.turn_end is not None:
+            ids.add(self.control_tokens[self.turn_end])
         return ids
-
-    @cached_property
-    def _turn_end(self) -> str | None:
-        """The first control token that the template writes after an assistant's words; None when it writes none."""
-        if self.chat_template is None:
-            return None
-        text = self.render([{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}])
-        _, found, after = text.rpartition(_PROBE)
-        if not found:
-            raise UserError("the model's chat template leaves out the assistant's words; give one with --chat-template")
-        return next((piece for piece in self._split_control(after) if piece in self.control_tokens), None)
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text. No special token is added, and none is read out of the text."""
@@ -226,157 +207,45 @@ class Tokenizer:
         message that the template shows only while no answer follows (Mistral) moves into the last question.
         Raises UserError when the last message is an answer that does not follow its prompt: it cannot be trained.
         """
-        text = self.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
-        spans = self._learnt_spans(messages, text, tools)
-        last = len(messages) - 1
-        if messages[last]["role"] == "assistant" and not add_generation_prompt and last not in spans:
-            messages = self._system_in_question(messages, tools)
-            text = self.render(messages, tools=tools)
-            last, spans = len(messages) - 1, self._learnt_spans(messages, text, tools)
-            if last not in spans:
-                raise UserError(
-                    "the model's chat template does not write an answer after its own generation prompt, so what is "
-                    "trained would differ from what is asked for; give another one with --chat-template FILE"
-                )
-            spans = {last: spans[last]}
-        pieces = self._pieces(messages, text, add_generation_prompt, tools)
-        if add_generation_prompt:
-            pieces += [(piece, piece in self.control_tokens) for piece in self._split_control(self._answer_lead)]
-        return _segments(pieces, list(spans.values()))
-
-    def _learnt_spans(self, messages: list[dict], text: str, tools: list[dict] | None) -> dict[int, tuple[int, int]]:
-        """Where in the rendered text each answer to be learnt begins and ends, by its message's index."""
-        spans = {}
-        for i, message in enumerate(messages):
-            if message["role"] != "assistant" or i == 0:
-                continue
-            prompt = self.render(messages[:i], add_generation_prompt=True, tools=tools) + self._answer_lead
-            if not text.startswith(prompt):
-                continue
-            alone = self.render(messages[: i + 1], tools=tools)
-            end = self._end_of_turn(alone, len(prompt), messages[: i + 1], tools)
-            if text.startswith(alone[:end]):
-                spans[i] = len(prompt), end
-        return spans
-
-    def _end_of_turn(self, text: str, begin: int, messages: list[dict], tools: list[dict] | None) -> int:
-        """Just after the first token that ends a turn, from `begin` on; the text's end when the template has none."""
-        at = 0
-        for piece, is_special in self._pieces(messages, text, False, tools):
-            at += len(piece)
-            if at > begin and is_special and piece == self._turn_end:
-                return at
-        return len(text)
+        return split_conversation(self, messages, add_generation_prompt=add_generation_prompt, tools=tools)
 
     @cached_property
-    def _answer_lead(self) -> str:
+    def turn_end(self) -> str | None:
+        """The first control token that the template writes after an assistant's words; None when it writes none."""
+        if self.chat_template is None:
+            return None
+        _, found, after = self.render([QUESTION, {"role": "assistant", "content": PROBE}]).rpartition(PROBE)
+        if not found:
+            raise UserError("the model's chat template leaves out the assistant's words; give one with --chat-template")
+        return next((piece for piece, is_special in self.split_control(after) if is_special), None)
+
+    @cached_property
+    def answer_lead(self) -> str:
         """What stands before an answer in a template that knows no generation prompt, such as "assistant: "."""
-        question = [{"role": "user", "content": "?"}]
-        prompt = self.render(question, add_generation_prompt=True)
-        if prompt != self.render(question):
+        prompt = self.render([QUESTION], add_generation_prompt=True)
+        if prompt != self.render([QUESTION]):
             return ""
-        whole = self.render([*question, {"role": "assistant", "content": _PROBE}])
-        return whole[len(prompt) :].partition(_PROBE)[0] if whole.startswith(prompt) else ""
-
-    def _system_in_question(self, messages: list[dict], tools: list[dict] | None) -> list[dict]:
-        """The system message at the head of the last question, if the template's own prompt says the same that way."""
-        if messages[0]["role"] != "system" or len(messages) < 3:
-            return messages
-        system, *rest, question, answer = messages
-        question = question | {"content": f"{system['content']}\n\n{question['content']}"}
-        asked = self.render(messages[:-1], add_generation_prompt=True, tools=tools)
-        if self.render([*rest, question], add_generation_prompt=True, tools=tools) != asked:
-            return messages
-        return [*rest, question, answer]
-
-    def _pieces(
-        self, messages: list[dict], text: str, add_generation_prompt: bool, tools: list[dict] | None
-    ) -> list[tuple[str, bool]]:
-        """The rendered text as plain stretches and the control tokens, marked True, that the template itself wrote.
-
-        Control tokens' texts in the messages are put between marks, which are found again in the rendered text.
-        """
-        given = json.dumps([messages, tools], ensure_ascii=False)
-        if self._control_pattern.search(given) is None:
-            return [(piece, piece in self.control_tokens) for piece in self._split_control(text)]
-        left, right = [mark for mark in map(chr, range(0xFDD0, 0xFDF0)) if mark not in given][
-            :2
-        ]  # no characters at all
-        protect = partial(self._control_pattern.sub, rf"{left}\g<0>{right}")
-        marked_messages = [
-            _map_text(message, self._mark_answer(protect) if message["role"] == "assistant" else protect)
-            for message in messages
-        ]
-        marked_tools = _map_text(tools, protect)
-        marked = self.render(marked_messages, add_generation_prompt=add_generation_prompt, tools=marked_tools)
-        if marked.replace(left, "").replace(right, "") != text:
-            raise UserError("the model's chat template rewrites the messages; words and markup cannot be told apart")
-        # [markup, marked words or None, markup, …]; a mark that lost its partner still keeps its neighbours apart
-        parts = re.split(f"{left}({self._control_pattern.pattern}){right}|[{left}{right}]", marked)
-        pieces = []
-        for i, part in enumerate(parts):
-            if i % 2:
-                pieces.append((part or "", False))
-            else:
-                pieces += [(piece, piece in self.control_tokens) for piece in self._split_control(part)]
-        return pieces
-
-    def _mark_answer(self, protect: Callable[[str], str]) -> Callable[[str], str]:
-        """A template that takes an answer's think block apart, as Qwen3's does, needs its two tags as they are."""
-        if "</think>" not in (self.chat_template or ""):
-            return protect
-        return lambda words: "".join(
-            part if part in THINK else protect(part) for part in re.split(f"({'|'.join(THINK)})", words)
-        )
+        whole = self.render([QUESTION, {"role": "assistant", "content": PROBE}])
+        return whole[len(prompt) :].partition(PROBE)[0] if whole.startswith(prompt) else ""
 
     @cached_property
-    def _control_pattern(self) -> re.Pattern:
+    def control_pattern(self) -> re.Pattern:
+        """Matches a control token, the longest where several begin; nothing when there is none."""
         longest_first = sorted(self.control_tokens, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")  # (?!) never matches
+        return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
-    def _split_control(self, markup: str) -> list[str]:
-        """Markup cut into control tokens (the longest that matches) and the text between them."""
+    def split_control(self, markup: str) -> list[tuple[str, bool]]:
+        """Markup cut into control tokens, marked True, and the text between them."""
         pieces, at = [], 0
-        for found in self._control_pattern.finditer(markup):
-            pieces += [markup[at : found.start()], found[0]]
+        for found in self.control_pattern.finditer(markup):
+            pieces += [(markup[at : found.start()], False), (found[0], True)]
             at = found.end()
-        return [piece for piece in [*pieces, markup[at:]] if piece]
+        return [(piece, is_special) for piece, is_special in [*pieces, (markup[at:], False)] if piece]
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json."""
         self.backend.save(str(folder / "tokenizer.json"))
         write_json(folder / "tokenizer_config.json", self.settings)
-
-
-THINK = ("<think>", "</think>")
-_PROBE = "\ufdd0"  # an answer that no template writes by itself
-
-
-def _segments(pieces: list[tuple[str, bool]], spans: list[tuple[int, int]]) -> list[Segment]:
-    """Pieces joined where plain text meets plain text, and cut where a learnt span begins or ends."""
-    cuts = {point for span in spans for point in span}
-    segments: list[Segment] = []
-    at = 0
-    for text, is_special in pieces:
-        points = [0, *sorted(cut - at for cut in cuts if at < cut < at + len(text)), len(text)]
-        for begin, end in itertools.pairwise(points):
-            is_learnt = any(first <= at + begin < last for first, last in spans)
-            previous = segments[-1] if segments else None
-            if previous and not is_special and not previous.is_special and at + begin not in cuts:
-                segments[-1] = Segment(previous.text + text[begin:end], False, is_learnt)
-            elif end > begin:
-                segments.append(Segment(text[begin:end], is_special, is_learnt))
-        at += len(text)
-    return segments
-
-
-def _map_text(value, change):
-    """The same JSON value with every string in it changed; keys stay."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _map_text(item, change) for key, item in value.items()}
-    return [_map_text(item, change) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _parts(definition: dict) -> list[dict]:
