@@ -30,7 +30,7 @@ class Export:
 
     source: str  # the MODEL argument
     to: str  # hf, gguf or sentence-transformers
-    type: str  # float32, q8_0 …
+    type: str  # of the weights: fp32, bf16, fp16; of a .gguf file f32, f16, bf16, q8_0
     path: Path  # what is written: a folder or a .gguf file
     report: dict  # export_report.json
     provenance: dict  # tritune.json of the source, or {}
@@ -146,7 +146,7 @@ def _uses(export: Export, name: str) -> list[str]:
 
 
 def _uses_hf(export: Export, name: str) -> list[str]:
-    dtype = export.type
+    dtype = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[export.type]
     if export.has_chat_template:
         inputs = (
             'messages = [{"role": "user", "content": "What does functools.lru_cache do?"}]\n'

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import os
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from model.card import Export, find_license, model_card
 from model.console import UserError, run_command
 from model.decoder import Decoder
+from model.device import DTYPES
 from model.encoder_files import load_encoder, save_encoder
 from model.files import read_json, write_json, write_text
 from model.gguf_layout import exact_context
@@ -32,11 +34,10 @@ from model.ollama import modelfile
 from model.tokenizer import Tokenizer
 from model.weights import load_decoder, load_tokenizer, locate, save_decoder
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # How far the logits may move: rms(delta) / std(logits). Seen on SmolLM2-135M and Qwen2.5-Coder-0.5B, in README order:
 # see tests/model/test_export.py; a wrong row order or a lost norm moves them by about 1.
 LIMITS = {"f32": 1e-4, "f16": 0.01, "bf16": 0.05, "q8_0": 0.1}
-LIMITS |= {"float32": LIMITS["f32"], "float16": LIMITS["f16"], "bfloat16": LIMITS["bf16"]}
+LIMITS |= {"fp32": LIMITS["f32"], "fp16": LIMITS["f16"]}
 PROBE = '''"""Count the words of a text."""
 
 from collections import Counter
@@ -82,11 +83,11 @@ CHATS = [
 ]
 
 
-def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str | None = None) -> dict:
+def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = "auto") -> dict:
     """Write `source` as `to` (hf, gguf, sentence-transformers) to `out`; returns what export_report.json says.
 
     type   of a .gguf file's matrices: f32, f16, bf16, q8_0
-    dtype  of a folder's weights: float32, bfloat16, float16; None: as the source has them
+    dtype  of a folder's weights: fp32, bf16, fp16, or auto: the one that the source's config.json names, else fp32
     Raises UserError, leaving nothing behind, when the target cannot hold this model or when what was written does not
     compute what its source does.
     """
@@ -131,9 +132,9 @@ def _head(source: str, to: str) -> dict:
 
 def _gguf(source: str, target: Path, type: str) -> tuple[dict, dict]:
     decoder, tokenizer = load_decoder(source), load_tokenizer(source)
-    probe = _probe(decoder, tokenizer)
-    write_gguf(decoder, tokenizer, target, type=type, name=target.stem)
     context = exact_context(decoder.config)
+    probe = _probe(decoder, tokenizer, context)
+    write_gguf(decoder, tokenizer, target, type=type, name=target.stem)
     text, no_template = modelfile(target.name, tokenizer, context=context)
     write_text(target.parent / "Modelfile", text)
     notes = []
@@ -149,24 +150,26 @@ def _gguf(source: str, target: Path, type: str) -> tuple[dict, dict]:
     return report | {"notes": notes}, about | {"has_ollama_template": no_template is None}
 
 
-def _folder(source: str, target: Path, dtype: str | None) -> tuple[dict, dict]:
+def _folder(source: str, target: Path, dtype: str) -> tuple[dict, dict]:
     decoder, tokenizer = load_decoder(source), load_tokenizer(source)
-    dtype = dtype or _stored_dtype(decoder.config.raw)
-    probe = _probe(decoder, tokenizer)
+    dtype = _dtype(dtype, decoder.config.raw)
+    probe = _probe(decoder, tokenizer, decoder.config.max_tokens)
     save_decoder(decoder.to(DTYPES[dtype]), tokenizer, target)
     del decoder
     report = _compare(probe, tokenizer, str(target), dtype)
     return report | {"notes": []}, {"type": dtype, "has_chat_template": tokenizer.chat_template is not None}
 
 
-def _stored_dtype(raw: dict) -> str:
-    named = raw.get("dtype") or raw.get("torch_dtype") or "float32"
-    return named if named in DTYPES else "float32"
+def _dtype(wanted: str, raw: dict) -> str:
+    if wanted != "auto":
+        return wanted
+    named = raw.get("dtype") or raw.get("torch_dtype")
+    return next((name for name, dtype in DTYPES.items() if str(dtype) == f"torch.{named}"), "fp32")
 
 
-def _encoder(source: str, target: Path, dtype: str | None) -> tuple[dict, dict]:
+def _encoder(source: str, target: Path, dtype: str) -> tuple[dict, dict]:
     encoder = load_encoder(source)
-    dtype = dtype or _stored_dtype(encoder.config.raw)
+    dtype = _dtype(dtype, encoder.config.raw)
     texts = [text for text in (*NASTY, PROBE) if text]
     expected = [encoder.encode(texts, kind=kind) for kind in ("query", "passage")]
     save_encoder(encoder.to(DTYPES[dtype]), target)
@@ -185,11 +188,9 @@ def _encoder(source: str, target: Path, dtype: str | None) -> tuple[dict, dict]:
     return {"type": dtype, "comparison": comparison, "notes": []}, {"type": dtype, "prompts": prompts}
 
 
-def _probe(decoder: Decoder, tokenizer: Tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids [1, T], logits [T, V] in fp32) of the fixed text."""
-    ids = torch.tensor(
-        [(tokenizer.prefix_ids + tokenizer.encode(PROBE))[: min(PROBE_TOKENS, decoder.config.max_tokens)]]
-    )
+def _probe(decoder: Decoder, tokenizer: Tokenizer, context: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids [1, T], logits [T, V] in fp32) of the fixed text, at most `context` tokens of it."""
+    ids = torch.tensor([(tokenizer.prefix_ids + tokenizer.encode(PROBE))[: min(PROBE_TOKENS, context)]])
     return ids, _logits(decoder, ids)
 
 
@@ -257,7 +258,12 @@ def main() -> None:
     parser.add_argument(
         "--type", choices=TYPES, default="q8_0", help="--to gguf: of the matrices (default: %(default)s)"
     )
-    parser.add_argument("--dtype", choices=DTYPES, help="of a folder's weights (default: as DIR has them)")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", *DTYPES),
+        default="auto",
+        help="of a folder's weights; auto: as DIR's (default: auto)",
+    )
     options = parser.parse_args()
     report = export(options.model, options.to, options.out, type=options.type, dtype=options.dtype)
     for note in report["notes"]:

@@ -126,6 +126,7 @@ def rope_divisors(rope: Rope) -> torch.Tensor:
 
 def metadata_of(config: ModelConfig) -> dict[str, object]:
     """What llama.cpp must know of a model, keys without the architecture before them. UserError: it cannot do this."""
+    _check_shape(config)
     metadata = {
         "context_length": exact_context(config),
         "embedding_length": config.hidden_size,
@@ -148,16 +149,25 @@ def metadata_of(config: ModelConfig) -> dict[str, object]:
     for name in ("attn_logit_softcapping", "final_logit_softcapping"):
         if (cap := getattr(config, name)) is not None:
             metadata[name] = float(cap)
+    return metadata
+
+
+def _check_shape(config: ModelConfig) -> None:
+    """UserError for what transformers computes and llama.cpp's graph of the family has no place for."""
+    family, heads = config.raw["model_type"], config.num_attention_heads
     known = config.head_dim
     if _alternates(config):
-        known = _attention_scalar(
-            config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.head_dim
-        )
+        known = _attention_scalar(config.num_hidden_layers, config.hidden_size, heads, config.head_dim)
     if abs(config.query_scale * known**0.5 - 1) > 1e-6:
+        raise UserError(f"query_pre_attn_scalar={config.query_scale**-2:g}: llama.cpp takes {known} here and no other")
+    if family == "qwen2" and heads * config.head_dim != config.hidden_size:
         raise UserError(
-            f"query_pre_attn_scalar={config.query_scale**-2:g} cannot be written as GGUF: llama.cpp takes {known} here"
+            f"{heads} heads of {config.head_dim}: for qwen2 llama.cpp wants hidden_size {config.hidden_size}"
         )
-    return metadata
+    if config.output_bias and family not in ("llama", "mistral"):
+        raise UserError(f"attention_bias: llama.cpp has no bias on the output of attention in {family}")
+    if family in ("gemma", "gemma2") and not config.tie_word_embeddings:
+        raise UserError(f"tie_word_embeddings=false: llama.cpp always ties the head of {family}")
 
 
 def exact_context(config: ModelConfig) -> int:
@@ -184,14 +194,12 @@ def _scaling_metadata(rope: Rope) -> dict[str, object]:
         return {LLAMA3_SCALING: json.dumps(settings)}
     if rope.scaling == "linear":
         return {"rope.scaling.type": "linear", "rope.scaling.factor": rope.factor}
-    if not rope.truncate:
-        raise UserError("RoPE scaling yarn with truncate=false cannot be written as GGUF: llama.cpp always truncates")
+    if (rope.fast_turns, rope.slow_turns, rope.truncate) != (32, 1, True):  # llama.cpp reads no such setting
+        raise UserError("RoPE scaling yarn: llama.cpp knows beta_fast=32, beta_slow=1, truncate=true and no other")
     return {
         "rope.scaling.type": "yarn",
         "rope.scaling.factor": rope.factor,
         "rope.scaling.original_context_length": rope.trained_positions,
-        "rope.scaling.yarn_beta_fast": float(rope.fast_turns),
-        "rope.scaling.yarn_beta_slow": float(rope.slow_turns),
         # llama.cpp multiplies by 1 + 0.1 ln(factor) in any case
         "rope.scaling.attn_factor": rope.attention_factor / (1 + 0.1 * log(rope.factor)),
     }
@@ -221,9 +229,11 @@ def config_of(metadata: dict, names: set[str], vocab_size: int, divisors: torch.
 
     names     its stored tensors: biases and an untied head are told by what is there
     divisors  its rope_freqs tensor, if it has one
-    Raises KeyError for a missing entry and UserError for a RoPE scaling that cannot be told.
+    Raises KeyError for a missing entry, ValueError for one that cannot be, UserError for a RoPE scaling it cannot tell.
     """
     architecture = metadata["general.architecture"]
+    if metadata[f"{architecture}.block_count"] > len(names):
+        raise ValueError("more blocks than tensors")
     get = {key.removeprefix(f"{architecture}."): value for key, value in metadata.items()}
     model_type, class_name = FAMILIES[architecture]
     heads, hidden_size = get["attention.head_count"], get["embedding_length"]
@@ -287,8 +297,6 @@ def _scaling_of(get: dict, theta: float, head_dim: int, divisors: torch.Tensor |
     scaling = {"rope_type": kind, "factor": get["rope.scaling.factor"]}
     if kind == "yarn":
         scaling["original_max_position_embeddings"] = get["rope.scaling.original_context_length"]
-        scaling["beta_fast"] = get.get("rope.scaling.yarn_beta_fast", 32.0)
-        scaling["beta_slow"] = get.get("rope.scaling.yarn_beta_slow", 1.0)
         if "rope.scaling.attn_factor" in get:
             scaling["attention_factor"] = get["rope.scaling.attn_factor"] * (1 + 0.1 * log(scaling["factor"]))
     return scaling

@@ -58,12 +58,13 @@ PRE = {  # tokenizer.ggml.pre -> pre-tokenizers of tokenizer.json
         *_split(
             r"\p{N}{1,3}",
             "[一-龥\u3040-ゟ゠-ヿ]+",
-            r"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|"
+            r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|"""
             "[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
         ),
         TO_BYTES,
     ],
 }
+NORMALIZERS = {"qwen2": [{"type": "NFC"}]}  # llama.cpp leaves it out: it reads e + a combining accent otherwise
 WHOLE_WORDS_FIRST = ("llama-bpe", "tekken")  # a word that is a token is not merged up from its bytes
 BEGIN_WITH_BOS = ("llama-bpe", "tekken")  # unless add_bos_token says otherwise
 SAME = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "starcoder": "smollm", "deepseek-r1-qwen": "qwen2"}
@@ -118,7 +119,7 @@ def _byte_level(metadata: dict, tokens: list[str], types: list[int]) -> dict:
         raise UserError(f"tokenizer gpt2/{pre} is not supported; supported are {', '.join([*PRE, *SAME])}")
     return {
         "version": "1.0",
-        "normalizer": {"type": "NFC"} if pre == "qwen2" else None,  # llama.cpp leaves it out
+        "normalizer": {"type": "Sequence", "normalizers": NORMALIZERS.get(pre, [])},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"trim_offsets": False, **step} for step in PRE[pre]]},
         "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
         "model": {
@@ -240,9 +241,13 @@ def _kind(definition: dict) -> tuple[str, str, bool]:
         nothing_to_cut = all(step["type"] == "Split" and step["pattern"] == {"String": " "} for step in steps)
         if nothing_to_cut and normalizers in ([TO_SPACE_SIGN], [PREPEND, TO_SPACE_SIGN]):
             return "llama", "default", PREPEND in normalizers
-    elif normalizers in ([], [{"type": "NFC"}]):
+    else:
         for pre, known in PRE.items():
-            if steps == known and bool(model.get("ignore_merges")) == (pre in WHOLE_WORDS_FIRST):
+            if (
+                steps == known
+                and normalizers == NORMALIZERS.get(pre, [])
+                and bool(model.get("ignore_merges")) == (pre in WHOLE_WORDS_FIRST)
+            ):
                 return "gpt2", pre, False
     raise UserError(
         "this tokenizer's way of cutting text is none that can be written as GGUF here "
