@@ -1,0 +1,366 @@
+"""Exports: what was written is read again and equals its source; Ollama's template renders what Jinja does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch.testing import assert_close
+
+import model.export
+import model.gguf_layout
+from model import load_decoder, load_tokenizer
+from model.console import UserError
+from model.export import export
+from model.ollama import CONVERSATIONS, find_markup, go_template, modelfile
+from model.tokenizer import Tokenizer
+from tests.conftest import randomize
+
+SHAPE = {
+    "vocab_size": 400, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 256, "bos_token_id": None, "eos_token_id": 2,
+}  # fmt: skip
+WIDE = {"head_dim": 32}  # not hidden_size / heads
+THETA = {"rope_theta": 10000.0}
+GEMMA3_ROPE = {
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 2e4},
+}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+TRAINED = {"original_max_position_embeddings": 64}
+# Every family, with all that llama.cpp has a place for; the probe text is longer than windows and trained lengths.
+FAMILIES = {
+    "llama": ("Llama", WIDE | {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False}),
+    "llama-llama3": ("Llama", WIDE | {"rope_parameters": LLAMA3 | TRAINED | THETA, "tie_word_embeddings": True}),
+    "llama-linear": ("Llama", WIDE | {"rope_parameters": {"rope_type": "linear", "factor": 4.0} | THETA}),
+    "llama-yarn": (
+        "Llama",
+        WIDE | {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.3} | TRAINED | THETA},
+    ),
+    "mistral": ("Mistral", WIDE | {"sliding_window": 40}),
+    "qwen2": ("Qwen2", {}),
+    "qwen3": ("Qwen3", WIDE),
+    "gemma": ("Gemma", WIDE),
+    "gemma2": ("Gemma2", WIDE | {"sliding_window": 12, "query_pre_attn_scalar": 32, "final_logit_softcapping": 3.0}),
+    "gemma3": (
+        "Gemma3",
+        WIDE
+        | {"num_hidden_layers": 7, "sliding_window": 12, "query_pre_attn_scalar": 32, "rope_parameters": GEMMA3_ROPE},
+    ),
+}  # fmt: skip
+
+
+def build(name: str, folder: Path, tokenizer_folder: Path, **changes) -> Path:
+    """A tiny random model of transformers, saved with a tokenizer."""
+    import transformers
+
+    family, settings = FAMILIES[name]
+    config = getattr(transformers, f"{family}TextConfig" if family == "Gemma3" else f"{family}Config")
+    reference = getattr(transformers, f"{family}ForCausalLM")(config(**SHAPE | settings | changes)).float()
+    randomize(reference)
+    reference.save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer_folder / file, folder / file)
+    return folder
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family_folder(request, tmp_path_factory, tokenizer_folder):
+    return build(request.param, tmp_path_factory.mktemp(request.param), tokenizer_folder)
+
+
+def test_f32_gives_the_very_logits_and_every_tensor(family_folder, tmp_path):
+    report = export(str(family_folder), "gguf", tmp_path / "out" / "x.gguf", type="f32")
+    assert report["comparison"]["max_delta_logit"] < 1e-5  # Gemma's norms go through + 1 - 1
+    assert report["comparison"]["top1_agreement"] == 1 and report["comparison"]["positions"] >= 40
+    source, again = (load_decoder(str(path)) for path in (family_folder, tmp_path / "out" / "x.gguf"))
+    assert dict(source.named_parameters()).keys() == dict(again.named_parameters()).keys()
+    for name, parameter in source.named_parameters():
+        assert_close(again.get_parameter(name), parameter, atol=1e-6, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("type", ["f16", "bf16", "q8_0"])
+def test_smaller_types_stay_within_what_they_explain(family_folder, tmp_path, type):
+    report = export(str(family_folder), "gguf", tmp_path / "x.gguf", type=type)
+    assert 0 < report["comparison"]["relative_delta_logit"] < report["comparison"]["limit"]
+    assert report["type"] == type
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "named"),
+    [
+        (
+            "llama-yarn",
+            {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16.0, **TRAINED}},
+            "beta_fast",
+        ),
+        ("gemma2", {"query_pre_attn_scalar": 20}, "query_pre_attn_scalar=20"),
+        ("qwen2", {"head_dim": 32}, "4 heads of 32"),
+        ("qwen3", {"attention_bias": True}, "attention_bias"),
+        (
+            "gemma3",
+            {"layer_types": ["full_attention", "full_attention", *["sliding_attention"] * 5]},
+            "without a period",
+        ),
+    ],
+)
+def test_what_llama_cpp_would_leave_out_is_refused(family, changes, named, tokenizer_folder, tmp_path):
+    folder = build(family, tmp_path / "model", tokenizer_folder, **changes)
+    load_decoder(str(folder))  # we compute it
+    with pytest.raises(UserError, match=named):
+        export(str(folder), "gguf", tmp_path / "out" / "x.gguf", type="f32")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_wrong_row_order_is_caught_and_nothing_is_left(tokenizer_folder, tmp_path, monkeypatch):
+    folder = build("llama", tmp_path / "model", tokenizer_folder)
+    monkeypatch.setattr(model.gguf_layout, "half_split_rows", lambda tensor, heads: tensor)
+    with pytest.raises(UserError, match="differ from the source's by"):
+        export(str(folder), "gguf", tmp_path / "out" / "x.gguf", type="q8_0")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_rows_that_do_not_divide_into_blocks_are_refused(tokenizer_folder, tmp_path):
+    folder = build("llama", tmp_path / "model", tokenizer_folder, intermediate_size=72)
+    with pytest.raises(UserError, match=r"ffn_down.*blocks of 32; use --type f16"):
+        export(str(folder), "gguf", tmp_path / "x.gguf", type="q8_0")
+
+
+def test_a_folder_gives_transformers_the_same_logits_and_the_same_template(tiny_folder, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    report = export(str(tiny_folder), "hf", tmp_path / "out")
+    assert report["comparison"]["max_delta_logit"] == 0
+    ids = torch.randint(3, 400, (1, 40))
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert_close(theirs(ids).logits, load_decoder(str(tiny_folder))(ids), atol=1e-5, rtol=0)
+    messages = [{"role": "user", "content": " What? "}, {"role": "assistant", "content": "That.\n"}]
+    messages.append({"role": "user", "content": "<b>"})
+    rendered = AutoTokenizer.from_pretrained(tmp_path / "out").apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=False
+    )
+    assert rendered == load_tokenizer(str(tiny_folder)).render(messages, add_generation_prompt=True)
+
+
+def test_bf16_is_written_and_said(tiny_folder, tmp_path):
+    report = export(str(tiny_folder), "hf", tmp_path / "out", dtype="bf16")
+    assert 0 < report["comparison"]["relative_delta_logit"] < 0.05 and report["type"] == "bf16"
+    assert next(load_decoder(str(tmp_path / "out"), dtype=torch.bfloat16).parameters()).dtype == torch.bfloat16
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+def test_an_encoder_gives_sentence_transformers_the_same_vectors(reference_encoder, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    from model import load_encoder
+
+    report = export(str(reference_encoder[1]), "sentence-transformers", tmp_path / "out")
+    assert report["comparison"]["max_cosine_distance"] < 1e-6
+    texts = ["abc def", "a"]
+    theirs = torch.tensor(SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(texts))
+    assert_close(theirs, load_encoder(str(reference_encoder[1])).encode(texts), atol=1e-5, rtol=0)
+
+
+def test_an_adapter_is_told_to_be_merged_first(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"python -m lora\.merge"):
+        export(str(tmp_path), "hf", tmp_path / "out")
+
+
+def test_nothing_that_is_there_is_overwritten(tiny_folder, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(UserError, match=r"README\.md: exists already"):
+        export(str(tiny_folder), "gguf", tmp_path / "x.gguf", type="f16")
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def front_matter(folder: Path) -> dict:
+    return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", (folder / "README.md").read_text(), re.DOTALL)[1])
+
+
+def test_the_card_says_what_is_known_and_no_more(tiny_folder, tmp_path):
+    source = Path(shutil.copytree(tiny_folder, tmp_path / "source"))
+    export(str(source), "hf", tmp_path / "plain")
+    assert front_matter(tmp_path / "plain") == {
+        "library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["tritune"],
+    }  # fmt: skip
+    plain = (tmp_path / "plain" / "README.md").read_text()
+    assert "## Metrics" not in plain and "## Data" not in plain and str(source) in plain
+
+    change = {"perplexity": {"value": -1.5, "interval": [-1.75, -1.25], "n": 37}}
+    metrics = {"before": {"perplexity": 6.5}, "after": {"perplexity": 5.0}, "change": change}
+    provenance = {"schema": 1, "base": "Qwen/Qwen2.5-Coder-0.5B", "track": "cpt", "settings": {"learning_rate": 1e-3}}
+    provenance |= {"metrics": metrics, "data": {"path": "corpus", "sha256": "ab", "rows": 288, "unit": "files"}}
+    (source / "tritune.json").write_text(json.dumps(provenance))
+    (source / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    export(str(source), "gguf", tmp_path / "gguf" / "x-f16.gguf", type="f16")
+    assert front_matter(tmp_path / "gguf") == {
+        "base_model": "Qwen/Qwen2.5-Coder-0.5B", "base_model_relation": "finetune", "library_name": "gguf",
+        "license": "apache-2.0", "pipeline_tag": "text-generation", "tags": ["tritune", "code", "gguf"],
+    }  # fmt: skip
+    card = (tmp_path / "gguf" / "README.md").read_text()
+    assert "| perplexity | 6.5 | 5 | -1.5 [-1.75, -1.25] | 37 |" in card
+    assert "llama-cli -m x-f16.gguf -cnv --jinja" in card and "| rows | 288 |" in card
+
+
+def test_the_command_line_says_what_it_did(tiny_folder, tmp_path):
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        root = Path(__file__).resolve().parents[2]
+        command = [sys.executable, "-m", "model.export", str(tiny_folder), *arguments]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+
+    done = run("--to", "gguf", "--type", "f16", "--out", str(tmp_path / "x.gguf"))
+    assert done.returncode == 0, done.stderr
+    assert f"wrote    {tmp_path / 'x.gguf'} · f16" in done.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["Modelfile", "README.md", "export_report.json", "x.gguf"]
+    wrong = run("--to", "gguf", "--out", str(tmp_path / "x.bin"))
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "ends in .gguf" in wrong.stderr
+
+
+# Ollama's template language, as much as a Modelfile of ours uses.
+
+
+def render_go(template: str, messages: list[dict]) -> str:
+    """Go's text/template: actions, `{{-` that trims before it, range .Messages, if / else if / else, one variable."""
+    pieces = re.split(r"(\{\{-? .*? \}\})", template)
+    tokens = []
+    for piece in pieces:
+        if piece.startswith("{{-") and tokens and not tokens[-1].startswith("{{"):
+            tokens[-1] = tokens[-1].rstrip(" \t\r\n")
+        tokens.append(piece)
+    out, variables = [], {"before": ""}
+
+    def value(word: str, message: dict) -> str:
+        if word.startswith('"'):
+            return json.loads(word)
+        return variables[word[1:]] if word.startswith("$") else message[word[1:].lower()]
+
+    def run(at: int, message: dict, live: bool) -> int:
+        """Runs tokens from `at` on to the matching end or else; returns where that stands."""
+        while at < len(tokens):
+            token = tokens[at]
+            if not token.startswith("{{"):
+                if live:
+                    out.append(token)
+                at += 1
+                continue
+            words = token.strip("{}").strip("-").split()
+            if words[0] in ("end", "else"):
+                return at
+            if words[0] == "range":
+                end = run(at + 1, message, False)
+                for each in messages if live else []:
+                    run(at + 1, each, True)
+                at = end + 1
+            elif words[0] == "if":
+                at = branch(at, words, message, live) + 1
+            else:
+                if live and len(words) == 1:
+                    out.append(value(words[0], message))
+                elif live:
+                    variables[words[0][1:]] = value(words[2], message)
+                at += 1
+        return at
+
+    def branch(at: int, words: list[str], message: dict, live: bool) -> int:
+        taken = False
+        while words[0] != "end":
+            condition = words[words.index("eq") :] if "eq" in words else None
+            reached = live and not taken
+            holds = reached and (condition is None or value(condition[1], message) == value(condition[2], message))
+            at = run(at + 1, message, holds)
+            taken = taken or holds
+            words = tokens[at].strip("{}").strip("-").split()
+        return at
+
+    run(0, {}, True)
+    return "".join(out)
+
+
+def conversation(roles: str) -> list[dict]:
+    names = {"s": "system", "u": "user", "a": "assistant"}
+    return [{"role": names[role], "content": f"words {i} of {role}\n  {{{{ .X }}}}"} for i, role in enumerate(roles)]
+
+
+TEMPLATES = {
+    "chatml": "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "with a default system message": "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n"
+    "{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "system inside the user's turn": "{% for m in messages %}{% if m.role == 'system' %}<u>{{ m.content }}\n\n"
+    "{% elif m.role == 'user' %}{% if loop.index0 == 0 or messages[loop.index0 - 1].role != 'system' %}<u>{% endif %}"
+    "{{ m.content }}{% else %}\n<m>{{ m.content }}</m>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}\n<m>{% endif %}",
+    "no system": "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}<turn>{{ m.role }}\n{{ m.content }}</turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<turn>model\n{% endif %}",
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_ollamas_template_renders_what_jinja_does(name, tokenizer):
+    source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": TEMPLATES[name]})
+    markup = find_markup(source)
+    assert markup.has_system == (name != "no system")
+    template = go_template(markup)
+    for roles in [c for c in (*CONVERSATIONS, "uauauau", "suauauau") if markup.has_system or "s" not in c]:
+        messages = conversation(roles)
+        assert render_go(template, messages) == source.render(messages, add_generation_prompt=True)
+
+
+def test_a_system_message_that_the_template_refuses_is_left_out_by_ollama(tokenizer):
+    source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": TEMPLATES["no system"]})
+    rendered = render_go(go_template(find_markup(source)), conversation("su"))
+    assert rendered == source.render(conversation("su")[1:], add_generation_prompt=True)
+    assert "takes no system message" in modelfile("x.gguf", source, context=64)[0]
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ strftime_now('%Y') }}{% for m in messages %}{{ m.content }}{% endfor %}", "today's date"),
+        ("{% for m in messages %}[{{ loop.index }}]{{ m.content }}{% endfor %}", "more than markup"),
+        ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "more than markup|rewrites"),
+        ("{% for m in messages %}{{ '{{' }}{{ m.content }}{% endfor %}", "{{ or three quotation marks"),
+        (None, "no chat template"),
+    ],
+)
+def test_a_template_that_cannot_be_told_so_is_said(template, why, tokenizer):
+    text, missing = modelfile(
+        "x.gguf", Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template}), context=64
+    )
+    assert re.search(why, missing) and 'TEMPLATE "' not in text and f"# no TEMPLATE: {missing}" in text
+
+
+def test_the_modelfile_stops_where_training_did(tokenizer):
+    text, _ = modelfile("x.gguf", tokenizer, context=64)
+    assert text.startswith("FROM ./x.gguf\n") and "PARAMETER num_ctx 64\n" in text
+    assert set(re.findall(r'PARAMETER stop "(.*)"', text)) == {"<|endoftext|>", "<|im_end|>"}
+
+
+def jinja_files() -> list[Path]:
+    return sorted(Path(os.environ.get("TRITUNE_LLAMA_CPP", "."), "models", "templates").glob("*.jinja"))
+
+
+@pytest.mark.skipif(not jinja_files(), reason="TRITUNE_LLAMA_CPP names no source folder of llama.cpp")
+def test_templates_of_the_field_are_told_exactly_or_not_at_all(tokenizer):
+    told = 0
+    for path in jinja_files():
+        source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": path.read_text(encoding="utf-8")})
+        markup = find_markup(source)
+        if isinstance(markup, str):
+            continue
+        told += 1
+        for roles in [c for c in CONVERSATIONS if markup.has_system or "s" not in c]:
+            messages = [m | {"content": m["content"].strip()} for m in conversation(roles)]
+            assert render_go(go_template(markup), messages) == source.render(messages, add_generation_prompt=True), path
+    assert told > 50
