@@ -22,6 +22,7 @@ MODULES = [
     "eval.compare",
     "eval.report",
     "lora.merge",
+    "lora.check",
 ]
 
 

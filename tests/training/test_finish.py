@@ -7,19 +7,25 @@ import json
 
 import peft
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import train_sft
+from model import load_decoder
+
+
+def train(folder, tiny_folder, *more):
+    pairs = [{"instruction": f"Add {n}", "output": f"return a + {n}"} for n in range(4)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    options = {"model": tiny_folder, "data": folder / "pairs.jsonl", "out": folder / "run", "max-length": 64}
+    train_sft.main([*(part for name, value in options.items() for part in (f"--{name}", str(value))), *more])
+    return folder / "run"
 
 
 @pytest.fixture(scope="module")
 def run_folder(tiny_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sft")
-    pairs = [{"instruction": f"Add {n}", "output": f"return a + {n}"} for n in range(4)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    options = {"model": tiny_folder, "data": folder / "pairs.jsonl", "out": folder / "run", "max-length": 64}
-    train_sft.main([part for name, value in options.items() for part in (f"--{name}", str(value))])
-    return folder / "run"
+    return train(tmp_path_factory.mktemp("sft"), tiny_folder)
 
 
 def test_the_saved_adapter_says_where_it_comes_from(run_folder, tiny_folder):
@@ -38,3 +44,22 @@ def test_peft_takes_no_offence_at_the_extra_file(run_folder, tiny_folder, recwar
     recwarn.clear()
     peft.PeftModel.from_pretrained(base, run_folder / "adapter")
     assert not [str(warning.message) for warning in recwarn if "tritune" in str(warning.message)]
+
+
+def test_the_adapter_is_what_the_options_ask_for(tiny_folder, tmp_path, capsys):
+    folder = train(
+        tmp_path, tiny_folder, "--r", "4", "--targets", r".*(q_proj|mlp\..*)", "--rank-pattern", "q_proj=2,down_proj=6",
+        "--alpha-pattern", "q_proj=3", "--rslora", "--dora", "--lora-plus-ratio", "8", "--dropout", "0.1",
+    )  # fmt: skip
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["down_proj", "gate_proj", "q_proj", "up_proj"]
+    assert (config["r"], config["rank_pattern"]) == (4, {"q_proj": 2, "down_proj": 6})
+    assert (config["lora_alpha"], config["alpha_pattern"]) == (32, {"q_proj": 3})
+    assert config["use_rslora"] and config["use_dora"] and config["lora_dropout"] == 0.1
+    assert "learns   rsLoRA (DoRA) r=2-6 alpha=3-32 on down_proj gate_proj q_proj up_proj" in capsys.readouterr().out
+    saved = load_file(folder / "adapter" / "adapter_model.safetensors")
+    base = load_decoder(str(tiny_folder), dtype=torch.float32)
+    name = "model.layers.0.self_attn.q_proj"
+    start = base.get_submodule(name).weight.norm(dim=1)
+    magnitude = saved[f"base_model.model.{name}.lora_magnitude_vector"]
+    assert 0 < (magnitude - start).abs().max() < 0.1 and saved[f"base_model.model.{name}.lora_B.weight"].abs().max() > 0
