@@ -13,7 +13,7 @@ smoke: .venv/.extras               ## the same way in under three minutes
 test: .venv/.dev                   ## the tests
 	$(BIN)/python -m pytest
 
-slow: .venv/.dev                   ## the long proofs
+slow: .venv/.slow                  ## the long proofs, llama.cpp among them
 	$(BIN)/python -m pytest -m slow
 
 bench: .venv/.dev                  ## side by side with the peers; alone on the machine, about 15 minutes
@@ -36,4 +36,8 @@ clean:                             ## remove the environment; runs/ stays
 
 .venv/.dev: .venv/.extras requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	touch $@
+
+.venv/.slow: .venv/.dev requirements-slow.txt
+	$(PIP) -r requirements-slow.txt
 	touch $@
