@@ -15,6 +15,7 @@ from model import save_decoder
 from model.decoder import Decoder
 from model.files import read_json, write_json, write_text
 from model.tokenizer import Tokenizer
+from model.weights import weights_sha256
 from training.run import PACKAGES, Run
 
 WITHOUT_BEARING = {"model", "out", "resume", "device"}  # options that say where a run happened, not what it did
@@ -89,8 +90,8 @@ def write_provenance(run: Run, *, metrics: dict, data: dict) -> None:
      "metrics": {"before": {...}, "after": {...}, "change": {...}} as in metrics.json, {} without held-out data,
      "data": {"path", "sha256", "rows", "unit": what a row is},
      "versions": {package: version} with "source_sha256" of this project}
-
-    lora.merge carries it over and adds "merged": [{"adapter": its path, "sha256": of its weights}].
+    A model that an adapter was merged into, here or by lora.merge, also has
+     "merged": [{"adapter": its path, "sha256": of its weights}]}, and takes none of these a second time.
     """
     options = run.options.as_dict()
     ran_on = read_json(run.folder / "environment.json")
@@ -103,6 +104,9 @@ def write_provenance(run: Run, *, metrics: dict, data: dict) -> None:
         "data": data,
         "versions": {name: ran_on[name] for name in ("python", *PACKAGES, "source_sha256") if name in ran_on},
     }
-    for folder in (run.folder / "adapter", run.folder / "model"):
-        if folder.is_dir():
-            write_json(folder / "tritune.json", value)
+    adapter, model = run.folder / "adapter", run.folder / "model"
+    if adapter.is_dir():
+        write_json(adapter / "tritune.json", value)
+    if model.is_dir():
+        merged = [{"adapter": str(adapter), "sha256": weights_sha256(adapter)}] if adapter.is_dir() else []
+        write_json(model / "tritune.json", value | ({"merged": merged} if merged else {}))

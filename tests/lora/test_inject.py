@@ -89,11 +89,13 @@ def test_folding_follows_the_adapter_in_use(tiny, adapters):
 
 def test_an_adapter_follows_its_network_into_training_and_another_dtype(tiny, adapters):
     a = load_adapter(tiny, adapters["a"])
+    layer = tiny.get_submodule(next(iter(a)))
+    assert not layer.training  # as the network: no dropout
     use_adapter(tiny, None)
     tiny.to(torch.bfloat16).train()
     use_adapter(tiny, a)
-    layer = tiny.get_submodule(next(iter(a)))
-    assert layer.training and layer.weight.dtype == torch.bfloat16 and layer.lora_A.weight.dtype == torch.float32
+    assert tiny.get_submodule(next(iter(a))) is layer and layer.training
+    assert layer.weight.dtype == torch.bfloat16 and layer.lora_A.weight.dtype == torch.float32
     assert tiny(IDS).isfinite().all()
 
 

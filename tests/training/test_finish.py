@@ -9,10 +9,14 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
+import train_embed
 import train_sft
+from lora.merge import merge
 from model import load_decoder
+from model.console import UserError
 
 
 def train(folder, tiny_folder, *more):
@@ -63,3 +67,22 @@ def test_the_adapter_is_what_the_options_ask_for(tiny_folder, tmp_path, capsys):
     start = base.get_submodule(name).weight.norm(dim=1)
     magnitude = saved[f"base_model.model.{name}.lora_magnitude_vector"]
     assert 0 < (magnitude - start).abs().max() < 0.1 and saved[f"base_model.model.{name}.lora_B.weight"].abs().max() > 0
+
+
+def test_an_encoder_run_with_an_adapter_ends_in_a_model_that_does_not_take_it_twice(reference_encoder, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    rows = [{"id": str(n), "query": word, "code": f"zz {word}"} for n, word in enumerate(("ab", "cd", "ef", "gh"))]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"model": reference_encoder[1], "data": tmp_path / "pairs.jsonl", "out": tmp_path / "run", "batch": 4}
+    train_embed.main(
+        [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--lora", "--dora"]
+    )
+    adapter, model = tmp_path / "run" / "adapter", tmp_path / "run" / "model"
+    with pytest.raises(UserError, match="is merged into it already"):
+        merge(str(model), adapter, tmp_path / "twice")
+    merge(str(reference_encoder[1]), adapter, tmp_path / "merged", dtype="fp32")
+    vectors = [
+        sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(["abc"], convert_to_tensor=True)
+        for folder in (model, tmp_path / "merged")
+    ]
+    assert_close(vectors[0], vectors[1], atol=1e-5, rtol=0)
