@@ -34,9 +34,9 @@ from model.ollama import modelfile
 from model.tokenizer import Tokenizer
 from model.weights import load_decoder, load_tokenizer, locate, save_decoder
 
-# How far the logits may move: rms(delta) / std(logits). Seen on SmolLM2-135M and Qwen2.5-Coder-0.5B, in README order:
-# see tests/model/test_export.py; a wrong row order or a lost norm moves them by about 1.
-LIMITS = {"f32": 1e-4, "f16": 0.01, "bf16": 0.05, "q8_0": 0.1}
+# How far the logits may move: rms(delta) / std(logits). Seen: f16 0.0007, bf16 0.005, q8_0 0.009 to 0.03 (SmolLM2-135M,
+# Qwen2.5-Coder-0.5B); rows in a wrong order or a norm left out move them by about 1.
+LIMITS = {"f32": 1e-4, "f16": 0.005, "bf16": 0.03, "q8_0": 0.1}
 LIMITS |= {"fp32": LIMITS["f32"], "fp16": LIMITS["f16"]}
 PROBE = '''"""Count the words of a text."""
 

@@ -127,6 +127,8 @@ def modelfile(gguf_name: str, tokenizer: Tokenizer, *, context: int) -> tuple[st
     else:
         if not markup.has_system:
             lines.append("# the model's chat template takes no system message before the first user's")
+        if " ? " not in tokenizer.render([{"role": "user", "content": " ? "}]):
+            lines.append("# the model's chat template strips the white space around a message; Ollama does not")
         lines.append(f'TEMPLATE """{go_template(markup)}"""')
     lines += [f"# the model's context: {context} tokens", f"PARAMETER num_ctx {min(context, CONTEXT)}"]
     for id_ in sorted(tokenizer.stop_ids):
