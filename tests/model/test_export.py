@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 import yaml
@@ -85,6 +86,27 @@ def test_f32_gives_the_very_logits_and_every_tensor(family_folder, tmp_path):
     assert dict(source.named_parameters()).keys() == dict(again.named_parameters()).keys()
     for name, parameter in source.named_parameters():
         assert_close(again.get_parameter(name), parameter, atol=1e-6, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_file_holds_llama_cpps_layout(tokenizer_folder, tmp_path):
+    """Seen through the gguf package alone: Llama's q and k rows in pairs of neighbours, Gemma's norms with 1 added."""
+    stored, ours = {}, {}
+    for family in ("llama", "gemma2", "qwen3"):
+        folder = build(family, tmp_path / family, tokenizer_folder)
+        export(str(folder), "gguf", tmp_path / f"{family}-gguf" / "x.gguf", type="f32")
+        reader = gguf.GGUFReader(tmp_path / f"{family}-gguf" / "x.gguf")
+        stored[family] = {tensor.name: torch.tensor(tensor.data) for tensor in reader.tensors}
+        ours[family] = dict(load_decoder(str(folder)).named_parameters())
+    q = ours["llama"]["model.layers.1.self_attn.q_proj.weight"].view(4, 32, 64)  # head, row, column
+    neighbours = torch.stack([q[:, :16], q[:, 16:]], dim=2).view(128, 64)  # row i of a head, then row i + 16
+    assert torch.equal(stored["llama"]["blk.1.attn_q.weight"], neighbours)
+    norm = ours["gemma2"]["model.layers.1.pre_feedforward_layernorm.weight"]
+    assert torch.equal(stored["gemma2"]["blk.1.ffn_norm.weight"], norm + 1)
+    for name in ("q_norm", "q_proj"):  # neither happens to the others
+        assert torch.equal(
+            stored["qwen3"][f"blk.1.attn_{name.removesuffix('_proj')}.weight"],
+            ours["qwen3"][f"model.layers.1.self_attn.{name}.weight"],
+        )
 
 
 @pytest.mark.parametrize("type", ["f16", "bf16", "q8_0"])

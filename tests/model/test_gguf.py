@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -200,6 +203,53 @@ def test_another_way_of_cutting_text_is_refused_by_name(tokenizer):
     metadata = tokenizer_metadata(tokenizer, 400) | {"general.architecture": "llama", "tokenizer.ggml.pre": "poro-chat"}
     with pytest.raises(UserError, match="gpt2/poro-chat is not supported"):
         read_tokenizer(metadata)
+
+
+MEASURE = """
+import sys, threading, time
+import torch
+from model import load_decoder
+
+def memory():                                      # without the mapped file, whose pages the system may take back
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
+
+def watch():
+    while not done:
+        peaks.append(memory())
+        time.sleep(0.001)
+
+small, large = sys.argv[1:]
+load_decoder(small)                                # what loading itself needs once
+before, peaks, done = memory(), [], False
+watcher = threading.Thread(target=watch)
+watcher.start()
+decoder = load_decoder(large, dtype=torch.bfloat16)
+done = True
+watcher.join()
+sizes = [p.numel() for p in decoder.parameters()]
+print(max(peaks) - before, 2 * sum(sizes), 4 * max(sizes))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured by Linux's /proc")
+def test_loading_needs_little_more_memory_than_the_weights_and_one_tensor(file, tokenizer_folder, tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=60_000, hidden_size=512, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=8,
+        num_key_value_heads=8, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "large")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer_folder / name, tmp_path / "large" / name)
+    decoder, tokenizer = load_decoder(str(tmp_path / "large")), load_tokenizer(str(tmp_path / "large"))
+    write_gguf(decoder, tokenizer, tmp_path / "large.gguf", type="q8_0", name="large")
+    command = [sys.executable, "-c", MEASURE, str(file), str(tmp_path / "large.gguf")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    peak, weights, largest = map(int, done.stdout.split()) if done.returncode == 0 else pytest.fail(done.stderr)
+    assert weights > 100e6 and 0.9 * weights < peak < 1.15 * weights + largest, (peak, weights, largest)
 
 
 def llama_cpp_vocabularies() -> list[Path]:
