@@ -134,7 +134,9 @@ def _check(export: Export) -> str:
     figures = export.report["comparison"]
     lines = [f"- {key.replace('_', ' ')}: {value:.6g}" for key, value in figures.items()]
     lines += [f"- {note}" for note in export.report["notes"]]
-    return "## This export against its source\n\nRead again after writing, on one fixed text.\n\n" + "\n".join(lines)
+    return "## This export against its source\n\nRead again after writing, and computed on fixed text.\n\n" + "\n".join(
+        lines
+    )
 
 
 def _code(language: str, text: str) -> str:

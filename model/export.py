@@ -25,6 +25,7 @@ from model.card import Export, find_license, model_card
 from model.console import UserError, run_command
 from model.decoder import Decoder
 from model.device import DTYPES
+from model.encoder_config import BERT_FAMILIES
 from model.encoder_files import load_encoder, save_encoder
 from model.files import read_json, write_json, write_text
 from model.gguf_layout import exact_context
@@ -92,10 +93,7 @@ def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = 
     compute what its source does.
     """
     folder = locate(source)
-    if folder.is_dir() and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise UserError(
-            f"{source} is an adapter; merge it first: python -m lora.merge --model BASE --adapter {source} --out DIR"
-        )
+    _check_kind(source, folder, to)
     if to == "gguf" and out.suffix != ".gguf":
         raise UserError(f"--out {out}: give a file name that ends in .gguf")
     final = [out, *(out.parent / name for name in ("Modelfile", "README.md", "export_report.json") if to == "gguf")]
@@ -122,6 +120,19 @@ def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = 
         for path in final:
             os.replace(Path(scratch) / path.name, path)
     return report
+
+
+def _check_kind(source: str, folder: Path, to: str) -> None:
+    """UserError for an adapter, an encoder that is to be a decoder, or the reverse."""
+    if folder.is_dir() and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise UserError(
+            f"{source} is an adapter; merge it first: python -m lora.merge --model BASE --adapter {source} --out DIR"
+        )
+    family = read_json(folder / "config.json").get("model_type") if folder.is_dir() else None
+    if to != "sentence-transformers" and family in (*BERT_FAMILIES, "modernbert"):
+        raise UserError(f"{source} is an encoder ({family}); use --to sentence-transformers")
+    if to == "sentence-transformers" and folder.is_file():
+        raise UserError(f"{source} is a .gguf file, which holds no encoder here; use --to hf or --to gguf")
 
 
 def _head(source: str, to: str) -> dict:

@@ -197,6 +197,13 @@ def test_an_adapter_is_told_to_be_merged_first(tmp_path):
         export(str(tmp_path), "hf", tmp_path / "out")
 
 
+def test_an_encoder_is_no_decoder(reference_encoder, tmp_path):
+    with pytest.raises(UserError, match=r"is an encoder \(bert\); use --to sentence-transformers"):
+        export(str(reference_encoder[1]), "gguf", tmp_path / "x.gguf")
+    with pytest.raises(UserError, match=r"a \.gguf file, which holds no encoder"):
+        export("smollm2-135m", "sentence-transformers", tmp_path / "out")
+
+
 def test_nothing_that_is_there_is_overwritten(tiny_folder, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     with pytest.raises(UserError, match=r"README\.md: exists already"):
