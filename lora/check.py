@@ -7,8 +7,9 @@ of one rank and one scale, which all three read: rsLoRA, and ranks and alphas by
 
 What each of them does was read in its sources:
 - peft 0.21: src/peft/tuners/lora
-- vLLM 0.26: vllm/lora/peft_helper.py, lora_model.py and utils.py, vllm/config/lora.py. It knows use_rslora; of
-  rank_pattern and alpha_pattern it knows nothing and multiplies every layer by the one scale that r and lora_alpha make
+- vLLM, revisions of 2025 and 2026: vllm/lora/peft_helper.py, lora_model.py and utils.py, vllm/config/lora.py. All know
+  use_rslora. Only the newest know rank_pattern and alpha_pattern; the others multiply every layer by the one scale that
+  r and lora_alpha make. The verdict is for all of them
 - llama.cpp (as in llama-cpp-python 0.3.36): convert_lora_to_gguf.py, src/llama-adapter.h. The converter writes
   lora_alpha, the library multiplies by lora_alpha / rank, with each tensor's own rank; it does not know use_rslora
 """
@@ -160,10 +161,14 @@ def fold(facts: AdapterFacts) -> tuple[dict, dict[str, torch.Tensor]]:
     return facts.config | plain | {"rank_pattern": {}, "alpha_pattern": {}}, tensors
 
 
-def _ignored(config: dict) -> list[str]:
-    """Why vLLM and llama.cpp would silently compute something else: settings that they do not look at."""
+def _unknown(config: dict) -> list[str]:
+    """Why vLLM and llama.cpp would refuse it or silently compute something else: settings that they do not know."""
     own = {"modules_to_save", "bias", "use_dora"}
-    reasons = [f"{key}={value!r} is not read there" for key, value in config.items() if _changes(key, value, own)]
+    reasons = [
+        f"{key}={value!r} is not implemented there, or not everywhere"
+        for key, value in config.items()
+        if _changes(key, value, own)
+    ]
     begun = str(config.get("init_lora_weights", True)).lower()
     if begun.startswith(CHANGES_BASE):
         reasons.append(f"init_lora_weights={begun!r} changed the base's weights too, which are not in the file")
@@ -182,14 +187,14 @@ def _vllm(facts: AdapterFacts) -> Verdict:
         verdict.reasons.append(f"modules_to_save={config['modules_to_save']} is refused; {MERGE}")
     if config.get("bias", "none") != "none":
         verdict.reasons.append(f"bias={config['bias']!r} is refused")
-    verdict.reasons.extend(_ignored(config))
+    verdict.reasons.extend(_unknown(config))
     if facts.other and not config.get("use_dora"):
         verdict.reasons.append(f"{facts.other[0]} is neither lora_A nor lora_B")
     one = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     wrong = [name for name, scale in facts.scales.items() if not math.isclose(scale, one)]
     if wrong:
         verdict.reasons.append(
-            f"{len(wrong)} layers (first: {wrong[0]}) have another scale than alpha and r say, which would be lost "
+            f"{len(wrong)} layers (first: {wrong[0]}) have a scale of their own, which all but the newest versions lose "
             f"without a word; {FOLD}"
         )
     largest = max(facts.ranks.values(), default=0)
@@ -208,7 +213,7 @@ def _llama_cpp(facts: AdapterFacts) -> Verdict:
         verdict.reasons.append(f"DoRA's lora_magnitude_vector stops the converter; {MERGE}")
     elif facts.other:
         verdict.reasons.append(f"{facts.other[0]} is neither lora_A nor lora_B and stops the converter")
-    verdict.reasons.extend(_ignored(config))
+    verdict.reasons.extend(_unknown(config))
     wrong = [n for n, scale in facts.scales.items() if not math.isclose(scale, config["lora_alpha"] / facts.ranks[n])]
     if wrong:
         why = "rsLoRA's scale" if config.get("use_rslora") else "alpha by layer"
