@@ -52,3 +52,22 @@ def test_a_file_that_is_no_object_is_named(tmp_path):
     for name, reason in (("x.json", "expected a JSON object"), ("none.json", "no such file")):
         with pytest.raises(UserError, match=reason):
             read_json(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b'{"a": NaN}', "NaN is no JSON number"),
+        (b'{"a": [Infinity]}', "Infinity is no JSON number"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "limit"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_what_only_looks_like_json_is_named(tmp_path, text, reason):
+    (tmp_path / "x.json").write_bytes(text)
+    with pytest.raises(UserError, match=rf"x\.json: .*{reason}"):
+        read_json(tmp_path / "x.json")
+    (tmp_path / "x.jsonl").write_bytes(b"{}\n" + text)
+    with pytest.raises(UserError, match=rf"x\.jsonl:2: .*{reason}"):
+        read_jsonl(tmp_path / "x.jsonl")
