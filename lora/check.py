@@ -194,7 +194,7 @@ def _vllm(facts: AdapterFacts) -> Verdict:
     wrong = [name for name, scale in facts.scales.items() if not math.isclose(scale, one)]
     if wrong:
         verdict.reasons.append(
-            f"{len(wrong)} layers (first: {wrong[0]}) have a scale of their own, which all but the newest versions lose "
+            f"{len(wrong)} layers (first: {wrong[0]}) have scales of their own, which all but the newest versions lose "
             f"without a word; {FOLD}"
         )
     largest = max(facts.ranks.values(), default=0)
