@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-FIRST_GUESS = 256  # likeliest tokens to look at; few rows are so flat that these do not hold what the rules keep
+NUCLEUS = (256, 4096)  # likeliest words to look for the nucleus in; a row whose nucleus is larger gets the next try
+GROUP = 16
 
 
 @dataclass(frozen=True)
@@ -82,31 +83,49 @@ def next_tokens(
 
 def _draw(logits: torch.Tensor, u: torch.Tensor, rules: Sampling) -> torch.Tensor:
     """logits [R, V], u [R, 1] -> [R]."""
+    probabilities = logits.softmax(-1)
     vocabulary = logits.shape[-1]
-    if rules.top_p >= 1 and rules.min_p <= 0 and not 0 < rules.top_k < vocabulary:
-        return _invert(logits.softmax(-1), u)[:, 0]
-    width = min(rules.top_k or FIRST_GUESS, vocabulary)
-    total = logits.logsumexp(-1, keepdim=True)  # [R, 1]
-    tokens, is_whole = _draw_from_likeliest(logits, total, u, width, rules)
-    wide = (~is_whole).nonzero()[:, 0] if not rules.top_k else []
-    if len(wide):
-        tokens[wide] = _draw_from_likeliest(logits[wide], total[wide], u[wide], vocabulary, rules)[0]
-    return tokens
+    if rules.top_k:
+        top, ids = _likeliest(probabilities, min(rules.top_k, vocabulary))
+        top = top / top.sum(-1, keepdim=True)  # what top-k has cut away has no weight in the rules that follow
+        return _pick(top, ids, _kept(top, rules), u)
+    if rules.top_p >= 1:
+        weakest = rules.min_p * probabilities.amax(-1, keepdim=True)
+        return _invert(probabilities.masked_fill(probabilities < weakest, 0.0), u)[:, 0]
+    tokens = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    rows = torch.arange(len(logits), device=logits.device)
+    for width in (*(width for width in NUCLEUS if width < vocabulary), vocabulary):
+        top, ids = _likeliest(probabilities[rows] if len(rows) < len(probabilities) else probabilities, width)
+        kept = _kept(top, rules)
+        tokens[rows] = _pick(top, ids, kept, u[rows])
+        rows = rows[kept[:, -1]]  # the last of so many is still kept: there may be more
+        if width == vocabulary or not len(rows):
+            return tokens
 
 
-def _draw_from_likeliest(logits, total, u, width: int, rules: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens [R], and whether the `width` likeliest held all that the rules keep: [R] bool."""
-    top, ids = logits.topk(width, dim=-1)  # [R, width], likeliest first
-    whole = top.logsumexp(-1, keepdim=True) if rules.top_k else total  # top-k comes first: what it cuts has no weight
-    weights = (top - whole).exp()
-    kept = torch.ones_like(weights, dtype=torch.bool)
-    if rules.top_p < 1:
-        kept = weights.cumsum(-1) - weights < rules.top_p  # mass ahead of each token: the first one always stays
-    if rules.min_p > 0:
-        kept &= weights >= rules.min_p * weights[:, :1]
-    tokens = ids.gather(-1, _invert(weights.masked_fill(~kept, 0.0), u))[:, 0]
-    is_whole = ~kept[:, -1] | (width == logits.shape[-1])
-    return tokens, is_whole
+def _kept(top: torch.Tensor, rules: Sampling) -> torch.Tensor:
+    """What top-p and min-p keep of probabilities sorted from the likeliest: [R, K] -> bool."""
+    kept = top.cumsum(-1) - top < rules.top_p  # mass ahead of each token: the first one always stays
+    return kept & (top >= rules.min_p * top[:, :1])
+
+
+def _pick(top, ids, kept, u) -> torch.Tensor:
+    return ids.gather(-1, _invert(top.masked_fill(~kept, 0.0), u))[:, 0]
+
+
+def _likeliest(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """x.topk(k): values and indices [R, k], largest first; several times as fast on a large vocabulary.
+
+    The k largest lie in the k groups of words with the largest maxima, and finding those is one pass.
+    """
+    rows, vocabulary = x.shape
+    if vocabulary % GROUP or 4 * k * GROUP > vocabulary:
+        return x.topk(k, dim=-1)
+    groups = x.view(rows, GROUP, -1)  # the words of a group lie far apart: so maxima are taken over whole stretches
+    best = groups.amax(1).topk(k, dim=-1, sorted=False).indices  # [R, k]
+    candidates = groups.gather(2, best[:, None].expand(-1, GROUP, -1)).flatten(1)  # [R, GROUP · k]
+    top, at = candidates.topk(k, dim=-1)
+    return top, at // k * groups.shape[2] + best.gather(1, at % k)
 
 
 def _invert(weights: torch.Tensor, u: torch.Tensor) -> torch.Tensor:

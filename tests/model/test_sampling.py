@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from model.sampling import Sampling, next_tokens, uniforms
+from model.sampling import Sampling, _likeliest, next_tokens, uniforms
 
 
 def shares(logits, rules, n=40_000, seen=None):
@@ -62,11 +62,21 @@ def test_draws_follow_the_distribution_that_transformers_makes(rules):
 
 def test_a_nucleus_wider_than_the_first_guess_is_whole():
     flat, peaked = torch.full((1000,), 0.001), torch.tensor([0.9, *[0.1 / 999] * 999])
-    n = 4_000  # rows of both kinds in one batch
+    n = 4_000  # rows of both kinds in one batch; the nuclei hold 800 words and one
     logits = torch.stack([flat, peaked] * (n // 2)).log()
     tokens = next_tokens(logits, np.ones(n), uniforms(0, 0, 0, n), Sampling(temperature=1.0, top_p=0.8))
     from_flat, from_peaked = tokens[::2], tokens[1::2]
     assert 700 < len(set(from_flat.tolist())) <= 801 and set(from_peaked.tolist()) == {0}
+
+
+@pytest.mark.parametrize(("vocabulary", "k"), [(49152, 256), (49152, 1), (4096, 40), (1000, 40), (1600, 200)])
+def test_the_likeliest_are_found_in_groups(vocabulary, k):
+    x = torch.randn(7, vocabulary)
+    x[0, 100:140] = 9.0  # neighbours
+    x[1, :: vocabulary // 16] = 9.0  # words of one group
+    top, ids = _likeliest(x, k)
+    assert torch.equal(top, x.topk(k).values)
+    assert torch.equal(x.gather(1, ids), top) and all(len(set(row.tolist())) == k for row in ids)
 
 
 def test_the_greedy_token_wears_the_penalty_too():
