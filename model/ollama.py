@@ -8,6 +8,7 @@ docs/template.mdx of Ollama.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from model.console import UserError
 from model.tokenizer import Tokenizer
 
 CONTEXT = 8192  # tokens that Ollama makes room for at once; the whole context of a long model would fill a laptop
-START, GENERATION = "", "generation"
+START, GENERATION = "start", "generation"
 CONVERSATIONS = ("u", "uau", "uauau", "su", "suau", "suauau")
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
 
@@ -89,29 +90,27 @@ def _agrees(markup: Markup, tokenizer: Tokenizer, conversation: str) -> bool:
     return markup.render(messages) == (expected.removeprefix(_bos(tokenizer)) if tokenizer.prefix_ids else expected)
 
 
+# A dash at a brace removes the white space beside it, so it stands only where that is no part of the text.
+GO_TEMPLATE = """{{- $before := "" }}
+{{- range .Messages }}
+{{- if eq .Role "system" }}⟨start system⟩{{ .Content }}
+{{- else if eq .Role "user" }}{{ if eq $before "system" }}⟨system user⟩\
+{{ else if eq $before "assistant" }}⟨assistant user⟩{{ else }}⟨start user⟩{{ end }}{{ .Content }}
+{{- else if eq .Role "assistant" }}⟨user assistant⟩{{ .Content }}
+{{- end }}
+{{- $before = .Role }}
+{{- end }}
+{{- if eq $before "user" }}⟨user generation⟩{{ end }}"""
+SYSTEM_BRANCH = '{{- if eq .Role "system" }}⟨start system⟩{{ .Content }}\n{{- else if'
+
+
 def go_template(markup: Markup) -> str:
-    """The markup in Go's text/template. A dash at a brace removes white space beside it, so it only stands where that
-    is no part of the text."""
-    m = markup.between
-    after_system = (
-        f'{{{{ if eq $before "system" }}}}{m["system", "user"]}{{{{ else if' if markup.has_system else "{{ if"
-    )
-    lines = [
-        '{{- $before := "" }}',
-        "{{- range .Messages }}",
-        f'{{{{- if eq .Role "user" }}}}{after_system} eq $before "assistant" }}}}{m["assistant", "user"]}'
-        f"{{{{ else }}}}{m[START, 'user']}{{{{ end }}}}{{{{ .Content }}}}",
-        f'{{{{- else if eq .Role "assistant" }}}}{m["user", "assistant"]}{{{{ .Content }}}}',
-    ]
-    if markup.has_system:
-        lines.append(f'{{{{- else if eq .Role "system" }}}}{m[START, "system"]}{{{{ .Content }}}}')
-    lines += [
-        "{{- end }}",
-        "{{- $before = .Role }}",
-        "{{- end }}",
-        f'{{{{- if eq $before "user" }}}}{m["user", GENERATION]}{{{{ end }}}}',
-    ]
-    return "\n".join(lines)
+    """The markup in Go's text/template; a system message that it has no place for is passed over."""
+    template, between = GO_TEMPLATE, markup.between
+    if not markup.has_system:
+        template = template.replace(SYSTEM_BRANCH, "{{- if")
+        between = between | {("system", "user"): between[START, "user"]}
+    return re.sub(r"⟨(\w+) (\w+)⟩", lambda pair: between[pair[1], pair[2]], template)
 
 
 def modelfile(gguf_name: str, tokenizer: Tokenizer, *, context: int) -> tuple[str, str | None]:

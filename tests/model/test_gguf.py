@@ -199,6 +199,14 @@ def test_a_tokenizer_survives_the_metadata(pre, tokenizer):
         assert backend.encode(text).ids == source.backend.encode(text).ids
 
 
+def test_the_embedded_tokenizer_reads_what_llama_cpp_reads():
+    """Ids as llama.cpp gives them for the same file: digits one by one, before the words."""
+    tokenizer = load_tokenizer("smollm2-135m")
+    assert tokenizer.encode("x = 12 345\n") == [104, 446, 216, 33, 34, 216, 35, 36, 37, 198]
+    assert tokenizer.encode("١٢٣ ½ 2²") == [164, 111, 164, 112, 164, 113, 216, 16738, 216, 34, 19133]
+    assert tokenizer.encode("I'll  naïve 日本") == [57, 3060, 216, 15486, 46494, 17097, 241, 115, 40993]
+
+
 def test_another_way_of_cutting_text_is_refused_by_name(tokenizer):
     metadata = tokenizer_metadata(tokenizer, 400) | {"general.architecture": "llama", "tokenizer.ggml.pre": "poro-chat"}
     with pytest.raises(UserError, match="gpt2/poro-chat is not supported"):
