@@ -21,7 +21,7 @@ from lora.targets import HEAD, as_pattern, is_target
 from model.console import UserError
 from model.encoder import Encoder
 from model.files import new_folder, read_json, write_json
-from model.safetensors_file import BUFFER, read_header
+from model.safetensors_file import read_file
 
 PREFIX = "base_model.model."
 
@@ -121,8 +121,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         pickled = (folder / "adapter_model.bin").is_file()
         hint = "; adapter_model.bin is a pickle and is never loaded, save it as safetensors" if pickled else ""
         raise UserError(f"{file}: no such file{hint}")
-    buffer = torch.empty(BUFFER, dtype=torch.uint8)
-    tensors = {stored.name: stored.read(stored.dtype, "cpu", buffer) for stored in read_header(file)}
+    tensors = dict(read_file(file))
     if not tensors:
         raise UserError(f"{file}: the adapter is empty")
     return tensors

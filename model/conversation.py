@@ -16,12 +16,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from model.console import UserError
-
-if TYPE_CHECKING:
-    from model.tokenizer import Tokenizer
 
 THINK = ("<think>", "</think>")
 
@@ -36,9 +32,9 @@ class Segment:
 
 
 def split_conversation(
-    tokenizer: Tokenizer, messages: list[dict], *, add_generation_prompt: bool, tools: list[dict] | None
+    tokenizer, messages: list[dict], *, add_generation_prompt: bool, tools: list[dict] | None
 ) -> list[Segment]:
-    """See Tokenizer.segments."""
+    """What Tokenizer.segments returns; `tokenizer` is that Tokenizer."""
     text = tokenizer.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
     spans = _learnt_spans(tokenizer, messages, tools, text)
     last = len(messages) - 1

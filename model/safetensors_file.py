@@ -3,15 +3,18 @@
 A file is 8 bytes of header length (little endian), the header (JSON: name → dtype, shape, begin and end of its bytes),
 and the bytes of all tensors one after another. Source: github.com/huggingface/safetensors, README.
 
-Bytes go with plain reads straight into a tensor's own memory or, where they are converted, through one small buffer:
-the peak is the weights and that buffer. (Pages of a mapped file would count until the system takes them back.)
+Files are mapped, and each tensor goes from the map straight to its dtype and device, a piece at a time. A piece that
+has been taken is given back to the system at once: left alone, the pages of the map would count as memory of this
+process, and the peak would be the weights twice over.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterator
+import mmap
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from model.console import UserError
 from model.files import parse_json, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-BUFFER = 16 << 20  # bytes
+PIECE = 16 << 20  # bytes
 MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 
 DTYPES = {
@@ -49,28 +52,19 @@ class Stored:
     begin: int  # bytes from the start of the file
     end: int
 
-    def read(self, dtype: torch.dtype, device: str | torch.device, buffer: torch.Tensor) -> torch.Tensor:
+    def read(self, mapped: mmap.mmap, dtype: torch.dtype, device: str | torch.device) -> torch.Tensor:
         """The tensor in memory of its own; numbers that are not floating-point keep the dtype that they have."""
         dtype = dtype if self.dtype.is_floating_point else self.dtype
         tensor = torch.empty(self.shape, dtype=dtype, device=device)
-        flat, part = tensor.view(-1), buffer.view(self.dtype)
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(self.begin)
-            if tensor.dtype == self.dtype and tensor.device.type == "cpu":
-                self._read_into(flat, file)
-                return tensor
-            for piece in flat.split(len(part)) if len(flat) else ():
-                self._read_into(part[: len(piece)], file)
-                piece.copy_(part[: len(piece)])
+        at, flat = self.begin, tensor.view(-1)
+        for piece in flat.split(PIECE // self.dtype.itemsize) if len(flat) else ():
+            piece.copy_(torch.frombuffer(mapped, dtype=self.dtype, count=len(piece), offset=at))
+            end = at + len(piece) * self.dtype.itemsize
+            if hasattr(mmap, "MADV_DONTNEED"):  # Linux; elsewhere the system takes unused pages back by itself
+                page = at - at % mmap.PAGESIZE
+                mapped.madvise(mmap.MADV_DONTNEED, page, end - page)
+            at = end
         return tensor
-
-    def _read_into(self, flat: torch.Tensor, file) -> None:
-        into = memoryview(flat.view(torch.uint8).numpy())
-        while into:
-            count = file.readinto(into)  # may be less than asked for
-            if not count:
-                raise UserError(f"{self.path}: became shorter while it was read")
-            into = into[count:]
 
 
 def read_safetensors(
@@ -88,9 +82,22 @@ def read_safetensors(
             stored[tensor.name] = tensor
     if not (folder / SINGLE).exists() and (folder / INDEX).exists():
         _check_index(folder / INDEX, stored)
-    buffer = torch.empty(BUFFER, dtype=torch.uint8)
-    for tensor in stored.values():
-        yield tensor.name, tensor.read(dtype, device, buffer)
+    for path, tensors in itertools.groupby(stored.values(), key=lambda tensor: tensor.path):
+        yield from _read(path, tensors, dtype, device)
+
+
+def read_file(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of every tensor in one file, as it is stored, on the CPU. UserError for a damaged one."""
+    yield from _read(path, read_header(path), None, "cpu")
+
+
+def _read(
+    path: Path, tensors: Iterable[Stored], dtype: torch.dtype | None, device
+) -> Iterator[tuple[str, torch.Tensor]]:
+    # a private map: torch asks for one that could be written, and what is never written is never copied
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        for tensor in tensors:
+            yield tensor.name, tensor.read(mapped, dtype or tensor.dtype, device)
 
 
 def weight_files(folder: Path) -> list[Path]:

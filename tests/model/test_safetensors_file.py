@@ -52,9 +52,9 @@ def test_every_dtype_is_read_as_the_reference_reads_it(tmp_path):
             assert ours[name].dtype == expected.dtype and torch.equal(ours[name], expected)
 
 
-@pytest.mark.parametrize("buffer", [8, 1 << 20])  # a tensor in many pieces, and in one
-def test_pieces_make_the_whole_tensor(tmp_path, monkeypatch, buffer):
-    monkeypatch.setattr("model.safetensors_file.BUFFER", buffer)
+@pytest.mark.parametrize("piece", [8, 1 << 20])  # a tensor in many pieces, and in one
+def test_pieces_make_the_whole_tensor(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr("model.safetensors_file.PIECE", piece)
     save_file(TENSORS, tmp_path / "model.safetensors")
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         for name, tensor in read(tmp_path, dtype).items():
