@@ -32,7 +32,7 @@ class Step(NamedTuple):
     sin: torch.Tensor
     lengths: list[int] | None  # the row's documents
     cache: KVCache | None
-    visible: torch.Tensor | None  # a token a row, over a cache: what each sees of it
+    bias: torch.Tensor | None  # a token a row, over a cache: 0 for what each sees of it, else -inf
 
 
 class RMSNorm(nn.Module):
@@ -50,7 +50,7 @@ class RMSNorm(nn.Module):
         """[..., D] -> [..., D]."""
         x = x.float()
         x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        weight = self.weight.float() + self.offset if self.offset else self.weight.float()
+        weight = self.weight.float() + self.offset if self.offset else self.weight  # fp32 times any dtype is fp32
         return (x * weight).to(self.weight.dtype)
 
 
@@ -85,7 +85,7 @@ class Attention(nn.Module):
         q, k = rotate(q, step.cos, step.sin), rotate(k, step.cos, step.sin)
         rules = {"scale": self.scale, "softcap": self.softcap}
         if step.cache is not None and step.lengths is None:
-            out = step.cache.attend(self.layer, q, k, v, visible=step.visible, **rules)
+            out = step.cache.attend(self.layer, q, k, v, bias=step.bias, **rules)
         else:
             if step.cache is not None:
                 step.cache.fill(self.layer, k, v, step.lengths)
@@ -186,8 +186,8 @@ class Backbone(nn.Module):
         for window in set(self.config.windows):
             rope = self.config.rope if window is None else self.config.local_rope
             cos, sin = rope_cos_sin(positions, rope, extents)  # [B or 1, T, D_head]
-            visible = cache.visible(window) if cache is not None and lengths is None else None
-            steps[window] = Step(cos[:, None], sin[:, None], lengths, cache, visible)
+            bias = cache.bias(window) if cache is not None and lengths is None else None
+            steps[window] = Step(cos[:, None], sin[:, None], lengths, cache, bias)
         return steps
 
 
@@ -240,11 +240,9 @@ class Decoder(nn.Module):
         """Logits [B, T, V] of every position. Training and sampling use hidden_states: they need few of them."""
         return self.logits(self.hidden_states(input_ids, lengths))
 
-    def new_cache(self, *, slots: int, lanes: int, rows: int, prompt_tokens: int, new_tokens: int) -> KVCache:
+    def new_cache(self, *, slots: int, lanes: int, rows: int) -> KVCache:
         """An empty cache for `rows` answers to `slots` prompts, at most `lanes` to each (model/cache.py)."""
         config = self.config
-        return KVCache(
-            (config.num_hidden_layers, config.num_key_value_heads, config.head_dim),
-            slots=slots, lanes=lanes, rows=rows, prompt_tokens=prompt_tokens, new_tokens=new_tokens,
-            dtype=self.model.norm.weight.dtype, device=self.device,
-        )  # fmt: skip
+        shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
+        dtype = self.model.norm.weight.dtype
+        return KVCache(shape, slots=slots, lanes=lanes, rows=rows, dtype=dtype, device=self.device)

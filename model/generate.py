@@ -97,7 +97,7 @@ def generate(
     decoder.eval()
     with progress(what=what, total=len(waiting), unit="answer") as bar:
         if waiting and max_new_tokens > 0:
-            batch = _Batch(decoder, prompts, waiting, rules, samples=samples, rows=rows, new_tokens=max_new_tokens)
+            batch = _Batch(decoder, prompts, waiting, rules, samples=samples, rows=rows)
             while batch.refill():
                 for row, token in zip(batch.active, batch.choose(), strict=True):
                     if is_over(batch.samples[row], token):
@@ -117,15 +117,13 @@ def before_stop(text: str, stop_strings: Collection[str]) -> str:
 class _Batch:
     """Which sample sits in which row, which prompt in which slot of the cache, and what each row says next."""
 
-    def __init__(self, decoder, prompts, waiting, rules: Sampling, *, samples: int, rows: int, new_tokens: int) -> None:
+    def __init__(self, decoder, prompts, waiting, rules: Sampling, *, samples: int, rows: int) -> None:
         self.decoder, self.prompts, self.waiting, self.rules = decoder, prompts, waiting, rules
         rows = min(rows, len(waiting))
         lanes = min(samples, rows)
         # twice what the rows need: a prompt's last samples may go on for long while others have taken their places
         slots = min(len(prompts), -(-rows // lanes) * (1 if lanes == 1 else 2))
-        self.cache = decoder.new_cache(
-            slots=slots, lanes=lanes, rows=rows, prompt_tokens=max(map(len, prompts)), new_tokens=new_tokens
-        )
+        self.cache = decoder.new_cache(slots=slots, lanes=lanes, rows=rows)
         self.samples: list[_Sample | None] = [None] * rows
         self.lane = [0] * rows
         self.left: list[int] = []  # rows that the cache does not yet know to be free
@@ -162,15 +160,16 @@ class _Batch:
                     break
                 self.free_slots.sort(reverse=True)
                 self.slot_of[prompt] = self.free_slots.pop()  # the lowest: fewer are read
-                self.free_lanes[prompt] = [self.slot_of[prompt] * self.cache.lanes + i for i in range(self.cache.lanes)]
+                self.free_lanes[prompt] = list(range(self.cache.lanes))
                 new_prompts.append(prompt)
             row = free[len(seated)]
             self.samples[row], self.lane[row] = self.waiting.popleft(), self.free_lanes[prompt].pop()
             seated.append(row)
         self._read(new_prompts)
         if seated:
-            self.cache.seat(seated, [self.lane[row] for row in seated])
-            self.hidden[seated] = self.first[[self.slot_of[self.samples[row].prompt] for row in seated]]
+            slots = [self.slot_of[self.samples[row].prompt] for row in seated]
+            self.cache.seat(seated, slots, [self.lane[row] for row in seated])
+            self.hidden[seated] = self.first[slots]
         if self.seen is not None:
             for row in seated:
                 self.seen[row] = False
@@ -193,7 +192,7 @@ class _Batch:
         """The next token of every active row. Here the host waits for the device."""
         active = self.active
         is_full = len(active) == len(self.samples)
-        logits = self.decoder.logits(self.hidden if is_full else self.hidden[active]).float()  # [active, V]
+        logits = self.decoder.logits(self.hidden if is_full else self.hidden[active])  # [active, V]
         going = [self.samples[row] for row in active]
         temperatures = np.array([sample.temperature for sample in going])
         draws = np.array([sample.draws[len(sample.ids)] for sample in going])
@@ -226,11 +225,8 @@ class _Batch:
             self._keep(active)
             active = self.active
         tokens = [sample.ids[-1] if sample else 0 for sample in self.samples]
-        self.cache.read_limits = (
-            max(self.slot_of.values()) + 1,
-            max(len(self.prompts[prompt]) for prompt in self.slot_of),
-            max(len(self.samples[row].ids) for row in active),
-        )
+        self.cache.read_slots = max(self.slot_of.values()) + 1
+        self.cache.reserve({row: len(self.samples[row].ids) for row in active})
         self.hidden = self.forward(torch.tensor(tokens, device=self.decoder.device))
 
     def _forward(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
     head of D numbers:  [ x_0 … x_{D/2-1} | x_{D/2} … x_{D-1} ]
     pair i is (x_i, x_{i + D/2}), turned by the angle  position · theta^(-2i/D)
 
-llama.cpp's files interleave the pairs instead, (x_0, x_1), (x_2, x_3) …; model/gguf_file.py undoes that.
+llama.cpp's files interleave the pairs instead, (x_0, x_1), (x_2, x_3) …; model/gguf_layout.py undoes that.
 
 A model that was trained on short texts reads longer ones when its slow pairs, which never finished a turn in training,
 turn slower still. The four ways of doing so differ in which pairs they slow down, and when:
@@ -97,8 +97,9 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
     x  [B, H, T, D];  cos, sin  broadcastable to it, e.g. [B, 1, T, D]
     """
-    x1, x2 = x.float().chunk(2, dim=-1)
-    return (x.float() * cos + torch.cat((-x2, x1), dim=-1) * sin).to(x.dtype)
+    wide = x.float()
+    x1, x2 = wide.chunk(2, dim=-1)
+    return torch.addcmul(wide * cos, torch.cat((-x2, x1), dim=-1), sin).to(x.dtype)
 
 
 def _frequencies(rope: Rope, device, extents: torch.Tensor | None) -> torch.Tensor:
