@@ -23,9 +23,8 @@ class GraphedStep:
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens [R] int64 -> [R, D], overwritten by the next call."""
-        self.cache.read_slots = self.cache.prompt_keys.shape[1]  # all: they come and go
-        memory = (self.cache.keys, self.cache.prompt_keys)
-        if len(self.memory) != 2 or any(a is not b for a, b in zip(self.memory, memory, strict=True)):
+        memory = tuple(x for pages in (self.cache.prompts, self.cache.answers) for x in (pages.keys, pages.owner))
+        if len(self.memory) != len(memory) or any(a is not b for a, b in zip(self.memory, memory, strict=True)):
             self.recorded, self.memory = self._record(tokens), memory  # rows have left, or the cache has grown
         graph, static_tokens, hidden = self.recorded
         static_tokens.copy_(tokens)

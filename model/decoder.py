@@ -88,7 +88,7 @@ class Attention(nn.Module):
             out = step.cache.attend(self.layer, q, k, v, bias=step.bias, **rules)
         else:
             if step.cache is not None:
-                step.cache.fill(self.layer, k, v, step.lengths)
+                step.cache.fill(self.layer, k, v)
             out = document_attention(q, k, v, step.lengths, causal=True, window=self.window, **rules)
         return self.o_proj(out.transpose(1, 2).reshape(batch, tokens, -1))
 

@@ -132,7 +132,7 @@ class _Batch:
         self.free_lanes: dict[int, list[int]] = {}  # prompt -> lanes of its slot that nobody sits in
         self.unfinished = {prompt: samples for prompt in range(len(prompts))}
         width = decoder.config.hidden_size
-        dtype = self.cache.keys.dtype
+        dtype = self.cache.answers.keys.dtype
         self.first = torch.zeros(slots, width, dtype=dtype, device=decoder.device)  # what each prompt ends in
         self.hidden = torch.zeros(rows, width, dtype=dtype, device=decoder.device)  # what each row's next token is from
         self.seen = None
@@ -158,8 +158,7 @@ class _Batch:
             if prompt not in self.slot_of:
                 if not enough or not self.free_slots:
                     break
-                self.free_slots.sort(reverse=True)
-                self.slot_of[prompt] = self.free_slots.pop()  # the lowest: fewer are read
+                self.slot_of[prompt] = self.free_slots.pop()
                 self.free_lanes[prompt] = list(range(self.cache.lanes))
                 new_prompts.append(prompt)
             row = free[len(seated)]
@@ -210,7 +209,9 @@ class _Batch:
         self.free_lanes[prompt].append(self.lane[row])
         self.unfinished[prompt] -= 1
         if not self.unfinished[prompt]:
-            self.free_slots.append(self.slot_of.pop(prompt))
+            slot = self.slot_of.pop(prompt)
+            self.free_slots.append(slot)
+            self.cache.prompts.release([slot])
             del self.free_lanes[prompt]
 
     def step(self) -> None:
@@ -225,8 +226,7 @@ class _Batch:
             self._keep(active)
             active = self.active
         tokens = [sample.ids[-1] if sample else 0 for sample in self.samples]
-        self.cache.read_slots = max(self.slot_of.values()) + 1
-        self.cache.reserve({row: len(self.samples[row].ids) for row in active})
+        self.cache.answers.reserve({row: len(self.samples[row].ids) for row in active})
         self.hidden = self.forward(torch.tensor(tokens, device=self.decoder.device))
 
     def _forward(self, tokens: torch.Tensor) -> torch.Tensor:
