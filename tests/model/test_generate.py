@@ -54,7 +54,7 @@ def test_a_prompt_may_have_more_samples_than_there_are_rows(exact):
 
 def test_prompts_are_read_in_passes_of_bounded_size(tiny, monkeypatch):
     whole = generate(tiny, PROMPTS, max_new_tokens=5, stop_ids=())
-    monkeypatch.setattr(sys.modules["model.generate"], "PREFILL_TOKENS", 6)
+    monkeypatch.setattr(sys.modules["model.generate"], "PREFILL_TOKENS", {"cpu": 6})
     seen = []
     hidden_states = tiny.hidden_states
     monkeypatch.setattr(
