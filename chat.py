@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import shutil
 import sys
 import textwrap
@@ -215,9 +214,8 @@ def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
 
     messages = [*voice.messages, {"role": "user", "content": question}]
     use_adapter(chat.decoder, voice.adapter)
-    quiet = contextlib.redirect_stderr(io.StringIO()) if stream else contextlib.nullcontext()  # no bar over the words
     try:
-        with folded(chat.decoder), quiet:
+        with folded(chat.decoder):
             generate(
                 chat.decoder,
                 [encode_prompt(chat.tokenizer, messages)],

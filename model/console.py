@@ -38,12 +38,16 @@ def run_command(main: Callable[[], None]) -> int:
     return 0
 
 
-def progress(items: Iterable | None = None, *, what: str, total: int | None = None, unit: str = "it") -> tqdm:
-    """A progress bar with time left, shown after two seconds and only on a terminal.
+def progress(
+    items: Iterable | None = None, *, what: str, total: int | None = None, unit: str = "it", hidden: bool = False
+) -> tqdm:
+    """A progress bar with time left, shown after two seconds and only on a terminal, or not at all.
 
     Iterate over it, or give `total` and call `update(n)`.
     """
-    return tqdm(items, desc=what, total=total, unit=unit, delay=2.0, disable=None, leave=False, dynamic_ncols=True)
+    return tqdm(
+        items, desc=what, total=total, unit=unit, delay=2.0, leave=False, dynamic_ncols=True, disable=hidden or None
+    )
 
 
 def need(package: str, *, why: str):

@@ -38,8 +38,8 @@ class GraphedStep:
         with torch.cuda.stream(stream):  # libraries choose their kernels and make their workspaces before the recording
             for _ in range(2):
                 self._step(static_tokens)
+                self.cache.written.copy_(written)  # the next one stores the same token in the same place
         torch.cuda.current_stream().wait_stream(stream)
-        self.cache.written.copy_(written)  # the trial steps have stored the same token twice, and are forgotten
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             hidden = self._step(static_tokens)

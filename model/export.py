@@ -28,9 +28,9 @@ from model.device import DTYPES
 from model.encoder_config import BERT_FAMILIES
 from model.encoder_files import load_encoder, save_encoder
 from model.files import read_json, write_json, write_text
-from model.gguf_layout import exact_context
-from model.gguf_tokenizer import NASTY
-from model.gguf_write import TYPES, write_gguf
+from model.gguf.layout import exact_context
+from model.gguf.tokenizer import NASTY
+from model.gguf.write import TYPES, write_gguf
 from model.ollama import modelfile
 from model.tokenizer import Tokenizer
 from model.weights import load_decoder, load_tokenizer, locate, save_decoder

@@ -67,7 +67,7 @@ def generate(
     stop_strings    texts that end a continuation; the token that completes one is its last. Needs `decode`, the
                     tokenizer's; cut the text itself with `before_stop`
     rows            sequences that grow at the same time
-    on_token        called with (prompt, sample, token) as soon as a token is there
+    on_token        called with (prompt, sample, token) as soon as a token is there; there is no progress bar then
     Returns [prompt][sample] -> new token ids. UserError if a prompt and its continuation exceed the model's positions.
     """
     _check(decoder, prompts, max_new_tokens)
@@ -95,7 +95,7 @@ def generate(
 
     was_training = decoder.training
     decoder.eval()
-    with progress(what=what, total=len(waiting), unit="answer") as bar:
+    with progress(what=what, total=len(waiting), unit="answer", hidden=on_token is not None) as bar:
         if waiting and max_new_tokens > 0:
             batch = _Batch(decoder, prompts, waiting, rules, samples=samples, rows=rows)
             while batch.refill():

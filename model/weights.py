@@ -21,7 +21,7 @@ from model.console import UserError
 from model.decoder import Decoder
 from model.embedded import EMBEDDED, fetch_embedded
 from model.files import new_folder, read_json, read_text, write_json
-from model.gguf_file import GGUFFile
+from model.gguf.file import GGUFFile
 from model.safetensors_file import read_safetensors, weight_files
 from model.tokenizer import Tokenizer
 

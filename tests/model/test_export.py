@@ -17,7 +17,7 @@ import yaml
 from torch.testing import assert_close
 
 import model.export
-import model.gguf_layout
+import model.gguf.layout
 from model import load_decoder, load_tokenizer
 from model.console import UserError
 from model.export import export
@@ -144,7 +144,7 @@ def test_what_llama_cpp_would_leave_out_is_refused(family, changes, named, token
 
 def test_a_wrong_row_order_is_caught_and_nothing_is_left(tokenizer_folder, tmp_path, monkeypatch):
     folder = build("llama", tmp_path / "model", tokenizer_folder)
-    monkeypatch.setattr(model.gguf_layout, "half_split_rows", lambda tensor, heads: tensor)
+    monkeypatch.setattr(model.gguf.layout, "half_split_rows", lambda tensor, heads: tensor)
     with pytest.raises(UserError, match="differ from the source's by"):
         export(str(folder), "gguf", tmp_path / "out" / "x.gguf", type="q8_0")
     assert not list((tmp_path / "out").iterdir())

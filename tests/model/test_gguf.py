@@ -20,14 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-import model.gguf_file
+import model.gguf.file
 from model import load_decoder, load_tokenizer
 from model.console import UserError
-from model.gguf_file import READABLE, GGUFFile
-from model.gguf_header import read_header
-from model.gguf_layout import rope_divisors, stored_name, tensor_name
-from model.gguf_tokenizer import NASTY, PRE, read_tokenizer, tokenizer_metadata
-from model.gguf_write import write_gguf
+from model.gguf.file import READABLE, GGUFFile
+from model.gguf.header import read_header
+from model.gguf.layout import rope_divisors, stored_name, tensor_name
+from model.gguf.tokenizer import NASTY, PRE, read_tokenizer, tokenizer_metadata
+from model.gguf.write import write_gguf
 from model.rope import Rope
 from model.tokenizer import Tokenizer
 
@@ -126,7 +126,7 @@ def test_every_quantisation_reads_as_the_gguf_package_does_it(kind, tmp_path, mo
     stored = np.random.default_rng(0).integers(0, 60, (rows, columns // block * size), dtype=np.uint8)
     view = {"F32": np.float32, "F16": np.float16}.get(kind.name)
     path = write_tensors(tmp_path / "x.gguf", {"output.weight": (stored.view(view) if view else stored, kind)})
-    monkeypatch.setattr(model.gguf_file, "ROWS", 3)  # pieces that do not divide the rows
+    monkeypatch.setattr(model.gguf.file, "ROWS", 3)  # pieces that do not divide the rows
     expected = gguf.quants.dequantize(stored.view(view) if view else stored, kind)
     assert np.abs(expected).max() > 0
     np.testing.assert_array_equal(GGUFFile(path)._read("output.weight"), expected.reshape(rows, columns))

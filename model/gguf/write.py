@@ -1,4 +1,4 @@
-"""Writing a .gguf file that llama.cpp and Ollama load. What it stores otherwise: gguf_layout.py, gguf_tokenizer.py."""
+"""Writing a .gguf file that llama.cpp and Ollama load. What it stores otherwise: gguf/layout.py, gguf/tokenizer.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from model.console import UserError, need, progress
 from model.decoder import Decoder
 from model.files import new_file
-from model.gguf_layout import (
+from model.gguf.layout import (
     LLAMA3_SCALING,
     ROPE_FREQS,
     architecture_of,
@@ -19,7 +19,7 @@ from model.gguf_layout import (
     stored_name,
     to_stored,
 )
-from model.gguf_tokenizer import tokenizer_metadata
+from model.gguf.tokenizer import tokenizer_metadata
 from model.tokenizer import Tokenizer
 
 TYPES = {

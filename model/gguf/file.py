@@ -1,7 +1,7 @@
 """Reading a .gguf file of llama.cpp: configuration, weights and tokenizer, in Hugging Face's terms.
 
-The extra package `gguf` undoes the quantisations; the file itself is read here (gguf_header.py), and what is stored
-otherwise than in Hugging Face's files is turned back (gguf_layout.py, gguf_tokenizer.py).
+The extra package `gguf` undoes the quantisations; the file itself is read here (gguf/header.py), and what is stored
+otherwise than in Hugging Face's files is turned back (gguf/layout.py, gguf/tokenizer.py).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import tokenizers
 import torch
 
 from model.console import UserError, need
-from model.gguf_header import read_header
-from model.gguf_layout import FAMILIES, ROPE_FREQS, config_of, from_stored, tensor_name
-from model.gguf_tokenizer import read_tokenizer
+from model.gguf.header import read_header
+from model.gguf.layout import FAMILIES, ROPE_FREQS, config_of, from_stored, tensor_name
+from model.gguf.tokenizer import read_tokenizer
 
 ROWS = 4096  # dequantised at a time: numpy needs several times a piece's size for it
 READABLE = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")

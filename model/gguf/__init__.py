@@ -1,0 +1,1 @@
+"""llama.cpp's file format, in and out: header, the layout of settings and tensors, tokenizer, reading, writing."""
