@@ -172,16 +172,7 @@ class Backbone(nn.Module):
 
     def _steps(self, input_ids, lengths, cache) -> dict[int | None, Step]:
         """Angles and masks, once for the full layers and once for those with a window."""
-        device = input_ids.device
-        if lengths is not None:  # positions restart at every document
-            positions = torch.cat([torch.arange(n, device=device) for n in lengths])[None]
-            extents = torch.cat([torch.full((n,), n, device=device) for n in lengths])[None]
-        elif cache is not None:
-            positions = cache.positions()[:, None]
-            extents = positions + 1
-        else:
-            positions = torch.arange(input_ids.shape[1], device=device)[None]
-            extents = torch.full_like(positions, input_ids.shape[1])
+        positions, extents = self._positions(input_ids, lengths, cache)
         steps = {}
         for window in set(self.config.windows):
             rope = self.config.rope if window is None else self.config.local_rope
@@ -189,6 +180,19 @@ class Backbone(nn.Module):
             bias = cache.bias(window) if cache is not None and lengths is None else None
             steps[window] = Step(cos[:, None], sin[:, None], lengths, cache, bias)
         return steps
+
+    @staticmethod
+    def _positions(input_ids, lengths, cache) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where each token stands in its document, and how long that is: twice [B or 1, T]."""
+        device = input_ids.device
+        if lengths is not None:  # positions restart at every document
+            positions = torch.cat([torch.arange(n, device=device) for n in lengths])[None]
+            return positions, torch.cat([torch.full((n,), n, device=device) for n in lengths])[None]
+        if cache is not None:
+            positions = cache.positions()[:, None]
+            return positions, positions + 1
+        positions = torch.arange(input_ids.shape[1], device=device)[None]
+        return positions, torch.full_like(positions, input_ids.shape[1])
 
 
 class Decoder(nn.Module):

@@ -49,7 +49,7 @@ def test_packed_gradients_equal_the_unpacked_ones(tiny):
 
 
 def test_positions_rise_by_one_or_restart(tiny):
-    positions = tiny._positions(torch.zeros(1, 9, dtype=torch.long), [4, 2, 3], None)
+    positions, _ = tiny.model._positions(torch.zeros(1, 9, dtype=torch.long), [4, 2, 3], None)
     assert positions.tolist() == [[0, 1, 2, 3, 0, 1, 0, 1, 2]]
 
 
