@@ -9,7 +9,8 @@ once and read once for all rows that continue it (bifurcated attention, arXiv:24
     slot 1   [def add(a, b):]              row 1 → slot 1, lane 0   [⏎ return a  ]
 
 Slots own the pages of prompts, rows those of answers. The rows of a slot sit in its lanes, so that all queries to a
-prompt are one matrix. Rows come and go at any step (continuous batching, Orca, OSDI 2022).
+prompt are one matrix. Where every slot has but one lane nothing is shared: a row then writes on where its prompt ended,
+and slot and row are one. Rows come and go at any step (continuous batching, Orca, OSDI 2022).
 
 What moves from step to step is held in tensors, so that a step can be recorded once as a CUDA graph.
 """
@@ -120,8 +121,8 @@ class KVCache:
     """Keys and values of `slots` prompts and `rows` answers to them."""
 
     def __init__(self, shape: tuple[int, int, int], *, slots: int, lanes: int, rows: int, dtype, device) -> None:
-        """shape: layers, key heads, numbers a head; lanes: rows that may sit in a slot at the same time."""
-        self.prompts = Pages(shape, slots, dtype=dtype, device=device)
+        """shape: layers, key heads, numbers a head. lanes: rows that may sit in a slot at once; with 1, slots are rows."""
+        self.prompts = Pages(shape, slots, dtype=dtype, device=device) if lanes > 1 else None
         self.answers = Pages(shape, rows, dtype=dtype, device=device)
         self.slots, self.lanes = slots, lanes
         self.lengths = torch.zeros(slots + 1, dtype=torch.int64, device=device)  # tokens of the prompt in each slot
@@ -134,16 +135,28 @@ class KVCache:
         """Say which slots the next pass over prompts fills, and how long the prompts are."""
         device = self.lengths.device
         self.lengths[torch.tensor(slots, device=device)] = torch.tensor(lengths, device=device)
-        self.prompts.reserve(dict(zip(slots, lengths, strict=True)))
-        places = [
-            (self.prompts.of[s][t // PAGE], t % PAGE) for s, n in zip(slots, lengths, strict=True) for t in range(n)
-        ]
+        pages = self.prompts or self.answers
+        pages.reserve(dict(zip(slots, lengths, strict=True)))
+        tokens = [(slot, at) for slot, length in zip(slots, lengths, strict=True) for at in range(length)]
+        places = [(pages.of[slot][at // PAGE], at % PAGE) for slot, at in tokens]
         self.filling = torch.tensor(places, device=device).unbind(1)  # page and column of every token
 
     def seat(self, rows: list[int], slots: list[int], lanes: list[int]) -> None:
         """Let these rows begin anew, in these places."""
         at, slot, lane = (torch.tensor(values, device=self.lane.device) for values in (rows, slots, lanes))
         self.slot[at], self.lane[at], self.written[at] = slot, lane, 0
+
+    def reserve(self, answers: dict[int, int]) -> None:
+        """Make room: row → so many tokens of its answer."""
+        if self.prompts is None:
+            lengths, slots = self.lengths.tolist(), self.slot.tolist()
+            answers = {row: lengths[slots[row]] + count for row, count in answers.items()}
+        self.answers.reserve(answers)
+
+    def forget(self, slot: int) -> None:
+        """No row needs the prompt in this slot any more."""
+        if self.prompts is not None:
+            self.prompts.release([slot])
 
     def leave(self, rows: list[int]) -> None:
         """Nobody sits in these rows now. They go on computing, from nothing and for nobody."""
@@ -163,17 +176,21 @@ class KVCache:
     def bias(self, window: int | None) -> torch.Tensor:
         """0 for the tokens of its prompt and its own that a row sees in this step, else -inf: [R, 1, 1, S + N] fp32."""
         device, now = self.lane.device, self.positions()[:, None]  # [R, 1]
-        in_prompt = torch.arange(self.prompts.room, device=device).expand(len(now), -1)
-        column = torch.arange(self.answers.room, device=device)
-        length = now - self.written[:, None]
-        seen = torch.cat((in_prompt < length, column <= self.written[:, None]), dim=1)
+        column = torch.arange(self.answers.room, device=device).expand(len(now), -1)
+        if self.prompts is None:
+            at, seen = column, column <= now
+        else:
+            in_prompt = torch.arange(self.prompts.room, device=device).expand(len(now), -1)
+            written = self.written[:, None]
+            at = torch.cat((in_prompt, now - written + column), dim=1)  # the position of every column
+            seen = torch.cat((in_prompt < now - written, column <= written), dim=1)
         if window is not None:
-            seen &= torch.cat((in_prompt, length + column), dim=1) > now - window
+            seen = seen & (at > now - window)
         return torch.zeros(seen.shape, device=device).masked_fill_(~seen, float("-inf"))[:, None, None]
 
     def fill(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
         """Store the prompts that were admitted: k, v [1, H_kv, T, D] hold them one after another."""
-        self.prompts.write(layer, k[0].transpose(0, 1), v[0].transpose(0, 1), *self.filling)
+        (self.prompts or self.answers).write(layer, k[0].transpose(0, 1), v[0].transpose(0, 1), *self.filling)
 
     def attend(self, layer, q, k, v, *, bias: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
         """Store one new token of every row, and attend to its prompt and to what it has written.
@@ -181,14 +198,18 @@ class KVCache:
         q [R, H, 1, D]; k, v [R, H_kv, 1, D]; bias as above. Returns [R, H, 1, D]. Softmax in fp32.
         """
         (rows, heads, _, head_dim), key_heads = q.shape, k.shape[1]
-        self.answers.write(layer, k[:, :, 0], v[:, :, 0], self.answers.last, self.written % PAGE)
+        at = self.positions() if self.prompts is None else self.written
+        self.answers.write(layer, k[:, :, 0], v[:, :, 0], self.answers.last, at % PAGE)
         q = (q * scale).view(rows, key_heads, -1, head_dim)  # [R, H_kv, G, D]
-        read = self._by_row(self.prompts.scores(layer, self._by_slot(q)))  # [R, H_kv, G, S]
-        wrote = self.answers.scores(layer, q)  # [R, H_kv, G, N]
-        scores = torch.cat((read, wrote), dim=-1)
+        scores = self.answers.scores(layer, q)  # [R, H_kv, G, N]
+        if self.prompts is not None:
+            read = self._by_row(self.prompts.scores(layer, self._by_slot(q)))  # [R, H_kv, G, S]
+            scores = torch.cat((read, scores), dim=-1)
         scores = scores + bias if softcap is None else soft_cap(scores.float(), softcap) + bias  # fp32
-        of_prompt, of_own = scores.softmax(-1).to(q.dtype).split((read.shape[-1], wrote.shape[-1]), dim=-1)
-        out = self._by_row(self.prompts.mix(layer, self._by_slot(of_prompt))) + self.answers.mix(layer, of_own)
+        weights = scores.softmax(-1).to(q.dtype)
+        out = self.answers.mix(layer, weights[..., -self.answers.room :])
+        if self.prompts is not None:
+            out = out + self._by_row(self.prompts.mix(layer, self._by_slot(weights[..., : self.prompts.room])))
         return out.view(rows, heads, 1, head_dim)
 
     def advance(self) -> None:

@@ -23,7 +23,8 @@ class GraphedStep:
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens [R] int64 -> [R, D], overwritten by the next call."""
-        memory = tuple(x for pages in (self.cache.prompts, self.cache.answers) for x in (pages.keys, pages.owner))
+        kinds = [pages for pages in (self.cache.prompts, self.cache.answers) if pages is not None]
+        memory = tuple(tensor for pages in kinds for tensor in (pages.keys, pages.owner))
         if len(self.memory) != len(memory) or any(a is not b for a, b in zip(self.memory, memory, strict=True)):
             self.recorded, self.memory = self._record(tokens), memory  # rows have left, or the cache has grown
         graph, static_tokens, hidden = self.recorded

@@ -154,14 +154,15 @@ class _Batch:
         enough = len(free) >= min(len(self.samples) // 8, len(self.waiting)) or len(free) == len(self.samples)
         seated, new_prompts = [], []
         while self.waiting and len(seated) < len(free):
-            prompt = self.waiting[0].prompt
+            prompt, row = self.waiting[0].prompt, free[len(seated)]
             if prompt not in self.slot_of:
                 if not enough or not self.free_slots:
                     break
-                self.slot_of[prompt] = self.free_slots.pop()
+                slot = row if self.cache.lanes == 1 else self.free_slots[-1]
+                self.free_slots.remove(slot)
+                self.slot_of[prompt] = slot
                 self.free_lanes[prompt] = list(range(self.cache.lanes))
                 new_prompts.append(prompt)
-            row = free[len(seated)]
             self.samples[row], self.lane[row] = self.waiting.popleft(), self.free_lanes[prompt].pop()
             seated.append(row)
         self._read(new_prompts)
@@ -211,7 +212,7 @@ class _Batch:
         if not self.unfinished[prompt]:
             slot = self.slot_of.pop(prompt)
             self.free_slots.append(slot)
-            self.cache.prompts.release([slot])
+            self.cache.forget(slot)
             del self.free_lanes[prompt]
 
     def step(self) -> None:
@@ -226,7 +227,7 @@ class _Batch:
             self._keep(active)
             active = self.active
         tokens = [sample.ids[-1] if sample else 0 for sample in self.samples]
-        self.cache.answers.reserve({row: len(self.samples[row].ids) for row in active})
+        self.cache.reserve({row: len(self.samples[row].ids) for row in active})
         self.hidden = self.forward(torch.tensor(tokens, device=self.decoder.device))
 
     def _forward(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -33,11 +33,12 @@ def test_cached_generation_equals_recomputing_everything(tiny):
 @pytest.mark.parametrize(
     "rules", [{}, {"temperature": 1.5}, {"temperature": 1.2, "repetition_penalty": 1.3, "top_k": 40, "min_p": 0.001}]
 )
+@pytest.mark.parametrize("samples", [1, 4])
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
-def test_a_sample_does_not_depend_on_the_batch_it_sat_in(exact, rules, rows):
-    """With 20 samples on few rows every row is taken over several times, and prompts come and go between them."""
-    prompts = [*PROMPTS, [33, 3, 5, 7, 11, 13, 17]]
-    settings = {"max_new_tokens": 30, "samples": 4, "stop_ids": range(20, 50), "seed": 3, **rules}
+def test_a_sample_does_not_depend_on_the_batch_it_sat_in(exact, rules, rows, samples):
+    """20 samples on few rows: every row is taken over several times, and prompts come and go between them."""
+    prompts = [*PROMPTS, [33, 3, 5, 7, 11, 13, 17]] * (4 // samples)
+    settings = {"max_new_tokens": 30, "samples": samples, "stop_ids": range(20, 50), "seed": 3, **rules}
     together = generate(exact, prompts, rows=64, **settings)
     assert generate(exact, prompts, rows=rows, **settings) == together
     lengths = {len(answer) for answers in together for answer in answers}
@@ -110,22 +111,29 @@ def test_no_tokens_and_no_prompts_give_nothing(tiny):
     assert generate(tiny, [[3], [4]], max_new_tokens=0, samples=2, stop_ids=()) == [[[], []], [[], []]]
 
 
+@pytest.mark.parametrize("samples", [1, 3])  # one: prompt and answer lie in the same pages
 @pytest.mark.parametrize("page", [1, 3, 200])
-def test_pages_may_be_of_any_size_and_what_lies_in_free_ones_is_not_read(exact, monkeypatch, page):
-    settings = {"max_new_tokens": 14, "temperature": 1.2, "samples": 3, "stop_ids": range(20, 50), "rows": 5}
-    expected = generate(exact, PROMPTS, **settings)
+def test_pages_may_be_of_any_size_and_what_lies_in_free_ones_is_not_read(exact, monkeypatch, page, samples):
+    settings = {
+        "max_new_tokens": 14,
+        "temperature": 1.2,
+        "samples": samples,
+        "stop_ids": range(20, 50),
+        "rows": 5 if samples > 1 else 2,
+    }
+    expected = generate(exact, 2 * PROMPTS, **settings)
     batch, free = sys.modules["model.generate"]._Batch, []
     step = batch._forward
 
     def with_free_pages(self, tokens):
-        for pages in (self.cache.prompts, self.cache.answers):
+        for pages in filter(None, (self.cache.prompts, self.cache.answers)):
             free.append(len(pages.free))
             pages.keys[:, pages.free] = pages.values[:, pages.free] = 1e6
         return step(self, tokens)
 
     monkeypatch.setattr(batch, "_forward", with_free_pages)
     monkeypatch.setattr("model.cache.PAGE", page)
-    assert generate(exact, PROMPTS, **settings) == expected
+    assert generate(exact, 2 * PROMPTS, **settings) == expected
     assert max(free) > 0
 
 
