@@ -121,7 +121,7 @@ class KVCache:
     """Keys and values of `slots` prompts and `rows` answers to them."""
 
     def __init__(self, shape: tuple[int, int, int], *, slots: int, lanes: int, rows: int, dtype, device) -> None:
-        """shape: layers, key heads, numbers a head. lanes: rows that may sit in a slot at once; with 1, slots are rows."""
+        """shape: layers, key heads, numbers a head. lanes: rows that a slot may hold at once; if 1, slots are rows."""
         self.prompts = Pages(shape, slots, dtype=dtype, device=device) if lanes > 1 else None
         self.answers = Pages(shape, rows, dtype=dtype, device=device)
         self.slots, self.lanes = slots, lanes
