@@ -46,8 +46,7 @@ class Pages:
         missing = {owner: -(-count // PAGE) - len(self.of[owner]) for owner, count in tokens.items()}
         more = sum(count for count in missing.values() if count > 0) - len(self.free)
         if more > 0:
-            if self.keys.is_cuda:  # more than needed, for a recorded step ends when the memory grows
-                more += len(self.of)
+            more += len(self.of) // 4  # more than needed, for growing copies all, and ends a recorded step
             self.free += range(self.keys.shape[1], self.keys.shape[1] + more)
             self.keys, self.values = (pad(x, (0, 0, 0, 0, 0, 0, 0, more)) for x in (self.keys, self.values))
         for owner, count in missing.items():
