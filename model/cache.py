@@ -28,7 +28,8 @@ PAGE = 64  # tokens
 class Pages:
     """Keys [L, M, H_kv, D, PAGE] and values [L, M, H_kv, PAGE, D] of several owners, each laid out as it is read.
 
-    An owner's tokens fill its pages in order. Page 0 belongs to nobody: what has no place is written there.
+    There may be more memory than the M pages that are read. An owner's tokens fill its pages in order. Page 0 belongs
+    to nobody: what has no place is written there.
     """
 
     def __init__(self, shape: tuple[int, int, int], owners: int, *, dtype, device) -> None:
@@ -43,17 +44,18 @@ class Pages:
 
     def reserve(self, tokens: dict[int, int]) -> None:
         """Make room: owner → so many tokens."""
-        missing = {owner: -(-count // PAGE) - len(self.of[owner]) for owner, count in tokens.items()}
-        more = sum(count for count in missing.values() if count > 0) - len(self.free)
-        if more > 0:
-            more += len(self.of) // 4  # more than needed, for growing copies all, and ends a recorded step
-            self.free += range(self.keys.shape[1], self.keys.shape[1] + more)
+        short = [owner for owner, count in tokens.items() for _ in range(-(-count // PAGE) - len(self.of[owner]))]
+        if not short:
+            return
+        held, missing = self.keys.shape[1], len(short) - len(self.free)
+        if missing > 0:
+            more = max(missing, held // 2)  # by half: growing copies all
+            self.free += range(held, held + more)
             self.keys, self.values = (pad(x, (0, 0, 0, 0, 0, 0, 0, more)) for x in (self.keys, self.values))
-        for owner, count in missing.items():
-            for _ in range(count):
-                self.of[owner].append(self.free.pop(0))
-        if any(count > 0 for count in missing.values()):
-            self._lay_out()
+        self.free.sort()  # the first ones, for pages behind the last that is used are not read
+        for owner in short:
+            self.of[owner].append(self.free.pop(0))
+        self._lay_out()
 
     def release(self, owners: list[int]) -> None:
         """These owners' tokens are forgotten."""
@@ -73,29 +75,25 @@ class Pages:
 
     def _lay_out(self) -> None:
         """Tensors: whose each page is [M], which of that owner's [M], and the last one of each owner [O]."""
-        owner, number = [len(self.of)] * self.keys.shape[1], [0] * self.keys.shape[1]
+        is_recorded = self.keys.is_cuda  # a recorded step reads all the memory: its shapes must not change
+        used = self.keys.shape[1] if is_recorded else 1 + max((page for pages in self.of for page in pages), default=0)
+        owner, number = [len(self.of)] * used, [0] * used
         for i, pages in enumerate(self.of):
             for j, page in enumerate(pages):
                 owner[page], number[page] = i, j
         last = [pages[-1] if pages else 0 for pages in self.of]
         now = [torch.tensor(values, device=self.keys.device) for values in (owner, number, last)]
-        most = max(1, *map(len, self.of))
-        same = (
-            hasattr(self, "most")
-            and most == self.most
-            and len(owner) == len(self.owner)
-            and len(last) == len(self.last)
-        )
-        if same:  # in place: a recorded step reads these tensors
+        shape = (max(1, *map(len, self.of)), used, len(last))
+        if shape == self._shape:  # in place: a recorded step reads these tensors
             for tensor, values in zip((self.owner, self.number, self.last), now, strict=True):
                 tensor.copy_(values)
         else:
-            (self.owner, self.number, self.last), self.most = now, most
+            (self.owner, self.number, self.last), self._shape = now, shape
 
     @property
     def room(self) -> int:
         """Tokens of the owner with the most pages, to whole pages: N below."""
-        return self.most * PAGE
+        return self._shape[0] * PAGE
 
     def write(self, layer: int, k: torch.Tensor, v: torch.Tensor, page: torch.Tensor, column: torch.Tensor) -> None:
         """Store tokens: k, v [T, H_kv, D]; page, column [T] say where."""
@@ -104,8 +102,8 @@ class Pages:
 
     def scores(self, layer: int, q: torch.Tensor) -> torch.Tensor:
         """q · k of each owner's queries and tokens: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
-        of_page = q[self.owner.clamp(max=len(q) - 1)] @ self.keys[layer]  # [M, H_kv, Q, PAGE]
-        out = q.new_zeros(len(q) + 1, *q.shape[1:3], self.most, PAGE)
+        of_page = q[self.owner.clamp(max=len(q) - 1)] @ self.keys[layer, : len(self.owner)]  # [M, H_kv, Q, PAGE]
+        out = q.new_zeros(len(q) + 1, *q.shape[1:3], self.room // PAGE, PAGE)
         out[self.owner, :, :, self.number] = of_page
         return out[:-1].flatten(3)
 
@@ -113,7 +111,7 @@ class Pages:
         """Values of each owner's tokens, added up by weight: [O, H_kv, Q, N] -> [O, H_kv, Q, D]."""
         of_page = pad(weights.unflatten(-1, (-1, PAGE)), (0, 0, 0, 0, 0, 0, 0, 0, 0, 1))[self.owner, :, :, self.number]
         out = weights.new_zeros(len(weights) + 1, *weights.shape[1:3], self.values.shape[-1])
-        return out.index_add_(0, self.owner, of_page @ self.values[layer])[:-1]
+        return out.index_add_(0, self.owner, of_page @ self.values[layer, : len(self.owner)])[:-1]
 
 
 class KVCache:
