@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="answers to each that stop (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=256, help="tokens of an answer that stops (default: %(default)s)")
     parser.add_argument("--exact", type=int, default=128, help="tokens of one that does not (default: %(default)s)")
+    parser.add_argument("--work", choices=["both", "stop", "exact"], default="both", help="(default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="of each side, in turn (default: %(default)s)")
     parser.add_argument(
         "--rows", type=int, nargs="+", default=[16, 32, 64, 128], help="batch sizes that theirs may try"
@@ -97,6 +98,8 @@ def main() -> None:
     }
     rows = []
     for name, (samples, stop, new_tokens) in works.items():
+        if options.work != "both" and stop != (options.work == "stop"):
+            continue
         work = {"samples": samples, "stop": stop, "new_tokens": new_tokens}
         theirs, size = _best(candidates, options.rows, prompts, work)
         rule = {"stop_ids": tokenizer.stop_ids, **SAMPLING} if stop else {"stop_ids": ()}

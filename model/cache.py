@@ -17,28 +17,35 @@ What moves from step to step is held in tensors, so that a step can be recorded 
 
 from __future__ import annotations
 
+import math
+import mmap
+
 import torch
 from torch.nn.functional import pad
 
 from model.attention import soft_cap
 
 PAGE = 64  # tokens
+UNTOUCHED = 1 << 30  # bytes of a CPU's memory to ask for at once; it is there when it is first written
 
 
 class Pages:
-    """Keys [L, M, H_kv, D, PAGE] and values [L, M, H_kv, PAGE, D] of several owners, each laid out as it is read.
+    """Keys and values [L, M, H_kv, PAGE, D] of several owners.
 
     There may be more memory than the M pages that are read. An owner's tokens fill its pages in order. Page 0 belongs
     to nobody: what has no place is written there.
     """
 
-    def __init__(self, shape: tuple[int, int, int], owners: int, *, dtype, device) -> None:
-        """shape: layers, key heads, numbers a head."""
+    def __init__(self, shape: tuple[int, int, int], owners: int, tokens: int, *, dtype, device: torch.device) -> None:
+        """shape: layers, key heads, numbers a head. tokens: an owner will hardly have more."""
         layers, heads, head_dim = shape
-        self.keys = torch.zeros(layers, 1, heads, head_dim, PAGE, dtype=dtype, device=device)
-        self.values = torch.zeros(layers, 1, heads, PAGE, head_dim, dtype=dtype, device=device)
+        pages = 1
+        if device.type == "cpu":  # growing copies
+            bytes_each = layers * heads * PAGE * head_dim * dtype.itemsize
+            pages += min(owners * -(-tokens // PAGE), UNTOUCHED // bytes_each)
+        self.keys, self.values = (_zeros((layers, pages, heads, PAGE, head_dim), dtype, device) for _ in range(2))
         self.of: list[list[int]] = [[] for _ in range(owners)]
-        self.free: list[int] = []
+        self.free = list(range(1, pages))
         self._shape: tuple[int, ...] = ()
         self._lay_out()
 
@@ -68,9 +75,10 @@ class Pages:
         """Go on with these owners alone, in this order, and with their pages."""
         kept = [0, *(page for owner in owners for page in self.of[owner])]
         new_name = {page: i for i, page in enumerate(kept)}
-        self.of, self.free = [[new_name[page] for page in self.of[owner]] for owner in owners], []
-        at = torch.tensor(kept, device=self.keys.device)
-        self.keys, self.values = self.keys[:, at], self.values[:, at]
+        self.of = [[new_name[page] for page in self.of[owner]] for owner in owners]
+        self.free = list(range(len(kept), self.keys.shape[1]))
+        for memory in (self.keys, self.values):
+            memory[:, : len(kept)] = memory[:, kept]
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -97,12 +105,12 @@ class Pages:
 
     def write(self, layer: int, k: torch.Tensor, v: torch.Tensor, page: torch.Tensor, column: torch.Tensor) -> None:
         """Store tokens: k, v [T, H_kv, D]; page, column [T] say where."""
-        self.keys[layer][page, :, :, column] = k
+        self.keys[layer][page, :, column] = k
         self.values[layer][page, :, column] = v
 
     def scores(self, layer: int, q: torch.Tensor) -> torch.Tensor:
         """q · k of each owner's queries and tokens: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
-        of_page = q[self.owner.clamp(max=len(q) - 1)] @ self.keys[layer, : len(self.owner)]  # [M, H_kv, Q, PAGE]
+        of_page = q[self.owner.clamp(max=len(q) - 1)] @ self.keys[layer, : len(self.owner)].mT  # [M, H_kv, Q, PAGE]
         out = q.new_zeros(len(q) + 1, *q.shape[1:3], self.room // PAGE, PAGE)
         out[self.owner, :, :, self.number] = of_page
         return out[:-1].flatten(3)
@@ -114,13 +122,26 @@ class Pages:
         return out.index_add_(0, self.owner, of_page @ self.values[layer, : len(self.owner)])[:-1]
 
 
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).view(shape)
+
+
 class KVCache:
     """Keys and values of `slots` prompts and `rows` answers to them."""
 
-    def __init__(self, shape: tuple[int, int, int], *, slots: int, lanes: int, rows: int, dtype, device) -> None:
-        """shape: layers, key heads, numbers a head. lanes: rows that a slot may hold at once; if 1, slots are rows."""
-        self.prompts = Pages(shape, slots, dtype=dtype, device=device) if lanes > 1 else None
-        self.answers = Pages(shape, rows, dtype=dtype, device=device)
+    def __init__(
+        self, shape: tuple[int, int, int], *, slots: int, lanes: int, rows: int, longest: tuple[int, int], dtype, device
+    ) -> None:
+        """shape: layers, key heads, numbers a head. lanes: rows that a slot may hold at once; if 1, slots are rows.
+
+        longest  tokens of a prompt and of an answer, at most
+        """
+        prompt, answer = longest
+        shares = lanes > 1
+        self.prompts = Pages(shape, slots, prompt, dtype=dtype, device=device) if shares else None
+        self.answers = Pages(shape, rows, answer if shares else prompt + answer, dtype=dtype, device=device)
         self.slots, self.lanes = slots, lanes
         self.lengths = torch.zeros(slots + 1, dtype=torch.int64, device=device)  # tokens of the prompt in each slot
         # Where each row sits. Behind the last slot there is room for rows in which nobody sits.

@@ -244,9 +244,12 @@ class Decoder(nn.Module):
         """Logits [B, T, V] of every position. Training and sampling use hidden_states: they need few of them."""
         return self.logits(self.hidden_states(input_ids, lengths))
 
-    def new_cache(self, *, slots: int, lanes: int, rows: int) -> KVCache:
-        """An empty cache for `rows` answers to `slots` prompts, at most `lanes` to each (model/cache.py)."""
+    def new_cache(self, *, slots: int, lanes: int, rows: int, longest: tuple[int, int]) -> KVCache:
+        """An empty cache for `rows` answers to `slots` prompts, at most `lanes` to each (model/cache.py).
+
+        longest  tokens of a prompt and of an answer, at most
+        """
         config = self.config
         shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
-        dtype = self.model.norm.weight.dtype
-        return KVCache(shape, slots=slots, lanes=lanes, rows=rows, dtype=dtype, device=self.device)
+        places = {"slots": slots, "lanes": lanes, "rows": rows, "longest": longest}
+        return KVCache(shape, **places, dtype=self.model.norm.weight.dtype, device=self.device)

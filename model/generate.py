@@ -97,7 +97,7 @@ def generate(
     decoder.eval()
     with progress(what=what, total=len(waiting), unit="answer", hidden=on_token is not None) as bar:
         if waiting and max_new_tokens > 0:
-            batch = _Batch(decoder, prompts, waiting, rules, samples=samples, rows=rows)
+            batch = _Batch(decoder, prompts, waiting, rules, samples=samples, rows=rows, new_tokens=max_new_tokens)
             while batch.refill():
                 for row, token in zip(batch.active, batch.choose(), strict=True):
                     if is_over(batch.samples[row], token):
@@ -117,13 +117,14 @@ def before_stop(text: str, stop_strings: Collection[str]) -> str:
 class _Batch:
     """Which sample sits in which row, which prompt in which slot of the cache, and what each row says next."""
 
-    def __init__(self, decoder, prompts, waiting, rules: Sampling, *, samples: int, rows: int) -> None:
+    def __init__(self, decoder, prompts, waiting, rules: Sampling, *, samples: int, rows: int, new_tokens: int) -> None:
         self.decoder, self.prompts, self.waiting, self.rules = decoder, prompts, waiting, rules
         rows = min(rows, len(waiting))
         lanes = min(samples, rows)
         # twice what the rows need: a prompt's last samples may go on for long while others have taken their places
         slots = min(len(prompts), -(-rows // lanes) * (1 if lanes == 1 else 2))
-        self.cache = decoder.new_cache(slots=slots, lanes=lanes, rows=rows)
+        longest = max(map(len, prompts)), new_tokens
+        self.cache = decoder.new_cache(slots=slots, lanes=lanes, rows=rows, longest=longest)
         self.samples: list[_Sample | None] = [None] * rows
         self.lane = [0] * rows
         self.left: list[int] = []  # rows that the cache does not yet know to be free

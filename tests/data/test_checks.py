@@ -104,11 +104,12 @@ def test_right_code_passes_and_wrong_code_fails_in_the_sandbox(corpus, functions
     assert verdicts == [wanted for _, _, wanted in cases]
 
 
-def test_an_answer_without_a_test_function_proves_nothing(corpus, functions):
+@pytest.mark.parametrize("answer", ["", "print(double(3))", "def helper():\n    pass", "def test_x(:"])
+def test_an_answer_without_a_test_function_proves_nothing(corpus, functions, answer):
     unit = unit_test_check(corpus.source, functions["double"], [functions["double"].source])
-    for answer in ("", "assert True", "def helper():\n    pass", "def test_x(:"):
-        assert unit_test_jobs(unit, answer) == []
-    assert judge(unit, []) is False
+    assert unit_test_jobs(unit, "def test_x():\n    pass") != []
+    jobs = unit_test_jobs(unit, answer)
+    assert jobs == [] and judge(unit, jobs) is False
 
 
 def test_a_mutant_counts_as_killed_only_when_the_test_failed_on_it():

@@ -112,8 +112,8 @@ def test_no_tokens_and_no_prompts_give_nothing(tiny):
 
 
 @pytest.mark.parametrize("samples", [1, 3])  # one: prompt and answer lie in the same pages
-@pytest.mark.parametrize("page", [1, 3, 200])
-def test_pages_may_be_of_any_size_and_what_lies_in_free_ones_is_not_read(exact, monkeypatch, page, samples):
+@pytest.mark.parametrize(("page", "untouched"), [(1, 0), (3, 0), (3, 1 << 12), (3, 1 << 30), (200, 1 << 30)])
+def test_pages_may_be_of_any_size_may_grow_and_free_ones_are_not_read(exact, monkeypatch, page, untouched, samples):
     settings = {
         "max_new_tokens": 14,
         "temperature": 1.2,
@@ -133,6 +133,7 @@ def test_pages_may_be_of_any_size_and_what_lies_in_free_ones_is_not_read(exact, 
 
     monkeypatch.setattr(batch, "_forward", with_free_pages)
     monkeypatch.setattr("model.cache.PAGE", page)
+    monkeypatch.setattr("model.cache.UNTOUCHED", untouched)
     assert generate(exact, 2 * PROMPTS, **settings) == expected
     assert max(free) > 0
 
