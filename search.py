@@ -22,7 +22,7 @@ from model.console import UserError, progress, run_command
 from model.encoder_files import add_encoder_options, encoder_options
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
-EVERYTHING = 1_000_000  # a search leaves out no file and no function for its length
+EVERYTHING = 1_000_000  # a search leaves out no file for their number, and no function for its length
 
 
 def units_of(source: str) -> tuple[list[dict], Counter]:
@@ -84,10 +84,16 @@ def query_command(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    places = [f"{unit['path']}:{unit['lines'][0]}" for unit in found]
+    places = [place_of(unit) for unit in found]
     width = max(map(len, places))
     for place, unit in zip(places, found, strict=True):
         print(f"{place:{width}}  {unit['score']:.3f}  {first_line(unit['code'])}")
+
+
+def place_of(unit: dict) -> str:
+    """path:line. The index of a run holds candidate codes: they say it under "source", or have an id alone."""
+    source = unit.get("source") or unit
+    return f"{source['path']}:{source['lines'][0]}" if "lines" in source else str(unit["id"])
 
 
 def first_line(code: str) -> str:
@@ -110,7 +116,7 @@ def main() -> None:
     )
     add_encoder_options(index)
     query = commands.add_parser("query", help=query_command.__doc__, description=query_command.__doc__)
-    query.add_argument("index", metavar="INDEX", help="folder that `search.py index` wrote")
+    query.add_argument("index", metavar="INDEX", help="folder that `search.py index` wrote, or index/ of a train_embed.py run")
     query.add_argument("text", metavar="TEXT", help="what to look for, in your words")
     query.add_argument("--model", help="encoder (default: the one that the index names)")
     query.add_argument("--k", type=int, default=10, help="number of results (default 10)")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import search
+from data.index import build_index
 from model.console import run_command
 
 CODE = '''"""A module."""
@@ -124,6 +125,19 @@ def test_a_query_is_made_as_the_index_says_that_its_vectors_were(repository, mon
     command(monkeypatch, "index", repository / "repository", "--out", repository / "index", "--query-prefix", "query: ")
     assert json.loads((repository / "index/manifest.json").read_text())["query_prefix"] == "query: "
     assert command(monkeypatch, "query", repository / "index", "open") == 0
+
+
+def test_the_index_that_a_run_leaves_is_searched_too(repository, monkeypatch, capsys):
+    codes = [
+        {"id": "a", "code": "def open_file(path):", "source": {"path": "io.py", "lines": [3, 9]}},
+        {"id": "mine", "code": "x = 1"},
+    ]
+    encoder = WordEncoder()
+    vectors = encoder.encode([row["code"] for row in codes], kind="passage").numpy()
+    build_index(repository / "index", vectors, codes, manifest=encoder.describe())
+    assert command(monkeypatch, "query", repository / "index", "open file") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("io.py:3 ") and second.startswith("mine ")
 
 
 @pytest.mark.parametrize(
