@@ -116,7 +116,9 @@ def main() -> None:
     )
     add_encoder_options(index)
     query = commands.add_parser("query", help=query_command.__doc__, description=query_command.__doc__)
-    query.add_argument("index", metavar="INDEX", help="folder that `search.py index` wrote, or index/ of a train_embed.py run")
+    query.add_argument(
+        "index", metavar="INDEX", help="folder that `search.py index` wrote, or index/ of a train_embed.py run"
+    )
     query.add_argument("text", metavar="TEXT", help="what to look for, in your words")
     query.add_argument("--model", help="encoder (default: the one that the index names)")
     query.add_argument("--k", type=int, default=10, help="number of results (default 10)")
