@@ -47,6 +47,8 @@ class GGUFFile:
             return config_of(self._header.metadata, names, vocab_size, divisors)
         except KeyError as error:
             raise UserError(f"{self.path}: {error.args[0]} is missing") from None
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from None
         except (TypeError, ValueError, ZeroDivisionError) as error:
             raise UserError(f"{self.path}: the metadata makes no model ({error})") from None
 

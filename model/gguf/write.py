@@ -22,13 +22,8 @@ from model.gguf.layout import (
 from model.gguf.tokenizer import tokenizer_metadata
 from model.tokenizer import Tokenizer
 
-TYPES = {
-    "f32": "F32",
-    "f16": "F16",
-    "bf16": "BF16",
-    "q8_0": "Q8_0",
-}  # of the matrices; one-dimensional tensors stay fp32
-FILE_TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}  # general.file_type, LLAMA_FTYPE of llama.cpp
+# Of the matrices, one-dimensional tensors stay fp32; with general.file_type, LLAMA_FTYPE of llama.cpp.
+TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 
 
 def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str, name: str) -> None:
@@ -41,33 +36,30 @@ def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str,
     """
     gguf = need("gguf", why="writing a .gguf file")
     architecture = architecture_of(decoder.config)
-    kind = gguf.GGMLQuantizationType[TYPES[type]]
-    shapes = {
-        stored_name(architecture, name): (parameter, parameter.shape) for name, parameter in decoder.named_parameters()
-    }
+    weights = {stored_name(architecture, ours): weight for ours, weight in decoder.named_parameters()}
     if decoder.config.rope.scaling == "llama3":
-        divisors = rope_divisors(decoder.config.rope)
-        shapes[ROPE_FREQS] = (divisors, divisors.shape)
-    if type == "q8_0" and (odd := [name for name, (_, shape) in shapes.items() if len(shape) > 1 and shape[-1] % 32]):
+        weights[ROPE_FREQS] = rope_divisors(decoder.config.rope)
+    kinds = gguf.GGMLQuantizationType
+    kind_of = {stored: kinds[type.upper()] if w.dim() > 1 else kinds.F32 for stored, w in weights.items()}
+    if type == "q8_0" and (odd := [stored for stored, w in weights.items() if w.dim() > 1 and w.shape[-1] % 32]):
         raise UserError(f"{odd[0]} has rows that do not divide into blocks of 32; use --type f16")
     with new_file(path) as temporary:
         writer = gguf.GGUFWriter(temporary, architecture)
         for key, value in _metadata(decoder, tokenizer, architecture, type, name).items():
             _add(writer, gguf, key, value)
-        for stored, (_, shape) in shapes.items():
-            as_stored = kind if len(shape) > 1 else gguf.GGMLQuantizationType.F32
-            block, block_bytes = gguf.GGML_QUANT_SIZES[as_stored]
-            writer.add_tensor_info(stored, shape, np.dtype(np.float32), shape.numel() // block * block_bytes, as_stored)
+        for stored, weight in weights.items():
+            block, block_bytes = gguf.GGML_QUANT_SIZES[kind_of[stored]]
+            size = weight.numel() // block * block_bytes
+            writer.add_tensor_info(stored, weight.shape, np.dtype(np.float32), size, kind_of[stored])
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         heads = decoder.config.num_attention_heads, decoder.config.num_key_value_heads
-        for stored, (tensor, shape) in progress(shapes.items(), what=f"writing {path.name}"):
-            weight = to_stored(architecture, stored, tensor.detach().cpu().float(), heads)
-            if type == "f16" and len(shape) > 1 and weight.abs().max() > torch.finfo(torch.float16).max:
+        for stored, weight in progress(weights.items(), what=f"writing {path.name}"):
+            weight = to_stored(architecture, stored, weight.detach().cpu().float(), heads)
+            if kind_of[stored] == kinds.F16 and weight.abs().max() > torch.finfo(torch.float16).max:
                 raise UserError(f"{stored} holds {weight.abs().max():.3g}, beyond fp16; use --type bf16")
-            as_stored = kind if len(shape) > 1 else gguf.GGMLQuantizationType.F32
-            writer.write_tensor_data(gguf.quants.quantize(weight.numpy(), as_stored))
+            writer.write_tensor_data(gguf.quants.quantize(weight.numpy(), kind_of[stored]))
         writer.close()
 
 
@@ -75,7 +67,7 @@ def _metadata(decoder: Decoder, tokenizer: Tokenizer, architecture: str, type: s
     metadata = {
         "general.type": "model",
         "general.name": name,
-        "general.file_type": FILE_TYPES[type],
+        "general.file_type": TYPES[type],
         "general.quantization_version": 2,
     }
     for key, value in metadata_of(decoder.config).items():
