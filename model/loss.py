@@ -76,8 +76,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 error = (error.mul_(lift) if lift != 1 else error).to(h.dtype)
                 if wants_h:
                     grad_h[part] = (error @ head).float() / lift
-                if wants_weight:
-                    grad_weight += (error.T @ h[part]).float() / lift
+                if wants_weight:  # a sum over positions: lifted, it would leave fp16's range
+                    grad_weight += (error.T @ (h[part] / lift)).float()
         ctx.save_for_backward(grad_h, grad_weight)
         return loss
 
