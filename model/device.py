@@ -6,6 +6,8 @@ says yes to bf16 and emulates it many times slower.
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from model.console import UserError
@@ -17,12 +19,12 @@ def choose_device(wanted: str = "auto") -> torch.device:
     """cuda where there is one, else the CPU, unless a device is named."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise UserError(f"--device {wanted}: not a device; give auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {wanted}: PyTorch sees no CUDA device here; use --device cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", wanted):
+        raise UserError(f"--device {wanted}: not a device; give auto, cpu, cuda or cuda:N")
+    device = torch.device(wanted)
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= present:
+        raise UserError(f"--device {wanted}: PyTorch sees no such CUDA device here; use --device cpu")
     return device
 
 
