@@ -22,6 +22,7 @@ from data.packing import pieces, to_batch
 from model import generate, load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
+from model.device import choose_device
 from model.files import write_json
 from model.loss import causal_lm_loss
 from model.tokenizer import Tokenizer
@@ -41,8 +42,9 @@ def perplexity(
     window       tokens that the model sees at once; neighbouring windows of a file share one token
     most_tokens  of each file only this many tokens from its start (their bytes are counted accordingly)
     Every token but a document's first is predicted once, the end token included. The result's "files" holds
-    {"path", "nll" (nats), "tokens", "bytes"} a file. UserError when there is nothing to measure.
+    {"path", "nll" (nats), "tokens", "bytes"} a file; an empty one is left out. UserError when nothing is left.
     """
+    files = [(path, text) for path, text in files if text]  # drawn alone by the bootstrap, empty ones would give 0 / 0
     if not files:
         raise UserError("no file to measure perplexity on")
     was_training = decoder.training
@@ -104,7 +106,7 @@ def worst_predictions(
     for path, text in files:
         ids = plain_document(tokenizer, text).input_ids[:window]
         hidden_states = decoder.hidden_states(torch.tensor([ids], device=decoder.device))[0]  # [T, D]
-        start = min(64, len(ids) // 2)  # the first words of a file are anybody's guess
+        start = min(64, (len(ids) - 1) // 2)  # the first words of a file are anybody's guess
         logits = decoder.logits(hidden_states[start:-1]).float()  # [T-start-1, V]
         surprise = torch.nn.functional.cross_entropy(
             logits, torch.tensor(ids[start + 1 :], device=logits.device), reduction="none"
@@ -161,7 +163,7 @@ def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str,
 
 
 def read_files(place: Path, *, split: str = "test") -> list[tuple[str, str]]:
-    """(path, text) of a file, of a corpus folder's held-out split, or of every text file below a folder."""
+    """(path, text) of a file, of a corpus folder's held-out split, or of every Python file below a folder."""
     if (place / "manifest.jsonl").is_file():
         return [(file.path, file.text) for file in load_corpus(place).split(split)]
     paths = [place] if place.is_file() else sorted(path for path in place.rglob("*.py") if path.is_file())
@@ -184,11 +186,13 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="a file, a folder, or a corpus (its test files)")
     parser.add_argument("--out", required=True, type=Path, help="where to write the result, JSON")
     parser.add_argument("--window", type=int, default=1024, help="tokens seen at once (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     options = parser.parse_args()
     files = read_files(options.data)
-    decoder = load_decoder(options.model, device=options.device)
+    decoder = load_decoder(options.model, device=choose_device(options.device))
+    if not 2 <= options.window <= decoder.config.max_tokens:
+        raise UserError(f"--window {options.window}: give 2 to the model's {decoder.config.max_tokens} positions")
     if options.adapter:
         from lora.adapter_file import load_adapter
 
