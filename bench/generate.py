@@ -72,10 +72,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="answers to each that stop (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=256, help="tokens of an answer that stops (default: %(default)s)")
     parser.add_argument("--exact", type=int, default=128, help="tokens of one that does not (default: %(default)s)")
-    parser.add_argument("--work", choices=["both", "stop", "exact"], default="both", help="(default: %(default)s)")
+    parser.add_argument(
+        "--work", choices=["both", "stop", "exact"], default="both", help="answers of which kind (default: %(default)s)"
+    )
     parser.add_argument("--runs", type=int, default=3, help="of each side, in turn (default: %(default)s)")
     parser.add_argument(
-        "--rows", type=int, nargs="+", default=[16, 32, 64, 128], help="batch sizes that theirs may try"
+        "--rows", type=int, nargs="+", default=[16, 32, 64, 128], help="batch sizes for theirs (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and the samples (default: %(default)s)")

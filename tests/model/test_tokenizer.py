@@ -176,7 +176,8 @@ def test_named_templates_are_chosen_as_the_reference_library_does(tokenizer_fold
         for tools in (None, [{"name": "f"}]):
             expected = theirs.apply_chat_template(CHAT, tools=tools, tokenize=False)
             assert ours.render(CHAT, tools=tools) == expected, step
-        ours.save(tmp_path / "saved") if (tmp_path / "saved").mkdir() is None else None
+        (tmp_path / "saved").mkdir()
+        ours.save(tmp_path / "saved")
         assert load_tokenizer(str(tmp_path / "saved")).chat_templates == ours.chat_templates
         shutil.rmtree(tmp_path / "saved")
         by_name = {name: template + "!" for name, template in by_name.items()}
