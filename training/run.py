@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -76,14 +77,15 @@ class Run:
         self._losses.append(loss.detach())
 
     def take_loss(self) -> float:
-        """The step's loss: the sum of its shares. The one place where the host waits for the device."""
+        """The step's loss: the sum of its shares. Here the host waits for the device."""
         total = torch.stack(self._losses).sum().item()
         self._losses.clear()
         return total
 
     def log(self, step: int, **values) -> None:
-        """Append a line to metrics.jsonl and show it."""
-        row = {"step": step, **values, "seconds": round(time.perf_counter() - self._started, 3)}
+        """Append a line to metrics.jsonl and show it. What is not finite, as a skipped step's norm, becomes null."""
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        row = {"step": step, **finite, "seconds": round(time.perf_counter() - self._started, 3)}
         self._log.write(json.dumps(row) + "\n")
         self._log.flush()
         if self._bar is not None:
