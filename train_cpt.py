@@ -48,7 +48,7 @@ class Options:
     out: str = option(text="the run's folder")
     resume: bool = option(False, "go on with the run in --out from its last checkpoint")
     full: bool = option(False, "train all weights instead of a LoRA adapter")
-    r: int = option(16, "LoRA rank")
+    r: int = option(16, "LoRA rank", least=1)
     alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
     dropout: float = option(0.0, "LoRA dropout, 0 to 1")
     targets: str = option(
@@ -61,7 +61,7 @@ class Options:
     dora: bool = option(False, "learn the length of each row of a weight apart from its direction; slower")
     lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
     epochs: float = option(1.0, "passes over the training rows")
-    row_tokens: int = option(1024, "tokens of a packed row; longer files are cut into pieces")
+    row_tokens: int = option(1024, "tokens of a packed row; longer files are cut into pieces", least=2)
     step_tokens: int = option(4096, "tokens of an optimiser step; rows are accumulated to about this many")
     most_tokens: int = option(0, "tokens to train on, from files drawn by the seed (0: all of them)")
     lr: float = option(4e-4, "peak learning rate")
@@ -163,7 +163,7 @@ def learn(
         if stepped:  # a step that was skipped does not advance the schedule
             schedule.step()
         else:
-            print(f"step {step} skipped: {what_overflowed(decoder, batch, precision)}")
+            print(f"step {step} skipped: {what_overflowed(decoder, window, precision)}")
         run.log(step, loss=run.take_loss(), lr=lr, norm=norm, tokens=int(supervised), skipped=not stepped)
         if validation and due(step, options.validate_every, len(windows)):
             run.log(step, validation_loss=validation_loss(decoder, validation, precision))

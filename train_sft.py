@@ -50,7 +50,7 @@ class Options:
     test: str | None = option(None, "held-out pairs with checks, answered before and after (default: none)")
     resume: bool = option(False, "go on with the run in --out from its last checkpoint")
     full: bool = option(False, "train all weights instead of a LoRA adapter")
-    r: int = option(16, "LoRA rank")
+    r: int = option(16, "LoRA rank", least=1)
     alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
     dropout: float = option(0.0, "LoRA dropout, 0 to 1")
     targets: str = option(
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> dict:
     if options.max_length > decoder.config.max_position_embeddings:
         limit = decoder.config.max_position_embeddings
         raise UserError(f"--max-length {options.max_length} exceeds the model's {limit} positions; give less")
-    refuse_long_prompts(test, tokenizer, decoder, options)
+    refuse_bad_tasks(test, tokenizer, decoder, options)
     if not options.full:
         add_adapter(decoder, options)
     print(describe_model(options.model, decoder, dtype))
@@ -169,7 +169,7 @@ def learn(
         if stepped:  # a step that was skipped does not advance the schedule
             schedule.step()
         else:
-            print(f"step {step} skipped: {what_overflowed(decoder, batch, precision)}")
+            print(f"step {step} skipped: {what_overflowed(decoder, window, precision)}")
         run.log(step, loss=run.take_loss(), lr=lr, norm=norm, tokens=int(supervised), skipped=not stepped)
         if validation and due(step, options.validate_every, len(windows)):
             run.log(step, validation_loss=validation_loss(decoder, validation, precision))
@@ -195,10 +195,15 @@ def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Op
     return rows
 
 
-def refuse_long_prompts(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, options: Options) -> None:
-    """UserError for a test task that leaves no room for its answer, before anything is trained."""
+def refuse_bad_tasks(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, options: Options) -> None:
+    """UserError for a test task that cannot be graded or leaves no room for its answer, before anything is trained."""
     room = decoder.config.max_position_embeddings - options.max_new_tokens
     for number, row in enumerate(test, 1):
+        missing = [key for key in ("id", "category", "instruction", "input", "check") if key not in row]
+        if missing:
+            raise UserError(
+                f"{options.test}:{number}: {', '.join(missing)} missing: only pairs with a check can be graded"
+            )
         tokens = len(encode_prompt(tokenizer, messages_of(row)[:1]))
         if tokens > room:
             raise UserError(

@@ -52,10 +52,10 @@ class Precision:
         return stepped, norm
 
 
-def what_overflowed(decoder: Decoder, batch: Batch, precision: Precision) -> str:
-    """A sentence that names where numbers left their range, for the log of a skipped step."""
+def what_overflowed(decoder: Decoder, window: list[Batch], precision: Precision) -> str:
+    """A sentence that names where numbers left their range in a step that was skipped, for its log."""
     with precision.autocast():
-        name = first_overflow(decoder, lambda: decoder.hidden_states(batch.input_ids, batch.lengths))
+        name = first_overflow(decoder, lambda: [decoder.hidden_states(b.input_ids, b.lengths) for b in window])
     where = f"the output of {name}" if name else "the gradients, not the activations,"
     return f"{where} left the range of {str(precision.dtype).removeprefix('torch.')}"
 
@@ -64,7 +64,7 @@ def what_overflowed(decoder: Decoder, batch: Batch, precision: Precision) -> str
 def first_overflow(network: nn.Module, forward) -> str | None:
     """Name of the first module whose output is not finite when `forward()` runs once more; None if all are.
 
-    Called after a skipped step, so that the cause has a name.
+    A module's hook runs after those of its children, so that the first one found is the innermost.
     """
     found: list[str] = []
 
@@ -75,8 +75,7 @@ def first_overflow(network: nn.Module, forward) -> str | None:
 
         return hook
 
-    leaves = [(name, module) for name, module in network.named_modules() if name and not list(module.children())]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
+    handles = [module.register_forward_hook(watch(name)) for name, module in network.named_modules()]
     try:
         forward()
     finally:

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from data.masking import Example
+from data.packing import to_batch
+from lora.inject import inject
 from model import device as device_module
 from model.console import UserError
 from model.device import choose_device, choose_dtype
 from training.optim import adamw, cosine_schedule
-from training.precision import Precision, first_overflow
+from training.precision import Precision, first_overflow, what_overflowed
 
 CPU = torch.device("cpu")
 
@@ -94,6 +97,19 @@ def test_the_first_module_that_left_the_range_is_named():
     with torch.no_grad():
         network[1].weight.fill_(3e38)
     assert first_overflow(network, lambda: network(torch.full((1, 2), 3e38))) == "1"
+
+
+@torch.no_grad()
+def test_a_layer_with_an_adapter_is_named_and_every_micro_batch_looked_at(tiny):
+    inject(tiny, r=2, alpha=4, targets=["o_proj"])
+    ids = [list(range(first, first + 8)) for first in (10, 20)]
+    window = [to_batch([Example(row, row)], "cpu") for row in ids]
+    precision = Precision(CPU, torch.float32)
+    assert what_overflowed(tiny, window, precision).startswith("the gradients, not the activations")
+    tiny.model.layers[1].self_attn.o_proj.weight.fill_(math.inf)
+    assert what_overflowed(tiny, window, precision).startswith("the output of model.layers.1.self_attn.o_proj left")
+    tiny.model.embed_tokens.weight[10] = math.inf  # a token of the first micro-batch alone
+    assert what_overflowed(tiny, window, precision).startswith("the output of model.embed_tokens left")
 
 
 def test_the_schedule_rises_then_falls_to_its_floor():
