@@ -18,6 +18,7 @@ import tokenizers
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import models, normalizers, trainers
 from torch.testing import assert_close
 
 import model.gguf.file
@@ -197,6 +198,28 @@ def test_a_tokenizer_survives_the_metadata(pre, tokenizer):
     assert read["eos_token"] == "<|endoftext|>" and "[PAD399]" not in backend.get_vocab()
     for text in NASTY:
         assert backend.encode(text).ids == source.backend.encode(text).ids
+
+
+@pytest.mark.parametrize("prepends", [True, False])
+def test_a_sentencepiece_tokenizer_survives_the_metadata(prepends):
+    """Merges become scores and merges again; what is in no piece falls back to bytes."""
+    backend = tokenizers.Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    space = [*([normalizers.Prepend("\u2581")] if prepends else []), normalizers.Replace(" ", "\u2581")]
+    backend.normalizer = normalizers.Sequence(space)
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False)
+    code = Path(__file__).read_text(encoding="utf-8").splitlines()
+    backend.train_from_iterator(code, trainer)
+    definition = json.loads(backend.to_str())
+    definition["added_tokens"] = definition["added_tokens"][:3]  # the bytes are pieces, not control tokens
+    source = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(definition)), {"eos_token": "</s>"})
+    metadata = tokenizer_metadata(source, 600) | {"general.architecture": "llama"}
+    assert (metadata["tokenizer.ggml.model"], metadata["tokenizer.ggml.add_space_prefix"]) == ("llama", prepends)
+    assert metadata["tokenizer.ggml.token_type"][:4] == [2, 3, 3, 6]  # unknown, control, control, byte
+    again = Tokenizer(*read_tokenizer(metadata))
+    for text in (*NASTY, *code):
+        assert again.encode(text) == source.encode(text)
+        assert again.decode(again.encode(text)) == text
 
 
 def test_the_embedded_tokenizer_reads_what_llama_cpp_reads():
