@@ -49,7 +49,7 @@ class Options:
     candidates: str | None = option(None, "all codes to find the right one among (default: those of --test)")
     resume: bool = option(False, "go on with the run in --out from its last checkpoint")
     lora: bool = option(False, "train a LoRA adapter instead of all weights")
-    r: int = option(16, "LoRA rank")
+    r: int = option(16, "LoRA rank", least=1)
     alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
     dropout: float = option(0.0, "LoRA dropout, 0 to 1; the encoder's own is that of its config.json")
     targets: str = option(
@@ -65,7 +65,7 @@ class Options:
     passage_prefix: str | None = option(None, "text before a code (default: as the model's files say)")
     max_length: int | None = option(None, "tokens of a text; longer ones are cut (default: as the model's files say)")
     epochs: float = option(4.0, "passes over the pairs")
-    batch: int = option(32, "pairs of a step; each query has batch - 1 negatives")
+    batch: int = option(32, "pairs of a step; each query has batch - 1 negatives", least=2)
     temperature: float = option(0.05, "of the softmax over similarities")
     symmetric: bool = option(True, "let each code find its query too")
     lr: float = option(1e-4, "peak learning rate")

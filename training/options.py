@@ -15,9 +15,9 @@ from pathlib import Path
 from model.console import UserError, need
 
 
-def option(default=dataclasses.MISSING, text: str = ""):
-    """A field with its help text; without a default it is required."""
-    return field(default=default, metadata={"help": text})
+def option(default=dataclasses.MISSING, text: str = "", *, least: int | None = None):
+    """A field with its help text and the least value that makes sense; without a default it is required."""
+    return field(default=default, metadata={"help": text, "least": least})
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Resolved:
 def parse(kind: type, arguments: list[str] | None = None, *, description: str = "") -> Resolved:
     """Options of dataclass `kind` from command-line arguments and the recipe that they name.
 
-    Raises UserError for a recipe with an unknown key or a value of the wrong type; argparse itself ends the program
-    with status 2 for the command line.
+    Raises UserError for a recipe with an unknown key or a value of the wrong type, and for a value that is too small;
+    argparse itself ends the program with status 2 for the rest.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE", help="a recipe (TOML) with values for the options below")
@@ -54,6 +54,10 @@ def parse(kind: type, arguments: list[str] | None = None, *, description: str = 
     missing = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is dataclasses.MISSING]
     if missing:
         parser.error(f"{', '.join(missing)} must be given, here or in a recipe")
+    for spec in dataclasses.fields(kind):
+        least, value = spec.metadata["least"], values[spec.name]
+        if least is not None and value < least:
+            raise UserError(f"--{spec.name.replace('_', '-')} {value}: must be at least {least}")
     return Resolved(kind(**values), sources)
 
 

@@ -45,6 +45,18 @@ def test_a_recipe_with_an_error_is_refused(tmp_path, text, reason):
         parse(Options, ["--model", "m", "--config", str(tmp_path / "x.toml")])
 
 
+def test_a_value_that_is_too_small_is_refused(tmp_path):
+    @dataclass(frozen=True)
+    class Bounded:
+        row_tokens: int = option(8, "tokens", least=2)
+
+    assert parse(Bounded, ["--row-tokens", "2"]).values.row_tokens == 2
+    (tmp_path / "x.toml").write_text("row-tokens = 1")
+    for arguments in (["--row-tokens", "1"], ["--config", str(tmp_path / "x.toml")]):
+        with pytest.raises(UserError, match="--row-tokens 1: must be at least 2"):
+            parse(Bounded, arguments)
+
+
 def test_a_missing_required_option_ends_with_status_2(capsys):
     with pytest.raises(SystemExit) as error:
         parse(Options, [])
