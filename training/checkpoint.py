@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from lora.inject import trainable
 from model.console import UserError
 from model.files import new_folder, read_json, write_json
 from training.precision import Precision
@@ -25,9 +26,8 @@ from training.precision import Precision
 
 def save_checkpoint(folder: Path, step: int, network: nn.Module, optimizer, schedule, precision: Precision) -> Path:
     """Write the state after `step` steps into `folder`, then remove older ones. Returns the new checkpoint."""
-    tensors = {f"weight.{name}": p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    tensors = {f"weight.{name}": p.detach() for name, p in trainable(network)}
     optimizer_state = optimizer.state_dict()
-    numbers: dict[str, dict] = {}
     for index, moments in optimizer_state["state"].items():
         for key, value in moments.items():
             tensors[f"optimizer.{index}.{key}"] = value
@@ -67,7 +67,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precisi
         tensors = safetensors.torch.load_file(path / "tensors.safetensors")
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"{path}: checkpoint not readable ({error}); start anew with another --out") from None
-    learning = {f"weight.{name}": p for name, p in network.named_parameters() if p.requires_grad}
+    learning = {f"weight.{name}": p for name, p in trainable(network)}
     saved = {name for name in tensors if name.startswith("weight.")}
     if learning.keys() != saved:
         odd = sorted(learning.keys() ^ saved)[0]

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import nn
 
+from lora.inject import trainable
+
 
 def adamw(network: nn.Module, *, lr: float, weight_decay: float, lora_plus_ratio: float = 1.0) -> torch.optim.AdamW:
     """AdamW (arXiv:1711.05101) over what learns; matrices decay, biases, norms and DoRA's lengths do not.
@@ -14,7 +16,7 @@ def adamw(network: nn.Module, *, lr: float, weight_decay: float, lora_plus_ratio
     lora_plus_ratio  LoRA+ (arXiv:2402.12354): every lora_B learns at this many times `lr`. It starts at zero while
                      lora_A does not, and at one rate for both lags behind the wider the layer is
     """
-    learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    learning = list(trainable(network))
     raised = {name for name, _ in learning if name.endswith("lora_B.weight") and lora_plus_ratio != 1}
     groups = [
         {"params": [p for n, p in learning if p.ndim >= 2 and n not in raised], "weight_decay": weight_decay, "lr": lr},

@@ -112,7 +112,6 @@ def test_cpt_resumed_is_bit_identical_to_one_run(package, tiny_folder, tmp_path,
     with pytest.raises(Stopped):
         train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "parts"))
     go_on()
-    torch.manual_seed(99)  # the random state must come from the checkpoint
     train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--resume"])
     assert len(losses(tmp_path / "whole")) >= 8
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
@@ -203,8 +202,8 @@ def list_steps(folder) -> list[str]:
     return [line for line in log.read_text().splitlines() if '"loss"' in line] if log.exists() else []
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint(tiny, tmp_path, monkeypatch):
-    from lora.inject import inject
+def test_a_full_disk_leaves_the_previous_checkpoint_which_fits_no_other_adapter(tiny, tmp_path, monkeypatch):
+    from lora.inject import inject, remove
     from model.device import choose_device
     from training.optim import adamw, cosine_schedule
     from training.precision import Precision
@@ -227,9 +226,13 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tiny, tmp_path, monkeypatch)
         checkpoint.save_checkpoint(tmp_path, 2, *state)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert checkpoint.load_checkpoint(latest_checkpoint(tmp_path), *state) == 1
+    remove(tiny, merge=False)
+    inject(tiny, r=2, alpha=4, targets=["k_proj"])
+    with pytest.raises(UserError, match="another model or adapter"):
+        checkpoint.load_checkpoint(latest_checkpoint(tmp_path), *state)
 
 
-def test_a_checkpoint_of_another_adapter_is_refused(package, tiny_folder, tmp_path, monkeypatch):
+def test_a_run_is_not_gone_on_with_by_other_options(package, tiny_folder, tmp_path, monkeypatch):
     go_on = stop_at(monkeypatch, train_cpt, 3)
     with pytest.raises(Stopped):
         train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "run"))
