@@ -146,8 +146,9 @@ def fold(facts: AdapterFacts) -> tuple[dict, dict[str, torch.Tensor]]:
     if facts.config.get("use_dora"):
         raise UserError("DoRA cannot be folded into LoRA: it scales whole rows of the weights; merge it: lora.merge")
     refuse_unsupported(facts.config, "--fold")
-    if facts.other:
-        raise UserError(f"{facts.other[0]} is neither lora_A nor lora_B; only these can be folded")
+    odd = facts.tensors.keys() ^ {f"{PREFIX}{name}.lora_{part}.weight" for name in facts.ranks for part in "AB"}
+    if odd:
+        raise UserError(f"{min(odd)} is not of a pair lora_A and lora_B; only pairs can be folded")
     rank, scales = max(facts.ranks.values()), set(facts.scales.values())
     common = scales.pop() if len(scales) == 1 else 1.0
     tensors = {}
@@ -167,16 +168,12 @@ def _unknown(config: dict) -> list[str]:
     reasons = [
         f"{key}={value!r} is not implemented there, or not everywhere"
         for key, value in config.items()
-        if _changes(key, value, own)
+        if key not in READ | INERT | own and is_set(value)
     ]
     begun = str(config.get("init_lora_weights", True)).lower()
     if begun.startswith(CHANGES_BASE):
         reasons.append(f"init_lora_weights={begun!r} changed the base's weights too, which are not in the file")
     return reasons
-
-
-def _changes(key: str, value, own: set[str]) -> bool:
-    return key not in READ | INERT | own and is_set(value)
 
 
 def _vllm(facts: AdapterFacts) -> Verdict:

@@ -118,6 +118,15 @@ def test_dora_is_not_folded(run, make, tmp_path):
     assert not (tmp_path / "folded").exists()
 
 
+def test_half_of_a_pair_is_not_folded(run, make, tmp_path):
+    file = make() / "adapter_model.safetensors"
+    tensors = load_file(file)
+    save_file({key: tensor for key, tensor in tensors.items() if "0.mlp.up_proj.lora_B" not in key}, file)
+    status, _, said = run(file.parent, "--fold", tmp_path / "folded")
+    assert status == 2 and "0.mlp.up_proj.lora_B.weight is not of a pair" in said
+    assert not (tmp_path / "folded").exists()
+
+
 def test_the_status_and_the_lines_say_what_is_in_the_way(run, make):
     status, out, _ = run(make(r=24, rslora=True))
     assert status == 1
