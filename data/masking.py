@@ -110,9 +110,10 @@ def tokenize_rows(
             example = supervise(tokenizer, training_messages(row), train_on_prompt=train_on_prompt)
         except ValueError as error:
             raise UserError(f"{where}:{number}: {error}") from None
-        if len(example.input_ids) > max_length:
-            example = Example(example.input_ids[:max_length], example.labels[:max_length])
-            lost["cut" if example.supervised else "dropped"] += 1
-        if example.supervised:
-            examples.append(example)
+        kept = Example(example.input_ids[:max_length], example.labels[:max_length])
+        if not kept.supervised:
+            lost["dropped"] += 1
+            continue
+        lost["cut"] += len(kept.input_ids) < len(example.input_ids)
+        examples.append(kept)
     return examples, lost

@@ -8,6 +8,7 @@ labels    · a a a · b · c c       the first token of each is IGNORE: the last
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -76,7 +77,7 @@ def plan_windows(rows: int, *, rows_per_step: int, epochs: float, seed: int) -> 
     epochs; the last of an epoch may be smaller.
     """
     windows: list[list[int]] = []
-    for epoch in range(int(epochs + 0.999)):
+    for epoch in range(math.ceil(epochs)):
         order = list(range(rows))
         random.Random(f"{seed}/{epoch}").shuffle(order)
         visited = order[: round(rows * min(1.0, epochs - epoch))]

@@ -109,3 +109,4 @@ def test_windows_visit_every_row_once_an_epoch_in_an_order_of_the_seed():
         != plan_windows(10, rows_per_step=4, epochs=2, seed=2)
     )
     assert sum(map(len, plan_windows(10, rows_per_step=4, epochs=1.5, seed=1))) == 15
+    assert sum(map(len, plan_windows(4000, rows_per_step=4, epochs=1.0005, seed=1))) == 4002
