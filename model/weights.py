@@ -25,7 +25,7 @@ from model.gguf.file import GGUFFile
 from model.safetensors_file import read_safetensors, weight_files
 from model.tokenizer import Tokenizer
 
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]  # the last names the license
 # The same model in other tools' layouts, which some repositories hold beside it.
 NOT_FROM_HUB = ["original/*", "onnx/*", "openvino/*", "consolidated*"]
 

