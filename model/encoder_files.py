@@ -20,8 +20,9 @@ from model.console import UserError
 from model.encoder import POOLINGS, Embedding, Encoder, new_encoder
 from model.encoder_config import BERT_FAMILIES
 from model.files import new_folder, read_json, write_json
+from model.safetensors_file import read_safetensors
 from model.tokenizer import Tokenizer
-from model.weights import dtype_name, fill, locate, read_safetensors, save_weights, tokenizer_files, weights_sha256
+from model.weights import dtype_name, fill, locate, save_weights, tokenizer_files, weights_sha256
 
 # Models whose own files do not name the prefixes that they were trained with (their READMEs do): a part of the model's
 # name, and what to give. The first that fits counts.
@@ -63,6 +64,8 @@ def load_encoder(
     UserError when neither says, and for a module or a setting that is not implemented.
     """
     source = locate(name)
+    if source.is_file():
+        raise UserError(f"{name} is a .gguf file, which holds no encoder here; give a folder or a hub id")
     with torch.device("meta"):
         encoder = new_encoder(read_json(source / "config.json"))
     encoder.tokenizer = Tokenizer(*tokenizer_files(source))
@@ -179,8 +182,8 @@ def _pooling(path: Path, given: str | None) -> str:
     modes = config.get("pooling_mode") or [POOLING_FLAGS.get(flag, flag) for flag in flags]
     modes = modes if isinstance(modes, list) else [modes]
     if len(modes) != 1 or modes[0] not in POOLINGS:
-        said = f"says {' + '.join(map(str, modes))}" if modes else "is missing"
-        raise UserError(f"{path.parent.parent}: 1_Pooling/config.json {said}; give --pooling {' or '.join(POOLINGS)}")
+        said = f"is {' + '.join(map(str, modes))}, which is not supported" if modes else "is missing"
+        raise UserError(f"{path}: the pooling {said}; give --pooling {' or '.join(POOLINGS)}")
     return modes[0]
 
 
@@ -213,7 +216,7 @@ def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
         if key not in LENGTH_KEYS and value not in (None, False, {}, LENGTH_ONLY.get(key)):
             raise UserError(f"{path}: {key}={value!r} is not implemented")
     most, of_tokenizer = encoder.config.max_tokens, encoder.tokenizer.settings.get("model_max_length")
-    length = given or settings.get("max_seq_length") or min(of_tokenizer or most, most)
+    length = (settings.get("max_seq_length") or min(of_tokenizer or most, most)) if given is None else given
     least = encoder.tokenizer.backend.num_special_tokens_to_add(is_pair=False) + 1
     if not isinstance(length, int) or not least <= length <= most:
         raise UserError(f"{source}: a length of {length} tokens; this model reads {least} to {most}")

@@ -123,7 +123,7 @@ def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = 
 
 
 def _check_kind(source: str, folder: Path, to: str) -> None:
-    """UserError for an adapter, an encoder that is to be a decoder, or the reverse."""
+    """UserError for an adapter, and for an encoder that is to be a decoder."""
     if folder.is_dir() and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise UserError(
             f"{source} is an adapter; merge it first: python -m lora.merge --model BASE --adapter {source} --out DIR"
@@ -131,8 +131,6 @@ def _check_kind(source: str, folder: Path, to: str) -> None:
     family = read_json(folder / "config.json").get("model_type") if folder.is_dir() else None
     if to != "sentence-transformers" and family in (*BERT_FAMILIES, "modernbert"):
         raise UserError(f"{source} is an encoder ({family}); use --to sentence-transformers")
-    if to == "sentence-transformers" and folder.is_file():
-        raise UserError(f"{source} is a .gguf file, which holds no encoder here; use --to hf or --to gguf")
 
 
 def _head(source: str, to: str) -> dict:
