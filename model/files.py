@@ -1,7 +1,8 @@
 """Files that are whole or not there: atomic writes, and JSON Lines whose bad line is named.
 
 Everything is written under another name beside its target, flushed to the disk, and renamed. A kill or a full disk at
-any moment leaves the old file or the new one, never half of either.
+any moment leaves the old file or the new one, never half of either. A folder takes two renames: a kill between them
+leaves the old one beside its place, as .NAME.….old.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def new_folder(path: Path | str) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(temporary, path)
     finally:
+        if old.exists() and not path.exists():  # stopped between the two renames
+            os.replace(old, path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from model.console import UserError
@@ -23,6 +25,22 @@ def test_a_failure_while_filling_a_folder_leaves_the_old_one_and_nothing_else(tm
         (temporary / "half.txt").write_text("half")
         raise RuntimeError
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["new.txt"] and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_stopped_between_its_two_renames_is_the_old_one(tmp_path, monkeypatch):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old.txt").write_text("old")
+    rename = os.replace
+
+    def stop_at_the_second(source, target):
+        if not str(source).endswith("d") and not str(source).endswith(".old"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "d") as temporary:
+        (temporary / "new.txt").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["d", "old.txt"]
 
 
 def test_rows_survive_a_round_trip(tmp_path):
