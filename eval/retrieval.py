@@ -241,7 +241,7 @@ def relevance(queries: list[dict], candidates: list[dict]) -> np.ndarray:
         ("candidate", candidates, ("id", "code")),
     ):
         for number, row in enumerate(rows, 1):
-            if missing := [field for field in fields if not row.get(field)]:
+            if missing := [field for field in fields if row.get(field) in (None, "", [])]:
                 raise UserError(f"{what} {number}: {missing[0]!r} is missing or empty (it has: {', '.join(row)})")
         twice = [i for i, n in Counter(row["id"] for row in rows).items() if n > 1]
         if twice:
