@@ -120,7 +120,8 @@ class _Batch:
     def __init__(self, decoder, prompts, waiting, rules: Sampling, *, samples: int, rows: int, new_tokens: int) -> None:
         self.decoder, self.prompts, self.waiting, self.rules = decoder, prompts, waiting, rules
         rows = min(rows, len(waiting))
-        lanes = min(samples, rows)
+        # with one lane an answer takes its prompt along when it leaves, and a second sample would miss it
+        lanes = min(samples, max(2, rows))
         # twice what the rows need: a prompt's last samples may go on for long while others have taken their places
         slots = min(len(prompts), -(-rows // lanes) * (1 if lanes == 1 else 2))
         longest = max(map(len, prompts)), new_tokens

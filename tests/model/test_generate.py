@@ -111,27 +111,21 @@ def test_no_tokens_and_no_prompts_give_nothing(tiny):
     assert generate(tiny, [[3], [4]], max_new_tokens=0, samples=2, stop_ids=()) == [[[], []], [[], []]]
 
 
-@pytest.mark.parametrize("samples", [1, 3])  # one: prompt and answer lie in the same pages
+@pytest.mark.parametrize(("samples", "rows"), [(1, 2), (3, 5), (3, 1)])  # one sample: it lies in its prompt's pages
 @pytest.mark.parametrize(("page", "untouched"), [(1, 0), (3, 0), (3, 1 << 12), (3, 1 << 30), (200, 1 << 30)])
-def test_pages_may_be_of_any_size_may_grow_and_free_ones_are_not_read(exact, monkeypatch, page, untouched, samples):
-    settings = {
-        "max_new_tokens": 14,
-        "temperature": 1.2,
-        "samples": samples,
-        "stop_ids": range(20, 50),
-        "rows": 5 if samples > 1 else 2,
-    }
+def test_pages_of_any_size_may_grow_and_free_ones_are_not_read(exact, monkeypatch, page, untouched, samples, rows):
+    settings = {"max_new_tokens": 14, "temperature": 1.2, "samples": samples, "stop_ids": range(20, 50), "rows": rows}
     expected = generate(exact, 2 * PROMPTS, **settings)
     batch, free = sys.modules["model.generate"]._Batch, []
-    step = batch._forward
+    refill = batch.refill
 
-    def with_free_pages(self, tokens):
+    def with_other_free_pages(self):
         for pages in filter(None, (self.cache.prompts, self.cache.answers)):
             free.append(len(pages.free))
             pages.keys[:, pages.free] = pages.values[:, pages.free] = 1e6
-        return step(self, tokens)
+        return refill(self)
 
-    monkeypatch.setattr(batch, "_forward", with_free_pages)
+    monkeypatch.setattr(batch, "refill", with_other_free_pages)
     monkeypatch.setattr("model.cache.PAGE", page)
     monkeypatch.setattr("model.cache.UNTOUCHED", untouched)
     assert generate(exact, 2 * PROMPTS, **settings) == expected
