@@ -91,6 +91,6 @@ def _softcapped(q, k, v, visible, scale, softcap, dropout) -> torch.Tensor:
     return F.dropout(weights, dropout, training=dropout > 0) @ v
 
 
-def soft_cap(x: torch.Tensor, cap: float | None) -> torch.Tensor:
-    """c tanh(x / c), which stays inside (-c, c); x itself without a cap."""
-    return x if cap is None else torch.tanh(x / cap) * cap
+def soft_cap(x: torch.Tensor, cap: float) -> torch.Tensor:
+    """c tanh(x / c), which stays inside (-c, c)."""
+    return torch.tanh(x / cap) * cap

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from model import attention
-from model.attention import document_attention, soft_cap
+from model.attention import document_attention
 
 LENGTHS = [23, 1, 40, 7]
 
@@ -24,7 +24,8 @@ def by_the_formula(q, k, v, *, causal, window, scale, softcap):
         visible &= (distance >= 0) & (distance < (window or 10**6))
     elif window is not None:
         visible &= distance.abs() <= window
-    scores = soft_cap(q @ k.transpose(-1, -2) * (scale or q.shape[-1] ** -0.5), softcap)
+    scores = q @ k.transpose(-1, -2) * (scale or q.shape[-1] ** -0.5)
+    scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
     return scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v
 
 
