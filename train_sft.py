@@ -74,7 +74,7 @@ class Options:
     checkpointing: bool = option(False, "recompute activations: a third slower, far less memory")
     validate_every: int = option(10, "steps between validations (0: none)")
     checkpoint_every: int = option(10, "steps between checkpoints (0: none)")
-    samples: int = option(10, "sampled answers a test task, for pass@3")
+    samples: int = option(10, "sampled answers a test task, for pass@3 (at least 4; 0: none)")
     temperature: float = option(0.8, "of the sampled answers")
     top_p: float = option(0.95, "nucleus of the sampled answers")
     max_new_tokens: int = option(256, "tokens that an answer may have")
@@ -197,6 +197,8 @@ def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Op
 
 def refuse_bad_tasks(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, options: Options) -> None:
     """UserError for a test task that cannot be graded or leaves no room for its answer, before anything is trained."""
+    if test and 1 <= options.samples <= 3:
+        raise UserError(f"--samples {options.samples}: pass@3 needs at least 4; give 0 for none")
     room = decoder.config.max_position_embeddings - options.max_new_tokens
     for number, row in enumerate(test, 1):
         missing = [key for key in ("id", "category", "instruction", "input", "check") if key not in row]

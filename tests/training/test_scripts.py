@@ -110,6 +110,17 @@ def test_sft_learns_the_answer_and_to_stop(tiny_folder, tmp_path):
     assert summary["tracks"] == {"sft": {}}  # no held-out tasks were given, none are claimed
 
 
+def test_sft_refuses_what_it_could_not_grade_before_it_trains(tiny_folder, tmp_path):
+    pair = {"instruction": "Say x.", "input": "", "output": "x"}
+    task = {"id": "1", "category": "complete", "check": {"kind": "structure"}, **pair}
+    for test, samples, said in ((pair, 4, "test.jsonl:1: id, category, check missing"), (task, 2, "--samples 2")):
+        (tmp_path / "test.jsonl").write_text(json.dumps(test) + "\n")
+        files = {"data": tmp_path / "test.jsonl", "test": tmp_path / "test.jsonl", "out": tmp_path / "run"}
+        with pytest.raises(UserError, match=said):
+            train_sft.main(arguments(model=tiny_folder, **files, max_length=64, samples=samples))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("lora", [False, True])
 def test_embed_learns_and_its_index_knows_the_saved_model(reference_encoder, tmp_path, lora):
     words = [f"{a}{b}" for a in "abcdefgh" for b in "ijkl"]
