@@ -3,8 +3,8 @@
     python quickstart.py                 about a quarter of an hour on two cores, minutes on a GPU
     python quickstart.py --smoke         the same way in under three minutes, too small to learn much
 
-It runs the public commands one after another and says which. Started again with the same --out, it goes on where it
-was stopped.
+It makes the data, then runs the three scripts and prints their commands. Started again with the same --out, it goes on
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -227,8 +227,8 @@ def refuse_other_run(out: Path, settings: dict) -> None:
         if odd:
             was = ", ".join(f"{name} {before.get(name)}" for name in odd)
             raise UserError(f"{out}: holds a quickstart with {was}; give another --out or remove that folder")
-    elif out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: not empty, and not a quickstart; give another --out")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: in use, and not by a quickstart; give another --out")
 
 
 def install_extras() -> None:

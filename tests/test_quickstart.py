@@ -58,8 +58,9 @@ def test_another_quickstart_in_the_folder_is_refused(tmp_path):
         quickstart.refuse_other_run(tmp_path, settings)
     (tmp_path / "quickstart.json").unlink()
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="not a quickstart"):
-        quickstart.refuse_other_run(tmp_path, settings)
+    for taken in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(UserError, match="not by a quickstart"):
+            quickstart.refuse_other_run(taken, settings)
 
 
 def test_a_track_is_begun_gone_on_with_or_left_as_it_is(tmp_path):
