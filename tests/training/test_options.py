@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +45,17 @@ def test_a_recipe_with_an_error_is_refused(tmp_path, text, reason):
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(UserError, match=reason):
         parse(Options, ["--model", "m", "--config", str(tmp_path / "x.toml")])
+
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_recipes_of_the_project_have_options_of_their_script(recipe):
+    script = importlib.import_module(f"train_{recipe.name.partition('_')[0]}")
+    given = [f"--{name}=x" for name in ("out", "data", "corpus") if name in script.Options.__dataclass_fields__]
+    resolved = parse(script.Options, ["--config", str(recipe), *given])
+    assert "model" in {name for name, source in resolved.sources.items() if source == str(recipe)}
 
 
 def test_a_value_that_is_too_small_is_refused(tmp_path):
