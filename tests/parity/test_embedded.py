@@ -12,7 +12,6 @@ from torch.testing import assert_close
 from data.masking import encode_prompt
 from eval.perplexity import perplexity
 from model import generate, load_decoder, load_tokenizer, save_decoder
-from model.gguf.file import GGUFFile
 
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -79,11 +78,3 @@ def test_llama_cpps_row_order_is_undone(embedded, file, monkeypatch):
 def test_the_tied_head_is_the_embedding(embedded):
     decoder, _ = embedded
     assert decoder.head_weight is decoder.model.embed_tokens.weight
-
-
-def test_a_damaged_gguf_file_is_one_line(tmp_path):
-    from model.console import UserError
-
-    (tmp_path / "x.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + b"\xff" * 64)
-    with pytest.raises(UserError, match=r"x\.gguf: not a readable GGUF file"):
-        GGUFFile(tmp_path / "x.gguf")
