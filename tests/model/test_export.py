@@ -18,9 +18,11 @@ from torch.testing import assert_close
 
 import model.export
 import model.gguf.layout
+import model.gguf.write
 from model import load_decoder, load_tokenizer
 from model.console import UserError
 from model.export import export
+from model.gguf.tokenizer import tokenizer_metadata
 from model.ollama import CONVERSATIONS, find_markup, go_template, modelfile
 from model.tokenizer import Tokenizer
 from tests.conftest import randomize
@@ -147,6 +149,24 @@ def test_a_wrong_row_order_is_caught_and_nothing_is_left(tokenizer_folder, tmp_p
     monkeypatch.setattr(model.gguf.layout, "half_split_rows", lambda tensor, heads: tensor)
     with pytest.raises(UserError, match="differ from the source's by"):
         export(str(folder), "gguf", tmp_path / "out" / "x.gguf", type="q8_0")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "named"),
+    [
+        ("tokenizer.ggml.merges", lambda merges: merges[:5], "reads .* otherwise than the source's"),
+        ("tokenizer.ggml.eos_token_id", lambda eos: eos + 1, "BOS and stop tokens"),
+    ],
+)
+def test_another_tokenizer_is_caught_and_nothing_is_left(key, change, named, tiny_folder, tmp_path, monkeypatch):
+    def wrong(*arguments):
+        metadata = tokenizer_metadata(*arguments)
+        return metadata | {key: change(metadata[key])}
+
+    monkeypatch.setattr(model.gguf.write, "tokenizer_metadata", wrong)
+    with pytest.raises(UserError, match=named):
+        export(str(tiny_folder), "gguf", tmp_path / "out" / "x.gguf", type="f16")
     assert not list((tmp_path / "out").iterdir())
 
 
