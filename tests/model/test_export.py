@@ -14,6 +14,7 @@ import gguf
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import model.export
@@ -174,6 +175,15 @@ def test_rows_that_do_not_divide_into_blocks_are_refused(tokenizer_folder, tmp_p
     folder = build("llama", tmp_path / "model", tokenizer_folder, intermediate_size=72)
     with pytest.raises(UserError, match=r"ffn_down.*blocks of 32; use --type f16"):
         export(str(folder), "gguf", tmp_path / "x.gguf", type="q8_0")
+
+
+def test_a_weight_beyond_fp16_is_refused(tiny_folder, tmp_path):
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = 1e5
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"ffn_up.* beyond fp16; use --type bf16"):
+        export(str(folder), "gguf", tmp_path / "x.gguf", type="f16")
 
 
 def test_a_folder_gives_transformers_the_same_logits_and_the_same_template(tiny_folder, tmp_path):
