@@ -53,7 +53,15 @@ class Run:
             raise UserError(f"{folder}: nothing to resume there; leave --resume away to start")
 
     def start(self, *, device: torch.device, dtype: torch.dtype, data: dict[str, str]) -> None:
-        """Create the folder. Called when all input has been read and found good. `data`: name -> hash or figure."""
+        """Create the folder. Called when all input has been read and found good. `data`: name -> hash or figure.
+
+        UserError when a run is resumed with other data: its position in them is no more than the number of the step.
+        """
+        if self.resume_from:
+            before = read_json(self.folder / "environment.json")
+            odd = [name for name, value in data.items() if before.get(name) != value]
+            if odd:
+                raise UserError(f"{self.folder}: cannot resume, the data have changed ({odd[0]}); give another --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", {"track": self.track, "options": self.options.as_dict()})
         write_json(self.folder / "environment.json", environment(device, dtype) | data)
