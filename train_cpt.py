@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from data.card import write_data_card
-from data.corpus import Corpus, SourceFile, open_corpus, save_corpus
+from data.corpus import Corpus, open_corpus, save_corpus
 from data.masking import Example, plain_document
 from data.packing import pack, pieces, plan_windows, to_batch
 from data.split import seeded_order
@@ -93,18 +93,14 @@ def main(arguments: list[str] | None = None) -> dict:
     if options.row_tokens > decoder.config.max_position_embeddings:
         limit = decoder.config.max_position_embeddings
         raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {limit} positions; give fewer")
-    rows = packed_rows(corpus.split("train"), tokenizer, options, most_tokens=options.most_tokens)
-    validation = packed_rows(corpus.split("validation"), tokenizer, options, most_tokens=8 * options.row_tokens)
+    rows = packed_rows("train", corpus, tokenizer, options, most_tokens=options.most_tokens)
+    validation = packed_rows("validation", corpus, tokenizer, options, most_tokens=8 * options.row_tokens)
     held_out = held_out_files(corpus, options)
     if not rows:
         raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
-    tokens = sum(len(example.input_ids) for row in rows for example in row)
     if not options.full:
         add_adapter(decoder, options)
     print(describe_model(options.model, decoder, dtype))
-    print(
-        f"data     {len(corpus.split('train'))} files · {tokens:,} tokens in {len(rows)} rows of {options.row_tokens}"
-    )
     run.start(device=device, dtype=dtype, data={"corpus": corpus.name, "corpus_sha256": corpus.sha256()})
     save_corpus(corpus, run.folder / "corpus")
     write_data_card(run.folder, corpus=corpus)
@@ -181,19 +177,27 @@ def held_out_files(corpus: Corpus, options: Options) -> list[tuple[str, str]]:
 
 
 def packed_rows(
-    files: list[SourceFile], tokenizer: Tokenizer, options: Options, *, most_tokens: int
+    split: str, corpus: Corpus, tokenizer: Tokenizer, options: Options, *, most_tokens: int
 ) -> list[list[Example]]:
     """Rows filled with the pieces of files, in an order drawn by the seed, until most_tokens (0: all) are used."""
-    texts = {file.path: file.text for file in files}
+    texts = {file.path: file.text for file in corpus.split(split)}
     examples: list[Example] = []
-    room = most_tokens or math.inf
-    for path in seeded_order(list(texts), options.seed):
-        for piece in pieces(plain_document(tokenizer, texts[path]), options.row_tokens):
-            room -= len(piece.input_ids)
-            if room < 0:
-                return pack(examples, options.row_tokens)
-            examples.append(piece)
-    return pack(examples, options.row_tokens)
+    used, room = set(), most_tokens or math.inf
+    cut = (
+        (path, piece)
+        for path in seeded_order(list(texts), options.seed)
+        for piece in pieces(plain_document(tokenizer, texts[path]), options.row_tokens)
+    )
+    for path, piece in cut:
+        room -= len(piece.input_ids)
+        if room < 0:
+            break
+        examples.append(piece)
+        used.add(path)
+    rows = pack(examples, options.row_tokens)
+    tokens = sum(len(example.input_ids) for example in examples)
+    print(f"data     {split}: {len(used)} of {len(texts)} files · {tokens:,} tokens in {len(rows)} rows")
+    return rows
 
 
 if __name__ == "__main__":
