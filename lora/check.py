@@ -71,7 +71,9 @@ class Verdict:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m lora.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
     parser.add_argument("--model", help="the base, to compare names and shapes with (default: they are not compared)")
     parser.add_argument("--fold", type=Path, metavar="OUT", help="write it as a LoRA of one rank and one scale to OUT")

@@ -24,7 +24,9 @@ from model.weights import locate, weights_sha256
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m lora.merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True, help="the base: folder, .gguf file, hub id or embedded default")
     parser.add_argument("--adapter", required=True, type=Path, help="folder of an adapter, of a decoder or an encoder")
     parser.add_argument("--out", required=True, type=Path, help="folder to write, in Hugging Face layout")
