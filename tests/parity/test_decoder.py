@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -32,15 +33,22 @@ def test_gradients_of_every_parameter_equal_transformers(reference_decoder):
         assert_close(parameter.grad, expected[name].grad, atol=1e-5, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_greedy_generation_gives_the_same_ids(reference_decoder):
+@pytest.mark.parametrize("samples", [1, 2])  # two share the pages of their prompt
+def test_greedy_generation_gives_the_same_ids_from_the_same_logits(reference_decoder, monkeypatch, samples):
     reference, folder = reference_decoder
-    prompts = [IDS[0, :23].tolist(), IDS[1, :5].tolist(), IDS[0, 3:14].tolist()]
-    ours = generate(load_decoder(str(folder)), prompts, max_new_tokens=20, stop_ids={2})
-    for prompt, answer in zip(prompts, ours, strict=True):
+    decoder, logits = load_decoder(str(folder)), []
+    head = decoder.logits
+    monkeypatch.setattr(decoder, "logits", lambda hidden_states: logits.append(head(hidden_states)) or logits[-1])
+    prompts = [IDS[1, :5].tolist(), IDS[0, 3:14].tolist(), IDS[0, :31].tolist()]  # seated by length, in this order
+    answers = generate(decoder, prompts, max_new_tokens=20, samples=samples, stop_ids=())
+    ours = torch.stack(logits).unflatten(1, (-1, samples))  # [step, prompt, sample, V]
+    for i, prompt in enumerate(prompts):
         theirs = reference.generate(
-            torch.tensor([prompt]), max_new_tokens=20, do_sample=False, eos_token_id=2, pad_token_id=0
-        )[0, len(prompt) :].tolist()
-        assert answer[0] == [token for token in theirs if token != 2]
+            torch.tensor([prompt]), max_new_tokens=20, do_sample=False, eos_token_id=400, pad_token_id=0,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        assert answers[i] == samples * [theirs.sequences[0, len(prompt) :].tolist()]
+        assert_close(ours[:, i], torch.stack(theirs.logits).expand(-1, samples, -1), atol=1e-4, rtol=0)
 
 
 def test_what_we_save_loads_in_transformers_with_the_same_logits(reference_decoder, tmp_path):
