@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_type_hints
 
 from model.config import refuse_unknown, required, size
 from model.console import UserError
@@ -53,7 +54,8 @@ class BertConfig:
         only = {"hidden_act": {"gelu"}, "position_embedding_type": {"absolute"}, "is_decoder": {False}}
         refuse_unknown(raw, fields=names | ENCODER_INERT, only=only)
         first = 0 if family == "bert" else required(raw, "pad_token_id") + 1
-        return cls(**{name: required(raw, name) for name in names}, first_position=first, raw=raw)
+        head_width(raw)
+        return cls(**typed(cls, raw, names), first_position=first, raw=raw)
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ class ModernBertConfig:
             fields=names | read | {"local_rope_theta"} | unused | ENCODER_INERT,
             only={"hidden_activation": {"gelu"}, "is_decoder": {False}},
         )
-        head_dim = size(raw, "hidden_size") // size(raw, "num_attention_heads")
+        head_dim = head_width(raw)
         return cls(
-            **{name: required(raw, name) for name in names},
+            **typed(cls, raw, names),
             windows=_windows(raw),
             rope=Rope(head_dim, _theta(raw, "full_attention", "global_rope_theta")),
             local_rope=Rope(head_dim, _theta(raw, "sliding_attention", "local_rope_theta")),
@@ -110,14 +112,30 @@ class ModernBertConfig:
         )
 
 
+def typed(cls: type, raw: dict, names: set[str]) -> dict:
+    """The values of these fields, each as the type that it is declared with; UserError for any other."""
+    kinds, read = get_type_hints(cls), {int: size, float: _number, bool: _switch}
+    return {name: read[kinds[name]](raw, name) for name in sorted(names)}
+
+
+def head_width(raw: dict) -> int:
+    """Numbers of a head; UserError where the heads do not divide the width."""
+    width, heads = size(raw, "hidden_size"), size(raw, "num_attention_heads")
+    if width % heads:
+        raise UserError(f"config.json: hidden_size={width} is not a multiple of num_attention_heads={heads}")
+    return width // heads
+
+
 def _windows(raw: dict) -> tuple[int | None, ...]:
     """local_attention counts both sides: 128 are 64 to the left, 64 to the right, and the token itself."""
     layers, window = size(raw, "num_hidden_layers"), size(raw, "local_attention") // 2
     kinds = raw.get("layer_types")
+    if not isinstance(kinds, list | None):
+        raise UserError(f"config.json: layer_types={kinds!r} is not a list")
     if kinds is None:
         every = size(raw, "global_attn_every_n_layers")
         kinds = ["sliding_attention" if i % every else "full_attention" for i in range(layers)]
-    unknown = set(kinds) - {"sliding_attention", "full_attention"}
+    unknown = set(map(str, kinds)) - {"sliding_attention", "full_attention"}
     if unknown or len(kinds) != layers:
         raise UserError(
             f"config.json: layer_types names {', '.join(sorted(unknown)) or len(kinds)} for {layers} layers"
@@ -127,11 +145,28 @@ def _windows(raw: dict) -> tuple[int | None, ...]:
 
 def _theta(raw: dict, kind: str, old_key: str) -> float:
     """The RoPE base of one kind of layers."""
-    rope = (raw.get("rope_parameters") or {}).get(kind)
-    if rope is None:
-        return float(required(raw, old_key))
+    by_kind = raw.get("rope_parameters") or {}
+    rope = by_kind.get(kind, {}) if isinstance(by_kind, dict) else by_kind
+    if not isinstance(rope, dict):
+        raise UserError(f"config.json: rope_parameters={by_kind!r} is not a table of tables")
+    if not rope:
+        return _number(raw, old_key)
     if others := {key: value for key, value in rope.items() if key not in ("rope_type", "rope_theta")}:
         raise UserError(f"config.json: rope_parameters.{kind} has {', '.join(others)}, which is not implemented")
     if rope.get("rope_type", "default") != "default":
         raise UserError(f"config.json: rope_parameters.{kind} of type {rope['rope_type']!r} is not implemented")
-    return float(required(rope, "rope_theta"))
+    return _number(rope, "rope_theta")
+
+
+def _number(raw: dict, key: str) -> float:
+    value = required(raw, key)
+    if type(value) not in (int, float):
+        raise UserError(f"config.json: {key}={value!r} is not a number")
+    return float(value)
+
+
+def _switch(raw: dict, key: str) -> bool:
+    value = required(raw, key)
+    if not isinstance(value, bool):
+        raise UserError(f"config.json: {key}={value!r} is not true or false")
+    return value

@@ -24,11 +24,11 @@ from model.safetensors_file import read_safetensors
 from model.tokenizer import Tokenizer
 from model.weights import dtype_name, fill, locate, save_weights, tokenizer_files, weights_sha256
 
-# Models whose own files do not name the prefixes that they were trained with (their READMEs do): a part of the model's
-# name, and what to give. The first that fits counts.
+# Models whose own files do not name the prefixes that they were trained with (their READMEs do): what the last part of
+# the model's name has in it, and what to give. The first that fits counts.
 NEEDS_PREFIX = {
-    "e5-large-instruct": "--query-prefix $'Instruct: YOUR TASK\\nQuery: ' --passage-prefix ''",
-    "e5-": "--query-prefix 'query: ' --passage-prefix 'passage: '",
+    r"\be5-(large|mistral-7b)-instruct\b": "--query-prefix $'Instruct: YOUR TASK\\nQuery: ' --passage-prefix ''",
+    r"\be5-": "--query-prefix 'query: ' --passage-prefix 'passage: '",
     "modernbert-embed": "--query-prefix 'search_query: ' --passage-prefix 'search_document: '",
 }
 
@@ -197,7 +197,8 @@ def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -
     of_query = prompts.get("query", default)
     of_passage = next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default)
     if None in (query, passage):
-        needed = next((options for part, options in NEEDS_PREFIX.items() if part in str(name).lower()), None)
+        called = Path(str(name).lower()).name
+        needed = next((options for pattern, options in NEEDS_PREFIX.items() if re.search(pattern, called)), None)
         if needed and not prompts:
             raise UserError(f"{name}: was trained with prefixes that its files do not name; give {needed}")
         if any(prompts.values()) and of_query is None and of_passage is None:

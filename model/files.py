@@ -125,7 +125,7 @@ def read_json(path: Path | str) -> dict:
 
 
 def read_jsonl(path: Path | str) -> list[dict]:
-    """Read JSON Lines. Blank lines are passed over; a bad line raises UserError with file, line and reason."""
+    """Read JSON Lines: row i stands on line i. A bad line raises UserError with file, line and reason."""
     path = Path(path)
     try:
         lines = path.read_bytes().split(b"\n")  # not splitlines: U+2028 inside a string does not end a row
@@ -133,10 +133,12 @@ def read_jsonl(path: Path | str) -> list[dict]:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror})") from None
+    while lines and not lines[-1].strip():  # whatever follows the last row
+        lines.pop()
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
-            continue
+            raise UserError(f"{path}:{number}: a blank line between the rows; remove it")
         try:
             row = parse_json(line.decode("utf-8"))
         except UnicodeDecodeError as error:

@@ -108,7 +108,7 @@ def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> 
         save_weights(decoder, target)
         config = {key: value for key, value in decoder.config.raw.items() if key != "dtype"}  # torch_dtype's newer name
         write_json(target / "config.json", config | {"torch_dtype": dtype_name(decoder)})
-        if decoder.config.eos_token_ids:
+        if tokenizer.stop_ids:
             write_json(target / "generation_config.json", {"eos_token_id": sorted(tokenizer.stop_ids)})
         tokenizer.save(target)
 

@@ -1,4 +1,4 @@
-"""Attention against the formula with a dense mask, forward and backward."""
+"""Attention against the formula with a dense mask, forward and backward; what stays fp32 in a half-precision model."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from model import attention
+from model import attention, load_decoder
 from model.attention import document_attention
+from model.rope import rotate
 
 LENGTHS = [23, 1, 40, 7]
 
@@ -63,3 +64,13 @@ def test_a_window_on_a_long_row_makes_no_dense_mask(monkeypatch):
     document_attention(q, q, q, None, causal=True, window=100)
     assert len(shapes) == tokens // attention.BLOCK
     assert max(queries * keys for queries, keys in shapes) <= attention.BLOCK * (attention.BLOCK + 100)
+
+
+def test_the_residual_stream_and_the_angles_stay_fp32_in_half_precision(tiny_folder):
+    decoder, kinds = load_decoder(str(tiny_folder), dtype=torch.bfloat16), []
+    for layer in decoder.model.layers:
+        layer.register_forward_hook(lambda module, inputs, out: kinds.append((inputs[0].dtype, out.dtype)))
+    assert decoder(torch.tensor([[3, 4, 5]])).dtype == torch.bfloat16
+    assert kinds == [(torch.float32, torch.float32)] * 3
+    x, angle = torch.randn(1, 1, 9, 16).bfloat16(), torch.randn(9, 16)
+    assert torch.equal(rotate(x, angle.cos(), angle.sin()), rotate(x.float(), angle.cos(), angle.sin()).bfloat16())

@@ -131,6 +131,12 @@ def test_a_model_that_needs_prefixes_and_does_not_name_them_asks_for_both(folder
     load_encoder(model, query_prefix="query: ", passage_prefix="")
 
 
+@pytest.mark.parametrize("name", ["stage5-x/minilm", "code5-small", "e5-x/minilm"])
+def test_a_name_that_only_looks_like_one_needs_none(folder, tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    assert load_encoder(str(folder.rename(tmp_path / name))).embedding.query_prefix == ""
+
+
 def test_the_longest_text_is_the_first_that_is_said(folder):
     def length(**given) -> int:
         return load_encoder(str(folder), **given).embedding.max_length

@@ -49,6 +49,11 @@ def test_rows_survive_a_round_trip(tmp_path):
     assert read_jsonl(tmp_path / "x.jsonl") == rows
 
 
+def test_blank_lines_behind_the_last_row_are_passed_over(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\r\n\n \n')
+    assert read_jsonl(tmp_path / "x.jsonl") == [{"a": 1}]
+
+
 def test_a_figure_that_is_no_number_is_not_written(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "x.json", {"loss": float("nan")})
@@ -57,7 +62,12 @@ def test_a_figure_that_is_no_number_is_not_written(tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b'{"a": 1}\n\xff\n', ":2: not UTF-8"), (b'{"a": 1}\n\n{"a"\n', ":3: not JSON"), (b"3\n", ":1: expected")],
+    [
+        (b'{"a": 1}\n\xff\n', ":2: not UTF-8"),
+        (b'{"a": 1}\n{"a"\n', ":2: not JSON"),
+        (b'{"a": 1}\n\n{"a": 2}\n', ":2: a blank line"),  # row and line numbers would part
+        (b"3\n", ":1: expected"),
+    ],
 )
 def test_a_bad_line_is_named_with_file_line_and_reason(tmp_path, data, reason):
     (tmp_path / "x.jsonl").write_bytes(data)

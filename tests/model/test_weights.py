@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import json
@@ -119,6 +120,16 @@ def test_a_tied_head_is_saved_once(tiny, tokenizer, tmp_path):
     assert "lm_head.weight" not in load_file(tmp_path / "saved" / "model.safetensors")
     ids = torch.arange(3, 20)[None]
     assert torch.equal(load_decoder(str(tmp_path / "saved"))(ids), tiny(ids))
+
+
+def test_stop_ids_that_only_the_generation_config_names_are_kept(tiny, tokenizer_folder, tmp_path, monkeypatch):
+    shutil.copytree(tokenizer_folder, tmp_path / "source")
+    (tmp_path / "source" / "generation_config.json").write_text('{"eos_token_id": [7, 9]}')
+    raw = {key: value for key, value in tiny.config.raw.items() if key != "eos_token_id"}
+    monkeypatch.setattr(tiny, "config", dataclasses.replace(tiny.config, eos_token_ids=(), raw=raw))
+    source = load_tokenizer(str(tmp_path / "source"))
+    save_decoder(tiny, source, tmp_path / "saved")
+    assert {7, 9} < load_tokenizer(str(tmp_path / "saved")).stop_ids == source.stop_ids
 
 
 def test_a_name_that_is_nothing_says_what_would_be():
