@@ -115,7 +115,10 @@ class ModelConfig:
         }
         refuse_unknown(raw, fields=COMMON | family.fields, only=only)
         hidden_size, heads = size(raw, "hidden_size"), size(raw, "num_attention_heads")
-        head_dim = raw.get("head_dim") or (256 if family.is_gemma else hidden_size // heads)
+        key_heads = size(raw, "num_key_value_heads", heads)
+        head_dim = size(raw, "head_dim", 256 if family.is_gemma else hidden_size // heads)
+        if heads % key_heads:
+            raise UserError(f"config.json: {heads} query heads do not share {key_heads} key heads evenly")
         rope, local_rope = _ropes(raw, head_dim)
         bias = bool(raw.get("attention_bias", False))
         return cls(
@@ -124,7 +127,7 @@ class ModelConfig:
             intermediate_size=size(raw, "intermediate_size"),
             num_hidden_layers=size(raw, "num_hidden_layers"),
             num_attention_heads=heads,
-            num_key_value_heads=raw.get("num_key_value_heads") or heads,
+            num_key_value_heads=key_heads,
             head_dim=head_dim,
             max_position_embeddings=size(raw, "max_position_embeddings"),
             rope=rope,
@@ -155,9 +158,9 @@ def required(raw: dict, key: str):
     return raw[key]
 
 
-def size(raw: dict, key: str) -> int:
-    """A positive whole number that must be there."""
-    value = required(raw, key)
+def size(raw: dict, key: str, default: int | None = None) -> int:
+    """A positive whole number, which must be there unless there is a default."""
+    value = required(raw, key) if default is None or raw.get(key) is not None else default
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise UserError(f"config.json: {key}={value!r} is not a positive whole number")
     return value
@@ -167,10 +170,10 @@ def refuse_unknown(raw: dict, *, fields: set[str] | frozenset[str], only: dict[s
     """UserError for a key that is not known, or that is known at other values alone (`only`)."""
     for key, value in raw.items():
         if key in only:
-            if value is not None and value not in only[key]:
+            if value is not None and not any(value == known for known in only[key]):  # it may be a list
                 known = " or ".join(map(repr, sorted(only[key])))
                 raise UserError(f"config.json: {key}={value!r} is not implemented, only {known} is")
-        elif key not in fields and key not in INERT and value not in (None, False):
+        elif key not in fields and key not in INERT and value is not None and value is not False:
             raise UserError(
                 f"config.json: {key}={value!r} is not known here and might change the arithmetic; "
                 "if you are sure that it does not, add it to INERT in model/config.py"
@@ -205,6 +208,8 @@ def _windows(raw: dict) -> tuple[int | None, ...]:
     family, layers, window = raw["model_type"], size(raw, "num_hidden_layers"), raw.get("sliding_window")
     if family in ("qwen2", "qwen3") and not raw.get("use_sliding_window"):  # they carry a window that is switched off
         window = None
+    if family in ("mistral", "gemma2", "gemma3_text") and "sliding_window" not in raw:  # null is: none
+        raise UserError("config.json: sliding_window is missing")
     pattern = raw.get("sliding_window_pattern") or raw.get("_sliding_window_pattern") or 6
     is_local = {
         "mistral": lambda layer: True,
