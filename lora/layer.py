@@ -17,10 +17,14 @@ fp32. The names of the parameters are those of PEFT's files.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from lora.joint import project, project_product
+from model.decoder import activate
 
 
 class LoRALinear(nn.Module):
@@ -62,6 +66,27 @@ class LoRALinear(nn.Module):
         product = plain if self.bias is None else plain - self.bias
         # written as a change to `plain`, which a fresh adapter then leaves alone to the last bit
         return plain + (stretch - 1).to(plain.dtype) * product + stretch.to(plain.dtype) * delta
+
+    @staticmethod
+    def project(x: torch.Tensor, layers: Sequence[nn.Module]) -> tuple[torch.Tensor, ...]:
+        """Layers of one input, together where that is the same: x [..., in] -> [..., out] each."""
+        if all(isinstance(layer, LoRALinear) and layer._is_plain for layer in layers):
+            return project(layers, x)
+        return tuple(layer(x) for layer in layers)
+
+    def project_product(self, gate: torch.Tensor, up: torch.Tensor, activation: str) -> torch.Tensor:
+        """This layer of activation(gate) · up [..., in]: [..., out]."""
+        if self._is_plain:
+            return project_product(self, gate, up, activation)
+        return self(activate(gate, activation) * up)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether a step of training may take the way of lora/joint.py. Without gradients hooks must see each layer."""
+        has_dropout = self.training and self.dropout.p > 0
+        return (
+            torch.is_grad_enabled() and self.folded is None and self.lora_magnitude_vector is None and not has_dropout
+        )
 
     @torch.no_grad()
     def merged_weight(self) -> torch.Tensor:

@@ -54,6 +54,17 @@ class RMSNorm(nn.Module):
         return (x * weight).to(self.weight.dtype)
 
 
+def project(x: torch.Tensor, *layers: nn.Module) -> tuple[torch.Tensor, ...]:
+    """Linear layers of one input; layers with an adapter know how to do several together (lora/joint.py)."""
+    joint = getattr(layers[0], "project", None)
+    return tuple(layer(x) for layer in layers) if joint is None else joint(x, layers)
+
+
+def activate(x: torch.Tensor, activation: str) -> torch.Tensor:
+    """ModelConfig.activation of x."""
+    return F.silu(x) if activation == "silu" else F.gelu(x, approximate="tanh")
+
+
 class Attention(nn.Module):
     """Grouped-query self-attention with rotary positions."""
 
@@ -79,9 +90,10 @@ class Attention(nn.Module):
         """x [B, T, D] -> [B, T, D]. With cache and lengths: prompts to store; with a cache alone: a token a row."""
         batch, tokens, _ = x.shape
         shape = (batch, tokens, -1, self.head_dim)
-        q = self.q_norm(self.q_proj(x).view(shape)).transpose(1, 2)  # [B, H, T, D_head]
-        k = self.k_norm(self.k_proj(x).view(shape)).transpose(1, 2)  # [B, H_kv, T, D_head]
-        v = self.v_proj(x).view(shape).transpose(1, 2)
+        q, k, v = (y.view(shape) for y in project(x, self.q_proj, self.k_proj, self.v_proj))
+        q = self.q_norm(q).transpose(1, 2)  # [B, H, T, D_head]
+        k = self.k_norm(k).transpose(1, 2)  # [B, H_kv, T, D_head]
+        v = v.transpose(1, 2)
         q, k = rotate(q, step.cos, step.sin), rotate(k, step.cos, step.sin)
         rules = {"scale": self.scale, "softcap": self.softcap}
         if step.cache is not None and step.lengths is None:
@@ -101,11 +113,15 @@ class MLP(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
-        self.activation = nn.SiLU() if config.activation == "silu" else nn.GELU(approximate="tanh")
+        self.activation = config.activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]."""
-        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = project(x, self.gate_proj, self.up_proj)
+        joint = getattr(self.down_proj, "project_product", None)
+        if joint is not None:
+            return joint(gate, up, self.activation)
+        return self.down_proj(activate(gate, self.activation) * up)
 
 
 class Layer(nn.Module):
