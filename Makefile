@@ -16,8 +16,9 @@ test: .venv/.dev                   ## the tests
 slow: .venv/.slow                  ## the long proofs, llama.cpp among them
 	$(BIN)/python -m pytest -m slow
 
-bench: .venv/.dev                  ## side by side with the peers; alone on the machine, about 15 minutes
+bench: .venv/.bench                ## side by side with the peers; alone on the machine, about an hour
 	$(BIN)/python -m bench.generate --out runs/bench/generate.json
+	$(BIN)/python -m bench.train --out runs/bench/train.json
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -36,6 +37,10 @@ clean:                             ## remove the environment; runs/ stays
 
 .venv/.dev: .venv/.extras requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	touch $@
+
+.venv/.bench: .venv/.dev requirements-bench.txt
+	$(PIP) -r requirements-bench.txt
 	touch $@
 
 .venv/.slow: .venv/.dev requirements-slow.txt

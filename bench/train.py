@@ -1,0 +1,265 @@
+"""Training a LoRA adapter, ours against trl's SFTTrainer with peft, at its defaults and with its best flags.
+
+python -m bench.train --out runs/bench/train.json
+
+Both sides get the same token ids and labels in the same order: rows of mixed length, and rows of one length. Each
+figure is that of a process of its own, which loads the model, warms up, and takes some steps; the sides take turns.
+Tokens are counted without padding. Memory is the highest resident size above that with the weights loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from bench.measure import report, row
+from data.corpus import build_corpus
+from data.functions import functions_of
+from data.masking import Example, tokenize_rows
+from data.packing import to_batch
+from lora.inject import DECODER_TARGETS, inject, trainable
+from model import load_decoder, load_tokenizer, save_decoder
+from model.console import need, run_command
+from model.device import choose_device, choose_dtype
+from model.files import read_json, read_jsonl, write_json
+from model.loss import IGNORE, causal_lm_loss, supervised_tokens
+from training.optim import adamw
+from training.precision import Precision
+
+LORA = {"r": 16, "alpha": 32.0}
+LR, BATCH = 2e-4, 8
+SIDES = {  # what trl is told beside the batch and the steps
+    "its defaults": {},
+    "its best flags": {"gradient_checkpointing": False, "loss_type": "chunked_nll"},
+}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m", help="what is trained (default: %(default)s)")
+    parser.add_argument("--data", type=Path, help="pairs, JSON Lines (default: docstrings of the installed networkx)")
+    parser.add_argument("--max-length", type=int, default=1024, help="tokens of a pair (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="measured, of 8 pairs each (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=1, help="steps before those (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=5, help="of each side, in turn (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of pairs (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        work = read_json(options.child)
+        print(json.dumps((measure_ours if work["side"] == "ours" else measure_theirs)(work)))
+        return
+    need("trl", why="the comparison")
+    device = choose_device(options.device)
+    dtype = choose_dtype(device)
+    tokenizer = load_tokenizer(options.model)
+    with tempfile.TemporaryDirectory() as folder:
+        save_decoder(load_decoder(options.model, dtype=dtype), tokenizer, Path(folder) / "model")
+        rows = []
+        for name, examples in chosen_rows(options, tokenizer).items():
+            work = {"model": f"{folder}/model", "device": str(device), "warmup": options.warmup}
+            work |= {"rows": [[e.input_ids, e.labels] for e in examples], "seed": options.seed}
+            for side in SIDES:
+                rows += compare(name, side, work, options.runs, Path(folder) / "work.json")
+    report(rows, device=device, dtype=dtype, peers=["trl", "peft", "transformers"], out=options.out)
+
+
+def chosen_rows(options, tokenizer) -> dict[str, list[Example]]:
+    """Pairs for all steps: drawn from the data, and the same number cut from them to one length."""
+    pairs = read_jsonl(options.data) if options.data else docstring_pairs()
+    random.Random(options.seed).shuffle(pairs)
+    count = BATCH * (options.warmup + options.steps)
+    mixed, _ = tokenize_rows(pairs, tokenizer, max_length=options.max_length, where=str(options.data or "networkx"))
+    text = [token for example in mixed for token in example.input_ids]
+    size = min(256, len(text) // count)
+    cut = [text[i * size : (i + 1) * size] for i in range(count)]
+    equal = [Example(ids, [IGNORE] * (size // 2) + ids[size // 2 :]) for ids in cut]
+    return {"mixed lengths": mixed[:count], f"{size} tokens each": equal}
+
+
+def docstring_pairs() -> list[dict]:
+    """A function without its docstring, and the docstring, of every documented function of networkx."""
+    corpus = build_corpus("package:networkx", seed=0)
+    functions = [f for file in corpus.files for f in functions_of(file, max_lines=60) if f.docstring]
+    ask = "Write a docstring for this function."
+    return [{"instruction": ask, "input": f.code_without_docstring, "output": f.docstring} for f in functions]
+
+
+def compare(name: str, side: str, work: dict, runs: int, path: Path) -> list[dict]:
+    """Rows of the result for one kind of rows against one setting of trl."""
+    figures: dict[str, list[dict]] = {"ours": [], side: []}
+    for run in range(runs):
+        for which in (("ours", side), (side, "ours"))[run % 2]:
+            write_json(path, work | {"side": which})
+            command = [sys.executable, "-m", "bench.train", "--child", str(path)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            figures[which].append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"{name}, {which}: {figures[which][-1]}", flush=True)
+
+    def column(which: str, key: str) -> list[float]:
+        return [figure[key] for figure in figures[which]]
+
+    share = statistics.median(column("ours", "gemm_share"))
+    return [
+        row(f"{name}, {side}", "tokens/s", column("ours", "rate"), column(side, "rate"), note=f"GEMM {share:.0%}"),
+        row(f"{name}, {side}", "GiB", column("ours", "gib"), column(side, "gib")),
+    ]
+
+
+def measure_ours(work: dict) -> dict:
+    """The loop of train_sft.py over these rows, 8 pairs a step, packed without padding."""
+    device = torch.device(work["device"])
+    torch.manual_seed(work["seed"])
+    decoder = load_decoder(work["model"], dtype=choose_dtype(device), device=device)
+    memory = Memory(device)
+    inject(decoder, **LORA, targets=DECODER_TARGETS)
+    precision = Precision(device, choose_dtype(device))
+    optimizer = adamw(decoder, lr=LR, weight_decay=0.0)
+    learning = [parameter for _, parameter in trainable(decoder)]
+    decoder.train()
+    losses, clock = [], Clock(work["warmup"])
+    for start in range(0, len(work["rows"]), BATCH):
+        clock.begin()
+        batch = to_batch([Example(*pair) for pair in work["rows"][start : start + BATCH]], device)
+        with precision.autocast():
+            hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
+            loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels) / supervised_tokens(batch.labels)
+        precision.backward(loss)
+        precision.step(optimizer, learning, 1.0)
+        losses.append(loss.item())
+        clock.end()
+    return figures_of(work, clock, memory, losses, gemm=gemm_rate(device), decoder=decoder)
+
+
+def measure_theirs(work: dict) -> dict:
+    """SFTTrainer with the same adapter, rows and order."""
+    import peft
+    import transformers
+    import trl
+    from datasets import Dataset
+
+    rows, device = work["rows"], torch.device(work["device"])
+    data = Dataset.from_list(
+        [{"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids)} for ids, labels in rows]
+    )
+    model = transformers.AutoModelForCausalLM.from_pretrained(work["model"], dtype=choose_dtype(device)).to(device)
+    memory, clock, losses = Memory(device), Clock(work["warmup"]), []
+
+    class Times(transformers.TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            clock.begin()
+
+        def on_step_end(self, args, state, control, **_):
+            clock.end()
+
+        def on_log(self, args, state, control, logs=None, **_):
+            if "loss" in (logs or {}):
+                losses.append(float(logs["loss"]))
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = trl.SFTConfig(
+            output_dir=folder, per_device_train_batch_size=BATCH, max_steps=len(rows) // BATCH, learning_rate=LR,
+            lr_scheduler_type="constant", logging_steps=1, report_to=[], save_strategy="no", seed=work["seed"],
+            use_cpu=device.type == "cpu", dataset_kwargs={"skip_prepare_dataset": True}, max_length=None,
+            train_sampling_strategy="sequential", disable_tqdm=True, **SIDES[work["side"]],
+        )  # fmt: skip
+        trainer = trl.SFTTrainer(
+            model=model, args=config, train_dataset=data, callbacks=[Times()],
+            processing_class=transformers.AutoTokenizer.from_pretrained(work["model"]),
+            peft_config=peft.LoraConfig(r=LORA["r"], lora_alpha=LORA["alpha"], target_modules=list(DECODER_TARGETS)),
+        )  # fmt: skip
+        trainer.train()
+    return figures_of(work, clock, memory, losses)
+
+
+class Clock:
+    """Seconds of each step after the first ones."""
+
+    def __init__(self, warmup: int) -> None:
+        self.warmup, self.seconds = warmup, []
+
+    def begin(self) -> None:
+        """A step begins."""
+        self.started = time.perf_counter()
+
+    def end(self) -> None:
+        """It has ended, on the device too."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.started)
+
+    @property
+    def total(self) -> float:
+        """Of the steps after the warm-up."""
+        return sum(self.seconds[self.warmup :])
+
+
+class Memory:
+    """What a process takes above what it has taken when this begins."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.before = device, self._now(device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:  # the highest resident size, counted from here on
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self) -> float:
+        """GiB."""
+        if self.device.type == "cuda":
+            return (torch.cuda.max_memory_allocated(self.device) - self.before) / 2**30
+        return (_status("VmHWM") - self.before) / 2**30
+
+    @staticmethod
+    def _now(device: torch.device) -> int:
+        return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
+
+
+def _status(key: str) -> int:
+    """Bytes, from the system's table of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key + ":")))
+
+
+def figures_of(
+    work: dict, clock: Clock, memory: Memory, losses: list[float], *, gemm: float = 0.0, decoder=None
+) -> dict:
+    """Tokens a second without padding, memory, and the share of what matrix products alone would reach."""
+    rows = work["rows"][BATCH * work["warmup"] :]
+    tokens = sum(len(ids) for ids, _ in rows)
+    figures = {"rate": tokens / clock.total, "gib": memory.peak(), "losses": [round(loss, 4) for loss in losses]}
+    if decoder is not None:  # forward and the gradient of the input, 2 each; the head only where something is learnt
+        linear = sum(p.numel() for n, p in decoder.named_parameters() if p.ndim == 2 and ("_proj" in n))
+        supervised = sum(label != IGNORE for _, labels in rows for label in labels[1:])
+        work_done = 4 * linear * tokens + 4 * decoder.head_weight.numel() * supervised
+        figures["gemm_share"] = work_done / clock.total / gemm
+    return figures
+
+
+def gemm_rate(device: torch.device) -> float:
+    """Operations a second of large matrix products in the dtype that is trained in."""
+    a, b = (torch.randn(2048, 2048, dtype=choose_dtype(device), device=device) for _ in range(2))
+    seconds = []
+    for _ in range(7):
+        start = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * 2048**3 / statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
