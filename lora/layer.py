@@ -10,6 +10,9 @@
     m   [out]            DoRA (arXiv:2402.09353): the length of each row of the matrix, learnt apart from its direction;
                          at first that of W. ‖·‖ is a constant to the gradient (section 4.3)
 
+While training, several of these layers are computed at once by lora/joint.py: the same numbers, which its test holds
+against `forward` here. Whoever changes `forward` changes that too, or lets `_is_plain` be false.
+
 A, B and m are fp32 whatever W is. A and B are cast to the input's dtype where they are used; their gradients arrive in
 fp32. The names of the parameters are those of PEFT's files.
 """
