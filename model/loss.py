@@ -45,6 +45,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     d loss / d logits = softmax(logits) - one_hot(target) is known as soon as the logits are, so the gradients of h and
     of W are formed in the forward pass: no logits are kept, none computed twice. The backward pass only scales. In fp16
     the small probabilities are lifted before they are rounded, for the loss scale comes too late to save them.
+
+    All chunks share two pieces of memory [chunk, V]: to be given so much anew takes as long as what is computed in it.
     """
 
     @staticmethod
@@ -58,22 +60,26 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_h = torch.empty_like(h, dtype=torch.float32) if wants_h else None
         lift = 1024.0 if h.dtype == torch.float16 else 1.0
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        product = h.new_empty(min(chunk, len(target)), len(head))  # in h's dtype: logits, then their gradient
+        wide = product if h.dtype == torch.float32 else torch.empty_like(product, dtype=torch.float32)
         for start in range(0, len(target), chunk):
             part = slice(start, start + chunk)
-            logits = F.linear(h[part], head).float()  # [n, V]
+            words = target[part, None]  # [n, 1]
+            logits = wide[: len(words)].copy_(torch.mm(h[part], head.T, out=product[: len(words)]))  # [n, V]
             slope = None
             if softcap is not None:
-                logits = torch.tanh(logits / softcap)
+                logits.div_(softcap).tanh_()
                 slope = 1 - logits.square() if wants_h or wants_weight else None  # d capped / d logit
                 logits *= softcap
-            normalizer = logits.logsumexp(-1)  # [n]
-            right = logits.gather(-1, target[part, None])[:, 0]  # [n]
-            loss += (normalizer - right).sum()
+            right = logits.gather(-1, words)
+            largest = logits.amax(-1, keepdim=True)
+            total = logits.sub_(largest).exp_().sum(-1, keepdim=True)  # [n, 1]
+            loss += (largest + total.log() - right).sum()
             if wants_h or wants_weight:
-                error = logits.sub_(normalizer[:, None]).exp_()  # softmax, in place: [n, V] is the largest thing here
-                error.scatter_add_(-1, target[part, None], error.new_full((len(right), 1), -1.0))
+                error = logits.div_(total)  # softmax
+                error.scatter_add_(-1, words, torch.full_like(right, -1.0))
                 error = error if slope is None else error.mul_(slope)
-                error = (error.mul_(lift) if lift != 1 else error).to(h.dtype)
+                error = product[: len(words)].copy_(error.mul_(lift) if lift != 1 else error)
                 if wants_h:
                     grad_h[part] = (error @ head).float() / lift
                 if wants_weight:  # a sum over positions: lifted, it would leave fp16's range
