@@ -80,7 +80,8 @@ def test_fp16_keeps_gradients_that_are_small_and_sums_that_are_large():
         expected = torch.autograd.grad(plain(hidden, head, labels), (hidden, head))
         with torch.autocast("cpu", dtype=torch.float16):
             loss = causal_lm_loss(hidden, head, labels)
-        assert_close(torch.autograd.grad(loss, (hidden, head)), expected, rtol=0.02, atol=0)
+        # 9e-6 stand for the right word: two roundings of fp32 next to 1 are 2.7 % of that; fp16 alone would be 5 % off
+        assert_close(torch.autograd.grad(loss, (hidden, head)), expected, rtol=0.03, atol=0)
 
 
 def test_no_logits_of_the_whole_row_are_ever_held():
