@@ -66,7 +66,7 @@ def _attend(q, k, v, *, causal, dropout, window, scale, softcap) -> torch.Tensor
     sees_all = window is None or (tokens <= window if causal else tokens <= window + 1)
     if sees_all and softcap is None:
         # a CPU's kernel comes back from a short document two to three times as fast in fp32 as in bf16
-        is_short = q.device.type == "cpu" and q.requires_grad and tokens <= SHORT
+        is_short = q.device.type == "cpu" and tokens <= SHORT
         with torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu") and not is_short):
             wide = (x.float() if is_short else x for x in (q, k, v))
             return F.scaled_dot_product_attention(*wide, is_causal=causal, dropout_p=dropout, scale=scale).to(q.dtype)
