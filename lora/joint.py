@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from model.decoder import activate
 
 
-def project(layers: Sequence, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def project(x: torch.Tensor, layers: Sequence) -> tuple[torch.Tensor, ...]:
     """x [..., in] through each of these LoRALinear layers: [..., out] each."""
     weights = [
         tensor for layer in layers for tensor in (layer.weight, layer.bias, layer.lora_A.weight, layer.lora_B.weight)

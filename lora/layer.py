@@ -74,7 +74,7 @@ class LoRALinear(nn.Module):
     def project(x: torch.Tensor, layers: Sequence[nn.Module]) -> tuple[torch.Tensor, ...]:
         """Layers of one input, together where that is the same: x [..., in] -> [..., out] each."""
         if all(isinstance(layer, LoRALinear) and layer._is_plain for layer in layers):
-            return project(layers, x)
+            return project(x, layers)
         return tuple(layer(x) for layer in layers)
 
     def project_product(self, gate: torch.Tensor, up: torch.Tensor, activation: str) -> torch.Tensor:

@@ -35,7 +35,7 @@ def gradients(outputs, inputs, of: list[LoRALinear]) -> list[torch.Tensor]:
 def test_several_layers_of_one_input(bias, dtype, close):
     of = layers(8, 4, 4, bias=bias, dtype=dtype)
     x = torch.randn(*TOKENS, WIDTH, dtype=dtype, requires_grad=True)
-    together, apart = project(of, x), [layer(x) for layer in of]
+    together, apart = project(x, of), [layer(x) for layer in of]
     tolerance = {"rtol": close, "atol": close * max(1, apart[0].abs().max().item())}
     for one, other in zip(together, apart, strict=True):
         assert one.dtype == dtype
@@ -48,7 +48,7 @@ def test_several_layers_of_one_input(bias, dtype, close):
 def test_an_input_that_needs_no_gradient_gets_none():
     of = layers(8, 4, bias=False)
     x = torch.randn(*TOKENS, WIDTH)
-    for one, other in zip(gradients(project(of, x), [], of), gradients([la(x) for la in of], [], of), strict=True):
+    for one, other in zip(gradients(project(x, of), [], of), gradients([la(x) for la in of], [], of), strict=True):
         assert_close(one, other)
 
 
@@ -87,7 +87,7 @@ def test_neither_copies_of_the_input_nor_the_product_are_kept():
     x = torch.randn(*TOKENS, WIDTH, requires_grad=True)
     weights = [p for layer in of for p in layer.parameters()]
     ranks = sum(layer.r for layer in of)
-    assert kept_bytes(lambda: project(of, x), [x, *weights]) == 4 * ranks * x[..., 0].numel()
+    assert kept_bytes(lambda: project(x, of), [x, *weights]) == 4 * ranks * x[..., 0].numel()
     gate, up = (torch.randn(*TOKENS, WIDTH, requires_grad=True) for _ in range(2))
     assert kept_bytes(lambda: project_product(of[0], gate, up, "silu"), [gate, up, *weights]) == (
         4 * of[0].r * gate[..., 0].numel()
