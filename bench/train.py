@@ -135,10 +135,10 @@ def measure_ours(work: dict) -> dict:
         batch = to_batch([Example(*pair) for pair in work["rows"][start : start + BATCH]], device)
         with precision.autocast():
             hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
-            loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels) / supervised_tokens(batch.labels)
-        precision.backward(loss)
+            loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
+        precision.backward(loss / supervised_tokens(batch.labels))
         precision.step(optimizer, learning, 1.0)
-        losses.append(loss.item())
+        losses.append(loss.item() / supervised_tokens(batch.labels).item())
         clock.end()
     return figures_of(work, clock, memory, losses, gemm=gemm_rate(device), decoder=decoder)
 

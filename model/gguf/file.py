@@ -15,7 +15,7 @@ import torch
 
 from model.console import UserError, need
 from model.gguf.header import read_header
-from model.gguf.layout import FAMILIES, ROPE_FREQS, config_of, from_stored, tensor_name
+from model.gguf.layout import MODEL_TYPES, ROPE_FREQS, config_of, from_stored, tensor_name
 from model.gguf.tokenizer import read_tokenizer
 
 ROWS = 4096  # dequantised at a time: numpy needs several times a piece's size for it
@@ -31,8 +31,8 @@ class GGUFFile:
         self._gguf = need("gguf", why=f"reading {path.name}")
         self._header = read_header(path)
         self.architecture = self._header.metadata.get("general.architecture")
-        if self.architecture not in FAMILIES:
-            known = ", ".join(FAMILIES)
+        if self.architecture not in MODEL_TYPES:
+            known = ", ".join(MODEL_TYPES)
             raise UserError(f"{path}: architecture {self.architecture!r} is not supported; supported are {known}")
         kinds = {self._gguf.GGMLQuantizationType(tensor.type).name for tensor in self._header.tensors.values()}
         if unknown := kinds - set(READABLE):

@@ -14,18 +14,18 @@ from math import log, pi
 
 import torch
 
-from model.config import ModelConfig
+from model.config import FAMILIES, ModelConfig
 from model.console import UserError
 from model.rope import Rope
 
-# llama.cpp's architecture -> config.json's model_type and class. Mistral is stored as llama.
-FAMILIES = {
-    "llama": ("llama", "LlamaForCausalLM"),
-    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
-    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
-    "gemma": ("gemma", "GemmaForCausalLM"),
-    "gemma2": ("gemma2", "Gemma2ForCausalLM"),
-    "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
+# llama.cpp's architecture -> config.json's model_type. Mistral is stored as llama.
+MODEL_TYPES = {
+    "llama": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3_text",
 }
 TENSORS = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -57,10 +57,10 @@ LLAMA3_SCALING = "rope.scaling.llama3"  # the settings behind rope_freqs, as JSO
 def architecture_of(config: ModelConfig) -> str:
     """llama.cpp's name of a model's family. UserError when it has none."""
     family = config.raw["model_type"]
-    for architecture, (model_type, _) in FAMILIES.items():
+    for architecture, model_type in MODEL_TYPES.items():
         if family in (model_type, "mistral" if architecture == "llama" else model_type):
             return architecture
-    raise UserError(f"{family} models cannot be written as GGUF here; {', '.join(FAMILIES)} and mistral can")
+    raise UserError(f"{family} models cannot be written as GGUF here; {', '.join(MODEL_TYPES)} and mistral can")
 
 
 def tensor_name(architecture: str, stored: str) -> str:
@@ -235,13 +235,13 @@ def config_of(metadata: dict, names: set[str], vocab_size: int, divisors: torch.
     if metadata[f"{architecture}.block_count"] > len(names):
         raise ValueError("more blocks than tensors")
     get = {key.removeprefix(f"{architecture}."): value for key, value in metadata.items()}
-    model_type, class_name = FAMILIES[architecture]
+    model_type = MODEL_TYPES[architecture]
     heads, hidden_size = get["attention.head_count"], get["embedding_length"]
     head_dim = get.get("attention.key_length", hidden_size // heads)
     theta = float(get.get("rope.freq_base", 10000.0))
     config = {
         "model_type": model_type,
-        "architectures": [class_name],
+        "architectures": [FAMILIES[model_type].architecture],
         "vocab_size": vocab_size,
         "hidden_size": hidden_size,
         "intermediate_size": get["feed_forward_length"],

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from lora.inject import DECODER_TARGETS, inject
 from lora.joint import project, project_product
 from lora.layer import LoRALinear
 
@@ -62,6 +63,20 @@ def test_the_product_of_gate_and_up(activation, dtype, close):
     assert_close(together, apart, rtol=close, atol=close * apart.abs().max().item())
     for one, other in zip(gradients([together], [gate, up], of), gradients([apart], [gate, up], of), strict=True):
         assert_close(one, other, rtol=close, atol=close * other.abs().max().item())
+
+
+@pytest.mark.parametrize(("kind", "together"), [({}, 3), ({"dropout": 0.5}, 0), ({"dora": True}, 0)])
+def test_a_decoder_takes_this_way_while_it_trains_and_no_other_time(tiny, monkeypatch, kind, together):
+    calls = []
+    for name, function in (("project", project), ("project_product", project_product)):
+        monkeypatch.setattr(f"lora.layer.{name}", lambda *args, function=function: calls.append(1) or function(*args))
+    inject(tiny, r=2, alpha=4, targets=DECODER_TARGETS, **kind)
+    tiny.train()
+    with torch.no_grad():
+        tiny(torch.arange(9)[None])
+    assert not calls
+    tiny(torch.arange(9)[None])
+    assert len(calls) == together * tiny.config.num_hidden_layers
 
 
 def kept_bytes(work, besides: list[torch.Tensor]) -> int:

@@ -30,6 +30,15 @@ def by_the_formula(q, k, v, *, causal, window, scale, softcap):
     return scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_short_documents_keep_the_precision_that_they_come_in(dtype, error):
+    q, k, v = (torch.randn(1, 2, sum(LENGTHS), 8, dtype=torch.float64).to(dtype) for _ in range(3))
+    out = document_attention(q, k, v, LENGTHS, causal=True)
+    exact = by_the_formula(q.double(), k.double(), v.double(), causal=True, window=None, scale=None, softcap=None)
+    assert out.dtype == dtype
+    assert_close(out.double(), exact, rtol=error, atol=error)
+
+
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("window", [None, 1, 6, 22, 23, 39, 40])
 @pytest.mark.parametrize("causal", [True, False])
