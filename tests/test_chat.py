@@ -69,6 +69,7 @@ class Terminal:
 
         def take_the_terminal() -> None:
             os.setsid()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background of a shell has it ignored
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
