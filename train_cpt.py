@@ -11,71 +11,48 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from data.card import write_data_card
 from data.corpus import Corpus, open_corpus, save_corpus
 from data.masking import Example, plain_document
-from data.packing import pack, pieces, plan_windows, to_batch
+from data.packing import in_passes, pack, pieces, plan_windows, to_batch
 from data.split import seeded_order
 from eval.perplexity import continuations, perplexity, worst_predictions
-from lora.inject import DECODER_TARGETS, trainable
-from model import load_decoder, load_tokenizer
+from lora.inject import trainable
+from model import load_tokenizer
 from model.console import UserError, run_command
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
-from model.files import write_json, write_text
+from model.files import write_json
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
-from training.adapter import add_adapter
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.dry_run import describe_run
 from training.finish import describe_model, finish, save_trained
-from training.optim import adamw, cosine_schedule
+from training.fit import fit_run
 from training.options import option, parse
-from training.precision import Precision, what_overflowed
-from training.run import Run, due
-from training.validation import validation_loss
+from training.precision import Precision, mend_overflow
+from training.run import Run
+from training.setup import load_for_training, optimizer_of, prepare, schedule_of
+from training.shared_options import DecoderOptions
+from training.validation import Best, validation_loss
 
 
-@dataclass(frozen=True)
-class Options:
-    """Every option of the script; also the keys of a recipe."""
+@dataclass(frozen=True, kw_only=True)
+class Options(DecoderOptions):
+    """What this script asks beside training/shared_options.py; all are also the keys of a recipe."""
 
-    model: str = option(text="folder, .gguf file, hub id or embedded default (smollm2-135m)")
     corpus: str = option(text="a corpus folder (python -m data.corpus), or any SOURCE to curate one from")
-    out: str = option(text="the run's folder")
-    resume: bool = option(False, "go on with the run in --out from its last checkpoint")
-    full: bool = option(False, "train all weights instead of a LoRA adapter")
-    r: int = option(16, "LoRA rank", least=1)
-    alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
-    dropout: float = option(0.0, "LoRA dropout, 0 to 1")
-    targets: str = option(
-        ",".join(DECODER_TARGETS),
-        "layers that get an adapter: last names, an expression for whole names, or all-linear",
-    )
-    rank_pattern: str | None = option(None, "other ranks by layer, as q_proj=8,down_proj=32 (default: all have --r)")
-    alpha_pattern: str | None = option(None, "other alphas by layer, written the same way (default: all have --alpha)")
-    rslora: bool = option(False, "multiply by alpha / sqrt(r) instead: for ranks above 32 or so")
-    dora: bool = option(False, "learn the length of each row of a weight apart from its direction; slower")
-    lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
-    epochs: float = option(1.0, "passes over the training rows")
     row_tokens: int = option(1024, "tokens of a packed row; longer files are cut into pieces", least=2)
-    step_tokens: int = option(4096, "tokens of an optimiser step; rows are accumulated to about this many")
     most_tokens: int = option(0, "tokens to train on, from files drawn by the seed (0: all of them)")
     lr: float = option(4e-4, "peak learning rate")
-    warmup: float = option(0.1, "share of the steps with a rising rate")
-    weight_decay: float = option(0.01, "AdamW's, on matrices")
-    max_norm: float = option(1.0, "gradient norm is clipped to this (0: not)")
-    checkpointing: bool = option(False, "recompute activations: a third slower, far less memory")
-    validate_every: int = option(10, "steps between validations (0: none)")
-    checkpoint_every: int = option(10, "steps between checkpoints (0: none)")
     held_out_files: int = option(0, "measure on this many held-out files (0: all)")
     held_out_tokens: int = option(0, "of each held-out file only this many tokens from its start (0: all)")
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    dtype: str = option("auto", "auto, fp32, bf16 or fp16; auto takes what the hardware multiplies itself")
-    seed: int = option(0, "of the split, the adapter, the order of rows and dropout")
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -89,7 +66,7 @@ def main(arguments: list[str] | None = None) -> dict:
     torch.manual_seed(options.seed)
     corpus = open_corpus(options.corpus, seed=options.seed)
     tokenizer = load_tokenizer(options.model)
-    decoder = load_decoder(options.model, dtype=torch.float32 if options.full else dtype, device=device)
+    decoder = load_for_training(options, dtype, device)
     if options.row_tokens > decoder.config.max_position_embeddings:
         limit = decoder.config.max_position_embeddings
         raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {limit} positions; give fewer")
@@ -98,52 +75,67 @@ def main(arguments: list[str] | None = None) -> dict:
     held_out = held_out_files(corpus, options)
     if not rows:
         raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
-    if not options.full:
-        add_adapter(decoder, options)
+    precision = prepare(decoder, options, device, dtype)
     print(describe_model(options.model, decoder, dtype))
-    run.start(device=device, dtype=dtype, data={"corpus": corpus.name, "corpus_sha256": corpus.sha256()})
+    per_step = max(1, options.step_tokens // options.row_tokens)
+    windows = plan_windows(len(rows), rows_per_step=per_step, epochs=options.epochs, seed=options.seed)
+    if options.fit:
+        fit_run(run, decoder, precision, rows, rows_per_step=per_step)
+    if options.dry_run:
+        print(describe_run(run, decoder, tokenizer, precision, rows, windows, row_tokens=options.row_tokens))
+        return {}
+    data_of_run = {"corpus": corpus.name, "corpus_sha256": corpus.sha256()}
+    run.start(device=device, dtype=dtype, data=data_of_run, log_to=options.log_to)
     save_corpus(corpus, run.folder / "corpus")
     write_data_card(run.folder, corpus=corpus)
 
-    precision = Precision(device, dtype)
     measure = {"window": options.row_tokens, "most_tokens": options.held_out_tokens or None}
     seconds = {"prepare": time.perf_counter() - started}
     with precision.autocast():
         if run.resume_from is None:  # the adapter is fresh and changes nothing yet
             write_json(run.folder / "before.json", perplexity(decoder, tokenizer, held_out, **measure))
         seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-        learn(run, decoder, precision, rows, validation)
+        run.seconds_after = seconds["before"]
+        sample = partial(continuations, decoder, tokenizer, held_out)
+        learn(run, decoder, precision, rows, windows, validation=validation, sample=sample)
         seconds["train"] = time.perf_counter() - started - sum(seconds.values())
         save_trained(run, decoder, tokenizer, options.model)
         write_json(run.folder / "after.json", perplexity(decoder, tokenizer, held_out, **measure))
         write_json(run.folder / "failures.json", worst_predictions(decoder, tokenizer, held_out))
-        write_text(run.folder / "samples.md", continuations(decoder, tokenizer, held_out))
+        run.add_samples(None, sample())
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
     data = {"path": options.corpus, "sha256": corpus.sha256(), "rows": len(corpus.split("train")), "unit": "files"}
     return finish(run, seconds=seconds, data=data)
 
 
 def learn(
-    run: Run, decoder: Decoder, precision: Precision, rows: list[list[Example]], validation: list[list[Example]]
+    run: Run,
+    decoder: Decoder,
+    precision: Precision,
+    rows: list[list[Example]],
+    windows: list[list[int]],
+    *,
+    validation: list[list[Example]],
+    sample: Callable[[], str],
 ) -> None:
-    """The training loop. `rows` and `validation` are packed rows of examples."""
-    options: Options = run.options.values
-    per_step = max(1, options.step_tokens // options.row_tokens)
-    windows = plan_windows(len(rows), rows_per_step=per_step, epochs=options.epochs, seed=options.seed)
-    decoder.train()
-    decoder.checkpointing = options.checkpointing
-    learning = [parameter for _, parameter in trainable(decoder)]
-    optimizer = adamw(
-        decoder, lr=options.lr, weight_decay=options.weight_decay, lora_plus_ratio=options.lora_plus_ratio
-    )
-    schedule = cosine_schedule(optimizer, steps=len(windows), warmup=options.warmup)
-    done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
-    print(
-        f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {per_step * options.row_tokens:,} tokens"
-    )
+    """The training loop.
 
-    for step in run.steps(done, len(windows)):
-        window = [to_batch(rows[row], precision.device) for row in windows[step - 1]]  # one optimiser step
+    rows, validation  packed rows of examples
+    windows           which rows make up each optimiser step
+    sample            what the model says now, as Markdown
+    """
+    options: Options = run.options.values
+    decoder.train()
+    learning = [parameter for _, parameter in trainable(decoder)]
+    optimizer = optimizer_of(decoder, options)
+    schedule = schedule_of(optimizer, options, steps=len(windows))
+    done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
+    best = Best(run.folder / "best.safetensors", decoder, options.patience, run.validations())
+    print(f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {options.step_tokens:,} tokens")
+
+    for step in run.steps(done, len(windows), max_minutes=options.max_minutes):
+        window = [rows[row] for row in windows[step - 1]]  # one optimiser step
+        window = [to_batch(row, precision.device) for row in in_passes(window, options.micro_batch)]
         supervised = sum(supervised_tokens(batch.labels) for batch in window)  # the loss is a mean over exactly these
         for batch in window:
             with precision.autocast():
@@ -159,12 +151,22 @@ def learn(
         if stepped:  # a step that was skipped does not advance the schedule
             schedule.step()
         else:
-            print(f"step {step} skipped: {what_overflowed(decoder, window, precision)}")
-        run.log(step, loss=run.take_loss(), lr=lr, norm=norm, tokens=int(supervised), skipped=not stepped)
-        if validation and due(step, options.validate_every, len(windows)):
-            run.log(step, validation_loss=validation_loss(decoder, validation, precision))
-        if due(step, options.checkpoint_every, len(windows)):
+            print(f"step {step} skipped: {mend_overflow(decoder, window, precision)}")
+        tokens = sum(batch.input_ids.numel() for batch in window)
+        run.log(
+            step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, tokens=tokens,
+            supervised=int(supervised), skipped=not stepped, **run.costs(tokens),
+        )  # fmt: skip
+        if validation and run.due(step, options.validate_every):
+            held_out_loss = validation_loss(decoder, validation, precision)
+            run.log(step, validation_loss=held_out_loss)
+            if best.offer(step, held_out_loss):
+                run.stop()
+        if run.due(step, options.sample_every) and not run.is_last:
+            run.add_samples(step, sample())
+        if run.due(step, options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
+    best.restore()
 
 
 def held_out_files(corpus: Corpus, options: Options) -> list[tuple[str, str]]:

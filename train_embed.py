@@ -26,56 +26,43 @@ from model import load_encoder, save_encoder
 from model.console import UserError, run_command
 from model.device import choose_device, choose_dtype
 from model.encoder import Encoder
-from model.files import read_jsonl, write_json, write_text
+from model.files import read_jsonl, write_json
 from model.loss import info_nce
 from model.weights import weights_sha256
-from training.adapter import add_adapter
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.finish import copy_data_card, describe_model, finish
-from training.optim import adamw, cosine_schedule
+from training.memory import held_memory, peak_memory, reset_peak
+from training.optim import STATE_BYTES
 from training.options import option, parse
 from training.precision import Precision
-from training.run import Run, due
+from training.run import Run
+from training.setup import add_adapter, optimizer_of, schedule_of
+from training.shared_options import TrainOptions
 
 
-@dataclass(frozen=True)
-class Options:
-    """Every option of the script; also the keys of a recipe."""
+@dataclass(frozen=True, kw_only=True)
+class Options(TrainOptions):
+    """What this script asks beside training/shared_options.py; all are also the keys of a recipe."""
 
-    model: str = option(text="folder, hub id or embedded default (all-minilm-l6-v2)")
     data: str = option(text='training pairs, JSON Lines: {"id", "query", "code"}')
-    out: str = option(text="the run's folder")
     test: str | None = option(None, "held-out queries, ranked before and after (default: none)")
     candidates: str | None = option(None, "all codes to find the right one among (default: those of --test)")
-    resume: bool = option(False, "go on with the run in --out from its last checkpoint")
     lora: bool = option(False, "train a LoRA adapter instead of all weights")
-    r: int = option(16, "LoRA rank", least=1)
-    alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
-    dropout: float = option(0.0, "LoRA dropout, 0 to 1; the encoder's own is that of its config.json")
+    dropout: float = option(0.0, "LoRA dropout, 0 to 1; the encoder's own is that of its config.json", least=0, most=1)
     targets: str = option(
         "all-linear", "layers that get an adapter: last names, an expression for whole names, or all-linear"
     )
-    rank_pattern: str | None = option(None, "other ranks by layer, as q_proj=8,down_proj=32 (default: all have --r)")
-    alpha_pattern: str | None = option(None, "other alphas by layer, written the same way (default: all have --alpha)")
-    rslora: bool = option(False, "multiply by alpha / sqrt(r) instead: for ranks above 32 or so")
-    dora: bool = option(False, "learn the length of each row of a weight apart from its direction; slower")
-    lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
     pooling: str | None = option(None, "mean, cls or lasttoken (default: as the model's files say)")
     query_prefix: str | None = option(None, "text before a query (default: as the model's files say)")
     passage_prefix: str | None = option(None, "text before a code (default: as the model's files say)")
     max_length: int | None = option(None, "tokens of a text; longer ones are cut (default: as the model's files say)")
-    epochs: float = option(4.0, "passes over the pairs")
+    epochs: float = option(4.0, "passes over the pairs", least=0)
     batch: int = option(32, "pairs of a step; each query has batch - 1 negatives", least=2)
     temperature: float = option(0.05, "of the softmax over similarities")
     symmetric: bool = option(True, "let each code find its query too")
-    lr: float = option(1e-4, "peak learning rate")
-    warmup: float = option(0.1, "share of the steps with a rising rate")
-    weight_decay: float = option(0.01, "AdamW's, on matrices")
-    max_norm: float = option(1.0, "gradient norm is clipped to this (0: not)")
-    checkpoint_every: int = option(20, "steps between checkpoints (0: none)")
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    dtype: str = option("auto", "auto, fp32, bf16 or fp16; auto takes what the hardware multiplies itself")
-    seed: int = option(0, "of the adapter, the order of pairs and dropout")
+    lr: float = option(1e-4, "peak learning rate", least=0)
+    final_lr: float = option(0.0, "where the schedule ends, a share of --lr", least=0, most=1)
+    checkpoint_every: int = option(20, "steps between checkpoints (0: none)", least=0)
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -107,17 +94,23 @@ def main(arguments: list[str] | None = None) -> dict:
     for name, rows in (("training", pairs), ("candidate", candidates)):
         cut = encoder.reach_the_limit([row["code"] for row in rows], kind="passage")
         print(f"cut      {cut} of {len(rows):,} {name} codes reach {encoder.embedding.max_length} tokens and end there")
+    batches = plan_windows(len(pairs), rows_per_step=options.batch, epochs=options.epochs, seed=options.seed)
+    batches = [batch for batch in batches if len(batch) > 1]  # one pair alone has no negative
+    precision = Precision(device, dtype)
+    if options.dry_run:
+        print(describe_steps(encoder, precision, pairs, batches, options))
+        return {}
     hashes = {"data_sha256": hashlib.sha256(Path(options.data).read_bytes()).hexdigest()}
-    run.start(device=device, dtype=dtype, data=hashes)
+    run.start(device=device, dtype=dtype, data=hashes, log_to=options.log_to)
     copy_data_card(Path(options.data).parent, run)
 
-    precision = Precision(device, dtype)
     seconds = {"prepare": time.perf_counter() - started}
     if test and run.resume_from is None:
         with precision.autocast():
             write_json(run.folder / "before.json", evaluate_retrieval(encoder, test, candidates))
     seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-    learn(run, encoder, precision, pairs)
+    run.seconds_after = seconds["before"]
+    learn(run, encoder, precision, pairs, batches)
     seconds["train"] = time.perf_counter() - started - sum(seconds.values())
     save_trained_encoder(run, encoder)
     if test:
@@ -126,46 +119,67 @@ def main(arguments: list[str] | None = None) -> dict:
             after = evaluate_retrieval(encoder, test, candidates, vectors)
         write_json(run.folder / "after.json", after)
         write_json(run.folder / "failures.json", worst_queries(after, test, candidates))
-        write_text(run.folder / "samples.md", rankings_as_markdown(after, test, candidates))
+        run.add_samples(None, rankings_as_markdown(after, test, candidates))
         build_index(run.folder / "index", vectors, candidates, manifest=encoder.describe())
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
     data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}
     return finish(run, seconds=seconds, data=data)
 
 
-def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict]) -> None:
-    """The training loop."""
+def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict], batches: list[list[int]]) -> None:
+    """The training loop; `batches` says which pairs make up each step."""
     options: Options = run.options.values
     queries = encoder.tokenize([pair["query"] for pair in pairs], kind="query")
     codes = encoder.tokenize([pair["code"] for pair in pairs], kind="passage")
-    batches = plan_windows(len(pairs), rows_per_step=options.batch, epochs=options.epochs, seed=options.seed)
-    batches = [batch for batch in batches if len(batch) > 1]  # one pair alone has no negative
     learning = [parameter for _, parameter in trainable(encoder)]
-    optimizer = adamw(
-        encoder, lr=options.lr, weight_decay=options.weight_decay, lora_plus_ratio=options.lora_plus_ratio
-    )
-    schedule = cosine_schedule(optimizer, steps=len(batches), warmup=options.warmup, floor=0.0)
+    optimizer = optimizer_of(encoder, options)
+    schedule = schedule_of(optimizer, options, steps=len(batches))
     done = load_checkpoint(run.resume_from, encoder, optimizer, schedule, precision) if run.resume_from else 0
     print(f"plan     {options.epochs:g} epochs · {len(batches)} steps of {options.batch} pairs")
     encoder.train()
 
-    for step in run.steps(done, len(batches)):
+    for step in run.steps(done, len(batches), max_minutes=options.max_minutes):
         batch = batches[step - 1]
+        same = equally_good([pairs[i] for i in batch])
         with precision.autocast():
             q = encoder.embed([queries[i] for i in batch])  # [B, D] fp32, unit length
             c = encoder.embed([codes[i] for i in batch])  # [B, D]
-            same = equally_good([pairs[i] for i in batch]).to(q.device)  # [B, B]
-            loss = info_nce(q, c, temperature=options.temperature, same=same, symmetric=options.symmetric)
+            loss = info_nce(q, c, temperature=options.temperature, same=same.to(q.device), symmetric=options.symmetric)
         precision.backward(loss)  # scales when fp16
         run.add(loss)
         lr = schedule.get_last_lr()[0]
         stepped, norm = precision.step(optimizer, learning, options.max_norm)
         if stepped:  # a step that was skipped does not advance the schedule
             schedule.step()
-        run.log(step, loss=run.take_loss(), lr=lr, norm=norm, pairs=len(batch), skipped=not stepped)
-        if due(step, options.checkpoint_every, len(batches)):
+        tokens = sum(len(queries[i]) + len(codes[i]) for i in batch)
+        run.log(
+            step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, pairs=len(batch), tokens=tokens,
+            skipped=not stepped, **run.costs(tokens),
+        )  # fmt: skip
+        if run.due(step, options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, encoder, optimizer, schedule, precision)
     encoder.eval()
+
+
+def describe_steps(encoder: Encoder, precision: Precision, pairs: list[dict], batches: list[list[int]], options) -> str:
+    """For --dry-run: steps, memory and time, by one pass over the largest batch that is really made."""
+    chosen = [pairs[i] for i in max(batches, key=len)]
+    held, started = held_memory(precision.device), time.perf_counter()
+    reset_peak(precision.device)
+    with precision.autocast():
+        q = encoder.embed(encoder.tokenize([pair["query"] for pair in chosen], kind="query"))
+        c = encoder.embed(encoder.tokenize([pair["code"] for pair in chosen], kind="passage"))
+        loss = info_nce(q, c, temperature=options.temperature, symmetric=options.symmetric)
+    loss.backward()
+    encoder.zero_grad(set_to_none=True)
+    seconds, learning = time.perf_counter() - started, sum(p.numel() for _, p in trainable(encoder))
+    peak = peak_memory(precision.device) + STATE_BYTES[options.optimizer] * learning
+    return (
+        f"steps    {len(batches):,} of {len(chosen)} pairs · padding 0 %\n"
+        f"memory   about {peak / 2**30:.2f} GiB: {held / 2**30:.2f} held now, the rest in a step\n"
+        f"time     about {len(batches) * seconds / 60:.1f} minutes at {seconds:.2f} s a step, without what is measured "
+        "before and after"
+    )
 
 
 def equally_good(pairs: list[dict]) -> torch.Tensor:

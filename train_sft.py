@@ -11,76 +11,53 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from data.masking import Example, encode_prompt, messages_of, tokenize_rows
-from data.packing import pack, plan_windows, to_batch
+from data.masking import Example, encode_prompt, messages_of, tokenize_rows, training_messages
+from data.packing import in_passes, pack, plan_windows, to_batch
 from eval.errors import failures
 from eval.instruct import answer_pairs, grade_answers
 from eval.sandbox import protection
-from lora.inject import DECODER_TARGETS, folded, trainable
-from model import load_decoder, load_tokenizer
+from lora.inject import folded, trainable
+from model import generate, load_tokenizer
 from model.console import UserError, run_command
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
-from model.files import read_jsonl, write_json, write_text
+from model.files import read_jsonl, write_json
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
-from training.adapter import add_adapter
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.dry_run import describe_run
 from training.finish import copy_data_card, describe_model, finish, save_trained
-from training.optim import adamw, cosine_schedule
+from training.fit import fit_run
 from training.options import option, parse
-from training.precision import Precision, what_overflowed
-from training.run import Run, due
-from training.validation import validation_loss
+from training.precision import Precision, mend_overflow
+from training.run import Run
+from training.setup import load_for_training, optimizer_of, prepare, schedule_of
+from training.shared_options import DecoderOptions
+from training.validation import Best, validation_loss
 
 
-@dataclass(frozen=True)
-class Options:
-    """Every option of the script; also the keys of a recipe."""
+@dataclass(frozen=True, kw_only=True)
+class Options(DecoderOptions):
+    """What this script asks beside training/shared_options.py; all are also the keys of a recipe."""
 
-    model: str = option(text="folder, .gguf file, hub id or embedded default (smollm2-135m)")
     data: str = option(text="training pairs, JSON Lines: instruction/input/output, messages, or prompt/completion")
-    out: str = option(text="the run's folder")
     validation: str | None = option(None, "pairs for the validation loss, JSON Lines (default: none)")
     test: str | None = option(None, "held-out pairs with checks, answered before and after (default: none)")
-    resume: bool = option(False, "go on with the run in --out from its last checkpoint")
-    full: bool = option(False, "train all weights instead of a LoRA adapter")
-    r: int = option(16, "LoRA rank", least=1)
-    alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
-    dropout: float = option(0.0, "LoRA dropout, 0 to 1")
-    targets: str = option(
-        ",".join(DECODER_TARGETS),
-        "layers that get an adapter: last names, an expression for whole names, or all-linear",
-    )
-    rank_pattern: str | None = option(None, "other ranks by layer, as q_proj=8,down_proj=32 (default: all have --r)")
-    alpha_pattern: str | None = option(None, "other alphas by layer, written the same way (default: all have --alpha)")
-    rslora: bool = option(False, "multiply by alpha / sqrt(r) instead: for ranks above 32 or so")
-    dora: bool = option(False, "learn the length of each row of a weight apart from its direction; slower")
-    lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
     chat_template: str | None = option(None, "a Jinja file instead of the model's own template (default: its own)")
     train_on_prompt: bool = option(False, "learn the prompt's tokens too")
-    epochs: float = option(3.0, "passes over the training pairs")
-    max_length: int = option(2048, "tokens of a pair; a longer one is cut at its end")
-    step_tokens: int = option(4096, "tokens of an optimiser step, in packed rows of at most --max-length")
-    lr: float = option(2e-4, "peak learning rate")
-    warmup: float = option(0.1, "share of the steps with a rising rate")
-    weight_decay: float = option(0.01, "AdamW's, on matrices")
-    max_norm: float = option(1.0, "gradient norm is clipped to this (0: not)")
-    checkpointing: bool = option(False, "recompute activations: a third slower, far less memory")
-    validate_every: int = option(10, "steps between validations (0: none)")
-    checkpoint_every: int = option(10, "steps between checkpoints (0: none)")
+    epochs: float = option(3.0, "passes over the training pairs", least=0)
+    max_length: int = option(2048, "tokens of a pair; a longer one is cut at its end; also of a packed row", least=2)
     samples: int = option(10, "sampled answers a test task, for pass@3 (at least 4; 0: none)")
     temperature: float = option(0.8, "of the sampled answers")
     top_p: float = option(0.95, "nucleus of the sampled answers")
     max_new_tokens: int = option(256, "tokens that an answer may have")
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    dtype: str = option("auto", "auto, fp32, bf16 or fp16; auto takes what the hardware multiplies itself")
-    seed: int = option(0, "of the adapter, the order of rows, dropout and the sampled answers")
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -94,6 +71,8 @@ def main(arguments: list[str] | None = None) -> dict:
     torch.manual_seed(options.seed)
     pairs = read_jsonl(options.data)
     test = read_jsonl(options.test) if options.test else []
+    if options.patience and not options.validation:
+        raise UserError("--patience counts validations; give --validation too")
     if test:
         protection()  # refuse now, not after the training, if generated code cannot be confined here
     tokenizer = load_tokenizer(options.model, chat_template=options.chat_template)
@@ -103,57 +82,71 @@ def main(arguments: list[str] | None = None) -> dict:
         if options.validation
         else []
     )
-    decoder = load_decoder(options.model, dtype=torch.float32 if options.full else dtype, device=device)
+    decoder = load_for_training(options, dtype, device)
     if options.max_length > decoder.config.max_position_embeddings:
         limit = decoder.config.max_position_embeddings
         raise UserError(f"--max-length {options.max_length} exceeds the model's {limit} positions; give less")
     refuse_bad_tasks(test, tokenizer, decoder, options)
-    if not options.full:
-        add_adapter(decoder, options)
+    precision = prepare(decoder, options, device, dtype)
     print(describe_model(options.model, decoder, dtype))
+    per_step = max(1, options.step_tokens // options.max_length)
+    windows = plan_windows(len(rows), rows_per_step=per_step, epochs=options.epochs, seed=options.seed)
+    if options.fit:
+        fit_run(run, decoder, precision, rows, rows_per_step=per_step)
+    if options.dry_run:
+        print(describe_run(run, decoder, tokenizer, precision, rows, windows, row_tokens=options.max_length))
+        return {}
     hashes = {"data_sha256": hashlib.sha256(Path(options.data).read_bytes()).hexdigest()}
-    run.start(device=device, dtype=dtype, data=hashes)
+    run.start(device=device, dtype=dtype, data=hashes, log_to=options.log_to)
     copy_data_card(Path(options.data).parent, run)
 
-    precision = Precision(device, dtype)
     seconds = {"prepare": time.perf_counter() - started}
     if test and run.resume_from is None:  # the adapter is fresh and changes nothing yet
         write_json(run.folder / "before.json", evaluate(decoder, tokenizer, test, precision, options))
     seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-    learn(run, decoder, precision, rows, validation)
+    run.seconds_after = seconds["before"]
+    sample = partial(answer_some, decoder, tokenizer, pairs, precision, options)
+    learn(run, decoder, precision, rows, windows, validation=validation, sample=sample)
     seconds["train"] = time.perf_counter() - started - sum(seconds.values())
     save_trained(run, decoder, tokenizer, options.model)
     if test:
         after = evaluate(decoder, tokenizer, test, precision, options)
         write_json(run.folder / "after.json", after)
         write_json(run.folder / "failures.json", failures(test, after["results"], seed=options.seed))
-        write_text(run.folder / "samples.md", answers_as_markdown(test, after["results"]))
+        run.add_samples(None, answers_as_markdown(test, after["results"]))
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
     data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}
     return finish(run, seconds=seconds, data=data)
 
 
 def learn(
-    run: Run, decoder: Decoder, precision: Precision, rows: list[list[Example]], validation: list[list[Example]]
+    run: Run,
+    decoder: Decoder,
+    precision: Precision,
+    rows: list[list[Example]],
+    windows: list[list[int]],
+    *,
+    validation: list[list[Example]],
+    sample: Callable[[], str],
 ) -> None:
-    """The training loop. `rows` and `validation` are packed rows of examples."""
-    options: Options = run.options.values
-    per_step = max(1, options.step_tokens // options.max_length)
-    windows = plan_windows(len(rows), rows_per_step=per_step, epochs=options.epochs, seed=options.seed)
-    decoder.train()
-    decoder.checkpointing = options.checkpointing
-    learning = [parameter for _, parameter in trainable(decoder)]
-    optimizer = adamw(
-        decoder, lr=options.lr, weight_decay=options.weight_decay, lora_plus_ratio=options.lora_plus_ratio
-    )
-    schedule = cosine_schedule(optimizer, steps=len(windows), warmup=options.warmup)
-    done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
-    print(
-        f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {per_step * options.max_length:,} tokens"
-    )
+    """The training loop.
 
-    for step in run.steps(done, len(windows)):
-        window = [to_batch(rows[row], precision.device) for row in windows[step - 1]]  # one optimiser step
+    rows, validation  packed rows of examples
+    windows           which rows make up each optimiser step
+    sample            what the model says now, as Markdown
+    """
+    options: Options = run.options.values
+    decoder.train()
+    learning = [parameter for _, parameter in trainable(decoder)]
+    optimizer = optimizer_of(decoder, options)
+    schedule = schedule_of(optimizer, options, steps=len(windows))
+    done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
+    best = Best(run.folder / "best.safetensors", decoder, options.patience, run.validations())
+    print(f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {options.step_tokens:,} tokens")
+
+    for step in run.steps(done, len(windows), max_minutes=options.max_minutes):
+        window = [rows[row] for row in windows[step - 1]]  # one optimiser step
+        window = [to_batch(row, precision.device) for row in in_passes(window, options.micro_batch)]
         supervised = sum(supervised_tokens(batch.labels) for batch in window)  # the loss is a mean over exactly these
         for batch in window:
             with precision.autocast():
@@ -169,12 +162,22 @@ def learn(
         if stepped:  # a step that was skipped does not advance the schedule
             schedule.step()
         else:
-            print(f"step {step} skipped: {what_overflowed(decoder, window, precision)}")
-        run.log(step, loss=run.take_loss(), lr=lr, norm=norm, tokens=int(supervised), skipped=not stepped)
-        if validation and due(step, options.validate_every, len(windows)):
-            run.log(step, validation_loss=validation_loss(decoder, validation, precision))
-        if due(step, options.checkpoint_every, len(windows)):
+            print(f"step {step} skipped: {mend_overflow(decoder, window, precision)}")
+        tokens = sum(batch.input_ids.numel() for batch in window)
+        run.log(
+            step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, tokens=tokens,
+            supervised=int(supervised), skipped=not stepped, **run.costs(tokens),
+        )  # fmt: skip
+        if validation and run.due(step, options.validate_every):
+            held_out_loss = validation_loss(decoder, validation, precision)
+            run.log(step, validation_loss=held_out_loss)
+            if best.offer(step, held_out_loss):
+                run.stop()
+        if run.due(step, options.sample_every) and not run.is_last:
+            run.add_samples(step, sample())
+        if run.due(step, options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
+    best.restore()
 
 
 def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Options) -> list[list[Example]]:
@@ -228,6 +231,20 @@ def evaluate(decoder: Decoder, tokenizer: Tokenizer, test: list[dict], precision
             seed=options.seed,
         )
     return grade_answers(test, answers)
+
+
+def answer_some(decoder: Decoder, tokenizer: Tokenizer, pairs: list[dict], precision, options: Options) -> str:
+    """Markdown: what the model answers to the first training pairs, greedily."""
+    chosen = [training_messages(pair)[:-1] for pair in pairs[:3]]
+    prompts = [encode_prompt(tokenizer, messages) for messages in chosen]
+    rules = {"max_new_tokens": min(64, options.max_new_tokens), "stop_ids": tokenizer.stop_ids}
+    with precision.autocast(), folded(decoder):
+        answers = generate(decoder, prompts, **rules, what="samples")
+    fence = "`" * 4
+    return "\n\n".join(
+        f"{fence}\n{messages[-1]['content']}\n{fence}\n\nanswer\n\n{fence}\n{tokenizer.decode(ids)}\n{fence}"
+        for messages, (ids,) in zip(chosen, answers, strict=True)
+    )
 
 
 def answers_as_markdown(test: list[dict], results: list[dict], *, count: int = 6) -> str:

@@ -69,6 +69,12 @@ def to_batch(row: list[Example], device: torch.device | str) -> Batch:
     )
 
 
+def in_passes(rows: list[list[Example]], micro_batch: int) -> list[list[Example]]:
+    """Rows joined, `micro_batch` at a time, to what goes through the network at once."""
+    starts = range(0, len(rows), micro_batch)
+    return [[example for row in rows[start : start + micro_batch] for example in row] for start in starts]
+
+
 def plan_windows(rows: int, *, rows_per_step: int, epochs: float, seed: int) -> list[list[int]]:
     """Which rows make up the accumulation window of each optimiser step.
 

@@ -105,8 +105,8 @@ class Pages:
 
     def write(self, layer: int, k: torch.Tensor, v: torch.Tensor, page: torch.Tensor, column: torch.Tensor) -> None:
         """Store tokens: k, v [T, H_kv, D]; page, column [T] say where."""
-        self.keys[layer][page, :, column] = k
-        self.values[layer][page, :, column] = v
+        self.keys[layer][page, :, column] = k.to(self.keys.dtype)
+        self.values[layer][page, :, column] = v.to(self.keys.dtype)
 
     def scores(self, layer: int, q: torch.Tensor) -> torch.Tensor:
         """q · k of each owner's queries and tokens: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
@@ -215,10 +215,10 @@ class KVCache:
 
         q [R, H, 1, D]; k, v [R, H_kv, 1, D]; bias as above. Returns [R, H, 1, D]. Softmax in fp32.
         """
-        (rows, heads, _, head_dim), key_heads = q.shape, k.shape[1]
+        (rows, heads, _, head_dim), key_heads, dtype = q.shape, k.shape[1], q.dtype
         at = self.positions() if self.prompts is None else self.written
         self.answers.write(layer, k[:, :, 0], v[:, :, 0], self.answers.last, at % PAGE)
-        q = (q * scale).view(rows, key_heads, -1, head_dim)  # [R, H_kv, G, D]
+        q = (q * scale).to(self.answers.keys.dtype).view(rows, key_heads, -1, head_dim)  # [R, H_kv, G, D]
         scores = self.answers.scores(layer, q)  # [R, H_kv, G, N]
         if self.prompts is not None:
             read = self._by_row(self.prompts.scores(layer, self._by_slot(q)))  # [R, H_kv, G, S]
@@ -228,7 +228,7 @@ class KVCache:
         out = self.answers.mix(layer, weights[..., -self.answers.room :])
         if self.prompts is not None:
             out = out + self._by_row(self.prompts.mix(layer, self._by_slot(weights[..., : self.prompts.room])))
-        return out.view(rows, heads, 1, head_dim)
+        return out.view(rows, heads, 1, head_dim).to(dtype)  # a layer may be in fp32 over a cache that is not
 
     def advance(self) -> None:
         """Count the token that every layer has just stored. A row in which nobody sits stays where it is."""

@@ -12,10 +12,12 @@ Qwen3 (arXiv:2505.09388), Gemma (arXiv:2403.08295, 2408.00118, 2503.19786), RMSN
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.autograd.graph import save_on_cpu
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -23,6 +25,10 @@ from model.attention import document_attention, soft_cap
 from model.cache import KVCache
 from model.config import ModelConfig
 from model.rope import rope_cos_sin, rotate
+
+# What the backward pass makes again instead of having it kept: nothing, the MLPs (a quarter more of a forward pass for
+# half of the memory), whole layers (arXiv:1604.06174), or these with what is still kept waiting in the host's memory.
+CHECKPOINTING = ("none", "selective", "full", "offload")
 
 
 class Step(NamedTuple):
@@ -33,6 +39,7 @@ class Step(NamedTuple):
     lengths: list[int] | None  # the row's documents
     cache: KVCache | None
     bias: torch.Tensor | None  # a token a row, over a cache: 0 for what each sees of it, else -inf
+    checkpointing: str = "none"
 
 
 class RMSNorm(nn.Module):
@@ -48,10 +55,34 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]."""
-        x = x.float()
-        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
         weight = self.weight.float() + self.offset if self.offset else self.weight  # fp32 times any dtype is fp32
-        return (x * weight).to(self.weight.dtype)
+        return _Normalise.apply(x.float(), weight, self.eps, self.weight.dtype)
+
+
+class _Normalise(torch.autograd.Function):
+    """y = w x r,  r = 1 / sqrt(mean(x²) + eps):   dx = r (w g - x r² mean(w g x)),   dw = Σ g x r.
+
+    Operation by operation, autograd would keep x r beside x, and pass eight times over memory on the way back.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, eps, dtype):
+        """x [..., D] fp32, weight [D] -> [..., D] in dtype."""
+        r = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)  # [..., 1]
+        ctx.save_for_backward(x, r, weight)
+        return (x * r * weight).to(dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, r, weight = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = (grad * x * r).flatten(0, -2).sum(0).to(weight.dtype)
+        if ctx.needs_input_grad[0]:
+            grad_x = grad * weight.float()
+            along = (grad_x * x).mean(-1, keepdim=True) * r.square()  # [..., 1]
+            grad_x = grad_x.addcmul_(x, along, value=-1).mul_(r)
+        return grad_x, grad_weight, None, None
 
 
 def project(x: torch.Tensor, *layers: nn.Module) -> tuple[torch.Tensor, ...]:
@@ -144,11 +175,19 @@ class Layer(nn.Module):
 
     def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """x [B, T, D] fp32 -> [B, T, D] fp32."""
+        x = x + self._attend(x, step)
+        if step.checkpointing == "selective":
+            return x + checkpoint(self._transform, x, use_reentrant=False)
+        return x + self._transform(x)
+
+    def _attend(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+        y = self.self_attn(self.input_layernorm(x), step)
+        return self.post_attention_layernorm(y) if self.has_post_norms else y
+
+    def _transform(self, x: torch.Tensor) -> torch.Tensor:
         if self.has_post_norms:
-            x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), step))
-            return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
-        x = x + self.self_attn(self.input_layernorm(x), step)
-        return x + self.mlp(self.post_attention_layernorm(x))
+            return self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        return self.mlp(self.post_attention_layernorm(x))
 
 
 class Backbone(nn.Module):
@@ -160,7 +199,7 @@ class Backbone(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, config.norm_offset)
-        self.checkpointing = False  # recompute each layer in the backward pass instead of keeping its activations
+        self.checkpointing = "none"  # one of CHECKPOINTING
 
     def hidden_states(
         self, input_ids: torch.Tensor, lengths: list[int] | None = None, cache: KVCache | None = None
@@ -178,8 +217,10 @@ class Backbone(nn.Module):
         if self.config.embedding_scale != 1:  # rounded to the weights' dtype, as Gemma was trained
             x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
         for layer, window in zip(self.layers, self.config.windows, strict=True):
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(layer, x, steps[window], use_reentrant=False)
+            if steps[window].checkpointing in ("full", "offload"):
+                to_host = save_on_cpu(pin_memory=x.is_cuda) if self.checkpointing == "offload" else nullcontext()
+                with to_host:
+                    x = checkpoint(layer, x, steps[window], use_reentrant=False)
             else:
                 x = layer(x, steps[window])
         if cache is not None and lengths is None:
@@ -190,11 +231,12 @@ class Backbone(nn.Module):
         """Angles and masks, once for the full layers and once for those with a window."""
         positions, extents = self._positions(input_ids, lengths, cache)
         steps = {}
+        checkpointing = self.checkpointing if torch.is_grad_enabled() else "none"
         for window in set(self.config.windows):
             rope = self.config.rope if window is None else self.config.local_rope
             cos, sin = rope_cos_sin(positions, rope, extents)  # [B or 1, T, D_head]
             bias = cache.bias(window) if cache is not None and lengths is None else None
-            steps[window] = Step(cos[:, None], sin[:, None], lengths, cache, bias)
+            steps[window] = Step(cos[:, None], sin[:, None], lengths, cache, bias, checkpointing)
         return steps
 
     @staticmethod
@@ -237,12 +279,14 @@ class Decoder(nn.Module):
         return self.model.embed_tokens.weight.device
 
     @property
-    def checkpointing(self) -> bool:
-        """Whether layers are recomputed in the backward pass; may be set."""
+    def checkpointing(self) -> str:
+        """Which activations are made again in the backward pass, one of CHECKPOINTING; may be set."""
         return self.model.checkpointing
 
     @checkpointing.setter
-    def checkpointing(self, value: bool) -> None:
+    def checkpointing(self, value: str) -> None:
+        if value not in CHECKPOINTING:
+            raise ValueError(f"checkpointing is one of {', '.join(CHECKPOINTING)}, not {value!r}")
         self.model.checkpointing = value
 
     def hidden_states(

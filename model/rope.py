@@ -95,8 +95,26 @@ def rope_cos_sin(
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Turn each pair of x by its angle; computed in fp32, returned in x's dtype.
 
-    x  [B, H, T, D];  cos, sin  broadcastable to it, e.g. [B, 1, T, D]
+    x  [B, H, T, D];  cos, sin  broadcastable to it, e.g. [B, 1, T, D]; no gradient reaches these
     """
+    return _Rotate.apply(x, cos, sin)
+
+
+class _Rotate(torch.autograd.Function):
+    """The gradient is turned back: by the same angles, negative."""
+
+    @staticmethod
+    def forward(ctx, x, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx, grad):
+        cos, sin = ctx.saved_tensors
+        return _turn(grad, cos, -sin), None, None
+
+
+def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     wide = x.float()
     x1, x2 = wide.chunk(2, dim=-1)
     return torch.addcmul(wide * cos, torch.cat((-x2, x1), dim=-1), sin).to(x.dtype)

@@ -21,7 +21,7 @@ from torch import nn
 from lora.inject import trainable
 from model.console import UserError
 from model.files import new_folder, read_json, write_json
-from training.precision import Precision
+from training.precision import Precision, keep_in_fp32
 
 
 def save_checkpoint(folder: Path, step: int, network: nn.Module, optimizer, schedule, precision: Precision) -> Path:
@@ -41,6 +41,7 @@ def save_checkpoint(folder: Path, step: int, network: nn.Module, optimizer, sche
         "groups": optimizer_state["param_groups"],
         "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, int | float | list)},
         "scaler": precision.scaler.state_dict(),
+        "fp32_modules": precision.fp32_modules,
         "python_random": [version, list(python_state), gauss],
         "numpy_random": [keys.tolist(), position, has_gauss, cached],
     }
@@ -83,6 +84,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precisi
     optimizer.load_state_dict({"state": moments, "param_groups": numbers["groups"]})
     schedule.load_state_dict(numbers["schedule"])
     precision.scaler.load_state_dict(numbers["scaler"])
+    keep_in_fp32(network, numbers["fp32_modules"], precision)
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and precision.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random.cuda"], precision.device)

@@ -9,6 +9,19 @@ from torch import nn
 
 from lora.inject import trainable
 
+STATE_BYTES = {"adamw": 8}  # of each optimiser, for a number that learns
+SCHEDULES = ("cosine",)
+
+
+def make_optimizer(network, kind, **settings):
+    """The optimiser of that name."""
+    return adamw(network, **settings)
+
+
+def make_schedule(optimizer, kind, *, steps, warmup, start, floor):
+    """The schedule of that name."""
+    return cosine_schedule(optimizer, steps=steps, warmup=warmup, floor=floor)
+
 
 def adamw(network: nn.Module, *, lr: float, weight_decay: float, lora_plus_ratio: float = 1.0) -> torch.optim.AdamW:
     """AdamW (arXiv:1711.05101) over what learns; matrices decay, biases, norms and DoRA's lengths do not.

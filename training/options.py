@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,16 @@ from pathlib import Path
 from model.console import UserError, need
 
 
-def option(default=dataclasses.MISSING, text: str = "", *, least: int | None = None):
-    """A field with its help text and the least value that makes sense; without a default it is required."""
-    return field(default=default, metadata={"help": text, "least": least})
+def option(
+    default=dataclasses.MISSING,
+    text: str = "",
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple[str, ...] | None = None,
+):
+    """A field with its help text and the values that make sense; without a default it is required."""
+    return field(default=default, metadata={"help": text, "least": least, "most": most, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -31,18 +39,23 @@ class Resolved:
         """{name: {"value", "from"}}, as config.json keeps it."""
         return {name: {"value": getattr(self.values, name), "from": self.sources[name]} for name in self.sources}
 
+    def with_values(self, source: str, **values) -> Resolved:
+        """The same with other values, which came from `source`."""
+        return Resolved(dataclasses.replace(self.values, **values), self.sources | dict.fromkeys(values, source))
+
 
 def parse(kind: type, arguments: list[str] | None = None, *, description: str = "") -> Resolved:
     """Options of dataclass `kind` from command-line arguments and the recipe that they name.
 
-    Raises UserError for a recipe with an unknown key or a value of the wrong type, and for a value that is too small;
+    Raises UserError for a recipe with an unknown key or a value of the wrong type, and for a value that makes no sense;
     argparse itself ends the program with status 2 for the rest.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE", help="a recipe (TOML) with values for the options below")
     types = typing.get_type_hints(kind)
+    own, shared = parser.add_argument_group("this script's own"), parser.add_argument_group("shared by the scripts")
     for spec in dataclasses.fields(kind):
-        _add_argument(parser, spec, types[spec.name])
+        _add_argument(own if spec.name in kind.__annotations__ else shared, spec, types[spec.name])
     given = vars(parser.parse_args(arguments))
     recipe = given.pop("config", None)
     values = {spec.name: spec.default for spec in dataclasses.fields(kind)}
@@ -55,10 +68,21 @@ def parse(kind: type, arguments: list[str] | None = None, *, description: str = 
     if missing:
         parser.error(f"{', '.join(missing)} must be given, here or in a recipe")
     for spec in dataclasses.fields(kind):
-        least, value = spec.metadata["least"], values[spec.name]
-        if least is not None and value < least:
-            raise UserError(f"--{spec.name.replace('_', '-')} {value}: must be at least {least}")
+        _refuse_nonsense(spec, values[spec.name])
     return Resolved(kind(**values), sources)
+
+
+def _refuse_nonsense(spec: dataclasses.Field, value) -> None:
+    least, most, choices = (spec.metadata[key] for key in ("least", "most", "choices"))
+    flag = f"--{spec.name.replace('_', '-')} {value}"
+    if choices and value not in choices:
+        raise UserError(f"{flag}: must be one of {', '.join(choices)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{flag}: must be a number")
+    if least is not None and value < least:
+        raise UserError(f"{flag}: must be at least {least:g}")
+    if most is not None and value > most:
+        raise UserError(f"{flag}: must be at most {most:g}")
 
 
 def _plain_type(hint) -> type:
@@ -67,19 +91,21 @@ def _plain_type(hint) -> type:
     return arguments[0] if arguments else hint
 
 
-def _add_argument(parser: argparse.ArgumentParser, spec: dataclasses.Field, hint) -> None:
+def _add_argument(group: argparse._ArgumentGroup, spec: dataclasses.Field, hint) -> None:
     flag = "--" + spec.name.replace("_", "-")
     text = spec.metadata["help"]
+    if spec.metadata["choices"]:
+        text = f"{', '.join(spec.metadata['choices'])}: {text}"
     if spec.default is not dataclasses.MISSING and spec.default is not None and hint is not bool:
         text += f" (default: {spec.default})"
     text = text.replace("%", "%%")
     if hint is bool:
         state = "on" if spec.default else "off"
-        parser.add_argument(
+        group.add_argument(
             flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=f"{text} (default: {state})"
         )
     else:
-        parser.add_argument(
+        group.add_argument(
             flag, type=_plain_type(hint), default=argparse.SUPPRESS, help=text, metavar=spec.name.upper()
         )
 

@@ -1,18 +1,24 @@
 """The AMP step: what learns is fp32, matrix products are in the compute dtype (model/device.py chooses it).
 
-Frozen weights are kept in the compute dtype, trainable ones in fp32 and cast where they are used.
+Frozen weights are kept in the compute dtype, trainable ones in fp32 and cast where they are used. Attention or MLP of a
+layer whose numbers do not fit into fp16 is computed in fp32, weights and all, when asked or from its first overflow on.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from torch import nn
 
 from data.packing import Batch
+from model.console import UserError
 from model.decoder import Decoder
+
+BLOCK = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)")
 
 
 class Precision:
@@ -25,6 +31,12 @@ class Precision:
         self.device, self.dtype = device, dtype
         enabled = dtype == torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=enabled, init_scale=initial_scale, growth_interval=200)
+        self.fp32_modules: list[str] = []
+
+    @property
+    def scale(self) -> float:
+        """The loss scale; 1 where there is none."""
+        return self.scaler.get_scale()
 
     def autocast(self) -> AbstractContextManager:
         """Matrix products in the compute dtype, everything delicate in fp32."""
@@ -52,12 +64,46 @@ class Precision:
         return stepped, norm
 
 
-def what_overflowed(decoder: Decoder, window: list[Batch], precision: Precision) -> str:
-    """A sentence that names where numbers left their range in a step that was skipped, for its log."""
+def keep_in_fp32(decoder: Decoder, names: list[str], precision: Precision) -> None:
+    """From now on compute these modules, each a layer's self_attn or mlp, in fp32."""
+    for name in names:
+        if name not in precision.fp32_modules:
+            module = decoder.get_submodule(name).float()
+            module.forward = partial(_in_fp32, module.forward, precision.device.type)
+            precision.fp32_modules.append(name)
+
+
+def _in_fp32(forward, device_type: str, x: torch.Tensor, *rest) -> torch.Tensor:
+    with torch.autocast(device_type, enabled=False):
+        return forward(x.float(), *rest)
+
+
+def modules_named(decoder: Decoder, pattern: str) -> list[str]:
+    """Those modules that keep_in_fp32 takes whose whole name an expression matches. UserError when there are none."""
+    names = [name for name, _ in decoder.named_modules() if BLOCK.fullmatch(name)]
+    try:
+        found = [name for name in names if re.fullmatch(pattern, name)]
+    except re.error as error:
+        raise UserError(f"--fp32-modules {pattern}: not a regular expression ({error})") from None
+    if not found:
+        raise UserError(f"--fp32-modules {pattern}: matches none of {names[0]}, {names[1]} … {names[-1]}")
+    return found
+
+
+def mend_overflow(decoder: Decoder, window: list[Batch], precision: Precision) -> str:
+    """Find where numbers left their range in a step that was skipped, and keep that module in fp32 from now on.
+
+    A smaller loss scale mends gradients that overflow, but no activation. Returns a sentence for the log.
+    """
     with precision.autocast():
         name = first_overflow(decoder, lambda: [decoder.hidden_states(b.input_ids, b.lengths) for b in window])
     where = f"the output of {name}" if name else "the gradients, not the activations,"
-    return f"{where} left the range of {str(precision.dtype).removeprefix('torch.')}"
+    said = f"{where} left the range of {str(precision.dtype).removeprefix('torch.')}"
+    block = BLOCK.match(name or "")
+    if precision.dtype != torch.float16 or not block or block[0] in precision.fp32_modules:
+        return said
+    keep_in_fp32(decoder, [block[0]], precision)
+    return f"{said}; {block[0]} is computed in fp32 from now on"
 
 
 @torch.no_grad()

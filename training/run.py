@@ -23,10 +23,14 @@ import torch
 from tqdm import tqdm
 
 from model.console import UserError
-from model.files import read_json, read_jsonl, write_json, write_jsonl
+from model.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from training.checkpoint import latest_checkpoint
+from training.memory import peak_memory
 from training.options import Resolved
+from training.trackers import open_trackers
 
+FREE = {"resume", "out", "device", "max_minutes", "log_to", "dry_run"}  # may be others when a run is resumed
+FITTED = ("micro_batch", "checkpointing")  # what --fit sets (training/fit.py)
 SOURCE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "tokenizers", "safetensors", "numpy", "hnswlib", "gguf", "ruff")
 
@@ -41,7 +45,9 @@ class Run:
         self.resume_from: Path | None = None
         self._bar: tqdm | None = None
         self._losses: list[torch.Tensor] = []
-        self._started = time.perf_counter()
+        self._began = self._started = time.perf_counter()
+        self.seconds_after = 0.0  # to leave for what follows the training, under --max-minutes
+        self.is_last = False
         if self.folder.is_dir() and any(self.folder.iterdir()):
             if not resume:
                 raise UserError(f"{folder}: not empty; give another --out, or --resume to go on with the run in it")
@@ -52,9 +58,12 @@ class Run:
         elif resume:
             raise UserError(f"{folder}: nothing to resume there; leave --resume away to start")
 
-    def start(self, *, device: torch.device, dtype: torch.dtype, data: dict[str, str]) -> None:
+    def start(
+        self, *, device: torch.device, dtype: torch.dtype, data: dict[str, str], log_to: str | None = None
+    ) -> None:
         """Create the folder. Called when all input has been read and found good. `data`: name -> hash or figure.
 
+        log_to  see training/trackers.py
         UserError when a run is resumed with other data: its position in them is no more than the number of the step.
         """
         if self.resume_from:
@@ -62,6 +71,7 @@ class Run:
             odd = [name for name, value in data.items() if before.get(name) != value]
             if odd:
                 raise UserError(f"{self.folder}: cannot resume, the data have changed ({odd[0]}); give another --out")
+        self._device, self._trackers = device, open_trackers(log_to, self.folder, self.options.as_dict())
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", {"track": self.track, "options": self.options.as_dict()})
         write_json(self.folder / "environment.json", environment(device, dtype) | data)
@@ -71,14 +81,39 @@ class Run:
         write_jsonl(log, [row for row in _log_rows(log) if row["step"] <= done] if log.exists() else [])
         self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run is)
 
-    def steps(self, first: int, total: int) -> Iterator[int]:
-        """Step numbers first + 1 … total, with a progress bar and the time left."""
+    def steps(self, first: int, total: int, *, max_minutes: float = 0.0) -> Iterator[int]:
+        """Step numbers first + 1 … total, with a progress bar and the time left.
+
+        It ends sooner after `stop`, and when `max_minutes` since the run began (0: no limit) leave no more than
+        what follows the training will take. `is_last` is known while a step is done.
+        """
         self._started = time.perf_counter()
+        step, time_is_over = first, False
         with tqdm(total=total, initial=first, desc="step", unit="step", disable=None, dynamic_ncols=True) as self._bar:
             for step in range(first + 1, total + 1):
+                self._step_began = time.perf_counter()
+                each = (self._step_began - self._started) / max(1, step - 1 - first)
+                self._left = each * (total - step)
+                time_is_over = 0 < 60 * max_minutes < self._step_began - self._began + 2 * each + self.seconds_after
+                self.is_last = step == total or time_is_over
                 yield step
                 self._bar.update()
+                if self.is_last:
+                    break
         self._bar = None
+        if step < total:
+            why = (
+                "--max-minutes are over; --resume goes on, with more of them" if time_is_over else "--patience is over"
+            )
+            print(f"stopped  after step {step} of {total}: {why}")
+
+    def stop(self) -> None:
+        """Let the present step be the last."""
+        self.is_last = True
+
+    def due(self, step: int, every: int) -> bool:
+        """Whether something that happens every so many steps (0: never), and at the last one, happens now."""
+        return every > 0 and (step % every == 0 or self.is_last)
 
     def add(self, loss: torch.Tensor) -> None:
         """Count a micro-batch's share of the step's loss. It stays on the device: no wait here."""
@@ -96,29 +131,49 @@ class Run:
         row = {"step": step, **finite, "seconds": round(time.perf_counter() - self._started, 3)}
         self._log.write(json.dumps(row) + "\n")
         self._log.flush()
+        for tracker in self._trackers:
+            tracker.log(step, finite)
         if self._bar is not None:
             shown = {key: f"{value:.4g}" for key, value in values.items() if isinstance(value, float)}
             self._bar.set_postfix(shown, refresh=False)
 
+    def costs(self, tokens: int) -> dict[str, float]:
+        """What the present step took, for its line: a rate, the most memory so far, and the time left."""
+        seconds = time.perf_counter() - self._step_began
+        return {
+            "tokens_per_second": round(tokens / seconds, 1),
+            "memory_gib": round(peak_memory(self._device) / 2**30, 3),
+            "seconds_left": round(self._left, 1),
+        }
+
+    def validations(self) -> list[tuple[int, float]]:
+        """(step, validation loss) of the run so far, also of what came before --resume."""
+        rows = read_jsonl(self.folder / "metrics.jsonl")
+        return [(row["step"], row["validation_loss"]) for row in rows if row.get("validation_loss") is not None]
+
+    def add_samples(self, step: int | None, markdown: str) -> None:
+        """Append what the model says after a step (None: at the end) to samples.md; what came later there goes."""
+        path = self.folder / "samples.md"
+        heading = "# At the end\n" if step is None else f"# After step {step}\n"
+        before = path.read_text(encoding="utf-8").partition(heading)[0] if path.is_file() else ""
+        write_text(path, f"{before}{heading}\n{markdown}\n")
+
     def finish(self, metrics: dict) -> None:
         """Write the summary: from now on the run counts as done."""
         self._log.close()
+        for tracker in self._trackers:
+            tracker.close()
         write_json(self.folder / "metrics.json", metrics)
 
     def _refuse_other_options(self, saved: dict) -> None:
-        free = {"resume", "out", "device"}
         for name, entry in self.options.as_dict().items():
             before = saved.get("options", {}).get(name, {}).get("value")
-            if name not in free and before != entry["value"]:
+            is_measured = saved["options"].get(name, {}).get("from") == "--fit"
+            if name not in FREE and not is_measured and before != entry["value"]:
                 raise UserError(
                     f"{self.folder}: cannot resume with --{name.replace('_', '-')} {entry['value']}; the run was "
                     f"started with {before}"
                 )
-
-
-def due(step: int, every: int, total: int) -> bool:
-    """Whether something that happens every so many steps (0: never), and at the last one, happens now."""
-    return every > 0 and (step % every == 0 or step == total)
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import train_sft
 from model.console import UserError
 from training import checkpoint
 from training.checkpoint import latest_checkpoint
+from training.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = '''"""Module {n} of a small package."""
@@ -86,17 +88,17 @@ class Stopped(Exception):
     pass
 
 
-def stop_at(monkeypatch, script, step):
+def stop_at(monkeypatch, step):
     """Ends the run right after the given step's checkpoint has been due."""
-    original = script.due
+    original = Run.due
 
-    def due(current, every, total):
+    def due(run, current, every):
         if current > step:
             raise Stopped
-        return original(current, every, total)
+        return original(run, current, every)
 
-    monkeypatch.setattr(script, "due", due)
-    return lambda: monkeypatch.setattr(script, "due", original)
+    monkeypatch.setattr(Run, "due", due)
+    return lambda: monkeypatch.setattr(Run, "due", original)
 
 
 def assert_same_run(one, other):
@@ -108,7 +110,7 @@ def assert_same_run(one, other):
 @pytest.mark.parametrize("stop", [3, 5])  # right at a checkpoint, and two steps after one
 def test_cpt_resumed_is_bit_identical_to_one_run(package, tiny_folder, tmp_path, monkeypatch, stop):
     train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole"))
-    go_on = stop_at(monkeypatch, train_cpt, stop)
+    go_on = stop_at(monkeypatch, stop)
     with pytest.raises(Stopped):
         train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "parts"))
     go_on()
@@ -133,7 +135,7 @@ def test_sft_resumed_is_bit_identical_to_one_run(tiny_folder, tmp_path, monkeypa
         return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
     train_sft.main(command(tmp_path / "whole"))
-    go_on = stop_at(monkeypatch, train_sft, 4)
+    go_on = stop_at(monkeypatch, 4)
     with pytest.raises(Stopped):
         train_sft.main(command(tmp_path / "parts"))
     go_on()
@@ -160,7 +162,7 @@ def test_embed_resumed_is_bit_identical_to_one_run(reference_encoder, tmp_path, 
         return [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--lora"]
 
     train_embed.main(command(tmp_path / "whole"))
-    go_on = stop_at(monkeypatch, train_embed, 4)
+    go_on = stop_at(monkeypatch, 4)
     with pytest.raises(Stopped):
         train_embed.main(command(tmp_path / "parts"))
     go_on()
@@ -169,22 +171,23 @@ def test_embed_resumed_is_bit_identical_to_one_run(reference_encoder, tmp_path, 
 
 
 def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(package, tiny_folder, tmp_path):
-    """Real kills: SIGKILL after a varying time, until the run gets through; then it equals an undisturbed one."""
-    command = cpt_command(package, tiny_folder, tmp_path / "killed", **{"checkpoint-every": 1, "epochs": 2})
-    train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole", **{"checkpoint-every": 1, "epochs": 2}))
+    """Real kills: SIGKILL ten times at random moments, then the run gets through, and equals an undisturbed one."""
+    options = {"checkpoint-every": 1, "epochs": 5}
+    command = cpt_command(package, tiny_folder, tmp_path / "killed", **options)
+    train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole", **options))
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    kills = 0
-    for attempt in range(12):
+    moments, kills = random.Random(0), 0
+    for _ in range(16):
         started = (tmp_path / "killed" / "config.json").exists()
         arguments = [sys.executable, "train_cpt.py", *command, *(["--resume"] if started else [])]
         process = subprocess.Popen(
             arguments, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        steps = len(list_steps(tmp_path / "killed"))
+        steps, wait = len(list_steps(tmp_path / "killed")), moments.randint(1, 2)
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
-            if kills < 3 and len(list_steps(tmp_path / "killed")) > steps + 1 + attempt % 2:
-                time.sleep(0.003 * attempt)  # somewhere in a step, or in the writing of a checkpoint
+            if kills < 10 and len(list_steps(tmp_path / "killed")) > steps + wait:
+                time.sleep(moments.uniform(0, 0.05))  # somewhere in a step, or in the writing of a checkpoint
                 process.send_signal(signal.SIGKILL)
                 kills += 1
                 break
@@ -193,7 +196,7 @@ def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(package, tiny_folder, tm
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, error
-    assert kills == 3 and process.returncode == 0
+    assert kills == 10 and process.returncode == 0
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -233,7 +236,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_which_fits_no_other_adapter(
 
 
 def test_a_run_is_not_gone_on_with_by_other_options(package, tiny_folder, tmp_path, monkeypatch):
-    go_on = stop_at(monkeypatch, train_cpt, 3)
+    go_on = stop_at(monkeypatch, 3)
     with pytest.raises(Stopped):
         train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "run"))
     go_on()

@@ -81,3 +81,32 @@ def test_help_gives_every_option_and_default(capsys):
         parse(Options, ["--help"])
     text = capsys.readouterr().out
     assert "--lr" in text and "(default: 0.001)" in text and "100 % of it" in text and "--no-full" in text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded(Options):
+    share: float = option(0.5, "a share", least=0, most=1)
+    kind: str = option("a", "a kind", choices=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--share", "1.5"], "--share 1.5: must be at most 1"),
+        (["--share", "-0.1"], "--share -0.1: must be at least 0"),
+        (["--share", "nan"], "must be a number"),
+        (["--kind", "c"], "--kind c: must be one of a, b"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        parse(Bounded, ["--model", "m", *given])
+
+
+def test_options_of_a_base_class_are_options_too_and_values_can_be_set_later(capsys):
+    resolved = parse(Bounded, ["--model", "m", "--kind", "b"]).with_values("--fit", steps=3)
+    assert (resolved.values.kind, resolved.values.steps, resolved.sources["steps"]) == ("b", 3, "--fit")
+    with pytest.raises(SystemExit):
+        parse(Bounded, ["--help"])
+    said = capsys.readouterr().out.partition("options:")[2]
+    assert said.index("--kind") < said.index("shared by the scripts") < said.index("--steps")

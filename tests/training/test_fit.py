@@ -1,0 +1,104 @@
+"""--fit and --dry-run: what is measured, and what is chosen."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import train_sft
+from data.masking import Example
+from lora.inject import DECODER_TARGETS, inject, trainable
+from model import load_tokenizer
+from model.console import UserError
+from model.loss import IGNORE
+from training import fit as fit_module
+from training.dry_run import show_mask
+from training.fit import Cost, fit, measure_pass
+from training.precision import Precision
+
+PRECISION = Precision(torch.device("cpu"), torch.float32)
+ROW = [Example(list(range(5, 45)), list(range(5, 45)))]
+
+
+def costs(monkeypatch, decoder, *, room, per_token):
+    """Passes that take so many bytes a token, by checkpointing, in a memory with so much room."""
+    seen = []
+
+    def measured(decoder, precision, row):
+        tokens = sum(len(example.input_ids) for example in row)
+        seen.append((decoder.checkpointing, tokens))
+        return Cost(tokens, 100 + per_token[decoder.checkpointing] * tokens, 1.0)
+
+    monkeypatch.setattr(fit_module, "measure_pass", measured)
+    monkeypatch.setattr(fit_module, "free_memory", lambda device: room / 0.8)
+    return seen
+
+
+def test_the_fastest_way_that_has_room_is_taken_and_tried_whole(monkeypatch, tiny):
+    tiny.requires_grad_(False)
+    per_token = {"none": 100, "selective": 50, "full": 10}
+    for room, expected in ((1e6, (3, "none")), (8200, (2, "none")), (4000, (1, "selective")), (1000, (2, "full"))):
+        seen = costs(monkeypatch, tiny, room=room, per_token=per_token)
+        assert fit(tiny, PRECISION, [ROW, ROW, ROW, ROW], "adamw", 3) == expected
+        assert tiny.checkpointing == expected[1] and seen[-1] == (expected[1], 40 * expected[0])
+    costs(monkeypatch, tiny, room=400, per_token=per_token)
+    with pytest.raises(UserError, match="a row of 40 tokens takes"):
+        fit(tiny, PRECISION, [ROW], "adamw", 3)
+
+
+def test_memory_for_the_optimiser_is_set_aside(monkeypatch, tiny):
+    learning = sum(parameter.numel() for parameter in tiny.requires_grad_(True).parameters())
+    costs(monkeypatch, tiny, room=8200 + 8 * learning, per_token={"none": 100, "selective": 50, "full": 10})
+    assert fit(tiny, PRECISION, [ROW] * 4, "adamw", 4) == (2, "none")
+
+
+def test_a_measured_pass_leaves_nothing_behind(tiny):
+    inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
+    before = [parameter.clone() for _, parameter in trainable(tiny)]
+    cost = measure_pass(tiny, PRECISION, ROW)
+    assert cost.tokens == 40 and cost.seconds > 0 and cost.bytes >= 0
+    after = [parameter for _, parameter in trainable(tiny)]
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, after, strict=True))
+
+
+def test_the_mask_is_shown_as_text(tiny_folder):
+    tokenizer = load_tokenizer(str(tiny_folder))
+    read, learnt = tokenizer.encode("return"), tokenizer.encode(" import")
+    ids = [*read, *learnt, *read]
+    labels = [IGNORE] * len(read) + learnt + [IGNORE] * len(read)
+    assert show_mask(tokenizer, Example(ids, labels)) == "── read ──\nreturn\n── learnt ──\n import\n── read ──\nreturn"
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    rows = [{"instruction": f"Say {n}.", "input": "", "output": f"return {n} " * (1 + n % 3)} for n in range(24)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path / "pairs.jsonl"
+
+
+def options(tiny_folder, pairs, out, *more):
+    parts = ["--model", tiny_folder, "--data", pairs, "--out", out, "--max-length", 64, "--step-tokens", 256]
+    return [str(part) for part in (*parts, "--epochs", 1, "--dtype", "fp32", *more)]
+
+
+def test_what_fits_is_kept_with_the_run_and_not_measured_again(tiny_folder, pairs, tmp_path, monkeypatch):
+    train_sft.main(options(tiny_folder, pairs, tmp_path / "run", "--fit", "--checkpoint-every", 1))
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())["options"]
+    assert saved["micro_batch"] == {"value": 4, "from": "--fit"}
+    assert saved["checkpointing"] == {"value": "none", "from": "--fit"}
+    monkeypatch.setattr(fit_module, "fit", None)
+    (tmp_path / "run" / "metrics.json").unlink()
+    train_sft.main(options(tiny_folder, pairs, tmp_path / "run", "--fit", "--checkpoint-every", 1, "--resume"))
+    again = json.loads((tmp_path / "run" / "config.json").read_text())["options"]
+    assert again["micro_batch"] == {"value": 4, "from": "--fit"}
+
+
+def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tiny_folder, pairs, tmp_path, capsys):
+    train_sft.main(options(tiny_folder, pairs, tmp_path / "run", "--dry-run"))
+    said = capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    for start in ("rows ", "tokens ", "steps ", "memory ", "time ", "learns ", "── read ──", "── learnt ──"):
+        assert f"\n{start}" in said, start
+    assert "Say " in said.partition("── learnt ──")[0].rpartition("── read ──")[2]

@@ -1,0 +1,52 @@
+"""How much memory there is, and how much was taken at most."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes held at most since the start or `reset_peak`: by tensors on a GPU, by the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":
+        return _status("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # never falls: `reset_peak` does nothing
+
+
+def held_memory(device: torch.device) -> int:
+    """Bytes held now."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _status("VmRSS") if sys.platform == "linux" else peak_memory(device)
+
+
+def reset_peak(device: torch.device) -> None:
+    """Count the peak from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that could still be taken without pushing anything out."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    if sys.platform == "linux":
+        return _table("/proc/meminfo", "MemAvailable")
+    raise NotImplementedError("how much memory is free is only read on Linux")
+
+
+def _status(key: str) -> int:
+    return _table("/proc/self/status", key)
+
+
+def _table(path: str, key: str) -> int:
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key + ":")))

@@ -1,0 +1,73 @@
+"""The network as a run's options ask for it: loaded, frozen, with its adapter, in its precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lora.inject import inject
+from lora.targets import parse_pattern, parse_targets
+from model import load_decoder
+from model.console import UserError
+from model.decoder import Decoder
+from training.optim import make_optimizer, make_schedule
+from training.precision import Precision, keep_in_fp32, modules_named
+from training.shared_options import DecoderOptions, TrainOptions
+
+
+def load_for_training(options: DecoderOptions, dtype: torch.dtype, device: torch.device) -> Decoder:
+    """The decoder that --model names, in the dtype that it learns from: fp32 where all of it learns."""
+    return load_decoder(options.model, dtype=torch.float32 if options.full else dtype, device=device)
+
+
+def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dtype: torch.dtype) -> Precision:
+    """Put the adapter in, or let all weights learn; says how the steps are to be computed."""
+    if options.patience and not options.validate_every:
+        raise UserError("--patience counts validations; give --validate-every too")
+    if not options.full:
+        add_adapter(decoder, options)
+    if options.checkpointing == "offload" and device.type != "cuda":
+        raise UserError("--checkpointing offload keeps activations in the host's memory, for a GPU; give full")
+    decoder.checkpointing = options.checkpointing
+    precision = Precision(device, dtype)
+    if options.fp32_modules:
+        keep_in_fp32(decoder, modules_named(decoder, options.fp32_modules), precision)
+    return precision
+
+
+def optimizer_of(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+    """What --optimizer asks for, over what learns."""
+    return make_optimizer(
+        network,
+        options.optimizer,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        lora_plus_ratio=options.lora_plus_ratio,
+    )
+
+
+def schedule_of(optimizer: torch.optim.Optimizer, options: TrainOptions, *, steps: int):
+    """What --schedule asks for. Advance it only after a step that moved the weights."""
+    return make_schedule(
+        optimizer,
+        options.schedule,
+        steps=steps,
+        warmup=options.warmup,
+        start=options.initial_lr,
+        floor=options.final_lr,
+    )
+
+
+def add_adapter(network: nn.Module, options: TrainOptions) -> None:
+    """Freeze the network and put a fresh adapter into it. UserError for options that do not fit it."""
+    inject(
+        network,
+        r=options.r,
+        alpha=options.alpha,
+        dropout=options.dropout,
+        targets=parse_targets(options.targets),
+        rank_pattern=parse_pattern(options.rank_pattern, int, "--rank-pattern"),
+        alpha_pattern=parse_pattern(options.alpha_pattern, float, "--alpha-pattern"),
+        rslora=options.rslora,
+        dora=options.dora,
+    )

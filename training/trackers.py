@@ -1,0 +1,69 @@
+"""Where else a run's figures go, beside metrics.jsonl: TensorBoard, Weights & Biases. Neither is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from model.console import UserError, need
+
+
+class Tracker(Protocol):
+    """What is told every line of metrics.jsonl."""
+
+    def log(self, step: int, values: dict) -> None:
+        """The figures of a step, under the names of metrics.jsonl."""
+
+    def close(self) -> None:
+        """The run is done."""
+
+
+class TensorBoard:
+    """Event files in RUN/tensorboard."""
+
+    def __init__(self, folder: Path, options: dict) -> None:
+        need("tensorboard", why="--log-to tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(folder / "tensorboard")
+        self.writer.add_text("options", "\n".join(f"    {name} = {entry['value']}" for name, entry in options.items()))
+
+    def log(self, step: int, values: dict) -> None:
+        """Numbers become curves; anything else is left to metrics.jsonl."""
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is still held back."""
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """A run of the project "tritune", under the login and the settings that `wandb` itself reads."""
+
+    def __init__(self, folder: Path, options: dict) -> None:
+        wandb = need("wandb", why="--log-to wandb")
+        config = {name: entry["value"] for name, entry in options.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(project="tritune", name=folder.name, dir=folder, config=config, resume="allow")
+
+    def log(self, step: int, values: dict) -> None:
+        """The line as it is."""
+        self.run.log(values, step=step)
+
+    def close(self) -> None:
+        """End the run."""
+        self.run.finish()
+
+
+KINDS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+
+
+def open_trackers(names: str | None, folder: Path, options: dict) -> list[Tracker]:
+    """Trackers by name, several joined by commas. UserError for a name that is none, or whose package is missing."""
+    wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in KINDS]
+    if unknown:
+        raise UserError(f"--log-to {unknown[0]}: must be one of {', '.join(KINDS)}")
+    return [KINDS[name](folder, options) for name in wanted]
