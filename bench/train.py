@@ -2,9 +2,11 @@
 
 python -m bench.train --out runs/bench/train.json
 
-Both sides get the same token ids and labels in the same order: rows of mixed length, and rows of one length. Each
-figure is that of a process of its own, which loads the model, warms up, and takes some steps; the sides take turns.
-Tokens are counted without padding. Memory is the highest resident size above that with the weights loaded.
+Both sides get the same token ids and labels in the same order: rows of mixed length, rows of one length, and code
+packed to 1,024 tokens, all of it learnt. Each figure is that of a process of its own, which loads the model, warms up,
+and takes some steps; the sides take turns. trl's defaults recompute activations: ours does so too beside them, and
+not beside its best flags. Tokens are counted without padding. Memory is the highest resident size above that with the
+weights loaded. Seconds are those of the steps until a side's loss is as low as the other side's lowest.
 """
 
 from __future__ import annotations
@@ -32,14 +34,15 @@ from model.console import need, run_command
 from model.device import choose_device, choose_dtype
 from model.files import read_json, read_jsonl, write_json
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
+from training.memory import held_memory, peak_memory, reset_peak
 from training.optim import adamw
 from training.precision import Precision
 
 LORA = {"r": 16, "alpha": 32.0}
-LR, BATCH = 2e-4, 8
-SIDES = {  # what trl is told beside the batch and the steps
-    "its defaults": {},
-    "its best flags": {"gradient_checkpointing": False, "loss_type": "chunked_nll"},
+LR = 2e-4
+SIDES = {  # what trl is told beside the batch and the steps, and our checkpointing
+    "its defaults": ({}, "full"),
+    "its best flags": ({"gradient_checkpointing": False, "loss_type": "chunked_nll"}, "none"),
 }
 
 
@@ -68,25 +71,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_decoder(load_decoder(options.model, dtype=dtype), tokenizer, Path(folder) / "model")
         rows = []
-        for name, examples in chosen_rows(options, tokenizer).items():
-            work = {"model": f"{folder}/model", "device": str(device), "warmup": options.warmup}
+        for name, (batch, examples) in chosen_rows(options, tokenizer).items():
+            work = {"model": f"{folder}/model", "device": str(device), "warmup": options.warmup, "batch": batch}
             work |= {"rows": [[e.input_ids, e.labels] for e in examples], "seed": options.seed}
             for side in SIDES:
                 rows += compare(name, side, work, options.runs, Path(folder) / "work.json")
     report(rows, device=device, dtype=dtype, peers=["trl", "peft", "transformers"], out=options.out)
 
 
-def chosen_rows(options, tokenizer) -> dict[str, list[Example]]:
-    """Pairs for all steps: drawn from the data, and the same number cut from them to one length."""
+def chosen_rows(options, tokenizer) -> dict[str, tuple[int, list[Example]]]:
+    """For each kind of rows, how many make a step and the rows of all steps."""
     pairs = read_jsonl(options.data) if options.data else docstring_pairs()
     random.Random(options.seed).shuffle(pairs)
-    count = BATCH * (options.warmup + options.steps)
+    steps = options.warmup + options.steps
     mixed, _ = tokenize_rows(pairs, tokenizer, max_length=options.max_length, where=str(options.data or "networkx"))
     text = [token for example in mixed for token in example.input_ids]
-    size = min(256, len(text) // count)
-    cut = [text[i * size : (i + 1) * size] for i in range(count)]
-    equal = [Example(ids, [IGNORE] * (size // 2) + ids[size // 2 :]) for ids in cut]
-    return {"mixed lengths": mixed[:count], f"{size} tokens each": equal}
+    size = min(256, len(text) // (8 * steps))
+    equal = [Example(ids, [IGNORE] * (size // 2) + ids[size // 2 :]) for ids in _cut(text, size, 8 * steps)]
+    code = [
+        token
+        for file in build_corpus("package:networkx", seed=options.seed).files
+        for token in tokenizer.encode(file.text)
+    ]
+    packed = [Example(ids, ids) for ids in _cut(code, 1024, 2 * steps)]
+    return {"mixed lengths": (8, mixed[: 8 * steps]), f"{size} tokens each": (8, equal), "packed 1024": (2, packed)}
+
+
+def _cut(tokens: list[int], size: int, count: int) -> list[list[int]]:
+    return [tokens[i * size : (i + 1) * size] for i in range(count)]
 
 
 def docstring_pairs() -> list[dict]:
@@ -102,7 +114,7 @@ def compare(name: str, side: str, work: dict, runs: int, path: Path) -> list[dic
     figures: dict[str, list[dict]] = {"ours": [], side: []}
     for run in range(runs):
         for which in (("ours", side), (side, "ours"))[run % 2]:
-            write_json(path, work | {"side": which})
+            write_json(path, work | {"side": which, "checkpointing": SIDES[side][1]})
             command = [sys.executable, "-m", "bench.train", "--child", str(path)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             figures[which].append(json.loads(done.stdout.splitlines()[-1]))
@@ -111,28 +123,43 @@ def compare(name: str, side: str, work: dict, runs: int, path: Path) -> list[dic
     def column(which: str, key: str) -> list[float]:
         return [figure[key] for figure in figures[which]]
 
+    goal = max(min(figure["losses"]) for which in figures for figure in figures[which])
+    seconds = [
+        [
+            sum(figure["seconds"][: 1 + next(i for i, loss in enumerate(figure["losses"]) if loss <= goal)])
+            for figure in side
+        ]
+        for side in figures.values()
+    ]
     share = statistics.median(column("ours", "gemm_share"))
     return [
         row(f"{name}, {side}", "tokens/s", column("ours", "rate"), column(side, "rate"), note=f"GEMM {share:.0%}"),
         row(f"{name}, {side}", "GiB", column("ours", "gib"), column(side, "gib")),
+        row(f"{name}, {side}", "s", *seconds, note=f"to a loss of {goal:.3f}"),
     ]
 
 
+def _seconds_to(goal: float, figure: dict) -> float:
+    steps = 1 + next(step for step, loss in enumerate(figure["losses"]) if loss <= goal)
+    return sum(figure["seconds"][:steps])
+
+
 def measure_ours(work: dict) -> dict:
-    """The loop of train_sft.py over these rows, 8 pairs a step, packed without padding."""
+    """The loop of train_sft.py over these rows, packed without padding."""
     device = torch.device(work["device"])
     torch.manual_seed(work["seed"])
     decoder = load_decoder(work["model"], dtype=choose_dtype(device), device=device)
     memory = Memory(device)
     inject(decoder, **LORA, targets=DECODER_TARGETS)
+    decoder.checkpointing = work["checkpointing"]
     precision = Precision(device, choose_dtype(device))
     optimizer = adamw(decoder, lr=LR, weight_decay=0.0)
     learning = [parameter for _, parameter in trainable(decoder)]
     decoder.train()
     losses, clock = [], Clock(work["warmup"])
-    for start in range(0, len(work["rows"]), BATCH):
+    for start in range(0, len(work["rows"]), work["batch"]):
         clock.begin()
-        batch = to_batch([Example(*pair) for pair in work["rows"][start : start + BATCH]], device)
+        batch = to_batch([Example(*pair) for pair in work["rows"][start : start + work["batch"]]], device)
         with precision.autocast():
             hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
             loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
@@ -170,10 +197,10 @@ def measure_theirs(work: dict) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         config = trl.SFTConfig(
-            output_dir=folder, per_device_train_batch_size=BATCH, max_steps=len(rows) // BATCH, learning_rate=LR,
-            lr_scheduler_type="constant", logging_steps=1, report_to=[], save_strategy="no", seed=work["seed"],
+            output_dir=folder, per_device_train_batch_size=work["batch"], max_steps=len(rows) // work["batch"],
+            learning_rate=LR, lr_scheduler_type="constant", logging_steps=1, report_to=[], save_strategy="no", seed=work["seed"],
             use_cpu=device.type == "cpu", dataset_kwargs={"skip_prepare_dataset": True}, max_length=None,
-            train_sampling_strategy="sequential", disable_tqdm=True, **SIDES[work["side"]],
+            train_sampling_strategy="sequential", disable_tqdm=True, **SIDES[work["side"]][0],
         )  # fmt: skip
         trainer = trl.SFTTrainer(
             model=model, args=config, train_dataset=data, callbacks=[Times()],
@@ -210,36 +237,22 @@ class Memory:
     """What a process takes above what it has taken when this begins."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.before = device, self._now(device)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        else:  # the highest resident size, counted from here on
-            Path("/proc/self/clear_refs").write_text("5")
+        self.device, self.before = device, held_memory(device)
+        reset_peak(device)
 
     def peak(self) -> float:
         """GiB."""
-        if self.device.type == "cuda":
-            return (torch.cuda.max_memory_allocated(self.device) - self.before) / 2**30
-        return (_status("VmHWM") - self.before) / 2**30
-
-    @staticmethod
-    def _now(device: torch.device) -> int:
-        return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
-
-
-def _status(key: str) -> int:
-    """Bytes, from the system's table of this process."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key + ":")))
+        return (peak_memory(self.device) - self.before) / 2**30
 
 
 def figures_of(
     work: dict, clock: Clock, memory: Memory, losses: list[float], *, gemm: float = 0.0, decoder=None
 ) -> dict:
     """Tokens a second without padding, memory, and the share of what matrix products alone would reach."""
-    rows = work["rows"][BATCH * work["warmup"] :]
+    rows = work["rows"][work["batch"] * work["warmup"] :]
     tokens = sum(len(ids) for ids, _ in rows)
     figures = {"rate": tokens / clock.total, "gib": memory.peak(), "losses": [round(loss, 4) for loss in losses]}
+    figures["seconds"] = [round(seconds, 3) for seconds in clock.seconds]
     if decoder is not None:  # forward and the gradient of the input, 2 each; the head only where something is learnt
         linear = sum(p.numel() for n, p in decoder.named_parameters() if p.ndim == 2 and ("_proj" in n))
         supervised = sum(label != IGNORE for _, labels in rows for label in labels[1:])
