@@ -32,7 +32,7 @@ from model.weights import weights_sha256
 from training.adapter import add_adapter
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.finish import copy_data_card, describe_model, finish
-from training.optim import adamw, cosine_schedule
+from training.optim import adamw, make_schedule
 from training.options import option, parse
 from training.precision import Precision
 from training.run import Run, due
@@ -144,7 +144,7 @@ def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict]) -
     optimizer = adamw(
         encoder, lr=options.lr, weight_decay=options.weight_decay, lora_plus_ratio=options.lora_plus_ratio
     )
-    schedule = cosine_schedule(optimizer, steps=len(batches), warmup=options.warmup, floor=0.0)
+    schedule = make_schedule(optimizer, "cosine", steps=len(batches), warmup=options.warmup, floor=0.0)
     done = load_checkpoint(run.resume_from, encoder, optimizer, schedule, precision) if run.resume_from else 0
     print(f"plan     {options.epochs:g} epochs · {len(batches)} steps of {options.batch} pairs")
     encoder.train()

@@ -32,7 +32,7 @@ from model.tokenizer import Tokenizer
 from training.adapter import add_adapter
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.finish import copy_data_card, describe_model, finish, save_trained
-from training.optim import adamw, cosine_schedule
+from training.optim import adamw, make_schedule
 from training.options import option, parse
 from training.precision import Precision, what_overflowed
 from training.run import Run, due
@@ -146,7 +146,7 @@ def learn(
     optimizer = adamw(
         decoder, lr=options.lr, weight_decay=options.weight_decay, lora_plus_ratio=options.lora_plus_ratio
     )
-    schedule = cosine_schedule(optimizer, steps=len(windows), warmup=options.warmup)
+    schedule = make_schedule(optimizer, "cosine", steps=len(windows), warmup=options.warmup)
     done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
     print(
         f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {per_step * options.max_length:,} tokens"
