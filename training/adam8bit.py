@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 BLOCK = 256  # numbers that share a scale
-CHUNK = 2**20  # weights that are in fp32 at a time: about 25 MB beside the states, whatever the size of a matrix
+CHUNK = 2**20  # weights that are in fp32 at a time: about 30 MB beside the states, whatever the size of a matrix
 SMALLEST = 4096  # a parameter with fewer numbers keeps fp32 moments: it costs nothing, and norms are sensitive
 
 
@@ -123,8 +123,8 @@ def quantise(x: torch.Tensor, codes: torch.Tensor, absmax: torch.Tensor, *, sign
     tree = dynamic_tree(signed, x.device)
     blocks = F.pad(x, (0, -len(x) % BLOCK)).view(-1, BLOCK)
     torch.amax(blocks.abs(), dim=1, out=absmax)
-    tiny = torch.finfo(torch.float32).tiny  # a block of zeros stays one
-    shares = (blocks / absmax.clamp(min=tiny)[:, None]).view(-1)[: len(x)]
+    scale = absmax.masked_fill(absmax == 0, 1)  # a block of zeros stays one
+    shares = (blocks / scale[:, None]).view(-1)[: len(x)]
     lowest = tree.lowest.index_select(0, (shares.view(torch.int32) >> 16) + 2**15)
     codes.copy_(lowest + (shares > tree.borders.index_select(0, lowest)))
 

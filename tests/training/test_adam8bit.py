@@ -87,6 +87,16 @@ def test_a_number_is_off_by_half_a_part_of_its_decade(signed):
 
 
 @pytest.mark.parametrize("signed", [True, False])
+def test_blocks_of_zeros_and_of_the_smallest_numbers_come_back(signed):
+    x = torch.cat([torch.zeros(BLOCK), torch.full((BLOCK,), 1e-42), torch.full((BLOCK,), 3e38)])
+    codes, absmax = torch.empty(len(x), dtype=torch.uint8), torch.empty(3)
+    quantise(x, codes, absmax, signed=signed)
+    assert torch.equal(dequantise(codes, absmax, signed=signed), x)
+    values = dynamic_tree(signed, CPU).values
+    assert values[codes[:BLOCK].int()].unique().tolist() == [0] and (codes[BLOCK:] == 255).all()
+
+
+@pytest.mark.parametrize("signed", [True, False])
 def test_the_code_is_the_one_that_bisection_finds_on_either_side_of_every_border(signed):
     borders = dynamic_tree(signed, CPU).borders[:-1]
     below, above = (torch.nextafter(borders, torch.tensor(to)) for to in (-math.inf, math.inf))
