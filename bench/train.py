@@ -198,8 +198,8 @@ def measure_theirs(work: dict) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         config = trl.SFTConfig(
             output_dir=folder, per_device_train_batch_size=work["batch"], max_steps=len(rows) // work["batch"],
-            learning_rate=LR, lr_scheduler_type="constant", logging_steps=1, report_to=[], save_strategy="no", seed=work["seed"],
-            use_cpu=device.type == "cpu", dataset_kwargs={"skip_prepare_dataset": True}, max_length=None,
+            learning_rate=LR, lr_scheduler_type="constant", logging_steps=1, report_to=[], save_strategy="no",
+            seed=work["seed"], use_cpu=device.type == "cpu", dataset_kwargs={"skip_prepare_dataset": True}, max_length=None,
             train_sampling_strategy="sequential", disable_tqdm=True, **SIDES[work["side"]][0],
         )  # fmt: skip
         trainer = trl.SFTTrainer(

@@ -10,7 +10,7 @@ from lora.targets import parse_pattern, parse_targets
 from model import load_decoder
 from model.console import UserError
 from model.decoder import Decoder
-from training.optim import make_optimizer, make_schedule
+from training.optim import adamw, make_schedule
 from training.precision import Precision, keep_in_fp32, modules_named
 from training.shared_options import DecoderOptions, TrainOptions
 
@@ -37,7 +37,7 @@ def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dty
 
 def optimizer_of(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     """What --optimizer asks for, over what learns."""
-    return make_optimizer(
+    return adamw(
         network,
         options.optimizer,
         lr=options.lr,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lora.inject import DECODER_TARGETS
 from model.decoder import CHECKPOINTING
-from training.optim import SCHEDULES, STATE_BYTES
+from training.optim import OPTIMIZERS, SCHEDULES
 from training.options import option
 
 
@@ -32,10 +32,10 @@ class TrainOptions:
     lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
     epochs: float = option(1.0, "passes over the training rows", least=0)
     optimizer: str = option(
-        "adamw", "adamw8bit keeps its moments in a quarter of the memory", choices=tuple(STATE_BYTES)
+        "adamw", "adamw8bit keeps its moments in a quarter of the memory", choices=tuple(OPTIMIZERS)
     )
     lr: float = option(2e-4, "peak learning rate", least=0)
-    schedule: str = option("cosine", "how the rate falls after its peak", choices=SCHEDULES)
+    schedule: str = option("cosine", "how the rate falls after its peak", choices=tuple(SCHEDULES))
     warmup: float = option(0.1, "share of the steps with a rising rate", least=0, most=1)
     initial_lr: float = option(0.0, "where the warm-up begins, a share of --lr", least=0, most=1)
     final_lr: float = option(0.1, "where the schedule ends, a share of --lr", least=0, most=1)

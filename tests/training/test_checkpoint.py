@@ -208,7 +208,7 @@ def list_steps(folder) -> list[str]:
 def test_a_full_disk_leaves_the_previous_checkpoint_which_fits_no_other_adapter(tiny, tmp_path, monkeypatch):
     from lora.inject import inject, remove
     from model.device import choose_device
-    from training.optim import adamw, cosine_schedule
+    from training.optim import adamw, make_schedule
     from training.precision import Precision
 
     inject(tiny, r=2, alpha=4, targets=["q_proj"])
@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_which_fits_no_other_adapter(
     state = (
         tiny,
         optimizer,
-        cosine_schedule(optimizer, steps=4, warmup=0),
+        make_schedule(optimizer, "cosine", steps=4, warmup=0),
         Precision(choose_device("cpu"), torch.float32),
     )
     checkpoint.save_checkpoint(tmp_path, 1, *state)

@@ -13,7 +13,7 @@ from model import device as device_module
 from model import generate
 from model.console import UserError
 from model.device import choose_device, choose_dtype
-from training.optim import adamw, cosine_schedule
+from training.optim import adamw, make_schedule
 from training.precision import Precision, first_overflow, keep_in_fp32, mend_overflow, modules_named
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def test_a_layer_with_an_adapter_is_named_and_every_micro_batch_looked_at(tiny):
 
 def test_the_schedule_rises_then_falls_to_its_floor():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = cosine_schedule(optimizer, steps=20, warmup=0.2, floor=0.1)
+    schedule = make_schedule(optimizer, "cosine", steps=20, warmup=0.2, floor=0.1)
     rates = []
     for _ in range(20):
         rates.append(schedule.get_last_lr()[0])
