@@ -199,8 +199,8 @@ def measure_theirs(work: dict) -> dict:
         config = trl.SFTConfig(
             output_dir=folder, per_device_train_batch_size=work["batch"], max_steps=len(rows) // work["batch"],
             learning_rate=LR, lr_scheduler_type="constant", logging_steps=1, report_to=[], save_strategy="no",
-            seed=work["seed"], use_cpu=device.type == "cpu", dataset_kwargs={"skip_prepare_dataset": True}, max_length=None,
-            train_sampling_strategy="sequential", disable_tqdm=True, **SIDES[work["side"]][0],
+            seed=work["seed"], use_cpu=device.type == "cpu", dataset_kwargs={"skip_prepare_dataset": True},
+            max_length=None, train_sampling_strategy="sequential", disable_tqdm=True, **SIDES[work["side"]][0],
         )  # fmt: skip
         trainer = trl.SFTTrainer(
             model=model, args=config, train_dataset=data, callbacks=[Times()],

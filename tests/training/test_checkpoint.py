@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,41 @@ def test_cpt_resumed_is_bit_identical_to_one_run(package, tiny_folder, tmp_path,
     train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--resume"])
     assert len(losses(tmp_path / "whole")) >= 8
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_all_weights_with_8_bit_moments_are_resumed_bit_by_bit(package, tiny_folder, tmp_path, monkeypatch):
+    command = partial(cpt_command, package, tiny_folder, optimizer="adamw8bit", schedule="linear", lr=1e-3)
+    train_cpt.main([*command(tmp_path / "whole"), "--full"])
+    go_on = stop_at(monkeypatch, 5)
+    with pytest.raises(Stopped):
+        train_cpt.main([*command(tmp_path / "parts"), "--full"])
+    go_on()
+    train_cpt.main([*command(tmp_path / "parts"), "--full", "--resume"])
+    whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_a_run_that_ran_out_of_time_goes_on_to_the_same_end(package, tiny_folder, tmp_path):
+    train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole"))
+    train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--max-minutes", "1e-9"])
+    assert len(losses(tmp_path / "parts")) == 1 and (tmp_path / "parts" / "report.html").is_file()
+    train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--resume"])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_patience_ends_a_run_with_the_weights_that_were_best(package, tiny_folder, tmp_path, capsys):
+    command = cpt_command(package, tiny_folder, tmp_path / "run", **{"epochs": 20, "lr": 0.3, "schedule": "constant"})
+    train_cpt.main([*command, "--patience", "2", "--validate-every", "1", "--sample-every", "2"])
+    said = capsys.readouterr().out
+    assert "--patience is over" in said and "best     the weights after step" in said
+    best = load_file(tmp_path / "run" / "best.safetensors")
+    saved = adapter(tmp_path / "run")
+    assert len(best) == len(saved) and sum(t.sum() for t in best.values()) == pytest.approx(
+        float(sum(t.sum() for t in saved.values())), rel=1e-4
+    )
+    samples = (tmp_path / "run" / "samples.md").read_text()
+    assert samples.startswith("# After step 2\n") and "# At the end\n" in samples
 
 
 def test_sft_resumed_is_bit_identical_to_one_run(tiny_folder, tmp_path, monkeypatch):
