@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
 
-@pytest.mark.parametrize("page", ["model.md"])
+@pytest.mark.parametrize("page", ["model.md", "training.md"])
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, capsys):
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert len(blocks) > 5
     exec(compile("".join(blocks), page, "exec"), {})
     printed = capsys.readouterr().out.splitlines()
