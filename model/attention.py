@@ -10,12 +10,14 @@ across a border:
     b       ■
     b       ■ ■
 
+On a GPU the memory-efficient kernel (arXiv:2112.05682) takes the borders and does all documents in one call.
 Attention over what was read and written before, a token at a time, is in model/cache.py.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, lru_cache, partial
+from itertools import accumulate
 
 import torch
 from torch.nn import functional as F
@@ -56,6 +58,9 @@ def document_attention(
     if lengths is None:
         return attend(q, k, v)
     assert q.shape[0] == 1 and sum(lengths) == q.shape[2], "lengths describe one row of documents"
+    is_plain = causal and softcap is None and (window is None or max(lengths) <= window)
+    if q.is_cuda and is_plain and len(lengths) > 1 and _knows_borders(q.device, q.dtype, q.shape[-1]):
+        return _in_one_call(q, k, v, lengths, dropout=dropout, scale=scale)
     documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
     return torch.cat([attend(*qkv) for qkv in documents], dim=2)
 
@@ -86,6 +91,45 @@ def _attend(q, k, v, *, causal, dropout, window, scale, softcap) -> torch.Tensor
         else:
             out.append(_softcapped(*block, scale, softcap, dropout))
     return torch.cat(out, dim=2)
+
+
+def _in_one_call(q, k, v, lengths, *, dropout: float, scale: float | None) -> torch.Tensor:
+    """Causal attention inside each document of a row on a GPU; q, k, v [1, H, T, D] with as many heads each."""
+    borders = _borders(tuple(lengths), q.device)
+    out, *_ = torch.ops.aten._efficient_attention_forward(
+        *(x.transpose(1, 2) for x in (q, k, v)), None, borders, borders, max(lengths), max(lengths), dropout,
+        custom_mask_type=1, compute_log_sumexp=True, scale=scale,
+    )  # fmt: skip
+    return out.transpose(1, 2)
+
+
+@lru_cache(maxsize=8)
+def _borders(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Where documents begin and the last one ends, once for all layers: to copy them makes the host wait."""
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+
+
+@cache
+@torch.inference_mode(False)  # sampling may be the first to ask
+@torch.enable_grad()
+def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether the kernel does on this GPU what a call for each document does, forward and backward: by trying it."""
+    lengths, drawn = [9, 24, 1], torch.Generator(device).manual_seed(0)
+    q, k, v, weight = (
+        torch.randn(1, 2, 34, head_dim, generator=drawn, device=device, dtype=dtype).requires_grad_() for _ in range(4)
+    )
+    rules = {"causal": True, "dropout": 0.0, "window": None, "scale": None, "softcap": None}
+    documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
+    apart = torch.cat([_attend(*qkv, **rules) for qkv in documents], dim=2)
+    try:
+        together = _in_one_call(q, k, v, lengths, dropout=0.0, scale=None)
+        pairs = [
+            (together, apart),
+            *zip(*(torch.autograd.grad(x, (q, k, v), weight) for x in (together, apart)), strict=True),
+        ]
+    except (RuntimeError, NotImplementedError, TypeError):  # no such kernel for this GPU, dtype or head size
+        return False
+    return all(torch.allclose(a.float(), b.float(), atol=0.02, rtol=0.02) for a, b in pairs)
 
 
 def _softcapped(q, k, v, visible, scale, softcap, dropout) -> torch.Tensor:

@@ -60,6 +60,39 @@ def test_documents_windows_and_soft_caps_follow_the_formula(monkeypatch, causal,
         assert_close(ours_grad, expected_grad, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_on_a_gpu_one_call_does_what_a_call_for_each_document_does(monkeypatch, dtype, head_dim):
+    lengths = [700, 1, 64, 283]
+    q, k, v = (
+        torch.randn(1, heads, 1048, head_dim, device="cuda", dtype=dtype, requires_grad=True) for heads in (4, 2, 2)
+    )
+    assert attention._knows_borders(q.device, dtype, head_dim)
+    results = []
+    for knows in (True, False):
+        monkeypatch.setattr(attention, "_knows_borders", lambda *_, knows=knows: knows)
+        out = document_attention(q, k, v, lengths, causal=True, scale=0.3)
+        results.append([out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))])
+    for together, apart in zip(*results, strict=True):
+        assert_close(together, apart, atol=2e-2, rtol=2e-2)
+
+
+def test_a_kernel_that_is_missing_or_computes_something_else_is_not_used(monkeypatch):
+    here = (torch.device("cpu"), torch.float32, 8)
+
+    def by_documents(q, k, v, lengths, **_):
+        return document_attention(q, k, v, lengths, causal=True)
+
+    def across_documents(q, k, v, lengths, **_):
+        return document_attention(q, k, v, None, causal=True)
+
+    for kernel, knows in ((attention._in_one_call, False), (across_documents, False), (by_documents, True)):
+        monkeypatch.setattr(attention, "_in_one_call", kernel)
+        with torch.inference_mode():
+            assert attention._knows_borders.__wrapped__(*here) == knows
+
+
 def test_a_window_on_a_long_row_makes_no_dense_mask(monkeypatch):
     tokens, shapes = 4096, []
     q = torch.randn(1, 1, tokens, 8)
