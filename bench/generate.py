@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import in_turn, report, row
+from bench.measure import be_turing, in_turn, report, row
 from data.corpus import build_corpus
 from data.functions import functions_of
 from data.masking import encode_prompt
@@ -80,10 +80,13 @@ def main() -> None:
         "--rows", type=int, nargs="+", default=[16, 32, 64, 128], help="batch sizes for theirs (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--turing", action="store_true", help="let both sides have no more of a GPU than a T4 has")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and the samples (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
     options = parser.parse_args()
     device = choose_device(options.device)
+    if options.turing:
+        be_turing(device)
     dtype = choose_dtype(device)
     tokenizer = load_tokenizer(options.model)
     decoder = load_decoder(options.model, dtype=dtype, device=device)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from model.console import UserError
 from model.files import write_json
 from training.run import environment
 
@@ -20,6 +21,17 @@ def in_turn(ours: Callable[[], float], theirs: Callable[[], float], runs: int) -
         for side in (0, 1) if run % 2 == 0 else (1, 0):
             figures[side].append((ours, theirs)[side]())
     return figures
+
+
+def be_turing(device: torch.device) -> None:
+    """Give this process no more of a GPU than a T4 has: fp16, no flash, cuDNN or Triton kernels, 15 GB."""
+    if device.type != "cuda":
+        raise UserError("--turing takes things away from a GPU; this machine has none")
+    torch.cuda.get_device_capability = lambda device=None: (7, 5)  # which decides the dtype on both sides
+    torch.backends.cuda.enable_flash_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch._inductor.config.max_autotune_gemm_backends = "ATEN"
+    torch.cuda.set_per_process_memory_fraction(15e9 / torch.cuda.mem_get_info(device)[1], device)
 
 
 def row(name: str, unit: str, ours: list[float], theirs: list[float], *, note: str = "") -> dict:

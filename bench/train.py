@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import report, row
+from bench.measure import be_turing, report, row
 from data.corpus import build_corpus
 from data.functions import functions_of
 from data.masking import Example, tokenize_rows
@@ -56,16 +56,21 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=1, help="steps before those (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="of each side, in turn (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--turing", action="store_true", help="let both sides have no more of a GPU than a T4 has")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of pairs (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         work = read_json(options.child)
+        if work["turing"]:
+            be_turing(torch.device(work["device"]))
         print(json.dumps((measure_ours if work["side"] == "ours" else measure_theirs)(work)))
         return
     need("trl", why="the comparison")
     device = choose_device(options.device)
+    if options.turing:
+        be_turing(device)
     dtype = choose_dtype(device)
     tokenizer = load_tokenizer(options.model)
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +78,11 @@ def main() -> None:
         rows = []
         for name, (batch, examples) in chosen_rows(options, tokenizer).items():
             work = {"model": f"{folder}/model", "device": str(device), "warmup": options.warmup, "batch": batch}
-            work |= {"rows": [[e.input_ids, e.labels] for e in examples], "seed": options.seed}
+            work |= {
+                "turing": options.turing,
+                "rows": [[e.input_ids, e.labels] for e in examples],
+                "seed": options.seed,
+            }
             for side in SIDES:
                 rows += compare(name, side, work, options.runs, Path(folder) / "work.json")
     report(rows, device=device, dtype=dtype, peers=["trl", "peft", "transformers"], out=options.out)
@@ -200,7 +209,8 @@ def measure_theirs(work: dict) -> dict:
             output_dir=folder, per_device_train_batch_size=work["batch"], max_steps=len(rows) // work["batch"],
             learning_rate=LR, lr_scheduler_type="constant", logging_steps=1, report_to=[], save_strategy="no",
             seed=work["seed"], use_cpu=device.type == "cpu", dataset_kwargs={"skip_prepare_dataset": True},
-            max_length=None, train_sampling_strategy="sequential", disable_tqdm=True, **SIDES[work["side"]][0],
+            fp16=choose_dtype(device) == torch.float16, max_length=None, disable_tqdm=True,
+            train_sampling_strategy="sequential", **SIDES[work["side"]][0],
         )  # fmt: skip
         trainer = trl.SFTTrainer(
             model=model, args=config, train_dataset=data, callbacks=[Times()],
