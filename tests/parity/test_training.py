@@ -48,7 +48,7 @@ def test_the_losses_of_a_hundred_steps_are_those_of_trl(tiny, tiny_folder, tmp_p
     config = trl.SFTConfig(
         output_dir=tmp_path / "theirs", per_device_train_batch_size=BATCH, max_steps=STEPS, learning_rate=LR,
         lr_scheduler_type="constant", adam_beta2=0.95, weight_decay=0.0, max_grad_norm=1.0, logging_steps=1,
-        report_to=[], save_strategy="no", use_cpu=True, max_length=None, train_sampling_strategy="sequential",
+        report_to=[], save_strategy="no", use_cpu=True, bf16=False, max_length=None, train_sampling_strategy="sequential",
         dataset_kwargs={"skip_prepare_dataset": True}, gradient_checkpointing=False, disable_tqdm=True,
     )  # fmt: skip
     data = [{"input_ids": e.input_ids, "labels": e.labels, "attention_mask": [1] * len(e.input_ids)} for e in rows]
@@ -58,7 +58,7 @@ def test_the_losses_of_a_hundred_steps_are_those_of_trl(tiny, tiny_folder, tmp_p
     )  # fmt: skip
     trainer.train()
     theirs = [line["loss"] for line in trainer.state.log_history if "loss" in line]
-    assert len(theirs) == len(ours) == STEPS and ours[-1] < 0.8 * ours[0]
+    assert len(theirs) == len(ours) == STEPS and ours[-1] < ours[0] - 0.5  # they learn something
     assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 1e-4
 
 
