@@ -48,8 +48,8 @@ def test_the_losses_of_a_hundred_steps_are_those_of_trl(tiny, tiny_folder, tmp_p
     config = trl.SFTConfig(
         output_dir=tmp_path / "theirs", per_device_train_batch_size=BATCH, max_steps=STEPS, learning_rate=LR,
         lr_scheduler_type="constant", adam_beta2=0.95, weight_decay=0.0, max_grad_norm=1.0, logging_steps=1,
-        report_to=[], save_strategy="no", use_cpu=True, bf16=False, max_length=None, train_sampling_strategy="sequential",
-        dataset_kwargs={"skip_prepare_dataset": True}, gradient_checkpointing=False, disable_tqdm=True,
+        report_to=[], save_strategy="no", use_cpu=True, bf16=False, max_length=None, gradient_checkpointing=False,
+        dataset_kwargs={"skip_prepare_dataset": True}, train_sampling_strategy="sequential", disable_tqdm=True,
     )  # fmt: skip
     data = [{"input_ids": e.input_ids, "labels": e.labels, "attention_mask": [1] * len(e.input_ids)} for e in rows]
     trainer = trl.SFTTrainer(
