@@ -48,3 +48,33 @@ def report(rows: list[dict], *, device: torch.device, dtype: torch.dtype, peers:
     if out is not None:
         versions = {peer: version(peer) for peer in peers}
         write_json(out, {"rows": rows, "environment": environment(device, dtype) | versions})
+
+
+class Memory:
+    """What a process takes above what it has taken when this begins."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.before = device, self._bytes()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:  # the highest resident size, counted from here on
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def now(self) -> float:
+        """GiB at this moment."""
+        return (self._bytes() - self.before) / 2**30
+
+    def peak(self) -> float:
+        """GiB at the most."""
+        if self.device.type == "cuda":
+            return (torch.cuda.max_memory_allocated(self.device) - self.before) / 2**30
+        return (_status("VmHWM") - self.before) / 2**30
+
+    def _bytes(self) -> int:
+        return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else _status("VmRSS")
+
+
+def _status(key: str) -> int:
+    """Bytes, from the system's table of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key + ":")))

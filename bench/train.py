@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import report, row
+from bench.measure import Memory, report, row
 from data.corpus import build_corpus
 from data.functions import functions_of
 from data.masking import Example, tokenize_rows
@@ -204,33 +204,6 @@ class Clock:
     def total(self) -> float:
         """Of the steps after the warm-up."""
         return sum(self.seconds[self.warmup :])
-
-
-class Memory:
-    """What a process takes above what it has taken when this begins."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.before = device, self._now(device)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        else:  # the highest resident size, counted from here on
-            Path("/proc/self/clear_refs").write_text("5")
-
-    def peak(self) -> float:
-        """GiB."""
-        if self.device.type == "cuda":
-            return (torch.cuda.max_memory_allocated(self.device) - self.before) / 2**30
-        return (_status("VmHWM") - self.before) / 2**30
-
-    @staticmethod
-    def _now(device: torch.device) -> int:
-        return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
-
-
-def _status(key: str) -> int:
-    """Bytes, from the system's table of this process."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key + ":")))
 
 
 def figures_of(
