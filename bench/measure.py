@@ -54,7 +54,8 @@ class Memory:
     """What a process takes above what it has taken when this begins."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.before = device, self._bytes()
+        self.device = device
+        self.before = self._bytes()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:  # the highest resident size, counted from here on

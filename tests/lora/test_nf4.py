@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
@@ -22,7 +22,9 @@ from lora.layer import LoRALinear
 from lora.merge import merge
 from lora.nf4 import LEVELS, NF4Weight
 from model import load_decoder, load_tokenizer, save_decoder
+from model.config import ModelConfig
 from model.console import UserError
+from model.decoder import Decoder
 from model.loss import causal_lm_loss, supervised_tokens
 from training.optim import adamw
 
@@ -247,6 +249,7 @@ def test_gradients_pass_through_layers_in_nf4_that_have_no_adapter(quantised):
 
 
 def test_it_learns(quantised):
+    quantised.model.embed_tokens.weight.data *= 10  # tied and tiny, it would bound the logits
     inject(quantised, r=4, alpha=8, targets=DECODER_TARGETS)
     optimizer = adamw(quantised, lr=1e-2, weight_decay=0.0)
     stored = {name: buffer.clone() for name, buffer in quantised.named_buffers()}
@@ -329,28 +332,30 @@ def memory(key):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
 
-small, large = sys.argv[1:]
-load_decoder(small, put=put_nf4)                   # what loading itself needs once: code, and pages that stay
+first = load_decoder(sys.argv[1], dtype=torch.bfloat16, put=put_nf4)    # what loading needs once: code, and pages
 before = memory("VmRSS")
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")                                # the peak starts anew
-decoder = load_decoder(large, dtype=torch.bfloat16, put=put_nf4)
+decoder = load_decoder(sys.argv[1], dtype=torch.bfloat16, put=put_nf4)
 stored = [*decoder.parameters(), *decoder.buffers()]
 print(memory("VmHWM") - before, sum(t.numel() * t.element_size() for t in stored))
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured by Linux's /proc")
-def test_loading_needs_the_quantised_weights_and_one_dense_matrix(tiny_folder, tmp_path):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=500, hidden_size=2048, intermediate_size=8192, num_hidden_layers=2, num_attention_heads=8,
-        num_key_value_heads=8, tie_word_embeddings=True,
-    )  # fmt: skip
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "large")
-    command = [sys.executable, "-c", MEASURE, str(tiny_folder), str(tmp_path / "large")]
+def test_loading_needs_the_quantised_weights_and_one_dense_matrix(tmp_path):
+    """Measured 0.9 to 1.0 matrices."""
+    config = {
+        "model_type": "llama", "vocab_size": 500, "hidden_size": 2048, "intermediate_size": 8192,
+        "num_hidden_layers": 2, "num_attention_heads": 8, "max_position_embeddings": 64, "tie_word_embeddings": True,
+    }  # fmt: skip
+    with torch.device("meta"):
+        shapes = {name: p.shape for name, p in Decoder(ModelConfig.from_dict(config)).named_parameters()}
+    weights = {name: torch.randn(shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     peak, weights = map(int, done.stdout.split()) if done.returncode == 0 else pytest.fail(done.stderr)
     matrix = 2 * 2048 * 8192
-    assert 65e6 < weights < 80e6 and weights < peak < weights + 1.7 * matrix, (peak, weights, matrix)
+    assert 65e6 < weights < 80e6 and weights < peak < weights + 1.4 * matrix, (peak - weights) / matrix
