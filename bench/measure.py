@@ -11,6 +11,7 @@ import torch
 
 from model.console import UserError
 from model.files import write_json
+from training.memory import held_memory, peak_memory, reset_peak
 from training.run import environment
 
 
@@ -60,3 +61,19 @@ def report(rows: list[dict], *, device: torch.device, dtype: torch.dtype, peers:
     if out is not None:
         versions = {peer: version(peer) for peer in peers}
         write_json(out, {"rows": rows, "environment": environment(device, dtype) | versions})
+
+
+class Memory:
+    """What is taken above what had been taken when this began, in GiB."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.before = device, held_memory(device)
+        reset_peak(device)
+
+    def now(self) -> float:
+        """At this moment."""
+        return (held_memory(self.device) - self.before) / 2**30
+
+    def peak(self) -> float:
+        """At most."""
+        return (peak_memory(self.device) - self.before) / 2**30

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import be_turing, report, row
+from bench.measure import Memory, be_turing, report, row
 from data.corpus import build_corpus
 from data.functions import functions_of
 from data.masking import Example, tokenize_rows
@@ -34,7 +34,6 @@ from model.console import need, run_command
 from model.device import choose_device, choose_dtype
 from model.files import read_json, read_jsonl, write_json
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
-from training.memory import held_memory, peak_memory, reset_peak
 from training.optim import adamw
 from training.precision import Precision
 
@@ -241,18 +240,6 @@ class Clock:
     def total(self) -> float:
         """Of the steps after the warm-up."""
         return sum(self.seconds[self.warmup :])
-
-
-class Memory:
-    """What a process takes above what it has taken when this begins."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.before = device, held_memory(device)
-        reset_peak(device)
-
-    def peak(self) -> float:
-        """GiB."""
-        return (peak_memory(self.device) - self.before) / 2**30
 
 
 def figures_of(

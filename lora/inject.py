@@ -15,7 +15,9 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from lora.frozen import NF4Linear, linear
 from lora.layer import LoRALinear
+from lora.nf4 import NF4Weight
 from lora.targets import HEAD, is_target, pattern_value
 from model.console import UserError
 from model.decoder import Decoder
@@ -123,8 +125,9 @@ def use_adapter(network: nn.Module, adapter: Adapter | None) -> None:
 
 
 def remove(network: nn.Module, *, merge: bool) -> None:
-    """Turn every LoRALinear back into an nn.Linear, with what was learnt added to its weight or left out.
+    """Turn every LoRALinear back into a linear layer, with what was learnt added to its weight or left out.
 
+    A merged weight is dense, in NF4 too: what was learnt is smaller than the steps between its levels.
     UserError when there is nothing to merge.
     """
     names = list(lora_layers(network))  # not the layers: each old weight is freed as soon as the merged one stands
@@ -132,11 +135,8 @@ def remove(network: nn.Module, *, merge: bool) -> None:
         raise UserError("the network carries no adapter to merge; it may have been merged already")
     for name in names:
         layer = network.get_submodule(name)
-        out_features, in_features = layer.weight.shape
-        linear = nn.Linear(in_features, out_features, bias=layer.bias is not None, device="meta")
-        linear.weight = nn.Parameter(layer.merged_weight(), requires_grad=False) if merge else layer.weight
-        linear.bias = layer.bias
-        _replace(network, name, linear)
+        weight = nn.Parameter(layer.merged_weight(), requires_grad=False) if merge else layer.weight
+        _replace(network, name, linear(weight, layer.bias))
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
@@ -147,8 +147,11 @@ def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
 
 @contextmanager
 def folded(network: nn.Module) -> Iterator[None]:
-    """Use merged weights inside the block: a fifth faster sampling without the second path. The base stays."""
-    layers = lora_layers(network).values()
+    """Use merged weights inside the block: a fifth faster sampling without the second path. The base stays.
+
+    Layers in NF4 go on as they are: their merged weights are the dense network, which there may be no memory for.
+    """
+    layers = [layer for layer in lora_layers(network).values() if not isinstance(layer.weight, NF4Weight)]
     for layer in layers:
         layer.folded = layer.merged_weight()
     try:
@@ -163,12 +166,12 @@ def lora_layers(network: nn.Module) -> Adapter:
     return {name: module for name, module in network.named_modules() if isinstance(module, LoRALinear)}
 
 
-def linears(network: nn.Module) -> dict[str, nn.Linear | LoRALinear]:
+def linears(network: nn.Module) -> dict[str, nn.Linear | NF4Linear | LoRALinear]:
     """Every linear layer that may have an adapter, or has one: all but the head."""
     return {
         name: module
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear | LoRALinear) and not name.endswith((HEAD, ".lora_A", ".lora_B"))
+        if isinstance(module, nn.Linear | NF4Linear | LoRALinear) and not name.endswith((HEAD, ".lora_A", ".lora_B"))
     }
 
 

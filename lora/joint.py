@@ -6,8 +6,9 @@
     forward     low = x [A₁; A₂; …]ᵀ      yᵢ = x Wᵢᵀ + bᵢ + sᵢ lowᵢ Bᵢᵀ
     backward    dlowᵢ = sᵢ gᵢ Bᵢ          dx = Σ gᵢ Wᵢ + dlow [A₁; A₂; …]      dA = dlowᵀ x      dBᵢ = sᵢ gᵢᵀ lowᵢ
 
-W is frozen and may be in half precision; A and B are fp32, cast where they multiply; their gradients are fp32. DoRA and
-dropout go layer by layer (lora/layer.py). Adding into the last product in place saves a pass over memory for each sum.
+W is frozen, in half precision or NF4 (lora/frozen.py); A and B are fp32, cast where they multiply; their gradients are
+fp32. DoRA and dropout go layer by layer (lora/layer.py). Adding into the last product in place saves a pass over memory
+for each sum.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from lora.frozen import dense
 from model.decoder import activate
 
 
@@ -44,14 +46,14 @@ class _Project(torch.autograd.Function):
         lows = low.split([len(down) for down in downs], dim=1)
         outs = [_forward(flat, *each) for each in zip(weights, biases, lows, ups, scales, strict=True)]
         ctx.scales, ctx.shape = scales, x.shape
-        ctx.save_for_backward(flat, low, *weights, *downs, *ups)
+        ctx.weights = weights  # frozen: nothing has to watch for changes, and NF4 is no tensor
+        ctx.save_for_backward(flat, low, *downs, *ups)
         return tuple(out.unflatten(0, x.shape[:-1]) for out in outs)
 
     @staticmethod
     def backward(ctx, *grads):
         flat, low, *saved = ctx.saved_tensors
-        count = len(grads)
-        weights, downs, ups = saved[:count], saved[count : 2 * count], saved[2 * count :]
+        downs, ups = saved[: len(grads)], saved[len(grads) :]
         ranks = [len(down) for down in downs]
         grad_low, grad_x, grad_ups = torch.empty_like(low), None, []
         for i, (grad, low_i, grad_low_i) in enumerate(
@@ -60,7 +62,8 @@ class _Project(torch.autograd.Function):
             grad = grad.flatten(0, -2)  # [N, out]
             grad_ups.append(_backward(grad, low_i, grad_low_i, ups[i], ctx.scales[i]))
             if ctx.needs_input_grad[0]:
-                grad_x = grad @ weights[i] if grad_x is None else grad_x.addmm_(grad, weights[i])
+                weight = dense(ctx.weights[i])
+                grad_x = grad @ weight if grad_x is None else grad_x.addmm_(grad, weight)
         if grad_x is not None:
             grad_x = grad_x.addmm_(grad_low, torch.cat(downs).to(low.dtype)).view(ctx.shape)
         grad_downs = (grad_low.T @ flat).float().split(ranks)
@@ -73,25 +76,25 @@ class _ProjectProduct(torch.autograd.Function):
     def forward(ctx, gate, up, activation, scale, weight, bias, lora_a, lora_b):
         flat = (activate(gate, activation) * up).flatten(0, -2)  # [N, in], not kept
         low = flat @ lora_a.to(flat.dtype).T
-        ctx.activation, ctx.scale = activation, scale
-        ctx.save_for_backward(gate, up, low, weight, lora_a, lora_b)
+        ctx.activation, ctx.scale, ctx.weight = activation, scale, weight
+        ctx.save_for_backward(gate, up, low, lora_a, lora_b)
         return _forward(flat, weight, bias, low, lora_b, scale).unflatten(0, gate.shape[:-1])
 
     @staticmethod
     def backward(ctx, grad):
-        gate, up, low, weight, lora_a, lora_b = ctx.saved_tensors
+        gate, up, low, lora_a, lora_b = ctx.saved_tensors
         grad = grad.flatten(0, -2)
         grad_low = torch.empty_like(low)
         grad_b = _backward(grad, low, grad_low, lora_b, ctx.scale)
         active = activate(gate, ctx.activation)
         grad_a = (grad_low.T @ (active * up).flatten(0, -2)).float()
-        grad_product = (grad @ weight).addmm_(grad_low, lora_a.to(low.dtype)).view(gate.shape)
+        grad_product = (grad @ dense(ctx.weight)).addmm_(grad_low, lora_a.to(low.dtype)).view(gate.shape)
         grad_gate = _activate_backward(grad_product * up, gate, ctx.activation)
         return grad_gate, grad_product.mul_(active), None, None, None, None, grad_a, grad_b
 
 
 def _forward(flat, weight, bias, low, lora_b, scale) -> torch.Tensor:
-    return F.linear(flat, weight, bias).addmm_(low, lora_b.to(low.dtype).T, alpha=scale)
+    return F.linear(flat, dense(weight), bias).addmm_(low, lora_b.to(low.dtype).T, alpha=scale)
 
 
 def _backward(grad, low, grad_low, lora_b, scale) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """LoRA (Hu et al., arXiv:2106.09685): a linear layer that stays as it is, beside a path of low rank that learns.
 
-         ┌──────────── W  [out, in]   frozen, any dtype ───────────┐
+         ┌──────────── W  [out, in]   frozen, any dtype or NF4 ────┐
     x ───┤                                                         + ───( · m / ‖W + s B A‖ )─── + bias ─── y
          └─ dropout ── A  [r, in] ── B  [out, r] ── · s ───────────┘       DoRA only
                        random        zero: a fresh adapter changes nothing
@@ -26,16 +26,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lora.frozen import NF4Linear, dense, multiply
 from lora.joint import project, project_product
 from model.decoder import activate
 
 
 class LoRALinear(nn.Module):
-    """Takes the place of an nn.Linear under the same name: its very `weight` and `bias`, plus `lora_A`, `lora_B`."""
+    """Takes the place of a linear layer under the same name: its very `weight` and `bias`, plus `lora_A`, `lora_B`."""
 
     def __init__(
         self,
-        base: nn.Linear | LoRALinear,
+        base: nn.Linear | NF4Linear | LoRALinear,
         *,
         r: int,
         alpha: float,
@@ -60,7 +61,7 @@ class LoRALinear(nn.Module):
         """x [..., in] -> [..., out]."""
         if self.folded is not None:
             return F.linear(x, self.folded, self.bias)
-        plain = F.linear(x, self.weight, self.bias)
+        plain = multiply(x, self.weight, self.bias)
         low_rank = F.linear(self.dropout(x), self.lora_A.weight.to(x.dtype))  # [..., r]
         delta = self.scale * F.linear(low_rank, self.lora_B.weight.to(x.dtype))  # [..., out]
         if self.lora_magnitude_vector is None:
@@ -103,4 +104,4 @@ class LoRALinear(nn.Module):
     def _sum(self) -> torch.Tensor:
         """W + s B A in fp32, [out, in], also where autocast would multiply in half precision."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight.float() + self.scale * (self.lora_B.weight.float() @ self.lora_A.weight.float())
+            return dense(self.weight).float() + self.scale * (self.lora_B.weight.float() @ self.lora_A.weight.float())

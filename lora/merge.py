@@ -2,7 +2,8 @@
 
     python -m lora.merge --model M --adapter A --out DIR
 
-What was learnt is added in fp32 and cast once. The weights are in memory once, in fp32: 4 bytes a parameter.
+What was learnt is added in fp32 and cast once. The weights are in memory once, in fp32: 4 bytes a parameter. What was
+learnt over a base in NF4 is added to that: to the matrices that it was learnt for, not to the ones in the base's file.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from pathlib import Path
 from torch import nn
 
 from lora.adapter_file import load_adapter, read_provenance
+from lora.frozen import put_nf4
 from lora.inject import remove
 from model import load_decoder, load_encoder, load_tokenizer, save_decoder, save_encoder
 from model.console import UserError, run_command
 from model.device import DTYPES
 from model.files import read_json, write_json
-from model.weights import locate, weights_sha256
+from model.weights import locate, put, weights_sha256
 
 
 def main() -> None:
@@ -64,7 +66,7 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
         save_encoder(_cast(network, network.config.raw, dtype), out)
     else:
         tokenizer = load_tokenizer(model, chat_template=asked.get("chat_template"))
-        network = load_decoder(model)
+        network = load_decoder(model, put=put_nf4 if asked.get("quantize") == "nf4" else put)
         load_adapter(network, adapter)
         remove(network, merge=True)
         save_decoder(_cast(network, network.config.raw, dtype), tokenizer, out)

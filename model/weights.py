@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import safetensors.torch
@@ -28,6 +28,9 @@ from model.tokenizer import Tokenizer
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]  # the last names the license
 # The same model in other tools' layouts, which some repositories hold beside it.
 NOT_FROM_HUB = ["original/*", "onnx/*", "openvino/*", "consolidated*"]
+
+# What becomes of a tensor that is read: (the network, the parameter's name, the tensor in its dtype and on its device).
+Put = Callable[[nn.Module, str, torch.Tensor], None]
 
 LAYER = re.compile(r".*?\.\d+\.")  # model.layers.3.
 
@@ -68,10 +71,19 @@ def _from_hub(name: str) -> Path:
     )
 
 
-def load_decoder(name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Decoder:
+def put(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    """Make the tensor, which is taken over, the parameter of that name."""
+    owner, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(owner), attribute, nn.Parameter(tensor))
+
+
+def load_decoder(
+    name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", put: Put = put
+) -> Decoder:
     """A causal language model.
 
     name  a folder in Hugging Face layout, a .gguf file, a hub id, or an embedded default
+    put   what becomes of each tensor as it is read (lora.frozen.put_nf4: linear layers in 4 bits, never all dense)
     Raises UserError for an unsupported architecture or a tensor that is missing, left over or of another shape.
     """
     source = locate(name)
@@ -80,7 +92,7 @@ def load_decoder(name: str, *, dtype: torch.dtype = torch.float32, device: str |
     with torch.device("meta"):
         decoder = Decoder(config)
     tensors = gguf.tensors() if gguf else _decoder_tensors(source, dtype, device)
-    fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_decoder_leftovers(config))
+    fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_decoder_leftovers(config), put=put)
     return decoder.eval()
 
 
@@ -124,8 +136,11 @@ def weights_sha256(source: Path) -> str:
 
 
 def save_weights(module: nn.Module, folder: Path) -> None:
-    """Write the parameters of a module as one safetensors file."""
+    """Write the parameters of a module as one safetensors file. UserError for quantised ones."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    quantised = [name for name, tensor in tensors.items() if tensor.dtype == torch.uint8]
+    if quantised:
+        raise UserError(f"{quantised[0]}: weights in 4 bits are not saved; save the adapter, or merge it (lora.merge)")
     safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -134,8 +149,17 @@ def dtype_name(module: nn.Module) -> str:
     return str(next(module.parameters()).dtype).removeprefix("torch.")
 
 
-def fill(module: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]], *, dtype, device, where: Path, skip) -> None:
-    """Make each tensor the parameter of its name, converted to dtype and device; the tensors are taken over.
+def fill(
+    module: nn.Module,
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    *,
+    dtype: torch.dtype,
+    device: str | torch.device,
+    where: Path | str,
+    skip: Callable[[str], bool],
+    put: Put = put,
+) -> None:
+    """Put each tensor, converted to dtype and device, in the place of the parameter of its name.
 
     skip  says of a name that is no parameter's whether it may be left out
     Raises UserError that lists what is missing, left over or misshapen.
@@ -152,9 +176,8 @@ def fill(module: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]], *, dtyp
         elif not tensor.is_floating_point():
             misfits.append(f"{name} is stored as {tensor.dtype}, which is no weight's")
         else:
-            owner, _, attribute = name.rpartition(".")
-            weight = nn.Parameter(tensor.to(device=device, dtype=dtype))
-            setattr(module.get_submodule(owner), attribute, weight)
+            put(module, name, tensor.to(device=device, dtype=dtype))
+        del tensor  # the next one is read without it, should `put` not have kept it
     problems = [f"missing: {name}" for name in _by_layer(missing)]
     problems += [f"left over: {name}" for name in _by_layer(left_over)]
     problems += misfits
@@ -175,6 +198,7 @@ def _decoder_tensors(folder: Path, dtype, device) -> Iterator[tuple[str, torch.T
     """The tensors of a folder; one that AutoModel saved, without the head, lacks "model." in every name."""
     for name, tensor in read_safetensors(folder, dtype=dtype, device=device):
         yield (f"model.{name}" if name.startswith(("embed_tokens.", "layers.", "norm.")) else name), tensor
+        del tensor  # as in `fill`
 
 
 def _decoder_leftovers(config: ModelConfig):

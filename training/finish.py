@@ -11,6 +11,7 @@ from eval.compare import compare, table
 from eval.report import write_report
 from lora.adapter_file import adapter_tensors, save_adapter
 from lora.inject import Adapter, lora_layers, trainable
+from lora.nf4 import NF4Weight
 from model import save_decoder
 from model.decoder import Decoder
 from model.files import read_json, write_json, write_text
@@ -23,12 +24,13 @@ WITHOUT_BEARING = {"model", "out", "resume", "device"}  # options that say where
 
 def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
     """Two lines: the model, and what of it learns."""
-    total = sum(parameter.numel() for parameter in network.parameters())
+    quantised = sum(module.shape.numel() for module in network.modules() if isinstance(module, NF4Weight))
+    total = quantised + sum(parameter.numel() for parameter in network.parameters())
     learning = sum(parameter.numel() for _, parameter in trainable(network))
     layers = lora_layers(network)
     adapted = sum(tensor.numel() for tensor in adapter_tensors(layers).values())
     what = describe_adapter(layers) if layers else "all weights"
-    precision = str(dtype).removeprefix("torch.")
+    precision = str(dtype).removeprefix("torch.") + (f", {quantised / 1e6:.1f} M of them in NF4" if quantised else "")
     return (
         f"model    {name} · {(total - adapted) / 1e6:.1f} M parameters · {precision}\n"
         f"learns   {what} · {learning / 1e6:.2f} M trainable ({100 * learning / total:.1f} %)"

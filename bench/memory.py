@@ -1,0 +1,143 @@
+"""The most memory that training takes, for decoders of well-known shapes with random weights: nothing is downloaded.
+
+    python -m bench.memory --shape mistral-7b --quantize nf4 --rank 16 --rows 2 --tokens 2048 --checkpointing full
+
+LoRA on every linear layer, or all weights; the loss over all tokens: the step of train_sft.py. The weights are made one
+by one, as they are read from a file. Memory is what all of it takes, from the first weight on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from bench.measure import Memory
+from lora.frozen import put_nf4
+from lora.inject import DECODER_TARGETS, inject, trainable
+from model.config import ModelConfig
+from model.console import progress, run_command
+from model.decoder import CHECKPOINTING, Decoder
+from model.device import DTYPES, choose_device, choose_dtype
+from model.files import write_json
+from model.loss import causal_lm_loss, supervised_tokens
+from model.weights import Put, fill, put
+from training.optim import OPTIMIZERS, adamw
+from training.precision import Precision
+from training.run import environment
+
+SHAPES = {  # as their config.json has it
+    "mistral-7b": {
+        "model_type": "mistral", "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "sliding_window": 4096,
+        "max_position_embeddings": 32_768, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
+    },
+    "qwen2.5-1.5b": {
+        "model_type": "qwen2", "vocab_size": 151_936, "hidden_size": 1536, "intermediate_size": 8960,
+        "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2, "rope_theta": 1e6,
+        "max_position_embeddings": 32_768, "tie_word_embeddings": True,
+    },
+    "qwen2.5-0.5b": {
+        "model_type": "qwen2", "vocab_size": 151_936, "hidden_size": 896, "intermediate_size": 4864,
+        "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "rope_theta": 1e6,
+        "max_position_embeddings": 32_768, "tie_word_embeddings": True,
+    },
+}  # fmt: skip
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b", help="of the network (default: %(default)s)")
+    parser.add_argument("--layers", type=int, help="fewer of them (default: as many as the shape has)")
+    parser.add_argument(
+        "--quantize", choices=("none", "nf4"), default="none", help="the linear layers (default: %(default)s)"
+    )
+    parser.add_argument("--rank", type=int, default=16, help="of the adapter (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=2, help="texts of a step (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=2048, help="of a text (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2, help="of training (default: %(default)s)")
+    parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="none", help="(default: %(default)s)")
+    parser.add_argument("--full", action="store_true", help="train all weights, in fp32 (default: an adapter)")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="(default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of products (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and texts (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    dtype = choose_dtype(device, options.dtype)
+    torch.manual_seed(options.seed)
+    figures = measure(options, device, dtype)
+    for name, unit, value in figures:
+        print(f"{options.shape}, {name:24} {value:8.2f} {unit}")
+    if options.out is not None:
+        asked = {name: str(value) for name, value in vars(options).items() if name != "out"}
+        rows = [
+            {"name": name, "ours": value, "theirs": None, "unit": unit, "ratio": None, "runs": [{"ours": value}]}
+            for name, unit, value in figures
+        ]
+        write_json(options.out, {"rows": rows, "options": asked, "environment": environment(device, dtype)})
+
+
+def measure(options: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> list[tuple[str, str, float]]:
+    """Build and train: (what, unit, how much)."""
+    memory = Memory(device)
+    raw = SHAPES[options.shape] | ({"num_hidden_layers": options.layers} if options.layers else {})
+    started = time.perf_counter()
+    how = put_nf4 if options.quantize == "nf4" else put
+    weights_dtype = torch.float32 if options.full else dtype
+    decoder = random_decoder(ModelConfig.from_dict(raw), weights_dtype, device, how)
+    built = time.perf_counter() - started
+    weights, most_to_build = memory.now(), memory.peak()
+    seconds = train(decoder, options, Precision(device, dtype))
+    return [
+        ("weights", "GiB", weights),
+        ("peak while they are made", "GiB", most_to_build),
+        ("peak", "GiB", memory.peak()),
+        ("to make the weights", "s", built),
+        ("the last step", "s", seconds),
+    ]
+
+
+def random_decoder(config: ModelConfig, dtype: torch.dtype, device: torch.device, put: Put) -> Decoder:
+    """Small normal weights, each put where it belongs before the next one is made."""
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    shapes = {name: parameter.shape for name, parameter in decoder.named_parameters()}
+
+    def tensors() -> Iterator[tuple[str, torch.Tensor]]:
+        for name, shape in progress(shapes.items(), what="weights", unit="matrix"):
+            yield name, torch.empty(shape, dtype=dtype, device=device).normal_(std=0.02)
+
+    fill(decoder, tensors(), dtype=dtype, device=device, where="random", skip=lambda name: False, put=put)
+    return decoder
+
+
+def train(decoder: Decoder, options: argparse.Namespace, precision: Precision) -> float:
+    """Some steps on random ids; seconds of the last one."""
+    if not options.full:
+        inject(decoder, r=options.rank, alpha=2.0 * options.rank, targets=DECODER_TARGETS)
+    decoder.train()
+    decoder.checkpointing = options.checkpointing
+    optimizer = adamw(decoder, options.optimizer, lr=1e-4, weight_decay=0.0)
+    learning = [parameter for _, parameter in trainable(decoder)]
+    seconds = 0.0
+    for _ in progress(range(options.steps), what="steps", unit="step"):
+        started = time.perf_counter()
+        ids = torch.randint(decoder.config.vocab_size, (options.rows, options.tokens), device=precision.device)
+        with precision.autocast():
+            hidden_states = decoder.hidden_states(ids)
+            loss = causal_lm_loss(hidden_states, decoder.head_weight, ids, softcap=decoder.softcap)
+        precision.backward(loss / supervised_tokens(ids))
+        precision.step(optimizer, learning, 1.0)  # reads the gradients' norm, and so waits for the device
+        seconds = time.perf_counter() - started
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

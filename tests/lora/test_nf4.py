@@ -1,0 +1,372 @@
+"""NF4: what is stored, and that a network over it computes and learns as one over the same matrices, dense."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.testing import assert_close
+
+from lora.adapter_file import load_adapter, save_adapter
+from lora.frozen import NF4Linear, linear, multiply, put_nf4
+from lora.inject import DECODER_TARGETS, folded, inject, linears, lora_layers, remove, trainable
+from lora.layer import LoRALinear
+from lora.merge import merge
+from lora.nf4 import LEVELS, NF4Weight
+from model import load_decoder, load_tokenizer, save_decoder
+from model.config import ModelConfig
+from model.console import UserError
+from model.decoder import Decoder
+from model.loss import causal_lm_loss, supervised_tokens
+from training.optim import adamw
+
+ROOT = Path(__file__).resolve().parents[2]
+IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
+# Kinds of adapters: the first two are computed several layers at once, the others layer by layer.
+KINDS = [{}, {"rslora": True}, {"dropout": 0.3}, {"dora": True}]
+
+PAPER = [  # arXiv:2305.14314, appendix E
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+]  # fmt: skip
+
+
+def test_the_levels_are_those_of_the_paper():
+    assert_close(torch.tensor(LEVELS), torch.tensor(PAPER), atol=2e-7, rtol=0)
+    assert LEVELS[0] == -1 and LEVELS[7] == 0 and LEVELS[15] == 1  # exactly: zeros and extremes stay what they are
+
+
+def float8_values() -> np.ndarray:
+    """All finite numbers of 1 sign, 4 exponent and 3 mantissa bits (arXiv:2209.05433, table 1), rising."""
+    positive = [mantissa / 8 * 2.0**-6 for mantissa in range(8)]
+    positive += [(1 + mantissa / 8) * 2.0 ** (exponent - 7) for exponent in range(1, 16) for mantissa in range(8)]
+    positive = np.array(positive[:-1])  # the last one is NaN
+    return np.unique(np.concatenate([-positive, positive]))
+
+
+def slowly(weight: np.ndarray) -> np.ndarray:
+    """What NF4 makes of a matrix, number by number, by trying all levels and all floats."""
+    blocks, floats, levels = weight.reshape(-1, 64), float8_values(), np.array(LEVELS)
+    largest = [max(abs(float(value)) for value in block) for block in blocks]
+    mean = sum(largest) / len(largest)
+    out = []
+    for start in range(0, len(blocks), 256):
+        group = [a - mean for a in largest[start : start + 256]]
+        scale = max(abs(deviation) for deviation in group) / 448 or 1.0
+        for i, deviation in enumerate(group):
+            stored = floats[np.abs(floats - deviation / scale).argmin()] * scale + mean
+            for value in blocks[start + i]:
+                out.append(levels[np.abs(levels - value / (largest[start + i] or 1.0)).argmin()] * stored)
+    return np.array(out).reshape(weight.shape)
+
+
+@pytest.mark.parametrize("shape", [(96, 64), (300, 64)], ids=["one group", "more than a group"])
+def test_every_number_becomes_the_nearest_level(shape):
+    weight = torch.randn(shape) * torch.rand(shape[0], 1)
+    weight[3] = 0
+    found = NF4Weight(weight).dense()
+    assert_close(found, torch.tensor(slowly(weight.numpy()), dtype=torch.float32), atol=1e-6, rtol=1e-5)
+    assert (found[3] == 0).all() and NF4Weight(torch.zeros(4, 64)).dense().abs().max() == 0
+
+
+def test_the_error_is_at_most_half_a_gap_and_that_of_the_magnitude():
+    weight = torch.randn(2048, 128) * torch.rand(2048, 1)
+    largest = weight.view(-1, 64).abs().amax(1, keepdim=True)
+    of_magnitude = (largest - largest.mean()).abs() / 16 + 1e-3 * largest.mean()  # 3 bits of mantissa; denormals
+    levels = torch.tensor(LEVELS)
+    half_a_gap = (levels[1:] - levels[:-1]).max() / 2
+    error = (NF4Weight(weight).dense() - weight).view(-1, 64).abs()
+    assert (error <= half_a_gap * largest + of_magnitude).all()
+    assert error.square().mean().sqrt() < 0.1 * weight.square().mean().sqrt()  # far less than that on average
+
+
+def test_it_takes_a_little_more_than_four_bits_a_number():
+    weight = NF4Weight(torch.randn(1024, 1024, dtype=torch.bfloat16))
+    bits = 8 * sum(buffer.numel() * buffer.element_size() for buffer in weight.buffers()) / weight.shape.numel()
+    assert 4 + 8 / 64 + 32 / 64 / 256 <= bits < 4.128
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_it_moves_with_its_network_and_loses_nothing_to_another_dtype(dtype):
+    weight = NF4Weight(torch.randn(96, 64))
+    exact = weight.dense()
+    assert (weight.shape, weight.dtype, weight.device) == ((96, 64), torch.float32, torch.device("cpu"))
+    network = nn.Sequential(NF4Linear(weight, None)).to(dtype)
+    assert weight.dtype == dtype and torch.equal(weight.dense(), exact.to(dtype))
+    assert torch.equal(network.float()[0].weight.dense(), exact)
+    assert {copy.deepcopy(network).to("meta")[0].weight.device.type, weight.device.type} == {"meta", "cpu"}
+    other = NF4Weight(torch.randn(96, 64))
+    other.load_state_dict(weight.state_dict())
+    assert torch.equal(other.dense(), exact)
+
+
+def test_a_matrix_that_blocks_do_not_fill_is_refused():
+    with pytest.raises(UserError, match=r"do not fill a matrix of \[3, 50\]"):
+        NF4Weight(torch.zeros(3, 50))
+
+
+# ------------------------------------------------------------------------------------------------------------- layers
+
+
+def twins(kind: dict, *, bias: bool = True, dtype=torch.float32) -> tuple[LoRALinear, LoRALinear]:
+    """An adapted layer in NF4, and the same over the matrix that it multiplies out to."""
+    torch.manual_seed(0)
+    weight = NF4Weight(torch.randn(128, 64, dtype=dtype))
+    offset = nn.Parameter(torch.randn(128, dtype=dtype), requires_grad=False) if bias else None
+    quantised = LoRALinear(NF4Linear(weight, offset), r=4, alpha=8, **kind)
+    nn.init.normal_(quantised.lora_B.weight, std=0.1)
+    plain = LoRALinear(linear(nn.Parameter(weight.dense(), requires_grad=False), offset), r=4, alpha=8, **kind)
+    plain.load_state_dict(quantised.state_dict(), strict=False)
+    return quantised, plain
+
+
+def outcome(layer: LoRALinear, way: str, dtype) -> list[torch.Tensor]:
+    """Outputs and the gradients of input, A, B and, for DoRA, m."""
+    torch.manual_seed(1)
+    x, up = (torch.randn(2, 5, 64, dtype=dtype, requires_grad=True) for _ in range(2))
+    if way == "alone":
+        outs = (layer(x * up),)
+    elif way == "together":
+        outs = LoRALinear.project(x * up, [layer, layer])
+    else:
+        outs = (layer.project_product(x, up, "silu"),)
+    learning = [parameter for _, parameter in trainable(layer)]
+    grads = torch.autograd.grad(sum((out.float() ** 2).sum() for out in outs), [x, up, *learning])
+    assert all(grad.abs().max() > 0 for grad in grads)
+    return [*outs, *grads]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("way", ["alone", "together", "product"])
+@pytest.mark.parametrize(("bias", "dtype"), [(True, torch.float32), (False, torch.bfloat16)], ids=str)
+def test_a_layer_computes_and_learns_as_over_the_dense_matrix(kind, way, bias, dtype):
+    results = [outcome(layer, way, dtype) for layer in twins(kind, bias=bias, dtype=dtype)]
+    assert_close(results[0], results[1], atol=0, rtol=0)
+
+
+def keeps_the_matrix(work, monkeypatch) -> bool:
+    """Whether autograd saves a matrix of these layers for the backward pass of `work()`, or a dense one outlives it."""
+    made, shapes, dense = [], set(), NF4Weight.dense
+
+    def watched(weight):
+        made.append(dense(weight))
+        return made[-1]
+
+    with (
+        monkeypatch.context() as patch,
+        torch.autograd.graph.saved_tensors_hooks(lambda t: shapes.add(t.shape) or t, lambda t: t),
+    ):
+        patch.setattr(NF4Weight, "dense", watched)
+        out = work()
+    made = [weakref.ref(made.pop()) for _ in range(len(made))]
+    assert (out if isinstance(out, torch.Tensor) else out[0]).requires_grad
+    return bool({(128, 64), (64, 128)} & shapes) or any(matrix() is not None for matrix in made)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_no_dense_matrix_is_kept_for_the_way_back(kind, monkeypatch):
+    layer, plain = twins(kind)
+    x = torch.randn(2, 5, 64, requires_grad=True)
+    for work in (
+        lambda: layer(x),
+        lambda: LoRALinear.project(x, [layer, layer]),
+        lambda: layer.project_product(x, x, "silu"),
+        lambda: multiply(x, layer.weight, layer.bias),
+    ):
+        assert not keeps_the_matrix(work, monkeypatch)
+    assert keeps_the_matrix(lambda: plain(x), monkeypatch)  # it would be seen
+    assert keeps_the_matrix(lambda: (x, layer.weight.dense()), monkeypatch)
+
+
+def test_without_gradients_of_the_input_nothing_is_multiplied_out_on_the_way_back(monkeypatch):
+    layer, _ = twins({})
+    outs = LoRALinear.project(torch.randn(5, 64), [layer])
+    monkeypatch.setattr(NF4Weight, "dense", lambda weight: pytest.fail("multiplied out"))
+    outs[0].sum().backward()
+    assert layer.lora_B.weight.grad.abs().max() > 0
+
+
+# ------------------------------------------------------------------------------------------------------------ networks
+
+
+@pytest.fixture
+def quantised(tiny_folder):
+    return load_decoder(str(tiny_folder), put=put_nf4)
+
+
+def multiplied_out(network):
+    """The same network, dense."""
+    network = copy.deepcopy(network)
+    for name, layer in linears(network).items():
+        if isinstance(layer, NF4Linear):
+            weight = nn.Parameter(layer.weight.dense(), requires_grad=False)
+            network.set_submodule(name, linear(weight, layer.bias))
+    return network
+
+
+def adapt(network, seed=0, **settings) -> None:
+    torch.manual_seed(seed)
+    inject(network, r=4, alpha=8, **{"targets": DECODER_TARGETS} | settings)
+    for layer in lora_layers(network).values():
+        nn.init.normal_(layer.lora_B.weight, std=0.05)
+
+
+def test_linear_layers_are_loaded_in_nf4_and_all_else_as_it_is(reference_decoder):
+    dense = load_decoder(str(reference_decoder[1]), dtype=torch.bfloat16)
+    network = load_decoder(str(reference_decoder[1]), dtype=torch.bfloat16, put=put_nf4)
+    assert len(linears(network)) == 7 * network.config.num_hidden_layers
+    for name, layer in linears(dense).items():
+        expected = NF4Weight(layer.weight).dense()
+        assert torch.equal(network.get_submodule(name).weight.dense(), expected) and expected.dtype == torch.bfloat16
+    parameters = dict(network.named_parameters())
+    assert {name for name, _ in dense.named_parameters()} - parameters.keys() == {f"{n}.weight" for n in linears(dense)}
+    assert all(torch.equal(parameter, dense.get_parameter(name)) for name, parameter in parameters.items())
+    assert torch.equal(network(IDS), multiplied_out(network)(IDS))
+    assert not any(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+def test_a_decoder_has_the_gradients_of_its_dense_twin(quantised, kind, checkpointing):
+    grads = []
+    for network in (multiplied_out(quantised), quantised):
+        adapt(network, **kind)
+        network.train()
+        network.checkpointing = checkpointing
+        causal_lm_loss(network.hidden_states(IDS), network.head_weight, IDS).backward()
+        grads.append({name: parameter.grad for name, parameter in trainable(network)})
+    assert all(grad.abs().max() > 0 for grad in grads[0].values())
+    assert_close(grads[0], grads[1], atol=0, rtol=0)
+
+
+def test_gradients_pass_through_layers_in_nf4_that_have_no_adapter(quantised):
+    grads = []
+    for network in (multiplied_out(quantised), quantised):
+        adapt(network, targets=["q_proj"], layers=[0])
+        causal_lm_loss(network.hidden_states(IDS), network.head_weight, IDS).backward()
+        grads.append({name: parameter.grad for name, parameter in trainable(network)})
+    assert len(grads[1]) == 2 and all(grad.abs().max() > 0 for grad in grads[1].values())
+    assert_close(grads[0], grads[1], atol=0, rtol=0)
+
+
+def test_it_learns(quantised):
+    quantised.model.embed_tokens.weight.data *= 10  # tied and tiny, it would bound the logits
+    inject(quantised, r=4, alpha=8, targets=DECODER_TARGETS)
+    optimizer = adamw(quantised, lr=1e-2, weight_decay=0.0)
+    stored = {name: buffer.clone() for name, buffer in quantised.named_buffers()}
+    losses = []
+    for _ in range(30):
+        loss = causal_lm_loss(quantised.hidden_states(IDS), quantised.head_weight, IDS) / supervised_tokens(IDS)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert stored and all(torch.equal(buffer, stored[name]) for name, buffer in quantised.named_buffers())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_merged_equals_unmerged_and_removed_is_the_base_again(quantised, kind):
+    plain = quantised(IDS)
+    adapt(quantised, **kind)
+    expected = quantised(IDS)
+    assert not torch.equal(expected, plain)
+    merged = copy.deepcopy(quantised)
+    remove(merged, merge=True)
+    assert_close(merged(IDS), expected, atol=1e-4, rtol=0)
+    assert all(type(layer) is nn.Linear for layer in linears(merged).values())
+    remove(quantised, merge=False)
+    assert all(type(layer) is NF4Linear for layer in linears(quantised).values())
+    assert torch.equal(quantised(IDS), plain)
+
+
+def test_a_merged_weight_is_the_sum_in_fp32_rounded_once():
+    layer, _ = twins({}, dtype=torch.bfloat16)
+    expected = layer.weight.dense().float() + 2 * (layer.lora_B.weight @ layer.lora_A.weight)
+    assert layer.merged_weight().dtype == torch.bfloat16
+    assert torch.equal(layer.merged_weight(), expected.detach().bfloat16())
+
+
+def test_folding_leaves_what_is_in_nf4_as_it_is(quantised):
+    adapt(quantised)
+    expected = quantised(IDS)
+    with folded(quantised):
+        assert all(layer.folded is None for layer in lora_layers(quantised).values())
+        assert torch.equal(quantised(IDS), expected)
+
+
+def test_nothing_of_nf4_is_in_an_adapters_file(quantised, tiny_folder, tmp_path):
+    adapt(quantised)
+    save_adapter(quantised, tmp_path / "adapter", base_model="tiny", task_type="CAUSAL_LM")
+    keys = load_file(tmp_path / "adapter" / "adapter_model.safetensors").keys()
+    assert {key.rpartition(".lora_")[2] for key in keys} == {"A.weight", "B.weight"}
+    dense, other = load_decoder(str(tiny_folder)), load_decoder(str(tiny_folder), put=put_nf4)
+    for network in (dense, other):
+        load_adapter(network, tmp_path / "adapter")
+    assert torch.equal(other(IDS), quantised(IDS))
+    assert dense(IDS).isfinite().all() and not torch.equal(dense(IDS), quantised(IDS))
+
+
+def test_it_is_merged_into_the_matrices_that_it_was_learnt_for(quantised, tiny_folder, tmp_path):
+    adapt(quantised)
+    save_adapter(quantised, tmp_path / "adapter", base_model="tiny", task_type="CAUSAL_LM")
+    (tmp_path / "adapter" / "tritune.json").write_text(json.dumps({"schema": 1, "settings": {"quantize": "nf4"}}))
+    merge(str(tiny_folder), tmp_path / "adapter", tmp_path / "out", dtype="fp32")
+    assert_close(load_decoder(str(tmp_path / "out"))(IDS), quantised(IDS), atol=1e-4, rtol=0)
+
+
+def test_a_network_in_nf4_is_not_saved(quantised, tiny_folder, tmp_path):
+    with pytest.raises(UserError, match=r"self_attn\.q_proj\.weight\.codes: weights in 4 bits are not saved"):
+        save_decoder(quantised, load_tokenizer(str(tiny_folder)), tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------- memory
+
+MEASURE = """
+import sys
+import torch
+from lora.frozen import put_nf4
+from model import load_decoder
+
+def memory(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
+
+first = load_decoder(sys.argv[1], dtype=torch.bfloat16, put=put_nf4)    # what loading needs once: code, and pages
+before = memory("VmRSS")
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")                                # the peak starts anew
+decoder = load_decoder(sys.argv[1], dtype=torch.bfloat16, put=put_nf4)
+stored = [*decoder.parameters(), *decoder.buffers()]
+print(memory("VmHWM") - before, sum(t.numel() * t.element_size() for t in stored))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured by Linux's /proc")
+def test_loading_needs_the_quantised_weights_and_one_dense_matrix(tmp_path):
+    """Measured 0.9 to 1.0 matrices."""
+    config = {
+        "model_type": "llama", "vocab_size": 500, "hidden_size": 2048, "intermediate_size": 8192,
+        "num_hidden_layers": 2, "num_attention_heads": 8, "max_position_embeddings": 64, "tie_word_embeddings": True,
+    }  # fmt: skip
+    with torch.device("meta"):
+        shapes = {name: p.shape for name, p in Decoder(ModelConfig.from_dict(config)).named_parameters()}
+    weights = {name: torch.randn(shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    peak, weights = map(int, done.stdout.split()) if done.returncode == 0 else pytest.fail(done.stderr)
+    matrix = 2 * 2048 * 8192
+    assert 65e6 < weights < 80e6 and weights < peak < weights + 1.4 * matrix, (peak - weights) / matrix
