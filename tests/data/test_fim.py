@@ -143,6 +143,32 @@ def test_what_a_model_lacks_is_named(tokenizer, tokenizer_folder):
         fim_tokens(with_tokens(tokenizer_folder, ["<fim_prefix>", "<fim_suffix>"]))
 
 
+def test_sentencepieces_space_stands_where_the_text_begins_and_at_no_cut():
+    from tokenizers import AddedToken, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    backend.train_from_iterator(["ab cd ef"], trainers.BpeTrainer(vocab_size=20))
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in FAMILIES["CodeLlama"]])
+    tokenizer, text = Tokenizer(backend, {}), "ab cd ef ab cd"
+    for seed in range(20):
+        for suffix_first in (False, True):
+            if split_in_three(text, random.Random(seed))[0]:
+                made = fill_in_the_middle(
+                    tokenizer, fim_tokens(tokenizer), text, random.Random(seed), suffix_first=suffix_first
+                )
+                words = [backend.id_to_token(token) for token in made.input_ids]
+                assert sum(word.count("▁") for word in words if "<" not in word) == 1 + text.count(" ")
+
+
+def test_words_that_a_users_text_could_write_are_not_taken_for_the_tokens(tokenizer_folder):
+    backend = load_tokenizer(str(tokenizer_folder)).backend
+    backend.add_tokens(list(FAMILIES["StarCoder"][:3]))  # in the vocabulary, each one id, but read out of any text
+    with pytest.raises(UserError, match="no tokens to fill"):
+        fim_tokens(Tokenizer(backend, {}))
+
+
 def test_what_stands_before_a_document_is_not_learnt(tokenizer_folder):
     tokenizer = with_tokens(tokenizer_folder, FAMILIES["DeepSeek-Coder"])
     tokenizer.settings |= {"add_bos_token": True, "bos_token": "<|im_start|>"}
