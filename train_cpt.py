@@ -9,9 +9,10 @@ the adapter in lora/layer.py.
 from __future__ import annotations
 
 import math
+import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,9 +20,13 @@ import torch
 
 from data.card import write_data_card
 from data.corpus import Corpus, open_corpus, save_corpus
+from data.fim import FimTokens, fim_pieces, fim_tokens
 from data.masking import Example, plain_document
 from data.packing import in_passes, pack, pieces, plan_windows, to_batch
+from data.replay import OtherTexts, describe, read_other_texts, replay_examples
+from data.repository import repository_text
 from data.split import seeded_order
+from eval.forgetting import probe
 from eval.perplexity import continuations, perplexity, worst_predictions
 from lora.inject import trainable
 from model import load_tokenizer
@@ -50,6 +55,20 @@ class Options(DecoderOptions):
     corpus: str = option(text="a corpus folder (python -m data.corpus), or any SOURCE to curate one from")
     row_tokens: int = option(1024, "tokens of a packed row; longer files are cut into pieces", least=2)
     most_tokens: int = option(0, "tokens to train on, from files drawn by the seed (0: all of them)")
+    fim: float = option(
+        0.0,
+        "share of the texts whose middle is moved to the end, to be filled in (0: none; usual: 0.5)",
+        least=0,
+        most=1,
+    )
+    repository_order: bool = option(False, "learn the files as one text, imported ones first, each seeing those before")
+    replay: str | None = option(
+        None, "other texts against forgetting: JSON Lines (text, or conversations) or a folder (default: none)"
+    )
+    replay_share: float = option(0.05, "share of the learnt tokens that are replayed, with --replay", least=0, most=1)
+    probe: str | None = option(
+        None, "other texts to measure forgetting on, before and after (default: one in five of --replay)"
+    )
     lr: float = option(4e-4, "peak learning rate")
     held_out_files: int = option(0, "measure on this many held-out files (0: all)")
     held_out_tokens: int = option(0, "of each held-out file only this many tokens from its start (0: all)")
@@ -70,7 +89,12 @@ def main(arguments: list[str] | None = None) -> dict:
     if options.row_tokens > decoder.config.max_position_embeddings:
         limit = decoder.config.max_position_embeddings
         raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {limit} positions; give fewer")
-    rows = packed_rows("train", corpus, tokenizer, options, most_tokens=options.most_tokens)
+    other = read_other_texts(
+        options.replay, options.probe, corpus_texts={file.text for file in corpus.files}, seed=options.seed
+    )
+    if other.probe:
+        print(describe(other))
+    rows = packed_rows("train", corpus, tokenizer, options, most_tokens=options.most_tokens, other=other)
     validation = packed_rows("validation", corpus, tokenizer, options, most_tokens=8 * options.row_tokens)
     held_out = held_out_files(corpus, options)
     if not rows:
@@ -84,28 +108,40 @@ def main(arguments: list[str] | None = None) -> dict:
     if options.dry_run:
         print(describe_run(run, decoder, tokenizer, precision, rows, windows, row_tokens=options.row_tokens))
         return {}
-    data_of_run = {"corpus": corpus.name, "corpus_sha256": corpus.sha256()}
-    run.start(device=device, dtype=dtype, data=data_of_run, log_to=options.log_to)
+    hashes = {"corpus": corpus.name, "corpus_sha256": corpus.sha256()}
+    if other.probe:
+        hashes["other_texts_sha256"] = other.sha256()
+    run.start(device=device, dtype=dtype, data=hashes, log_to=options.log_to)
     save_corpus(corpus, run.folder / "corpus")
     write_data_card(run.folder, corpus=corpus)
 
-    measure = {"window": options.row_tokens, "most_tokens": options.held_out_tokens or None}
     seconds = {"prepare": time.perf_counter() - started}
     with precision.autocast():
         if run.resume_from is None:  # the adapter is fresh and changes nothing yet
-            write_json(run.folder / "before.json", perplexity(decoder, tokenizer, held_out, **measure))
+            measure(run, "before", decoder, tokenizer, held_out, other)
         seconds["before"] = time.perf_counter() - started - sum(seconds.values())
         run.seconds_after = seconds["before"]
         sample = partial(continuations, decoder, tokenizer, held_out)
         learn(run, decoder, precision, rows, windows, validation=validation, sample=sample)
         seconds["train"] = time.perf_counter() - started - sum(seconds.values())
         save_trained(run, decoder, tokenizer, options.model)
-        write_json(run.folder / "after.json", perplexity(decoder, tokenizer, held_out, **measure))
+        measure(run, "after", decoder, tokenizer, held_out, other)
         write_json(run.folder / "failures.json", worst_predictions(decoder, tokenizer, held_out))
         run.add_samples(None, sample())
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
     data = {"path": options.corpus, "sha256": corpus.sha256(), "rows": len(corpus.split("train")), "unit": "files"}
     return finish(run, seconds=seconds, data=data)
+
+
+def measure(
+    run: Run, when: str, decoder: Decoder, tokenizer: Tokenizer, held_out: list[tuple[str, str]], other: OtherTexts
+) -> None:
+    """Write the perplexity of held-out files, and of texts to probe forgetting with: WHEN.json, probe_WHEN.json."""
+    options: Options = run.options.values
+    rules = {"window": options.row_tokens, "most_tokens": options.held_out_tokens or None}
+    write_json(run.folder / f"{when}.json", perplexity(decoder, tokenizer, held_out, **rules))
+    if other.probe:
+        write_json(run.folder / f"probe_{when}.json", probe(decoder, tokenizer, other.probe, **rules))
 
 
 def learn(
@@ -179,27 +215,70 @@ def held_out_files(corpus: Corpus, options: Options) -> list[tuple[str, str]]:
 
 
 def packed_rows(
-    split: str, corpus: Corpus, tokenizer: Tokenizer, options: Options, *, most_tokens: int
+    split: str,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    options: Options,
+    *,
+    most_tokens: int,
+    other: OtherTexts | None = None,
 ) -> list[list[Example]]:
-    """Rows filled with the pieces of files, in an order drawn by the seed, until most_tokens (0: all) are used."""
+    """Rows filled with the pieces of files, in an order drawn by the seed, until most_tokens (0: all) are used.
+
+    Training rows alone are filled in the middle, ordered by imports and joined by replayed texts (`other`): a
+    validation loss can then be compared between runs with and without.
+    """
     texts = {file.path: file.text for file in corpus.split(split)}
+    documents = {path: texts[path] for path in seeded_order(list(texts), options.seed)}
+    if split == "train" and options.repository_order and texts:
+        documents = {corpus.name: repository_text(texts)}
+    fim = fim_tokens(tokenizer) if split == "train" and options.fim else None
     examples: list[Example] = []
     used, room = set(), most_tokens or math.inf
-    cut = (
-        (path, piece)
-        for path in seeded_order(list(texts), options.seed)
-        for piece in pieces(plain_document(tokenizer, texts[path]), options.row_tokens)
-    )
-    for path, piece in cut:
+    for path, piece in cut_up(documents, tokenizer, options, fim):
         room -= len(piece.input_ids)
         if room < 0:
             break
         examples.append(piece)
         used.add(path)
-    rows = pack(examples, options.row_tokens)
+    as_one = documents.keys() != texts.keys()
+    what = f"{len(texts)} files as one text" if as_one else f"{len(used)} of {len(texts)} files"
+    if fim:
+        what += f" · middle last in {sum(fim.middle in e.input_ids for e in examples)} of {len(examples)} pieces"
+    if examples and other is not None and other.replay:
+        examples += replayed(other, examples, tokenizer, options)
+        what += " and replay"
     tokens = sum(len(example.input_ids) for example in examples)
-    print(f"data     {split}: {len(used)} of {len(texts)} files · {tokens:,} tokens in {len(rows)} rows")
+    rows = pack(examples, options.row_tokens)
+    print(f"data     {split}: {what} · {tokens:,} tokens in {len(rows)} rows")
     return rows
+
+
+def cut_up(
+    documents: dict[str, str], tokenizer: Tokenizer, options: Options, fim: FimTokens | None
+) -> Iterator[tuple[str, Example]]:
+    """(path, piece) of {path: text}; a piece fits a row, and with `fim` the middle of some comes last."""
+    for path, text in documents.items():
+        if fim is None:
+            parts = pieces(plain_document(tokenizer, text), options.row_tokens)
+        else:
+            rng = random.Random(f"{options.seed}/{path}")
+            parts = fim_pieces(tokenizer, fim, text, size=options.row_tokens, rate=options.fim, rng=rng)
+        yield from ((path, part) for part in parts)
+
+
+def replayed(other: OtherTexts, examples: list[Example], tokenizer: Tokenizer, options: Options) -> list[Example]:
+    """The share of other texts to learn beside the corpus's examples; says how much that is and what was lost."""
+    learnt = sum(example.supervised for example in examples)
+    drawn, counts = replay_examples(
+        other.replay, tokenizer, size=options.row_tokens, beside=learnt, share=options.replay_share, seed=options.seed
+    )
+    tokens = sum(example.supervised for example in drawn)
+    print(
+        f"replay   {len(drawn)} of {counts['pieces']} pieces · {tokens:,} learnt tokens, "
+        f"{100 * tokens / (learnt + tokens):.1f} % of all · {counts['cut']} cut off, {counts['dropped']} dropped"
+    )
+    return drawn
 
 
 if __name__ == "__main__":

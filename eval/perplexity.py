@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from data.corpus import load_corpus
-from data.masking import plain_document
+from data.masking import Example, plain_document
 from data.packing import pieces, to_batch
 from model import generate, load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
@@ -28,7 +28,6 @@ from model.loss import causal_lm_loss
 from model.tokenizer import Tokenizer
 
 
-@torch.inference_mode()
 def perplexity(
     decoder: Decoder,
     tokenizer: Tokenizer,
@@ -47,28 +46,39 @@ def perplexity(
     files = [(path, text) for path, text in files if text]  # drawn alone by the bootstrap, empty ones would give 0 / 0
     if not files:
         raise UserError("no file to measure perplexity on")
+    documents = []
+    for path, text in files:
+        example, covered = _cut(tokenizer, text, most_tokens)
+        documents.append((path, example, len(covered.encode())))
+    return score(decoder, documents, window=window)
+
+
+@torch.inference_mode()
+def score(decoder: Decoder, documents: list[tuple[str, Example, int]], *, window: int) -> dict:
+    """The eval result of documents that are tokens already: (path, example, bytes of what is supervised in it).
+
+    Each needs a supervised token; the decoder is left in the mode that it was in.
+    """
     was_training = decoder.training
     decoder.eval()
     rows = []
-    for path, text in progress(files, what="perplexity", unit="file"):
-        example, text = _cut(tokenizer, text, most_tokens)
-        nll, tokens = 0.0, 0
+    for path, example, size in progress(documents, what="perplexity", unit="file"):
+        nll = 0.0
         for piece in pieces(example, window):
             batch = to_batch([piece], decoder.device)
             hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
             nll += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
-            tokens += piece.supervised
-        rows.append({"path": path, "nll": nll, "tokens": tokens, "bytes": len(text.encode())})
+        rows.append({"path": path, "nll": nll, "tokens": example.supervised, "bytes": size})
     decoder.train(was_training)
     return summary(rows)
 
 
-def _cut(tokenizer: Tokenizer, text: str, most_tokens: int | None):
+def _cut(tokenizer: Tokenizer, text: str, most_tokens: int | None) -> tuple[Example, str]:
     """The document and the text that it covers, cut to most_tokens."""
     example = plain_document(tokenizer, text)
     if most_tokens is None or len(example.input_ids) <= most_tokens:
         return example, text
-    cut = type(example)(example.input_ids[:most_tokens], example.labels[:most_tokens])
+    cut = Example(example.input_ids[:most_tokens], example.labels[:most_tokens])
     return cut, tokenizer.decode(cut.input_ids)
 
 

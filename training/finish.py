@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from eval.compare import compare, table
+from eval.forgetting import forgetting
 from eval.report import write_report
 from lora.adapter_file import adapter_tensors, save_adapter
 from lora.inject import Adapter, lora_layers, trainable
@@ -65,7 +66,8 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
     """Compare before.json with after.json where there are such, write metrics.json and the report, print the table.
 
     data     what was learnt from: "path", "sha256", "rows" and what a row is, "unit"
-    Returns  the track's part of metrics.json: "before", "after", "change"; empty for a run without held-out data
+    Returns  the track's part of metrics.json: "before", "after", "change"; empty for a run without held-out data.
+             With probe_before.json and probe_after.json there, "probe" holds the same three of texts not of the corpus
     """
     track: dict = {}
     if (run.folder / "after.json").is_file():
@@ -75,6 +77,10 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
         if "bm25" in after:
             track["bm25"] = after["bm25"]["metrics"]
         print(table(before, after, changes))
+    if (run.folder / "probe_after.json").is_file():
+        before, after = (read_json(run.folder / f"probe_{when}.json") for when in ("before", "after"))
+        track["probe"] = forgetting(before, after)
+        print(f"forgetting, on texts that are not of the corpus\n{table(before, after, track['probe']['change'])}")
     write_provenance(run, metrics=track, data=data)
     rounded = {name: round(value, 1) for name, value in seconds.items()}
     run.finish({"schema": 1, "seconds": rounded, "tracks": {run.track: track}})

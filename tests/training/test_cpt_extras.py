@@ -1,0 +1,120 @@
+"""What train_cpt.py reads with its extras on: the middle last, the order of imports, replay, a probe."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tokenizers import AddedToken, Tokenizer
+
+import train_cpt
+from data.corpus import build_corpus
+from data.fim import FAMILIES, fim_tokens
+from data.masking import plain_document
+from data.packing import pieces
+from data.replay import read_other_texts
+from data.repository import repository_text
+from model import load_tokenizer
+from model.console import UserError
+
+NAMES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A repository in which each file imports the next."""
+    folder = tmp_path_factory.mktemp("source") / "small"
+    folder.mkdir()
+    for n, name in enumerate(NAMES):
+        body = "".join(f"def {name}_{i}(node):\n    return node + {i * n}\n\n\n" for i in range(6))
+        (folder / f"{name}.py").write_text(f"import {NAMES[(n + 1) % 8]}\n\n\n" + body)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fim_folder(tiny_folder, tmp_path_factory):
+    """The tiny model with Qwen's tokens for filling in the middle."""
+    folder = tmp_path_factory.mktemp("fim")
+    for file in tiny_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in FAMILIES["Qwen"]])
+    backend.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    file = tmp_path_factory.mktemp("other") / "other.jsonl"
+    file.write_text("".join(json.dumps({"text": f"Number {n} of the other texts.\n" * 3}) + "\n" for n in range(20)))
+    return file
+
+
+def rows_of(source, folder, split="train", replay=None, **options):
+    options = train_cpt.Options(model=str(folder), corpus=str(source), out="", row_tokens=128, **options)
+    corpus = build_corpus(str(source))
+    texts = read_other_texts(replay, None, corpus_texts=set(), seed=0)
+    tokenizer = load_tokenizer(str(folder))
+    rows = train_cpt.packed_rows(split, corpus, tokenizer, options, most_tokens=options.most_tokens, other=texts)
+    return tokenizer, corpus, rows
+
+
+def test_in_repository_order_all_files_are_one_document(source, tiny_folder, capsys):
+    tokenizer, corpus, rows = rows_of(source, tiny_folder, repository_order=True)
+    whole = plain_document(tokenizer, repository_text({file.path: file.text for file in corpus.split("train")}))
+    assert len(rows) > 3 and all(len(row) == 1 for row in rows)  # so that the files of a row see each other
+    assert sorted(row[0].input_ids for row in rows) == sorted(piece.input_ids for piece in pieces(whole, 128))
+    assert "train: 5 files as one text" in capsys.readouterr().out
+
+
+def test_the_middle_comes_last_at_the_rate_and_validation_stays_plain(source, fim_folder, capsys):
+    tokenizer, _, rows = rows_of(source, fim_folder, fim=0.5)
+    tokens = fim_tokens(tokenizer)
+    parts = [part for row in rows for part in row]
+    moved = [part for part in parts if tokens.middle in part.input_ids]
+    assert 0 < len(moved) < len(parts)
+    assert f"middle last in {len(moved)} of {len(parts)} pieces" in capsys.readouterr().out
+    tokenizer, _, rows = rows_of(source, fim_folder, fim=1.0, split="validation", repository_order=True)
+    plain = rows_of(source, fim_folder, split="validation")[2]
+    assert rows == plain and rows
+
+
+def test_all_at_once_each_part_of_the_repository_fits_a_row(source, fim_folder, other):
+    tokenizer, _, rows = rows_of(
+        source, fim_folder, fim=1.0, repository_order=True, replay=str(other), replay_share=0.3
+    )
+    tokens = fim_tokens(tokenizer)
+    kinds = [tokens.middle in piece.input_ids for row in rows for piece in row]
+    assert any(kinds) and not all(kinds)  # the replayed texts are plain
+    assert all(sum(len(piece.input_ids) for piece in row) <= 128 for row in rows)
+
+
+def test_replay_adds_its_share_and_says_so(source, tiny_folder, other, capsys):
+    _, _, plain = rows_of(source, tiny_folder)
+    _, _, rows = rows_of(source, tiny_folder, replay=str(other), replay_share=0.2)
+    count = lambda rows: sum(piece.supervised for row in rows for piece in row)  # noqa: E731
+    assert 0.15 < 1 - count(plain) / count(rows) < 0.25
+    assert "of 16 pieces" in capsys.readouterr().out
+
+
+def test_a_model_without_the_tokens_is_refused_by_name(source, tiny_folder):
+    with pytest.raises(UserError, match=r"--fim: .*<\|fim_prefix\|>"):
+        rows_of(source, tiny_folder, fim=0.5)
+
+
+def test_a_run_with_replay_reports_forgetting_beside_the_held_out_figures(source, tiny_folder, other, tmp_path, capsys):
+    out, texts = tmp_path / "run", tmp_path / "other.jsonl"
+    texts.write_text(other.read_text())
+    command = ["--model", tiny_folder, "--corpus", source, "--out", out, "--replay", texts, "--repository-order"]
+    command += ["--row-tokens", 128, "--step-tokens", 256, "--lr", 1e-2, "--dtype", "fp32"]
+    track = train_cpt.main([str(part) for part in command])
+    assert track["probe"].keys() == {"before", "after", "change"} and track["probe"]["change"]["perplexity"]["n"] == 4
+    assert json.loads((out / "metrics.json").read_text())["tracks"]["cpt"]["probe"] == track["probe"]
+    assert track["probe"]["before"] != track["before"]
+    printed = capsys.readouterr().out
+    assert (
+        "other    16 texts to replay from, 4 to probe forgetting with" in printed and "forgetting, on texts" in printed
+    )
+    texts.write_text(other.read_text().replace("Number", "Figure"))
+    with pytest.raises(UserError, match="the data have changed"):
+        train_cpt.main([*(str(part) for part in command), "--resume"])
