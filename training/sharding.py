@@ -1,0 +1,120 @@
+"""A decoder's layers divided among the ranks by PyTorch's FSDP2 (arXiv:2304.11277, after ZeRO, arXiv:1910.02054).
+
+    kept      a part of each weight of a layer, of its gradient and of its optimiser moments: rows, by rank
+    forward   all-gather the layer's weights ─ compute ─ free them
+    backward  all-gather again ─ compute ─ free, reduce-scatter the gradients: each rank gets the sum of its rows
+
+Embedding, last norm and head stay whole everywhere: the loss reads the head's weight outside of any module's forward.
+The optimiser is given this rank's rows as plain tensors, so that nothing else has to know that there are others.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from model.console import UserError
+from model.decoder import Decoder
+
+
+@contextmanager
+def sharded(decoder: Decoder) -> Iterator[None]:
+    """Inside the block the layers are divided; behind it they are whole again on every rank, with what was learnt.
+
+    All ranks must make the same number of forward and backward passes. An optimiser made inside goes through
+    `own_parts`. Raises UserError where PyTorch is too old.
+
+    A twin of the network is divided, the network itself lends its memory: its parameters are the same objects
+    afterwards, whole, and what measures and saves it meets neither hooks nor DTensors.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
+        raise UserError(f"--shard needs PyTorch 2.9 or newer; this is {torch.__version__}")
+    mesh = init_device_mesh(decoder.device.type, (torch.distributed.get_world_size(),))
+    whole = decoder.model
+    twin = copy.deepcopy(whole, {id(tensor): tensor for tensor in (*whole.parameters(), *whole.buffers())})
+    for layer, part in zip(whole.layers, twin.layers, strict=True):
+        fully_shard(part, mesh=mesh)
+        part.set_gradient_divide_factor(1.0)  # a sum: the loss is divided by the tokens of all ranks
+        part.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction
+        for parameter in layer.parameters():
+            parameter.data = parameter.new_empty(0)
+    rest = {parameter for parameter in twin.parameters() if not _is_divided(parameter)}
+    decoder.model = fully_shard(twin, mesh=mesh, ignored_params=rest)  # the root: one layer's transfer hides in another
+    register_fsdp_forward_method(twin, "hidden_states")
+    yield
+    decoder.model = whole
+    for layer, part in zip(whole.layers, twin.layers, strict=True):
+        for parameter, divided in zip(layer.parameters(), part.parameters(), strict=True):
+            parameter.data = divided.detach().full_tensor()
+
+
+def own_parts(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """What this rank updates: its rows of what is divided, all of the rest. The optimiser holds that from now on.
+
+    It may not look at more than one number at a time: it would see where the parts end.
+    """
+    for group in optimizer.param_groups:
+        group["params"] = [own_part(parameter) for parameter in group["params"]]
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def own_part(parameter: nn.Parameter) -> nn.Parameter:
+    """This rank's rows of a parameter, in the same memory; the parameter itself when it is not divided."""
+    if not _is_divided(parameter):
+        return parameter
+    part = nn.Parameter(parameter.detach().to_local(), requires_grad=parameter.requires_grad)
+    part.divided = parameter
+    return part
+
+
+def is_part(parameter: nn.Parameter) -> bool:
+    """Whether `own_part` made this parameter of a divided one."""
+    return hasattr(parameter, "divided")
+
+
+def take_gradient(part: nn.Parameter) -> None:
+    """Move the gradient of the divided parameter, summed over the ranks by the backward pass, to its part."""
+    gradient, part.divided.grad = part.divided.grad, None
+    part.grad = None if gradient is None else gradient.to_local()
+
+
+def whole(tensor: torch.Tensor, part: nn.Parameter) -> torch.Tensor:
+    """The parameter, or moment, that `tensor` is this rank's rows of. All ranks call it together.
+
+    part     the parameter as the optimiser has it; if it is not divided, or `tensor` a mere number, that is returned
+    Returns  it on the CPU of rank 0; the other ranks get nothing (an empty tensor)
+    """
+    if not is_part(part) or tensor.shape != part.shape:
+        return tensor
+    from torch.distributed.tensor import DTensor
+
+    like = part.divided
+    spread = DTensor.from_local(tensor, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
+    full = spread.full_tensor()
+    return full.cpu() if torch.distributed.get_rank() == 0 else full.new_empty(0)
+
+
+def own_rows(tensor: torch.Tensor, part: nn.Parameter) -> torch.Tensor:
+    """The inverse of `whole`, which needs no other rank."""
+    if not is_part(part) or tensor.shape != part.divided.shape:
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    like = part.divided
+    return distribute_tensor(tensor.to(part.device), like.device_mesh, like.placements, src_data_rank=None).to_local()
+
+
+def is_sharded(network: nn.Module) -> bool:
+    """Whether the network is inside of `sharded`."""
+    return any(map(_is_divided, network.parameters()))
+
+
+def _is_divided(parameter: nn.Parameter) -> bool:
+    return hasattr(parameter, "device_mesh")  # a DTensor; asked in this way, its module is imported by --shard alone
