@@ -17,6 +17,8 @@ from torch import nn
 from data.packing import Batch
 from model.console import UserError
 from model.decoder import Decoder
+from training.parallel import clip_gradients, of_every_rank
+from training.sharding import is_sharded
 
 BLOCK = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)")
 
@@ -55,7 +57,7 @@ class Precision:
         moves, in any dtype.
         """
         self.scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm or math.inf).item()
+        norm = clip_gradients(parameters, max_norm or math.inf).item()
         stepped = math.isfinite(norm)
         if stepped or self.scaler.is_enabled():  # the scaler itself skips the step, and lowers its scale
             self.scaler.step(optimizer)
@@ -65,9 +67,11 @@ class Precision:
 
 
 def keep_in_fp32(decoder: Decoder, names: list[str], precision: Precision) -> None:
-    """From now on compute these modules, each a layer's self_attn or mlp, in fp32."""
+    """From now on compute these modules, each a layer's self_attn or mlp, in fp32. UserError when they are divided."""
     for name in names:
         if name not in precision.fp32_modules:
+            if is_sharded(decoder):
+                raise UserError(f"{name} is computed in fp32 since it overflowed; go on without --shard")
             module = decoder.get_submodule(name).float()
             module.forward = partial(_in_fp32, module.forward, precision.device.type)
             precision.fp32_modules.append(name)
@@ -97,10 +101,11 @@ def mend_overflow(decoder: Decoder, window: list[Batch], precision: Precision) -
     """
     with precision.autocast():
         name = first_overflow(decoder, lambda: [decoder.hidden_states(b.input_ids, b.lengths) for b in window])
+    name = next(filter(None, of_every_rank(name)), None)  # all must mend the same
     where = f"the output of {name}" if name else "the gradients, not the activations,"
     said = f"{where} left the range of {str(precision.dtype).removeprefix('torch.')}"
     block = BLOCK.match(name or "")
-    if precision.dtype != torch.float16 or not block or block[0] in precision.fp32_modules:
+    if precision.dtype != torch.float16 or not block or block[0] in precision.fp32_modules or is_sharded(decoder):
         return said
     keep_in_fp32(decoder, [block[0]], precision)
     return f"{said}; {block[0]} is computed in fp32 from now on"
