@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors.torch
@@ -15,7 +16,9 @@ from lora.inject import trainable
 from model.decoder import Decoder
 from model.files import new_file
 from model.loss import causal_lm_loss, supervised_tokens
+from training.parallel import rank, share, total
 from training.precision import Precision
+from training.sharding import own_part, own_rows, whole
 
 
 @torch.no_grad()
@@ -23,14 +26,14 @@ def validation_loss(decoder: Decoder, rows: list[list[Example]], precision: Prec
     """Nats per supervised token over all rows: a ratio of sums, so that rows weigh as much as they hold."""
     decoder.eval()
     loss = supervised = 0.0
-    for row in rows:
+    for row in share(rows):
         batch = to_batch(row, precision.device)
         with precision.autocast():
             hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
             loss += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
         supervised += supervised_tokens(batch.labels).item()
     decoder.train()
-    return loss / supervised
+    return total(loss) / total(supervised)
 
 
 class Best:
@@ -49,9 +52,10 @@ class Best:
         if not self.patience:
             return False
         if self.step == step:
-            with new_file(self.path) as target:
-                tensors = {name: p.detach().cpu().contiguous() for name, p in trainable(self.network)}
-                safetensors.torch.save_file(tensors, target)
+            tensors = {name: whole(part.detach(), part) for name, part in self._learning()}
+            if rank() == 0:
+                with new_file(self.path) as target:
+                    safetensors.torch.save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, target)
         since = [loss for _, loss in self.losses[self._at + 1 :]]
         return len(since) >= self.patience
 
@@ -61,9 +65,12 @@ class Best:
         if not self.patience or not self.losses or self.step == self.losses[-1][0]:
             return
         tensors = safetensors.torch.load_file(self.path)
-        for name, parameter in trainable(self.network):
-            parameter.copy_(tensors[name])
+        for name, part in self._learning():
+            part.copy_(own_rows(tensors[name], part))
         print(f"best     the weights after step {self.step} are kept: validation loss {self.losses[self._at][1]:.4f}")
+
+    def _learning(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, own_part(parameter)) for name, parameter in trainable(self.network))
 
     @property
     def step(self) -> int:
