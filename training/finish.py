@@ -20,7 +20,7 @@ from model.tokenizer import Tokenizer
 from model.weights import weights_sha256
 from training.run import PACKAGES, Run
 
-WITHOUT_BEARING = {"model", "out", "resume", "device"}  # options that say where a run happened, not what it did
+WITHOUT_BEARING = {"model", "out", "resume", "device", "shard"}  # options that say where it happened, not what
 
 
 def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:

@@ -20,6 +20,7 @@ from model.console import UserError
 from model.decoder import Decoder
 from model.files import read_json
 from model.loss import causal_lm_loss, supervised_tokens
+from training import parallel
 from training.memory import free_memory, held_memory, peak_memory, reset_peak
 from training.optim import STATE_BYTES
 from training.precision import Precision
@@ -60,9 +61,10 @@ def fit_run(run: Run, decoder: Decoder, precision: Precision, rows: list[list[Ex
         saved = read_json(run.folder / "config.json")["options"]
         found = {name: saved[name]["value"] for name in FITTED}
     else:
-        found = dict(
-            zip(FITTED, fit(decoder, precision, rows, run.options.values.optimizer, rows_per_step), strict=True)
-        )
+        share = -(-rows_per_step // parallel.world())
+        fitting = parallel.of_every_rank(fit(decoder, precision, rows, run.options.values.optimizer, share))
+        careful = max(fitting, key=lambda each: (MODES.index(each[1]), -each[0]))  # what fits on every device
+        found = dict(zip(FITTED, careful, strict=True))
     run.options = run.options.with_values("--fit", **found)
     decoder.checkpointing = found["checkpointing"]
 

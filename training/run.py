@@ -24,12 +24,13 @@ from tqdm import tqdm
 
 from model.console import UserError
 from model.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from training import parallel
 from training.checkpoint import latest_checkpoint
 from training.memory import peak_memory
 from training.options import Resolved
 from training.trackers import open_trackers
 
-FREE = {"resume", "out", "device", "max_minutes", "log_to", "dry_run"}  # may be others when a run is resumed
+FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run"}  # may be others when a run is resumed
 FITTED = ("micro_batch", "checkpointing")  # what --fit sets (training/fit.py)
 SOURCE = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "tokenizers", "safetensors", "numpy", "hnswlib", "gguf", "ruff")
@@ -40,8 +41,9 @@ class Run:
 
     def __init__(self, folder: str | Path, track: str, options: Resolved, *, resume: bool) -> None:
         """Refuses (UserError) a folder that is in use, or one that cannot be resumed. Writes nothing yet."""
-        self.folder, self.track, self.options = Path(folder), track, options
-        self.checkpoints = self.folder / "checkpoint"
+        self.shared = self.folder = Path(folder)  # of all processes, and of this one: only the first writes into it
+        self.track, self.options = track, options
+        self.checkpoints = self.shared / "checkpoint"
         self.resume_from: Path | None = None
         self._bar: tqdm | None = None
         self._losses: list[torch.Tensor] = []
@@ -57,6 +59,7 @@ class Run:
             raise UserError(f"{folder}: a file is in the way; give another --out")
         elif resume:
             raise UserError(f"{folder}: nothing to resume there; leave --resume away to start")
+        self.folder = parallel.own_folder(self.shared)
 
     def start(
         self, *, device: torch.device, dtype: torch.dtype, data: dict[str, str], log_to: str | None = None
@@ -71,6 +74,7 @@ class Run:
             odd = [name for name, value in data.items() if before.get(name) != value]
             if odd:
                 raise UserError(f"{self.folder}: cannot resume, the data have changed ({odd[0]}); give another --out")
+        log_to = log_to if parallel.rank() == 0 else None
         self._device, self._trackers = device, open_trackers(log_to, self.folder, self.options.as_dict())
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", {"track": self.track, "options": self.options.as_dict()})
@@ -94,7 +98,8 @@ class Run:
                 self._step_began = time.perf_counter()
                 each = (self._step_began - self._started) / max(1, step - 1 - first)
                 self._left = each * (total - step)
-                time_is_over = 0 < 60 * max_minutes < self._step_began - self._began + 2 * each + self.seconds_after
+                ends = self._step_began - self._began + 2 * each + self.seconds_after
+                time_is_over = max_minutes > 0 and any(parallel.of_every_rank(ends > 60 * max_minutes))
                 self.is_last = step == total or time_is_over
                 yield step
                 self._bar.update()
@@ -184,6 +189,7 @@ def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "device": f"{device.type}: {name}",
         "cores": str(torch.get_num_threads()),
+        "processes": str(parallel.world()),
         "dtype": str(dtype).removeprefix("torch."),
         "source_sha256": source_sha256(),
     }
