@@ -32,6 +32,10 @@ def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dty
     """Put the adapter in, or let all weights learn; says how the steps are to be computed."""
     if options.patience and not options.validate_every:
         raise UserError("--patience counts validations; give --validate-every too")
+    if options.shard and options.sample_every:
+        raise UserError("--sample-every needs the whole network at each sample; leave it away, or --shard")
+    if options.shard and options.optimizer != "adamw":
+        raise UserError(f"--shard cannot divide what --optimizer {options.optimizer} keeps; give adamw")
     if not options.full:
         add_adapter(decoder, options)
     if options.checkpointing == "offload" and device.type != "cuda":

@@ -59,6 +59,7 @@ class DecoderOptions(TrainOptions):
 
     full: bool = option(False, "train all weights instead of a LoRA adapter")
     quantize: str = option("none", "how the frozen linear layers are kept; nf4: in 4 bits", choices=("none", "nf4"))
+    shard: bool = option(False, "under torchrun: divide the layers' weights among the processes too")
     step_tokens: int = option(4096, "tokens of an optimiser step, in packed rows that are accumulated", least=1)
     fit: bool = option(False, "choose --micro-batch and --checkpointing by measuring what fits into memory")
     micro_batch: int = option(1, "packed rows of one forward and backward pass", least=1)
