@@ -24,11 +24,12 @@ from lora.adapter_file import save_adapter
 from lora.inject import lora_layers, remove, trainable
 from model import load_encoder, save_encoder
 from model.console import UserError, run_command
-from model.device import choose_device, choose_dtype
+from model.device import choose_dtype
 from model.encoder import Encoder
 from model.files import read_jsonl, write_json
 from model.loss import info_nce
 from model.weights import weights_sha256
+from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.finish import copy_data_card, describe_model, finish
 from training.memory import held_memory, peak_memory, reset_peak
@@ -70,8 +71,8 @@ def main(arguments: list[str] | None = None) -> dict:
     resolved = parse(Options, arguments, description=__doc__)
     options: Options = resolved.values
     started = time.perf_counter()
+    device = parallel.start(options.device)
     run = Run(options.out, "embed", resolved, resume=options.resume)
-    device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)
     torch.manual_seed(options.seed)
     pairs = read_pairs(options.data)
@@ -110,7 +111,8 @@ def main(arguments: list[str] | None = None) -> dict:
             write_json(run.folder / "before.json", evaluate_retrieval(encoder, test, candidates))
     seconds["before"] = time.perf_counter() - started - sum(seconds.values())
     run.seconds_after = seconds["before"]
-    learn(run, encoder, precision, pairs, batches)
+    with parallel.together(encoder, seed=options.seed):  # behind it one process is left
+        learn(run, encoder, precision, pairs, batches)
     seconds["train"] = time.perf_counter() - started - sum(seconds.values())
     save_trained_encoder(run, encoder)
     if test:
@@ -142,11 +144,12 @@ def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict], b
         batch = batches[step - 1]
         same = equally_good([pairs[i] for i in batch])
         with precision.autocast():
-            q = encoder.embed([queries[i] for i in batch])  # [B, D] fp32, unit length
-            c = encoder.embed([codes[i] for i in batch])  # [B, D]
+            q = parallel.joined(encoder.embed, [queries[i] for i in batch])  # [B, D] fp32, unit length
+            c = parallel.joined(encoder.embed, [codes[i] for i in batch])  # [B, D]
             loss = info_nce(q, c, temperature=options.temperature, same=same.to(q.device), symmetric=options.symmetric)
         precision.backward(loss)  # scales when fp16
         run.add(loss)
+        parallel.sum_gradients(learning)
         lr = schedule.get_last_lr()[0]
         stepped, norm = precision.step(optimizer, learning, options.max_norm)
         if stepped:  # a step that was skipped does not advance the schedule

@@ -23,14 +23,15 @@ from data.packing import in_passes, pack, plan_windows, to_batch
 from eval.errors import failures
 from eval.instruct import answer_pairs, grade_answers
 from eval.sandbox import protection
-from lora.inject import folded, trainable
+from lora.inject import folded
 from model import generate, load_tokenizer
 from model.console import UserError, run_command
 from model.decoder import Decoder
-from model.device import choose_device, choose_dtype
+from model.device import choose_dtype
 from model.files import read_jsonl, write_json
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
+from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.dry_run import describe_run
 from training.finish import copy_data_card, describe_model, finish, save_trained
@@ -39,6 +40,7 @@ from training.options import option, parse
 from training.precision import Precision, mend_overflow
 from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, schedule_of
+from training.sharding import own_parts
 from training.shared_options import DecoderOptions
 from training.validation import Best, validation_loss
 
@@ -65,8 +67,8 @@ def main(arguments: list[str] | None = None) -> dict:
     resolved = parse(Options, arguments, description=__doc__)
     options: Options = resolved.values
     started = time.perf_counter()
+    device = parallel.start(options.device, shard=options.shard)
     run = Run(options.out, "sft", resolved, resume=options.resume)
-    device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)
     torch.manual_seed(options.seed)
     pairs = read_jsonl(options.data)
@@ -106,7 +108,8 @@ def main(arguments: list[str] | None = None) -> dict:
     seconds["before"] = time.perf_counter() - started - sum(seconds.values())
     run.seconds_after = seconds["before"]
     sample = partial(answer_some, decoder, tokenizer, pairs, precision, options)
-    learn(run, decoder, precision, rows, windows, validation=validation, sample=sample)
+    with parallel.together(decoder, seed=options.seed, shard=options.shard):  # behind it one process is left
+        learn(run, decoder, precision, rows, windows, validation=validation, sample=sample)
     seconds["train"] = time.perf_counter() - started - sum(seconds.values())
     save_trained(run, decoder, tokenizer, options.model)
     if test:
@@ -137,17 +140,19 @@ def learn(
     """
     options: Options = run.options.values
     decoder.train()
-    learning = [parameter for _, parameter in trainable(decoder)]
     optimizer = optimizer_of(decoder, options)
+    learning = own_parts(optimizer)  # all that learns, unless each process has a part of it
     schedule = schedule_of(optimizer, options, steps=len(windows))
     done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
-    best = Best(run.folder / "best.safetensors", decoder, options.patience, run.validations())
+    best = Best(run.shared / "best.safetensors", decoder, options.patience, run.validations())
     print(f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {options.step_tokens:,} tokens")
 
     for step in run.steps(done, len(windows), max_minutes=options.max_minutes):
-        window = [rows[row] for row in windows[step - 1]]  # one optimiser step
-        window = [to_batch(row, precision.device) for row in in_passes(window, options.micro_batch)]
-        supervised = sum(supervised_tokens(batch.labels) for batch in window)  # the loss is a mean over exactly these
+        in_step = [rows[row] for row in windows[step - 1]]  # one optimiser step, of which each process has a share
+        passes = in_passes(parallel.share(in_step), options.micro_batch)
+        window = [to_batch(row, precision.device) for row in passes]
+        supervised = sum(supervised_tokens(batch.labels) for batch in window)
+        supervised = parallel.total(supervised)  # the loss is a mean over exactly these
         for batch in window:
             with precision.autocast():
                 hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
@@ -157,15 +162,16 @@ def learn(
                 )
             precision.backward(loss)  # scales when fp16
             run.add(loss)
+        parallel.sum_gradients(learning)
         lr = schedule.get_last_lr()[0]
         stepped, norm = precision.step(optimizer, learning, options.max_norm)
         if stepped:  # a step that was skipped does not advance the schedule
             schedule.step()
         else:
             print(f"step {step} skipped: {mend_overflow(decoder, window, precision)}")
-        tokens = sum(batch.input_ids.numel() for batch in window)
+        tokens = sum(len(example.input_ids) for row in in_step for example in row)
         run.log(
-            step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, tokens=tokens,
+            step, loss=parallel.total(run.take_loss()), lr=lr, norm=norm, scale=precision.scale, tokens=tokens,
             supervised=int(supervised), skipped=not stepped, **run.costs(tokens),
         )  # fmt: skip
         if validation and run.due(step, options.validate_every):
