@@ -1,0 +1,216 @@
+"""Two processes on a CPU compute what one does: one_or_many.py and the real scripts, run as one and as two."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+import train_cpt
+import train_embed
+import train_sft
+from model.console import UserError
+from training import parallel
+from training.checkpoint import latest_checkpoint, load_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "tests" / "training" / "one_or_many.py"
+CLOSE = {"rtol": 1e-6, "atol": 1e-7}  # sums of the same numbers in another order
+
+specification = importlib.util.spec_from_file_location("one_or_many", SCRIPT)
+one_or_many = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(one_or_many)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def environment(**more) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | {key: str(more[key]) for key in more}
+
+
+def as_two(*command) -> list[str]:
+    """Run a command as torchrun would, without its own start. What each process printed."""
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": 2}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *map(str, command)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=environment(**where, RANK=rank, LOCAL_RANK=rank),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        printed = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], printed
+    return [output for output, _ in printed]
+
+
+@pytest.fixture(scope="module")
+def results(tiny_folder, tmp_path_factory):
+    """What one process came to, what two did, and the folder of each."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    one_or_many.main(str(tiny_folder), str(one))
+    as_two(SCRIPT, tiny_folder, two)
+    return load_file(one / "results.safetensors"), load_file(two / "results.safetensors"), one, two
+
+
+@pytest.mark.parametrize("way", one_or_many.WAYS)
+def test_two_processes_have_the_losses_the_gradients_and_the_weights_of_one(results, way):
+    one, two = ({k: v for k, v in found.items() if k.startswith(f"{way}/")} for found in results[:2])
+    assert one.keys() == two.keys()
+    assert all(one[name].abs().max() > 0 for name in one if "/gradient." in name)
+    for name in one:
+        assert_close(two[name], one[name], **CLOSE, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_window_of_fewer_rows_than_processes_was_among_them():
+    assert {rows % 2 for rows in one_or_many.ROWS} == {0, 1} and 1 in one_or_many.ROWS
+    counts = [[sum(example.supervised for example in row) for row in window] for window in one_or_many.windows()]
+    assert all(len(set(count)) > 1 for count in counts if len(count) > 1)  # nor do the rows hold equally much
+
+
+def test_the_ranks_begin_alike_and_draw_different_dropout(results):
+    one, two = ({k.removeprefix("of every rank/"): v for k, v in found.items()} for found in results[:2])
+    weights, drawn = two["first weight"], two["drawn"]
+    assert len(weights) == 2 and torch.equal(weights[0], weights[1])  # the second's had been changed
+    assert torch.equal(weights[0], one["first weight"][0])
+    assert torch.equal(drawn[0], one["drawn"][0]) and not torch.equal(drawn[0], drawn[1])
+    assert two["total"].tolist() == [3.0, 4.0] and one["total"].tolist() == [1.5, 2.0]
+
+
+@pytest.mark.parametrize("way", ["resumed", "resumed, sharded"])
+def test_a_run_resumed_by_as_many_processes_is_bit_identical(results, way):
+    for found in results[:2]:
+        differences = {name: value for name, value in found.items() if name.startswith(f"{way}/")}
+        assert differences and all(value == 0 for value in differences.values())
+
+
+@pytest.mark.parametrize("way", ["resumed", "resumed-sharded"])
+def test_what_two_processes_leave_one_goes_on_with(results, tiny_folder, way):
+    _, _, one, two = results
+    alone, left = (latest_checkpoint(folder / way) for folder in (one, two))
+    states = load_file(alone / "tensors.safetensors"), load_file(left / "tensors.safetensors")
+    assert states[1].keys() - states[0].keys() == {"random.cpu.1"} and states[0].keys() <= states[1].keys()
+    assert {name: tensor.shape for name, tensor in states[0].items()} == {n: states[1][n].shape for n in states[0]}
+    learner = one_or_many.Learner(one_or_many.network(str(tiny_folder)))
+    assert load_checkpoint(left, *learner.state) == 1
+    moments = {f"optimizer.{i}.exp_avg": m["exp_avg"] for i, m in learner.optimizer.state_dict()["state"].items()}
+    assert moments and all(torch.equal(tensor, states[1][name]) for name, tensor in moments.items())
+    for name, weight in zip(learner.names, learner.learning, strict=True):
+        assert torch.equal(weight, states[1][f"weight.{name}"])
+
+
+def test_a_gradient_out_of_range_on_one_rank_holds_back_all(results):
+    one, two = (found["overflow/stepped, scale, moved"].tolist() for found in results[:2])
+    assert two == 2 * one and one == [[0.0, 4.0, 0.0]]
+
+
+def test_vectors_joined_are_those_of_one_process_and_so_are_their_gradients(results):
+    one, two = ({k: v for k, v in found.items() if k.startswith("joined/")} for found in results[:2])
+    assert len(one) == 4
+    for name in one:
+        assert_close(two[name], one[name], **CLOSE)
+
+
+def options(**values) -> list[str]:
+    return [part for name, value in values.items() for part in ("--" + name.replace("_", "-"), str(value))]
+
+
+def rows(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_same_log(one, two):
+    """The same steps in metrics.jsonl, all figures but times."""
+    logs = [rows(out / "metrics.jsonl") for out in (one, two)]
+    assert len(logs[0]) > 2
+    for a, b in zip(*logs, strict=True):
+        costs = dict.fromkeys(("seconds", "tokens_per_second", "memory_gib", "seconds_left"), 0)
+        assert a | costs == pytest.approx(b | costs, rel=1e-5)
+
+
+def assert_same_adapter(one, two):
+    a, b = (load_file(out / "adapter" / "adapter_model.safetensors") for out in (one, two))
+    for name in a.keys() | b.keys():
+        assert_close(a[name], b[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    lines = [
+        {"id": str(i), "instruction": f"Add {i}.", "input": "def f(a):", "output": f"    return a + {i}" * (1 + i % 4)}
+        for i in range(22)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_sft_under_torchrun_is_the_same_run_and_may_go_on_alone(tiny_folder, pairs, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    given = {
+        "model": tiny_folder, "data": pairs, "validation": pairs, "max_length": 128, "step_tokens": 384, "epochs": 2,
+        "dtype": "fp32", "r": 4, "lr": 1e-2, "validate_every": 3, "checkpoint_every": 3, "device": "cpu",
+    }  # fmt: skip
+    train_sft.main(options(**given, out=one))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    command = [*launch, "--master-port", str(free_port()), "--", "train_sft.py", *options(**given, out=two), "--shard"]
+    found = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("plan ") == 1  # one process speaks
+    assert_same_log(one, two)
+    assert_same_adapter(one, two)
+    assert json.loads((two / "environment.json").read_text())["processes"] == "2"
+    assert sorted(path.name for path in two.iterdir()) == sorted(path.name for path in one.iterdir())
+
+    (two / "metrics.json").unlink()
+    (two / "adapter" / "adapter_model.safetensors").unlink()
+    train_sft.main([*options(**given, out=two), "--resume"])  # nothing is left to do but to save what was learnt
+    assert_same_adapter(one, two)
+    assert_same_log(one, two)
+
+
+def test_negatives_of_other_processes_are_negatives(reference_encoder, tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    lines = [{"id": str(i), "query": f"where is {chr(97 + i)}", "code": f"def {chr(97 + i)} pass"} for i in range(17)]
+    pairs.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in Path(reference_encoder[1]).rglob("*"):
+        if path.is_file():
+            (folder / path.relative_to(reference_encoder[1])).parent.mkdir(exist_ok=True, parents=True)
+            (folder / path.relative_to(reference_encoder[1])).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config | without))
+    given = {"model": folder, "data": pairs, "batch": 5, "epochs": 2, "dtype": "fp32", "r": 4, "device": "cpu"}
+    one, two = tmp_path / "one", tmp_path / "two"
+    train_embed.main([*options(**given, out=one), "--lora"])
+    quiet = as_two("train_embed.py", *options(**given, out=two), "--lora")[1]
+    assert quiet == "" and rows(one / "metrics.jsonl")[-1]["pairs"] == 2
+    assert_same_log(one, two)
+    assert_same_adapter(one, two)
+
+
+def test_shard_alone_and_a_numbered_device_under_torchrun_are_refused(tiny_folder, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="torchrun --nproc-per-node"):
+        train_cpt.main([*options(model=tiny_folder, corpus=tmp_path, out=tmp_path / "run"), "--shard"])
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(parallel, "choose_device", lambda wanted: torch.device(wanted))
+    with pytest.raises(UserError, match="a device of its own"):
+        parallel.start("cuda:1")
