@@ -1,7 +1,9 @@
 """Several processes train one network. Without torchrun there is one, and every function here leaves all as it is.
 
-    torchrun --nproc-per-node 2 train_sft.py …             each device has the network, and its share of the rows
-    torchrun --nproc-per-node 2 train_sft.py … --shard     and of the layers' weights (training/sharding.py)
+    torchrun --nproc-per-node 2 -- train_sft.py …             each device has the network, and its share of the rows
+    torchrun --nproc-per-node 2 -- train_sft.py … --shard     and of the layers' weights (training/sharding.py)
+
+The lone -- keeps torchrun from reading --r as an option of its own.
 
     rank 0   rows 0, 2, … of a window ─ forward ─ backward ─┐
                                                             Σ gradients ─ everywhere the same step
@@ -51,7 +53,7 @@ def start(wanted: str, *, shard: bool = False) -> torch.device:
     Raises UserError for a device that is not there, and for --shard without torchrun.
     """
     device = choose_device(wanted)
-    if "LOCAL_RANK" not in os.environ:
+    if not dist.is_torchelastic_launched():
         if shard:
             raise UserError("--shard divides the weights among processes; start them: torchrun --nproc-per-node N …")
         return device

@@ -25,6 +25,7 @@ from training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpo
 from training.optim import make_optimizer, make_schedule
 from training.precision import Precision, keep_in_fp32
 from training.sharding import is_part, own_parts, sharded, whole
+from training.validation import Best
 
 CPU = torch.device("cpu")
 ROWS = (3, 1, 4)  # of each step's window: they divide by two, they do not, and one process gets none
@@ -145,6 +146,23 @@ def resume(folder: str, checkpoints: Path, *, shard: bool) -> dict[str, torch.Te
     return {f"difference.{name}": (one - two).detach().abs().max() for (name, one), (_, two) in pairs}
 
 
+def best(folder: str, out: Path) -> dict[str, torch.Tensor]:
+    """How far the weights that are put back, those after the first of two steps, are from what they were then."""
+    decoder = network(folder)
+    with spread(decoder, shard=True):
+        learner, kept = Learner(decoder), Best(out / "best.safetensors", decoder, 1, [])
+        states = []
+        for step, window in enumerate(windows()[:2], 1):
+            learner.gradients(window)
+            learner.step()
+            states.append([part.detach().clone() for part in learner.learning])
+            kept.offer(step, float(step))
+        kept.restore()
+        restored = max((a - b).abs().max() for a, b in zip(states[0], learner.learning, strict=True) if a.numel())
+        moved = max((a - b).abs().max() for a, b in zip(*states, strict=True) if a.numel())
+    return {"restored": restored.detach(), "moved": moved}
+
+
 def overflow(folder: str) -> dict[str, torch.Tensor]:
     """A gradient that leaves its range in the last rank's part alone: by rank who moved, the loss scale, how far."""
     decoder = network(folder)
@@ -167,12 +185,12 @@ def overflow(folder: str) -> dict[str, torch.Tensor]:
 
 
 def join() -> dict[str, torch.Tensor]:
-    """Vectors, and gradients of a loss that reads each pair of them, of batches of which one process gets no row."""
+    """Vectors, and gradients of a loss that reads each pair of them in order; of one batch a process gets no row."""
     torch.manual_seed(1)
     layer, rows, result = torch.nn.Linear(3, 2), torch.randn(5, 3), {}
     for count in (1, 5):
         vectors = parallel.joined(lambda own: layer(torch.stack(own)), list(rows[:count]))
-        (vectors @ vectors.T).exp().sum().backward()
+        ((vectors @ vectors.T).exp() * torch.arange(1, count**2 + 1).view(count, -1)).sum().backward()
         parallel.sum_gradients(list(layer.parameters()))
         result |= {f"vectors of {count}": vectors.detach(), f"gradient of {count}": layer.weight.grad.clone()}
         layer.zero_grad()
@@ -197,7 +215,7 @@ def main(folder: str, out: str) -> None:
         for shard in (False, True):
             name = "resumed, sharded" if shard else "resumed"
             results[name] = resume(folder, Path(out) / name.replace(", ", "-"), shard=shard)
-        results["overflow"], results["joined"] = overflow(folder), join()
+        results |= {"best": best(folder, Path(out)), "overflow": overflow(folder), "joined": join()}
     tensors = {f"{way}/{name}": value.contiguous() for way, result in results.items() for name, value in result.items()}
     save_file(tensors, Path(out) / "results.safetensors")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,15 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-import train_cpt
 import train_embed
 import train_sft
+from data.packing import to_batch
 from model.console import UserError
-from training import parallel
+from training import fit, parallel, precision
 from training.checkpoint import latest_checkpoint, load_checkpoint
+from training.options import Resolved, parse
+from training.run import Run
+from training.setup import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "training" / "one_or_many.py"
@@ -43,7 +48,7 @@ def environment(**more) -> dict[str, str]:
 
 def as_two(*command) -> list[str]:
     """Run a command as torchrun would, without its own start. What each process printed."""
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": 2}
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "test"}
     processes = [
         subprocess.Popen(
             [sys.executable, *map(str, command)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -113,6 +118,13 @@ def test_what_two_processes_leave_one_goes_on_with(results, tiny_folder, way):
     assert moments and all(torch.equal(tensor, states[1][name]) for name, tensor in moments.items())
     for name, weight in zip(learner.names, learner.learning, strict=True):
         assert torch.equal(weight, states[1][f"weight.{name}"])
+
+
+def test_the_best_weights_of_a_sharded_network_come_back(results):
+    for found in results[:2]:
+        assert found["best/restored"] == 0 and found["best/moved"] > 0
+    shapes = [{n: t.shape for n, t in load_file(folder / "best.safetensors").items()} for folder in results[2:]]
+    assert shapes[0] and shapes[0] == shapes[1]
 
 
 def test_a_gradient_out_of_range_on_one_rank_holds_back_all(results):
@@ -207,10 +219,58 @@ def test_negatives_of_other_processes_are_negatives(reference_encoder, tmp_path)
     assert_same_adapter(one, two)
 
 
-def test_shard_alone_and_a_numbered_device_under_torchrun_are_refused(tiny_folder, tmp_path, monkeypatch):
+def test_shard_is_refused_alone_and_with_what_it_does_not_go_with(tiny, tiny_folder, tmp_path):
+    given = options(model=tiny_folder, data="pairs.jsonl", out=tmp_path / "run")
     with pytest.raises(UserError, match="torchrun --nproc-per-node"):
-        train_cpt.main([*options(model=tiny_folder, corpus=tmp_path, out=tmp_path / "run"), "--shard"])
-    monkeypatch.setenv("LOCAL_RANK", "1")
+        train_sft.main([*given, "--shard"])
+    for other in ({"sample_every": 1}, {"optimizer": "adamw8bit"}):
+        asked = dataclasses.replace(parse(train_sft.Options, given).values, shard=True, **other)
+        with pytest.raises(UserError, match=f"--{next(iter(other)).replace('_', '-')}.*--shard|--shard.*--optimizer"):
+            prepare(tiny, asked, torch.device("cpu"), torch.float32)
+
+
+def test_a_numbered_device_under_torchrun_is_refused(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setattr(parallel, "choose_device", lambda wanted: torch.device(wanted))
     with pytest.raises(UserError, match="a device of its own"):
         parallel.start("cuda:1")
+
+
+def test_other_ranks_read_the_run_and_write_elsewhere(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
+    (folder / "config.json").write_text('{"options": {}}')
+    monkeypatch.setattr(parallel, "rank", lambda: 1)
+    run = Run(folder, "cpt", Resolved(None, {}), resume=True)
+    assert run.shared == folder and run.checkpoints == folder / "checkpoint"
+    assert run.folder != folder and sorted(path.name for path in run.folder.iterdir()) == [
+        "config.json",
+        "metrics.jsonl",
+    ]
+    run.start(device=torch.device("cpu"), dtype=torch.float32, data={}, log_to="no such tracker")
+    run.log(1, loss=1.0)
+    assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n' and not (folder / "environment.json").exists()
+
+
+def test_what_a_rank_finds_out_alone_is_settled_together(tiny, tmp_path, monkeypatch):
+    """Whether time is over, what fits into memory, which module overflowed: else ranks would wait for each other."""
+    run = Run(tmp_path / "run", "cpt", Resolved(None, {}), resume=False)
+    run.start(device=torch.device("cpu"), dtype=torch.float32, data={})
+    monkeypatch.setattr(parallel, "of_every_rank", lambda own: [own, True])
+    assert list(run.steps(0, 9, max_minutes=60)) == [1] and list(run.steps(0, 3)) == [1, 2, 3]
+
+    run.options = parse(train_sft.Options, options(model="m", data="d", out="o"))
+    monkeypatch.setattr(fit, "fit", lambda *arguments: (4, "none"))
+    for other, expected in (((2, "none"), (2, "none")), ((8, "full"), (8, "full"))):
+        monkeypatch.setattr(parallel, "of_every_rank", lambda own, other=other: [own, other])
+        fit.fit_run(run, tiny, None, [], rows_per_step=8)
+        assert (run.options.values.micro_batch, run.options.values.checkpointing) == expected
+
+    name = "model.layers.1.mlp.down_proj"
+    monkeypatch.setattr(precision, "of_every_rank", lambda own: [own, name])
+    window = [to_batch(one_or_many.windows()[0][0], "cpu")]
+    half = precision.Precision(torch.device("cpu"), torch.float32)
+    half.dtype, half.autocast = torch.float16, nullcontext
+    assert f"the output of {name} left" in precision.mend_overflow(tiny, window, half)
+    assert half.fp32_modules == ["model.layers.1.mlp"]
