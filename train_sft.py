@@ -151,8 +151,7 @@ def learn(
         in_step = [rows[row] for row in windows[step - 1]]  # one optimiser step, of which each process has a share
         passes = in_passes(parallel.share(in_step), options.micro_batch)
         window = [to_batch(row, precision.device) for row in passes]
-        supervised = sum(supervised_tokens(batch.labels) for batch in window)
-        supervised = parallel.total(supervised)  # the loss is a mean over exactly these
+        supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in window))  # the loss is their mean
         for batch in window:
             with precision.autocast():
                 hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]

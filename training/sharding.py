@@ -37,9 +37,9 @@ def sharded(decoder: Decoder) -> Iterator[None]:
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
         raise UserError(f"--shard needs PyTorch 2.9 or newer; this is {torch.__version__}")
     mesh = init_device_mesh(decoder.device.type, (torch.distributed.get_world_size(),))
-    whole = decoder.model
-    twin = copy.deepcopy(whole, {id(tensor): tensor for tensor in (*whole.parameters(), *whole.buffers())})
-    for layer, part in zip(whole.layers, twin.layers, strict=True):
+    backbone = decoder.model
+    twin = copy.deepcopy(backbone, {id(tensor): tensor for tensor in (*backbone.parameters(), *backbone.buffers())})
+    for layer, part in zip(backbone.layers, twin.layers, strict=True):
         fully_shard(part, mesh=mesh)
         part.set_gradient_divide_factor(1.0)  # a sum: the loss is divided by the tokens of all ranks
         part.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction
@@ -49,10 +49,11 @@ def sharded(decoder: Decoder) -> Iterator[None]:
     decoder.model = fully_shard(twin, mesh=mesh, ignored_params=rest)  # the root: one layer's transfer hides in another
     register_fsdp_forward_method(twin, "hidden_states")
     yield
-    decoder.model = whole
-    for layer, part in zip(whole.layers, twin.layers, strict=True):
+    decoder.model = backbone
+    for layer, part in zip(backbone.layers, twin.layers, strict=True):
         for parameter, divided in zip(layer.parameters(), part.parameters(), strict=True):
             parameter.data = divided.detach().full_tensor()
+            divided.to_local().untyped_storage().resize_(0)  # else both were held until the last layer
 
 
 def own_parts(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
