@@ -16,13 +16,15 @@ from safetensors.torch import save_file
 
 from data.masking import Example
 from data.packing import to_batch
+from lora.frozen import put_nf4
 from lora.inject import DECODER_TARGETS, inject, trainable
 from model import load_decoder
 from model.decoder import Decoder
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
+from model.weights import put
 from training import parallel
 from training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from training.optim import make_optimizer, make_schedule
+from training.optim import adamw, make_schedule
 from training.precision import Precision, keep_in_fp32
 from training.sharding import is_part, own_parts, sharded, whole
 from training.validation import Best
@@ -34,6 +36,7 @@ WAYS = {
     "lora, sharded": {"shard": True},
     "lora, sharded, recomputed": {"shard": True, "checkpointing": "full"},
     "lora over bf16, sharded": {"shard": True, "dtype": torch.bfloat16, "fp32_modules": ["model.layers.0.mlp"]},
+    "lora over nf4, sharded": {"shard": True, "put": put_nf4},
     "dora of rank 1, sharded": {"shard": True, "r": 1, "dora": True},  # of one row a process has nothing
     "full": {"full": True},
     "full, sharded": {"full": True, "shard": True},
@@ -52,9 +55,9 @@ def windows() -> list[list[list[Example]]]:
     return [[[example() for _ in range(draw.randrange(1, 4))] for _ in range(rows)] for rows in ROWS]
 
 
-def network(folder: str, *, full=False, dtype=torch.float32, r=4, dora=False, dropout=0.0) -> Decoder:
+def network(folder: str, *, full=False, dtype=torch.float32, put=put, r=4, dora=False, dropout=0.0) -> Decoder:
     torch.manual_seed(0)
-    decoder = load_decoder(folder, dtype=dtype)
+    decoder = load_decoder(folder, dtype=dtype, put=put)
     if not full:
         inject(decoder, r=r, alpha=2 * r, targets=DECODER_TARGETS, dora=dora, dropout=dropout)
         with torch.no_grad():
@@ -69,13 +72,13 @@ class Learner:
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder, self.precision = decoder, Precision(CPU, torch.float32)
-        self.optimizer = make_optimizer(decoder, "adamw", lr=1e-2, weight_decay=0.01)
+        self.optimizer = adamw(decoder, lr=1e-2, weight_decay=0.01)
         for group in self.optimizer.param_groups:
             group["eps"] = 1e-3  # else it divides a gradient of almost nothing by itself, and its last digit tells
         names = {id(parameter): name for name, parameter in trainable(decoder)}
         self.names = [names[id(p)] for group in self.optimizer.param_groups for p in group["params"]]
         self.learning = own_parts(self.optimizer)
-        self.schedule = make_schedule(self.optimizer, "cosine", steps=8, warmup=0.0, start=0.0, floor=0.1)
+        self.schedule = make_schedule(self.optimizer, "cosine", steps=8, warmup=0.0)
         self.state = (decoder, self.optimizer, self.schedule, self.precision)
 
     def gradients(self, rows: list[list[Example]], spoil: Callable[[], None] | None = None) -> float:
