@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+import train_cpt
 import train_embed
 import train_sft
 from data.packing import to_batch
@@ -195,6 +196,30 @@ def test_sft_under_torchrun_is_the_same_run_and_may_go_on_alone(tiny_folder, pai
     train_sft.main([*options(**given, out=two), "--resume"])  # nothing is left to do but to save what was learnt
     assert_same_adapter(one, two)
     assert_same_log(one, two)
+
+
+def test_cpt_as_two_stops_goes_on_samples_and_keeps_the_best(tiny_folder, tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    for i, name in enumerate(["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]):
+        lines = [f"def {name}_{n}(a, b):\n    return {name!r}.count(a) * {n + i} + b\n\n\n" for n in range(9)]
+        (package / f"{name}.py").write_text(f'"""The {name} module."""\n\n\n' + "".join(lines))
+    given = {
+        "model": tiny_folder, "corpus": package, "row_tokens": 128, "step_tokens": 384, "dtype": "fp32", "r": 4,
+        "lr": 1e-2, "validate_every": 2, "checkpoint_every": 4, "patience": 50, "sample_every": 3, "device": "cpu",
+    }  # fmt: skip
+    one, two = tmp_path / "one", tmp_path / "two"
+    train_cpt.main(options(**given, out=one))
+    assert "after step 1 of" in as_two("train_cpt.py", *options(**given, out=two, max_minutes=1e-6))[0]
+    as_two("train_cpt.py", *options(**given, out=two), "--resume")
+    for out in (one, two):  # the time limit made a validation of step 1
+        kept = [row for row in rows(out / "metrics.jsonl") if row["step"] > 1 or "loss" in row]
+        (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    assert_same_log(one, two)
+    assert_same_adapter(one, two)
+    said = [(out / "samples.md").read_text().partition("# At the end")[2] for out in (one, two)]
+    assert said[0] and said[0] == said[1]
+    assert json.loads((two / "after.json").read_text())["metrics"].keys() == {"perplexity", "bits_per_byte"}
 
 
 def test_negatives_of_other_processes_are_negatives(reference_encoder, tmp_path):
