@@ -178,7 +178,7 @@ def test_sft_under_torchrun_is_the_same_run_and_may_go_on_alone(tiny_folder, pai
     one, two = tmp_path / "one", tmp_path / "two"
     given = {
         "model": tiny_folder, "data": pairs, "validation": pairs, "max_length": 128, "step_tokens": 384, "epochs": 2,
-        "dtype": "fp32", "r": 4, "lr": 1e-2, "validate_every": 3, "checkpoint_every": 3, "device": "cpu",
+        "dtype": "fp32", "r": 4, "lr": 1e-3, "validate_every": 3, "checkpoint_every": 3, "device": "cpu",
     }  # fmt: skip
     train_sft.main(options(**given, out=one))
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
@@ -206,7 +206,7 @@ def test_cpt_as_two_stops_goes_on_samples_and_keeps_the_best(tiny_folder, tmp_pa
         (package / f"{name}.py").write_text(f'"""The {name} module."""\n\n\n' + "".join(lines))
     given = {
         "model": tiny_folder, "corpus": package, "row_tokens": 128, "step_tokens": 384, "dtype": "fp32", "r": 4,
-        "lr": 1e-2, "validate_every": 2, "checkpoint_every": 4, "patience": 50, "sample_every": 3, "device": "cpu",
+        "lr": 1e-3, "validate_every": 2, "checkpoint_every": 4, "patience": 50, "sample_every": 3, "device": "cpu",
     }  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
     train_cpt.main(options(**given, out=one))
