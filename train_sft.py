@@ -149,8 +149,7 @@ def learn(
 
     for step in run.steps(done, len(windows), max_minutes=options.max_minutes):
         in_step = [rows[row] for row in windows[step - 1]]  # one optimiser step, of which each process has a share
-        passes = in_passes(parallel.share(in_step), options.micro_batch)
-        window = [to_batch(row, precision.device) for row in passes]
+        window = [to_batch(row, precision.device) for row in in_passes(parallel.share(in_step), options.micro_batch)]
         supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in window))  # the loss is their mean
         for batch in window:
             with precision.autocast():

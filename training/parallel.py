@@ -12,6 +12,7 @@ The lone -- keeps torchrun from reading --r as an option of its own.
 This is the arithmetic of DDP (arXiv:2006.15704) without its wrapper, which averages over ranks where a sum is needed:
 the loss is already divided by the supervised tokens of the whole window. Losses and gradients are those of one process.
 
+A step is what --step-tokens says, however many share it: with fewer rows in it than processes some have nothing to do.
 All ranks read the same files and measure the network before it is trained; rank 0 alone writes, speaks, and goes on
 when the training is over.
 """
