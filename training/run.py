@@ -160,7 +160,8 @@ class Run:
         """Append what the model says after a step (None: at the end) to samples.md; what came later there goes."""
         path = self.folder / "samples.md"
         heading = "# At the end\n" if step is None else f"# After step {step}\n"
-        before = path.read_text(encoding="utf-8").partition(heading)[0] if path.is_file() else ""
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        before = before.partition(heading)[0].partition("# At the end\n")[0]  # of a run that was gone on with
         write_text(path, f"{before}{heading}\n{markdown}\n")
 
     def finish(self, metrics: dict) -> None:

@@ -139,11 +139,10 @@ class HalfPrecision(Precision):
 
 
 def test_an_mlp_that_leaves_fp16_is_computed_in_fp32_from_then_on(tiny):
-    reference = tiny(torch.arange(10, 18)[None])
     for layer in (tiny.model.layers[1].mlp.gate_proj, tiny.model.layers[1].mlp.up_proj):
         layer.weight.data *= 3000  # what they multiply to is beyond 65,504
-    tiny.model.layers[1].mlp.down_proj.weight.data *= 1e-7
-    reference = tiny(torch.arange(10, 18)[None])
+    tiny.model.layers[1].mlp.down_proj.weight.data *= 1e-3
+    reference = tiny.half().float()(torch.arange(10, 18)[None])  # of the weights as fp16 rounds them
     inject(tiny.half(), r=2, alpha=4, targets=["down_proj", "up_proj", "gate_proj"])
     precision = HalfPrecision()
     window = [to_batch([Example(list(range(10, 18)), list(range(10, 18)))], "cpu")]

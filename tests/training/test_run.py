@@ -86,6 +86,6 @@ def test_the_line_of_a_step_says_what_it_cost(run, monkeypatch):
 
 
 def test_samples_of_steps_that_are_done_again_are_not_kept_twice(run):
-    for step, text in ((5, "a"), (10, "b"), (15, "c"), (10, "d"), (None, "e")):
+    for step, text in ((5, "a"), (10, "b"), (15, "c"), (None, "old"), (10, "d"), (None, "e")):
         run.add_samples(step, text)
     assert (run.folder / "samples.md").read_text() == ("# After step 5\n\na\n# After step 10\n\nd\n# At the end\n\ne\n")
