@@ -40,6 +40,7 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 from training.dry_run import describe_run
 from training.finish import describe_model, finish, save_trained
 from training.fit import fit_run
+from training.memory import keep_freed_memory
 from training.options import option, parse
 from training.precision import Precision, mend_overflow
 from training.run import Run
@@ -80,6 +81,7 @@ def main(arguments: list[str] | None = None) -> dict:
     resolved = parse(Options, arguments, description=__doc__)
     options: Options = resolved.values
     started = time.perf_counter()
+    keep_freed_memory()
     device = parallel.start(options.device, shard=options.shard)
     run = Run(options.out, "cpt", resolved, resume=options.resume)
     dtype = choose_dtype(device, options.dtype)

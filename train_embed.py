@@ -32,7 +32,7 @@ from model.weights import weights_sha256
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.finish import copy_data_card, describe_model, finish
-from training.memory import held_memory, peak_memory, reset_peak
+from training.memory import held_memory, keep_freed_memory, peak_memory, reset_peak
 from training.optim import STATE_BYTES
 from training.options import option, parse
 from training.precision import Precision
@@ -71,6 +71,7 @@ def main(arguments: list[str] | None = None) -> dict:
     resolved = parse(Options, arguments, description=__doc__)
     options: Options = resolved.values
     started = time.perf_counter()
+    keep_freed_memory()
     device = parallel.start(options.device)
     run = Run(options.out, "embed", resolved, resume=options.resume)
     dtype = choose_dtype(device, options.dtype)

@@ -34,6 +34,7 @@ from model.console import need, run_command
 from model.device import choose_device, choose_dtype
 from model.files import read_json, read_jsonl, write_json
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
+from training.memory import keep_freed_memory
 from training.optim import adamw
 from training.precision import Precision
 
@@ -155,6 +156,7 @@ def _seconds_to(goal: float, figure: dict) -> float:
 def measure_ours(work: dict) -> dict:
     """The loop of train_sft.py over these rows, packed without padding."""
     device = torch.device(work["device"])
+    keep_freed_memory()
     torch.manual_seed(work["seed"])
     decoder = load_decoder(work["model"], dtype=choose_dtype(device), device=device)
     memory = Memory(device)

@@ -1,12 +1,27 @@
-"""How much memory there is, and how much was taken at most."""
+"""How much memory there is, how much was taken at most, and keeping what was freed for the next step."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import resource
 import sys
 from pathlib import Path
 
 import torch
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what a step frees, for the next one; where it is not glibc, nothing happens.
+
+    It would give large pieces back to the system, which clears each page before it is given anew: a sixth of a training
+    step on a CPU. The peak stays what it is, but memory does not fall between the steps.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**30)
 
 
 def peak_memory(device: torch.device) -> int:
