@@ -30,7 +30,8 @@ from training.setup import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "training" / "one_or_many.py"
-CLOSE = {"rtol": 1e-6, "atol": 1e-7}  # sums of the same numbers in another order
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # sums of the same numbers in another order
+IN_BF16 = {"rtol": 5e-3, "atol": 1e-4}  # where a last digit of such a sum may round to the next number
 
 specification = importlib.util.spec_from_file_location("one_or_many", SCRIPT)
 one_or_many = importlib.util.module_from_spec(specification)
@@ -70,7 +71,10 @@ def as_two(*command) -> list[str]:
 def results(tiny_folder, tmp_path_factory):
     """What one process came to, what two did, and the folder of each."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the two have it: threads add up in another order
     one_or_many.main(str(tiny_folder), str(one))
+    torch.set_num_threads(threads)
     as_two(SCRIPT, tiny_folder, two)
     return load_file(one / "results.safetensors"), load_file(two / "results.safetensors"), one, two
 
@@ -80,8 +84,9 @@ def test_two_processes_have_the_losses_the_gradients_and_the_weights_of_one(resu
     one, two = ({k: v for k, v in found.items() if k.startswith(f"{way}/")} for found in results[:2])
     assert one.keys() == two.keys()
     assert all(one[name].abs().max() > 0 for name in one if "/gradient." in name)
+    close = IN_BF16 if "bf16" in way else CLOSE
     for name in one:
-        assert_close(two[name], one[name], **CLOSE, msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(two[name], one[name], **close, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_a_window_of_fewer_rows_than_processes_was_among_them():
