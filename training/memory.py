@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from model.console import UserError
+
 
 def keep_freed_memory() -> None:
     """Let the C library keep what a step frees, for the next one; where it is not glibc, nothing happens.
@@ -49,13 +51,13 @@ def reset_peak(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that could still be taken without pushing anything out."""
+    """Bytes that could still be taken without pushing anything out. UserError where a CPU's system does not tell."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     if sys.platform == "linux":
         return _table("/proc/meminfo", "MemAvailable")
-    raise NotImplementedError("how much memory is free is only read on Linux")
+    raise UserError("--fit: only Linux tells how much memory is free beside a CPU; give --micro-batch, --checkpointing")
 
 
 def _status(key: str) -> int:

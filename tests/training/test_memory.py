@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.console import UserError
 from training.memory import free_memory, held_memory, peak_memory, reset_peak
 
 CPU = torch.device("cpu")
@@ -50,3 +51,9 @@ def test_the_peak_is_that_since_it_was_reset():
     reset_peak(CPU)
     assert peak_memory(CPU) - held_memory(CPU) < 100 << 20
     assert 0 < free_memory(CPU) < 1 << 50
+
+
+def test_fit_is_refused_where_free_memory_cannot_be_read(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(UserError, match="--fit: only Linux tells"):
+        free_memory(CPU)
