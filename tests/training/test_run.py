@@ -89,3 +89,9 @@ def test_samples_of_steps_that_are_done_again_are_not_kept_twice(run):
     for step, text in ((5, "a"), (10, "b"), (15, "c"), (None, "old"), (10, "d"), (None, "e")):
         run.add_samples(step, text)
     assert (run.folder / "samples.md").read_text() == ("# After step 5\n\na\n# After step 10\n\nd\n# At the end\n\ne\n")
+
+
+def test_samples_of_a_run_that_went_on_stand_before_its_end(run):
+    for step, text in ((5, "a"), (None, "old"), (10, "b"), (None, "e")):
+        run.add_samples(step, text)
+    assert (run.folder / "samples.md").read_text() == ("# After step 5\n\na\n# After step 10\n\nb\n# At the end\n\ne\n")

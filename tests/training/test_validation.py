@@ -49,3 +49,9 @@ def test_without_patience_nothing_is_written_or_put_back(tmp_path):
     assert offer_all(best, network, [1.0, 2.0, 3.0]) == [False] * 3
     best.restore()
     assert torch.equal(network.weight, torch.full((2, 2), 3.0)) and not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_no_number_is_never_the_lowest(tmp_path):
+    network = nn.Linear(2, 2, bias=False)
+    best = Best(tmp_path / "best.safetensors", network, 2, [])
+    assert offer_all(best, network, [math.nan, 2.0, 2.5]) == [False] * 3 and best.step == 2
