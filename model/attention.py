@@ -23,7 +23,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-SHORT = 256  # tokens of a document
+from model.product_attention import blocks, product_attention
+
+SHORT = 96  # tokens of a document
 BLOCK = 256  # queries that are masked together where a window or a soft-cap forbids the plain kernel
 
 
@@ -50,17 +52,13 @@ def document_attention(
     softcap  c: scores become c tanh(score / c) before the softmax (arXiv:2408.00118, section 2)
     Returns  [B, H, T, D]
     """
-    groups = q.shape[1] // k.shape[1]
-    if groups > 1:  # expanded, because the kernels of a T4 and of a CPU know no grouped heads and would fall back
-        k = k.repeat_interleave(groups, dim=1)
-        v = v.repeat_interleave(groups, dim=1)
     attend = partial(_attend, causal=causal, dropout=dropout, window=window, scale=scale, softcap=softcap)
     if lengths is None:
         return attend(q, k, v)
     assert q.shape[0] == 1 and sum(lengths) == q.shape[2], "lengths describe one row of documents"
     is_plain = causal and softcap is None and (window is None or max(lengths) <= window)
     if q.is_cuda and is_plain and len(lengths) > 1 and _knows_borders(q.device, q.dtype, q.shape[-1]):
-        return _in_one_call(q, k, v, lengths, dropout=dropout, scale=scale)
+        return _in_one_call(q, *_expanded(q, k, v), lengths, dropout=dropout, scale=scale)
     documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
     return torch.cat([attend(*qkv) for qkv in documents], dim=2)
 
@@ -68,22 +66,21 @@ def document_attention(
 def _attend(q, k, v, *, causal, dropout, window, scale, softcap) -> torch.Tensor:
     """One document a row."""
     tokens = q.shape[2]
+    on_cpu_in_bf16 = q.dtype == torch.bfloat16 and q.device.type == "cpu"
+    if on_cpu_in_bf16 and tokens > SHORT and not dropout and softcap is None:
+        return product_attention(q, k, v, causal=causal, window=window, scale=scale)
+    k, v = _expanded(q, k, v)
     sees_all = window is None or (tokens <= window if causal else tokens <= window + 1)
     if sees_all and softcap is None:
         rules = {"is_causal": causal, "dropout_p": dropout, "scale": scale}
-        if q.dtype == torch.bfloat16 and q.device.type == "cpu" and tokens <= SHORT:
+        if on_cpu_in_bf16 and tokens <= SHORT:
             with torch.autocast("cpu", enabled=False):  # a CPU comes back two to three times as fast from fp32
                 return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), **rules).to(q.dtype)
         return F.scaled_dot_product_attention(q, k, v, **rules)
-    reach = tokens if window is None else window
     out = []
-    for start in range(0, tokens, BLOCK):  # a block of queries meets only the keys that some of them see
-        stop = min(start + BLOCK, tokens)
-        first = max(0, start - reach + 1) if causal else max(0, start - reach)
-        last = stop if causal else min(tokens, stop + reach)
-        distance = torch.arange(start, stop, device=q.device)[:, None] - torch.arange(first, last, device=q.device)
-        visible = (distance >= 0) & (distance < reach) if causal else distance.abs() <= reach  # [n, m]
-        block = q[:, :, start:stop], k[:, :, first:last], v[:, :, first:last], visible
+    for rows, keys, hidden in blocks(tokens, BLOCK, causal=causal, window=window, device=q.device):
+        visible = None if hidden is None else F.pad(~hidden, (keys.stop - keys.start - hidden.shape[1], 0), value=True)
+        block = q[:, :, rows], k[:, :, keys], v[:, :, keys], visible  # [n, m]
         if softcap is None:
             out.append(F.scaled_dot_product_attention(*block, dropout_p=dropout, scale=scale))
         elif torch.is_grad_enabled():  # recomputed in the backward pass: the scores of all blocks are T×T
@@ -91,6 +88,12 @@ def _attend(q, k, v, *, causal, dropout, window, scale, softcap) -> torch.Tensor
         else:
             out.append(_softcapped(*block, scale, softcap, dropout))
     return torch.cat(out, dim=2)
+
+
+def _expanded(q, k, v) -> tuple[torch.Tensor, torch.Tensor]:
+    """A key head for each query head: the kernels of a T4 and of a CPU know no grouped heads and would fall back."""
+    groups = q.shape[1] // k.shape[1]
+    return (k, v) if groups == 1 else (k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1))
 
 
 def _in_one_call(q, k, v, lengths, *, dropout: float, scale: float | None) -> torch.Tensor:
@@ -133,10 +136,12 @@ def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int) -> b
 
 
 def _softcapped(q, k, v, visible, scale, softcap, dropout) -> torch.Tensor:
-    """No fused kernel knows the soft-cap. q [B, H, n, D], k, v [B, H, m, D], visible [n, m] -> [B, H, n, D]."""
+    """No fused kernel knows the soft-cap. q [B, H, n, D], k, v [B, H, m, D], visible [n, m] or None -> [B, H, n, D]."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores = soft_cap((q @ k.transpose(-1, -2)).float() * scale, softcap)
-    weights = scores.masked_fill(~visible, float("-inf")).softmax(-1).to(v.dtype)
+    if visible is not None:
+        scores = scores.masked_fill(~visible, float("-inf"))
+    weights = scores.softmax(-1).to(v.dtype)
     return F.dropout(weights, dropout, training=dropout > 0) @ v
 
 

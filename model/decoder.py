@@ -68,9 +68,10 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, eps, dtype):
         """x [..., D] fp32, weight [D] -> [..., D] in dtype."""
-        r = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)  # [..., 1]
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # [..., 1], in one pass
+        r = torch.rsqrt(length.square() / x.shape[-1] + eps)
         ctx.save_for_backward(x, r, weight)
-        return (x * r * weight).to(dtype)
+        return (x * r).mul_(weight).to(dtype)
 
     @staticmethod
     def backward(ctx, grad):

@@ -115,9 +115,11 @@ class _Rotate(torch.autograd.Function):
 
 
 def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    wide = x.float()
-    x1, x2 = wide.chunk(2, dim=-1)
-    return torch.addcmul(wide * cos, torch.cat((-x2, x1), dim=-1), sin).to(x.dtype)
+    wide, half = x.float(), x.shape[-1] // 2
+    out = wide * cos
+    out[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
+    out[..., half:].addcmul_(wide[..., :half], sin[..., half:])
+    return out.to(x.dtype)
 
 
 def _frequencies(rope: Rope, device, extents: torch.Tensor | None) -> torch.Tensor:
