@@ -25,6 +25,7 @@ from pathlib import Path
 
 from data.masking import encode_prompt
 from lora.adapter_file import load_adapter, read_provenance
+from lora.frozen import QUANTIZE
 from lora.inject import Adapter, folded, use_adapter
 from model import generate, load_decoder, load_tokenizer
 from model.console import UserError, run_command
@@ -74,7 +75,7 @@ def main() -> None:
         template = template or read_provenance(folder).get("settings", {}).get("chat_template")
     device = choose_device(options.device)
     tokenizer = load_tokenizer(options.model, chat_template=template)
-    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device)
+    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
     chat = Chat(decoder, tokenizer, sampling, options.max_new_tokens, options.seed)
     system = [{"role": "system", "content": options.system}] if options.system else []
     voices = {"base": Voice("base", None, [*system])}
@@ -116,6 +117,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--chat-template", help="a Jinja file (default: what the adapter was trained with, else the model's own)"
     )
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="when sampling (default: %(default)s)")
     return parser.parse_args()

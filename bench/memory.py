@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from bench.measure import Memory
-from lora.frozen import put_nf4
+from lora.frozen import QUANTIZE
 from lora.inject import DECODER_TARGETS, inject, trainable
 from model.config import ModelConfig
 from model.console import progress, run_command
@@ -25,7 +25,7 @@ from model.decoder import CHECKPOINTING, Decoder
 from model.device import DTYPES, choose_device, choose_dtype
 from model.files import write_json
 from model.loss import causal_lm_loss, supervised_tokens
-from model.weights import Put, fill, put
+from model.weights import Put, fill
 from training.optim import OPTIMIZERS, adamw
 from training.precision import Precision
 from training.run import environment
@@ -54,9 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b", help="of the network (default: %(default)s)")
     parser.add_argument("--layers", type=int, help="fewer of them (default: as many as the shape has)")
-    parser.add_argument(
-        "--quantize", choices=("none", "nf4"), default="none", help="the linear layers (default: %(default)s)"
-    )
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="the linear layers (default: %(default)s)")
     parser.add_argument("--rank", type=int, default=16, help="of the adapter (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=2, help="texts of a step (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=2048, help="of a text (default: %(default)s)")
@@ -89,9 +87,8 @@ def measure(options: argparse.Namespace, device: torch.device, dtype: torch.dtyp
     memory = Memory(device)
     raw = SHAPES[options.shape] | ({"num_hidden_layers": options.layers} if options.layers else {})
     started = time.perf_counter()
-    how = put_nf4 if options.quantize == "nf4" else put
     weights_dtype = torch.float32 if options.full else dtype
-    decoder = random_decoder(ModelConfig.from_dict(raw), weights_dtype, device, how)
+    decoder = random_decoder(ModelConfig.from_dict(raw), weights_dtype, device, QUANTIZE[options.quantize])
     built = time.perf_counter() - started
     weights, most_to_build = memory.now(), memory.peak()
     seconds = train(decoder, options, Precision(device, dtype))

@@ -6,7 +6,7 @@ Both sides get the same token ids and labels in the same order: rows of mixed le
 packed to 1,024 tokens, all of it learnt. Each figure is that of a process of its own, which loads the model, warms up,
 and takes some steps; the sides take turns. trl's defaults recompute activations: ours does so too beside them, and
 not beside its best flags. Tokens are counted without padding. Memory is the highest resident size above that with the
-weights loaded. Seconds are those of the steps until a side's loss is as low as the other side's lowest.
+weights loaded. Seconds are those of the steps until the mean loss of the last eight is as low as both sides get it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from data.packing import to_batch
 from lora.inject import DECODER_TARGETS, inject, trainable
 from model import load_decoder, load_tokenizer, save_decoder
 from model.console import need, run_command
-from model.device import choose_device, choose_dtype
+from model.device import DTYPES, choose_device, choose_dtype
 from model.files import read_json, read_jsonl, write_json
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
 from training.memory import keep_freed_memory
 from training.optim import adamw
 from training.precision import Precision
 
+KINDS = ("mixed", "equal", "packed")
 LORA = {"r": 16, "alpha": 32.0}
 LR = 2e-4
 SIDES = {  # what trl is told beside the batch and the steps, and our checkpointing
@@ -52,9 +53,11 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m", help="what is trained (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="pairs, JSON Lines (default: docstrings of the installed networkx)")
     parser.add_argument("--max-length", type=int, default=1024, help="tokens of a pair (default: %(default)s)")
+    parser.add_argument("--rows", nargs="+", choices=KINDS, default=KINDS, help="of which kinds (default: all)")
     parser.add_argument("--steps", type=int, default=4, help="measured, of 8 pairs each (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=1, help="steps before those (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="of each side, in turn (default: %(default)s)")
+    parser.add_argument("--their-dtype", choices=("auto", *DTYPES), default="auto", help="(default: as ours)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--turing", action="store_true", help="let both sides have no more of a GPU than a T4 has")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of pairs (default: %(default)s)")
@@ -65,7 +68,7 @@ def main() -> None:
         work = read_json(options.child)
         if work["turing"]:
             be_turing(torch.device(work["device"]))
-        print(json.dumps((measure_ours if work["side"] == "ours" else measure_theirs)(work)))
+        print(json.dumps(measure_ours(work) if work["side"] == "ours" else measure_theirs(work)))
         return
     need("trl", why="the comparison")
     device = choose_device(options.device)
@@ -77,12 +80,11 @@ def main() -> None:
         save_decoder(load_decoder(options.model, dtype=dtype), tokenizer, Path(folder) / "model")
         rows = []
         for name, (batch, examples) in chosen_rows(options, tokenizer).items():
-            work = {"model": f"{folder}/model", "device": str(device), "warmup": options.warmup, "batch": batch}
-            work |= {
-                "turing": options.turing,
-                "rows": [[e.input_ids, e.labels] for e in examples],
-                "seed": options.seed,
-            }
+            work = {
+                "model": f"{folder}/model", "device": str(device), "turing": options.turing, "seed": options.seed,
+                "their_dtype": options.their_dtype, "warmup": options.warmup, "batch": batch,
+                "rows": [[example.input_ids, example.labels] for example in examples],
+            }  # fmt: skip
             for side in SIDES:
                 rows += compare(name, side, work, options.runs, Path(folder) / "work.json")
     report(rows, device=device, dtype=dtype, peers=["trl", "peft", "transformers"], out=options.out)
@@ -97,13 +99,14 @@ def chosen_rows(options, tokenizer) -> dict[str, tuple[int, list[Example]]]:
     text = [token for example in mixed for token in example.input_ids]
     size = min(256, len(text) // (8 * steps))
     equal = [Example(ids, [IGNORE] * (size // 2) + ids[size // 2 :]) for ids in _cut(text, size, 8 * steps)]
-    code = [
-        token
-        for file in build_corpus("package:networkx", seed=options.seed).files
-        for token in tokenizer.encode(file.text)
-    ]
-    packed = [Example(ids, ids) for ids in _cut(code, 1024, 2 * steps)]
-    return {"mixed lengths": (8, mixed[: 8 * steps]), f"{size} tokens each": (8, equal), "packed 1024": (2, packed)}
+    files = build_corpus("package:networkx", seed=options.seed).files if "packed" in options.rows else []
+    code = [token for file in files for token in tokenizer.encode(file.text)]
+    kinds = {
+        "mixed": ("mixed lengths", (8, mixed[: 8 * steps])),
+        "equal": (f"{size} tokens each", (8, equal)),
+        "packed": ("packed 1024", (2, [Example(ids, ids) for ids in _cut(code, 1024, 2 * steps)])),
+    }
+    return dict(kinds[kind] for kind in options.rows)
 
 
 def _cut(tokens: list[int], size: int, count: int) -> list[list[int]]:
@@ -123,23 +126,14 @@ def compare(name: str, side: str, work: dict, runs: int, path: Path) -> list[dic
     figures: dict[str, list[dict]] = {"ours": [], side: []}
     for run in range(runs):
         for which in (("ours", side), (side, "ours"))[run % 2]:
-            write_json(path, work | {"side": which, "checkpointing": SIDES[side][1]})
-            command = [sys.executable, "-m", "bench.train", "--child", str(path)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            figures[which].append(json.loads(done.stdout.splitlines()[-1]))
+            figures[which].append(in_a_process(work | {"side": which, "checkpointing": SIDES[side][1]}, path))
             print(f"{name}, {which}: {figures[which][-1]}", flush=True)
 
     def column(which: str, key: str) -> list[float]:
         return [figure[key] for figure in figures[which]]
 
-    goal = max(min(figure["losses"]) for which in figures for figure in figures[which])
-    seconds = [
-        [
-            sum(figure["seconds"][: 1 + next(i for i, loss in enumerate(figure["losses"]) if loss <= goal)])
-            for figure in side
-        ]
-        for side in figures.values()
-    ]
+    goal = max(min(_recent(figure["losses"])) for which in figures for figure in figures[which])
+    seconds = [[_seconds_to(goal, figure) for figure in figures[which]] for which in figures]
     share = statistics.median(column("ours", "gemm_share"))
     return [
         row(f"{name}, {side}", "tokens/s", column("ours", "rate"), column(side, "rate"), note=f"GEMM {share:.0%}"),
@@ -148,8 +142,20 @@ def compare(name: str, side: str, work: dict, runs: int, path: Path) -> list[dic
     ]
 
 
+def in_a_process(work: dict, path: Path) -> dict:
+    """What one side measures of itself; `path` takes the work there. CalledProcessError if it fails."""
+    write_json(path, work)
+    command = [sys.executable, "-m", "bench.train", "--child", str(path)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def _recent(losses: list[float]) -> list[float]:
+    """The mean of each loss and the seven before it: single steps learn from different rows."""
+    return [statistics.mean(losses[max(0, step - 7) : step + 1]) for step in range(len(losses))]
+
+
 def _seconds_to(goal: float, figure: dict) -> float:
-    steps = 1 + next(step for step, loss in enumerate(figure["losses"]) if loss <= goal)
+    steps = 1 + next(step for step, loss in enumerate(_recent(figure["losses"])) if loss <= goal)
     return sum(figure["seconds"][:steps])
 
 
@@ -188,10 +194,11 @@ def measure_theirs(work: dict) -> dict:
     from datasets import Dataset
 
     rows, device = work["rows"], torch.device(work["device"])
+    dtype = choose_dtype(device, work["their_dtype"])
     data = Dataset.from_list(
         [{"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids)} for ids, labels in rows]
     )
-    model = transformers.AutoModelForCausalLM.from_pretrained(work["model"], dtype=choose_dtype(device)).to(device)
+    model = transformers.AutoModelForCausalLM.from_pretrained(work["model"], dtype=dtype).to(device)
     memory, clock, losses = Memory(device), Clock(work["warmup"]), []
 
     class Times(transformers.TrainerCallback):
@@ -210,7 +217,7 @@ def measure_theirs(work: dict) -> dict:
             output_dir=folder, per_device_train_batch_size=work["batch"], max_steps=len(rows) // work["batch"],
             learning_rate=LR, lr_scheduler_type="constant", logging_steps=1, report_to=[], save_strategy="no",
             seed=work["seed"], use_cpu=device.type == "cpu", dataset_kwargs={"skip_prepare_dataset": True},
-            fp16=choose_dtype(device) == torch.float16, max_length=None, disable_tqdm=True,
+            fp16=dtype == torch.float16, max_length=None, disable_tqdm=True,
             train_sampling_strategy="sequential", **SIDES[work["side"]][0],
         )  # fmt: skip
         trainer = trl.SFTTrainer(

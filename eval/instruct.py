@@ -28,7 +28,8 @@ from eval.sandbox import Job, protection, run_jobs
 from eval.stats import bootstrap_mean, wilson
 from eval.style import lint, style_issues
 from lora.adapter_file import load_adapter
-from lora.inject import remove
+from lora.frozen import QUANTIZE
+from lora.inject import folded
 from model import generate, load_decoder, load_tokenizer
 from model.console import UserError, run_command
 from model.device import choose_device, choose_dtype
@@ -303,6 +304,7 @@ def _parse_options() -> argparse.Namespace:
     who.add_argument("--model", help="folder, hub id, .gguf file or embedded default whose answers are graded")
     who.add_argument("--answers", help='grade these answers instead: JSON Lines of {"id", "output", "sample"}')
     parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
     parser.add_argument("--data", required=True, help="instruction pairs with checks, JSON Lines")
     parser.add_argument("--out", required=True, help="result file, JSON")
     parser.add_argument("--samples", type=int, default=10, help="sampled answers a task, for k > 1 (default: 10)")
@@ -325,20 +327,20 @@ def _parse_options() -> argparse.Namespace:
 
 def _ask_model(options: argparse.Namespace, pairs: list[dict]) -> list[dict]:
     device = choose_device()
-    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device)
+    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
     if options.adapter:
         load_adapter(decoder, options.adapter)
-        remove(decoder, merge=True)
-    return answer_pairs(
-        decoder,
-        load_tokenizer(options.model),
-        pairs,
-        samples=options.samples if max(options.k) > 1 else 0,
-        temperature=options.temperature,
-        top_p=options.top_p,
-        max_new_tokens=options.max_new_tokens,
-        seed=options.seed,
-    )
+    with folded(decoder):
+        return answer_pairs(
+            decoder,
+            load_tokenizer(options.model),
+            pairs,
+            samples=options.samples if max(options.k) > 1 else 0,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            max_new_tokens=options.max_new_tokens,
+            seed=options.seed,
+        )
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ import torch
 from data.corpus import load_corpus
 from data.masking import Example, plain_document
 from data.packing import pieces, to_batch
+from lora.adapter_file import load_adapter
+from lora.frozen import QUANTIZE
 from model import generate, load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
@@ -196,16 +198,15 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="a file, a folder, or a corpus (its test files)")
     parser.add_argument("--out", required=True, type=Path, help="where to write the result, JSON")
     parser.add_argument("--window", type=int, default=1024, help="tokens seen at once (default: %(default)s)")
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     options = parser.parse_args()
     files = read_files(options.data)
-    decoder = load_decoder(options.model, device=choose_device(options.device))
+    decoder = load_decoder(options.model, device=choose_device(options.device), put=QUANTIZE[options.quantize])
     if not 2 <= options.window <= decoder.config.max_tokens:
         raise UserError(f"--window {options.window}: give 2 to the model's {decoder.config.max_tokens} positions")
     if options.adapter:
-        from lora.adapter_file import load_adapter
-
         load_adapter(decoder, options.adapter)
     result = perplexity(decoder, load_tokenizer(options.model), files, window=options.window)
     result |= summary(result["files"], seed=options.seed)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lora.nf4 import NF4Weight
 from lora.targets import HEAD
-from model.weights import put
+from model.weights import Put, put
 
 FrozenWeight = nn.Parameter | NF4Weight
 
@@ -71,3 +71,6 @@ def put_nf4(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
         network.set_submodule(owner, NF4Linear(NF4Weight(tensor), layer.bias))
     else:
         put(network, name, tensor)
+
+
+QUANTIZE: dict[str, Put] = {"none": put, "nf4": put_nf4}  # for load_decoder, by what --quantize says

@@ -15,13 +15,13 @@ from pathlib import Path
 from torch import nn
 
 from lora.adapter_file import load_adapter, read_provenance
-from lora.frozen import put_nf4
+from lora.frozen import QUANTIZE
 from lora.inject import remove
 from model import load_decoder, load_encoder, load_tokenizer, save_decoder, save_encoder
 from model.console import UserError, run_command
 from model.device import DTYPES
 from model.files import read_json, write_json
-from model.weights import locate, put, weights_sha256
+from model.weights import locate, weights_sha256
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
         save_encoder(_cast(network, network.config.raw, dtype), out)
     else:
         tokenizer = load_tokenizer(model, chat_template=asked.get("chat_template"))
-        network = load_decoder(model, put=put_nf4 if asked.get("quantize") == "nf4" else put)
+        network = load_decoder(model, put=QUANTIZE[asked.get("quantize", "none")])
         load_adapter(network, adapter)
         remove(network, merge=True)
         save_decoder(_cast(network, network.config.raw, dtype), tokenizer, out)

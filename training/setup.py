@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lora.frozen import put_nf4
+from lora.frozen import QUANTIZE
 from lora.inject import inject
 from lora.targets import parse_pattern, parse_targets
 from model import load_decoder
 from model.console import UserError
 from model.decoder import Decoder
-from model.weights import put
 from training.optim import adamw, make_schedule
 from training.precision import Precision, keep_in_fp32, modules_named
 from training.shared_options import DecoderOptions, TrainOptions
@@ -24,8 +23,8 @@ def load_for_training(options: DecoderOptions, dtype: torch.dtype, device: torch
     """
     if options.full and options.quantize != "none":
         raise UserError(f"--quantize {options.quantize} with --full: weights in 4 bits cannot learn; leave out one")
-    how = put_nf4 if options.quantize == "nf4" else put
-    return load_decoder(options.model, dtype=torch.float32 if options.full else dtype, device=device, put=how)
+    weights_dtype = torch.float32 if options.full else dtype
+    return load_decoder(options.model, dtype=weights_dtype, device=device, put=QUANTIZE[options.quantize])
 
 
 def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dtype: torch.dtype) -> Precision:

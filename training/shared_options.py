@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lora.frozen import QUANTIZE
 from lora.inject import DECODER_TARGETS
 from model.decoder import CHECKPOINTING
 from training.optim import OPTIMIZERS, SCHEDULES
@@ -58,7 +59,7 @@ class DecoderOptions(TrainOptions):
     """Of the two scripts that train a causal LM."""
 
     full: bool = option(False, "train all weights instead of a LoRA adapter")
-    quantize: str = option("none", "how the frozen linear layers are kept; nf4: in 4 bits", choices=("none", "nf4"))
+    quantize: str = option("none", "how the frozen linear layers are kept; nf4: in 4 bits", choices=tuple(QUANTIZE))
     shard: bool = option(False, "under torchrun: divide the layers' weights among the processes too")
     step_tokens: int = option(4096, "tokens of an optimiser step, in packed rows that are accumulated", least=1)
     fit: bool = option(False, "choose --micro-batch and --checkpointing by measuring what fits into memory")

@@ -6,6 +6,7 @@ is run. The three small ones are part of `make test`, all eight of `make slow`.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import io
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import jinja2
 import pytest
@@ -20,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.masking import encode_prompt, supervise
-from model import load_tokenizer
+from model import chat_template, load_tokenizer
 from model.console import UserError
 from model.files import cache_folder, new_folder
 from model.loss import IGNORE
@@ -226,7 +228,9 @@ TURN_END = {
 
 
 @pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS)
-def test_segments_are_the_rendered_text_and_a_prompt_is_their_prefix(chat_pair, messages):
+def test_segments_are_the_rendered_text_and_a_prompt_is_their_prefix(chat_pair, messages, monkeypatch):
+    today = datetime.datetime.now()
+    monkeypatch.setattr(chat_template, "datetime", SimpleNamespace(now=lambda: today))  # Llama 3 writes it; no midnight
     name, ours, theirs = chat_pair
     segments = ours.segments(messages)
     moved = name == "mistral_nemo" and messages[0]["role"] == "system"  # its template drops it when an answer follows

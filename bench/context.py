@@ -1,0 +1,102 @@
+"""The longest text that one step of LoRA training takes in a given memory, ours against trl's SFTTrainer with peft.
+
+    python -m bench.context --shape qwen2.5-1.5b --cap 15 --turing
+
+The network has a well-known shape and random weights; the text is one row of random tokens, all learnt, and activations
+are recomputed on both sides, as trl does by default. A length is tried in a process of its own, which fails where the
+device's memory ends; it counts as fitting if the weights and what the step takes above them stay below the cap.
+Lengths are doubled until one does not fit, then the gap is halved until it is an eighth of the length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bench.measure import be_turing, report, row
+from bench.memory import SHAPES, random_decoder
+from bench.train import in_a_process
+from model import load_tokenizer, save_decoder
+from model.config import ModelConfig
+from model.console import UserError, need, run_command
+from model.device import choose_device, choose_dtype
+from model.weights import put
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-1.5b", help="of the network (default: %(default)s)")
+    parser.add_argument("--layers", type=int, help="fewer of them (default: as many as the shape has)")
+    parser.add_argument("--cap", type=float, default=15.0, help="10^9 bytes for all of it (default: %(default)s)")
+    parser.add_argument("--shortest", type=int, default=1024, help="tokens to begin with (default: %(default)s)")
+    parser.add_argument("--checkpointing", choices=("full", "offload"), default="full", help="ours (default: full)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--turing", action="store_true", help="let both sides have no more of a GPU than a T4 has")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and text (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
+    options = parser.parse_args()
+    need("trl", why="the comparison")
+    device = choose_device(options.device)
+    if options.turing:
+        be_turing(device)
+    dtype = choose_dtype(device)
+    torch.manual_seed(options.seed)
+    config = ModelConfig.from_dict(
+        SHAPES[options.shape] | ({"num_hidden_layers": options.layers} if options.layers else {})
+    )
+    weights = 0
+    with tempfile.TemporaryDirectory() as folder:
+        decoder = random_decoder(config, dtype, torch.device("cpu"), put)
+        save_decoder(decoder, load_tokenizer("smollm2-135m"), Path(folder) / "model")
+        weights = sum(parameter.nbytes for parameter in decoder.parameters())
+        del decoder
+        work = {
+            "model": f"{folder}/model", "device": str(device), "turing": options.turing, "seed": options.seed,
+            "their_dtype": "auto", "warmup": 0, "batch": 1, "checkpointing": options.checkpointing,
+        }  # fmt: skip
+
+        def fits(side: str, tokens: int) -> bool:
+            ids = torch.randint(config.vocab_size, (tokens,)).tolist()
+            try:
+                figures = in_a_process(work | {"side": side, "rows": [[ids, ids]]}, Path(folder) / "work.json")
+            except subprocess.CalledProcessError as failed:
+                if not any(word in failed.stderr for word in ("out of memory", "OutOfMemory", "can't allocate")):
+                    raise
+                print(f"{side}, {tokens:,} tokens: out of memory", flush=True)
+                return False
+            taken = weights + figures["gib"] * 2**30
+            print(f"{side}, {tokens:,} tokens: {taken / 1e9:.2f} GB", flush=True)
+            return taken <= options.cap * 1e9
+
+        most = config.max_position_embeddings
+        lengths = [
+            float(longest(lambda tokens, side=side: fits(side, tokens), options.shortest, most))
+            for side in ("ours", "its defaults")
+        ]
+    rows = [row(f"{options.shape}, longest text in {options.cap:g} GB", "tokens", *([n] for n in lengths))]
+    report(rows, device=device, dtype=dtype, peers=["trl", "peft", "transformers"], out=options.out)
+
+
+def longest(fits: Callable[[int], bool], shortest: int, most: int) -> int:
+    """The greatest length that fits, to an eighth of it, and at most `most`. UserError if `shortest` does not."""
+    if not fits(shortest):
+        raise UserError(f"not even {shortest} tokens fit; give a larger --cap or a smaller --shortest")
+    good = shortest
+    while good < most and fits(min(2 * good, most)):
+        good = min(2 * good, most)
+    bad = min(2 * good, most)
+    while bad - good > good // 8:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if fits(middle) else (good, middle)
+    return good
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
