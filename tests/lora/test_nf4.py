@@ -355,7 +355,7 @@ print(memory("VmHWM") - before, sum(t.numel() * t.element_size() for t in stored
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured by Linux's /proc")
 def test_loading_needs_the_quantised_weights_and_one_dense_matrix(tmp_path):
-    """Measured 0.9 to 1.0 matrices."""
+    """Measured 0.9 to 1.0 matrices, beside a busy processor up to 1.45; a second one would be 2."""
     config = {
         "model_type": "llama", "vocab_size": 500, "hidden_size": 2048, "intermediate_size": 8192,
         "num_hidden_layers": 2, "num_attention_heads": 8, "max_position_embeddings": 64, "tie_word_embeddings": True,
@@ -369,4 +369,4 @@ def test_loading_needs_the_quantised_weights_and_one_dense_matrix(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     peak, weights = map(int, done.stdout.split()) if done.returncode == 0 else pytest.fail(done.stderr)
     matrix = 2 * 2048 * 8192
-    assert 65e6 < weights < 80e6 and weights < peak < weights + 1.4 * matrix, (peak - weights) / matrix
+    assert 65e6 < weights < 80e6 and weights < peak < weights + 1.9 * matrix, (peak - weights) / matrix
