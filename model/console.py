@@ -57,7 +57,4 @@ def need(package: str, *, why: str):
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise UserError(
-            f"{why} needs the extra package {package!r}: pip install {package} "
-            "(all extras: pip install -r requirements-extras.txt)"
-        ) from error
+        raise UserError(f"{why} needs the extra package {package!r}: pip install {package}") from error
