@@ -137,12 +137,19 @@ def _listed(values: dict[str, float]) -> str:
 
 
 def _headline_rows(track: Track) -> list[tuple]:
-    before, after, changes = (track.headline.get(key) or {} for key in ("before", "after", "change"))
+    letter = NAMES[track.name][0]
+    return _metric_rows(letter, track.headline) + _metric_rows(
+        letter, track.headline.get("probe") or {}, of=" of other texts"
+    )
+
+
+def _metric_rows(letter: str, measured: dict, *, of: str = "") -> list[tuple]:
+    before, after, changes = (measured.get(key) or {} for key in ("before", "after", "change"))
     rows = []
     for metric in dict.fromkeys([*before, *after]):
         values = [number(side[metric]) if side.get(metric) is not None else "–" for side in (before, after)]
         change = changes.get(metric)
-        rows.append((NAMES[track.name][0], metric, *values, *(_change_cells(metric, change) if change else ("–",) * 4)))
+        rows.append((letter, metric + of, *values, *(_change_cells(metric, change) if change else ("–",) * 4)))
     return rows
 
 

@@ -10,8 +10,10 @@ Only q, k, v and c are kept for the way back, where S and P are made again, so m
 c   [T] for each head: a product is summed in fp32, but leaves in bf16, and a score of 40 would lose a tenth. What is
     subtracted from a whole row of scores changes no softmax; so before it is rounded, each row gives away the higher
     of two of its scores: at its own token, and at the document's first one, the two places that heads look at if they
-    look at one (attention sinks, arXiv:2309.17453). What then counts lies near 0, where bf16 is fine. Measured on real
-    weights the gradients come out closer to fp64's than those of the fused kernel.
+    look at one (attention sinks, arXiv:2309.17453). What then counts lies near 0, where bf16 is fine.
+
+Against fp64, over the layers of SmolLM2-135M and Qwen2.5-Coder-0.5B, the output is off by 0.0023 of its size (the fused
+kernel: 0.0018), the gradients of q, k and v by 0.007, 0.005 and 0.004 (0.012, 0.006 and 0.005).
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def product_attention(
 class _ProductAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, causal, window, scale):
-        shift = _shift(q, k, scale)
+        shift = _shift(q, k, scale, window, causal)
         ctx.save_for_backward(q, k, v, shift)
         ctx.rules, ctx.scale = {"causal": causal, "window": window}, scale
         out = torch.empty_like(q)
@@ -64,10 +66,12 @@ class _ProductAttention(torch.autograd.Function):
         return grad_q.mul_(ctx.scale), grad_k.mul_(ctx.scale).to(k.dtype), grad_v.to(v.dtype), None, None, None
 
 
-def _shift(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
-    """-c, [B·H_kv, G, T]: the higher of each query's scores at its own token and at the document's first."""
+def _shift(q: torch.Tensor, k: torch.Tensor, scale: float, window: int | None, causal: bool) -> torch.Tensor:
+    """-c, [B·H_kv, G, T]: the higher of each query's scores at its own token and, if it sees that, at the first."""
     own = (q * k[:, None]).sum(-1, dtype=torch.float32)
     first = (q * k[:, None, :1]).sum(-1, dtype=torch.float32)
+    if window is not None:
+        first[..., window if causal else window + 1 :] = float("-inf")
     return torch.maximum(own, first).mul_(-scale).to(q.dtype)
 
 

@@ -339,6 +339,14 @@ def test_what_is_missing_is_left_out(tmp_path):
     assert not any(part in text for part in ("<svg", "By file", "failures", "Data card", "Configuration", "Versions"))
 
 
+def test_what_training_cost_on_other_texts_stands_beside_what_it_gained(tmp_path):
+    probe = {"before": {"perplexity": 11.5}, "after": {"perplexity": 12.25}}
+    probe["change"] = {"perplexity": change(0.75, 0.5, 1.0, 9)}
+    write_json(tmp_path / "metrics.json", {"tracks": {"cpt": {"before": {"perplexity": 9.5}, "probe": probe}}})
+    row = " ".join(Page(read(tmp_path)).text).partition("perplexity of other texts")[2]
+    assert re.match(r"\s*11\.50\s*12\.25\s*\+0\.750\s*\[\+0\.500, \+1\.000\]\s*9\s*worse", row), row[:80]
+
+
 def test_a_run_that_broke_off_shows_its_curve(tmp_path):
     fake_run(tmp_path, tracks=("cpt",))
     (tmp_path / "metrics.json").unlink()

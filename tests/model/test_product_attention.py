@@ -40,38 +40,47 @@ def test_it_follows_the_formula(monkeypatch, tokens, window, causal, scale):
     assert all(grad.abs().max() > 0.1 for grad in expected[2:])
 
 
-def errors(attend, q, k, v) -> torch.Tensor:
+def errors(attend, q, k, v, window) -> torch.Tensor:
     """How far output and gradients in bf16 are from those in fp64, each relative to its size: [4]."""
     weight, results = torch.randn(q.shape, dtype=torch.float64), []
-    for dtype, function in ((torch.float64, by_the_formula_of_all), (torch.bfloat16, attend)):
+    rules = {"causal": True, "window": window, "scale": None}
+    for dtype, function in ((torch.float64, by_the_formula), (torch.bfloat16, attend)):
         inputs = [x.to(dtype).detach().requires_grad_() for x in (q, k, v)]
-        out = function(*inputs)
+        out = function(*inputs, **rules)
         results.append([out, *torch.autograd.grad(out, inputs, weight.to(dtype))])
     return torch.stack([(a.double() - b).norm() / b.norm() for b, a in zip(*results, strict=True)]).detach()
 
 
-def by_the_formula_of_all(q, k, v):
-    return by_the_formula(q, k, v, causal=True, window=None, scale=None)
+def fused(q, k, v, *, causal, window, scale):
+    distance = torch.arange(q.shape[2])[:, None] - torch.arange(q.shape[2])
+    return F.scaled_dot_product_attention(q, k, v, (distance >= 0) & (distance < (window or 10**6)))
 
 
-@pytest.mark.parametrize("common", [0, 10])
-def test_in_bf16_its_errors_are_those_of_the_fused_kernel_however_large_the_scores(common):
-    """Keys and queries with a large common part, as a bias of k_proj makes it: scores of 100 that differ by ten."""
+def ordinary(q, k):
+    return q, k
+
+
+def a_common_part(q, k):
+    """As a bias of k_proj makes it: scores of 100 that differ by ten."""
+    shared = 30 * F.normalize(torch.randn(1, 4, 1, 64), dim=-1)
+    return q + shared, k + shared
+
+
+def a_first_key_that_all_look_at(q, k):
+    k = k.clone()
+    k[:, :, 0] += 30 * F.normalize(torch.ones(64), dim=-1)
+    return q + 3 * F.normalize(torch.ones(64), dim=-1), k
+
+
+@pytest.mark.parametrize("window", [None, 50])
+@pytest.mark.parametrize("kind", [ordinary, a_common_part, a_first_key_that_all_look_at])
+def test_in_bf16_its_errors_are_those_of_the_fused_kernel_however_large_the_scores(kind, window):
     torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 4, 300, 64).bfloat16() for _ in range(3))
-    shared = common * F.normalize(torch.randn(1, 4, 1, 64), dim=-1)
-    q, k = (q + 3 * shared).bfloat16(), (k + 3 * shared).bfloat16()
-
-    def fused(q, k, v):
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-
-    def ours(q, k, v):
-        return product_attention.product_attention(q, k, v, causal=True, window=None, scale=None)
-
-    assert (q.float() @ k.float().transpose(-1, -2) / 8).max() > (90 if common else 4)
-    ours, fused = errors(ours, q, k, v), errors(fused, q, k, v)
-    assert (ours < 5 * fused).all(), (ours, fused)
-    assert 0 < fused.max() < 0.05
+    q, k, v = (torch.randn(1, 4, 300, 64) for _ in range(3))
+    q, k, v = (x.bfloat16() for x in (*kind(q, k), v))
+    ours, theirs = (errors(attend, q, k, v, window) for attend in (product_attention.product_attention, fused))
+    assert (ours < 5 * theirs).all(), (ours, theirs)
+    assert 0 < theirs.max() < 0.05
 
 
 def test_long_documents_in_bf16_take_it_and_see_only_themselves(monkeypatch):
