@@ -82,21 +82,23 @@ class Pages:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Tensors: whose each page is [M], which of that owner's [M], and the last one of each owner [O]."""
+        """Tensors: each page's owner [M] and its place among all owners' [M]; each owner's pages and last one [O]."""
         is_recorded = self.keys.is_cuda  # a recorded step reads all the memory: its shapes must not change
         used = self.keys.shape[1] if is_recorded else 1 + max((page for pages in self.of for page in pages), default=0)
-        owner, number = [len(self.of)] * used, [0] * used
+        most = max(1, *map(len, self.of))
+        owner, place = [0] * used, [0] * used
         for i, pages in enumerate(self.of):
             for j, page in enumerate(pages):
-                owner[page], number[page] = i, j
+                owner[page], place[page] = i, i * most + j
+        pages = [page for pages in self.of for page in [*pages, *[0] * (most - len(pages))]]  # [O · most]
         last = [pages[-1] if pages else 0 for pages in self.of]
-        now = [torch.tensor(values, device=self.keys.device) for values in (owner, number, last)]
-        shape = (max(1, *map(len, self.of)), used, len(last))
+        now = [torch.tensor(values, device=self.keys.device) for values in (owner, place, pages, last)]
+        shape = (most, used, len(last))
         if shape == self._shape:  # in place: a recorded step reads these tensors
-            for tensor, values in zip((self.owner, self.number, self.last), now, strict=True):
+            for tensor, values in zip((self.owner, self.place, self.pages, self.last), now, strict=True):
                 tensor.copy_(values)
         else:
-            (self.owner, self.number, self.last), self._shape = now, shape
+            (self.owner, self.place, self.pages, self.last), self._shape = now, shape
 
     @property
     def room(self) -> int:
@@ -105,21 +107,25 @@ class Pages:
 
     def write(self, layer: int, k: torch.Tensor, v: torch.Tensor, page: torch.Tensor, column: torch.Tensor) -> None:
         """Store tokens: k, v [T, H_kv, D]; page, column [T] say where."""
-        self.keys[layer][page, :, column] = k.to(self.keys.dtype)
-        self.values[layer][page, :, column] = v.to(self.keys.dtype)
+        _, _, heads, _, head_dim = self.keys.shape
+        head = torch.arange(heads, device=page.device)
+        at = ((page[:, None] * heads + head) * PAGE + column[:, None]).flatten()  # [T · H_kv]
+        for memory, x in ((self.keys, k), (self.values, v)):
+            memory[layer].view(-1, head_dim).index_copy_(0, at, x.to(memory.dtype).flatten(0, 1))
 
     def scores(self, layer: int, q: torch.Tensor) -> torch.Tensor:
         """q · k of each owner's queries and tokens: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
-        of_page = q[self.owner.clamp(max=len(q) - 1)] @ self.keys[layer, : len(self.owner)].mT  # [M, H_kv, Q, PAGE]
-        out = q.new_zeros(len(q) + 1, *q.shape[1:3], self.room // PAGE, PAGE)
-        out[self.owner, :, :, self.number] = of_page
-        return out[:-1].flatten(3)
+        of_page = q.index_select(0, self.owner) @ self.keys[layer, : len(self.owner)].mT  # [M, H_kv, Q, PAGE]
+        of_page[0] = 0
+        of_owner = of_page.index_select(0, self.pages).unflatten(0, (len(q), -1))  # [O, N / PAGE, H_kv, Q, PAGE]
+        return of_owner.permute(0, 2, 3, 1, 4).flatten(3)
 
     def mix(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
         """Values of each owner's tokens, added up by weight: [O, H_kv, Q, N] -> [O, H_kv, Q, D]."""
-        of_page = pad(weights.unflatten(-1, (-1, PAGE)), (0, 0, 0, 0, 0, 0, 0, 0, 0, 1))[self.owner, :, :, self.number]
-        out = weights.new_zeros(len(weights) + 1, *weights.shape[1:3], self.values.shape[-1])
-        return out.index_add_(0, self.owner, of_page @ self.values[layer, : len(self.owner)])[:-1]
+        of_owner = weights.unflatten(-1, (-1, PAGE)).permute(0, 3, 1, 2, 4).flatten(0, 1)  # [O · N / PAGE, …, PAGE]
+        of_page = of_owner.index_select(0, self.place) @ self.values[layer, : len(self.owner)]  # [M, H_kv, Q, D]
+        of_page[0] = 0
+        return of_page.index_select(0, self.pages).unflatten(0, (len(weights), -1)).sum(1)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
