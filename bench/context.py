@@ -5,7 +5,8 @@
 The network has a well-known shape and random weights; the text is one row of random tokens, all learnt, and activations
 are recomputed on both sides, as trl does by default. A length is tried in a process of its own, which fails where the
 device's memory ends; it counts as fitting if the weights and what the step takes above them stay below the cap.
-Lengths are doubled until one does not fit, then the gap is halved until it is an eighth of the length.
+Lengths are doubled until one does not fit or the shape has no more positions, then the gap is halved until it is an
+eighth of the length.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from pathlib import Path
 import torch
 
 from bench.measure import be_turing, report, row
-from bench.memory import SHAPES, random_decoder
+from bench.memory import SHAPES, config_of, random_decoder
 from bench.train import in_a_process
 from model import load_tokenizer, save_decoder
-from model.config import ModelConfig
 from model.console import UserError, need, run_command
 from model.device import choose_device, choose_dtype
 from model.weights import put
@@ -48,10 +48,7 @@ def main() -> None:
         be_turing(device)
     dtype = choose_dtype(device)
     torch.manual_seed(options.seed)
-    config = ModelConfig.from_dict(
-        SHAPES[options.shape] | ({"num_hidden_layers": options.layers} if options.layers else {})
-    )
-    weights = 0
+    config = config_of(options)
     with tempfile.TemporaryDirectory() as folder:
         decoder = random_decoder(config, dtype, torch.device("cpu"), put)
         save_decoder(decoder, load_tokenizer("smollm2-135m"), Path(folder) / "model")

@@ -85,10 +85,9 @@ def main() -> None:
 def measure(options: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> list[tuple[str, str, float]]:
     """Build and train: (what, unit, how much)."""
     memory = Memory(device)
-    raw = SHAPES[options.shape] | ({"num_hidden_layers": options.layers} if options.layers else {})
     started = time.perf_counter()
     weights_dtype = torch.float32 if options.full else dtype
-    decoder = random_decoder(ModelConfig.from_dict(raw), weights_dtype, device, QUANTIZE[options.quantize])
+    decoder = random_decoder(config_of(options), weights_dtype, device, QUANTIZE[options.quantize])
     built = time.perf_counter() - started
     weights, most_to_build = memory.now(), memory.peak()
     seconds = train(decoder, options, Precision(device, dtype))
@@ -99,6 +98,13 @@ def measure(options: argparse.Namespace, device: torch.device, dtype: torch.dtyp
         ("to make the weights", "s", built),
         ("the last step", "s", seconds),
     ]
+
+
+def config_of(options: argparse.Namespace) -> ModelConfig:
+    """Of --shape, with as many layers as --layers says."""
+    return ModelConfig.from_dict(
+        SHAPES[options.shape] | ({"num_hidden_layers": options.layers} if options.layers else {})
+    )
 
 
 def random_decoder(config: ModelConfig, dtype: torch.dtype, device: torch.device, put: Put) -> Decoder:
