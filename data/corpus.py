@@ -1,53 +1,60 @@
-"""A curated set of source files with one split by file: what all three tracks learn from and are measured on."""
+"""A curated set of source files with one split: what all three tracks learn from and are measured on."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
-import re
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from data.dedup import near_duplicates
-from data.filters import decode, reject_path, reject_text
-from data.source import Located, import_root, locate
-from data.split import seeded_order, split_files
-from model.console import UserError, progress, run_command
+from data.curate import ALIKE, DUPLICATE, Candidate, Options, curate
+from data.examine import read_again, sha256
+from data.languages import GRAMMARS
+from data.source import KINDS, import_root
+from model.console import UserError, run_command
 from model.files import new_folder, read_json, read_jsonl, write_json, write_jsonl
 
-__all__ = ["Corpus", "SourceFile", "build_corpus", "import_root", "load_corpus", "open_corpus", "save_corpus"]
+__all__ = [
+    "ALIKE", "DUPLICATE", "Corpus", "SourceFile", "build_corpus", "import_root", "load_corpus", "open_corpus",
+    "save_corpus", "write_corpus",
+]  # fmt: skip
 
-SCHEMA = 1
+SCHEMA = 2
 SPLITS = ("train", "validation", "test")
-DUPLICATE = 0.7  # Jaccard index from which on the later of two files is dropped
-ALIKE = 0.5  # and from which on two files stay on the same side of the split
-SPDX = re.compile(r"SPDX-License-Identifier:\s*([\w.+-]+(?: (?:AND|OR|WITH) [\w.+-]+)*)")
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One kept file. `path` is POSIX and relative to the import root; `commit` may be NAME==VERSION of a package."""
+    """One kept file. `path` is POSIX and relative to the import root; of other languages than Python, to the source."""
 
     path: str
     text: str
     sha256: str  # of the text in UTF-8
     license: str | None
-    commit: str | None
+    commit: str | None  # of a repository; NAME==VERSION or NAME@VERSION of a package
     split: str
+    source: str = ""  # the SOURCE that it came from
+    language: str = "python"
+    tokens: int = 0  # words and signs; a model's tokens are more
+    redacted: dict[str, int] = field(default_factory=dict, hash=False)  # placeholders in the text by type
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Kept files in the order of their paths, and what was rejected: {"path", "reason", "detail"}."""
+    """Kept files in the order of their sources and paths, and what was rejected.
 
-    source: str
+    A reject is {"path", "reason", "detail"} with the "source", "language", "sha256", "license", "commit" and "tokens"
+    of the file; null where they were not looked at.
+    """
+
+    source: str  # the SOURCE; several with commas between them
     name: str
     files: tuple[SourceFile, ...]
     rejects: tuple[dict, ...]
-    options: dict  # max_files, test_share, validation_share, seed
+    options: dict  # those of build_corpus
+    sources: tuple[str, ...] = ()  # one by one
 
     def split(self, name: str) -> list[SourceFile]:
         """The files of "train", "validation" or "test"."""
@@ -57,103 +64,98 @@ class Corpus:
 
     def sha256(self) -> str:
         """One hash over every kept file and its side of the split."""
-        return _sha256("".join(f"{file.split} {file.sha256} {file.path}\n" for file in self.files))
+        return sha256("".join(f"{file.split} {file.sha256} {file.path}\n" for file in self.files))
 
 
 def build_corpus(
-    source: str, *, max_files: int = 300, test_share: float = 0.2, validation_share: float = 0.05, seed: int = 0
+    source: str | Sequence[str],
+    *,
+    max_files: int = 300,
+    test_share: float = 0.2,
+    validation_share: float = 0.05,
+    seed: int = 0,
+    split_by: str = "file",
+    languages: Sequence[str] = ("python",),
+    redact: bool = True,
+    licenses: Sequence[str] | None = None,
+    decontaminate: Sequence[str] = (),
+    processes: int | None = None,
 ) -> Corpus:
-    """Curate the Python files of a source.
+    """Curate the files of one source or of several.
 
-    source            folder, package:NAME, pypi:NAME==VERSION or git URL
+    source            folder, package:NAME, pypi:NAME==VERSION, npm:NAME@VERSION or git URL, or a list of them
     max_files         more than these are dropped by a seeded draw
     *_share           shares of the files, between 0 and 1, below 1 together
-    Same source and options give the same corpus. Raises UserError when nothing is left.
-    """
-    if min(test_share, validation_share) < 0 or test_share + validation_share >= 1 or max_files < 1:
-        raise UserError("max_files must be at least 1, the shares not negative and below 1 together")
-    located = locate(source)
-    texts, rejects = _read_texts(located)
-    if not texts and not rejects:
-        raise UserError(f"{source}: no Python file in {located.scanned}. Give a folder that holds .py files")
-    texts, alike = _without_duplicates(texts, rejects)
-    for path in seeded_order(list(texts), seed)[max_files:]:
-        rejects.append({"path": path, "reason": "over max_files", "detail": f"more than {max_files} files"})
-        del texts[path]
-    if not texts:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in _reasons(rejects))
-        raise UserError(f"{source}: every Python file was filtered ({reasons}). Give a source with more code")
-    split = split_files(list(texts), alike, test_share=test_share, validation_share=validation_share, seed=seed)
-    options = {
-        "max_files": max_files, "test_share": test_share, "validation_share": validation_share, "seed": seed
-    }  # fmt: skip
-    files = tuple(
-        SourceFile(path, texts[path], _sha256(texts[path]), _file_license(texts[path]) or located.license,
-                   located.revision, split[path])
-        for path in sorted(texts)
+    split_by          "file", or "module": the files of a folder all go to one side
+    languages         of "python", "javascript", "typescript"
+    redact            put placeholders in place of secrets and personal data
+    licenses          SPDX names that a file's licence must be met by; None for any licence, or none
+    decontaminate     files of MBPP or HumanEval; a file that holds a piece of a task is rejected
+    processes         that examine files; the result does not depend on how many
+    Same sources and options give the same corpus. Raises UserError when nothing is left.
+    """  # fmt: skip
+    options = Options(
+        max_files, test_share, validation_share, seed, split_by, tuple(languages), redact,
+        None if licenses is None else tuple(licenses), tuple(decontaminate),
     )  # fmt: skip
-    return Corpus(located.source, located.name, files, tuple(sorted(rejects, key=lambda r: r["path"])), options)
+    candidates = curate([source] if isinstance(source, str) else source, options, processes=processes)
+    return replace(_corpus(candidates, options), files=tuple(_files(candidates, redact)))
 
 
-def _read_texts(located: Located) -> tuple[dict[str, str], list[dict]]:
-    """Texts by path of the files that pass every filter, and the rejects."""
-    found = [located.scanned] if located.scanned.is_file() else []
-    for folder, _, names in os.walk(located.scanned):  # does not follow linked folders
-        found += [Path(folder, name) for name in names if name.endswith(".py")]
-    texts, rejects = {}, []
-    for file in progress(sorted(found), what="reading source files", unit="file"):
-        path = file.relative_to(located.root).as_posix()
-        why = ("link", "a symbolic link") if file.is_symlink() else reject_path(path)
-        if why is None:
-            text = decode(file.read_bytes())
-            why = ("not UTF-8", "") if text is None else reject_text(text)
-        if why is None:
-            texts[path] = text
-        else:
-            rejects.append({"path": path, "reason": why[0], "detail": why[1]})
-    return texts, rejects
+def write_corpus(
+    sources: Sequence[str], folder: Path | str, options: Options, *, processes: int | None = None
+) -> Corpus:
+    """Curate sources into a folder, the texts one by one. Returns the corpus with its texts left empty."""
+    candidates = curate(sources, options, processes=processes)
+    corpus = _corpus(candidates, options)
+    _save(corpus, _files(candidates, options.redact), folder)
+    return corpus
 
 
-def _without_duplicates(texts: dict[str, str], rejects: list[dict]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The texts without near-duplicates (the alphabetically first of two is kept), and all pairs that are alike."""
-    paths = sorted(texts)
-    kept = dict(texts)
-    alike = []
-    for i, j, similarity in near_duplicates([texts[path] for path in paths], ALIKE):
-        alike.append((paths[i], paths[j]))
-        if similarity >= DUPLICATE and paths[i] in kept and paths[j] in kept:
-            del kept[paths[j]]
-            reason = "duplicate" if texts[paths[i]] == texts[paths[j]] else "near-duplicate"
-            rejects.append({"path": paths[j], "reason": reason, "detail": f"{similarity:.2f} alike {paths[i]}"})
-    return kept, alike
+def _corpus(candidates: list[Candidate], options: Options) -> Corpus:
+    """The corpus without the texts of its files."""
+    located = {one.source.source: one.source for one in candidates}
+    files = tuple(_file(one, "") for one in candidates if one.kept)
+    rejects = tuple(
+        {"path": one.path, "reason": one.finding.reason, "detail": one.finding.detail, **one.row()}
+        for one in candidates
+        if not one.kept
+    )
+    recorded = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
+    name = " + ".join(one.name for one in located.values())
+    return Corpus(", ".join(located), name, files, rejects, recorded, tuple(located))
 
 
-def _file_license(text: str) -> str | None:
-    declared = SPDX.search("\n".join(text.split("\n", 20)[:20]))
-    return declared.group(1) if declared else None
+def _files(candidates: list[Candidate], redact: bool) -> Iterator[SourceFile]:
+    """The kept files, read again one by one. UserError when one is no longer what was judged."""
+    for one in candidates:
+        if one.kept:
+            text = read_again(one.request, redact)
+            if sha256(text) != one.finding.sha256:
+                raise UserError(f"{one.request.file} was changed while the corpus was made. Make it again")
+            yield _file(one, text)
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _reasons(rejects) -> list[tuple[str, int]]:
-    return Counter(reject["reason"] for reject in rejects).most_common()
+def _file(one: Candidate, text: str) -> SourceFile:
+    return SourceFile(path=one.path, text=text, split=one.split, redacted=one.finding.redacted, **one.row())
 
 
 def save_corpus(corpus: Corpus, folder: Path | str) -> None:
     """Write corpus.json, manifest.jsonl (kept and rejected files, with why) and files/ as one whole folder."""
+    _save(corpus, corpus.files, folder)
+
+
+def _save(corpus: Corpus, files: Iterable[SourceFile], folder: Path | str) -> None:
     with new_folder(folder) as temporary:
-        for file in corpus.files:
+        kept = []
+        for file in files:
             target = temporary / "files" / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(file.text, encoding="utf-8", newline="\n")
-        kept = [{key: value for key, value in asdict(file).items() if key != "text"} for file in corpus.files]
+            kept.append({key: value for key, value in asdict(file).items() if key != "text"})
         write_jsonl(temporary / "manifest.jsonl", [*kept, *corpus.rejects])
-        write_json(
-            temporary / "corpus.json",
-            {"schema": SCHEMA, "source": corpus.source, "name": corpus.name, "options": corpus.options},
-        )
+        about = {"schema": SCHEMA, "source": corpus.source, "name": corpus.name, "options": corpus.options}
+        write_json(temporary / "corpus.json", {**about, "sources": corpus.sources})
 
 
 def load_corpus(folder: Path | str) -> Corpus:
@@ -173,10 +175,11 @@ def load_corpus(folder: Path | str) -> Corpus:
             text = (folder / "files" / row["path"]).read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{folder}: {row['path']} is not readable ({error}). Make the corpus again") from None
-        if _sha256(text) != row["sha256"]:
+        if sha256(text) != row["sha256"]:
             raise UserError(f"{folder}: {row['path']} was changed since it was curated. Make the corpus again")
         files.append(SourceFile(text=text, **row))
-    return Corpus(about["source"], about["name"], tuple(files), tuple(rejects), about["options"])
+    sources = tuple(about["sources"])
+    return Corpus(about["source"], about["name"], tuple(files), tuple(rejects), about["options"], sources)
 
 
 def open_corpus(place: str, *, seed: int = 0) -> Corpus:
@@ -185,31 +188,56 @@ def open_corpus(place: str, *, seed: int = 0) -> Corpus:
 
 
 def describe(corpus: Corpus) -> str:
-    """Kept and rejected files in a few lines."""
+    """Kept and rejected files, and placeholders, in a few lines."""
     sides = ", ".join(f"{len(corpus.split(side))} {side}" for side in SPLITS)
-    lines = [f"kept     {len(corpus.files)} files of {corpus.name}: {sides}"]
+    tokens = sum(file.tokens for file in corpus.files)
+    lines = [f"kept     {len(corpus.files)} files of {corpus.name}: {sides} · {tokens:,} words and signs"]
     if corpus.rejects:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in _reasons(corpus.rejects))
-        lines.append(f"rejected {len(corpus.rejects)}: {reasons}")
+        reasons = Counter(reject["reason"] for reject in corpus.rejects).most_common()
+        counted = ", ".join(f"{count} {reason}" for reason, count in reasons)
+        lines.append(f"rejected {len(corpus.rejects)}: {counted}")
+    redacted = sum((Counter(file.redacted) for file in corpus.files), Counter())
+    if redacted:
+        counted = ", ".join(f"{count} <{kind}>" for kind, count in sorted(redacted.items()))
+        lines.append(f"replaced {counted} in {sum(bool(file.redacted) for file in corpus.files)} files")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Curate a source into a folder."""
+    """Curate sources into a folder."""
     parser = argparse.ArgumentParser(prog="python -m data.corpus", description=main.__doc__)
-    parser.add_argument("source", help="a folder, package:NAME, pypi:NAME==VERSION, or a git URL")
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help=f"{KINDS}; several may be given")
     parser.add_argument("--out", required=True, help="folder to write (replaced if it exists)")
     parser.add_argument("--max-files", type=int, default=300, help="files kept at most (default 300)")
     parser.add_argument("--test-share", type=float, default=0.2, help="share of files to test on (default 0.2)")
     parser.add_argument("--validation-share", type=float, default=0.05, help="share to validate on (default 0.05)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw and the split (default 0)")
-    options = parser.parse_args()
-    corpus = build_corpus(
-        options.source, max_files=options.max_files, test_share=options.test_share,
-        validation_share=options.validation_share, seed=options.seed,
+    parser.add_argument(
+        "--split-by", choices=["file", "module"], default="file",
+        help="module: the files of a folder all go to one side (default file)",
     )  # fmt: skip
-    save_corpus(corpus, options.out)
-    print(describe(corpus))
+    parser.add_argument(
+        "--languages", nargs="+", choices=list(GRAMMARS), default=["python"],
+        help="languages that are read; all but python need tree-sitter (default python)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-redact", dest="redact", action="store_false",
+        help="keep e-mail and IP addresses, keys and passwords (default: placeholders in their place)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--licenses", nargs="+", metavar="SPDX", help="keep only files under these licences (default: under any)"
+    )
+    parser.add_argument(
+        "--decontaminate", nargs="+", default=[], metavar="FILE",
+        help="MBPP's or HumanEval's own files: what holds 13 words in a row of a task is rejected",
+    )  # fmt: skip
+    parser.add_argument("--processes", type=int, help="processes that examine files (default: one a core)")
+    given = vars(parser.parse_args())
+    sources, out, processes = (given.pop(name) for name in ("source", "out", "processes"))
+    if processes is not None and processes < 1:
+        raise UserError(f"--processes is {processes}; give at least 1")
+    options = Options(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    print(describe(write_corpus(sources, out, options, processes=processes)))
 
 
 if __name__ == "__main__":

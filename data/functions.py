@@ -36,6 +36,7 @@ class Function:
     license: str | None
     commit: str | None
     split: str
+    package: str = ""  # the SOURCE of its file
 
     @property
     def code_without_docstring(self) -> str:
@@ -52,8 +53,10 @@ def functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -
     """Functions of the module and methods of its classes whose code, docstring not counted, has min_lines to max_lines.
 
     Functions inside functions belong to the outer one. A function with its body on the line of its `def` is left out:
-    it has no header and body to tell apart.
+    it has no header and body to tell apart. Files in other languages than Python give none.
     """
+    if file.language != "python":
+        return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(file.text)
@@ -148,6 +151,7 @@ def _function(file: SourceFile, lines: list[str], node, owner: str) -> Function:
         license=file.license,
         commit=file.commit,
         split=file.split,
+        package=file.source,
     )
 
 

@@ -52,8 +52,11 @@ def imported_files(path: str, text: str, modules: dict[str, str]) -> list[str]:
     """The files among `modules` ({dotted name: path}) that a file imports, in the order of its statements.
 
     A name that is no module there stands for the nearest package above it that is: `from pkg.graph import Graph` for
-    pkg/graph.py. Imports inside functions and under `if` count too; one that climbs above the root does not.
+    pkg/graph.py. Imports inside functions and under `if` count too; one that climbs above the root does not. Of a file
+    in another language than Python none is known.
     """
+    if not path.endswith(".py"):
+        return []
     package = module_name(path).split(".")
     if not path.endswith("__init__.py"):
         package.pop()

@@ -1,6 +1,7 @@
-"""Where source code comes from: a folder, an installed package, a wheel of the registry, a git repository.
+"""Where source code comes from: a folder, an installed package, a package of PyPI or npm, a git repository.
 
-Nothing that is fetched is executed or imported here: a package is located, a wheel is unzipped, a repository is cloned.
+Nothing that is fetched is executed or imported here: a package is located, an archive is unpacked, a repository is
+cloned.
 """
 
 from __future__ import annotations
@@ -14,22 +15,29 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import zipfile
 from dataclasses import dataclass
 from email.parser import HeaderParser
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from data.licenses import from_folder, from_metadata
 from model.console import UserError
 from model.files import cache_folder, new_folder
 
-UNZIPPED_LIMIT = 2 << 30  # bytes; a wheel that unpacks to more is taken for a zip bomb
+UNPACKED_LIMIT = 2 << 30  # bytes; an archive that unpacks to more is taken for a bomb
 GIT_URL = re.compile(r"^(git\+)?(https?|ssh|git|file)://|^git@[\w.-]+:")
 PINNED = re.compile(r"^([A-Za-z0-9][\w.-]*)==([\w.!+]+)$")
+NPM_PINNED = re.compile(r"^((?:@[a-z0-9~-][\w.~-]*/)?[a-z0-9~-][\w.~-]*)@(\d+\.\d+\.\d+[\w.+-]*)$")
+KINDS = "a folder, package:NAME, pypi:NAME==VERSION, npm:NAME@VERSION or a git URL"
 
 
 @dataclass(frozen=True)
 class Located:
-    """A source on the disk. `scanned` (folder or file) holds the code, `root` is what sys.path needs to import it."""
+    """A source on the disk. `scanned` (folder or file) holds the Python code, `root` must be on sys.path to import it.
+
+    Other languages know no such root: their files are looked for in the whole of `tree`, and named from there.
+    """
 
     source: str  # what build_corpus was asked for; a folder as an absolute path
     name: str
@@ -37,10 +45,11 @@ class Located:
     scanned: Path
     license: str | None
     revision: str | None  # commit of a repository, NAME==VERSION of a package
+    tree: Path
 
 
 def locate(source: str) -> Located:
-    """Find (and, for pypi: and git, fetch into the cache) the code that `source` names.
+    """Find (and, for pypi:, npm: and git, fetch into the cache) the code that `source` names.
 
     Raises UserError with what to do when there is no such folder, package, wheel or repository.
     """
@@ -48,11 +57,13 @@ def locate(source: str) -> Located:
         return _installed_package(source)
     if source.startswith("pypi:"):
         return _registry_package(source)
+    if source.startswith("npm:"):
+        return _npm_package(source)
     if GIT_URL.match(source):
         return _git_repository(source)
     folder = Path(source).expanduser()
     if not folder.exists():
-        raise UserError(f"{source}: no such folder. SOURCE is a folder, package:NAME, pypi:NAME==VERSION or a git URL")
+        raise UserError(f"{source}: no such folder. SOURCE is {KINDS}")
     if not folder.is_dir():
         raise UserError(f"{source}: not a folder")
     return _folder(str(folder.resolve()), folder.resolve())
@@ -70,7 +81,7 @@ def _folder(source: str, folder: Path) -> Located:
     while (root / "__init__.py").exists():  # a folder inside a package: its modules are named from the top
         root = root.parent
     scanned = root if root.is_relative_to(folder) else folder
-    return Located(source, folder.name, root, scanned, _folder_license(folder), _commit(folder))
+    return Located(source, folder.name, root, scanned, from_folder(folder), _commit(folder), folder)
 
 
 def _installed_package(source: str) -> Located:
@@ -86,11 +97,10 @@ def _installed_package(source: str) -> Located:
     scanned = Path(places[0]).resolve()
     distributions = importlib.metadata.packages_distributions().get(name, [])
     if not distributions:
-        return Located(source, name, scanned.parent, scanned, None, None)
+        return Located(source, name, scanned.parent, scanned, None, None, scanned)
     metadata = importlib.metadata.metadata(distributions[0])
-    return Located(
-        source, name, scanned.parent, scanned, _license(metadata), f"{metadata['Name']}=={metadata['Version']}"
-    )
+    revision = f"{metadata['Name']}=={metadata['Version']}"
+    return Located(source, name, scanned.parent, scanned, from_metadata(metadata), revision, scanned)
 
 
 def _registry_package(source: str) -> Located:
@@ -104,9 +114,9 @@ def _registry_package(source: str) -> Located:
             unzip(_download_wheel(pinned, temporary / ".wheel"), temporary)
             shutil.rmtree(temporary / ".wheel")
     licenses = [
-        _license(HeaderParser().parsestr(path.read_text("utf-8"))) for path in folder.glob("*.dist-info/METADATA")
+        from_metadata(HeaderParser().parsestr(path.read_text("utf-8"))) for path in folder.glob("*.dist-info/METADATA")
     ]
-    return Located(source, match.group(1), folder, folder, next(iter(licenses), None), pinned)
+    return Located(source, match.group(1), folder, folder, next(iter(licenses), None), pinned, folder)
 
 
 def _download_wheel(pinned: str, folder: Path) -> Path:
@@ -141,9 +151,59 @@ def unzip(archive: Path, folder: Path) -> None:
             inside = (folder / entry.filename).resolve().is_relative_to(folder.resolve())
             if not inside or stat.S_ISLNK(entry.external_attr >> 16):
                 raise UserError(f"{archive.name}: entry {entry.filename!r} points out of the archive; not unpacked")
-        if sum(entry.file_size for entry in entries) > UNZIPPED_LIMIT:
-            raise UserError(f"{archive.name}: unpacks to more than {UNZIPPED_LIMIT >> 30} GiB; not unpacked")
+        if sum(entry.file_size for entry in entries) > UNPACKED_LIMIT:
+            raise UserError(f"{archive.name}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB; not unpacked")
         opened.extractall(folder)
+
+
+def _npm_package(source: str) -> Located:
+    match = NPM_PINNED.match(source.removeprefix("npm:"))
+    if not match:
+        raise UserError(f"{source}: pin the version, such as npm:rxjs@7.8.1")
+    pinned, name = match.group(0), match.group(1)
+    folder = cache_folder() / "npm" / pinned.replace("/", "+")
+    if not folder.exists():
+        with new_folder(folder) as temporary:
+            untar(_download_tarball(pinned, temporary / ".pack"), temporary)
+            shutil.rmtree(temporary / ".pack")
+    return Located(source, name, folder, folder, from_folder(folder), pinned, folder)
+
+
+def _download_tarball(pinned: str, folder: Path) -> Path:
+    """From the registry as it is published; no script of the package runs."""
+    if not shutil.which("npm"):
+        raise UserError(
+            f"npm:{pinned}: npm is not installed. Install Node.js, or unpack the package and give its folder"
+        )
+    folder.mkdir()
+    command = ["npm", "pack", pinned, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    tarballs = list(folder.glob("*.tgz"))
+    if result.returncode or not tarballs:
+        why = next((line for line in result.stderr.splitlines() if line.strip()), "no tarball")
+        raise UserError(f"npm:{pinned}: not downloaded ({why}). Check the name, the version and your connection")
+    return tarballs[0]
+
+
+def untar(archive: Path, folder: Path) -> None:
+    """Unpack npm's tarball without the folder that all its entries stand in ("package", as a rule).
+
+    An entry that would land outside `folder`, one that is neither file nor folder, or too many bytes raise UserError.
+    """
+    total = 0
+    with tarfile.open(archive) as opened:
+        for entry in opened:
+            target = folder.joinpath(*PurePosixPath(entry.name).parts[1:])
+            inside = target.resolve().is_relative_to(folder.resolve()) and not entry.name.startswith("/")
+            if not inside or not (entry.isfile() or entry.isdir()):
+                raise UserError(f"{archive.name}: entry {entry.name!r} is a link or points out; not unpacked")
+            total += entry.size
+            if total > UNPACKED_LIMIT:
+                raise UserError(f"{archive.name}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB; not unpacked")
+            if entry.isfile():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened.extractfile(entry) as packed, open(target, "wb") as file:
+                    shutil.copyfileobj(packed, file)
 
 
 def _git_repository(source: str) -> Located:
@@ -163,7 +223,7 @@ def _git_repository(source: str) -> Located:
                 why = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
                 raise UserError(f"{source}: not cloned ({why}). Check the address and your access to it")
     located = _folder(source, folder)
-    return Located(source, name, located.root, located.scanned, located.license, located.revision)
+    return Located(source, name, located.root, located.scanned, located.license, located.revision, folder)
 
 
 def _commit(folder: Path) -> str | None:
@@ -171,31 +231,3 @@ def _commit(folder: Path) -> str | None:
         return None
     result = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True)
     return result.stdout.strip() or None
-
-
-def _license(metadata) -> str | None:
-    """The licence that package metadata declare: expression, classifier, or a short free text."""
-    if metadata["License-Expression"]:
-        return metadata["License-Expression"]
-    for classifier in metadata.get_all("Classifier") or []:
-        if classifier.startswith("License :: ") and classifier != "License :: OSI Approved":
-            return classifier.rsplit(" :: ", 1)[-1]
-    text = (metadata["License"] or "").strip()
-    return text if 0 < len(text) <= 80 else None
-
-
-def _folder_license(folder: Path) -> str | None:
-    """From pyproject.toml's `license`, else the first line of a licence file."""
-    project = folder / "pyproject.toml"
-    if project.is_file():
-        declared = re.search(
-            r'^license\s*=\s*(?:\{\s*text\s*=\s*)?"([^"\n]{1,80})"', project.read_text("utf-8", "replace"), re.MULTILINE
-        )
-        if declared:
-            return declared.group(1)
-    for path in sorted([*folder.glob("LICEN[SC]E*"), *folder.glob("COPYING*")]):
-        lines = path.read_text("utf-8", "replace").split("\n") if path.is_file() else []
-        first = next((line.strip() for line in lines if line.strip()), "")
-        if 0 < len(first) <= 80:
-            return first
-    return None

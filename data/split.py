@@ -1,8 +1,9 @@
-"""One split by file for all three tracks: no near-duplicate of a test file is learnt from."""
+"""One split by file or by module for all three tracks: no near-duplicate of a test file is learnt from."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 
 def seeded_order(names: list[str], seed: int) -> list[str]:
@@ -33,19 +34,44 @@ def split_files(
     return split
 
 
+def of_one_module(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs that join the files of each folder, as `alike` pairs do: a package's modules, without its subpackages."""
+    first: dict[str, str] = {}
+    pairs = []
+    for path in sorted(paths):
+        other = first.setdefault(path.rpartition("/")[0], path)
+        if other != path:
+            pairs.append((other, path))
+    return pairs
+
+
+class Groups:
+    """What is joined to what, directly or through others (union-find)."""
+
+    def __init__(self):
+        self._parent: dict = {}
+
+    def first(self, one):
+        """The least of all that `one` is joined to, itself included."""
+        parent = self._parent
+        while (above := parent.get(one, one)) != one:
+            parent[one] = parent.get(above, above)  # halves the way for the next
+            one = above
+        return one
+
+    def join(self, a, b) -> None:
+        """From now on a and b, and all that they are joined to, are one group."""
+        low, high = sorted((self.first(a), self.first(b)))
+        if low != high:
+            self._parent[high] = low
+
+
 def _connected(paths: list[str], alike: list[tuple[str, str]]) -> dict[str, list[str]]:
     """Connected components, each under the alphabetically first path of all that are joined."""
-    parent = {path: path for path in [*paths, *(path for pair in alike for path in pair)]}
-
-    def find(path: str) -> str:
-        while parent[path] != path:
-            path = parent[path]
-        return path
-
-    for a, b in alike:
-        first, second = sorted((find(a), find(b)))
-        parent[second] = first
+    joined = Groups()
+    for pair in alike:
+        joined.join(*pair)
     groups: dict[str, list[str]] = {}
     for path in sorted(paths):
-        groups.setdefault(find(path), []).append(path)
+        groups.setdefault(joined.first(path), []).append(path)
     return groups

@@ -178,7 +178,7 @@ def _unit_test(function: Function, repository: Repository, choose: random.Random
     others = [mutant for mutant in found if mutant not in returns]
     most_mutants = MUTANTS if function.split == "test" else 1  # elsewhere they only prove that the gold tests something
     picked = [*returns, *choose.sample(others, min(len(others), max(most_mutants - len(returns), 0)))]
-    check = unit_test_check(repository.package, function, [mutant.source for mutant in picked])
+    check = unit_test_check(function.package, function, [mutant.source for mutant in picked])
     shown = _with_docstring(function, without_examples(function.docstring or ""))
     return Draft(
         {"input": shown, "output": test, "check": check},
@@ -203,7 +203,7 @@ def _improve(function: Function, repository: Repository, choose: random.Random) 
 
 
 def _examples_check(function: Function, repository: Repository) -> dict:
-    check = doctest_check(repository.package, function)
+    check = doctest_check(function.package, function)
     if not any(example["want"] for example in check["examples"]):
         raise Unsuitable("no example with an output")
     return check

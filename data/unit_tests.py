@@ -32,13 +32,13 @@ class RepositoryTest:
 
 
 def repository_tests(corpus: Corpus) -> dict[str, list[RepositoryTest]]:
-    """The tests of a corpus's source by the names that they call. They come from files that are not learnt from."""
+    """The tests of a corpus's sources by the names that they call. They come from files that are not learnt from."""
     found: dict[str, list[RepositoryTest]] = {}
-    root = import_root(corpus.source)
+    roots = {source: import_root(source) for source in corpus.sources}
     package = {file.path.split("/")[0].removesuffix(".py") for file in corpus.files}
     for reject in corpus.rejects:
-        path = root / reject["path"]
-        if reject["reason"] != "test file" or not path.is_file():
+        path = roots[reject["source"]] / reject["path"]
+        if reject["reason"] != "test file" or reject["language"] != "python" or not path.is_file():
             continue
         text = decode(path.read_bytes()) or ""
         try:

@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 
-from data.dedup import jaccard, near_duplicates, shingles
+from data.dedup import KnownTexts, Neighbours, jaccard, near_duplicates, shingles, signature
 
 
 def words(seed, count=300):
@@ -45,3 +45,29 @@ def test_all_pairs_above_the_threshold_are_found_and_no_other():
 def test_short_and_empty_texts_are_compared_too():
     assert [(i, j) for i, j, _ in near_duplicates(["x", "x", "y", ""], 0.7)] == [(0, 1)]
     assert near_duplicates([], 0.7) == []
+
+
+def test_texts_are_found_once_they_are_added_and_by_those_alike_alone():
+    texts = [" ".join(edited(words(i // 4), 0.03 * (i % 4), i)) for i in range(40)]
+    neighbours = Neighbours(np.stack([signature(shingles(text)) for text in texts]))
+    assert neighbours.near(1, 0.5) == []
+    neighbours.add(0)
+    (i, estimate), *others = neighbours.near(1, 0.5)
+    assert (i, others) == (0, []) and abs(estimate - jaccard(shingles(texts[0]), shingles(texts[1]))) < 0.1
+    assert neighbours.near(4, 0.1) == []
+
+
+def test_estimates_are_those_of_the_sets():
+    errors = []
+    for seed in range(60):
+        a, b = shingles(" ".join(words(seed))), shingles(" ".join(edited(words(seed), 0.01 + seed / 400, seed + 100)))
+        errors.append((signature(a) == signature(b)).mean() - jaccard(a, b))
+    assert abs(np.mean(errors)) < 0.01 and 0.01 < np.std(errors) < 0.035
+
+
+def test_a_run_of_words_is_found_by_its_owner():
+    known = KnownTexts.of([("a", "one two three four"), ("b", "two three four five"), ("c", "one")], 3)
+    assert known.found_in("x, Two (three) four; y") == "a"
+    assert known.found_in("three four five") == "b"
+    assert known.found_in("two four three") is None and known.found_in("one") is None
+    assert KnownTexts.of([], 3).found_in("one two three") is None

@@ -1,8 +1,8 @@
-import ast
-
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from data.filters import LEAST_CODE_LINES, MOST_LINES, code_lines, decode, reject_path, reject_text
+from data.filters import LEAST_CODE_LINES, MOST_LINES, decode, reject_path, reject_text
 
 CODE = "\n".join(f"name_{i} = {i}" for i in range(LEAST_CODE_LINES))
 
@@ -20,6 +20,14 @@ CODE = "\n".join(f"name_{i} = {i}" for i in range(LEAST_CODE_LINES))
         ("pkg/dag_test.py", "test file"),
         ("conftest.py", "test file"),
         ("pkg/message_pb2.py", "generated"),
+        ("src/index.ts", None),
+        ("src/latest.ts", None),
+        ("src/__tests__/index.ts", "test file"),
+        ("src/index.test.tsx", "test file"),
+        ("spec/index.js", "test file"),
+        ("src/index.d.ts", "declarations"),
+        ("lib/jquery.min.js", "minified"),
+        ("lib/minimal.js", None),
     ],
 )
 def test_a_path_is_rejected_by_what_it_says(path, reason):
@@ -40,17 +48,35 @@ def test_a_path_is_rejected_by_what_it_says(path, reason):
         ("print 'hello'\n" + CODE, "does not parse"),
         (CODE.split("\n", 1)[1], "too short"),
         ("", "too short"),
+        (CODE + "\n" * 20 + "# This file was generated automatically.", None),  # far below the head
+        ("# This file was generated\n" + CODE, "generated"),
+        (CODE + "\n\0", "binary"),
+        (CODE + "\nx = [" + "\n  +(-(~-[])), " * 120 + "]", "few letters"),
+        (CODE + "\nx = '''" + ("QUJD" * 20 + "\n") * 20 + "'''\n" + CODE * 20, "encoded data"),
+        (CODE + "\nx = '''" + ("QUJD" * 20 + "\n") * 5 + "'''", "encoded data"),
+        (CODE + "\nx = '''" + ("QUJD" * 20 + "\n") + "'''", None),
+        ("# and so on, and on\n" * 100 + CODE, "mostly comments"),
+        ("# and so on, and on\n" * 10 + CODE, None),
+        ("'''" + "and so on, and on\n" * 100 + "'''\n" + CODE, None),
     ],
 )
 def test_a_text_is_rejected_with_its_reason(text, reason):
     assert (reject_text(text) or (None,))[0] == reason
 
 
-def test_comments_blank_lines_and_docstrings_are_not_code():
-    text = '"""Two\nlines."""\n\n# why\nx = 1\ndef f():\n    """Says."""\n    return x\n'
-    assert code_lines(text, ast.parse(text)) == 3
-
-
 def test_text_is_decoded_with_one_kind_of_line_end():
     assert decode("\ufeffa = 1\r\nb = 2\r".encode()) == "a = 1\nb = 2\n"
     assert decode(b"\xff\xfe") is None
+
+
+@given(st.text(alphabet="ab1 #\n'\"().=\\\t\0é", max_size=300))
+def test_every_text_is_judged_and_equally_each_time(text):
+    why = reject_text(text)
+    assert why == reject_text(text)
+    assert why is None or (why[0] and isinstance(why[1], str))
+
+
+@given(st.binary(max_size=200))
+def test_what_is_decoded_has_one_kind_of_line_end_and_stays_as_it_is(data):
+    text = decode(data)
+    assert text is None or ("\r" not in text and decode(text.encode()) == text.removeprefix("\ufeff"))

@@ -1,4 +1,5 @@
 import ast
+import dataclasses
 import hashlib
 import random
 
@@ -103,6 +104,12 @@ def test_lines_are_counted_without_the_docstring():
     assert [one.code_lines for one in functions_of(file(text))] == [6]
     assert functions_of(file(text), min_lines=7) == []
     assert functions_of(file("def f():\n" + "    x = 1\n" * 60)) == []
+
+
+def test_a_function_knows_the_source_of_its_file_and_other_languages_give_none():
+    known = dataclasses.replace(file("def f(x):\n    return x\n"), source="package:networkx")
+    assert [one.package for one in functions_of(known, min_lines=1)] == ["package:networkx"]
+    assert functions_of(dataclasses.replace(known, language="typescript", text="let a = <b>c;"), min_lines=1) == []
 
 
 def test_module_names_follow_the_path():

@@ -41,6 +41,11 @@ def test_only_files_that_import_each_other_in_a_circle_may_stand_before_what_the
     assert import_order({path: files[path] for path in shuffled}) == order
 
 
+def test_a_file_in_another_language_keeps_its_place():
+    files = {"b.py": "import c\n", "a.ts": 'import { x } from "c";\n', "c.py": "x = 1\n"}
+    assert import_order(files) == ["a.ts", "c.py", "b.py"]
+
+
 def test_a_circle_is_cut_where_it_closes():
     files = {"a.py": "import b\n", "b.py": "import c\n", "c.py": "import a\n", "0.py": "import c\n"}
     assert import_order(files) == ["b.py", "a.py", "c.py", "0.py"]

@@ -1,0 +1,51 @@
+"""Benchmark tasks that must not be learnt from, by the runs of words that a file shares with them.
+
+A file that holds a run of RUN words of a task is left out, as DeepSeek-Coder does (arXiv:2401.14196, section 2.4, with
+runs of 10); 13 words are GPT-3's (arXiv:2005.14165, appendix C): in code, ten can be a plain double loop.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from data.dedup import KnownTexts
+from model.console import UserError
+from model.files import parse_json
+
+RUN = 13  # words
+FIELDS = ("text", "prompt", "code", "canonical_solution", "test_list")  # of MBPP, its sanitized form, and HumanEval
+
+
+def read_tasks(paths: list[str] | tuple[str, ...]) -> KnownTexts:
+    """The tasks of MBPP's and HumanEval's own files: .jsonl, .jsonl.gz, or a .json list.
+
+    Raises UserError naming the file, and the task or line, that is not readable.
+    """
+    texts = []
+    for path in map(Path, paths):
+        for number, row in enumerate(_rows(path), 1):
+            if not isinstance(row, dict) or "task_id" not in row:
+                raise UserError(f"{path}: task {number} has no task_id. Give MBPP's or HumanEval's own file")
+            name = str(row["task_id"])
+            name = name if "/" in name else f"MBPP/{name}"
+            parts = [row[field] for field in FIELDS if field in row]
+            texts += [(name, "\n".join(part) if isinstance(part, list) else str(part)) for part in parts]
+    return KnownTexts.of(texts, RUN)
+
+
+def _rows(path: Path) -> list:
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        text = data.decode()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable ({error})") from None
+    try:
+        if text.lstrip().startswith("["):
+            return parse_json(text)
+        return [parse_json(line) for line in text.split("\n") if line.strip()]
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
