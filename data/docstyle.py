@@ -64,7 +64,7 @@ def read_docstring(docstring: str) -> Documented:
         elif title in TITLES:
             is_google = bool(re.search(rf"^{re.escape(title)}:\s*$", docstring, re.MULTILINE))
             entries.setdefault(TITLES[title], []).extend(_entries(TITLES[title], body, is_google))
-    summary = parts[""].strip().split("\n\n")[0]
+    summary = "\n".join(map(unmarked, parts[""].strip().split("\n\n")[0].split("\n")))
     return Documented(summary, {kind: entries[kind] for kind in KINDS if entries.get(kind)})
 
 
@@ -128,8 +128,11 @@ def _google_entry(kind: str, head: str, text: str) -> list[Entry]:
 def _result(kind: str, head: str, text: str) -> Entry:
     """A result or an exception under NumPy's heading: a type with its text below, or a sentence alone."""
     head = unmarked(head)
-    if text or kind == "Raises":
-        return Entry(head, "", text) if kind == "Raises" else Entry("", head, text)
+    if kind == "Raises":  # some write `Error : exception`, some the condition behind the colon
+        name, _, condition = head.partition(":")
+        return Entry(name.strip(), "", text or condition.strip())
+    if text:
+        return Entry("", head, text)
     is_sentence = len(head.split()) > 3 or head.endswith(".")
     return Entry("", "", head) if is_sentence else Entry("", head, "")
 

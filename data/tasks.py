@@ -113,7 +113,7 @@ def _explain(function: Function, repository: Repository, choose: random.Random) 
     while prose and len(" ".join(prose)) > room:
         prose.pop()
     text = " ".join([*prose[:1], *results, *prose[1:]])
-    words = set(re.findall(r"\w+", text))
+    words = set(re.findall(r"\w+", " ".join(prose)))  # an answer is not asked to name what only the results name
     names = [name for name in (function.name, *function.arguments) if name in words]
     problem = None
     if not prose or len(prose) + len(results) < 2:

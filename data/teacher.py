@@ -294,6 +294,8 @@ class Teacher:
         watch.daemon = True
         with self._lock:
             self._sockets.add(socket)
+        if self._stop.is_set():  # between asking whether to go on and here
+            _shut(socket)
         watch.start()
         try:
             yield

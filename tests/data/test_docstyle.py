@@ -107,6 +107,21 @@ def test_results_are_read_as_numpy_writers_give_them(section, written):
     assert f"Returns:\n    {written}" in text
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        "ValueError\n    If so.",
+        "ValueError : exception\n    If so.",
+        "ValueError: If so.",
+        ":exc:`ValueError`\n    If so.",
+    ],
+)
+def test_exceptions_are_read_as_numpy_writers_give_them(section):
+    assert write_google(read_docstring(f"Do.\n\nRaises\n------\n{section}\n")).endswith(
+        "Raises:\n    ValueError: If so."
+    )
+
+
 def test_long_lines_are_wrapped_with_a_hanging_indent():
     text = write_google(read_docstring(f"Do.\n\nArgs:\n    x: {'word ' * 40}\n"))
     lines = text.split("\n")[3:]
