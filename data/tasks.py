@@ -106,8 +106,8 @@ def _docstring(function: Function, repository: Repository, choose: random.Random
 
 def _explain(function: Function, repository: Repository, choose: random.Random) -> Draft:
     parts = sections(function.docstring or "")
-    prose = [one for title in ("", "Notes") for one in sentences(clean(parts.get(title, "")).replace("\n\n", " "))]
-    prose = [one for one in prose if not DANGLING.search(one)]
+    paragraphs = [one for title in ("", "Notes") for one in clean(parts.get(title, "")).split("\n\n")]
+    prose = [_ended(one) for paragraph in paragraphs for one in sentences(paragraph) if not DANGLING.search(one)]
     results = _results_told(read_docstring(function.docstring or ""))
     room = repository.most_output - len(" ".join(results)) - 1
     while prose and len(" ".join(prose)) > room:
@@ -124,6 +124,10 @@ def _explain(function: Function, repository: Repository, choose: random.Random) 
         raise Unsuitable(problem)
     check = structure_check([], False, [] if problem else names)
     return Draft({"input": function.code_without_docstring, "output": "" if problem else text, "check": check})
+
+
+def _ended(sentence: str) -> str:
+    return sentence if re.search(r"[.!?][\"')]*$", sentence) else f"{sentence}."
 
 
 def _results_told(documented: Documented) -> list[str]:

@@ -62,7 +62,7 @@ def from_repository(function: Function, tests: list[RepositoryTest], *, most_cha
     Tests that are named after the function come first.
     """
     for test in sorted(tests, key=lambda test: function.name not in test.name):
-        assertions = _assertions_about(function.name, test.body)
+        assertions = _assertions_about(function.name, test)
         for count in range(len(assertions), 0, -1):
             body = _needed_for(assertions[:count], test.body)
             if function.name not in _called([statement.node for statement in body]):
@@ -73,17 +73,34 @@ def from_repository(function: Function, tests: list[RepositoryTest], *, most_cha
                 break
 
 
-def _assertions_about(name: str, body: tuple[Statement, ...]) -> list[int]:
-    """Positions of the statements that check what the function `name` gave: by calling it, or by a name made of it."""
+def _assertions_about(name: str, test: RepositoryTest) -> list[int]:
+    """Positions of the statements that check what the function `name` gave: by calling it, or by a name made of it.
+
+    In a test that is not named after the function, one that hands such a name to another imported function checks that.
+    """
     derived: set[str] = set()
     found = []
-    for position, statement in enumerate(body):
-        concerns = name in _called([statement.node]) or derived & _mentioned(statement.node)
-        if concerns and _asserts(statement.node):
+    for position, statement in enumerate(test.body):
+        calls_it = name in _called([statement.node])
+        is_about = calls_it or (derived & _mentioned(statement.node) and not _asks_another(statement.node, name, test))
+        if is_about and _asserts(statement.node):
             found.append(position)
-        elif concerns:
+        elif is_about:
             derived |= _bound([statement.node])
     return found
+
+
+def _asks_another(node: ast.stmt, name: str, test: RepositoryTest) -> bool:
+    """Whether it calls an imported function that is neither `name` nor a helper of testing."""
+    if name in test.name:
+        return False
+    for call in (one.func for one in ast.walk(node) if isinstance(one, ast.Call)):
+        owner = call.value if isinstance(call, ast.Attribute) else call
+        called = getattr(call, "attr", None) or getattr(call, "id", "")
+        is_imported = isinstance(owner, ast.Name) and owner.id in test.imports
+        if is_imported and not called.startswith(("assert", "raises", "approx")):
+            return True
+    return False
 
 
 def _needed_for(assertions: list[int], body: tuple[Statement, ...]) -> list[Statement]:

@@ -28,6 +28,12 @@ def test_other_and_double():
     assert other(2) == 2
 
 
+def test_of_other():
+    made = double([1])
+    assert other(made) == 2
+    assert made
+
+
 def test_numpy():
     assert double(np.array([1])) is not None
 
@@ -82,6 +88,11 @@ def test_a_test_is_cut_to_what_its_function_needs(tests):
     )
 
 
+def test_what_checks_another_function_is_left_out_of_a_test_with_another_name(tests):
+    of_other = [text for text in cut(tests) if "made" in text]
+    assert of_other == ["from pkg.code import double\n\n\ndef test_double():\n    made = double([1])\n    assert made"]
+
+
 def test_as_many_assertions_as_fit_from_the_start(tests):
     assert cut(tests, most_characters=200)[0].endswith("    assert result == [6, 8]")
     assert not any("result" in text for text in cut(tests, most_characters=120))
@@ -96,6 +107,6 @@ def test_what_the_class_sets_up_is_put_in_front(tests):
 
 def test_tests_that_need_more_than_they_bring_are_left_out(tests):
     found = cut(tests)
-    assert len(found) == 2 and not any(word in text for text in found for word in ("helper", "np.", "self"))
+    assert len(found) == 3 and not any(word in text for text in found for word in ("helper", "np.", "self"))
     for text in found:
         ast.parse(text)
