@@ -262,9 +262,7 @@ class Teacher:
                 connection.request("POST", self._path, body, headers)
                 response = connection.getresponse()
                 self._heard = True
-                data = response.read(LARGEST + 1)
-                if response.length:  # read(n) is silent about a connection that was cut
-                    raise http.client.IncompleteRead(data, response.length)
+                data = response.read(LARGEST + 1)  # of a connection that was cut it is half, which is no JSON
         except ssl.SSLCertVerificationError as error:
             raise UserError(f"--teacher {self._url.netloc}: its certificate is not valid ({error.reason})") from None
         except (OSError, http.client.HTTPException, ValueError) as error:

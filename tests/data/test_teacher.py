@@ -217,6 +217,13 @@ def test_a_lost_server_ends_the_run_and_what_it_said_is_kept(tmp_path):
         assert len(asked) == before + 3 * 2  # not the two that were answered
 
 
+def test_failures_with_answers_between_them_do_not_end_the_run(tmp_path):
+    failure = says(500)
+    with server(failure, failure, good, failure, failure, good) as (url, _):
+        replies = teacher(url, tmp_path, tries=1).ask(tasks(6), samples=1)
+    assert [reply is not None for (reply,) in replies] == [False, False, True] * 2
+
+
 def test_a_server_that_is_not_there_is_said_at_once(tmp_path):
     with server(good) as (url, _):
         pass
