@@ -7,10 +7,11 @@ import pytest
 
 from data.functions import functions_of
 from data.gap import GAP, fill_gap
-from data.instruct import CATEGORIES, EQUAL, build_instruction_pairs, category_counts, describe
+from data.instruct import CATEGORIES, EQUAL, build_instruction_pairs, category_counts, describe, main
 from data.tasks import INSTRUCTIONS, Repository, draft
 from eval.instruct import GREEDY, grade_answers
 from model.console import UserError
+from model.files import read_json, read_jsonl
 
 
 def everything(pairs):
@@ -161,3 +162,20 @@ def test_a_category_that_falls_short_says_so_and_why(small_corpus):
     )
     assert 0 < len(pairs.train) < 60
     assert f"short    {len(pairs.train):>5}  of 60 explain (train): " in describe(pairs)
+
+
+def test_the_command_writes_the_pairs_and_what_they_were_made_from(small_corpus, tmp_path, monkeypatch, capsys):
+    shares = ["docstring=1", *(f"{name}=0" for name in EQUAL[1:])]
+    command = ["data.instruct", small_corpus.source, "--out", str(tmp_path), "--count", "3", "--test-count", "1"]
+    monkeypatch.setattr(sys, "argv", [*command, "--validation-count", "0", "--share", *shares])
+    main()
+    assert [len(read_jsonl(tmp_path / f"{side}.jsonl")) for side in ("train", "validation", "test")] == [3, 0, 1]
+    told = read_json(tmp_path / "about.json")
+    assert told["kind"] == "instruction pairs" and told["teacher"] is None
+    assert told["corpus"]["sha256"] == small_corpus.sha256() and told["options"]["share"]["docstring"] == 1
+    assert told["templates"]["docstring"] == list(INSTRUCTIONS["docstring"])
+    assert "docstring" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*command, "--share", "docstring"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "is not CATEGORY=NUMBER" in capsys.readouterr().err
