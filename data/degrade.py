@@ -9,7 +9,14 @@ import ast
 import copy
 import string
 
+LARGE = frozenset({"any or all", "comprehension", "conditional expression", "enumerate", "guard clause", "yield from"})
+SMALL = frozenset({"chained comparison", "f-string", "membership"})  # a few words of one line
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+
+
+def is_worth_undoing(kinds: list[str]) -> bool:
+    """Whether what degrade did gives a reviewer something to say: more than names, annotations and one small matter."""
+    return bool(LARGE & set(kinds)) or len(SMALL & set(kinds)) > 1
 
 
 def degrade(function_source: str) -> tuple[str, list[str]]:
@@ -27,6 +34,10 @@ def degrade(function_source: str) -> tuple[str, list[str]]:
     function.body = [statements.visit(expressions.visit(statement)) for statement in function.body]
     function.body = [one for item in function.body for one in (item if isinstance(item, list) else [item])]
     kinds += [*expressions.kinds, *statements.kinds]
+    nested = _nested(function.body)
+    if nested is not function.body:
+        function.body = nested
+        kinds.append("guard clause")
     renamed = _short_names(function)
     if renamed:
         function = _Renamed(renamed).visit(function)
@@ -57,7 +68,7 @@ class _Unannotated(ast.NodeTransformer):
 
 
 class _Expressions(ast.NodeTransformer):
-    """f-strings become concatenations, membership in a short tuple becomes a chain of comparisons."""
+    """f-strings become concatenations, chains of comparisons and membership in a short tuple become longer ones."""
 
     def __init__(self):
         self.kinds: list[str] = []
@@ -78,6 +89,11 @@ class _Expressions(ast.NodeTransformer):
 
     def visit_Compare(self, node):
         self.generic_visit(node)
+        if len(node.ops) == 2 and isinstance(node.comparators[0], ast.Name | ast.Constant):
+            self.kinds.append("chained comparison")
+            middle, last = node.comparators
+            first = ast.Compare(node.left, node.ops[:1], [middle])
+            return ast.BoolOp(ast.And(), [first, ast.Compare(copy.deepcopy(middle), node.ops[1:], [last])])
         choices = node.comparators[0]
         chain = (
             len(node.ops) == 1 and isinstance(node.ops[0], ast.In | ast.NotIn) and isinstance(node.left, ast.Name)
@@ -120,6 +136,8 @@ class _Statements(ast.NodeTransformer):
         if isinstance(node.value, ast.IfExp):
             self.kinds.append("conditional expression")
             return _branches(node.value, ast.Return)
+        if search := self._search(node.value):
+            return search
         if "result" in self.counts:
             return node
         loop = self._loop(node.value, "result")
@@ -148,15 +166,30 @@ class _Statements(ast.NodeTransformer):
         step = ast.AugAssign(ast.Name(counter, ast.Store()), ast.Add(), ast.Constant(1))
         return [start, ast.For(target=target.elts[1], iter=call.args[0], body=[step, *node.body], orelse=node.orelse)]
 
-    def _loop(self, value, name: str) -> list[ast.stmt] | None:
-        """Statements that build a list, set or dict comprehension in `name`; None when a variable would clash."""
-        if not isinstance(value, ast.ListComp | ast.SetComp | ast.DictComp):
+    def _search(self, value) -> list[ast.stmt] | None:
+        """Statements that return what any(...) or all(...) of a generator would; None when a variable would clash."""
+        called = value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else None
+        if called not in ("any", "all") or len(value.args) != 1 or not isinstance(value.args[0], ast.GeneratorExp):
             return None
+        generator = value.args[0]
+        if self.counts.get(called, 0) > _occurrences(value, called) or self._clashes(generator, ""):
+            return None
+        self.kinds.append("any or all")
+        test = generator.elt if called == "any" else ast.UnaryOp(ast.Not(), generator.elt)
+        body = _looped(generator, ast.If(test=test, body=[_returned(called == "any")], orelse=[]))
+        return [body, _returned(called != "any")]
+
+    def _clashes(self, value, name: str) -> bool:
+        """Whether a comprehension cannot be written as a loop that builds `name`: its variables would leak."""
         bound = {one.id for part in value.generators for one in ast.walk(part.target) if isinstance(one, ast.Name)}
         nested = any(isinstance(one, (*SCOPES, ast.NamedExpr, ast.Await)) for one in ast.walk(value))
         if nested or any(part.is_async for part in value.generators) or name in bound:
-            return None
-        if any(self.counts[one] > _occurrences(value, one) for one in bound):
+            return True
+        return any(self.counts[one] > _occurrences(value, one) for one in bound)
+
+    def _loop(self, value, name: str) -> list[ast.stmt] | None:
+        """Statements that build a list, set or dict comprehension in `name`; None when a variable would clash."""
+        if not isinstance(value, ast.ListComp | ast.SetComp | ast.DictComp) or self._clashes(value, name):
             return None
         self.kinds.append("comprehension")
         target = ast.Name(name, ast.Load())
@@ -168,11 +201,7 @@ class _Statements(ast.NodeTransformer):
             empty = ast.List([], ast.Load()) if is_list else _call("set")
             method = ast.Attribute(target, "append" if is_list else "add", ast.Load())
             body = ast.Expr(ast.Call(method, [value.elt], []))
-        for part in reversed(value.generators):
-            for condition in reversed(part.ifs):
-                body = ast.If(test=condition, body=[body], orelse=[])
-            body = ast.For(target=part.target, iter=part.iter, body=[body], orelse=[])
-        return [ast.Assign(targets=[ast.Name(name, ast.Store())], value=empty), body]
+        return [ast.Assign(targets=[ast.Name(name, ast.Store())], value=empty), _looped(value, body)]
 
 
 class _Renamed(ast.NodeTransformer):
@@ -213,6 +242,28 @@ def _name_counts(function) -> dict[str, int]:
 
 def _occurrences(node: ast.AST, name: str) -> int:
     return sum(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node))
+
+
+def _looped(comprehension, body: ast.stmt) -> ast.stmt:
+    """A statement inside the loops and conditions of a comprehension."""
+    for part in reversed(comprehension.generators):
+        for condition in reversed(part.ifs):
+            body = ast.If(test=condition, body=[body], orelse=[])
+        body = ast.For(target=part.target, iter=part.iter, body=[body], orelse=[])
+    return body
+
+
+def _returned(value: bool) -> ast.Return:
+    return ast.Return(ast.Constant(value))
+
+
+def _nested(body: list[ast.stmt]) -> list[ast.stmt]:
+    """The body with what follows a guard clause in its else; the same list when there is none."""
+    for number, statement in enumerate(body[:-1]):
+        if isinstance(statement, ast.If) and not statement.orelse and isinstance(statement.body[-1], ast.Return):
+            rest = ast.If(test=statement.test, body=statement.body, orelse=_nested(body[number + 1 :]))
+            return [*body[:number], rest]
+    return body
 
 
 def _branches(value: ast.IfExp, statement) -> ast.If:

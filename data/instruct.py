@@ -1,4 +1,11 @@
-"""Instruction pairs made from a corpus by parsing it, each executed gold proven in the sandbox before it is used."""
+"""Instruction pairs made from a corpus by parsing it, each executed gold proven in the sandbox before it is used.
+
+    python -m data.instruct CORPUS --out DIR --count 400 [--share bugfix=0.3 fim=0.1]
+    python -m data.instruct CORPUS --out DIR --teacher http://localhost:8000 --teacher-model NAME
+
+Without a teacher no language model takes part. With one (data/teaching.py), its answers take the place of the
+repository's own where they hold what the check asks for.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +14,40 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 
 from data.checks import judge, run_in_sandbox
 from data.corpus import SPLITS, Corpus, open_corpus
 from data.functions import Function, functions_of, held_apart, place
+from data.pair_filters import Distinct, lint_problems, pair_text
 from data.split import seeded_order
 from data.tasks import INSTRUCTIONS, Draft, Repository, Unsuitable, draft
+from data.teacher import Teacher
+from data.teaching import SYSTEM, TAUGHT, add_teacher_options, teach, teacher_of
 from data.unit_tests import repository_tests
 from model.console import UserError, run_command
-from model.files import write_jsonl
+from model.files import write_json, write_jsonl
 
 CATEGORIES = tuple(INSTRUCTIONS)
-SPARE = {"bugfix": 1.3}  # drafts proven per pair wanted: many mutants survive the examples; others 1
+EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide among them what no share is given for
+SPARE = {"bugfix": 1.3, "fim": 1.2}  # drafts proven per pair wanted: changes survive the examples; others 1
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class InstructionPairs:
-    """Pairs by side of the split, and rejects: {"path", "qualname", "category", "split", "reason"}."""
+    """Pairs by side of the split, and rejects: {"path", "qualname", "category", "split", "reason"}.
+
+    wanted says for each side how many pairs of each category were asked for.
+    """
 
     train: list[dict]
     validation: list[dict]
     test: list[dict]
     rejects: list[dict]
+    wanted: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def split(self, name: str) -> list[dict]:
         """The pairs of "train", "validation" or "test"."""
@@ -64,29 +81,61 @@ def build_instruction_pairs(
     most_input: int = 2400,
     most_output: int = 700,
     seed: int = 0,
+    shares: dict[str, float] | None = None,
+    teacher: Teacher | None = None,
+    candidates: int = 4,
 ) -> InstructionPairs:
-    """Pairs of six categories, equally many of each as far as the corpus allows, on the sides of its split.
+    """Pairs of several categories, as many of each as its share says and the corpus allows, on the sides of its split.
 
     count, test_count, validation_count   pairs wanted on each side, over all categories
     most_input, most_output               characters of instruction + input, and of output
-    Raises UserError when the corpus has no function that gives a pair.
+    shares                                of some categories, 0 to 1; the others of EQUAL divide what is left
+    teacher, candidates                   answers the categories of data.teaching.TAUGHT, so often each
+    Raises UserError when the corpus has no function that gives a pair, and for shares that do not add up.
     """
+    counts = {"train": count, "validation": validation_count, "test": test_count}
+    wanted = {split: category_counts(counts[split], shares) for split in SPLITS}
     functions, rejects = held_apart([one for file in corpus.files for one in functions_of(file)])
     texts = {file.path: file.text for file in corpus.files}
-    repository = Repository(corpus.source, texts, repository_tests(corpus), most_input, most_output, seed)
-    wanted = {"train": count, "validation": validation_count, "test": test_count}
+    repository = Repository(texts, repository_tests(corpus), most_input, most_output, seed)
+    if teacher:
+        repository = replace(repository, taught=frozenset(TAUGHT))
     quotas = []
     for split in SPLITS:
         side = _shuffled([function for function in functions if function.split == split], seed)
-        for position, category in enumerate(CATEGORIES):
-            share = wanted[split] // len(CATEGORIES) + (position < wanted[split] % len(CATEGORIES))
-            quotas.append(_Quota(split, category, share, _drafts(side, category, repository, rejects)))
+        for category, number in wanted[split].items():
+            quotas.append(_Quota(split, category, number, _drafts(side, category, repository, rejects)))
+    distinct = Distinct()
     while open_quotas := [one for one in quotas if len(one.kept) < one.wanted and not one.exhausted]:
-        _prove(open_quotas, rejects)
+        proven = _proven(open_quotas, rejects)
+        if teacher:
+            proven = _taught(proven, teacher, candidates, most_output, rejects)
+        _keep(proven, distinct, rejects)
     pairs = {split: [pair for one in quotas if one.split == split for pair in one.kept] for split in SPLITS}
     if not pairs["train"]:
         raise UserError(f"{corpus.name}: no function of the train files gives a pair. Give a corpus with docstrings")
-    return InstructionPairs(pairs["train"], pairs["validation"], pairs["test"], rejects)
+    return InstructionPairs(pairs["train"], pairs["validation"], pairs["test"], rejects, wanted)
+
+
+def category_counts(count: int, shares: dict[str, float] | None = None) -> dict[str, int]:
+    """How many pairs of each category make `count`, by largest remainders. UserError for shares that do not add up."""
+    shares = shares or {}
+    unknown = [name for name in shares if name not in CATEGORIES]
+    if unknown:
+        raise UserError(f"--share: no category {', '.join(unknown)}; there are {', '.join(CATEGORIES)}")
+    exact = {name: Fraction(str(share)) for name, share in shares.items()}
+    left, others = 1 - sum(exact.values()), [name for name in EQUAL if name not in shares]
+    if left < 0 or min(exact.values(), default=0) < 0 or (left and not others):
+        raise UserError(
+            f"--share: the shares add up to {float(1 - left):g}; none may be negative, and together they are at most "
+            "1, or exactly 1 when they name every category"
+        )
+    exact |= {name: left / len(others) for name in others}
+    counts = {name: math.floor(count * exact.get(name, 0)) for name in CATEGORIES}
+    by_remainder = sorted(CATEGORIES, key=lambda name: counts[name] - count * exact.get(name, 0))
+    for name in by_remainder[: count - sum(counts.values())]:
+        counts[name] += 1
+    return counts
 
 
 def _shuffled(functions: list[Function], seed: int) -> list[Function]:
@@ -104,30 +153,60 @@ def _drafts(functions: list[Function], category: str, repository: Repository, re
             rejects.append({**place(function), "category": category, "split": function.split, "reason": str(why)})
 
 
-def _prove(quotas: list[_Quota], rejects: list[dict]) -> None:
-    """Run one batch of drafts through the sandbox and keep those that hold, up to what each quota wants."""
+def _proven(quotas: list[_Quota], rejects: list[dict]) -> list[tuple[_Quota, dict]]:
+    """Run one batch of drafts through the sandbox; the pairs of those that hold."""
     drafts = [(quota, one) for quota in quotas for one in quota.next_drafts()]
     proofs = [proof for _, one in drafts for proof in [*one.right, *one.wrong]]
     results = iter(run_in_sandbox([job for _, jobs in proofs for job in jobs]))
+    proven = []
     for quota, one in drafts:
         right = [(check, [next(results) for _ in jobs]) for check, jobs in one.right]
         wrong = [(check, [next(results) for _ in jobs]) for check, jobs in one.wrong]
-        reason = None
         if not all(judge(check, outcome) for check, outcome in right):
             reason = "its test does not hold" if quota.category == "unit_test" else "its examples do not pass"
+            rejects.append(_reject(quota, one.pair, reason))
         elif any(judge(check, outcome) for check, outcome in wrong):
-            reason = "its examples pass on the wrong code too"
-        if reason:
-            source = one.pair["source"]
-            found = {"path": source["path"], "qualname": source["qualname"]}
-            rejects.append({**found, "category": quota.category, "split": quota.split, "reason": reason})
-        elif len(quota.kept) < quota.wanted:
-            quota.kept.append(_with_killed_mutants(one.pair, right))
+            rejects.append(_reject(quota, one.pair, "its examples pass on the wrong code too"))
+        else:
+            proven.append((quota, _with_killed_mutants(one.pair, right)))
+    return proven
+
+
+def _taught(proven, teacher: Teacher, candidates: int, most_output: int, rejects: list[dict]) -> list:
+    """Proven pairs with the teacher's answers where they hold; without any answer, where the repository has none."""
+    pairs, refused = teach([pair for _, pair in proven], teacher, candidates=candidates, most_output=most_output)
+    quotas = {pair["id"]: (quota, pair) for quota, pair in proven}
+    for one in refused:
+        rejects.append({**_reject(*quotas[one["id"]], one["reason"]), "output": one["output"]})
+    answered = []
+    for (quota, _), pair in zip(proven, pairs, strict=True):
+        if pair["output"]:
+            answered.append((quota, pair))
+        else:
+            rejects.append(_reject(quota, pair, "no answer of the teacher holds"))
+    return answered
+
+
+def _keep(proven: list[tuple[_Quota, dict]], distinct: Distinct, rejects: list[dict]) -> None:
+    """Add to each quota, up to what it wants, the pairs that ruff passes and that are unlike those kept before."""
+    for (quota, pair), problem in zip(proven, lint_problems([pair for _, pair in proven]), strict=True):
+        if len(quota.kept) == quota.wanted:
+            continue  # a spare one
+        problem = problem or distinct.problem(quota.category, pair_text(pair))
+        if problem:
+            rejects.append(_reject(quota, pair, problem))
+        else:
+            quota.kept.append(pair)
+
+
+def _reject(quota: _Quota, pair: dict, reason: str) -> dict:
+    found = {"path": pair["source"]["path"], "qualname": pair["source"]["qualname"]}
+    return {**found, "category": quota.category, "split": quota.split, "reason": reason}
 
 
 def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[dict]]]) -> dict:
     """A unit-test pair keeps the mutants that its gold kills: no answer is asked to do more."""
-    if pair["category"] != "unit_test":
+    if pair["category"] != "unit_test" or not right:
         return pair
     check, outcome = right[0]
     first = outcome[0]
@@ -138,19 +217,62 @@ def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[dict]]]) -> di
 
 
 def describe(pairs: InstructionPairs) -> str:
-    """Pairs by category and side, and rejects by reason, as a small table."""
+    """Pairs by category and side, what a category lacks and why, and rejects by reason, as a small table."""
     counts = {split: Counter(pair["category"] for pair in pairs.split(split)) for split in SPLITS}
+    shown = [name for name in CATEGORIES if any(counts[split][name] or _wanted(pairs, split, name) for split in SPLITS)]
     lines = [f"{'category':<12}" + "".join(f"{split:>12}" for split in SPLITS)]
-    for category in CATEGORIES:
+    for category in shown:
         lines.append(f"{category:<12}" + "".join(f"{counts[split][category]:>12}" for split in SPLITS))
     lines.append(f"{'all':<12}" + "".join(f"{len(pairs.split(split)):>12}" for split in SPLITS))
+    for category in shown:
+        for split in SPLITS:
+            wanted, made = _wanted(pairs, split, category), counts[split][category]
+            if made < wanted:
+                why = _why_short(pairs, split, category)
+                lines.append(f"short    {made:>5}  of {wanted} {category} ({split}): {why}")
     for reason, count in Counter(reject["reason"] for reject in pairs.rejects).most_common():
         lines.append(f"rejected {count:>5}  {reason}")
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Make instruction pairs from a corpus: train.jsonl, validation.jsonl, test.jsonl, rejects.jsonl."""
+def _wanted(pairs: InstructionPairs, split: str, category: str) -> int:
+    return pairs.wanted.get(split, {}).get(category, 0)
+
+
+def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
+    reasons = Counter(
+        one["reason"] for one in pairs.rejects if one.get("category") == category and one["split"] == split
+    )
+    return "most often: {} ({})".format(*reasons.most_common(1)[0]) if reasons else "no more functions"
+
+
+def about(corpus: Corpus, options: argparse.Namespace, teacher: Teacher | None) -> dict:
+    """What the pairs were made from and how, to lie beside them."""
+    settings = {name: value for name, value in vars(options).items() if name not in ("out", "corpus")}
+    made_from = {"source": corpus.source, "name": corpus.name, "sha256": corpus.sha256(), "options": corpus.options}
+    told = teacher and {"model": teacher.model, "system": SYSTEM, "categories": TAUGHT, "spent": vars(teacher.spent)}
+    return {
+        "schema": SCHEMA,
+        "kind": "instruction pairs",
+        "corpus": made_from,
+        "options": {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
+        "templates": INSTRUCTIONS,
+        "teacher": told,
+    }
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, sign, number = text.partition("=")
+    try:
+        share = float(number)
+    except ValueError:
+        share = math.nan
+    if not sign or not math.isfinite(share):
+        raise argparse.ArgumentTypeError(f"{text!r} is not CATEGORY=NUMBER, such as bugfix=0.3")
+    return name, share
+
+
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data.instruct", description=main.__doc__)
     parser.add_argument("corpus", help="a folder written by data.corpus, or any SOURCE that it takes")
     parser.add_argument("--out", required=True, type=Path, help="folder to write into")
@@ -158,20 +280,39 @@ def main() -> None:
     parser.add_argument("--test-count", type=int, default=60, help="test pairs wanted (default 60)")
     parser.add_argument("--validation-count", type=int, default=24, help="validation pairs wanted (default 24)")
     parser.add_argument(
+        "--share", type=_share, nargs="+", default=[], metavar="CATEGORY=SHARE",
+        help=f"shares of the pairs, 0 to 1, of some of {', '.join(CATEGORIES)}; the others but fim divide what is left "
+        "(default: six alike, no fim)",
+    )  # fmt: skip
+    parser.add_argument(
         "--most-input", type=int, default=2400, help="characters of instruction and input (default 2400)"
     )
     parser.add_argument("--most-output", type=int, default=700, help="characters of output (default 700)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
+    add_teacher_options(parser)
     options = parser.parse_args()
+    options.share = dict(options.share)
+    category_counts(0, options.share)  # refuse before a corpus is read, not after
+    return options
+
+
+def main() -> None:
+    """Make instruction pairs from a corpus: train.jsonl, validation.jsonl, test.jsonl, rejects.jsonl, about.json."""
+    options = _parse_options()
+    corpus = open_corpus(options.corpus, seed=options.seed)
+    teacher = teacher_of(options)
     pairs = build_instruction_pairs(
-        open_corpus(options.corpus, seed=options.seed), count=options.count, test_count=options.test_count,
-        validation_count=options.validation_count, most_input=options.most_input, most_output=options.most_output,
-        seed=options.seed,
+        corpus, count=options.count, test_count=options.test_count, validation_count=options.validation_count,
+        most_input=options.most_input, most_output=options.most_output, seed=options.seed, shares=options.share,
+        teacher=teacher, candidates=options.teacher_candidates,
     )  # fmt: skip
     for split in SPLITS:
         write_jsonl(options.out / f"{split}.jsonl", pairs.split(split))
     write_jsonl(options.out / "rejects.jsonl", pairs.rejects)
+    write_json(options.out / "about.json", about(corpus, options, teacher))
     print(describe(pairs))
+    if teacher:
+        print(f"teacher  {teacher.summary(options.teacher_prices)}")
 
 
 if __name__ == "__main__":

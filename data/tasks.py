@@ -12,49 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from data.checks import doctest_check, doctest_job, structure_check, unit_test_check, unit_test_jobs
-from data.degrade import degrade
+from data.degrade import degrade, is_worth_undoing
+from data.docstyle import Documented, read_docstring, write_google
 from data.functions import Function, source_of
+from data.gap import GAP, cut_gap, fill_gap
 from data.mutate import Mutant, mutants
+from data.pair_filters import pair_problem
+from data.phrasings import INSTRUCTIONS
 from data.prose import clean, sections, sentences, summary, without_examples
 from data.unit_tests import RepositoryTest, from_examples, from_repository
 
+__all__ = ["INSTRUCTIONS", "Draft", "Repository", "Unsuitable", "draft"]
+
 MUTANTS = 3  # that an answer to a test pair is tried on
 SHORT_DOCSTRING = 400  # characters; a longer one is replaced by its summary where the task does not need it
+# what a description begins with that reads well after "It returns"
+NOUN_PHRASE = re.compile(r"^(A|An|The|Whether|True|False|None|All|Each|Every|One)\b")
 # a sentence that lost its end to a removed citation, or that points to what is not there
 DANGLING = re.compile(r"\b(on|in|by|from|see|of|and|to|the|with|per)[.:,]?$|:$|^See\b|\bbelow\b", re.IGNORECASE)
-
-INSTRUCTIONS = {
-    "docstring": (
-        "Write a docstring for this function: a summary, its parameters and what it returns. Reply with the docstring.",
-        "Document `{name}`. Give only the docstring, with a summary line, the parameters and the return value.",
-        "This function has no docstring. Write one that says what it does, what it takes and what it gives back.",
-    ),
-    "explain": (
-        "What does this function do? Answer in a few sentences.",
-        "Explain `{name}` in plain words.",
-        "Describe what this function computes and what one should know to use it.",
-    ),
-    "bugfix": (
-        "One line of this function has a bug. Reply with the corrected line only.",
-        "`{name}` does not work: exactly one line is wrong. Write that line as it should be, and nothing else.",
-        "Find the bug in this function. Give only the line that fixes it.",
-    ),
-    "complete": (
-        "Write the body of this function. Reply with the body only.",
-        "Implement `{name}` as its docstring says. Give only the lines that follow the docstring.",
-        "Complete this function: write the code that comes after the docstring.",
-    ),
-    "unit_test": (
-        "Write a short test for this function of `{module}`. Start with the imports it needs.",
-        "Write a pytest function `test_{test_name}` for `{name}` from `{module}`, imports included.",
-        "Test `{qualname}` of `{module}`: give the imports and one test function with assertions.",
-    ),
-    "improve": (
-        "Improve this function without changing what it does. Reply with the whole function.",
-        "Rewrite `{name}` so that it is clearer and more idiomatic. Keep its behaviour. Give the whole function.",
-        "Clean up this code: better names and constructs, same results. Reply with the function.",
-    ),
-}
 
 
 class Unsuitable(Exception):
@@ -65,17 +40,20 @@ class Unsuitable(Exception):
 class Repository:
     """What drafts are made from besides the function itself."""
 
-    package: str  # SOURCE of the corpus
     texts: dict[str, str]  # module texts by path
     tests: dict[str, list[RepositoryTest]]
     most_input: int  # characters of instruction and input
     most_output: int  # characters
     seed: int
+    taught: frozenset[str] = frozenset()  # categories in which a teacher may answer where the repository does not
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A pair that may be used when every proof in `right` passes its check and every one in `wrong` does not."""
+    """A pair that may be used when every proof in `right` passes its check and every one in `wrong` does not.
+
+    Its output is "" where only a teacher can answer.
+    """
 
     pair: dict
     right: list[tuple[dict, list[dict]]] = field(default_factory=list)  # (check, sandbox jobs)
@@ -87,9 +65,8 @@ def draft(category: str, function: Function, repository: Repository) -> Draft:
     choose = random.Random(f"{repository.seed}\0{category}\0{function.path}\0{function.qualname}")
     made = MAKERS[category](function, repository, choose)
     phrase = choose.choice(INSTRUCTIONS[category])
-    instruction = phrase.format(
-        name=function.name, qualname=function.qualname, module=function.module, test_name=function.name.strip("_")
-    )
+    names = {"name": function.name, "qualname": function.qualname, "module": function.module}
+    instruction = phrase.format(**names, test_name=function.name.strip("_"), gap=GAP)
     pair = {
         "id": f"{category}/{function.path}:{function.first_line}",
         "category": category,
@@ -103,63 +80,112 @@ def draft(category: str, function: Function, repository: Repository) -> Draft:
         raise Unsuitable(f"instruction and input over {repository.most_input} characters")
     if len(pair["output"]) > repository.most_output:
         raise Unsuitable(f"output over {repository.most_output} characters")
+    if pair["output"] and (problem := pair_problem(pair)):
+        raise Unsuitable(problem)
     return Draft(pair, made.right, made.wrong)
 
 
 def _docstring(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    parts = sections(function.docstring or "")
-    text = parts[""].strip().split("\n\n")[0]
-    described = [title for title in parts if re.fullmatch(r"Parameters|Arg(ument)?s|Returns?|Yields?|Fields", title)]
-    if not summary(function.docstring or "") or not described:
-        raise Unsuitable("docstring without summary or without parameters and returns")
-    for title in described:
-        google = f"{title}:\n" in function.docstring
-        heading = "" if title == "Fields" else f"{title}:\n" if google else f"{title}\n{'-' * len(title)}\n"
-        text += f"\n\n{heading}{parts[title].rstrip()}"
+    documented = read_docstring(function.docstring or "")
+    returns = _gives_back(function)
+    if not summary(function.docstring or "") or not documented.entries:
+        if "docstring" not in repository.taught:
+            raise Unsuitable("docstring without summary or without parameters and returns")
+        check = structure_check(list(function.arguments), returns, [])
+        return Draft({"input": function.code_without_docstring, "output": "", "check": check})
+    described = {entry.name.lstrip("*") for entry in documented.entries.get("Args", [])}
+    if described - set(function.arguments):
+        raise Unsuitable("docstring of other parameters than the function's")
+    text = write_google(documented)
     named = [name for name in function.arguments if re.search(rf"\b{re.escape(name)}\b", text)]
-    returns = bool(re.search(r"\b(return|yield)", text, re.IGNORECASE))
-    check = structure_check(named, returns, [])
-    return Draft({"input": function.code_without_docstring, "output": f'"""{text}\n"""', "check": check})
+    check = structure_check(named, bool(documented.entries.keys() & {"Returns", "Yields"}), [])
+    prefix = "r" if "\\" in text else ""
+    return Draft({"input": function.code_without_docstring, "output": f'{prefix}"""{text}\n"""', "check": check})
 
 
 def _explain(function: Function, repository: Repository, choose: random.Random) -> Draft:
     parts = sections(function.docstring or "")
-    prose = [one for title in ("", "Notes") for one in sentences(clean(parts.get(title, "")).replace("\n\n", " "))]
-    prose = [one for one in prose if not DANGLING.search(one)]
-    text = ""
-    for count, sentence in enumerate(prose):
-        if len(text) + 1 + len(sentence) > repository.most_output:
-            prose = prose[:count]
-            break
-        text = f"{text} {sentence}".strip()
-    if len(prose) < 2:
-        raise Unsuitable("docstring of fewer than two sentences")
-    words = set(re.findall(r"\w+", text))
+    paragraphs = [one for title in ("", "Notes") for one in clean(parts.get(title, "")).split("\n\n")]
+    prose = [_ended(one) for paragraph in paragraphs for one in sentences(paragraph) if not DANGLING.search(one)]
+    results = _results_told(read_docstring(function.docstring or ""))
+    room = repository.most_output - len(" ".join(results)) - 1
+    while prose and len(" ".join(prose)) > room:
+        prose.pop()
+    text = " ".join([*prose[:1], *results, *prose[1:]])
+    words = set(re.findall(r"\w+", " ".join(prose)))  # an answer is not asked to name what only the results name
     names = [name for name in (function.name, *function.arguments) if name in words]
-    return Draft({"input": function.code_without_docstring, "output": text, "check": structure_check([], False, names)})
+    problem = None
+    if not prose or len(prose) + len(results) < 2:
+        problem = "docstring of fewer than two sentences"
+    elif not names and not results:
+        problem = "docstring that names nothing of the code"  # it would serve any other function as well
+    if problem and "explain" not in repository.taught:
+        raise Unsuitable(problem)
+    check = structure_check([], False, [] if problem else names)
+    return Draft({"input": function.code_without_docstring, "output": "" if problem else text, "check": check})
+
+
+def _ended(sentence: str) -> str:
+    return sentence if re.search(r"[.!?][\"')]*$", sentence) else f"{sentence}."
+
+
+def _results_told(documented: Documented) -> list[str]:
+    """What is returned and raised, as sentences, where the docstring's words can be read as such."""
+    told = []
+    for kind, verb in (("Returns", "returns"), ("Yields", "yields")):
+        entries = documented.entries.get(kind, [])
+        if len(entries) == 1 and NOUN_PHRASE.match(entries[0].text):
+            told.append(f"It {verb} {_inside_sentence(entries[0].text)}")
+    for entry in documented.entries.get("Raises", []):
+        if re.match(r"(If|When)\b", entry.text):
+            told.append(f"It raises {entry.name} {_inside_sentence(entry.text)}")
+    return [sentence for sentence in told if not DANGLING.search(sentence)]
+
+
+def _inside_sentence(text: str) -> str:
+    """The first sentence of a description, to follow a verb."""
+    first = sentences(text)[0].rstrip(".") + "."
+    return first if re.match(r"(True|False|None)\b", first) else first[0].lower() + first[1:]
+
+
+def _gives_back(function: Function) -> bool:
+    return bool(re.search(r"^\s*(return\b.|.*\byield\b)", function.body, re.MULTILINE))
 
 
 def _complete(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _examples_check(function, repository)
+    check = _behaviour_check(function)
     if not function.body:
         raise Unsuitable("no body")
     prompt = f"{function.header}\n{function.docstring_source}"
     return Draft(
         {"input": prompt, "output": function.body, "check": check},
-        right=[(check, [doctest_job(check, function.source)])],
-        wrong=[(check, [doctest_job(check, f"{prompt}\n    pass")])],
+        right=[_proof(check, function.source)],
+        wrong=[_proof(check, f"{prompt}\n    pass")],
     )
 
 
 def _bugfix(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _examples_check(function, repository)
+    check = _behaviour_check(function)
     original = _with_short_docstring(function)
     mutant = _any_mutant(original, choose)
     check = {**check, "line": mutant.line, "bug": mutant.kind}
     return Draft(
         {"input": mutant.source, "output": mutant.original_line.strip(), "check": check},
-        right=[(check, [doctest_job(check, function.source)])],
-        wrong=[(check, [doctest_job(check, mutant.source)])],
+        right=[_proof(check, function.source)],
+        wrong=[_proof(check, mutant.source)],
+    )
+
+
+def _fim(function: Function, repository: Repository, choose: random.Random) -> Draft:
+    check = _behaviour_check(function)
+    cut = cut_gap(_with_short_docstring(function), choose)
+    if cut is None:
+        raise Unsuitable("no statements to leave out")
+    given, missing = cut
+    return Draft(
+        {"input": given, "output": missing, "check": check},
+        right=[_proof(check, fill_gap(given, missing))],
+        wrong=[_proof(check, fill_gap(given, "pass"))],
     )
 
 
@@ -169,7 +195,7 @@ def _unit_test(function: Function, repository: Repository, choose: random.Random
     if "." not in function.qualname:  # a method's name is called on too many objects to know whose it is
         test = next(from_repository(function, repository.tests.get(function.name, []), most_characters=most), None)
     test = test or from_examples(function, repository.texts[function.path], most_characters=most)
-    if test is None:
+    if test is None and "unit_test" not in repository.taught:
         raise Unsuitable("no self-contained test and no literal example")
     found = mutants(function.source)
     if not found:
@@ -181,32 +207,37 @@ def _unit_test(function: Function, repository: Repository, choose: random.Random
     check = unit_test_check(function.package, function, [mutant.source for mutant in picked])
     shown = _with_docstring(function, without_examples(function.docstring or ""))
     return Draft(
-        {"input": shown, "output": test, "check": check},
-        right=[(check, unit_test_jobs(check, test))],
+        {"input": shown, "output": test or "", "check": check},
+        right=[(check, unit_test_jobs(check, test))] if test else [],
     )
 
 
 def _improve(function: Function, repository: Repository, choose: random.Random) -> Draft:
     worse, kinds = degrade(function.source)
-    if not set(kinds) - {"annotations", "names"}:
-        raise Unsuitable("nothing but names to make worse")
+    if not is_worth_undoing(kinds):
+        raise Unsuitable("little to make worse")
     better = _with_docstring(function, summary(function.docstring or ""))
     if not function.examples:
-        returns = bool(re.search(r"^\s*(return\b.|.*\byield\b)", function.body, re.MULTILINE))
-        check = structure_check(list(function.arguments), returns, [function.name])
+        check = structure_check(list(function.arguments), _gives_back(function), [function.name])
         return Draft({"input": worse, "output": better, "check": {**check, "degraded": kinds}})
-    check = {**_examples_check(function, repository), "degraded": kinds}
+    check = {**_behaviour_check(function), "degraded": kinds}
     return Draft(
         {"input": worse, "output": better, "check": check},
-        right=[(check, [doctest_job(check, source)]) for source in (function.source, worse)],
+        right=[_proof(check, source) for source in (function.source, worse)],
     )
 
 
-def _examples_check(function: Function, repository: Repository) -> dict:
+def _behaviour_check(function: Function) -> dict:
+    """A check that the function still does what it did. Its own examples; other kinds are to be asked for here."""
     check = doctest_check(function.package, function)
     if not any(example["want"] for example in check["examples"]):
         raise Unsuitable("no example with an output")
     return check
+
+
+def _proof(check: dict, source: str) -> tuple[dict, list[dict]]:
+    """What has to be run to hold `source` against a behaviour check: one kind of job for each kind of check."""
+    return check, [doctest_job(check, source)]
 
 
 def _any_mutant(source: str, choose: random.Random) -> Mutant:
@@ -248,4 +279,5 @@ MAKERS: dict[str, Callable[[Function, Repository, random.Random], Draft]] = {
     "complete": _complete,
     "unit_test": _unit_test,
     "improve": _improve,
+    "fim": _fim,
 }

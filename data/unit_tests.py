@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from data.corpus import Corpus, import_root
 from data.filters import decode
 from data.functions import Function
+from data.redact import redact
+
+SETUP = ("setup_method", "setup_class", "setUp", "setUpClass")
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class RepositoryTest:
-    """A plain test function: no arguments, no decorators, no `self`."""
+    """A plain test function: no arguments, no decorators, no `self` that its class's set-up does not make."""
 
     name: str
     body: tuple[Statement, ...]
@@ -41,34 +45,78 @@ def repository_tests(corpus: Corpus) -> dict[str, list[RepositoryTest]]:
         if reject["reason"] != "test file" or reject["language"] != "python" or not path.is_file():
             continue
         text = decode(path.read_bytes()) or ""
+        text = redact(text)[0] if corpus.options["redact"] else text
         try:
             tree = ast.parse(text)
         except (SyntaxError, ValueError):
             continue  # no test can be cut from it; the corpus lists the file as a test file
         imports = _imports(tree, package)
-        lines = text.split("\n")
-        for node in _plain_tests(tree):
-            body = [textwrap.dedent("\n".join(lines[one.lineno - 1 : one.end_lineno])) for one in node.body]
-            test = RepositoryTest(node.name, tuple(map(Statement, node.body, body)), imports)
-            for name in sorted(_called([node])):
-                found.setdefault(name, []).append(test)
+        for name, body in _plain_tests(tree, text.split("\n")):
+            test = RepositoryTest(name, tuple(body), imports)
+            for called in sorted(_called([statement.node for statement in body])):
+                found.setdefault(called, []).append(test)
     return found
 
 
 def from_repository(function: Function, tests: list[RepositoryTest], *, most_characters: int) -> Iterator[str]:
-    """Tests of a function cut from the repository's: as many statements from the start as fit, up to an assertion.
+    """Tests of a function cut from the repository's: as many assertions from the start as fit, and what they need.
 
     Tests that are named after the function come first.
     """
     for test in sorted(tests, key=lambda test: function.name not in test.name):
-        for length in range(len(test.body), 0, -1):
-            body = test.body[:length]
-            if not _asserts(body[-1].node) or function.name not in _called([one.node for one in body]):
+        assertions = _assertions_about(function.name, test)
+        for count in range(len(assertions), 0, -1):
+            body = _needed_for(assertions[:count], test.body)
+            if function.name not in _called([statement.node for statement in body]):
                 continue
             source = _test_source(function.name, body, test.imports)
             if source and len(source) <= most_characters:
                 yield source
                 break
+
+
+def _assertions_about(name: str, test: RepositoryTest) -> list[int]:
+    """Positions of the statements that check what the function `name` gave: by calling it, or by a name made of it.
+
+    In a test that is not named after the function, one that hands such a name to another imported function checks that.
+    """
+    derived: set[str] = set()
+    found = []
+    for position, statement in enumerate(test.body):
+        calls_it = name in _called([statement.node])
+        is_about = calls_it or (derived & _mentioned(statement.node) and not _asks_another(statement.node, name, test))
+        if is_about and _asserts(statement.node):
+            found.append(position)
+        elif is_about:
+            derived |= _bound([statement.node])
+    return found
+
+
+def _asks_another(node: ast.stmt, name: str, test: RepositoryTest) -> bool:
+    """Whether it calls an imported function that is neither `name` nor a helper of testing."""
+    if name in test.name:
+        return False
+    for call in (one.func for one in ast.walk(node) if isinstance(one, ast.Call)):
+        owner = call.value if isinstance(call, ast.Attribute) else call
+        called = getattr(call, "attr", None) or getattr(call, "id", "")
+        is_imported = isinstance(owner, ast.Name) and owner.id in test.imports
+        if is_imported and not called.startswith(("assert", "raises", "approx")):
+            return True
+    return False
+
+
+def _needed_for(assertions: list[int], body: tuple[Statement, ...]) -> list[Statement]:
+    """These statements and, going backwards from them, every one that touches a local name which they need."""
+    local = _bound([statement.node for statement in body])
+    needed: set[str] = set()
+    kept = []
+    for position in range(assertions[-1], -1, -1):
+        node = body[position].node
+        mentioned = (_mentioned(node) | _bound([node])) & local
+        if position in assertions or (not _asserts(node) and (mentioned & needed or not mentioned)):
+            needed |= mentioned  # a call that touches no local name (a seed) may act on what none of them shows
+            kept.append(body[position])
+    return kept[::-1]
 
 
 def from_examples(function: Function, module_text: str, *, most_characters: int) -> str | None:
@@ -124,13 +172,9 @@ def _example_statements(example: dict) -> list[Statement]:
 
 def _test_source(name: str, body: list[Statement] | tuple[Statement, ...], imports: dict[str, str]) -> str | None:
     """The whole test with the imports that it needs; None when it uses a name that no import gives."""
-    nodes = [node for statement in body for node in ast.walk(statement.node)]
-    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    bound |= {node.asname or node.name.split(".")[0] for node in nodes if isinstance(node, ast.alias)}
-    bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler)}
-    used = {node.id for node in nodes if isinstance(node, ast.Name)}
-    free = {one for one in used - bound if not hasattr(builtins, one)}
+    nodes = [statement.node for statement in body]
+    used = {name for node in nodes for name in _mentioned(node)}
+    free = {one for one in used - _bound(nodes) if not hasattr(builtins, one)}
     if not body or not free <= imports.keys():
         return None
     head = sorted({imports[one] for one in free}, key=lambda line: (line.startswith("from"), line))
@@ -139,8 +183,8 @@ def _test_source(name: str, body: list[Statement] | tuple[Statement, ...], impor
 
 
 def _imports(tree: ast.Module, package: set[str]) -> dict[str, str]:
-    """The statement for each name that a module imports from the package itself or the standard library."""
-    allowed = package | sys.stdlib_module_names
+    """The statement for each name that a module imports from the package itself, the standard library or pytest."""
+    allowed = package | sys.stdlib_module_names | {"pytest"}
     found = {}
     for node in tree.body:
         if isinstance(node, ast.Import):
@@ -156,23 +200,84 @@ def _imports(tree: ast.Module, package: set[str]) -> dict[str, str]:
     return found
 
 
-def _plain_tests(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+def _plain_tests(tree: ast.Module, lines: list[str]) -> Iterator[tuple[str, list[Statement]]]:
+    """Name and statements of each test that takes no arguments and has no decorator.
+
+    A method that reads `self.x` gets its class's set-up in front, and both say `x`.
+    """
     for node in tree.body:
-        methods = node.body if isinstance(node, ast.ClassDef) else [node]
+        is_class = isinstance(node, ast.ClassDef)
+        methods = [one for one in (node.body if is_class else [node]) if isinstance(one, ast.FunctionDef)]
+        setup = next((one for one in methods if one.name in SETUP and not _arguments(one, 1)), None)
         for test in methods:
-            if not isinstance(test, ast.FunctionDef) or not test.name.startswith("test") or test.decorator_list:
+            if not test.name.startswith("test") or test.decorator_list or _arguments(test, int(is_class)):
                 continue
-            arguments = [argument.arg for argument in ast.walk(test.args) if isinstance(argument, ast.arg)]
-            uses_self = any(isinstance(one, ast.Name) and one.id == "self" for one in ast.walk(test))
-            if arguments == (["self"] if isinstance(node, ast.ClassDef) else []) and not uses_self:
-                yield test
+            body = _statements(test, lines)
+            if is_class and _owner(test) in {name for one in body for name in _mentioned(one.node)}:
+                body = _without_self(_statements(setup, lines) + body) if setup else []
+            if body:
+                yield test.name, body
+
+
+def _arguments(function: ast.FunctionDef, most: int) -> bool:
+    """Whether it takes more than `most` arguments."""
+    return len([one for one in ast.walk(function.args) if isinstance(one, ast.arg)]) > most
+
+
+def _owner(method: ast.FunctionDef) -> str:
+    return method.args.args[0].arg if method.args.args else ""
+
+
+def _statements(function: ast.FunctionDef, lines: list[str]) -> list[Statement]:
+    texts = [textwrap.dedent("\n".join(lines[one.lineno - 1 : one.end_lineno])) for one in function.body]
+    return [
+        Statement(node, text)
+        for node, text in zip(function.body, texts, strict=True)
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))  # a docstring
+    ]
+
+
+def _without_self(body: list[Statement]) -> list[Statement]:
+    """The statements with `self.x` as the local name `x`; none where that is not the same."""
+    names = [node for one in body for node in ast.walk(one.node)]
+    attributes = {
+        (node.attr, type(node.ctx))
+        for node in names
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+    }
+    made = {name for name, context in attributes if context is ast.Store}
+    taken = {node.id for node in names if isinstance(node, ast.Name)}
+    taken |= {node.arg for node in names if isinstance(node, ast.arg)}
+    if {name for name, _ in attributes} - made or made & taken:
+        return []  # a method or an attribute of elsewhere, or another thing of that name
+    plain = [re.sub(r"\b(?:self|cls)\.(?=\w)", "", one.text) for one in body]
+    try:
+        changed = [Statement(ast.parse(text).body[0], text) for text in plain]
+    except (SyntaxError, IndexError):
+        return []
+    left = {name for one in changed for name in _mentioned(one.node)}
+    return changed if not left & {"self", "cls"} else []
 
 
 def _asserts(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Assert):
-        return True
-    called = node.value.func if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
-    return getattr(called, "id", getattr(called, "attr", "")).startswith("assert")
+    """Whether it checks something, itself or inside: `assert`, a call of assert…, `with raises(…)`."""
+    calls = _called([node])
+    return any(isinstance(one, ast.Assert) for one in ast.walk(node)) or any(
+        name.startswith("assert") or name == "raises" for name in calls
+    )
+
+
+def _mentioned(node: ast.AST) -> set[str]:
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
+def _bound(nodes: list[ast.stmt]) -> set[str]:
+    inner = [one for node in nodes for one in ast.walk(node)]
+    bound = {one.id for one in inner if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)}
+    bound |= {one.arg for one in inner if isinstance(one, ast.arg)}
+    bound |= {one.asname or one.name.split(".")[0] for one in inner if isinstance(one, ast.alias)}
+    named = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler
+    return bound | {one.name for one in inner if isinstance(one, named) and one.name}
 
 
 def _called(nodes: list[ast.stmt]) -> set[str]:

@@ -3,7 +3,6 @@ import json
 import subprocess
 import sys
 import tarfile
-import tracemalloc
 import zipfile
 
 import pytest
@@ -316,18 +315,26 @@ def test_a_file_that_changes_meanwhile_is_named(folder, monkeypatch):
         build_corpus(str(folder))
 
 
+PEAK = """
+import sys, tracemalloc
+from data.corpus import Options, write_corpus
+tracemalloc.start()
+write_corpus([sys.argv[1]], sys.argv[2], Options(), processes=1)
+print(tracemalloc.get_traced_memory()[1])
+"""
+
+
 def test_memory_does_not_grow_with_the_texts_of_a_source(tmp_path):
-    def peak(files):
+    def peak(files):  # in a process of its own: what others have left decides when garbage is collected
         source = tmp_path / str(files)
         source.mkdir()
         for i in range(files):  # distinct by strings: the parser keeps a table of names for itself
             (source / f"m{i}.py").write_text(
                 "\n".join(f"a = '{i} {line} is {i * line} at most'" for line in range(300))
             )
-        tracemalloc.start()
-        write_corpus([str(source)], tmp_path / f"out{files}", Options(), processes=1)
-        top = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        command = [sys.executable, "-c", PEAK, str(source), str(tmp_path / f"out{files}")]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        top = int(result.stdout.splitlines()[-1])
         return top, sum(path.stat().st_size for path in source.iterdir())
 
     (few, few_bytes), (many, many_bytes) = peak(20), peak(60)

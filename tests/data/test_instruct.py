@@ -6,9 +6,12 @@ from collections import Counter
 import pytest
 
 from data.functions import functions_of
-from data.instruct import CATEGORIES, build_instruction_pairs
+from data.gap import GAP, fill_gap
+from data.instruct import CATEGORIES, EQUAL, build_instruction_pairs, category_counts, describe, main
 from data.tasks import INSTRUCTIONS, Repository, draft
 from eval.instruct import GREEDY, grade_answers
+from model.console import UserError
+from model.files import read_json, read_jsonl
 
 
 def everything(pairs):
@@ -16,8 +19,8 @@ def everything(pairs):
 
 
 def test_categories_are_balanced_and_follow_the_split_of_the_files(small_corpus, small_pairs):
-    assert Counter(pair["category"] for pair in small_pairs.train) == dict.fromkeys(CATEGORIES, 3)
-    assert Counter(pair["category"] for pair in small_pairs.test) == dict.fromkeys(CATEGORIES, 1)
+    assert Counter(pair["category"] for pair in small_pairs.train) == dict.fromkeys(EQUAL, 3)
+    assert Counter(pair["category"] for pair in small_pairs.test) == dict.fromkeys(EQUAL, 1)
     split = {file.path: file.split for file in small_corpus.files}
     for side in ("train", "validation", "test"):
         assert {split[pair["source"]["path"]] for pair in small_pairs.split(side)} <= {side}
@@ -55,9 +58,10 @@ def test_each_category_asks_for_what_its_output_gives(small_pairs):
             assert ">>>" not in given and check["mutants"]
         elif pair["category"] == "docstring":
             assert output.startswith('"""') and output.endswith('"""') and ">>>" not in output
-            assert "Parameters" in output and "Returns" in output and '"""' not in given
+            assert "\n\nArgs:\n    values (list of int): Numbers.\n" in output and '"""' not in given
+            assert "\n\nReturns:\n    int: The " in output
         elif pair["category"] == "explain":
-            assert output.count(". ") >= 1 and '"""' not in given
+            assert output.count(". ") >= 1 and " It returns the " in output and '"""' not in given
         else:
             assert set(check["degraded"]) - {"names", "annotations"} and given != output
             ast.parse(given), ast.parse(output)
@@ -85,14 +89,14 @@ def test_a_repositorys_own_test_is_preferred_and_kept_as_written(small_corpus):
 def test_drafts_follow_from_the_seed(small_corpus):
     texts = {file.path: file.text for file in small_corpus.files}
     functions = [one for file in small_corpus.files for one in functions_of(file)]
-    repositories = [Repository(small_corpus.source, texts, {}, 2400, 700, seed) for seed in (0, 0, 1)]
+    repositories = [Repository(texts, {}, 2400, 700, seed) for seed in (0, 0, 1)]
     first, again, other = ([draft("bugfix", one, each).pair for one in functions] for each in repositories)
     assert first == again
     assert sum(a["input"] != b["input"] for a, b in zip(first, other, strict=True)) > len(functions) // 2
 
 
 def test_instructions_are_phrased_in_several_ways_and_filled_in(small_pairs):
-    assert all(len(set(phrases)) >= 3 for phrases in INSTRUCTIONS.values())
+    assert all(len(set(phrases)) >= 5 for phrases in INSTRUCTIONS.values())
     assert not any("{" in pair["instruction"] for pair in everything(small_pairs))
     assert len({pair["id"] for pair in everything(small_pairs)}) == len(everything(small_pairs))
 
@@ -112,3 +116,66 @@ def test_a_source_that_is_not_there_is_one_line(module, tmp_path):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2 and "no such folder" in result.stderr and result.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+def test_shares_are_what_is_asked_and_the_others_divide_what_is_left():
+    assert category_counts(400) == dict(zip(EQUAL, (67, 67, 67, 67, 66, 66), strict=True)) | {"fim": 0}
+    counts = category_counts(100, {"bugfix": 0.3, "fim": 0.1, "explain": 0.0})
+    assert counts == {
+        "bugfix": 30,
+        "fim": 10,
+        "explain": 0,
+        **dict.fromkeys(("docstring", "complete", "unit_test", "improve"), 15),
+    }
+    assert sum(category_counts(7, {"fim": 0.5}).values()) == 7
+    assert category_counts(10, {name: 0.0 for name in EQUAL} | {"fim": 1}) == dict.fromkeys(CATEGORIES, 0) | {"fim": 10}
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [{"bugfix": 1.1}, {"bugfix": 0.6, "fim": 0.5}, {"fim": -0.1}, {name: 0.1 for name in EQUAL}, {"other": 0.1}],
+)
+def test_shares_that_do_not_add_up_are_refused(shares):
+    with pytest.raises(UserError, match="--share"):
+        category_counts(100, shares)
+
+
+def test_fim_pairs_leave_out_statements_that_the_examples_miss(small_corpus):
+    pairs = build_instruction_pairs(
+        small_corpus, count=2, test_count=0, validation_count=0, shares={"fim": 1.0, **{name: 0.0 for name in EQUAL}}
+    )
+    assert [pair["category"] for pair in pairs.train] == ["fim"] * 2
+    for pair in pairs.train:
+        assert GAP in pair["instruction"] and pair["input"].count(GAP) == 1 and pair["output"] not in pair["input"]
+        ast.parse(fill_gap(pair["input"], pair["output"]))
+        assert pair["check"]["kind"] == "doctest"
+    assert describe(pairs).count("fim") == 1
+
+
+def test_a_category_that_falls_short_says_so_and_why(small_corpus):
+    pairs = build_instruction_pairs(
+        small_corpus,
+        count=60,
+        test_count=0,
+        validation_count=0,
+        shares={"explain": 1.0, **{name: 0.0 for name in CATEGORIES if name != "explain"}},
+    )
+    assert 0 < len(pairs.train) < 60
+    assert f"short    {len(pairs.train):>5}  of 60 explain (train): " in describe(pairs)
+
+
+def test_the_command_writes_the_pairs_and_what_they_were_made_from(small_corpus, tmp_path, monkeypatch, capsys):
+    shares = ["docstring=1", *(f"{name}=0" for name in EQUAL[1:])]
+    command = ["data.instruct", small_corpus.source, "--out", str(tmp_path), "--count", "3", "--test-count", "1"]
+    monkeypatch.setattr(sys, "argv", [*command, "--validation-count", "0", "--share", *shares])
+    main()
+    assert [len(read_jsonl(tmp_path / f"{side}.jsonl")) for side in ("train", "validation", "test")] == [3, 0, 1]
+    told = read_json(tmp_path / "about.json")
+    assert told["kind"] == "instruction pairs" and told["teacher"] is None
+    assert told["corpus"]["sha256"] == small_corpus.sha256() and told["options"]["share"]["docstring"] == 1
+    assert told["templates"]["docstring"] == list(INSTRUCTIONS["docstring"])
+    assert "docstring" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*command, "--share", "docstring"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "is not CATEGORY=NUMBER" in capsys.readouterr().err

@@ -1,0 +1,296 @@
+"""Instruction rows from elsewhere, made fit to train on: Alpaca, chat, prompt and completion; Python alone.
+
+    python -m data.importing code_alpaca_20k.json --out DIR
+    python -m data.importing hub:sahil2801/CodeAlpaca-20k/code_alpaca_20k.json --out DIR
+
+The same rows in two variants, with the same ids on the same side of the split: `code/` answers with the code alone,
+`explained/` with the code and what was said about it. Of rows without such words only a teacher's explanation is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from data.corpus import SPLITS
+from data.masking import training_messages
+from data.pair_filters import PLACEHOLDER, Distinct, pair_problem, parsed
+from data.split import seeded_order
+from data.teacher import Reply, Teacher
+from data.teaching import FENCED, SYSTEM, add_teacher_options, teacher_of
+from model.console import UserError, run_command
+from model.files import parse_json, read_jsonl, read_text, write_json, write_jsonl
+
+HUB = "hub:"
+OTHER_LANGUAGE = re.compile(
+    r"\b(java ?script|typescript|java|ruby|php|(?:my)?sql|html5?|css|bash|shell|perl|rust|swift|kotlin|scala|matlab"
+    r"|haskell|react(?:js)?|angular|vue|node\.?js|jquery|golang|arduino|assembly|lisp|powershell|visual basic|vba"
+    r"|objective-c|latex|xml)\b|\bC(?:\+\+|#)|\bC (?:program|code|function|language)\b|\bin (?:C|R|Go)\b(?![+#])",
+    re.IGNORECASE,
+)
+LEAST_WORDS = 8  # of an explanation
+LONGEST = 4000  # characters of an answer, and of a question
+EXPLAIN = "{question}\n\n```python\n{code}\n```\n\nExplain this solution in two to four sentences. No code."
+
+
+@dataclass(frozen=True)
+class ImportedRow:
+    """A row that is kept: the conversation up to the answer, and the answer's code and words apart."""
+
+    id: str
+    question: tuple[dict, ...]  # messages
+    code: str
+    words: str  # "" when the answer is code alone
+    fields: dict = field(default_factory=dict)  # "instruction" and "input" where the row had these
+
+    def as_pair(self, *, explained: bool, source: dict) -> dict:
+        """The row to train on: instruction pair, or chat where the question is more than one message."""
+        answer = f"```python\n{self.code}\n```\n\n{self.words}" if explained else self.code
+        head = {"id": self.id, "category": "explained code" if explained else "code"}
+        if self.fields:
+            return {**head, **self.fields, "output": answer, "source": source}
+        messages = [*self.question, {"role": "assistant", "content": answer}]
+        return {**head, "messages": messages, "source": source}
+
+
+def import_rows(rows: list[dict], *, name: str) -> tuple[list[ImportedRow], list[dict]]:
+    """Rows of any accepted form that answer in Python, and rejects: {"id", "reason"}. Ids are NAME/row, from 1."""
+    kept, rejects, distinct = [], [], Distinct()
+    for number, row in enumerate(rows, 1):
+        try:
+            one = _read_row(f"{name}/{number}", row)
+            problem = distinct.problem("", f"{_asked(one)}\n{one.code}")
+        except ValueError as error:
+            one, problem = None, str(error)
+        if problem:
+            rejects.append({"id": f"{name}/{number}", "reason": problem})
+        else:
+            kept.append(one)
+    return kept, rejects
+
+
+def _read_row(id: str, row: dict) -> ImportedRow:
+    """ValueError says why a row is not used."""
+    messages = training_messages(row)
+    *question, answer = messages
+    if not any(message["content"].strip() for message in question):
+        raise ValueError("no question")
+    asked = "\n".join(message["content"] for message in question if message["role"] == "user")
+    other = OTHER_LANGUAGE.search(asked)
+    if other and not re.search(r"\bpython", asked, re.IGNORECASE):
+        raise ValueError(f"asks for {other.group().lower()}")
+    code, words = parted(answer["content"])
+    code = with_four_spaces(code)
+    if max(len(answer["content"]), len(asked)) > LONGEST:
+        raise ValueError(f"over {LONGEST} characters")
+    if PLACEHOLDER.search(code):
+        raise ValueError("placeholder in the answer")
+    fields = {}
+    if len(question) == 1:
+        alone = {"instruction": row.get("instruction") or question[0]["content"], "input": row.get("input") or ""}
+        fields = {key: value.strip() for key, value in alone.items()}
+    return ImportedRow(id, tuple(question), code, words, fields)
+
+
+def _asked(row: ImportedRow) -> str:
+    return "\n".join(message["content"] for message in row.question)
+
+
+def parted(answer: str) -> tuple[str, str]:
+    """The Python code of an answer and the words around it. ValueError when it has no code that parses."""
+    answer = answer.replace("\r\n", "\n").strip("\n")
+    blocks = FENCED.findall(answer)
+    code = "\n\n".join(block.strip("\n") for block in blocks) if blocks else answer
+    tree = parsed(code)
+    if tree is None:
+        raise ValueError("no Python that parses")
+    if not any(_does_something(node) for node in tree.body):
+        raise ValueError("a value or a word, no code")
+    words = re.sub(r"^[ \t]*(?:```|~~~)[ \t]*$", "", FENCED.sub("", answer), flags=re.MULTILINE) if blocks else ""
+    words = re.sub(r"\n{3,}", "\n\n", words).strip()
+    return code.rstrip(), words if len(words.split()) >= LEAST_WORDS else ""
+
+
+def _does_something(node: ast.stmt) -> bool:
+    """Whether a statement is more than a literal, a name or a comparison, which plain text may look like."""
+    if not isinstance(node, ast.Expr):
+        return True
+    return any(isinstance(one, ast.Call | ast.Yield | ast.Await | ast.comprehension) for one in ast.walk(node))
+
+
+def with_four_spaces(code: str) -> str:
+    """The code indented by four spaces a level, strings as they are. ValueError where the program would not stay.
+
+    Lines that go on an open bracket move with the line that they belong to, comments with the code that they stand at.
+    """
+    lines = [_untabbed(line) for line in code.split("\n")]
+    depths, heads, strings = _layout("\n".join(lines))
+    was = {number: len(line) - len(line.lstrip(" ")) for number, line in enumerate(lines, 1)}
+    changed = []
+    for number, line in enumerate(lines, 1):
+        if number in strings:
+            changed.append(line)
+            continue
+        head = heads.get(number, number)
+        if head in depths:
+            indent = 4 * depths[head] + was[number] - was[head]
+        else:  # a comment, or blank
+            beside = [one for one in depths if one > number][:1] + [one for one in reversed(depths) if one < number][:1]
+            indent = next((4 * depths[one] for one in beside if was[one] == was[number]), was[number])
+        changed.append((" " * max(0, indent) + line.strip(" ")) if line.strip() else "")
+    text = "\n".join(changed)
+    old, new = parsed(code), parsed(text)
+    if old is None or new is None or ast.dump(old) != ast.dump(new):
+        raise ValueError("indentation that cannot be changed safely")
+    return text
+
+
+def _untabbed(line: str) -> str:
+    """Its leading tabs as spaces: eight a stop, as Python itself counts them."""
+    rest = line.lstrip(" \t")
+    return line[: len(line) - len(rest)].expandtabs(8) + rest
+
+
+def _layout(code: str) -> tuple[dict[int, int], dict[int, int], set[int]]:
+    """Depth by a logical line's first line, that first line by each that goes it on, lines that begin in a string."""
+    depths: dict[int, int] = {}
+    heads: dict[int, int] = {}
+    strings: set[int] = set()
+    depth, head = 0, None
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            (first, _), (last, _) = token.start, token.end
+            if token.type in (tokenize.INDENT, tokenize.DEDENT):
+                depth += 1 if token.type == tokenize.INDENT else -1
+            elif token.type == tokenize.NEWLINE:
+                heads |= dict.fromkeys(range((head or first) + 1, first + 1), head or first)
+                head = None
+            elif head is not None or token.type not in (tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER):
+                strings |= set(range(first + 1, last + 1)) if token.type != tokenize.NL else set()
+                head = first if head is None else head
+                depths.setdefault(head, depth)
+    except (tokenize.TokenError, SyntaxError):
+        raise ValueError("no Python that parses") from None
+    return depths, heads, strings
+
+
+def explain_with(teacher: Teacher, rows: list[ImportedRow]) -> tuple[list[ImportedRow], list[dict]]:
+    """The rows, those without words explained by the teacher where it answers well, and its answers that do not."""
+    silent = [row for row in rows if not row.words]
+    system = {"role": "system", "content": SYSTEM}
+    asked = [EXPLAIN.format(question=_asked(row), code=row.code) for row in silent]
+    replies = teacher.ask([[system, {"role": "user", "content": one}] for one in asked], samples=1)
+    words, rejects = {}, []
+    for row, (reply,) in zip(silent, replies, strict=True):
+        if reply is None:
+            continue
+        problem = _explanation_problem(row, reply)
+        if problem:
+            rejects.append({"id": row.id, "reason": f"teacher: {problem}", "output": reply.text})
+        else:
+            words[row.id] = reply.text.strip()
+    return [replace(row, words=row.words or words.get(row.id, "")) for row in rows], rejects
+
+
+def _explanation_problem(row: ImportedRow, reply: Reply) -> str | None:
+    if not reply.stopped:
+        return "output that breaks off"
+    if FENCED.search(reply.text):
+        return "code in an explanation"
+    return pair_problem({"category": "explain", "input": row.code, "output": reply.text})
+
+
+def split_rows(rows: list[ImportedRow], *, test_share: float, validation_share: float, seed: int) -> dict[str, str]:
+    """The side of each row by its id: a seeded draw, shares rounded to whole rows."""
+    order = seeded_order([row.id for row in rows], seed)
+    test = round(test_share * len(rows))
+    validation = test + round(validation_share * len(rows))
+    return {
+        id: "test" if position < test else "validation" if position < validation else "train"
+        for position, id in enumerate(order)
+    }
+
+
+def read_rows(place: str) -> tuple[list[dict], str]:
+    """Rows of a .json list, of JSON Lines, or of hub:OWNER/NAME/FILE, and the file's name without its ending."""
+    path = _from_hub(place) if place.startswith(HUB) else Path(place)
+    if path.suffix != ".json":
+        return read_jsonl(path), path.stem
+    try:
+        rows = parse_json(read_text(path))
+    except ValueError as error:
+        raise UserError(f"{place}: not readable as JSON ({error})") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{place}: expected a list of objects; JSON Lines end in .jsonl")
+    return rows, path.stem
+
+
+def _from_hub(place: str) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    owner, name, file = (*place.removeprefix(HUB).split("/", 2), "", "")[:3]
+    if not file:
+        raise UserError(f"{place}: give {HUB}OWNER/NAME/FILE")
+    try:
+        return Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, repo_type="dataset"))
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ValueError, OSError) as error:
+        why = str(error).strip().split("\n")[0]
+        raise UserError(f"{place}: not to be had from the hub ({type(error).__name__}: {why}). Give a file") from None
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m data.importing", description=main.__doc__)
+    parser.add_argument("file", help=f"a .json list, JSON Lines, or {HUB}OWNER/NAME/FILE of a data set on the hub")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write into")
+    parser.add_argument("--license", help="licence of the rows, kept with each (default: none is claimed)")
+    parser.add_argument("--test-share", type=float, default=0.1, help="share of the rows to test on (default 0.1)")
+    parser.add_argument("--validation-share", type=float, default=0.1, help="share to validate on (default 0.1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
+    add_teacher_options(parser)
+    options = parser.parse_args()
+    if min(options.test_share, options.validation_share) < 0 or options.test_share + options.validation_share >= 1:
+        raise UserError("--test-share and --validation-share must not be negative and stay below 1 together")
+    return options
+
+
+def main() -> None:
+    """Import rows: code/ and explained/ with train, validation and test.jsonl, and rejects.jsonl, about.json."""
+    options = _parse_options()
+    rows, name = read_rows(options.file)
+    teacher = teacher_of(options)
+    kept, rejects = import_rows(rows, name=name)
+    reasons = Counter(reject["reason"] for reject in rejects).most_common()
+    if not kept:
+        raise UserError(f"{options.file}: no row answers in Python ({reasons[0][0] if reasons else 'it is empty'})")
+    if teacher:
+        kept, refused = explain_with(teacher, kept)
+        rejects += refused
+    shares = {"test_share": options.test_share, "validation_share": options.validation_share}
+    side = split_rows(kept, **shares, seed=options.seed)
+    source = {"path": options.file, "commit": None, "license": options.license}
+    for variant, chosen in (("code", kept), ("explained", [row for row in kept if row.words])):
+        for split in SPLITS:
+            here = [row for row in chosen if side[row.id] == split]
+            pairs = [row.as_pair(explained=variant == "explained", source=source) for row in here]
+            write_jsonl(options.out / variant / f"{split}.jsonl", pairs)
+        counts = Counter(side[row.id] for row in chosen)
+        print(f"{variant:<10}{len(chosen):>6} rows: " + ", ".join(f"{counts[split]} {split}" for split in SPLITS))
+    write_jsonl(options.out / "rejects.jsonl", rejects)
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    write_json(options.out / "about.json", {"schema": 1, "kind": "imported instruction rows", "options": settings})
+    for reason, count in Counter(reject["reason"] for reject in rejects).most_common():
+        print(f"rejected {count:>6}  {reason}")
+    if teacher:
+        print(f"teacher  {teacher.summary(options.teacher_prices)}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,152 @@
+"""Which instruction pairs are worth learning from. Every rule names its reason; nothing is dropped without one.
+
+The rules that Self-Instruct (arXiv:2212.10560) and Magicoder's OSS-Instruct (arXiv:2312.02120) drop rows by, made
+strict for code: it must parse where it is to be put, hold no placeholder, pass ruff, and be unlike what is kept.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.dedup import jaccard, shingles
+from data.gap import GAP, fill_gap
+from model.console import need
+
+DUPLICATE = 0.7  # Jaccard index of token 5-grams, as for files (The Stack, arXiv:2211.15533); within a category
+LEAST = {"docstring": 40, "explain": 80, "unit_test": 40, "complete": 15, "improve": 40}  # characters of an output
+PROSE = ("docstring", "explain")
+PLACEHOLDER = re.compile(
+    r"\b(TODO|FIXME|XXX|TBD|lorem ipsum)\b|\byour code here\b"
+    r"|\b(rest|remainder) of (the )?(code|function|implementation)"
+    r"|<(your|insert|description|placeholder)\b|\[(your|insert|description)\b",
+    re.IGNORECASE,
+)
+LINT = ("E9", "F")  # what does not run, or not as it reads; style is the repository's own affair
+NOT_THE_PAIRS = ("F401", "F821", "F841")  # names of the module around a function; results that it does not look at
+
+
+def pair_problem(pair: dict) -> str | None:
+    """Why a pair with an output is not worth learning from, as far as its own text tells; None when it is."""
+    category, output = pair["category"], pair["output"]
+    if len(output.strip()) < LEAST.get(category, 1):
+        return f"output under {LEAST.get(category, 1)} characters"
+    if output.strip() == pair["input"].strip():
+        return "output is the input"
+    if PLACEHOLDER.search(output):
+        return "placeholder in the output"
+    if category in PROSE and re.search(r"\.\.\.\s*$", output.rstrip('"\n')):
+        return "output that breaks off"
+    tree = parsed(placed(pair)) if category != "explain" else ast.Module([], [])
+    if tree is None:
+        return "output does not parse in its place"
+    if category not in PROSE and any(_is_stub(node) for node in ast.walk(tree)):
+        return "placeholder in the output"
+    return None
+
+
+def placed(pair: dict) -> str:
+    """The code that a pair's output makes where it belongs; the output itself where it stands alone."""
+    given, output = pair["input"], pair["output"]
+    if pair["category"] == "complete":
+        return f"{given}\n{output}"
+    if pair["category"] == "fim":
+        return fill_gap(given, output)
+    if pair["category"] == "bugfix":
+        lines = given.split("\n")
+        wrong = lines[pair["check"]["line"] - 1]
+        lines[pair["check"]["line"] - 1] = wrong[: len(wrong) - len(wrong.lstrip())] + output.strip()
+        return "\n".join(lines)
+    return output
+
+
+def parsed(source: str) -> ast.Module | None:
+    """The syntax tree, or None. Text is only parsed, never run."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape is ruff's to report
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _is_stub(node: ast.AST) -> bool:
+    """A function whose whole body, its docstring not counted, is `...` or `pass`."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    is_dots = [isinstance(one, ast.Expr) and getattr(one.value, "value", None) is Ellipsis for one in body]
+    return all(isinstance(one, ast.Pass) or dots for one, dots in zip(body, is_dots, strict=True))
+
+
+def lint_problems(pairs: list[dict]) -> list[str | None]:
+    """Ruff's first finding for the code of each pair, all in one call. UserError if ruff is not installed."""
+    coded = {number: placed(pair) for number, pair in enumerate(pairs) if pair["category"] not in PROSE}
+    problems: list[str | None] = [None] * len(pairs)
+    if not coded:
+        return problems
+    need("ruff", why="the filter of instruction pairs")
+    with tempfile.TemporaryDirectory(prefix="tritune-lint-") as folder:
+        for number, code in coded.items():
+            Path(folder, f"pair_{number}.py").write_text(code.rstrip("\n") + "\n", encoding="utf-8")
+        command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--exit-zero", "--quiet"]
+        command += ["--select", ",".join(LINT), "--ignore", ",".join(NOT_THE_PAIRS), "--output-format", "json"]
+        found = subprocess.run([*command, folder], capture_output=True, check=True)
+    for row in json.loads(found.stdout):
+        number = int(Path(row["filename"]).stem.removeprefix("pair_"))
+        line = coded[number].split("\n")[min(row["location"]["row"], coded[number].count("\n") + 1) - 1]
+        if line not in pairs[number]["input"].split("\n"):  # what stood there already is not the answer's doing
+            problems[number] = problems[number] or f"ruff: {row['code'] or 'syntax'} {row['message']}"
+    return problems
+
+
+def normalized(text: str) -> str:
+    """A text without its layout and case: what makes two answers the same."""
+    return " ".join(text.split()).casefold()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    text: str
+    grams: np.ndarray
+
+
+class Distinct:
+    """Remembers what was kept, to say of the next text whether it is nearly the same as an earlier one."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[_Seen]] = {}
+        self._texts: set[tuple[str, str]] = set()
+
+    def problem(self, group: str, text: str) -> str | None:
+        """Why the text is not kept; None, after which it counts as kept. Only texts of one group are compared."""
+        plain = normalized(text)
+        if (group, plain) in self._texts:
+            return "duplicate"
+        one = _Seen(plain, shingles(plain))
+        kept = self._seen.setdefault(group, [])
+        if any(jaccard(one.grams, other.grams) >= DUPLICATE for other in kept if _may_be_alike(one, other)):
+            return "near-duplicate"
+        kept.append(one)
+        self._texts.add((group, plain))
+        return None
+
+
+def _may_be_alike(one: _Seen, other: _Seen) -> bool:
+    """The Jaccard index is at most the ratio of the sizes: most comparisons end here."""
+    small, large = sorted((len(one.grams), len(other.grams)))
+    return small >= DUPLICATE * large
+
+
+def pair_text(pair: dict) -> str:
+    """What two pairs are compared by: asking differently for the same does not make another pair."""
+    return f"{pair['input'].replace(GAP, '')}\n{pair['output']}"

@@ -1,0 +1,61 @@
+"""How each category of instruction pair asks. One phrasing is drawn for each pair."""
+
+from __future__ import annotations
+
+INSTRUCTIONS = {
+    "docstring": (
+        "Write a Google-style docstring for this function. Reply with the docstring.",
+        "Document `{name}` in Google style. Give only the docstring: a summary, then what it takes and gives back.",
+        "This function has no docstring. Write one in Google style that says what it does, takes and gives back.",
+        "What should the docstring of `{qualname}` say? Write it in Google style, quotes included, and nothing else.",
+        "Add the missing documentation: a docstring with Args and Returns, as in Google's style guide. No code.",
+        "A colleague has to call `{name}` without reading its body. Write the Google-style docstring that suffices.",
+    ),
+    "explain": (
+        "What does this function do? Answer in a few sentences.",
+        "Explain `{name}` in plain words.",
+        "Describe what this function computes and what one should know to use it.",
+        "I have found `{qualname}` in `{module}`. What is it for, and what does it give back?",
+        "Summarise this code for someone who is about to call it. A short paragraph, no code.",
+        "In two or more sentences: what happens when `{name}` is called?",
+    ),
+    "bugfix": (
+        "One line of this function has a bug. Reply with the corrected line only.",
+        "`{name}` does not work: exactly one line is wrong. Write that line as it should be, and nothing else.",
+        "Find the bug in this function. Give only the line that fixes it.",
+        "A test of `{name}` fails since the last change, which touched a single line. Reply with that line, mended.",
+        "Debug this code. Exactly one line has to be replaced; answer with the replacement.",
+        "`{qualname}` gives wrong results. Which line is to blame, and how should it read? Give the new line only.",
+    ),
+    "complete": (
+        "Write the body of this function. Reply with the body only.",
+        "Implement `{name}` as its docstring says. Give only the lines that follow the docstring.",
+        "Complete this function: write the code that comes after the docstring.",
+        "`{qualname}` of `{module}` is specified but not written. Write its body, indented, without the header.",
+        "Continue this code up to the end of the function.",
+        "Here are a signature and a docstring. What code makes the examples hold? Reply with the body.",
+    ),
+    "unit_test": (
+        "Write a short test for this function of `{module}`. Start with the imports it needs.",
+        "Write a pytest function `test_{test_name}` for `{name}` from `{module}`, imports included.",
+        "Test `{qualname}` of `{module}`: give the imports and one test function with assertions.",
+        "How would you check that `{name}` works? Write one test that could fail. It is imported from `{module}`.",
+        "`{module}.{qualname}` has no test. Write one, small and runnable, with the imports at the top.",
+        "Give a regression test for `{name}` (in `{module}`): imports, then a function whose name starts with `test_`.",
+    ),
+    "improve": (
+        "Improve this function without changing what it does. Reply with the whole function.",
+        "Rewrite `{name}` so that it is clearer and more idiomatic. Keep its behaviour. Give the whole function.",
+        "Clean up this code: better names and constructs, same results. Reply with the function.",
+        "You review `{qualname}`: it works, but is clumsy. Show how you would write it. The whole function, please.",
+        "Refactor this function for readability. Its signature and its results stay.",
+        "Make this code more Pythonic and keep what it computes. Answer with the complete function.",
+    ),
+    "fim": (
+        "Fill in the lines that are missing at {gap}. Reply with these lines only.",
+        "Part of `{name}` was deleted where it says {gap}. Write what belongs there, indented, and nothing else.",
+        "What code stands at {gap}? Answer with the missing lines.",
+        "Complete `{qualname}` at {gap}, so that what comes before and after fits. Give the inserted lines only.",
+        "The cursor is at {gap}. Insert the code that this function lacks.",
+    ),
+}

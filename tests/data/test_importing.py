@@ -1,0 +1,200 @@
+import ast
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from data.importing import explain_with, import_rows, parted, read_rows, split_rows, with_four_spaces
+from data.masking import training_messages
+from data.pair_filters import parsed
+from data.teacher import Reply
+from model.console import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+ALPACA = Path("/work/shared/data/codealpaca/code_alpaca_2k.json")
+CODE = "def add(a, b):\n    return a + b"
+WORDS = "It adds its two arguments and gives back their sum, whatever their type."
+
+
+def row(output=CODE, instruction="Write a function that adds.", **fields):
+    return {"instruction": instruction, "input": "", "output": output, **fields}
+
+
+def imported(*rows):
+    kept, rejects = import_rows(list(rows), name="x")
+    assert len(kept) + len(rejects) == len(rows)
+    return kept, [reject["reason"] for reject in rejects]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (row("The answer is yes."), "no Python that parses"),
+        (row("print 'Python 2'"), "no Python that parses"),
+        (row("[3, 5, 7]"), "a value or a word, no code"),
+        (row("yes"), "a value or a word, no code"),
+        (row("42 == 6 * 7"), "a value or a word, no code"),
+        (row(instruction="Add in JavaScript"), "asks for javascript"),
+        (row(instruction="Write a C program that adds"), "asks for c program"),
+        (row(instruction="Add two numbers in C++ "), "asks for c++"),
+        (row(instruction="Write a SQL query"), "asks for sql"),
+        (row("def f():\n    pass  # TODO"), "placeholder in the answer"),
+        (row(f"x = '{'a' * 5000}'"), "over 4000 characters"),
+        (row(""), "the answer is empty"),
+        (row(instruction=" "), "no question"),
+        ({"instruction": "Add"}, '"output" is missing (this line has: instruction)'),
+        ({"text": "Add"}, '"instruction", "messages" or "prompt" is missing (this line has: text)'),
+    ],
+)
+def test_each_rule_names_its_reason(given, reason):
+    assert imported(given) == ([], [reason])
+
+
+def test_python_that_speaks_of_another_language_is_kept():
+    kept, _ = imported(
+        row(instruction="Write a Python function that builds an SQL query"), row("print(7)"), row("x = 1")
+    )
+    assert len(kept) == 3
+
+
+def test_rows_of_every_form_become_pairs_that_can_be_trained_on():
+    chat = [{"role": "user", "content": "Add."}, {"role": "assistant", "content": "def f(a):\n  return a + 1"}]
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Subtract."},
+        {"role": "assistant", "content": "def g(a, b):\n\treturn a - b"},
+    ]
+    kept, reasons = imported(
+        row(),
+        {"prompt": "Multiply.", "completion": "def h(a, b):\n return a * b"},
+        {"messages": chat},
+        {"messages": turns},
+    )
+    assert reasons == [] and [one.id for one in kept] == ["x/1", "x/2", "x/3", "x/4"]
+    pairs = [one.as_pair(explained=False, source={"path": "x"}) for one in kept]
+    asked = [training_messages(pair)[0]["content"] for pair in pairs]
+    assert asked == ["Write a function that adds.", "Multiply.", "Add.", "Be brief."]
+    assert pairs[0]["instruction"] and pairs[1]["instruction"] and "messages" in pairs[3]
+    for pair in pairs:
+        answer = training_messages(pair)[-1]["content"]
+        assert ast.parse(answer) and "\n    return" in answer
+        assert pair["source"] == {"path": "x"} and pair["category"] == "code"
+
+
+def test_the_two_variants_are_the_same_rows():
+    fenced = f"Here you are:\n\n```python\n{CODE}\n```\n\n{WORDS}"
+    (one, silent), _ = imported(row(fenced), row("print(1)"))
+    assert one.code == CODE and WORDS in one.words and silent.words == ""
+    plain, explained = (one.as_pair(explained=flag, source={}) for flag in (False, True))
+    assert plain["id"] == explained["id"] and plain["output"] == CODE
+    assert explained["output"].startswith(f"```python\n{CODE}\n```\n\n") and explained["output"].endswith(WORDS)
+
+
+def test_code_and_words_are_told_apart():
+    assert parted(f"```\n{CODE}\n```\nThat is it.") == (CODE, "")  # three words explain nothing
+    assert parted(f"```python\nx = 1\n```\n{WORDS}\n~~~\ny = x + 1\n~~~") == ("x = 1\n\ny = x + 1", WORDS)
+    assert parted(f"{CODE}\n") == (CODE, "")
+
+
+def test_duplicates_are_dropped():
+    _, reasons = imported(row(), row(), row(instruction="write a  function THAT adds."))
+    assert reasons == ["duplicate", "duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        (
+            "if x:\n a = 1\n if y:\n  b = 2\n else:\n  c = 3",
+            "if x:\n    a = 1\n    if y:\n        b = 2\n    else:\n        c = 3",
+        ),
+        ("if x:\n\ta = 1\n\tif y:\n\t\tb = 2", "if x:\n    a = 1\n    if y:\n        b = 2"),
+        ("def f():\n  return [1,\n          2]", "def f():\n    return [1,\n            2]"),
+        ('def f():\n  s = """a\n  b"""\n  return s', 'def f():\n    s = """a\n  b"""\n    return s'),
+        ("def f():\n  # why\n  return 1\n\n# end", "def f():\n    # why\n    return 1\n\n# end"),
+        ("for x in y:\n  a = 1\n  # last\nb = 2", "for x in y:\n    a = 1\n    # last\nb = 2"),
+        ("x = 1 \ny = 2", "x = 1\ny = 2"),
+        ("def f():\n    return 1", "def f():\n    return 1"),
+        ("class A:\n  def f(self): return 1\n  def g(self):\n     return \\\n       2", None),
+    ],
+)
+def test_code_is_indented_by_four_spaces(code, wanted):
+    changed = with_four_spaces(code)
+    assert wanted is None or changed == wanted
+    assert ast.dump(ast.parse(changed)) == ast.dump(ast.parse(code))
+    assert with_four_spaces(changed) == changed
+
+
+def test_shares_of_the_split_are_kept_and_follow_from_the_seed():
+    rows, _ = imported(*(row(f"x{i} = {i}; y{i} = {i + 1}; z{i} = {i + 2}") for i in range(40)))
+    sides = [split_rows(rows, test_share=0.1, validation_share=0.1, seed=seed) for seed in (0, 0, 1)]
+    assert Counter(sides[0].values()) == {"train": 32, "validation": 4, "test": 4}
+    assert sides[0] == sides[1] != sides[2]
+
+
+def test_a_teacher_explains_what_comes_without_words():
+    class Table:
+        def ask(self, conversations, *, samples):
+            self.asked = [messages[-1]["content"] for messages in conversations]
+            answers = [WORDS + " So it serves for texts, too.", "No.", f"{WORDS}\n```\n{CODE}\n```", None]
+            return [[answer and Reply(answer, True, 1, 1)] for answer in answers]
+
+    teacher = Table()
+    rows, _ = imported(*(row(f"print({i} + {i * 7} * {i + 3})") for i in range(4)), row(f"```\n{CODE}\n```\n{WORDS}"))
+    explained, rejects = explain_with(teacher, rows)
+    assert [bool(one.words) for one in explained] == [True, False, False, False, True]
+    assert len(teacher.asked) == 4 and "print(1 + 7 * 4)" in teacher.asked[1]
+    assert [one["reason"] for one in rejects] == [
+        "teacher: output under 80 characters",
+        "teacher: code in an explanation",
+    ]
+
+
+def test_files_that_are_no_rows_are_named(tmp_path):
+    file = tmp_path / "rows.json"
+    for text, words in (("{", "not readable as JSON"), ('{"a": 1}', "list of objects"), ("[1]", "list of objects")):
+        file.write_text(text)
+        with pytest.raises(UserError, match=words):
+            read_rows(str(file))
+    with pytest.raises(UserError, match="OWNER/NAME/FILE"):
+        read_rows("hub:code_alpaca_20k.json")
+
+
+def test_the_command_writes_both_variants_and_what_it_left_out(tmp_path):
+    rows = [row(f"def f{i}(x):\n  return x * {i} + {i + 1} - x % {i + 2}") for i in range(10)]
+    rows[3]["output"] = f"```python\n{rows[3]['output']}\n```\n{WORDS}"
+    (tmp_path / "rows.json").write_text(json.dumps([*rows, row("no code here, only words")]))
+    command = [sys.executable, "-m", "data.importing", str(tmp_path / "rows.json"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--license", "MIT"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    counts = {
+        variant: [len((tmp_path / "out" / variant / f"{side}.jsonl").read_text().splitlines()) for side in SIDES]
+        for variant in ("code", "explained")
+    }
+    assert counts["code"] == [8, 1, 1] and sum(counts["explained"]) == 1
+    assert json.loads((tmp_path / "out" / "rejects.jsonl").read_text()) == {
+        "id": "rows/11",
+        "reason": "no Python that parses",
+    }
+    first = json.loads((tmp_path / "out" / "code" / "train.jsonl").read_text().splitlines()[0])
+    assert first["source"]["license"] == "MIT" and "10 rows: 8 train, 1 validation, 1 test" in done.stdout
+
+
+SIDES = ("train", "validation", "test")
+
+
+@pytest.mark.skipif(not ALPACA.is_file(), reason="the CodeAlpaca sample is not here")
+def test_codealpaca_gives_python_that_parses_with_four_spaces():
+    rows, name = read_rows(str(ALPACA))
+    kept, rejects = import_rows(rows, name=name)
+    assert len(kept) + len(rejects) == len(rows) == 2017
+    assert len(kept) > 400
+    for one in kept:
+        assert parsed(one.code)
+        assert all(
+            (len(line) - len(line.lstrip())) % 4 == 0 for line in one.code.split("\n") if line.startswith("  if ")
+        )
+    assert {reject["reason"] for reject in rejects} >= {"no Python that parses", "asks for javascript", "asks for sql"}

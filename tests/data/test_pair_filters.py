@@ -1,0 +1,61 @@
+import pytest
+
+from data.pair_filters import Distinct, lint_problems, pair_problem, placed
+
+GIVEN = 'def f(x):\n    """Doc."""'
+
+
+def pair(category, output, given=GIVEN, **check):
+    return {"category": category, "input": given, "output": output, "check": check}
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (pair("complete", "    return x + 1  # one more"), None),
+        (pair("complete", "    return"), "output under 15 characters"),
+        (pair("complete", "    # TODO: write this\n    return x"), "placeholder in the output"),
+        (pair("complete", "    ...  # nothing yet"), "placeholder in the output"),
+        (pair("complete", "    pass  # nothing at all"), "placeholder in the output"),
+        (pair("complete", "    return (x + 1  # open"), "output does not parse in its place"),
+        (pair("bugfix", "return x", f"{GIVEN}\n    return y", line=3), None),
+        (pair("bugfix", "return (x", f"{GIVEN}\n    return y", line=3), "output does not parse in its place"),
+        (pair("fim", "        y = x\n        x = y", "def f(x):\n    if x:\n        <FILL>\n    return x"), None),
+        (pair("improve", f"{GIVEN}\n    return 1 + x\n", f"{GIVEN}\n    return 1 + x"), "output is the input"),
+        (pair("improve", "def f(x):\n    # rest of the code\n    return x + 100000"), "placeholder in the output"),
+        (pair("unit_test", "def test_f():\n    assert f(1) == 1\n    assert f(2)"), None),
+        (pair("docstring", '"""Adds one to x, whatever x may be...\n"""'), "output that breaks off"),
+        (pair("docstring", '"""Adds one.\n\nArgs:\n    x: <description>\n"""'), "placeholder in the output"),
+        (pair("docstring", '"""Adds one.\n\nArgs:\n    x (int): A number.\n"""'), None),
+        (pair("explain", "It adds one."), "output under 80 characters"),
+        (pair("explain", "It adds one to x. " * 5), None),
+        (pair("explain", "It adds one to x. " * 5 + "TBD."), "placeholder in the output"),
+    ],
+)
+def test_each_rule_names_its_reason(made, problem):
+    assert pair_problem(made) == problem
+
+
+def test_a_line_is_put_where_the_bug_was():
+    made = pair("bugfix", "return x", "def f(x):\n    return y\n", line=2)
+    assert placed(made) == "def f(x):\n    return x\n"
+
+
+def test_ruff_finds_what_does_nothing_but_not_what_the_module_or_the_question_says():
+    literal = pair("complete", "    if x is 'a':\n        return x")
+    given = pair("complete", "    return x", "def f(x):\n    assert (x, 'always true')")
+    of_module = pair("complete", "    return helper(x)")
+    prose = pair("explain", "y = 1 is not code here")
+    first, *others = lint_problems([literal, prose, given, of_module])
+    assert first.startswith("ruff: F632") and others == [None, None, None]
+    assert lint_problems([prose]) == [None] and lint_problems([]) == []
+
+
+def test_near_duplicates_are_told_from_others_within_a_group():
+    distinct = Distinct()
+    first = "def add values to the running total of all values that were seen so far in this very list"
+    assert distinct.problem("a", first) is None
+    assert distinct.problem("a", first.upper().replace(" ", "\n  ")) == "duplicate"
+    assert distinct.problem("a", first.replace("list", "set")) == "near-duplicate"  # 13 of 15 5-grams
+    assert distinct.problem("b", first) is None
+    assert distinct.problem("a", "something else entirely, of which no five words in a row stand above") is None
