@@ -209,7 +209,7 @@ def _run(base: str, paths: list[str], watcher: _Watcher) -> None:
     arguments = [os.path.join(base, path) for path in paths]
     arguments += [f"--rootdir={base}", f"--config-file={config}", "--override-ini=addopts="]
     arguments += ["--override-ini=required_plugins=", "-p", "no:cacheprovider", "--capture=sys", "--tb=line"]
-    arguments += ["--continue-on-collection-errors"]
+    arguments += ["--continue-on-collection-errors", "--assert=plain"]
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # plugins that are installed here must not change the verdict
     signal.signal(signal.SIGALRM, _out_of_time)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
