@@ -37,6 +37,11 @@ def evens(limit):
     for number in range(limit):
         if number % 2 == 0:
             yield number
+            limit -= 1  # what it was called with stays recorded
+
+
+def idle(x):
+    y = x + 1
 
 
 @scaled
@@ -68,7 +73,7 @@ import time
 
 import pytest
 
-from pkg.shapes import Box, area, evens, grow, large, noise
+from pkg.shapes import Box, area, evens, grow, idle, large, noise
 
 
 class Odd:
@@ -105,6 +110,7 @@ def test_rest():
     items = [3, 1]
     grow(items)
     assert items == [1, 2, 3]
+    assert idle(1) is None
     print("printed", {"tests": 3})
 
 
@@ -171,7 +177,7 @@ def test_a_test_is_known_by_the_functions_that_it_enters(repository, recording):
     assert recording.tests_of(functions["size"]) == ["tests/test_shapes.py::TestBox::test_size"]
     assert len(recording.tests_of(functions["evens"])) == 2 and recording.tests_of(functions["never_called"]) == []
     rest = recording.entered["tests/test_shapes.py::test_rest"]
-    assert rest == {key_of(functions[name]) for name in ("large", "area", "noise", "grow")}
+    assert rest == {key_of(functions[name]) for name in ("large", "area", "noise", "grow", "idle")}
 
 
 def test_what_does_not_pass_is_counted_and_of_no_use(recording):
@@ -210,6 +216,8 @@ def test_a_check_counts_when_the_original_passes_three_times_and_a_mutant_fails(
     assert evens["calls"][1]["want"] == "(True, [0, 2, 4], [5], {})\n"
     reasons = {(one["qualname"], one["kind"]): one["reason"] for one in rejects}
     assert reasons["noise", "values"] == "flaky"
+    assert reasons["idle", "values"] == reasons["idle", "tests"] == "no mutant fails"
+    assert ("large", "values") not in reasons  # its calls do not get through the decorator
     assert json.loads(json.dumps(values)) == values
 
 
