@@ -11,19 +11,32 @@ import doctest
 import functools
 import hashlib
 import json
+import math
+import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 from data.corpus import import_root
 from data.filters import decode
 from data.functions import Function
-from model.console import UserError, progress
+from data.source import locate
+from model.console import UserError, need, progress
 
+EXECUTED = ("doctest", "unit_test", "values", "tests")  # kinds of check that run code; "structure" does not
 SECONDS = 10  # wall clock of one job
 MEGABYTES = 1024  # memory of one job
+TEST_SECONDS = 5  # of one test of the repository
+TESTS_SECONDS = 40  # wall clock of a job that runs the repository's tests: pytest starts, files are collected
 KILLED = frozenset({"exception", "timeout", "memory"})  # how a test fails on a mutant; "denied" or "syntax" is no proof
+CLOSE = 1e-9  # relative difference of two floats that counts as none (math.isclose's own)
+# What an answer would take to decide its own tests. The repository's assertions run where the answer runs.
+HARNESS = frozenset(
+    {"pytest", "_pytest", "unittest", "mock", "pluggy", "gc", "ctypes", "_getframe", "currentframe", "settrace"}
+    | {f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "contains", "builtins", "subclasses")}
+)
 
 
 def doctest_check(package: str, function: Function) -> dict:
@@ -35,6 +48,20 @@ def doctest_check(package: str, function: Function) -> dict:
 def unit_test_check(package: str, function: Function, mutants: list[str]) -> dict:
     """A check that a test passes on the function and fails on at least one of its mutants."""
     return {"kind": "unit_test", **_place(package, function), "mutants": mutants}
+
+
+def values_check(package: str, function: Function, calls: list[dict]) -> dict:
+    """A check that recorded calls give what they gave.
+
+    calls  {"arguments": text as data/probe.py's `show` takes it, "want": what `show` printed, "raises": None or the
+           name of the exception}
+    """
+    return {"kind": "values", **_place(package, function), "calls": calls}
+
+
+def suite_check(package: str, function: Function, tests: list[str]) -> dict:
+    """A check that tests of the repository pass: pytest's node ids, relative to `suite_base(package)`."""
+    return {"kind": "tests", **_place(package, function), "tests": tests}
 
 
 def structure_check(arguments: list[str], returns: bool, names: list[str]) -> dict:
@@ -55,6 +82,13 @@ def _place(package: str, function: Function) -> dict:
 
 
 _root = functools.lru_cache(import_root)
+
+
+@functools.lru_cache
+def suite_base(package: str) -> Path:
+    """The folder that the test files of a source are named from: the import root, or the project around its src/."""
+    located = locate(package)
+    return located.root.parent if located.scanned.name == "src" else located.root
 
 
 @functools.lru_cache(maxsize=512)
@@ -103,6 +137,55 @@ def unit_test_jobs(check: dict, test_source: str) -> list[dict]:
     return [_job(check, program, patch=None), *(_job(check, program, patch=text) for text in patched)]
 
 
+def values_job(check: dict, function_source: str) -> dict:
+    """The sandbox job that makes a values check's calls with `function_source` in the function's place."""
+    place = f"{check['module']!r}, {check['qualname']!r}"
+    examples = [{"source": f"_probe.show({place}, {call['arguments']!r})\n"} for call in check["calls"]]
+    return _job(check, probe_program(), patch=patched_module(check, function_source), examples=examples)
+
+
+def suite_jobs(check: dict, function_source: str) -> list[dict]:
+    """The job that runs a tests check's tests; none for an answer that reaches for what could decide them.
+
+    The tests' assertions run in the answer's process, on values that it made: an object that equals everything, or a
+    patched pytest, would pass them. Names that such tricks take (HARNESS) are refused unless the original has them,
+    and a test that must fail runs last. UserError where pytest is not installed.
+    """
+    need("pytest", why="a check by the repository's own tests")
+    lines = _module_text(check["package"], check["module"]).split("\n")
+    original = textwrap.dedent("\n".join(lines[check["first_line"] - 1 : check["last_line"]]))
+    if (_names(function_source) - _names(original)) & HARNESS:
+        return []
+    base = str(suite_base(check["package"]))
+    program = probe_program() + f"_probe.require({base!r}, {check['tests']!r}, test_seconds={TEST_SECONDS})\n"
+    job = _job(check, program, patch=patched_module(check, function_source))
+    return [{**job, "seconds": TESTS_SECONDS}]
+
+
+def jobs_of(check: dict, answer: str) -> list[dict]:
+    """The sandbox jobs that put an answer to an executed check; none when the answer can prove nothing.
+
+    answer  the function's whole text; for a unit_test check the test's
+    """
+    if check["kind"] == "doctest":
+        return [doctest_job(check, answer)]
+    if check["kind"] == "values":
+        return [values_job(check, answer)]
+    return unit_test_jobs(check, answer) if check["kind"] == "unit_test" else suite_jobs(check, answer)
+
+
+@functools.lru_cache
+def probe_program() -> str:
+    """A program after which `_probe` is data/probe.py, under no name that the code under test could have."""
+    text = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+    return f"import types\n_probe = types.ModuleType('_probe')\nexec({text!r}, vars(_probe))\n"
+
+
+def _names(source: str) -> set[str]:
+    """Every name, attribute and word of a string in a text; of one that does not parse, every word."""
+    return set(re.findall(r"\w+", source))
+
+
 def _job(check: dict, program: str, *, patch: str | None, examples: list[dict] | None = None) -> dict:
     return {
         "program": program,
@@ -116,13 +199,55 @@ def _job(check: dict, program: str, *, patch: str | None, examples: list[dict] |
 
 def judge(check: dict, results: list[dict]) -> bool:
     """Whether the results of an executed check's jobs prove the answer right. No results prove nothing."""
-    if check["kind"] not in ("doctest", "unit_test"):
+    if check["kind"] not in EXECUTED:
         raise ValueError(f"a check of kind {check['kind']!r} is not executed")
     if not results or results[0]["outcome"] != "finished":
         return False
     if check["kind"] == "unit_test":
         return any(result["outcome"] in KILLED for result in results[1:])
-    return compare_examples(check["examples"], results[0]["got"], results[0]["exceptions"])
+    if check["kind"] == "values":
+        return compare_calls(check["calls"], results[0]["got"], results[0]["exceptions"])
+    return check["kind"] == "tests" or compare_examples(check["examples"], results[0]["got"], results[0]["exceptions"])
+
+
+def refutes(check: dict, results: list[dict]) -> bool:
+    """Whether results of a check of a function show the answer wrong, rather than a run that broke down."""
+    outcome = results[0]["outcome"] if results else "died"
+    return outcome in KILLED or (outcome == "finished" and not judge(check, results))
+
+
+def compare_calls(calls: list[dict], got: list[str], exceptions: list[str | None]) -> bool:
+    """Whether each call printed and gave, or raised, what it did when it was recorded."""
+    if not calls or not (len(calls) == len(got) == len(exceptions)):
+        return False
+    return all(_call_holds(*one) for one in zip(calls, got, exceptions, strict=True))
+
+
+def _call_holds(call: dict, got: str, exception: str | None) -> bool:
+    if exception is not None or call["raises"] is not None:
+        raised = exception and exception_name(exception)
+        return raised == call["raises"] and got == call["want"]
+    *printed, value = got.rstrip("\n").split("\n")
+    *wanted_printed, wanted = call["want"].rstrip("\n").split("\n")
+    try:
+        return printed == wanted_printed and same(ast.literal_eval(wanted), ast.literal_eval(value))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # all four come from Python's own parser
+        return False
+
+
+def same(wanted, got) -> bool:
+    """Whether plain data are equal in type and value; floats up to a relative difference of CLOSE."""
+    if type(wanted) is not type(got):
+        return False
+    if isinstance(wanted, float):
+        return math.isclose(wanted, got, rel_tol=CLOSE, abs_tol=CLOSE)
+    if isinstance(wanted, list | tuple):
+        return len(wanted) == len(got) and all(map(same, wanted, got))
+    if isinstance(wanted, set):
+        return sorted(map(repr, wanted)) == sorted(map(repr, got))
+    if isinstance(wanted, dict):
+        return same(set(wanted), set(got)) and all(same(wanted[key], got[key]) for key in wanted)
+    return wanted == got
 
 
 def compare_examples(examples: list[dict], got: list[str], exceptions: list[str | None]) -> bool:
@@ -143,11 +268,12 @@ def _example_holds(example: dict, got: str, exception: str | None) -> bool:
     if exception is None:
         return False
     if flags & doctest.IGNORE_EXCEPTION_DETAIL:
-        return _exception_name(raises) == _exception_name(exception)
+        return exception_name(raises) == exception_name(exception)
     return check(raises, exception.rstrip("\n") + "\n", flags)
 
 
-def _exception_name(text: str) -> str:
+def exception_name(text: str) -> str:
+    """The name of the class in an exception's text, without its module."""
     return text.split(":", 1)[0].strip().rsplit(".", 1)[-1]
 
 

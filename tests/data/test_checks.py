@@ -1,14 +1,23 @@
 import pytest
 
 from data.checks import (
+    compare_calls,
     compare_examples,
     doctest_check,
     doctest_job,
+    jobs_of,
     judge,
     patched_module,
+    refutes,
     run_in_sandbox,
+    same,
+    suite_base,
+    suite_check,
+    suite_jobs,
     unit_test_check,
     unit_test_jobs,
+    values_check,
+    values_job,
 )
 from data.corpus import build_corpus
 from data.functions import functions_of
@@ -44,11 +53,25 @@ class Box:
 
 '''  # fmt: skip
 MODULE += "".join(f"CONSTANT_{i} = {i}\n" for i in range(12))
+TESTS = """from boxes import Box, double
+import pytest
+
+
+@pytest.mark.parametrize("x", [1, "a"])
+def test_double(x):
+    assert double(x) == x + x
+
+
+def test_box():
+    assert Box().size == 3
+"""
 
 
 @pytest.fixture
 def corpus(tmp_path):
     (tmp_path / "boxes.py").write_text(MODULE)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_boxes.py").write_text(TESTS)
     return build_corpus(str(tmp_path))
 
 
@@ -166,3 +189,112 @@ def test_equal_jobs_are_run_once_and_results_stay_in_order(monkeypatch):
     results = run_in_sandbox([{**job, "program": f"x = {x}"} for x in (1, 2, 1, 3)])
     assert [result["got"] for result in results] == [["1\n"], ["2\n"], ["1\n"], ["3\n"]]
     assert len(seen) == 3
+
+
+CALLS = [
+    {"arguments": "([3], {})", "want": "(False, 6, [3], {})\n", "raises": None},
+    {"arguments": "([0.1], {})", "want": "(False, 0.2, [0.1], {})\n", "raises": None},
+    {"arguments": "([None], {})", "want": "", "raises": "TypeError"},
+]
+DOUBLE_TESTS = ["tests/test_boxes.py::test_double[1]", "tests/test_boxes.py::test_double[a]"]
+YES = "class Yes:\n    def __%s__(self, other):\n        return True\n\n\ndef double(x):\n    return Yes()\n"
+
+
+def test_the_sandbox_is_not_told_what_a_call_must_give(corpus, functions):
+    check = values_check(corpus.source, functions["double"], [{**CALLS[0], "want": "(False, 987654321, [3], {})\n"}])
+    job = values_job(check, functions["double"].source)
+    assert "987654321" not in str(job) and "([3], {})" in str(job)
+
+
+def test_values_and_tests_pass_on_right_code_and_fail_on_wrong_and_on_cheating_code(corpus, functions):
+    function = functions["double"]
+    values = values_check(corpus.source, function, CALLS)
+    tests = suite_check(corpus.source, function, DOUBLE_TESTS)
+    right, other = function.source, "def double(x):\n    y = x\n    return y + x"
+    wrong = "def double(x):\n    return x * 3"
+    skips = "def double(x):\n    import importlib\n    importlib.import_module('py' + 'test').skip('no')"
+    patches = (
+        "def double(x):\n    import sys\n    python = sys.modules['_py' + 'test.python']\n"
+        "    python.Function.runtest = lambda self: None\n    return x + x"
+    )
+    leaves = "def double(x):\n    import os\n    os._exit(0)"
+    cases = [
+        (values, right, True),
+        (values, other, True),
+        (values, wrong, False),
+        (values, YES % "eq", False),
+        (values, leaves, False),
+        (values, "def double(x):\n    print('noise')\n    return x * 2", False),
+        (values, "def double(x):\n    return x and x * 2", False),  # does not raise as wanted
+        (tests, right, True),
+        (tests, wrong, False),
+        (tests, skips, False),
+        (tests, patches, False),
+        (tests, leaves, False),
+        (tests, "import sys\nsys.exit(0)\n\n\ndef double(x):\n    return x * 2", False),
+        ({**tests, "tests": [*DOUBLE_TESTS, "tests/test_boxes.py::test_gone"]}, right, False),
+    ]
+    asked = [(check, jobs_of(check, answer)) for check, answer, _ in cases]
+    results = iter(run_in_sandbox([job for _, jobs in asked for job in jobs]))
+    found = [(check, [next(results) for _ in jobs]) for check, jobs in asked]
+    assert [judge(check, outcomes) for check, outcomes in found] == [wanted for *_, wanted in cases]
+    assert [refutes(*found[2]), refutes(*found[8])] == [True, True]
+    assert [refutes(*found[0]), refutes(*found[4])] == [False, False]  # right; died
+
+
+def test_an_answer_that_could_decide_its_own_tests_is_not_put_to_them(corpus, functions):
+    check = suite_check(corpus.source, functions["double"], DOUBLE_TESTS)
+    assert len(suite_jobs(check, functions["double"].source)) == 1
+    for answer in (YES % "eq", "from unittest.mock import ANY\n", "def double(x):\n    import gc\n"):
+        assert suite_jobs(check, answer) == [] and judge(check, []) is False
+
+
+def test_tests_are_named_from_the_project_around_src(tmp_path, corpus):
+    (tmp_path / "project" / "src").mkdir(parents=True)
+    assert suite_base(str(tmp_path / "project")) == tmp_path / "project"
+    assert str(suite_base(corpus.source)) == corpus.source
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got", "alike"),
+    [
+        (1, 1, True),
+        (1, 1.0, False),
+        (True, 1, False),
+        (0.3, 0.1 + 0.2, True),
+        (0.3, 0.3001, False),
+        (float("inf"), float("inf"), True),
+        ([1, (2.0,)], [1, (2.0000000000001,)], True),
+        ([1, 2], (1, 2), False),
+        ([1, 2], [1], False),
+        ({1, 2}, {2, 1}, True),
+        ({1}, {True}, False),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({1: 0}, {1.0: 0}, False),
+        ("a", "a", True),
+    ],
+)
+def test_values_are_compared_by_type_and_floats_closely(wanted, got, alike):
+    assert same(wanted, got) is alike
+
+
+@pytest.mark.parametrize(
+    ("got", "exception", "holds"),
+    [
+        ("(False, 6, [3], {})\n", None, True),
+        ("(False, 6, [3], {}), \n", None, False),
+        ("not plain data\n", None, False),
+        ("", None, False),
+        ("(" * 9999 + "\n", None, False),
+        ("(False, 6, [3], {})\n", "ValueError: late", False),
+    ],
+)
+def test_a_call_holds_when_it_shows_the_same(got, exception, holds):
+    assert compare_calls(CALLS[:1], [got], [exception]) is holds
+
+
+def test_no_call_proves_nothing_and_the_right_exception_may_have_another_message():
+    assert compare_calls([], [], []) is False
+    assert compare_calls(CALLS[2:], [""], ["TypeError: other"]) is True
+    assert compare_calls(CALLS[2:], [""], ["pkg.OtherError: other"]) is False

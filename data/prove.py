@@ -1,0 +1,164 @@
+"""Which checks of a function count: those that the original passes three times in a row and that a mutant fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data.checks import (
+    doctest_check,
+    exception_name,
+    jobs_of,
+    judge,
+    refutes,
+    run_in_sandbox,
+    suite_check,
+    values_check,
+    values_job,
+)
+from data.functions import Function, place
+from data.mutate import Mutant, mutants
+from data.tracing import Recording
+
+RUNS = 3  # of the original, in a row
+CHUNK = 64  # functions tried together: each job carries the text of a whole module
+MOST_MUTANTS = 4  # tried until one fails
+MOST_TESTS = 8  # of a tests check
+MOST_TEST_SECONDS = 3.0  # that they take together
+MOST_CALLS = 12  # of a values check
+ENTERED = "entered"
+
+
+@dataclass
+class _Candidate:
+    function: Function
+    check: dict
+    mutants: list[Mutant]
+    passed: int = 0
+    killed: bool = False
+
+
+def checks_of(
+    package: str, functions: list[Function], recording: Recording | None = None, *, processes: int | None = None
+) -> tuple[dict[Function, list[dict]], list[dict]]:
+    """The checks of each function that count, and why others do not.
+
+    package    SOURCE of the functions' corpus
+    recording  what `record_tests` gave; without it only doctests can count
+    Returns ({function: checks of the kinds "doctest", "values", "tests", in this order}, rejects: {"path", "qualname",
+    "kind", "reason"}).
+    """
+    kept: dict[Function, list[dict]] = {}
+    rejects = []
+    for start in range(0, len(functions), CHUNK):
+        for one in _tried(package, functions[start : start + CHUNK], recording, processes):
+            if one.killed:
+                kept.setdefault(one.function, []).append(one.check)
+            else:
+                rejects.append({**place(one.function), "kind": one.check["kind"], "reason": _reason(one)})
+    return kept, rejects
+
+
+def _tried(
+    package: str, functions: list[Function], recording: Recording | None, processes: int | None
+) -> list[_Candidate]:
+    """Every check that there could be, tried on the original and then on one mutant after the other until one fails."""
+    candidates = [*_doctests(package, functions), *_values(package, functions, recording, processes)]
+    candidates += _tests(package, functions, recording)
+    _run_originals(candidates, processes)
+    standing = [one for one in candidates if one.passed == RUNS]
+    for number in range(MOST_MUTANTS):
+        open_ones = [one for one in standing if not one.killed and number < len(one.mutants)]
+        jobs = [jobs_of(one.check, one.mutants[number].source) for one in open_ones]
+        for one, results in zip(open_ones, _results(jobs, processes), strict=True):
+            one.killed = refutes(one.check, results)
+    return candidates
+
+
+def _reason(candidate: _Candidate) -> str:
+    if candidate.passed == 0 and candidate.check["kind"] != "values":  # those are what the original itself gave
+        return "the original fails"
+    if candidate.passed < RUNS:
+        return "flaky"
+    return "no mutant fails" if candidate.mutants else "nothing to mutate"
+
+
+def spread(found: list[Mutant]) -> list[Mutant]:
+    """Mutants in an order in which the kinds take turns, a wrong return first: it is noticed most often."""
+    turns: dict[str, int] = {}
+    ranked = []
+    for mutant in found:
+        turns[mutant.kind] = turns.get(mutant.kind, -1) + 1
+        ranked.append((turns[mutant.kind], mutant.kind != "return", len(ranked), mutant))
+    return [mutant for *_, mutant in sorted(ranked, key=lambda one: one[:3])]
+
+
+def _candidate(function: Function, check: dict) -> _Candidate:
+    return _Candidate(function, check, spread(mutants(function.source))[:MOST_MUTANTS])
+
+
+def _doctests(package: str, functions: list[Function]) -> Iterator[_Candidate]:
+    for function in functions:
+        if any(example["want"] and not example["options"].get("SKIP") for example in function.examples):
+            yield _candidate(function, doctest_check(package, function))
+
+
+def _tests(package: str, functions: list[Function], recording: Recording | None) -> Iterator[_Candidate]:
+    for function in functions if recording else []:
+        chosen, seconds = [], 0.0
+        for test in recording.tests_of(function):
+            if len(chosen) < MOST_TESTS and seconds + recording.seconds[test] <= MOST_TEST_SECONDS:
+                chosen.append(test)
+                seconds += recording.seconds[test]
+        if chosen:
+            yield _candidate(function, suite_check(package, function, chosen))
+
+
+def _values(
+    package: str, functions: list[Function], recording: Recording | None, processes: int | None
+) -> Iterator[_Candidate]:
+    """Checks of recorded calls. What each gives is found by making it again: a traced frame stands inside decorators.
+
+    A call counts when its result is plain data and when it enters the function: a body that only raises shows that.
+    """
+    called = [function for function in functions if recording and recording.calls_of(function)]
+    asked, jobs = [], []
+    for function in called:
+        calls = [{"arguments": text} for text in recording.calls_of(function)[:MOST_CALLS]]
+        check = values_check(package, function, calls)
+        hollow = f"{function.header}\n    raise NotImplementedError({ENTERED!r})"
+        asked.append(check)
+        jobs.append([values_job(check, function.source), values_job(check, hollow)])
+    for function, check, (first, hollow) in zip(called, asked, _results(jobs, processes), strict=True):
+        if first["outcome"] == hollow["outcome"] == "finished":
+            calls = list(_recorded(check["calls"], first, hollow))
+            if calls:
+                yield _candidate(function, {**check, "calls": calls})
+
+
+def _recorded(calls: list[dict], first: dict, hollow: dict) -> Iterator[dict]:
+    """The calls that say something, each with what it gave."""
+    for number, call in enumerate(calls):
+        got, exception = first["got"][number], first["exceptions"][number]
+        entered = ENTERED in (hollow["exceptions"][number] or "")
+        if entered and not got.endswith("not plain data\n"):
+            yield {**call, "want": got, "raises": exception and exception_name(exception)}
+
+
+def _run_originals(candidates: list[_Candidate], processes: int | None) -> None:
+    """Count in how many of the runs each candidate's original passes. A comment keeps equal jobs apart."""
+    asked = [(one, jobs_of(one.check, one.function.source)) for one in candidates]
+    runs = [
+        (one, [{**job, "program": f"{job['program']}# run {number}\n"} for job in jobs])
+        for one, jobs in asked
+        for number in range(RUNS)
+    ]
+    for (one, _), results in zip(runs, _results([jobs for _, jobs in runs], processes), strict=True):
+        one.passed += judge(one.check, results)
+
+
+def _results(groups: list[list[dict]], processes: int | None) -> Iterator[list[dict]]:
+    """Run groups of jobs all at once; the results, group by group."""
+    results = iter(run_in_sandbox([job for jobs in groups for job in jobs], processes=processes))
+    for jobs in groups:
+        yield [next(results) for _ in jobs]
