@@ -1,9 +1,11 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from data.corpus import build_corpus
-from data.pairs import FILE_SHARE, build_text_code_pairs
+from data.pairs import FILE_SHARE, build_text_code_pairs, load_text_code_pairs, save_text_code_pairs
+from model.console import UserError
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,81 @@ def test_the_voice_of_a_query_is_drawn_by_seed(small_corpus, pairs):
     assert queries[0] != queries[1]
     words = " ".join(queries[0] | queries[1])
     assert "function that computes the sum" in words and "compute the sum" in words
+
+
+ALL = ("docstring", "call", "name", "file")
+
+
+def test_functions_without_docstrings_are_asked_for_by_name_or_call(tmp_path):
+    caller = "def route_length(x):\n    bridge = second_thing(x)\n    return bridge\n"
+    functions = [caller, *(f"def {name}_thing(x):\n    y = {name!r}\n    return y\n" for name in ("first", "second"))]
+    (tmp_path / "things.py").write_text(module(functions))
+    corpus = build_corpus(str(tmp_path))
+    with pytest.raises(UserError, match="no function of the train files makes a query"):
+        build_text_code_pairs(corpus, origins=("docstring",))
+    pairs = build_text_code_pairs(corpus, origins=ALL)
+    origins = {pair["source"]["qualname"]: pair["origin"] for pair in pairs.train}
+    assert origins["second_thing"] == "call" and origins["first_thing"] == "name"
+    assert "bridge" in next(pair["query"] for pair in pairs.train if pair["origin"] == "call")
+
+
+def test_several_queries_a_code_are_of_the_training_side_and_differ(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, queries_per_code=3, origins=ALL)
+    counts = Counter(pair["code_id"] for pair in pairs.train if pair["kind"] == "function")
+    assert set(counts.values()) == {3} and max(Counter(pair["code_id"] for pair in pairs.test).values()) == 1
+    ids = [pair["id"] for pair in pairs.train]
+    assert len(set(ids)) == len(ids) and len({pair["query"].lower() for pair in pairs.train}) == len(ids)
+
+
+def test_inconsistent_pairs_are_dropped_from_the_training_side_alone(small_corpus, pairs):
+    filtered = build_text_code_pairs(small_corpus, keep_top=1)
+    assert filtered.test == pairs.test
+    kept, dropped = ({pair["code_id"] for pair in filtered.train}, set())
+    for reject in filtered.rejects:
+        if reject["reason"] == "not in the top 1 for its query":
+            dropped.add(reject["id"])
+    # Two equally worded functions of a module: a query that fits both well puts one of them second.
+    assert dropped and not kept & dropped
+
+
+def test_negatives_are_codes_of_the_training_files(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, negatives=2)
+    split = {file.path: file.split for file in small_corpus.files}
+    codes = {one["id"]: one for one in pairs.candidates}
+    assert any(pair["negatives"] for pair in pairs.train) and not any(pair["negatives"] for pair in pairs.test)
+    for pair in pairs.train:
+        assert pair["negatives"] == [codes[one]["code"] for one in pair["negative_ids"]]
+        assert {split[codes[one]["source"]["path"]] for one in pair["negative_ids"]} <= {"train"}
+        assert pair["code_id"] not in pair["negative_ids"]
+
+
+def test_the_renamed_variant_asks_the_same_of_code_without_its_words(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, rename=True, negatives=2)
+    renamed = {pair["id"]: pair for pair in pairs.renamed.train}
+    both = [(pair, renamed[pair["id"]]) for pair in pairs.train if pair["id"] in renamed]
+    assert len(both) >= 8
+    for before, after in both:
+        assert after["query"] == before["query"] and after["code_id"] == before["code_id"]
+        name = before["source"]["qualname"]
+        assert f"def {name}(" in before["code"] and name not in after["code"]
+    assert {one["kind"] for one in pairs.renamed.candidates} == {"function"}
+    assert Counter(one["reason"] for one in pairs.renamed.rejects)["a file's outline is nothing but names"] == 8
+    codes = [one["code"] for one in pairs.renamed.candidates]
+    assert len(set(codes)) == len(codes)
+
+
+def test_what_is_written_is_read_again_with_its_options_and_templates(small_corpus, tmp_path):
+    pairs = build_text_code_pairs(small_corpus, rename=True, seed=3)
+    save_text_code_pairs(pairs, tmp_path)
+    again = load_text_code_pairs(tmp_path)
+    assert again.train == pairs.train and again.rejects == pairs.rejects and again.renamed.test == pairs.renamed.test
+    assert again.about["options"]["seed"] == 3 and again.about["corpus"]["sha256"] == small_corpus.sha256()
+    assert "how to {base}" in again.about["templates"]["docstring"]
+
+
+def test_a_typescript_file_is_a_candidate_by_its_outline(small_corpus):
+    text = "/** Watches files for changes. */\nimport x from 'y';\nexport class Watcher {\n  go() {}\n}\nconst a = 1;\n"
+    file = replace(small_corpus.files[0], path="src/watch.ts", text=text, split="train")
+    pairs = build_text_code_pairs(replace(small_corpus, files=(*small_corpus.files, file)))
+    (unit,) = (one for one in pairs.candidates if one["id"] == "src/watch.ts")
+    assert unit["code"] == "# src/watch.ts\nexport class Watcher\nconst a"
