@@ -293,8 +293,9 @@ def _contamination(corpus: Corpus) -> list[str]:
 def _limits(material: Material) -> list[str]:
     corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
     paths = [PurePosixPath(source["path"]).suffix for source in material.sources()]
-    languages = " and ".join(sorted({LANGUAGES.get(suffix, suffix) for suffix in paths})) or "Nothing"
+    languages = " and ".join(sorted({LANGUAGES.get(suffix, suffix) for suffix in paths}))
     lines = [f"{languages} only. One repository's style and subject: what is learnt here need not hold elsewhere."]
+    lines = lines if languages else ["The rows do not say where they are from."]
     if corpus:
         longest = max(corpus.files, key=lambda file: len(file.text))
         lines.append(f"The longest file is {longest.path} with {len(longest.text):,} characters.")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data.corpus import SPLITS, Corpus, load_corpus
 from data.instruct import InstructionPairs
+from data.masking import training_messages
 from data.pairs import TextCodePairs, load_text_code_pairs
 from model.console import UserError
 from model.files import read_json, read_jsonl
@@ -82,6 +83,8 @@ def read_material(folder: Path | str) -> Material:
         )
     corpus = load_corpus(places["corpus"]) if "corpus" in places else None
     pairs = load_text_code_pairs(places["text–code pairs"]) if "text–code pairs" in places else None
+    if pairs and not (pairs.train or pairs.test):
+        raise UserError(f"{places['text–code pairs']}: no pair in it")
     instruct, about = _instruction_pairs(places.get("instruction pairs"))
     return Material(folder, corpus, instruct, pairs, about, places.get("corpus"), data_files(folder))
 
@@ -103,10 +106,27 @@ def _kind(place: Path) -> str | None:
 def _instruction_pairs(place: Path | None) -> tuple[InstructionPairs | None, dict]:
     if place is None:
         return None, {}
-    parts = {name: place / f"{name}.jsonl" for name in (*SPLITS, "rejects")}
-    rows = {name: read_jsonl(path) if path.is_file() else [] for name, path in parts.items()}
+    rejects = place / "rejects.jsonl"
+    rows = {split: _instruction_rows(place / f"{split}.jsonl") for split in SPLITS}
+    if not any(rows.values()):
+        raise UserError(f"{place}: no pair in it")
     about = read_json(place / "about.json") if (place / "about.json").is_file() else {}
-    return InstructionPairs(**rows), about
+    return InstructionPairs(**rows, rejects=read_jsonl(rejects) if rejects.is_file() else []), about
+
+
+def _instruction_rows(path: Path) -> list[dict]:
+    """The rows of a file that may be missing; those of another format get an instruction and an output from it."""
+    rows = []
+    for number, row in enumerate(read_jsonl(path) if path.is_file() else [], 1):
+        try:
+            *asked, answer = training_messages(row)
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: {error}") from None
+        told = {"id": f"{path.stem}/{number}"}
+        if "instruction" not in row:
+            told |= {"instruction": asked[-1]["content"] if asked else "", "output": answer["content"]}
+        rows.append(told | row)
+    return rows
 
 
 def data_files(folder: Path) -> tuple[DataFile, ...]:

@@ -114,7 +114,7 @@ def croissant(material: Material, description: str) -> dict:
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": re.sub(r"[^\w.-]+", "-", material.name),
         "description": description,
-        "license": [_license_url(name) for name in licenses(material)],
+        "license": [_license_url(name) for name in licenses(material)] or ["NOASSERTION"],  # SPDX's word for it
         "url": _address(material),
         "creator": {"@type": "sc:Organization", "name": f"the authors of {material.name}"},
         "datePublished": _date([file.path for file in material.files] + _corpus_files(material)),

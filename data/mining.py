@@ -54,13 +54,15 @@ def scorers(codes: Sequence[str], encoder=None) -> list[Scorer]:
 def consistent(pairs: list[dict], pool: list[dict], scorer: Scorer, top: int = TOP) -> tuple[list[dict], list[dict]]:
     """The pairs whose code is among the `top` best of the pool for its own query, and the others as rejects.
 
-    pool  candidates, among them each pair's own code; a code with an equal score counts as a better one
+    pool  candidates, among them each pair's own code; those of its kind compete, as a file that holds a function is
+          no wrong answer; one with an equal score counts as a better one
     """
     column = {candidate["id"]: i for i, candidate in enumerate(pool)}
+    kinds = np.array([candidate["kind"] for candidate in pool])
     kept, rejects = [], []
     for pair in progress(pairs, what="consistency", unit="pair"):
         scores = scorer.scores(pair["query"])
-        rank = int((scores >= scores[column[pair["code_id"]]]).sum())
+        rank = int((scores >= scores[column[pair["code_id"]]])[kinds == pair["kind"]].sum())
         if rank <= top:
             kept.append(pair)
         else:

@@ -7,22 +7,23 @@ import ast
 import itertools
 import re
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data.corpus import Corpus, SourceFile, open_corpus
+from data.corpus import SPLITS, Corpus, SourceFile, open_corpus
 from data.functions import Function, functions_of, held_apart, source_of
 from data.mining import TOP, consistent, scorers, with_negatives
 from data.queries import (
     CALL_VOICES,
+    COMMAND_VOICES,
     DONE_VOICES,
     FILE_VOICES,
     FUNCTION_VOICES,
     NAME_VOICES,
     ORIGINS,
+    VERB_VOICES,
     NoQuery,
     call_queries,
     call_sites,
@@ -32,6 +33,7 @@ from data.queries import (
 )
 from data.rename import names_of_file, rename_identifiers
 from data.split import seeded_order
+from data.syntax import parse
 from model import load_encoder
 from model.console import UserError, run_command
 from model.encoder_files import add_encoder_options, encoder_options
@@ -97,23 +99,18 @@ def build_text_code_pairs(
     functions = _python_functions(corpus, min_lines, max_lines)
     learnable, rejects = held_apart(functions)
     candidates = _without_equal_codes([*map(_function_unit, functions), *map(_file_unit, corpus.files)], rejects)
-    by_id = {candidate["id"]: candidate for candidate in candidates}
     asked = [*_asked_of_functions(learnable, origins, seed, rejects), *_asked_of_files(corpus.files, origins, seed)]
-    pairs = [
-        (split, _pair(by_id[one], query, number))
-        for split, one, queries in asked
-        if one in by_id
-        for number, query in enumerate(queries[: queries_per_code if split == "train" else 1], 1)
-    ]
-    pairs = _without_equal_queries(pairs, rejects)
-    train, test = ([pair for where, pair in pairs if where == split] for split in ("train", "test"))
+    pairs = _without_equal_queries(_pairs(asked, candidates, queries_per_code), rejects)
+    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
+    rejects += [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
+    train, test = sides["train"], _draw(sides["test"], test_count, seed, rejects)
     trained_on = {file.path for file in corpus.files if file.split == "train"}
     pool = [candidate for candidate in candidates if candidate["source"]["path"] in trained_on]
-    ranked_by = scorers([candidate["code"] for candidate in pool], encoder) if train and (keep_top or negatives) else []
+    ranked_by = scorers([one["code"] for one in pool], encoder) if train and (keep_top or negatives) else []
     if ranked_by and keep_top:
         train, inconsistent = consistent(train, pool, ranked_by[0], keep_top)
         rejects += inconsistent
-    train, test = _draw(train, count, seed), _draw(test, test_count, seed)
+    train = _draw(train, count, seed, rejects)
     if not train:
         raise UserError(f"{corpus.name}: no function of the train files makes a query. Give a corpus with docstrings")
     if ranked_by and negatives:
@@ -135,12 +132,23 @@ def _about(corpus: Corpus, options: dict) -> dict:
         "corpus": {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256(), "options": corpus.options},
         "options": options,
         "templates": {
-            "docstring": FUNCTION_VOICES,
+            "docstring": FUNCTION_VOICES + COMMAND_VOICES,
             "call": CALL_VOICES,
-            "name": NAME_VOICES,
+            "name": NAME_VOICES + VERB_VOICES[1:],
             "file": FILE_VOICES + DONE_VOICES,
         },
     }
+
+
+def _pairs(asked: list[tuple], candidates: list[dict], queries_per_code: int) -> list[tuple[str, dict]]:
+    """(split, pair): the first queries of each code that is a candidate."""
+    by_id = {candidate["id"]: candidate for candidate in candidates}
+    return [
+        (split, _pair(by_id[one], query, number))
+        for split, one, queries in asked
+        if one in by_id
+        for number, query in enumerate(queries[: queries_per_code if split == "train" else 1], 1)
+    ]
 
 
 def _asked_of_functions(
@@ -164,10 +172,12 @@ def _asked_of_functions(
             except NoQuery as why:
                 reasons.append(str(why))
         # The first of every origin, then the second, ...: several queries of a code are to differ in more than a voice.
-        turns = itertools.zip_longest(*by_origin)
-        queries = [query for turn in turns for query in turn if query is not None]
-        if queries:
-            asked.append((function.split, unit, queries))
+        turns = [query for turn in itertools.zip_longest(*by_origin) for query in turn if query is not None]
+        if turns:
+            distinct: dict[str, dict] = {}
+            for query in turns:
+                distinct.setdefault(query["query"].lower(), query)
+            asked.append((function.split, unit, list(distinct.values())))
         elif reasons:
             rejects.append({"id": unit, "reason": reasons[0], "detail": ", ".join(reasons[1:])})
     return asked
@@ -199,16 +209,13 @@ def _renamed(pairs: TextCodePairs, corpus: Corpus) -> TextCodePairs:
     by_id = {one["id"]: one for one in _without_equal_codes(units, rejects)}
 
     def side(rows: list[dict]) -> list[dict]:
-        kept = [row for row in rows if row["code_id"] in by_id]
-        return [
-            row
-            | {
-                "code": by_id[row["code_id"]]["code"],
-                "negative_ids": (ids := [one for one in row.get("negative_ids", []) if one in by_id]),
-                "negatives": [by_id[one]["code"] for one in ids],
-            }
-            for row in kept
-        ]
+        kept = []
+        for row in rows:
+            ids = [one for one in row.get("negative_ids", ()) if one in by_id]
+            negatives = {"negatives": [by_id[one]["code"] for one in ids], "negative_ids": ids}
+            if row["code_id"] in by_id:
+                kept.append(row | {"code": by_id[row["code_id"]]["code"]} | negatives)
+        return kept
 
     return TextCodePairs(side(pairs.train), side(pairs.test), list(by_id.values()), rejects, pairs.about)
 
@@ -242,9 +249,7 @@ def _top_level(file: SourceFile) -> list[ast.stmt]:
     """The statements of a Python file; none of another language's."""
     if not file.path.endswith(".py"):
         return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(file.text).body
+    return parse(file.text).body
 
 
 def _pair(candidate: dict, query: dict, number: int) -> dict:
@@ -279,14 +284,19 @@ def _without_equal_queries(pairs: list[tuple[str, dict]], rejects: list[dict]) -
     return [(split, pair) for split, pair in pairs if counts[pair["query"].lower()] == 1]
 
 
-def _draw(pairs: list[dict], most: int, seed: int) -> list[dict]:
-    """At most `most` pairs of a side in a seeded order, files among them at most in their share."""
+def _draw(pairs: list[dict], most: int, seed: int, rejects: list[dict]) -> list[dict]:
+    """At most `most` pairs of a side in a seeded order, files at most in their share; the others become rejects.
+
+    Names come last: their words stand in the code, so that a search for words finds them without having learnt.
+    """
     side = {pair["id"]: pair for pair in pairs}
     order = [side[one] for one in seeded_order(list(side), seed)]
     functions = [pair for pair in order if pair["kind"] == "function"]
+    functions.sort(key=lambda pair: pair["origin"] == "name")
     files = [pair for pair in order if pair["kind"] == "file"]
     share = min(len(files), int(FILE_SHARE * most), int(FILE_SHARE / (1 - FILE_SHARE) * len(functions)))
     drawn = {pair["id"] for pair in [*files[:share], *functions[: most - share]]}
+    rejects += [{"id": pair["code_id"], "reason": "over the count"} for pair in order if pair["id"] not in drawn]
     return [pair for pair in order if pair["id"] in drawn]
 
 

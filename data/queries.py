@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import random
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from data.bm25 import words
 from data.corpus import SourceFile
 from data.functions import Function
 from data.prose import summary
+from data.syntax import parse
 
 # CodeSearchNet (arXiv:1909.09436, section 2.1) and CodeXGLUE (arXiv:2102.04664, on AdvTest) drop documentation of fewer
 # than three tokens; CodeXGLUE also what holds tags or links, and what is not English.
@@ -55,13 +55,19 @@ GENERIC = {  # variables whose name says nothing about what was asked for
     "index", "idx", "count", "list", "dict", "set", "func", "fn",
 }  # fmt: skip
 
+VERBS = PARTICIPLES.keys() | {stem + "e" for stem in ENDS_IN_E} | {
+    "return", "get", "set", "iterate", "construct", "test", "compare", "assign", "apply", "initialize", "run",
+}  # fmt: skip
+
 FUNCTION_VOICES = ("{sentence}", "{topic}", "how to {base}", "function that {third}", "how do I {base}?")
+COMMAND_VOICES = ("how to {sentence}", "how do I {sentence}?")  # of a sentence that begins with a verb
 CALL_VOICES = (
     "how does {caller} get its {variable}?",
     "what computes the {variable} for {caller}?",
     "where does the {variable} in {caller} come from?",
 )
 NAME_VOICES = ("{topic}", "code for {topic}", "function for {topic}", "where is {topic} implemented?")
+VERB_VOICES = ("{topic}", "how to {topic}", "how do I {topic}?")  # of a name that begins with a verb
 FILE_VOICES = (
     "where is {topic} implemented?",
     "which file has {topic}?",
@@ -101,7 +107,9 @@ def docstring_queries(function: Function, seed: int) -> list[str]:
     first, _, rest = sentence.partition(" ")
     verb = THIRD_PERSON.match(first)
     if not verb:  # already in the imperative, or not a verb at all: typed as it stands
-        return _drawn_first(choose, (sentence, sentence[0].lower() + sentence[1:]))
+        typed = sentence[0].lower() + sentence[1:]
+        drawn = choose.choice((sentence, typed))
+        return [drawn, *(voice.format(sentence=typed) for voice in COMMAND_VOICES if first.lower() in VERBS)]
     stem = verb.group(1).lower()
     base = stem + "e" if stem in ENDS_IN_E else stem
     topic = re.sub(r"^(the|an?|all the) ", "", rest)
@@ -117,7 +125,8 @@ def name_queries(function: Function, seed: int) -> list[str]:
         raise NoQuery("a name that makes no query")
     topic = " ".join(said) + (f" of {' '.join(words(owners[-1]))}" if owners else "")
     choose = random.Random(f"{seed}\0name\0{function.path}\0{function.first_line}")
-    return [voice.format(topic=topic) for voice in _drawn_first(choose, NAME_VOICES)]
+    voices = VERB_VOICES if said[0] in VERBS else NAME_VOICES
+    return [voice.format(topic=topic) for voice in _drawn_first(choose, voices)]
 
 
 def call_queries(function: Function, calls: Iterable[Call], seed: int) -> list[str]:
@@ -159,7 +168,7 @@ def call_sites(functions: list[Function]) -> dict[Function, list[Call]]:
 def _named_calls(caller: Function) -> list[tuple[str, str]]:
     """(last name of what is called, variable that gets the result), in the order of the text."""
     found = []
-    for node in ast.walk(_parse(caller.source)):
+    for node in ast.walk(parse(caller.source)):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target, value = node.targets[0], node.value
         elif isinstance(node, ast.AnnAssign | ast.For):
@@ -195,7 +204,7 @@ def file_queries(file: SourceFile, seed: int, *, by_name: bool = False) -> list[
 def _heading(file: SourceFile) -> str:
     """What stands at the top of a file: a module's docstring, or the first comment of another language."""
     if file.path.endswith(".py"):
-        docstring = ast.get_docstring(_parse(file.text)) or ""
+        docstring = ast.get_docstring(parse(file.text)) or ""
         return re.sub(r"^[*=~-]{3,}\n|\n[*=~-]{3,}$", "", docstring.split("\n\n")[0].strip())  # reST titles
     comment = re.match(r"\s*/\*\*?(.*?)\*/", file.text, re.DOTALL)
     if not comment or re.search(r"copyright|license", comment[1], re.IGNORECASE):
@@ -219,9 +228,3 @@ def _drawn_first(choose: random.Random, choices: Iterable[str]) -> list[str]:
     choices = list(choices)
     first = choose.choice(choices)
     return [first, *(one for one in choices if one != first)]
-
-
-def _parse(text: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in someone's string
-        return ast.parse(text)

@@ -15,6 +15,8 @@ import builtins
 import itertools
 from collections.abc import Collection
 
+from data.syntax import parse
+
 KEPT = frozenset(dir(builtins)) | {"self", "cls", "_"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 CAPTURES = {ast.ExceptHandler: "name", ast.MatchAs: "name", ast.MatchStar: "name", ast.MatchMapping: "rest"}
@@ -29,7 +31,7 @@ def rename_identifiers(code: str, *, defined: Collection[str] = (), imported: Co
     classes keep their names, and keywords in calls of its functions follow the parameters. Raises SyntaxError for code
     that does not parse.
     """
-    tree = ast.parse(code)
+    tree = parse(code)
     names = _Names()
     names.visit(tree)
     bound = {name: kind for name, kind in names.bound.items() if name not in names.fields}
@@ -50,7 +52,7 @@ def rename_identifiers(code: str, *, defined: Collection[str] = (), imported: Co
 
 def names_of_file(text: str) -> tuple[set[str], set[str]]:
     """(defined, imported): names that the top level of a file binds itself, and all that it imports anywhere."""
-    tree = ast.parse(text)
+    tree = parse(text)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     imported = {_bound_name(alias) for node in imports for alias in node.names}
     defined = set()

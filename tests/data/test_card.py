@@ -98,7 +98,7 @@ def test_the_card_tells_seeds_templates_filters_negatives_and_contamination(fold
     text = (folder / "data_card.md").read_text()
     assert "Text–code pairs made with count 300" in text and "seed 0" in text and "keep_top 2" in text
     assert "- docstring: {sentence} / {topic} / how to {base}" in text
-    assert "| not in the top 2 for its query |" in text
+    assert "| in a validation file | 3 |" in text
     assert re.search(r"\d+ hard negatives, from training files; none scores over 95%", text)
     assert "Not checked: the corpus was curated without a benchmark's file" in text
     assert "longest line 1000" in text and "With identifiers renamed: " in text
@@ -198,10 +198,18 @@ def test_a_folder_without_data_or_with_two_sets_of_a_kind_is_refused(folder, tmp
 
 
 def test_pairs_that_were_imported_make_a_card_too(tmp_path):
-    rows = [{"id": f"a{n}", "instruction": "Say.", "input": "", "output": "it " * n} for n in range(1, 4)]
+    rows = [{"id": f"a{n}", "instruction": "Say.", "input": "", "output": "it " * n} for n in range(1, 3)]
+    rows.append({"prompt": "Tell.", "completion": "told"})
     write_jsonl(tmp_path / "train.jsonl", rows)
     templates = {"say": ["Say."]}
     write_json(tmp_path / "about.json", {"templates": templates, "teacher": {"model": "big"}, "options": {"seed": 5}})
     text = write_card_files(read_material(tmp_path))[0].read_text()
     assert "| none | 3 | 0 | 0 |" in text and "- say: Say." in text and "seed 5" in text
     assert "A teacher took part: big" in text and "3 pairs have no input" in text
+    assert "The rows do not say where they are from." in text and "### train/3\n\n~~~~\nTell." in text
+    write_jsonl(tmp_path / "train.jsonl", [*rows, {"prompt": "x"}])
+    with pytest.raises(UserError, match=r'train.jsonl:4: "completion" is missing'):
+        read_material(tmp_path)
+    write_jsonl(tmp_path / "train.jsonl", [])
+    with pytest.raises(UserError, match="no pair in it"):
+        read_material(tmp_path)

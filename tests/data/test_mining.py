@@ -33,6 +33,8 @@ def test_a_pair_is_kept_when_its_code_is_among_the_best_for_its_query():
     assert [one["query"] for one in kept] == ["first", "second"]
     assert rejects[0] == {"id": "c1", "reason": "not in the top 2 for its query", "detail": "rank 3 for 'third'"}
     assert rejects[1]["detail"].startswith("rank 3")  # where all score alike none is found
+    files = [one | {"kind": "file"} for one in CODES[1:3]]
+    assert consistent([pair("q", "c0")], [CODES[0], *files], Table(q=[1, 2, 3]), top=1)[0]  # files do not compete
 
 
 def test_no_negative_comes_near_the_own_code():

@@ -95,6 +95,30 @@ def test_functions_without_docstrings_are_asked_for_by_name_or_call(tmp_path):
     assert "bridge" in next(pair["query"] for pair in pairs.train if pair["origin"] == "call")
 
 
+def test_every_code_is_in_a_pair_or_among_the_rejects(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, keep_top=1, count=6, test_count=2, origins=ALL)
+    told = {pair["code_id"] for pair in [*pairs.train, *pairs.test]} | {one.get("id") for one in pairs.rejects}
+    assert {one["id"] for one in pairs.candidates} <= told
+    assert {"over the count", "in a validation file"} <= {one["reason"] for one in pairs.rejects}
+
+
+def with_file(corpus, functions, path="pkg/more.py", split="train"):
+    """The corpus with one file more."""
+    text = "".join(f"def {name}(x):\n    {body}\n    y = x\n    return y\n\n" for name, body in functions.items())
+    return replace(corpus, files=(*corpus.files, replace(corpus.files[0], path=path, text=text, split=split)))
+
+
+def test_names_are_asked_for_where_nothing_better_is_left(small_corpus):
+    corpus = with_file(small_corpus, {"climb_the_hill": "z = 1", "swim_the_lake": "z = 2"})
+    few = build_text_code_pairs(corpus, origins=ALL, count=8)
+    assert "name" not in {pair["origin"] for pair in few.train} and len(few.train) == 8
+    many = build_text_code_pairs(corpus, origins=ALL)
+    assert {pair["source"]["qualname"] for pair in many.train if pair["origin"] == "name"} == {
+        "climb_the_hill",
+        "swim_the_lake",
+    }
+
+
 def test_several_queries_a_code_are_of_the_training_side_and_differ(small_corpus):
     pairs = build_text_code_pairs(small_corpus, queries_per_code=3, origins=ALL)
     counts = Counter(pair["code_id"] for pair in pairs.train if pair["kind"] == "function")
@@ -103,15 +127,19 @@ def test_several_queries_a_code_are_of_the_training_side_and_differ(small_corpus
     assert len(set(ids)) == len(ids) and len({pair["query"].lower() for pair in pairs.train}) == len(ids)
 
 
-def test_inconsistent_pairs_are_dropped_from_the_training_side_alone(small_corpus, pairs):
-    filtered = build_text_code_pairs(small_corpus, keep_top=1)
-    assert filtered.test == pairs.test
-    kept, dropped = ({pair["code_id"] for pair in filtered.train}, set())
-    for reject in filtered.rejects:
-        if reject["reason"] == "not in the top 1 for its query":
-            dropped.add(reject["id"])
-    # Two equally worded functions of a module: a query that fits both well puts one of them second.
-    assert dropped and not kept & dropped
+def test_inconsistent_pairs_are_dropped_from_the_training_side_alone(small_corpus):
+    found = {
+        "climb": '"""Reach the top of a hill."""',
+        "reach_top_of_hill": "hill = top = 1",
+        "top_of_hill": "reach = 3",
+    }
+    for split in ("train", "test"):
+        corpus = with_file(small_corpus, found, split=split)
+        whole, filtered = (build_text_code_pairs(corpus, keep_top=top) for top in (0, 2))
+        assert filtered.test == whole.test
+        lost = {pair["code_id"] for pair in whole.train} - {pair["code_id"] for pair in filtered.train}
+        dropped = {one["id"] for one in filtered.rejects if one["reason"] == "not in the top 2 for its query"}
+        assert lost == dropped == ({"pkg/more.py:1"} if split == "train" else set())
 
 
 def test_negatives_are_codes_of_the_training_files(small_corpus):

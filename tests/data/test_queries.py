@@ -35,10 +35,13 @@ def test_a_docstring_is_asked_for_in_every_voice_and_the_first_is_drawn():
         "how do I return the largest element of x?",
     }
     assert {docstring_queries(one, seed)[0] for seed in range(30)} == set(asked)
-    assert set(docstring_queries(function('"""Find the largest one."""'), 0)) == {
+    command, told = (function(f'"""{sentence}."""') for sentence in ("Find the largest one", "A wheel of edges"))
+    assert {docstring_queries(command, seed)[0] for seed in range(9)} == {
         "Find the largest one",
         "find the largest one",
     }
+    assert docstring_queries(command, 0)[1:] == ["how to find the largest one", "how do I find the largest one?"]
+    assert [query.lower() for query in docstring_queries(told, 0)] == ["a wheel of edges"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_a_name_is_asked_for_by_its_words_and_its_class():
     assert "code for shortest path" in name_queries(function(head="def _shortest_path(x):"), 0)
     text = "class EdgeView:\n    def add_all(self, x):\n        y = x\n        return y\n"
     (method,) = functions_of(source_file(text), min_lines=2)
-    assert "add all of edge view" in name_queries(method, 0)
+    assert name_queries(method, 0)[-1] == "how do I add all of edge view?"
     for head in ("def walk(x):", "def __add_all__(x):", "def f_x(x):"):
         with pytest.raises(NoQuery):
             name_queries(function(head=head), 0)
