@@ -175,12 +175,18 @@ def _printable(text: str) -> str:
     return CONTROL.sub("\ufffd", text).replace("\r", "\ufffd")
 
 
-def as_page(rows: Sequence[Sequence[Document]], *, name: str, told: str) -> str:
-    """A self-contained HTML page of packed rows; a token shows its place and id under the pointer."""
+def spread(count: int, rows: int) -> list[int]:
+    """Up to `count` of the numbers 0 … rows - 1, evenly apart: packing leaves long documents first, short ones last."""
+    count = min(count, rows)
+    return [i * (rows - 1) // max(count - 1, 1) for i in range(count)]
+
+
+def as_page(rows: dict[int, Sequence[Document]], *, name: str, told: str) -> str:
+    """A self-contained HTML page of packed rows, by number; a token shows its place and id under the pointer."""
     legend = element("p", join((element("span", role, class_=_class(role)) for role in ROLES), " · "), class_="tokens")
     sections = [
         (f"row-{number}", f"Row {number}", join(_document(i, one, name) for i, one in enumerate(documents, 1)))
-        for number, documents in enumerate(rows, 1)
+        for number, documents in rows.items()
     ]
     style = "".join(f".{_class(role)} {{ {rule}; }}\n" for role, (_, rule) in ROLES.items())
     style += ".tokens { white-space: pre-wrap; max-width: none; font: 0.85rem/1.5 monospace; }\n"
@@ -244,8 +250,8 @@ def main() -> None:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
     if colour:
         print("legend   " + "  ".join(_coloured(role, role) for role in ROLES))
-    shown = [documents_of(row, lines, tokenizer) for row in packed[: options.rows]]
-    for number, documents in enumerate(shown, 1):
+    shown = {i + 1: documents_of(packed[i], lines, tokenizer) for i in spread(options.rows, len(packed))}
+    for number, documents in shown.items():
         print(f"\nrow {number}\n{in_terminal(documents, tokenizer, name=options.data.name, colour=colour)}")
     if options.html:
         write_text(options.html, as_page(shown, name=options.data.name, told=told))

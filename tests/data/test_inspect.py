@@ -7,7 +7,17 @@ import sys
 import pytest
 
 from data import inspect as inspect_module
-from data.inspect import as_page, bos_of, check_row, checked_examples, documents_of, in_terminal, main, token_texts
+from data.inspect import (
+    as_page,
+    bos_of,
+    check_row,
+    checked_examples,
+    documents_of,
+    in_terminal,
+    main,
+    spread,
+    token_texts,
+)
 from data.masking import Example, messages_of, show_mask, supervise
 from data.packing import pack
 from model import load_tokenizer
@@ -88,11 +98,15 @@ def test_escape_sequences_in_the_data_are_not_obeyed(tokenizer):
 
 
 def test_the_page_holds_each_token_with_its_place_and_escapes_its_text(packed):
-    html = as_page([packed], name="<i>.jsonl", told="three rows")
+    html = as_page({1: packed}, name="<i>.jsonl", told="three rows")
     assert "<i>" not in html and "&lt;|im_end|&gt;" in html
     tokens = [token for document in packed for token in document.tokens]
     assert html.count('title="position ') == len(tokens) and html.count('title="position 0 ·') == 3
     assert not re.search(r"""(src|href)=["'](?!#)""", html)
+
+
+def test_rows_from_first_to_last_are_shown():
+    assert spread(2, 98) == [0, 97] and spread(3, 9) == [0, 4, 8] and spread(1, 9) == [0] and spread(5, 2) == [0, 1]
 
 
 @pytest.mark.parametrize(
