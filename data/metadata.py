@@ -223,11 +223,11 @@ def _license_url(name: str) -> str:
 
 def _address(material: Material) -> str:
     """The page of what the data was made from, as far as its revision names one."""
-    commits = [source.get("commit") or "" for source in material.sources()]
-    package = next((commit for commit in commits if "==" in commit), None)
-    if package:
-        name, _, version = package.partition("==")
-        return f"https://pypi.org/project/{name}/{version}/"
+    for commit in (source.get("commit") or "" for source in material.sources()):
+        if package := re.fullmatch(r"(.+)==(.+)", commit):
+            return f"https://pypi.org/project/{package[1]}/{package[2]}/"
+        if package := re.fullmatch(r"(.+)@(.+)", commit):
+            return f"https://www.npmjs.com/package/{package[1]}/v/{package[2]}"
     source = str(material.corpus.source) if material.corpus else ""
     return source if source.startswith(("https://", "http://")) else "file:."
 

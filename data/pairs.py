@@ -354,7 +354,8 @@ def main() -> None:
     parser.add_argument("--queries-per-code", type=int, default=1, help="training queries a code (default 1)")
     parser.add_argument(
         "--keep-top", type=int, default=TOP,
-        help=f"drop training pairs whose code is not in the best N for its query (default {TOP}; 0: keep all)",
+        help=f"drop training pairs whose code is not in the best N for its query (default {TOP}; 0: all stay); BM25 "
+        "keeps what shares words with its code, --model judges by meaning",
     )  # fmt: skip
     parser.add_argument("--negatives", type=int, default=4, help="hard negatives a training pair (default 4)")
     parser.add_argument("--model", help="encoder that judges pairs and negatives, beside BM25 (default: BM25 alone)")

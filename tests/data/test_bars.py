@@ -4,7 +4,7 @@ from data.bars import MOST, TEXT_WIDTH, Bars, by_size, most_common
 
 
 def test_bars_are_as_long_as_their_counts():
-    bars = Bars("kinds", {"a": 40, "b": 10, "c": 1, "none": 0})
+    bars = Bars("kinds", {"a": 400, "b": 100, "c": 1, "none": 0})
     rows = bars.as_markdown().split("\n")[2:]
     assert [row.count("█") for row in rows] == [TEXT_WIDTH, round(TEXT_WIDTH / 4), 1, 0]
     widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', bars.as_picture())]

@@ -10,7 +10,7 @@ import pytest
 from data.card import main, write_card_files, write_data_card
 from data.card_source import read_material
 from data.corpus import save_corpus
-from data.metadata import front_matter
+from data.metadata import croissant, front_matter
 from data.pairs import build_text_code_pairs, save_text_code_pairs
 from model.console import UserError, run_command
 from model.files import write_json, write_jsonl
@@ -171,6 +171,21 @@ def test_the_croissant_describes_every_file_and_every_column(folder):
         and lines["source"]["transform"] == {"jsonPath": "lines"}
     )
     assert pairs["key"] == {"@id": "pairs-train/id"}
+
+
+@pytest.mark.parametrize(
+    ("source", "commit", "address"),
+    [
+        ("package:a", "a==1.2", "https://pypi.org/project/a/1.2/"),
+        ("npm:@b/a@1.2", "@b/a@1.2", "https://www.npmjs.com/package/@b/a/v/1.2"),
+        ("https://example.org/a.git", "0a1b", "https://example.org/a.git"),
+        ("somewhere/here", None, "file:."),
+    ],
+)
+def test_the_address_is_that_of_the_revision(small_corpus, tmp_path, source, commit, address):
+    files = tuple(replace(file, commit=commit) for file in small_corpus.files)
+    save_corpus(replace(small_corpus, source=source, files=files), tmp_path / "corpus")
+    assert croissant(read_material(tmp_path), "what it is")["url"] == address
 
 
 def _leaves(fields):

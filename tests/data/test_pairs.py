@@ -168,6 +168,15 @@ def test_the_renamed_variant_asks_the_same_of_code_without_its_words(small_corpu
     assert len(set(codes)) == len(codes)
 
 
+def test_codes_that_renaming_makes_equal_are_dropped_from_the_variant(small_corpus):
+    corpus = with_file(small_corpus, {"climb_the_hill": "hill = 1", "swim_the_lake": "lake = 1"})
+    pairs = build_text_code_pairs(corpus, rename=True, origins=ALL, negatives=2)
+    dropped = {one["id"] for one in pairs.renamed.rejects if one["reason"] == "code equal to another"}
+    assert dropped == {"pkg/more.py:6"} < {pair["code_id"] for pair in pairs.train}
+    assert not dropped & {pair["code_id"] for pair in pairs.renamed.train}
+    assert not dropped & {one for pair in pairs.renamed.train for one in pair["negative_ids"]}
+
+
 def test_what_is_written_is_read_again_with_its_options_and_templates(small_corpus, tmp_path):
     pairs = build_text_code_pairs(small_corpus, rename=True, seed=3)
     save_text_code_pairs(pairs, tmp_path)

@@ -74,6 +74,11 @@ def build(graph, list):
     assert "size = class_1().grow" in renamed and "arg_1" in renamed
 
 
+def test_a_name_that_an_import_may_bind_stays_wherever_it_is_bound():
+    code = "def f(x):\n    try:\n        import json as codec\n    except ImportError:\n        codec = x\n"
+    assert rename_identifiers(code).count("codec") == 2
+
+
 def test_a_function_known_behind_a_dot_keeps_its_name():
     assert "def walk(" in rename_identifiers("def walk(self, tree):\n    return self.walk(tree.left)\n")
     assert "def func_1(" in rename_identifiers("def walk(self, tree):\n    return self.other(tree.left)\n")
