@@ -228,3 +228,10 @@ def test_pairs_that_were_imported_make_a_card_too(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", [])
     with pytest.raises(UserError, match="no pair in it"):
         read_material(tmp_path)
+
+
+def test_a_path_that_yaml_would_misread_is_quoted(tmp_path):
+    yaml = pytest.importorskip("yaml")
+    write_jsonl(tmp_path / "my: #1" / "train.jsonl", [{"instruction": "x", "output": "y"}])
+    data = yaml.safe_load(front_matter(read_material(tmp_path)).split("---\n")[1])
+    assert data["configs"][0]["data_files"] == [{"split": "train", "path": "my: #1/train.jsonl"}]
