@@ -1,65 +1,147 @@
-"""The data card: what was learnt from, how it was made, and where its edges are. Written from the data itself."""
+"""The data card: what was learnt from, how it was made, and where its edges are. Counted from the data, never typed in.
+
+python -m data.card DIR   ->  data_card.md (with the front matter of a dataset hub), data_card.html, croissant.json
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import re
+import sys
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data import corpus as corpus_rules
-from data import filters
+from data import filters, queries
+from data.bars import Bars, by_size, most_common
+from data.card_source import Material, data_files, read_material, relative
 from data.corpus import SPLITS, Corpus
 from data.functions import LEAK, functions_of
 from data.instruct import InstructionPairs
-from data.pairs import FILE_SHARE, FILE_VOICES, FUNCTION_VOICES, TextCodePairs
+from data.metadata import croissant, front_matter
+from data.mining import MARGIN
+from data.pairs import FILE_SHARE, TextCodePairs
 from data.tasks import INSTRUCTIONS
-from model.files import write_text
+from model.console import run_command
+from model.files import write_json, write_text
+from model.markup import join, markdown, page
 
 EXAMPLES = 10
 SHOWN = 600  # characters of a text shown in an example
+LANGUAGES = {".py": "Python", **dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "JavaScript")}
+LANGUAGES |= dict.fromkeys((".ts", ".mts", ".cts", ".tsx"), "TypeScript")
+Section = tuple[str, list[str | Bars]]  # a title, and Markdown with pictures between
 
 
 def write_data_card(
     folder: Path | str, *, corpus: Corpus, instruct: InstructionPairs | None = None, pairs: TextCodePairs | None = None
 ) -> str:
-    """Write data_card.md into `folder` and return its Markdown. Nothing in it is filled in by hand: all is counted."""
-    parts = [f"# Data card: {corpus.name}", *_sources(corpus), *_filters(corpus), *_files(corpus)]
-    if instruct:
-        parts += _instruction_pairs(instruct)
-    if pairs:
-        parts += _text_code_pairs(pairs)
-    parts += _examples(instruct, pairs)
-    parts += _limits(instruct, pairs)
-    parts += _hashes(corpus, instruct, pairs)
-    text = "\n\n".join(parts) + "\n"
-    write_text(Path(folder) / "data_card.md", text)
+    """Write data_card.md into `folder` and return its Markdown. The front matter names the files that lie there."""
+    folder = Path(folder)
+    files = data_files(folder) if folder.is_dir() and (instruct or pairs) else ()
+    material = Material(folder, corpus, instruct, pairs, files=files)
+    text = _as_markdown(material, card_sections(material))
+    write_text(folder / "data_card.md", text)
     return text
 
 
-def _sources(corpus: Corpus) -> list[str]:
-    licenses = Counter(file.license or "not declared" for file in corpus.files)
-    revisions = sorted({file.commit or "not under version control" for file in corpus.files})
-    options = ", ".join(f"{name} {value}" for name, value in corpus.options.items())
-    return [
-        "## Source",
-        f"`{corpus.source}`, revision {', '.join(revisions)}.",
-        "Licences by file (SPDX header, else the package's metadata): " + _counted(licenses) + ".",
-        f"Curated with {options}.",
+def write_card_files(material: Material) -> list[Path]:
+    """Write data_card.md, data_card.html and croissant.json into the folder of what was read; returns their paths."""
+    sections = card_sections(material)
+    told = describe(material)
+    paths = [material.folder / name for name in ("data_card.md", "data_card.html", "croissant.json")]
+    write_text(paths[0], _as_markdown(material, sections))
+    parts = [
+        (re.sub(r"\W+", "-", title.lower()), title, join(_block(one) for one in blocks)) for title, blocks in sections
     ]
+    write_text(paths[1], page(f"Data card: {material.name}", told, parts))
+    write_json(paths[2], croissant(material, told))
+    return paths
+
+
+def _as_markdown(material: Material, sections: list[Section]) -> str:
+    parts = [f"# Data card: {material.name}"]
+    for title, blocks in sections:
+        parts += [f"## {title}", *(one.as_markdown() if isinstance(one, Bars) else one for one in blocks)]
+    return front_matter(material) + "\n" + "\n\n".join(parts) + "\n"
+
+
+def _block(block: str | Bars):
+    return block.as_picture() if isinstance(block, Bars) else markdown(block)
+
+
+def describe(material: Material) -> str:
+    """One sentence on what the data is."""
+    parts = []
+    if material.corpus:
+        parts.append(f"{len(material.corpus.files):,} source files")
+    if material.instruct:
+        parts.append(f"{sum(len(material.instruct.split(split)) for split in SPLITS):,} instruction pairs")
+    if material.pairs:
+        count = len(material.pairs.train) + len(material.pairs.test)
+        parts.append(f"{count:,} text–code pairs with {len(material.pairs.candidates):,} candidates")
+    return f"{', '.join(parts)} made from {material.name} by tritune."
+
+
+def card_sections(material: Material) -> list[Section]:
+    """The card's sections in order; those that have nothing to tell are left out."""
+    corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
+    sections: list[Section] = [("Source", _sources(material))]
+    if corpus:
+        sections += [("Filters", _filters(corpus)), ("Split by file", _files(corpus))]
+    if instruct:
+        sections.append(("Instruction pairs", _instruction_pairs(instruct, material.about)))
+    if pairs:
+        sections.append(("Text–code pairs", _text_code_pairs(pairs)))
+    sections += [("Distributions", _distributions(material)), ("Examples", _examples(instruct, pairs))]
+    if corpus:
+        sections.append(("Contamination", _contamination(corpus)))
+    sections += [("Edge cases and limits", _limits(material)), ("Hashes", _hashes(material))]
+    return [(title, [block for block in blocks if block]) for title, blocks in sections if any(blocks)]
+
+
+def _sources(material: Material) -> list[str]:
+    corpus, sources = material.corpus, material.sources()
+    declared = Counter(source.get("license") or "not declared" for source in sources)
+    revisions = sorted({source.get("commit") or "not under version control" for source in sources})
+    known = [material.about, material.pairs.about if material.pairs else {}]
+    told = (
+        corpus.source if corpus else next((one["corpus"]["source"] for one in known if "corpus" in one), material.name)
+    )
+    parts = [
+        f"`{corpus.source if corpus else told}`, revision {', '.join(revisions)}.",
+        "Licences by file (SPDX header, else the package's metadata): " + _counted(declared) + ".",
+    ]
+    if corpus:
+        parts.append("Curated with " + _options(corpus.options) + ".")
+    for what, about in zip(("Instruction pairs", "Text–code pairs"), known, strict=True):
+        if about.get("options"):
+            parts.append(f"{what} made with {_options(about['options'])}.")
+    return parts
+
+
+def _options(options: dict) -> str:
+    values = {name: ", ".join(map(str, one)) if isinstance(one, list | tuple) else one for name, one in options.items()}
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _filters(corpus: Corpus) -> list[str]:
     reasons = Counter(reject["reason"] for reject in corpus.rejects)
+    languages = Counter(LANGUAGES.get(PurePosixPath(file.path).suffix, "other") for file in corpus.files)
+    limits = {name: value for name, value in vars(filters).items() if name.isupper() and isinstance(value, int | float)}
+    redacted = sum((Counter(getattr(file, "redacted", None) or {}) for file in corpus.files), Counter())
     return [
-        "## Filters",
-        f"Kept {len(corpus.files)} Python files, rejected {len(corpus.rejects)}.",
+        f"Kept {len(corpus.files)} {' and '.join(name for name, _ in languages.most_common())} files, rejected "
+        f"{len(corpus.rejects)}.",
         _table(["reason", "files"], [[reason, count] for reason, count in reasons.most_common()] or [["none", 0]]),
-        f"Rules: UTF-8 that parses; at least {filters.LEAST_CODE_LINES} lines of code and at most {filters.MOST_LINES} "
-        f"lines; no line over {filters.LONGEST_LINE} characters and at most {filters.MEAN_LINE} on average; no "
-        f"vendored folder, generator's marker or test file; no near-duplicate (Jaccard index of token 5-grams "
-        f"{corpus_rules.DUPLICATE} or more). Files that are {corpus_rules.ALIKE} or more alike stay on one side of the "
-        f"split; a function {LEAK} or more alike to one of the test files is not learnt from.",
+        "Rules: UTF-8 that parses; no vendored folder, generator's marker or test file; the limits of data/filters.py: "
+        + ", ".join(f"{name.lower().replace('_', ' ')} {value}" for name, value in limits.items())
+        + f"; no near-duplicate (Jaccard index of token 5-grams {corpus_rules.DUPLICATE} or more). Files that are "
+        f"{corpus_rules.ALIKE} or more alike stay on one side of the split; a function {LEAK} or more alike to one of "
+        "the test files is not learnt from.",
+        f"Replaced by placeholders: {_counted(redacted)}." if redacted else "",
     ]
 
 
@@ -67,39 +149,51 @@ def _files(corpus: Corpus) -> list[str]:
     rows = []
     for split in SPLITS:
         files = corpus.split(split)
-        functions = [function for file in files for function in functions_of(file)]
+        functions = [one for file in files if file.path.endswith(".py") for one in functions_of(file)]
         documented = sum(bool(function.docstring) for function in functions)
         runnable = sum(bool(function.examples) for function in functions)
         lines = sum(file.text.count("\n") for file in files)
         rows.append([split, len(files), f"{lines:,}", len(functions), documented, runnable])
-    head = ["split", "files", "lines", "functions of 5–60 lines", "documented", "with examples"]
-    return ["## Split by file", _table(head, rows)]
+    head = ["split", "files", "lines", "Python functions of 5–60 lines", "documented", "with examples"]
+    return [_table(head, rows)]
 
 
-def _instruction_pairs(instruct: InstructionPairs) -> list[str]:
-    counts = {split: Counter(pair["category"] for pair in instruct.split(split)) for split in SPLITS}
+def _all(instruct: InstructionPairs) -> list[dict]:
+    return [pair for split in SPLITS for pair in instruct.split(split)]
+
+
+def _check(pair: dict) -> dict:
+    return pair.get("check") or {"kind": "none"}
+
+
+def _categories(pairs: list[dict]) -> list[str]:
+    found = {pair.get("category", "none") for pair in pairs}
+    return [*(name for name in INSTRUCTIONS if name in found), *sorted(found - INSTRUCTIONS.keys())]
+
+
+def _instruction_pairs(instruct: InstructionPairs, about: dict) -> list[str]:
+    made = _all(instruct)
+    counts = {split: Counter(pair.get("category", "none") for pair in instruct.split(split)) for split in SPLITS}
     rows = []
-    for category in INSTRUCTIONS:
-        made = [pair for split in SPLITS for pair in instruct.split(split) if pair["category"] == category]
-        lengths = [_median([len(pair[part]) for pair in made]) for part in ("input", "output")]
-        kinds = _counted(Counter(pair["check"]["kind"] for pair in made))
+    for category in _categories(made):
+        of_category = [pair for pair in made if pair.get("category", "none") == category]
+        lengths = [_median([len(pair.get(part) or "") for pair in of_category]) for part in ("input", "output")]
+        kinds = _counted(Counter(_check(pair)["kind"] for pair in of_category))
         rows.append([category, *(counts[split][category] for split in SPLITS), *lengths, kinds])
-    bugs = Counter(
-        pair["check"]["bug"] for split in SPLITS for pair in instruct.split(split) if pair["category"] == "bugfix"
-    )
-    worse = Counter(
-        kind for split in SPLITS for pair in instruct.split(split) for kind in pair["check"].get("degraded", [])
-    )
+    bugs = Counter(_check(pair).get("bug") for pair in made if pair.get("category") == "bugfix")
+    worse = Counter(kind for pair in made for kind in _check(pair).get("degraded", []))
     reasons = Counter((reject.get("category", "all"), reject["reason"]) for reject in instruct.rejects)
-    phrases = "\n".join(f"- {category}: {' / '.join(INSTRUCTIONS[category])}" for category in INSTRUCTIONS)
+    templates = about.get("templates", INSTRUCTIONS)
+    teacher = (about.get("teacher") or {}).get("model")
     return [
-        "## Instruction pairs",
-        "No language model took part: every answer is the repository's own docstring, body, line or test.",
+        f"A teacher took part: {teacher}; its answers are those that passed their checks."
+        if teacher
+        else "No language model took part: every answer is the repository's own docstring, body, line or test.",
         _table(["category", *SPLITS, "input, median characters", "output", "checks"], rows),
         f"Injected bugs: {_counted(bugs)}.",
         f"Ways in which code was made worse: {_counted(worse)}.",
         "Phrasings, one drawn for each pair:",
-        phrases,
+        "\n".join(f"- {category}: {' / '.join(phrases)}" for category, phrases in templates.items()),
         "Rejected drafts:",
         _table(["category", "reason", "drafts"], [[*why, count] for why, count in reasons.most_common()]),
     ]
@@ -108,66 +202,152 @@ def _instruction_pairs(instruct: InstructionPairs) -> list[str]:
 def _text_code_pairs(pairs: TextCodePairs) -> list[str]:
     rows = []
     for name in ("train", "test", "candidates"):
-        kinds = Counter(row["kind"] for row in getattr(pairs, name))
-        words = _median([len(row["query"].split()) for row in getattr(pairs, name) if "query" in row])
-        lengths = _median([len(row["code"]) for row in getattr(pairs, name)])
-        rows.append([name, kinds["function"], kinds["file"], words, lengths])
+        side = getattr(pairs, name)
+        kinds = Counter(row["kind"] for row in side)
+        words = _median([len(row["query"].split()) for row in side if "query" in row])
+        rows.append([name, kinds["function"], kinds["file"], words, _median([len(row["code"]) for row in side])])
     reasons = Counter(reject["reason"] for reject in pairs.rejects)
+    voices = {
+        "docstring": queries.FUNCTION_VOICES,
+        "call": queries.CALL_VOICES,
+        "name": queries.NAME_VOICES,
+        "file": queries.FILE_VOICES,
+    }
+    used = {row.get("origin", "docstring") for row in [*pairs.train, *pairs.test]}
+    templates = {name: one for name, one in (pairs.about.get("templates") or voices).items() if name in used}
+    negatives = sum(len(pair["negatives"]) for pair in pairs.train)
     return [
-        "## Text–code pairs",
         _table(["", "functions", "files", "query, median words", "code, median characters"], rows),
-        f"Queries are first sentences of docstrings in one of these voices: {' / '.join(FUNCTION_VOICES)}; or, for at "
-        f"most {FILE_SHARE:.0%} of a side, questions for a file: {' / '.join(FILE_VOICES)}. The code that is searched "
-        "is without its docstring.",
+        "Queries are made from docstrings (their first sentence), from calls, from names, and of files, at most "
+        f"{FILE_SHARE:.0%} of a side, in one of these voices:",
+        "\n".join(f"- {name}: {' / '.join(one)}" for name, one in templates.items()),
+        "The code that is searched is without its docstring.",
+        f"{negatives:,} hard negatives, from training files; none scores over {MARGIN:.0%} of its pair's own code."
+        if negatives
+        else "",
+        f"With identifiers renamed: {len(pairs.renamed.train)} train, {len(pairs.renamed.test)} test."
+        if pairs.renamed
+        else "",
         _table(["reason", "rejected"], [[reason, count] for reason, count in reasons.most_common()]),
     ]
 
 
+def _distributions(material: Material) -> list[Bars | None]:
+    """Category, length, kind of bug, module: of the pairs that are there, else of the files."""
+    found: list[Bars | None] = []
+    if material.corpus:
+        lines = (file.text.count("\n") for file in material.corpus.files)
+        found += [by_size("lines of a file", lines), _modules("files", [vars(file) for file in material.corpus.files])]
+    if material.instruct:
+        made = _all(material.instruct)
+        bugs = (_check(pair)["bug"] for pair in made if _check(pair).get("bug"))
+        found += [
+            most_common("instruction pairs by category", (pair.get("category", "none") for pair in made)),
+            by_size("characters of an answer", (len(pair.get("output") or "") for pair in made)),
+            most_common("injected bugs by kind", bugs),
+            _modules("instruction pairs", [pair.get("source") or {} for pair in made]),
+        ]
+    if material.pairs:
+        rows = [*material.pairs.train, *material.pairs.test]
+        found += [
+            most_common("text–code pairs by what the query is from", (row.get("origin", row["kind"]) for row in rows)),
+            by_size("characters of a code", (len(row["code"]) for row in material.pairs.candidates)),
+            _modules("text–code pairs", [row.get("source") or {} for row in rows]),
+        ]
+    return found
+
+
+def _modules(what: str, sources: list[dict]) -> Bars | None:
+    folders = (str(PurePosixPath(source["path"]).parent) for source in sources if source.get("path"))
+    return most_common(f"{what} by folder", folders)
+
+
 def _examples(instruct: InstructionPairs | None, pairs: TextCodePairs | None) -> list[str]:
     """Ten training examples: the categories in turn, then text–code pairs."""
-    shown = []
-    by_category = (
-        {name: [pair for pair in instruct.train if pair["category"] == name] for name in INSTRUCTIONS}
-        if (instruct)
-        else {}
-    )
-    for rows in by_category.values():
-        shown += [(pair["id"], f"{pair['instruction']}\n\n{pair['input']}", pair["output"]) for pair in rows[:1]]
-    for pair in pairs.train[: EXAMPLES - len(shown)] if pairs else []:
-        shown.append((pair["id"], pair["query"], pair["code"]))
-    for rows in by_category.values():
-        shown += [(pair["id"], f"{pair['instruction']}\n\n{pair['input']}", pair["output"]) for pair in rows[1:2]]
-    parts = [f"### {name}\n\n{_fenced(asked)}\n\n{_fenced(answer)}" for name, asked, answer in shown[:EXAMPLES]]
-    return ["## Examples", *parts] if parts else []
+    train = instruct.train if instruct else []
+    by_category = [[pair for pair in train if pair.get("category", "none") == name] for name in _categories(train)]
+
+    def shown(turn: int) -> list[tuple[str, str, str]]:
+        rows = [pair for rows in by_category for pair in rows[turn : turn + 1]]
+        return [(pair["id"], f"{pair['instruction']}\n\n{pair.get('input') or ''}", pair["output"]) for pair in rows]
+
+    first = shown(0)
+    codes = [(pair["id"], pair["query"], pair["code"]) for pair in (pairs.train if pairs else [])]
+    chosen = [*first, *codes[: EXAMPLES - len(first)], *(one for turn in range(1, EXAMPLES) for one in shown(turn))]
+    return [f"### {name}\n\n{_fenced(asked)}\n\n{_fenced(answer)}" for name, asked, answer in chosen[:EXAMPLES]]
 
 
-def _limits(instruct: InstructionPairs | None, pairs: TextCodePairs | None) -> list[str]:
-    lines = ["Python only. One repository's style and subject: what is learnt here need not hold elsewhere."]
+def _contamination(corpus: Corpus) -> list[str]:
+    """What the corpus says of benchmarks: the files it was held against, and what was left out for them."""
+    benchmarks = corpus.options.get("decontaminate") or ()
+    if not benchmarks:
+        return ["Not checked: the corpus was curated without a benchmark's file to hold it against."]
+    found = [reject for reject in corpus.rejects if reject["reason"] == "benchmark task"]
+    names = ", ".join(PurePosixPath(str(path)).name for path in benchmarks)
+    told = [f"Held against the tasks of {names}: {len(found)} files left out."]
+    if found:
+        told.append(_table(["file", "why"], [[reject["path"], reject.get("detail", "")] for reject in found]))
+    return told
+
+
+def _limits(material: Material) -> list[str]:
+    corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
+    paths = [PurePosixPath(source["path"]).suffix for source in material.sources()]
+    languages = " and ".join(sorted({LANGUAGES.get(suffix, suffix) for suffix in paths}))
+    lines = [f"{languages} only. One repository's style and subject: what is learnt here need not hold elsewhere."]
+    lines = lines if languages else ["The rows do not say where they are from."]
+    if corpus:
+        longest = max(corpus.files, key=lambda file: len(file.text))
+        lines.append(f"The longest file is {longest.path} with {len(longest.text):,} characters.")
+        if undeclared := sum(not file.license for file in corpus.files):
+            lines.append(f"{undeclared} of {len(corpus.files)} files declare no licence.")
     if instruct:
-        made = [pair for split in SPLITS for pair in instruct.split(split)]
-        executed = sum(pair["check"]["kind"] != "structure" for pair in made)
+        made = _all(instruct)
+        executed = sum(_check(pair)["kind"] not in ("structure", "none") for pair in made)
         survivors = sum("wrong code too" in reject["reason"] for reject in instruct.rejects)
+        longest = max(made, key=lambda pair: len(pair["output"]))
         lines += [
             f"{executed} of {len(made)} pairs are proven by execution, the others by structure only.",
             f"{survivors} drafts were dropped as the function's examples did not notice the change: the bugs that "
             "are left are those that examples find.",
             "Examples prove what they show and no more: a body that passes may still be wrong elsewhere.",
+            f"{sum(not pair.get('input') for pair in made)} pairs have no input; "
+            f"{sum(not _is_ascii(pair) for pair in made)} hold signs outside ASCII; the longest answer is "
+            f"{longest['id']} with {len(longest['output']):,} characters.",
         ]
     if pairs:
-        lines.append(
+        asked = [*pairs.train, *pairs.test]
+        shared = len(asked) - len({row["code_id"] for row in asked})
+        longest = max(asked, key=lambda row: len(row["query"]))
+        lines += [
             "Queries are written by the authors of the code, not by its searchers. Each has one right answer here, "
-            "although others may serve as well."
-        )
-    return ["## Edge cases and limits", "\n".join(f"- {line}" for line in lines)]
+            "although others may serve as well.",
+            f"{shared} queries ask for a code that another one asks for too; the longest is {longest['id']} with "
+            f"{len(longest['query'])} characters.",
+        ]
+    return ["\n".join(f"- {line}" for line in lines)]
 
 
-def _hashes(corpus: Corpus, instruct: InstructionPairs | None, pairs: TextCodePairs | None) -> list[str]:
-    rows = [["files", _digest([(file.path, file.sha256, file.split) for file in corpus.files])]]
-    if instruct:
-        rows += [[f"instruction pairs, {split}", _digest(instruct.split(split))] for split in SPLITS]
-    if pairs:
-        rows += [[f"text–code, {name}", _digest(getattr(pairs, name))] for name in ("train", "test", "candidates")]
-    return ["## Hashes", _table(["data", "SHA-256 of its JSON"], rows)]
+def _is_ascii(pair: dict) -> bool:
+    return all((pair.get(part) or "").isascii() for part in ("instruction", "input", "output"))
+
+
+def _hashes(material: Material) -> list[str]:
+    rows = []
+    if material.corpus:
+        files = [(file.path, file.sha256, file.split) for file in material.corpus.files]
+        rows.append(["files", _digest(files)])
+    if material.instruct:
+        rows += [[f"instruction pairs, {split}", _digest(material.instruct.split(split))] for split in SPLITS]
+    if material.pairs:
+        names = ("train", "test", "candidates")
+        rows += [[f"text–code, {name}", _digest(getattr(material.pairs, name))] for name in names]
+    tables = [_table(["data", "SHA-256 of its JSON"], rows)]
+    if material.files:
+        head = ["file", "rows", "SHA-256"]
+        listed = [[f"`{relative(one.path, material.folder)}`", len(one.rows), one.sha256()] for one in material.files]
+        tables.append(_table(head, listed))
+    return tables
 
 
 def _digest(value) -> str:
@@ -190,3 +370,20 @@ def _median(values: list[int]) -> int:
 def _fenced(text: str) -> str:
     text = text if len(text) <= SHOWN else text[:SHOWN].rstrip() + "\n… (cut here)"
     return f"~~~~\n{text}\n~~~~"
+
+
+def main() -> None:
+    """Write data_card.md, data_card.html and croissant.json from the data in a folder."""
+    parser = argparse.ArgumentParser(prog="python -m data.card", description=main.__doc__)
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR",
+        help="what data.corpus, data.instruct or data.pairs wrote, or the folder above such folders",
+    )  # fmt: skip
+    material = read_material(parser.parse_args().folder)
+    print(describe(material))
+    for path in write_card_files(material):
+        print(f"written  {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

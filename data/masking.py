@@ -9,6 +9,7 @@ mask goes by position and role, never by id: that the padding token may be the e
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from model.console import UserError
@@ -41,6 +42,25 @@ def supervise(tokenizer: Tokenizer, messages: list[dict], *, train_on_prompt: bo
         ids.append(tokenizer.eos_id)
         labels.append(tokenizer.eos_id)
     return Example(ids, labels)
+
+
+def spans(labels: list[int]) -> list[tuple[int, int, bool]]:
+    """A document's positions cut where reading turns into learning: (start, stop, is learnt), in order.
+
+    The first token is read whatever its label: nothing stands before it that could predict it.
+    """
+    is_learnt = [False, *(label != IGNORE for label in labels[1:])]
+    cuts = [0, *(at for at in range(1, len(labels)) if is_learnt[at] != is_learnt[at - 1]), len(labels)]
+    return [(start, stop, is_learnt[start]) for start, stop in itertools.pairwise(cuts)]
+
+
+def show_mask(tokenizer: Tokenizer, example: Example) -> str:
+    """The text of a document with a line "learnt" or "read" over each of its spans."""
+    parts = []
+    for start, stop, is_learnt in spans(example.labels):
+        text = tokenizer.decode(example.input_ids[start:stop], keep_special=True)
+        parts.append(f"── {'learnt' if is_learnt else 'read'} ──\n{text}")
+    return "\n".join(parts)
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: list[dict]) -> list[int]:

@@ -1,59 +1,52 @@
-"""Text–code pairs: what a searcher types and the function or file that answers it, from a corpus's own docstrings."""
+"""Text–code pairs: what a searcher types and the function or file that answers it, made from the corpus alone."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import random
+import itertools
 import re
 import sys
-import warnings
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data.corpus import Corpus, SourceFile, open_corpus
+from data.corpus import SPLITS, Corpus, SourceFile, open_corpus
 from data.functions import Function, functions_of, held_apart, source_of
-from data.prose import summary
+from data.mining import TOP, consistent, scorers, with_negatives
+from data.queries import (
+    CALL_VOICES,
+    COMMAND_VOICES,
+    DONE_VOICES,
+    FILE_VOICES,
+    FUNCTION_VOICES,
+    NAME_VOICES,
+    ORIGINS,
+    VERB_VOICES,
+    NoQuery,
+    call_queries,
+    call_sites,
+    docstring_queries,
+    file_queries,
+    name_queries,
+)
+from data.rename import names_of_file, rename_identifiers
 from data.split import seeded_order
+from data.syntax import parse
+from model import load_encoder
 from model.console import UserError, run_command
-from model.files import write_jsonl
+from model.encoder_files import add_encoder_options, encoder_options
+from model.files import read_json, read_jsonl, write_json, write_jsonl
 
 FILE_SHARE = 0.15  # of the pairs of a side ask for a file, at most
-MOST_WORDS = 40  # of a query: nobody types more
-THIRD_PERSON = re.compile(
-    r"^(return|comput|find|generat|check|calculat|creat|yield|determin|decid|iterat|add|remov|get|set|read|writ|convert"
-    r"|construct|draw|test|count|estimat|draw|compar|us|assign|build|updat|pars|mak|giv|appl|sort|select|produc)(e?s)$",
-    re.IGNORECASE,
-)
-ENDS_IN_E = frozenset(
-    [
-        "comput",
-        "generat",
-        "calculat",
-        "creat",
-        "determin",
-        "decid",
-        "iterat",
-        "remov",
-        "writ",
-        "estimat",
-        "compar",
-        "us",
-        "updat",
-        "pars",
-        "mak",
-        "giv",
-        "produc",
-    ]
-)
-FUNCTION_VOICES = ("{sentence}", "{topic}", "how to {base}", "function that {third}", "how do I {base}?")
-FILE_VOICES = (
-    "where is {topic} implemented?",
-    "which file has {topic}?",
-    "in which module do I find {topic}?",
-    "how do I open {file}?",
-    "where is {file}?",
+SCHEMA = 1
+PARTS = ("train", "test", "candidates", "rejects")
+# The top level of a file in a language that is not parsed here, a name a line.
+OUTLINE = re.compile(
+    r"^(?:export\s+)?(?:default\s+)?(?:declare\s+)?(?:abstract\s+)?(?:async\s+)?"
+    r"(?:function\*?|class|interface|type|enum|const|let|namespace)\s+\w[^\n{=;]*",
+    re.MULTILINE,
 )
 
 
@@ -65,33 +58,166 @@ class TextCodePairs:
     test: list[dict]
     candidates: list[dict]
     rejects: list[dict]
+    about: dict = field(default_factory=dict)  # corpus, options and templates: what about.json holds
+    renamed: TextCodePairs | None = None  # the same queries with the identifiers of every code renamed
 
 
 def build_text_code_pairs(
-    corpus: Corpus, *, count: int = 300, test_count: int = 300, min_lines: int = 3, max_lines: int = 120, seed: int = 0
+    corpus: Corpus,
+    *,
+    count: int = 300,
+    test_count: int = 300,
+    min_lines: int = 3,
+    max_lines: int = 120,
+    seed: int = 0,
+    origins: Collection[str] = ("docstring", "file"),
+    queries_per_code: int = 1,
+    keep_top: int = 0,
+    negatives: int = 0,
+    encoder=None,
+    rename: bool = False,
 ) -> TextCodePairs:
     """Pairs of a query and the code that it asks for, split by file; test queries come from test files only.
 
     count, test_count      pairs wanted; at most 15 % of each ask for a file, the others for a function
     min_lines, max_lines   of a function's code without its docstring
+    origins                what queries are made from, some of data.queries.ORIGINS; the docstring's come first
+    queries_per_code       of the training side at most; the test side has one a code, so that its queries are
+                           independent of each other
+    keep_top               training pairs whose code is not among so many best for its query are dropped (0: none is)
+    negatives              hard negatives of each training pair, at most
+    encoder                judges both beside BM25, as Dense of data.mining reads it
+    rename                 also make the variant in which every code has its identifiers renamed
     Code is without the docstring that gave the query: shared words alone must not find it. Raises UserError when the
-    corpus has no documented function to train on.
+    corpus has no function to train on that makes a query.
     """
-    functions = [one for file in corpus.files for one in functions_of(file, min_lines=min_lines, max_lines=max_lines)]
+    options = {
+        "count": count, "test_count": test_count, "min_lines": min_lines, "max_lines": max_lines, "seed": seed,
+        "origins": list(origins), "queries_per_code": queries_per_code, "keep_top": keep_top, "negatives": negatives,
+        "judge": "BM25" if encoder is None else encoder.describe(), "rename": rename,
+    }  # fmt: skip
+    functions = _python_functions(corpus, min_lines, max_lines)
     learnable, rejects = held_apart(functions)
     candidates = _without_equal_codes([*map(_function_unit, functions), *map(_file_unit, corpus.files)], rejects)
-    by_id = {candidate["id"]: candidate for candidate in candidates}
-    asked = [
-        (function.split, _function_unit(function)["id"], _function_query(function, seed)) for function in learnable
-    ]
-    asked += [(file.split, _file_unit(file)["id"], _file_query(file, seed)) for file in corpus.files]
-    pairs = [(split, _pair(by_id[one], query)) for split, one, query in asked if query and one in by_id]
-    rejects += [{"id": one, "reason": "no docstring that makes a query"} for _, one, query in asked if not query]
-    pairs = _without_equal_queries(pairs, rejects)
-    train, test = (_draw(pairs, split, most, seed) for split, most in (("train", count), ("test", test_count)))
+    asked = [*_asked_of_functions(learnable, origins, seed, rejects), *_asked_of_files(corpus.files, origins, seed)]
+    pairs = _without_equal_queries(_pairs(asked, candidates, queries_per_code), rejects)
+    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
+    rejects += [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
+    train, test = sides["train"], _draw(sides["test"], test_count, seed, rejects)
+    trained_on = {file.path for file in corpus.files if file.split == "train"}
+    pool = [candidate for candidate in candidates if candidate["source"]["path"] in trained_on]
+    ranked_by = scorers([one["code"] for one in pool], encoder) if train and (keep_top or negatives) else []
+    if ranked_by and keep_top:
+        train, inconsistent = consistent(train, pool, ranked_by[0], keep_top)
+        rejects += inconsistent
+    train = _draw(train, count, seed, rejects)
     if not train:
-        raise UserError(f"{corpus.name}: no documented function in the train files. Give a corpus with docstrings")
-    return TextCodePairs(train, test, candidates, rejects)
+        raise UserError(f"{corpus.name}: no function of the train files makes a query. Give a corpus with docstrings")
+    if ranked_by and negatives:
+        train = with_negatives(train, pool, ranked_by, negatives)
+    found = TextCodePairs(train, test, candidates, rejects, _about(corpus, options))
+    return replace(found, renamed=_renamed(found, corpus)) if rename else found
+
+
+def _python_functions(corpus: Corpus, min_lines: int, max_lines: int) -> list[Function]:
+    python = (file for file in corpus.files if file.path.endswith(".py"))
+    return [one for file in python for one in functions_of(file, min_lines=min_lines, max_lines=max_lines)]
+
+
+def _about(corpus: Corpus, options: dict) -> dict:
+    """What about.json says beside the pairs: enough to make them again."""
+    return {
+        "schema": SCHEMA,
+        "kind": "text-code pairs",
+        "corpus": {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256(), "options": corpus.options},
+        "options": options,
+        "templates": {
+            "docstring": FUNCTION_VOICES + COMMAND_VOICES,
+            "call": CALL_VOICES,
+            "name": NAME_VOICES + VERB_VOICES[1:],
+            "file": FILE_VOICES + DONE_VOICES,
+        },
+    }
+
+
+def _pairs(asked: list[tuple], candidates: list[dict], queries_per_code: int) -> list[tuple[str, dict]]:
+    """(split, pair): the first queries of each code that is a candidate."""
+    by_id = {candidate["id"]: candidate for candidate in candidates}
+    return [
+        (split, _pair(by_id[one], query, number))
+        for split, one, queries in asked
+        if one in by_id
+        for number, query in enumerate(queries[: queries_per_code if split == "train" else 1], 1)
+    ]
+
+
+def _asked_of_functions(
+    functions: list[Function], origins: Collection[str], seed: int, rejects: list[dict]
+) -> list[tuple[str, str, list[dict]]]:
+    """(split, unit, queries in the order in which they are used) of each function; one without a query is a reject."""
+    calls = call_sites(functions) if "call" in origins else {}
+    makers = {
+        "docstring": lambda function: docstring_queries(function, seed),
+        "call": lambda function: call_queries(function, calls.get(function, ()), seed),
+        "name": lambda function: name_queries(function, seed),
+    }
+    asked = []
+    for function in functions:
+        unit, by_origin, reasons = _function_unit(function)["id"], [], []
+        for origin, make in makers.items():
+            if origin not in origins:
+                continue
+            try:
+                by_origin.append([{"query": query, "origin": origin} for query in make(function)])
+            except NoQuery as why:
+                reasons.append(str(why))
+        # The first of every origin, then the second, ...: several queries of a code are to differ in more than a voice.
+        turns = [query for turn in itertools.zip_longest(*by_origin) for query in turn if query is not None]
+        if turns:
+            distinct: dict[str, dict] = {}
+            for query in turns:
+                distinct.setdefault(query["query"].lower(), query)
+            asked.append((function.split, unit, list(distinct.values())))
+        elif reasons:
+            rejects.append({"id": unit, "reason": reasons[0], "detail": ", ".join(reasons[1:])})
+    return asked
+
+
+def _asked_of_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[tuple]:
+    if "file" not in origins:
+        return []
+    return [
+        (file.split, file.path, [{"query": one, "origin": "file"} for one in asked])
+        for file in files
+        for asked in [file_queries(file, seed, by_name="name" in origins)]
+    ]
+
+
+def _renamed(pairs: TextCodePairs, corpus: Corpus) -> TextCodePairs:
+    """The pairs with the identifiers of every code renamed. Files are left out: their outline is nothing but names."""
+    names = {file.path: names_of_file(file.text) for file in corpus.files if file.path.endswith(".py")}
+    rejects = [
+        {"id": one["id"], "reason": "a file's outline is nothing but names"}
+        for one in pairs.candidates
+        if one["kind"] == "file"
+    ]
+    units = []
+    for one in pairs.candidates:
+        if one["kind"] == "function":
+            defined, imported = names[one["source"]["path"]]
+            units.append(one | {"code": rename_identifiers(one["code"], defined=defined, imported=imported)})
+    by_id = {one["id"]: one for one in _without_equal_codes(units, rejects)}
+
+    def side(rows: list[dict]) -> list[dict]:
+        kept = []
+        for row in rows:
+            ids = [one for one in row.get("negative_ids", ()) if one in by_id]
+            negatives = {"negatives": [by_id[one]["code"] for one in ids], "negative_ids": ids}
+            if row["code_id"] in by_id:
+                kept.append(row | {"code": by_id[row["code_id"]]["code"]} | negatives)
+        return kept
+
+    return TextCodePairs(side(pairs.train), side(pairs.test), list(by_id.values()), rejects, pairs.about)
 
 
 def _function_unit(function: Function) -> dict:
@@ -106,59 +232,31 @@ def _function_unit(function: Function) -> dict:
 def _file_unit(file: SourceFile) -> dict:
     """A file as its outline: path, classes and signatures. Its docstring is left out, as it gives the query."""
     lines = [f"# {file.path}"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = ast.parse(file.text)
-    for node in tree.body:
+    for node in _top_level(file):
         if isinstance(node, ast.ClassDef):
             methods = [one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
             lines.append(f"class {node.name}: {', '.join(methods)}")
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines.append(f"def {node.name}({ast.unparse(node.args)})")
+    if not file.path.endswith(".py"):
+        lines += [declared.rstrip() for declared in OUTLINE.findall(file.text)]
     source = {"path": file.path, "qualname": None, "commit": file.commit, "license": file.license}
     lines_of_file = [1, file.text.rstrip("\n").count("\n") + 1]
     return {"id": file.path, "kind": "file", "code": "\n".join(lines), "source": {**source, "lines": lines_of_file}}
 
 
-def _function_query(function: Function, seed: int) -> str | None:
-    """The docstring's first sentence as someone would type it, in one of several voices; None if it says too little."""
-    choose = random.Random(f"{seed}\0{function.path}\0{function.first_line}")
-    sentence = summary(function.docstring or "").rstrip(".:; ")
-    words = re.findall(r"[A-Za-z]+", sentence.lower())
-    own = set(re.findall(r"[a-z]+", function.name.lower()))
-    if not 3 <= len(sentence.split()) <= MOST_WORDS or set(words) <= own:
-        return None
-    first, _, rest = sentence.partition(" ")
-    verb = THIRD_PERSON.match(first)
-    if not verb:  # already in the imperative, or not a verb at all: typed as it stands
-        return choose.choice((sentence, sentence[0].lower() + sentence[1:]))
-    stem = verb.group(1).lower()
-    base = stem + "e" if stem in ENDS_IN_E else stem
-    topic = re.sub(r"^(the|an?|all the) ", "", rest)
-    voice = choose.choice(FUNCTION_VOICES)
-    return voice.format(sentence=sentence, topic=topic, base=f"{base} {rest}", third=f"{first.lower()} {rest}")
+def _top_level(file: SourceFile) -> list[ast.stmt]:
+    """The statements of a Python file; none of another language's."""
+    if not file.path.endswith(".py"):
+        return []
+    return parse(file.text).body
 
 
-def _file_query(file: SourceFile, seed: int) -> str:
-    """A question that a file answers: by what its docstring says, or by its name."""
-    choose = random.Random(f"{seed}\0{file.path}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        docstring = ast.get_docstring(ast.parse(file.text)) or ""
-    heading = re.sub(r"^[*=~-]{3,}\n|\n[*=~-]{3,}$", "", docstring.split("\n\n")[0].strip())  # reST titles
-    topic = summary(heading).rstrip(".:; ")
-    said = 3 <= len(topic.split()) <= MOST_WORDS
-    voices = [voice for voice in FILE_VOICES if said or "{topic}" not in voice]
-    topic = topic[:1].lower() + topic[1:] if topic[1:2].islower() else topic
-    short = "/".join(file.path.split("/")[-2:])
-    return choose.choice(voices).format(topic=topic, file=short)
-
-
-def _pair(candidate: dict, query: str) -> dict:
+def _pair(candidate: dict, query: dict, number: int) -> dict:
     return {
-        "id": f"query/{candidate['id']}",
+        "id": f"query/{candidate['id']}" + (f"#{number}" if number > 1 else ""),
         "kind": candidate["kind"],
-        "query": query,
+        **query,
         "code": candidate["code"],
         "code_id": candidate["id"],
         "negatives": [],
@@ -186,15 +284,38 @@ def _without_equal_queries(pairs: list[tuple[str, dict]], rejects: list[dict]) -
     return [(split, pair) for split, pair in pairs if counts[pair["query"].lower()] == 1]
 
 
-def _draw(pairs: list[tuple[str, dict]], split: str, most: int, seed: int) -> list[dict]:
-    """At most `most` pairs of a side in a seeded order, files among them at most in their share."""
-    side = {pair["id"]: pair for where, pair in pairs if where == split}
+def _draw(pairs: list[dict], most: int, seed: int, rejects: list[dict]) -> list[dict]:
+    """At most `most` pairs of a side in a seeded order, files at most in their share; the others become rejects.
+
+    Names come last: their words stand in the code, so that a search for words finds them without having learnt.
+    """
+    side = {pair["id"]: pair for pair in pairs}
     order = [side[one] for one in seeded_order(list(side), seed)]
     functions = [pair for pair in order if pair["kind"] == "function"]
+    functions.sort(key=lambda pair: pair["origin"] == "name")
     files = [pair for pair in order if pair["kind"] == "file"]
     share = min(len(files), int(FILE_SHARE * most), int(FILE_SHARE / (1 - FILE_SHARE) * len(functions)))
     drawn = {pair["id"] for pair in [*files[:share], *functions[: most - share]]}
+    rejects += [{"id": pair["code_id"], "reason": "over the count"} for pair in order if pair["id"] not in drawn]
     return [pair for pair in order if pair["id"] in drawn]
+
+
+def save_text_code_pairs(pairs: TextCodePairs, folder: Path | str) -> None:
+    """Write {train,test,candidates,rejects}.jsonl and about.json; the renamed variant goes into renamed/."""
+    folder = Path(folder)
+    for name in PARTS:
+        write_jsonl(folder / f"{name}.jsonl", getattr(pairs, name))
+    write_json(folder / "about.json", pairs.about)
+    if pairs.renamed:
+        save_text_code_pairs(pairs.renamed, folder / "renamed")
+
+
+def load_text_code_pairs(folder: Path | str) -> TextCodePairs:
+    """Read a folder that save_text_code_pairs wrote; about.json and renamed/ may be missing."""
+    folder = Path(folder)
+    about = read_json(folder / "about.json") if (folder / "about.json").is_file() else {}
+    renamed = load_text_code_pairs(folder / "renamed") if (folder / "renamed").is_dir() else None
+    return TextCodePairs(*(read_jsonl(folder / f"{name}.jsonl") for name in PARTS), about, renamed)
 
 
 def describe(pairs: TextCodePairs) -> str:
@@ -202,14 +323,23 @@ def describe(pairs: TextCodePairs) -> str:
     lines = []
     for name, rows in (("train", pairs.train), ("test", pairs.test), ("candidates", pairs.candidates)):
         kinds = Counter(row["kind"] for row in rows)
-        lines.append(f"{name:<10} {len(rows):>5}: {kinds['function']} functions, {kinds['file']} files")
+        made = Counter(row["origin"] for row in rows if "origin" in row)
+        told = "; from " + ", ".join(f"{count} {origin}" for origin, count in made.most_common()) if made else ""
+        lines.append(f"{name:<10} {len(rows):>5}: {kinds['function']} functions, {kinds['file']} files{told}")
+    if wanted := pairs.about.get("options", {}).get("negatives"):
+        short = sum(len(pair["negatives"]) < wanted for pair in pairs.train)
+        lines.append(
+            f"negatives  {sum(len(pair['negatives']) for pair in pairs.train):>5}: {short} pairs below {wanted}"
+        )
+    if pairs.renamed:
+        lines.append(f"renamed    {len(pairs.renamed.train):>5} train, {len(pairs.renamed.test)} test")
     for reason, count in Counter(reject["reason"] for reject in pairs.rejects).most_common():
         lines.append(f"rejected   {count:>5}: {reason}")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Make text-code pairs from a corpus: train.jsonl, test.jsonl, candidates.jsonl, rejects.jsonl."""
+    """Make text-code pairs from a corpus: train.jsonl, test.jsonl, candidates.jsonl, rejects.jsonl, about.json."""
     parser = argparse.ArgumentParser(prog="python -m data.pairs", description=main.__doc__)
     parser.add_argument("corpus", help="a folder written by data.corpus, or any SOURCE that it takes")
     parser.add_argument("--out", required=True, type=Path, help="folder to write into")
@@ -217,14 +347,31 @@ def main() -> None:
     parser.add_argument("--test-count", type=int, default=300, help="test pairs wanted (default 300)")
     parser.add_argument("--min-lines", type=int, default=3, help="lines of a function's code at least (default 3)")
     parser.add_argument("--max-lines", type=int, default=120, help="lines of a function's code at most (default 120)")
+    parser.add_argument(
+        "--from", dest="origins", nargs="+", choices=ORIGINS, default=ORIGINS,
+        help="what queries are made from, the first that a code has is used first (default: all, in this order)",
+    )  # fmt: skip
+    parser.add_argument("--queries-per-code", type=int, default=1, help="training queries a code (default 1)")
+    parser.add_argument(
+        "--keep-top", type=int, default=TOP,
+        help=f"drop training pairs whose code is not in the best N for its query (default {TOP}; 0: all stay); BM25 "
+        "keeps what shares words with its code, --model judges by meaning",
+    )  # fmt: skip
+    parser.add_argument("--negatives", type=int, default=4, help="hard negatives a training pair (default 4)")
+    parser.add_argument("--model", help="encoder that judges pairs and negatives, beside BM25 (default: BM25 alone)")
+    add_encoder_options(parser)
+    parser.add_argument("--rename", action="store_true", help="also write renamed/: identifiers of the codes replaced")
     parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
     options = parser.parse_args()
+    corpus = open_corpus(options.corpus, seed=options.seed)
     pairs = build_text_code_pairs(
-        open_corpus(options.corpus, seed=options.seed), count=options.count, test_count=options.test_count,
-        min_lines=options.min_lines, max_lines=options.max_lines, seed=options.seed,
+        corpus, count=options.count, test_count=options.test_count, min_lines=options.min_lines,
+        max_lines=options.max_lines, seed=options.seed, origins=options.origins,
+        queries_per_code=options.queries_per_code, keep_top=options.keep_top, negatives=options.negatives,
+        encoder=load_encoder(options.model, **encoder_options(options)) if options.model else None,
+        rename=options.rename,
     )  # fmt: skip
-    for name in ("train", "test", "candidates", "rejects"):
-        write_jsonl(options.out / f"{name}.jsonl", getattr(pairs, name))
+    save_text_code_pairs(pairs, options.out)
     print(describe(pairs))
 
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from eval.markup import Safe, element, safe
 from model.console import need
+from model.markup import Safe, element, safe
 
 INK, MUTED, GRID, BEFORE, AFTER = "#000001", "#000002", "#000003", "#000004", "#000005"
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", BEFORE: "before", AFTER: "after"}

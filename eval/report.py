@@ -16,9 +16,9 @@ from pathlib import Path
 
 from eval.charts import category_bars, loss_curve
 from eval.compare import compare, number, verdict
-from eval.markup import Safe, code, details, element, join, markdown, note, safe, table
 from model.console import UserError, run_command
 from model.files import read_json, read_jsonl, write_text
+from model.markup import Safe, code, details, element, join, markdown, note, page, safe, table
 
 NAMES = {"cpt": "A · Continued pre-training", "sft": "B · Instruction tuning", "embed": "C · Embedding tuning"}
 FIRST_METRIC = {"cpt": "perplexity", "sft": "pass@1", "embed": "ndcg@10"}  # the one on the track's card
@@ -27,7 +27,6 @@ PAIRED = (
     "Every change is paired: the same held-out tasks (or files) before and after, resampled together. “Not "
     "distinguishable” means that a change of this size could be chance at this n."
 )
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # were an escape ever missed, nothing would load or run
 
 
 @dataclass(frozen=True)
@@ -71,32 +70,8 @@ def write_report(folder: Path, *, title: str) -> Path:
         ("versions", "Versions", _versions(ran, metrics)),
     ]
     path = folder / "report.html"
-    write_text(path, _page(title, _about(ran, metrics), [section for section in sections if section[2]]))
+    write_text(path, page(title, _about(ran, metrics), [section for section in sections if section[2]]))
     return path
-
-
-def _page(title: str, about: str, sections: list[tuple[str, str, Safe]]) -> str:
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    links = join(element("a", name, href=f"#{key}") for key, name, _ in sections)
-    parts = [element("section", element("h2", name, id=key) + content) for key, name, content in sections]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{safe(title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>{element("h1", title)}{element("p", about, class_="about")}{element("nav", links)}</header>
-<main>
-{join(parts)}
-</main>
-</body>
-</html>
-"""
 
 
 def _about(tracks: list[Track], metrics: dict) -> str:

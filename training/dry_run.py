@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from data.masking import Example
+from data.masking import Example, show_mask
 from data.packing import in_passes
 from lora.inject import trainable
 from model.decoder import Decoder
-from model.loss import IGNORE
 from model.tokenizer import Tokenizer
 from training.fit import measure_pass
 from training.memory import held_memory
@@ -54,15 +53,3 @@ def describe_run(
         show_mask(tokenizer, rows[0][0]),
     )
     return "\n".join(lines)
-
-
-def show_mask(tokenizer: Tokenizer, example: Example) -> str:
-    """The text of a document, cut where reading turns into learning: a line "learnt" or "read" over each piece."""
-    is_learnt = [False, *(label != IGNORE for label in example.labels[1:])]
-    parts, start = [], 0
-    for at in range(1, len(is_learnt) + 1):
-        if at == len(is_learnt) or is_learnt[at] != is_learnt[start]:
-            text = tokenizer.decode(example.input_ids[start:at], keep_special=True)
-            parts.append(f"── {'learnt' if is_learnt[start] else 'read'} ──\n{text}")
-            start = at
-    return "\n".join(parts)

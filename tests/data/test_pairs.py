@@ -1,9 +1,11 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from data.corpus import build_corpus
-from data.pairs import FILE_SHARE, build_text_code_pairs
+from data.pairs import FILE_SHARE, build_text_code_pairs, load_text_code_pairs, save_text_code_pairs
+from model.console import UserError
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,118 @@ def test_the_voice_of_a_query_is_drawn_by_seed(small_corpus, pairs):
     assert queries[0] != queries[1]
     words = " ".join(queries[0] | queries[1])
     assert "function that computes the sum" in words and "compute the sum" in words
+
+
+ALL = ("docstring", "call", "name", "file")
+
+
+def test_functions_without_docstrings_are_asked_for_by_name_or_call(tmp_path):
+    caller = "def route_length(x):\n    bridge = second_thing(x)\n    return bridge\n"
+    functions = [caller, *(f"def {name}_thing(x):\n    y = {name!r}\n    return y\n" for name in ("first", "second"))]
+    (tmp_path / "things.py").write_text(module(functions))
+    corpus = build_corpus(str(tmp_path))
+    with pytest.raises(UserError, match="no function of the train files makes a query"):
+        build_text_code_pairs(corpus, origins=("docstring",))
+    pairs = build_text_code_pairs(corpus, origins=ALL)
+    origins = {pair["source"]["qualname"]: pair["origin"] for pair in pairs.train}
+    assert origins["second_thing"] == "call" and origins["first_thing"] == "name"
+    assert "bridge" in next(pair["query"] for pair in pairs.train if pair["origin"] == "call")
+
+
+def test_every_code_is_in_a_pair_or_among_the_rejects(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, keep_top=1, count=6, test_count=2, origins=ALL)
+    told = {pair["code_id"] for pair in [*pairs.train, *pairs.test]} | {one.get("id") for one in pairs.rejects}
+    assert {one["id"] for one in pairs.candidates} <= told
+    assert {"over the count", "in a validation file"} <= {one["reason"] for one in pairs.rejects}
+
+
+def with_file(corpus, functions, path="pkg/more.py", split="train"):
+    """The corpus with one file more."""
+    text = "".join(f"def {name}(x):\n    {body}\n    y = x\n    return y\n\n" for name, body in functions.items())
+    return replace(corpus, files=(*corpus.files, replace(corpus.files[0], path=path, text=text, split=split)))
+
+
+def test_names_are_asked_for_where_nothing_better_is_left(small_corpus):
+    corpus = with_file(small_corpus, {"climb_the_hill": "z = 1", "swim_the_lake": "z = 2"})
+    few = build_text_code_pairs(corpus, origins=ALL, count=8)
+    assert "name" not in {pair["origin"] for pair in few.train} and len(few.train) == 8
+    many = build_text_code_pairs(corpus, origins=ALL)
+    assert {pair["source"]["qualname"] for pair in many.train if pair["origin"] == "name"} == {
+        "climb_the_hill",
+        "swim_the_lake",
+    }
+
+
+def test_several_queries_a_code_are_of_the_training_side_and_differ(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, queries_per_code=3, origins=ALL)
+    counts = Counter(pair["code_id"] for pair in pairs.train if pair["kind"] == "function")
+    assert set(counts.values()) == {3} and max(Counter(pair["code_id"] for pair in pairs.test).values()) == 1
+    ids = [pair["id"] for pair in pairs.train]
+    assert len(set(ids)) == len(ids) and len({pair["query"].lower() for pair in pairs.train}) == len(ids)
+
+
+def test_inconsistent_pairs_are_dropped_from_the_training_side_alone(small_corpus):
+    found = {
+        "climb": '"""Reach the top of a hill."""',
+        "reach_top_of_hill": "hill = top = 1",
+        "top_of_hill": "reach = 3",
+    }
+    for split in ("train", "test"):
+        corpus = with_file(small_corpus, found, split=split)
+        whole, filtered = (build_text_code_pairs(corpus, keep_top=top) for top in (0, 2))
+        assert filtered.test == whole.test
+        lost = {pair["code_id"] for pair in whole.train} - {pair["code_id"] for pair in filtered.train}
+        dropped = {one["id"] for one in filtered.rejects if one["reason"] == "not in the top 2 for its query"}
+        assert lost == dropped == ({"pkg/more.py:1"} if split == "train" else set())
+
+
+def test_negatives_are_codes_of_the_training_files(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, negatives=2)
+    split = {file.path: file.split for file in small_corpus.files}
+    codes = {one["id"]: one for one in pairs.candidates}
+    assert any(pair["negatives"] for pair in pairs.train) and not any(pair["negatives"] for pair in pairs.test)
+    for pair in pairs.train:
+        assert pair["negatives"] == [codes[one]["code"] for one in pair["negative_ids"]]
+        assert {split[codes[one]["source"]["path"]] for one in pair["negative_ids"]} <= {"train"}
+        assert pair["code_id"] not in pair["negative_ids"]
+
+
+def test_the_renamed_variant_asks_the_same_of_code_without_its_words(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, rename=True, negatives=2)
+    renamed = {pair["id"]: pair for pair in pairs.renamed.train}
+    both = [(pair, renamed[pair["id"]]) for pair in pairs.train if pair["id"] in renamed]
+    assert len(both) >= 8
+    for before, after in both:
+        assert after["query"] == before["query"] and after["code_id"] == before["code_id"]
+        name = before["source"]["qualname"]
+        assert f"def {name}(" in before["code"] and name not in after["code"]
+    assert {one["kind"] for one in pairs.renamed.candidates} == {"function"}
+    assert Counter(one["reason"] for one in pairs.renamed.rejects)["a file's outline is nothing but names"] == 8
+    codes = [one["code"] for one in pairs.renamed.candidates]
+    assert len(set(codes)) == len(codes)
+
+
+def test_codes_that_renaming_makes_equal_are_dropped_from_the_variant(small_corpus):
+    corpus = with_file(small_corpus, {"climb_the_hill": "hill = 1", "swim_the_lake": "lake = 1"})
+    pairs = build_text_code_pairs(corpus, rename=True, origins=ALL, negatives=2)
+    dropped = {one["id"] for one in pairs.renamed.rejects if one["reason"] == "code equal to another"}
+    assert dropped == {"pkg/more.py:6"} < {pair["code_id"] for pair in pairs.train}
+    assert not dropped & {pair["code_id"] for pair in pairs.renamed.train}
+    assert not dropped & {one for pair in pairs.renamed.train for one in pair["negative_ids"]}
+
+
+def test_what_is_written_is_read_again_with_its_options_and_templates(small_corpus, tmp_path):
+    pairs = build_text_code_pairs(small_corpus, rename=True, seed=3)
+    save_text_code_pairs(pairs, tmp_path)
+    again = load_text_code_pairs(tmp_path)
+    assert again.train == pairs.train and again.rejects == pairs.rejects and again.renamed.test == pairs.renamed.test
+    assert again.about["options"]["seed"] == 3 and again.about["corpus"]["sha256"] == small_corpus.sha256()
+    assert "how to {base}" in again.about["templates"]["docstring"]
+
+
+def test_a_typescript_file_is_a_candidate_by_its_outline(small_corpus):
+    text = "/** Watches files for changes. */\nimport x from 'y';\nexport class Watcher {\n  go() {}\n}\nconst a = 1;\n"
+    file = replace(small_corpus.files[0], path="src/watch.ts", text=text, split="train")
+    pairs = build_text_code_pairs(replace(small_corpus, files=(*small_corpus.files, file)))
+    (unit,) = (one for one in pairs.candidates if one["id"] == "src/watch.ts")
+    assert unit["code"] == "# src/watch.ts\nexport class Watcher\nconst a"

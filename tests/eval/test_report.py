@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from eval.compare import number
-from eval.markup import markdown
 from eval.report import write_report
 from model.console import UserError
 from model.files import write_json, write_jsonl
+from model.markup import markdown
 
 HOSTILE = "</code></pre><script>alert(1)</script><img src=x onerror=alert(1)>&amp;\x00\x1b[31m\ud800 \"'"
 CARD = """# Data card
@@ -384,6 +384,7 @@ def test_an_empty_folder_has_nothing_to_report(tmp_path):
 
 
 def test_markdown_keeps_to_its_subset():
+    assert markdown("---\nlicense: mit\n---\n\n# A") == markdown("# A")
     assert markdown("# A `b` #") == "<h3>A <code>b</code></h3>"
     assert (
         markdown("a **b** [c](javascript:alert) <d>") == "<p>a <strong>b</strong> [c](javascript:alert) &lt;d&gt;</p>"

@@ -7,14 +7,12 @@ import torch
 
 from eval import retrieval
 from eval.retrieval import (
-    BM25,
     evaluate_retrieval,
     mrr_at_10,
     ndcg_at_10,
     own_candidates,
     rank,
     recall_at_10,
-    words,
     worst_queries,
 )
 from model.console import UserError
@@ -105,26 +103,6 @@ def test_the_result_says_rank_status_and_what_was_found():
     assert result["bm25"]["metrics"].keys() == result["metrics"].keys()
     assert result["environment"]["encoder_model"] == "table" and result["sandbox"] is None
     json.dumps(result, allow_nan=False)
-
-
-def test_identifiers_are_taken_apart():
-    assert words("parseHTTPHeader(from_file2) größer") == ["parse", "http", "header", "from", "file", "2", "größer"]
-
-
-def test_bm25_is_the_written_formula():
-    documents = ["graph node node", "graph edge", "tree"]
-    scores = BM25(documents, k1=1.2, b=0.75).scores("node graph unseen")
-    mean = 6 / 3
-
-    def term(tf, df, length):
-        return math.log(1 + (3 - df + 0.5) / (df + 0.5)) * tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * length / mean))
-
-    assert scores == pytest.approx([term(2, 1, 3) + term(1, 2, 3), term(1, 2, 2), 0.0])
-
-
-def test_bm25_finds_the_identifier_that_holds_the_words():
-    candidates = ["def shortest_path(graph): ...", "def readGraphFile(path): ...", "class Node: ..."]
-    assert BM25(candidates).scores("read a file").argmax() == 1
 
 
 def test_causes_are_told_by_program():

@@ -10,11 +10,8 @@ import torch
 import train_sft
 from data.masking import Example
 from lora.inject import DECODER_TARGETS, inject, trainable
-from model import load_tokenizer
 from model.console import UserError
-from model.loss import IGNORE
 from training import fit as fit_module
-from training.dry_run import show_mask
 from training.fit import Cost, fit, measure_pass
 from training.precision import Precision
 
@@ -61,14 +58,6 @@ def test_a_measured_pass_leaves_nothing_behind(tiny):
     assert cost.tokens == 40 and cost.seconds > 0 and cost.bytes >= 0
     after = [parameter for _, parameter in trainable(tiny)]
     assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, after, strict=True))
-
-
-def test_the_mask_is_shown_as_text(tiny_folder):
-    tokenizer = load_tokenizer(str(tiny_folder))
-    read, learnt = tokenizer.encode("return"), tokenizer.encode(" import")
-    ids = [*read, *learnt, *read]
-    labels = [IGNORE] * len(read) + learnt + [IGNORE] * len(read)
-    assert show_mask(tokenizer, Example(ids, labels)) == "── read ──\nreturn\n── learnt ──\n import\n── read ──\nreturn"
 
 
 @pytest.fixture

@@ -10,7 +10,10 @@ import html
 import json
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # were an escape ever missed, nothing would load or run
+FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")  # not allowed in HTML or UTF-8
 SHOWN = 6000  # characters of one prompt or answer
 
@@ -72,6 +75,35 @@ def code(text: object) -> Safe:
     return shown + note(f"… {rest:,} more characters") if rest > 0 else shown
 
 
+def page(title: str, about: str, sections: Sequence[tuple[str, str, Safe]], *, style: str = "") -> str:
+    """A whole page that loads nothing from outside itself.
+
+    sections  (anchor, heading, content), in order
+    style     rules added to page.css
+    """
+    rules = Path(__file__).with_name("page.css").read_text(encoding="utf-8") + style
+    links = join(element("a", name, href=f"#{key}") for key, name, _ in sections)
+    parts = [element("section", element("h2", name, id=key) + content) for key, name, content in sections]
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{safe(title)}</title>
+<style>
+{rules}</style>
+</head>
+<body>
+<header>{element("h1", title)}{element("p", about, class_="about")}{element("nav", links)}</header>
+<main>
+{join(parts)}
+</main>
+</body>
+</html>
+"""
+
+
 def details(summary: object, content: object) -> Safe:
     """A part that opens on a click."""
     return element("details", element("summary", summary) + safe(content))
@@ -80,9 +112,11 @@ def details(summary: object, content: object) -> Safe:
 def markdown(text: str, *, top: int = 3) -> Safe:
     """Headings (the first level becomes <h{top}>), tables, lists, fenced code, paragraphs, `code` and **bold**.
 
-    Anything else is shown as it was typed; links stay text, so that the page points nowhere.
+    YAML front matter is left out, as hubs do. Anything else is shown as it was typed; links stay text, so that the page
+    points nowhere.
     """
     blocks: list[Safe] = []
+    text = FRONT_MATTER.sub("", text)
     lines = text.replace("\r\n", "\n").split("\n")
     while lines:
         line = lines[0]

@@ -1,0 +1,118 @@
+"""Which pairs are true, and which other codes are wrong but near: the consistency filter and hard negatives.
+
+    scores of all codes for one query     0.91 own   0.89   0.84   0.80   0.62   …
+                                                      └ over 95 % of the own: perhaps right too, left out
+                                                             └─────── hard negatives, from here on
+
+Both look at the codes of the training files alone: what is tested on is nobody's negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from data.bm25 import BM25
+from data.dedup import near_duplicates
+from data.functions import LEAK
+from model.console import progress
+
+TOP = 2  # rank to which a pair's own code must come: Nomic Embed (arXiv:2402.01613), CoRNStack (arXiv:2412.01007)
+MARGIN = (
+    0.95  # of the own code's score, above which a code is no negative: NV-Retriever, TopK-PercPos (arXiv:2407.15831)
+)
+
+
+class Scorer(Protocol):
+    """Tells how well each of its codes answers a query; larger is better."""
+
+    def scores(self, query: str) -> np.ndarray:
+        """[N]."""
+
+
+class Dense:
+    """Cosine similarity by an encoder."""
+
+    def __init__(self, encoder, codes: Sequence[str]) -> None:
+        """`encoder` has `encode(texts, kind="query" | "passage")` -> [N, D] of unit length."""
+        self.encoder = encoder
+        self.passages = np.asarray(encoder.encode(list(codes), kind="passage"))  # [N, D]
+
+    def scores(self, query: str) -> np.ndarray:
+        """[N]; rounded, as products of equal vectors differ in their last digits."""
+        (asked,) = np.asarray(self.encoder.encode([query], kind="query"))
+        return np.round(self.passages @ asked, 6)
+
+
+def scorers(codes: Sequence[str], encoder=None) -> list[Scorer]:
+    """The judge first: the encoder if there is one, then BM25."""
+    return [*([Dense(encoder, codes)] if encoder is not None else []), BM25(codes)]
+
+
+def consistent(pairs: list[dict], pool: list[dict], scorer: Scorer, top: int = TOP) -> tuple[list[dict], list[dict]]:
+    """The pairs whose code is among the `top` best of the pool for its own query, and the others as rejects.
+
+    pool  candidates, among them each pair's own code; those of its kind compete, as a file that holds a function is
+          no wrong answer; one with an equal score counts as a better one
+    """
+    column = {candidate["id"]: i for i, candidate in enumerate(pool)}
+    kinds = np.array([candidate["kind"] for candidate in pool])
+    kept, rejects = [], []
+    for pair in progress(pairs, what="consistency", unit="pair"):
+        scores = scorer.scores(pair["query"])
+        rank = int((scores >= scores[column[pair["code_id"]]])[kinds == pair["kind"]].sum())
+        if rank <= top:
+            kept.append(pair)
+        else:
+            detail = f"rank {rank} for {pair['query']!r}"
+            rejects.append({"id": pair["code_id"], "reason": f"not in the top {top} for its query", "detail": detail})
+    return kept, rejects
+
+
+def with_negatives(pairs: list[dict], pool: list[dict], ranked_by: Sequence[Scorer], count: int) -> list[dict]:
+    """The pairs with up to `count` hard negatives each: their texts in "negatives", their ids in "negative_ids".
+
+    ranked_by  scorers of the pool's codes, each of which puts forward its best in turn; the first decides which are
+               too near the own code (MARGIN)
+    Never a negative: a code of another kind (a file holds its functions), a near-duplicate of the own code, and what
+    the scorer that puts it forward gives nothing.
+    """
+    column = {candidate["id"]: i for i, candidate in enumerate(pool)}
+    kinds = np.array([candidate["kind"] for candidate in pool])
+    twins: dict[int, set[int]] = {}
+    for i, j, _ in near_duplicates([candidate["code"] for candidate in pool], LEAK):
+        twins.setdefault(i, set()).add(j)
+        twins.setdefault(j, set()).add(i)
+    done = []
+    for pair in progress(pairs, what="hard negatives", unit="pair"):
+        own = column[pair["code_id"]]
+        allowed = kinds == pair["kind"]
+        allowed[[own, *twins.get(own, ())]] = False
+        found = _hardest(own, allowed, [scorer.scores(pair["query"]) for scorer in ranked_by], count)
+        chosen = [pool[i] for i in found]
+        codes, ids = [one["code"] for one in chosen], [one["id"] for one in chosen]
+        done.append(pair | {"negatives": codes, "negative_ids": ids})
+    return done
+
+
+def _hardest(own: int, allowed: np.ndarray, scores: list[np.ndarray], count: int) -> list[int]:
+    """Indices of the best allowed codes below the margin, from each scorer's order in turn."""
+    judge = scores[0]
+    allowed = allowed & (judge < MARGIN * judge[own])
+    orders = [_descending(one, allowed & (one > 0)) for one in scores]
+    found: dict[int, None] = {}
+    while len(found) < count and orders:
+        for order in list(orders):
+            following = next((i for i in order if i not in found), None)
+            if following is None:
+                orders.remove(order)
+            elif len(found) < count:
+                found[following] = None
+    return list(found)
+
+
+def _descending(scores: np.ndarray, allowed: np.ndarray) -> Iterator[int]:
+    order = np.argsort(-scores, kind="stable")
+    return iter(order[allowed[order]].tolist())
