@@ -10,20 +10,22 @@ repository's own where they hold what the check asks for.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from data.checks import judge, run_in_sandbox
+from data.checks import judge, refutes, run_in_sandbox
 from data.corpus import SPLITS, Corpus, open_corpus
 from data.functions import Function, functions_of, held_apart, place
 from data.pair_filters import Distinct, lint_problems, pair_text
+from data.prove import KINDS, Checks
 from data.split import seeded_order
-from data.tasks import INSTRUCTIONS, Draft, Repository, Unsuitable, draft
+from data.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, Repository, Unsuitable, draft
 from data.teacher import Teacher
 from data.teaching import SYSTEM, TAUGHT, add_teacher_options, teach, teacher_of
 from data.unit_tests import repository_tests
@@ -40,7 +42,8 @@ SCHEMA = 1
 class InstructionPairs:
     """Pairs by side of the split, and rejects: {"path", "qualname", "category", "split", "reason"}.
 
-    wanted says for each side how many pairs of each category were asked for.
+    wanted  for each side how many pairs of each category were asked for
+    lost    how many of the repository's own tests and test files were of no use as checks, by reason
     """
 
     train: list[dict]
@@ -48,6 +51,7 @@ class InstructionPairs:
     test: list[dict]
     rejects: list[dict]
     wanted: dict[str, dict[str, int]] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
 
     def split(self, name: str) -> list[dict]:
         """The pairs of "train", "validation" or "test"."""
@@ -61,13 +65,14 @@ class _Quota:
     split: str
     category: str
     wanted: int
-    drafts: Iterator[Draft]
+    functions: Iterator[Function]
     kept: list[dict] = field(default_factory=list)
     exhausted: bool = False
 
-    def next_drafts(self) -> list[Draft]:
+    def next_functions(self) -> list[Function]:
+        """As many functions as drafts are needed; fewer when there are no more."""
         count = math.ceil((self.wanted - len(self.kept)) * SPARE.get(self.category, 1.0))
-        taken = [one for _, one in zip(range(count), self.drafts, strict=False)]
+        taken = list(itertools.islice(self.functions, count))
         self.exhausted = len(taken) < count
         return taken
 
@@ -82,6 +87,7 @@ def build_instruction_pairs(
     most_output: int = 700,
     seed: int = 0,
     shares: dict[str, float] | None = None,
+    checks: Sequence[str] = KINDS,
     teacher: Teacher | None = None,
     candidates: int = 4,
 ) -> InstructionPairs:
@@ -90,6 +96,7 @@ def build_instruction_pairs(
     count, test_count, validation_count   pairs wanted on each side, over all categories
     most_input, most_output               characters of instruction + input, and of output
     shares                                of some categories, 0 to 1; the others of EQUAL divide what is left
+    checks                                kinds of checks of a function, in the order in which they are tried
     teacher, candidates                   answers the categories of data.teaching.TAUGHT, so often each
     Raises UserError when the corpus has no function that gives a pair, and for shares that do not add up.
     """
@@ -97,24 +104,25 @@ def build_instruction_pairs(
     wanted = {split: category_counts(counts[split], shares) for split in SPLITS}
     functions, rejects = held_apart([one for file in corpus.files for one in functions_of(file)])
     texts = {file.path: file.text for file in corpus.files}
-    repository = Repository(texts, repository_tests(corpus), most_input, most_output, seed)
+    found = Checks(functions, checks)
+    repository = Repository(texts, repository_tests(corpus), found, most_input, most_output, seed)
     if teacher:
         repository = replace(repository, taught=frozenset(TAUGHT))
     quotas = []
     for split in SPLITS:
         side = _shuffled([function for function in functions if function.split == split], seed)
         for category, number in wanted[split].items():
-            quotas.append(_Quota(split, category, number, _drafts(side, category, repository, rejects)))
+            quotas.append(_Quota(split, category, number, iter(side)))
     distinct = Distinct()
     while open_quotas := [one for one in quotas if len(one.kept) < one.wanted and not one.exhausted]:
-        proven = _proven(open_quotas, rejects)
+        proven = _proven(_drafts(open_quotas, repository, rejects), rejects)
         if teacher:
             proven = _taught(proven, teacher, candidates, most_output, rejects)
         _keep(proven, distinct, rejects)
     pairs = {split: [pair for one in quotas if one.split == split for pair in one.kept] for split in SPLITS}
     if not pairs["train"]:
         raise UserError(f"{corpus.name}: no function of the train files gives a pair. Give a corpus with docstrings")
-    return InstructionPairs(pairs["train"], pairs["validation"], pairs["test"], rejects, wanted)
+    return InstructionPairs(pairs["train"], pairs["validation"], pairs["test"], rejects, wanted, dict(found.lost()))
 
 
 def category_counts(count: int, shares: dict[str, float] | None = None) -> dict[str, int]:
@@ -139,23 +147,28 @@ def category_counts(count: int, shares: dict[str, float] | None = None) -> dict[
 
 
 def _shuffled(functions: list[Function], seed: int) -> list[Function]:
+    """In a seeded order, those with examples first: in every category the same, so that their checks serve several."""
     by_name = {f"{function.path}:{function.first_line}": function for function in functions}
-    return [by_name[name] for name in seeded_order(list(by_name), seed)]
+    order = [by_name[name] for name in seeded_order(list(by_name), seed)]
+    return sorted(order, key=lambda function: not function.examples)
 
 
-def _drafts(functions: list[Function], category: str, repository: Repository, rejects: list[dict]) -> Iterator[Draft]:
-    """Drafts one by one, as many as are asked for. The same functions come first in every category: what proves the
-    original is then one job for several pairs."""
-    for function in sorted(functions, key=lambda function: not function.examples):
+def _drafts(quotas: list[_Quota], repository: Repository, rejects: list[dict]) -> list[tuple[_Quota, Draft]]:
+    """A draft for each of the next functions of each quota that serves for one."""
+    asked = [(quota, function) for quota in quotas for function in quota.next_functions()]
+    repository.checks.find([function for quota, function in asked if quota.category in BEHAVIOUR])
+    drafts = []
+    for quota, function in asked:
         try:
-            yield draft(category, function, repository)
+            drafts.append((quota, draft(quota.category, function, repository)))
         except Unsuitable as why:
-            rejects.append({**place(function), "category": category, "split": function.split, "reason": str(why)})
+            found = {**place(function), "category": quota.category, "split": function.split, "reason": str(why)}
+            rejects.append(found)
+    return drafts
 
 
-def _proven(quotas: list[_Quota], rejects: list[dict]) -> list[tuple[_Quota, dict]]:
-    """Run one batch of drafts through the sandbox; the pairs of those that hold."""
-    drafts = [(quota, one) for quota in quotas for one in quota.next_drafts()]
+def _proven(drafts: list[tuple[_Quota, Draft]], rejects: list[dict]) -> list[tuple[_Quota, dict]]:
+    """Run what the drafts promise through the sandbox; the pairs of those that hold."""
     proofs = [proof for _, one in drafts for proof in [*one.right, *one.wrong]]
     results = iter(run_in_sandbox([job for _, jobs in proofs for job in jobs]))
     proven = []
@@ -163,10 +176,9 @@ def _proven(quotas: list[_Quota], rejects: list[dict]) -> list[tuple[_Quota, dic
         right = [(check, [next(results) for _ in jobs]) for check, jobs in one.right]
         wrong = [(check, [next(results) for _ in jobs]) for check, jobs in one.wrong]
         if not all(judge(check, outcome) for check, outcome in right):
-            reason = "its test does not hold" if quota.category == "unit_test" else "its examples do not pass"
-            rejects.append(_reject(quota, one.pair, reason))
-        elif any(judge(check, outcome) for check, outcome in wrong):
-            rejects.append(_reject(quota, one.pair, "its examples pass on the wrong code too"))
+            rejects.append(_reject(quota, one.pair, "what is right does not pass its check"))
+        elif not all(refutes(check, outcome) for check, outcome in wrong):
+            rejects.append(_reject(quota, one.pair, "what is wrong does not fail its check"))
         else:
             proven.append((quota, _with_killed_mutants(one.pair, right)))
     return proven
@@ -232,6 +244,8 @@ def describe(pairs: InstructionPairs) -> str:
                 lines.append(f"short    {made:>5}  of {wanted} {category} ({split}): {why}")
     for reason, count in Counter(reject["reason"] for reject in pairs.rejects).most_common():
         lines.append(f"rejected {count:>5}  {reason}")
+    for reason, count in pairs.lost.items():
+        lines.append(f"no check {count:>5}  {reason}")
     return "\n".join(lines)
 
 
@@ -246,7 +260,7 @@ def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
     return "most often: {} ({})".format(*reasons.most_common(1)[0]) if reasons else "no more functions"
 
 
-def about(corpus: Corpus, options: argparse.Namespace, teacher: Teacher | None) -> dict:
+def about(corpus: Corpus, options: argparse.Namespace, pairs: InstructionPairs, teacher: Teacher | None) -> dict:
     """What the pairs were made from and how, to lie beside them."""
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "corpus")}
     made_from = {"source": corpus.source, "name": corpus.name, "sha256": corpus.sha256(), "options": corpus.options}
@@ -257,6 +271,7 @@ def about(corpus: Corpus, options: argparse.Namespace, teacher: Teacher | None) 
         "corpus": made_from,
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
         "templates": INSTRUCTIONS,
+        "lost": pairs.lost,
         "teacher": told,
     }
 
@@ -285,6 +300,11 @@ def _parse_options() -> argparse.Namespace:
         "(default: six alike, no fim)",
     )  # fmt: skip
     parser.add_argument(
+        "--checks", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
+        help=f"what may prove an answer, in the order in which it is tried: {', '.join(KINDS)}; the last two run the "
+        "repository's own tests once, in the sandbox (default: all three)",
+    )  # fmt: skip
+    parser.add_argument(
         "--most-input", type=int, default=2400, help="characters of instruction and input (default 2400)"
     )
     parser.add_argument("--most-output", type=int, default=700, help="characters of output (default 700)")
@@ -304,12 +324,12 @@ def main() -> None:
     pairs = build_instruction_pairs(
         corpus, count=options.count, test_count=options.test_count, validation_count=options.validation_count,
         most_input=options.most_input, most_output=options.most_output, seed=options.seed, shares=options.share,
-        teacher=teacher, candidates=options.teacher_candidates,
+        checks=options.checks, teacher=teacher, candidates=options.teacher_candidates,
     )  # fmt: skip
     for split in SPLITS:
         write_jsonl(options.out / f"{split}.jsonl", pairs.split(split))
     write_jsonl(options.out / "rejects.jsonl", pairs.rejects)
-    write_json(options.out / "about.json", about(corpus, options, teacher))
+    write_json(options.out / "about.json", about(corpus, options, pairs, teacher))
     print(describe(pairs))
     if teacher:
         print(f"teacher  {teacher.summary(options.teacher_prices)}")

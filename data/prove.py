@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from data.checks import (
@@ -18,8 +19,9 @@ from data.checks import (
 )
 from data.functions import Function, place
 from data.mutate import Mutant, mutants
-from data.tracing import Recording
+from data.tracing import Recording, record_tests
 
+KINDS = ("doctest", "values", "tests")  # of checks of a function: what shields its verdict from the answer comes first
 RUNS = 3  # of the original, in a row
 CHUNK = 64  # functions tried together: each job carries the text of a whole module
 MOST_MUTANTS = 4  # tried until one fails
@@ -38,33 +40,88 @@ class _Candidate:
     killed: bool = False
 
 
+class Checks:
+    """Of each function the first check that counts, found when it is asked for and kept.
+
+    functions  all of a corpus
+    kinds      some of KINDS, in the order in which they are tried; for "values" and "tests" the tests of a source are
+               run once, as soon as a function has no earlier check
+    """
+
+    def __init__(self, functions: list[Function], kinds: Sequence[str] = KINDS, *, processes: int | None = None):
+        self.functions, self.kinds, self.processes = functions, tuple(kinds), processes
+        self.found: dict[Function, dict] = {}
+        self.reasons: dict[Function, list[str]] = {}  # why a function has none, by kind
+        self.recordings: dict[str, Recording] = {}
+
+    def find(self, functions: list[Function]) -> None:
+        """Look for checks of those functions that have not been asked for before, all at once."""
+        new = [function for function in dict.fromkeys(functions) if function not in self.reasons]
+        self.reasons.update((function, []) for function in new)
+        for package in dict.fromkeys(function.package for function in new):
+            of_package = [function for function in new if function.package == package]
+            for kind in self.kinds:
+                self._try(kind, package, [function for function in of_package if function not in self.found])
+
+    def of(self, function: Function) -> dict | None:
+        """The check of a function that `find` was asked for, else None."""
+        return self.found.get(function)
+
+    def why_none(self, function: Function) -> str:
+        """Why a function has no check, in a few words."""
+        return "no check that counts: " + (", ".join(self.reasons.get(function, ())) or "nothing was found")
+
+    def lost(self) -> Counter:
+        """Tests and files of the repository that are of no use, by reason."""
+        return sum((Counter(recording.lost) for recording in self.recordings.values()), Counter())
+
+    def _try(self, kind: str, package: str, functions: list[Function]) -> None:
+        if functions and kind != "doctest" and package not in self.recordings:
+            of_package = [function for function in self.functions if function.package == package]
+            self.recordings[package] = record_tests(package, of_package, processes=self.processes)
+        recording = self.recordings.get(package)
+        kept, rejects = checks_of(package, functions, recording, kinds=(kind,), processes=self.processes)
+        self.found.update((function, checks[0]) for function, checks in kept.items())
+        by_place = {(function.path, function.first_line): function for function in functions}
+        for reject in rejects:
+            self.reasons[by_place[reject["path"], reject["line"]]].append(f"{kind}: {reject['reason']}")
+
+
 def checks_of(
-    package: str, functions: list[Function], recording: Recording | None = None, *, processes: int | None = None
+    package: str,
+    functions: list[Function],
+    recording: Recording | None = None,
+    *,
+    kinds: Sequence[str] = KINDS,
+    processes: int | None = None,
 ) -> tuple[dict[Function, list[dict]], list[dict]]:
     """The checks of each function that count, and why others do not.
 
     package    SOURCE of the functions' corpus
     recording  what `record_tests` gave; without it only doctests can count
+    kinds      of checks that are tried
     Returns ({function: checks of the kinds "doctest", "values", "tests", in this order}, rejects: {"path", "qualname",
-    "kind", "reason"}).
+    "line", "kind", "reason"}).
     """
     kept: dict[Function, list[dict]] = {}
     rejects = []
     for start in range(0, len(functions), CHUNK):
-        for one in _tried(package, functions[start : start + CHUNK], recording, processes):
+        some = functions[start : start + CHUNK]
+        candidates = [*_doctests(package, some)] if "doctest" in kinds else []
+        candidates += _values(package, some, recording, processes) if "values" in kinds else []
+        candidates += _tests(package, some, recording) if "tests" in kinds else []
+        _try(candidates, processes)
+        for one in candidates:
             if one.killed:
                 kept.setdefault(one.function, []).append(one.check)
             else:
-                rejects.append({**place(one.function), "kind": one.check["kind"], "reason": _reason(one)})
+                where = {**place(one.function), "line": one.function.first_line}
+                rejects.append({**where, "kind": one.check["kind"], "reason": _reason(one)})
     return kept, rejects
 
 
-def _tried(
-    package: str, functions: list[Function], recording: Recording | None, processes: int | None
-) -> list[_Candidate]:
-    """Every check that there could be, tried on the original and then on one mutant after the other until one fails."""
-    candidates = [*_doctests(package, functions), *_values(package, functions, recording, processes)]
-    candidates += _tests(package, functions, recording)
+def _try(candidates: list[_Candidate], processes: int | None) -> None:
+    """Try every check on the original and then on one mutant after the other until one fails."""
     _run_originals(candidates, processes)
     standing = [one for one in candidates if one.passed == RUNS]
     for number in range(MOST_MUTANTS):
@@ -72,7 +129,6 @@ def _tried(
         jobs = [jobs_of(one.check, one.mutants[number].source) for one in open_ones]
         for one, results in zip(open_ones, _results(jobs, processes), strict=True):
             one.killed = refutes(one.check, results)
-    return candidates
 
 
 def _reason(candidate: _Candidate) -> str:
@@ -145,14 +201,15 @@ def _recorded(calls: list[dict], first: dict, hollow: dict) -> Iterator[dict]:
             yield {**call, "want": got, "raises": exception and exception_name(exception)}
 
 
+def again(jobs: list[dict], number: int) -> list[dict]:
+    """Jobs of a check, the first of them (the original's) to be run once more: a comment keeps it from being equal."""
+    return [{**job, "program": f"{job['program']}# run {number}\n"} for job in jobs[:1]] + jobs[1:]
+
+
 def _run_originals(candidates: list[_Candidate], processes: int | None) -> None:
-    """Count in how many of the runs each candidate's original passes. A comment keeps equal jobs apart."""
+    """Count in how many of the runs each candidate's original passes."""
     asked = [(one, jobs_of(one.check, one.function.source)) for one in candidates]
-    runs = [
-        (one, [{**job, "program": f"{job['program']}# run {number}\n"} for job in jobs])
-        for one, jobs in asked
-        for number in range(RUNS)
-    ]
+    runs = [(one, again(jobs, number)) for one, jobs in asked for number in range(RUNS)]
     for (one, _), results in zip(runs, _results([jobs for _, jobs in runs], processes), strict=True):
         one.passed += judge(one.check, results)
 

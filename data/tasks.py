@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from data.checks import doctest_check, doctest_job, structure_check, unit_test_check, unit_test_jobs
+from data.checks import jobs_of, structure_check, unit_test_check, unit_test_jobs
 from data.degrade import degrade, is_worth_undoing
 from data.docstyle import Documented, read_docstring, write_google
 from data.functions import Function, source_of
@@ -20,10 +20,17 @@ from data.mutate import Mutant, mutants
 from data.pair_filters import pair_problem
 from data.phrasings import INSTRUCTIONS
 from data.prose import clean, sections, sentences, summary, without_examples
+from data.prove import RUNS, Checks, again
 from data.unit_tests import RepositoryTest, from_examples, from_repository
 
 __all__ = ["INSTRUCTIONS", "Draft", "Repository", "Unsuitable", "draft"]
 
+BEHAVIOUR = (
+    "complete",
+    "bugfix",
+    "fim",
+    "improve",
+)  # categories whose answer is the function, to be checked by running it
 MUTANTS = 3  # that an answer to a test pair is tried on
 SHORT_DOCSTRING = 400  # characters; a longer one is replaced by its summary where the task does not need it
 # what a description begins with that reads well after "It returns"
@@ -42,6 +49,7 @@ class Repository:
 
     texts: dict[str, str]  # module texts by path
     tests: dict[str, list[RepositoryTest]]
+    checks: Checks  # in which those of the functions of a BEHAVIOUR category have been looked for
     most_input: int  # characters of instruction and input
     most_output: int  # characters
     seed: int
@@ -50,7 +58,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Draft:
-    """A pair that may be used when every proof in `right` passes its check and every one in `wrong` does not.
+    """A pair that may be used when every proof in `right` passes its check and every one in `wrong` is refuted by it.
 
     Its output is "" where only a teacher can answer.
     """
@@ -153,31 +161,29 @@ def _gives_back(function: Function) -> bool:
 
 
 def _complete(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _behaviour_check(function)
-    if not function.body:
-        raise Unsuitable("no body")
+    check = _behaviour_check(function, repository)
+    if not function.body or not function.docstring_source:
+        raise Unsuitable("no body" if not function.body else "no docstring that says what the body must do")
     prompt = f"{function.header}\n{function.docstring_source}"
     return Draft(
         {"input": prompt, "output": function.body, "check": check},
-        right=[_proof(check, function.source)],
         wrong=[_proof(check, f"{prompt}\n    pass")],
     )
 
 
 def _bugfix(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _behaviour_check(function)
+    check = _behaviour_check(function, repository)
     original = _with_short_docstring(function)
     mutant = _any_mutant(original, choose)
     check = {**check, "line": mutant.line, "bug": mutant.kind}
     return Draft(
         {"input": mutant.source, "output": mutant.original_line.strip(), "check": check},
-        right=[_proof(check, function.source)],
         wrong=[_proof(check, mutant.source)],
     )
 
 
 def _fim(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _behaviour_check(function)
+    check = _behaviour_check(function, repository)
     cut = cut_gap(_with_short_docstring(function), choose)
     if cut is None:
         raise Unsuitable("no statements to leave out")
@@ -206,9 +212,10 @@ def _unit_test(function: Function, repository: Repository, choose: random.Random
     picked = [*returns, *choose.sample(others, min(len(others), max(most_mutants - len(returns), 0)))]
     check = unit_test_check(function.package, function, [mutant.source for mutant in picked])
     shown = _with_docstring(function, without_examples(function.docstring or ""))
+    jobs = unit_test_jobs(check, test) if test else []
     return Draft(
         {"input": shown, "output": test or "", "check": check},
-        right=[(check, unit_test_jobs(check, test))] if test else [],
+        right=[(check, again(jobs, number)) for number in range(RUNS)] if test else [],
     )
 
 
@@ -217,27 +224,24 @@ def _improve(function: Function, repository: Repository, choose: random.Random) 
     if not is_worth_undoing(kinds):
         raise Unsuitable("little to make worse")
     better = _with_docstring(function, summary(function.docstring or ""))
-    if not function.examples:
+    check = repository.checks.of(function)
+    if check is None:
         check = structure_check(list(function.arguments), _gives_back(function), [function.name])
         return Draft({"input": worse, "output": better, "check": {**check, "degraded": kinds}})
-    check = {**_behaviour_check(function), "degraded": kinds}
-    return Draft(
-        {"input": worse, "output": better, "check": check},
-        right=[_proof(check, source) for source in (function.source, worse)],
-    )
+    check = {**check, "degraded": kinds}
+    return Draft({"input": worse, "output": better, "check": check}, right=[_proof(check, worse)])
 
 
-def _behaviour_check(function: Function) -> dict:
-    """A check that the function still does what it did. Its own examples; other kinds are to be asked for here."""
-    check = doctest_check(function.package, function)
-    if not any(example["want"] for example in check["examples"]):
-        raise Unsuitable("no example with an output")
+def _behaviour_check(function: Function, repository: Repository) -> dict:
+    """The check that the function still does what it did; the function itself has passed it."""
+    check = repository.checks.of(function)
+    if check is None:
+        raise Unsuitable(repository.checks.why_none(function))
     return check
 
 
 def _proof(check: dict, source: str) -> tuple[dict, list[dict]]:
-    """What has to be run to hold `source` against a behaviour check: one kind of job for each kind of check."""
-    return check, [doctest_job(check, source)]
+    return check, jobs_of(check, source)
 
 
 def _any_mutant(source: str, choose: random.Random) -> Mutant:

@@ -79,10 +79,11 @@ def record_tests(
     processes  how many run at once (default: one a core)
     A batch that ends without a report, and a file that cannot be collected beside others, is run again file by file.
     Calls are recorded of functions of a module, not of methods: those need an object first. Raises UserError where
-    pytest is not installed.
+    there are tests and pytest is not installed.
     """
-    need("pytest", why="running a repository's own tests")
     paths = files_with_tests(source) if paths is None else paths
+    if paths:
+        need("pytest", why="running a repository's own tests")
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
     reports, again = [], []
     for batch, report in _reports(source, functions, batches, processes):

@@ -19,7 +19,7 @@ import sys
 from collections import defaultdict
 from dataclasses import asdict
 
-from data.checks import doctest_job, judge, unit_test_jobs
+from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt, messages_of
 from eval.answers import CODE_CATEGORIES, READERS, Reading, given_code
 from eval.code import parses, pass_at_k
@@ -36,7 +36,6 @@ from model.device import choose_device, choose_dtype
 from model.files import read_jsonl, write_json
 
 GREEDY = "greedy"
-EXECUTED = ("doctest", "unit_test")  # kinds of check that run code
 
 
 def grade_answers(
@@ -144,8 +143,7 @@ def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
     ready = [row for row in rows if row["lenient"] and by_id[row["id"]]["check"]["kind"] in EXECUTED]
     jobs, owners = [], []
     for row in ready:
-        check = by_id[row["id"]]["check"]
-        asked = [doctest_job(check, row["code"])] if check["kind"] == "doctest" else unit_test_jobs(check, row["code"])
+        asked = jobs_of(by_id[row["id"]]["check"], row["code"])
         jobs += [Job(**job, id=row["id"]) for job in asked]
         owners += [id(row)] * len(asked)
     results = defaultdict(list)
@@ -156,26 +154,30 @@ def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
 
 
 def _verdict(check: dict, results: list[dict]) -> dict:
-    """Status and detail; for a doctest that fails also the first difference, as "expected" and "got"."""
+    """Status and detail; where examples or calls were run also the first difference, as "expected" and "got"."""
     if judge(check, results):
         return {"status": "pass", "detail": ""}
+    if not results:
+        return {"status": "wrong", "detail": "names what could decide its own verdict, or holds no test: not run"}
     first = results[0]
     if first["outcome"] != "finished":
         is_assertion = first["outcome"] == "exception" and first["detail"].startswith("AssertionError")
         return {"status": "wrong" if is_assertion else first["outcome"], "detail": first["detail"]}
     if check["kind"] == "unit_test":
         return {"status": "wrong", "detail": f"passes on all {len(check['mutants'])} mutants: it would notice no bug"}
-    for example, got, exception in zip(check["examples"], first["got"], first["exceptions"], strict=True):
-        if not judge({**check, "examples": [example]}, [{**first, "got": [got], "exceptions": [exception]}]):
-            unexpected = exception is not None and example.get("raises") is None
+    listed = "calls" if check["kind"] == "values" else "examples"
+    for one, got, exception in zip(check[listed], first["got"], first["exceptions"], strict=True):
+        if not judge({**check, listed: [one]}, [{**first, "got": [got], "exceptions": [exception]}]):
+            unexpected = exception is not None and one.get("raises") is None
             shown = (exception or got).strip()
+            asked = one["source"].strip() if listed == "examples" else f"called with {one['arguments']}, it"
             return {
                 "status": "exception" if unexpected else "wrong",
-                "detail": shown if unexpected else f"{example['source'].strip()} gave {shown[:200] or 'nothing'}",
-                "expected": example["want"].strip(),
+                "detail": shown if unexpected else f"{asked} gave {shown[:200] or 'nothing'}",
+                "expected": one["want"].strip(),
                 "got": shown,
             }
-    raise AssertionError("judged wrong, yet every example holds alone")
+    raise AssertionError("judged wrong, yet every example or call holds alone")
 
 
 def _lint_and_look_up(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:

@@ -5,9 +5,11 @@ from collections import Counter
 
 import pytest
 
+from data.corpus import build_corpus
 from data.functions import functions_of
 from data.gap import GAP, fill_gap
 from data.instruct import CATEGORIES, EQUAL, build_instruction_pairs, category_counts, describe, main
+from data.prove import Checks
 from data.tasks import INSTRUCTIONS, Repository, draft
 from eval.instruct import GREEDY, grade_answers
 from model.console import UserError
@@ -89,7 +91,9 @@ def test_a_repositorys_own_test_is_preferred_and_kept_as_written(small_corpus):
 def test_drafts_follow_from_the_seed(small_corpus):
     texts = {file.path: file.text for file in small_corpus.files}
     functions = [one for file in small_corpus.files for one in functions_of(file)]
-    repositories = [Repository(texts, {}, 2400, 700, seed) for seed in (0, 0, 1)]
+    checks = Checks(functions, ["doctest"])
+    checks.find(functions)
+    repositories = [Repository(texts, {}, checks, 2400, 700, seed) for seed in (0, 0, 1)]
     first, again, other = ([draft("bugfix", one, each).pair for one in functions] for each in repositories)
     assert first == again
     assert sum(a["input"] != b["input"] for a, b in zip(first, other, strict=True)) > len(functions) // 2
@@ -179,3 +183,95 @@ def test_the_command_writes_the_pairs_and_what_they_were_made_from(small_corpus,
     with pytest.raises(SystemExit):
         main()
     assert "is not CATEGORY=NUMBER" in capsys.readouterr().err
+
+
+TESTED = '''"""Prices."""
+
+
+class Basket:
+    """What is bought."""
+
+    def __init__(self, prices):
+        self.prices = prices
+
+    def total(self, discount):
+        """Sum of the prices of a basket after the discount was taken off each."""
+        total = 0
+        for price in self.prices:
+            total += price - discount
+        return total
+
+
+def cheapest(prices, least):
+    """Lowest of the prices that reach a least one; zero where none of them does."""
+    kept = [price for price in prices if price >= least]
+    if not kept:
+        return 0
+    return min(kept)
+
+
+def untested(prices):
+    """Number of the prices that are even, which no test of this repository asks for."""
+    count = 0
+    for price in prices:
+        count += 1 - price % 2
+    return count
+'''
+TESTS = """from shop.prices import Basket, cheapest
+
+
+def test_cheapest():
+    assert cheapest([5, 2, 3], 3) == 3
+    assert cheapest([1], 2) == 0
+
+
+def test_total():
+    assert Basket([5, 3]).total(1) == 6
+
+
+def test_that_fails():
+    assert cheapest([1], 1) == 2
+"""
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory):
+    """A corpus of one training file without an example; its tests enter two of three functions."""
+    folder = tmp_path_factory.mktemp("tested")
+    for name, text in (("shop/__init__.py", ""), ("shop/prices.py", TESTED), ("tests/test_prices.py", TESTS)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return build_corpus(str(folder), test_share=0, validation_share=0)
+
+
+def test_functions_without_examples_are_checked_by_the_repositorys_tests(tested):
+    asked = {"count": 8, "test_count": 0, "validation_count": 0, "shares": {"bugfix": 0.5, "complete": 0.5}}
+    asked["shares"] |= {name: 0.0 for name in EQUAL if name not in asked["shares"]}
+    pairs = build_instruction_pairs(tested, **asked)
+    kinds = {(pair["category"], pair["source"]["qualname"]): pair["check"]["kind"] for pair in pairs.train}
+    assert kinds == {
+        ("bugfix", "cheapest"): "values", ("complete", "cheapest"): "values",
+        ("bugfix", "Basket.total"): "tests", ("complete", "Basket.total"): "tests",
+    }  # fmt: skip
+    assert {one["qualname"] for one in pairs.rejects if "no check that counts" in one["reason"]} == {"untested"}
+    assert pairs.lost == {"test failed": 1} and "no check     1  test failed" in describe(pairs)
+
+    def statuses(answer):
+        rows = grade_answers(pairs.train, [{"id": one["id"], "output": answer(one)} for one in pairs.train])["results"]
+        return [(row["status"], row.get("got")) for row in rows]
+
+    assert {status for status, _ in statuses(lambda pair: pair["output"])} == {"pass"}
+    wrong = statuses(
+        lambda pair: pair["output"].replace("return", "return 1 +") if "return" in pair["output"] else "pass"
+    )
+    assert "pass" not in {status for status, _ in wrong}
+    with pytest.raises(UserError, match="gives a pair"):
+        build_instruction_pairs(tested, **asked, checks=["doctest"])
+
+
+def test_an_answer_that_reaches_for_its_own_tests_is_not_run(tested):
+    shares = {name: float(name == "complete") for name in EQUAL}
+    pairs = build_instruction_pairs(tested, count=2, test_count=0, validation_count=0, shares=shares).train
+    (pair,) = (one for one in pairs if one["check"]["kind"] == "tests")
+    (row,) = grade_answers([pair], [{"id": pair["id"], "output": "    import pytest\n    return 6"}])["results"]
+    assert row["status"] == "wrong" and "not run" in row["detail"]

@@ -12,6 +12,7 @@ import pytest
 
 from data.functions import functions_of
 from data.instruct import build_instruction_pairs
+from data.prove import Checks
 from data.tasks import Repository, draft
 from data.teacher import Reply, Teacher
 from data.teaching import SYSTEM, TAUGHT, majority, question, teach, teacher_of
@@ -42,7 +43,9 @@ def drafts(small_corpus):
     """One pair of each category for the same function, without the teacher."""
     function = next(one for file in small_corpus.files for one in functions_of(file) if one.name == "sum_4_0")
     texts = {file.path: file.text for file in small_corpus.files}
-    repository = Repository(texts, {}, 2400, 700, 0)
+    checks = Checks([function], ["doctest"])
+    checks.find([function])
+    repository = Repository(texts, {}, checks, 2400, 700, 0)
     return {category: draft(category, function, repository).pair for category in (*TAUGHT, "bugfix")}
 
 

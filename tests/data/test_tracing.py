@@ -6,7 +6,7 @@ import pytest
 from data import tracing
 from data.corpus import build_corpus
 from data.functions import functions_of
-from data.prove import checks_of
+from data.prove import Checks, checks_of
 from data.tracing import files_with_tests, key_of, record_tests
 
 MODULE = '''"""Shapes of boxes."""
@@ -219,6 +219,24 @@ def test_a_check_counts_when_the_original_passes_three_times_and_a_mutant_fails(
     assert reasons["idle", "values"] == reasons["idle", "tests"] == "no mutant fails"
     assert ("large", "values") not in reasons  # its calls do not get through the decorator
     assert json.loads(json.dumps(values)) == values
+
+
+def test_the_first_check_that_counts_is_found_once_and_the_tests_run_only_when_they_are_needed(
+    monkeypatch, repository, recording
+):
+    functions, runs = repository[1], []
+    monkeypatch.setattr("data.prove.record_tests", lambda *arguments, **named: runs.append(arguments) or recording)
+    checks = Checks(list(functions.values()))
+    checks.find([functions["area"]])
+    assert checks.of(functions["area"])["kind"] == "doctest" and runs == [] and checks.lost() == {}
+    checks.find([functions[name] for name in ("area", "grow", "size", "idle", "never_called")])
+    assert [checks.of(functions[name])["kind"] for name in ("grow", "size")] == ["values", "tests"]
+    assert checks.of(functions["idle"]) is checks.of(functions["never_called"]) is None
+    assert checks.why_none(functions["idle"]).endswith("values: no mutant fails, tests: no mutant fails")
+    assert checks.why_none(functions["never_called"]).endswith("nothing was found")
+    assert len(runs) == 1 and checks.lost() == recording.lost
+    checks.find(list(functions.values())[:3])
+    assert len(runs) == 1
 
 
 def test_a_call_through_a_decorator_that_hands_on_other_arguments_is_not_kept(repository, recording, proven):
