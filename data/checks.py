@@ -7,9 +7,12 @@ was wanted. The sandbox is a program of its own (`python -m eval.sandbox`), spok
 from __future__ import annotations
 
 import ast
+import atexit
+import contextlib
 import doctest
 import functools
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -18,6 +21,7 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
+from typing import TextIO
 
 from data.corpus import import_root
 from data.filters import decode
@@ -286,21 +290,43 @@ def run_in_sandbox(jobs: list[dict], *, processes: int | None = None) -> list[di
     distinct = list(dict.fromkeys(keys))
     if not distinct:
         return []
+    sandbox, errors = _sandbox(processes)
+    results = {}
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and its last words say why
+            for number, key in enumerate(distinct):
+                sandbox.stdin.write(json.dumps({"id": str(number), **json.loads(key)}) + "\n")
+            sandbox.stdin.write("\n")
+            sandbox.stdin.flush()
+        lines = itertools.islice(sandbox.stdout, len(distinct))
+        for line in progress(lines, what="running in the sandbox", total=len(distinct), unit="job"):
+            result = json.loads(line)
+            results[distinct[int(result["id"])]] = result
+    finally:
+        if len(results) != len(distinct):
+            _sandbox.cache_clear()  # the next call starts another
+            _end(sandbox)
+    if len(results) != len(distinct):
+        errors.seek(0)
+        raise RuntimeError(f"the sandbox ended with status {sandbox.wait()}: {errors.read()[-2000:]}")
+    return [results[key] for key in keys]
+
+
+@functools.lru_cache
+def _sandbox(processes: int | None) -> tuple[subprocess.Popen, TextIO]:
+    """The sandbox, which serves as long as this process runs, and what it says on stderr: starting it takes seconds."""
     command = [sys.executable, "-m", "eval.sandbox"]
     command += ["--processes", str(processes)] if processes else []
-    results = {}
-    with tempfile.TemporaryFile("w+") as requests, tempfile.TemporaryFile("w+") as errors:
-        for number, key in enumerate(distinct):
-            requests.write(json.dumps({"id": str(number), **json.loads(key)}) + "\n")
-        requests.seek(0)
-        home = Path(__file__).resolve().parent.parent
-        with subprocess.Popen(
-            command, cwd=home, stdin=requests, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
-        ) as sandbox:
-            for line in progress(sandbox.stdout, what="running in the sandbox", total=len(distinct), unit="job"):
-                result = json.loads(line)
-                results[distinct[int(result["id"])]] = result
-        if sandbox.returncode or len(results) != len(distinct):
-            errors.seek(0)
-            raise RuntimeError(f"the sandbox ended with status {sandbox.returncode}: {errors.read()[-2000:]}")
-    return [results[key] for key in keys]
+    home = Path(__file__).resolve().parent.parent
+    errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (open as long as the sandbox is)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "encoding": "utf-8"}
+    sandbox = subprocess.Popen(command, cwd=home, **pipes)
+    atexit.register(_end, sandbox)
+    return sandbox, errors
+
+
+def _end(sandbox: subprocess.Popen) -> None:
+    """Hang up: the sandbox ends when it wants to read or to say more, after the jobs that are running."""
+    with contextlib.suppress(BrokenPipeError):
+        sandbox.stdin.close()
+    sandbox.stdout.close()

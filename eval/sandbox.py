@@ -6,6 +6,8 @@ comes back and is compared by the caller.
 
     python -m eval.sandbox < jobs.jsonl > outcomes.jsonl        python -m eval.sandbox --probe
 
+An empty line starts the jobs before it, so that a program may send one batch after the other.
+
 What is active on this machine is found out once, by trying (`protection`), and belongs into every result file.
 """
 
@@ -279,16 +281,19 @@ def protection(*, allow_unsafe_exec: bool = False) -> dict:
     }
 
 
-def _read_jobs(lines) -> list[Job]:
-    jobs = []
+def _batches(lines) -> Iterator[list[Job]]:
+    """The jobs up to each empty line, as soon as it has been read, and those after the last."""
+    jobs: list[Job] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
+            yield jobs
+            jobs = []
             continue
         try:
             jobs.append(Job(**json.loads(line)))
         except (ValueError, TypeError) as error:
             raise UserError(f"stdin:{number}: not a job ({error}). See `Job` in eval/sandbox.py") from None
-    return jobs
+    yield jobs
 
 
 def main() -> None:
@@ -301,9 +306,9 @@ def main() -> None:
     if options.probe:
         print(json.dumps(protection(allow_unsafe_exec=options.allow_unsafe_exec)))
         return
-    jobs = _read_jobs(sys.stdin)
-    for outcome in _outcomes(jobs, options.processes, _layers(options.allow_unsafe_exec)):
-        print(json.dumps(asdict(outcome)), flush=True)
+    for jobs in _batches(sys.stdin):
+        for outcome in _outcomes(jobs, options.processes, _layers(options.allow_unsafe_exec)):
+            print(json.dumps(asdict(outcome)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import pytest
 
+from data import checks
 from data.checks import (
     compare_calls,
     compare_examples,
@@ -173,22 +174,28 @@ def test_no_example_or_only_skipped_ones_prove_nothing():
     assert compare_examples([example("4\n"), example("5\n")], ["4\n"], [None]) is False
 
 
-def test_equal_jobs_are_run_once_and_results_stay_in_order(monkeypatch):
-    import subprocess
+def asking(x):
+    examples = [{"source": "print(x, time.time_ns())\n"}]
+    limits = {"seconds": 10, "megabytes": 1024}
+    return {"program": f"import time\nx = {x}", "root": None, "patch": None, "examples": examples, **limits}
 
-    seen = []
-    real = subprocess.Popen
 
-    def counting(command, **options):
-        seen.extend(options["stdin"].read().splitlines())
-        options["stdin"].seek(0)
-        return real(command, **options)
+def test_equal_jobs_are_run_once_and_results_stay_in_order():
+    results = run_in_sandbox([asking(x) for x in (1, 2, 1, 3)])
+    said = [result["got"][0].split() for result in results]
+    assert [x for x, _ in said] == ["1", "2", "1", "3"]
+    assert said[0] == said[2] and len({moment for _, moment in said}) == 3
 
-    monkeypatch.setattr(subprocess, "Popen", counting)
-    job = {"root": None, "patch": None, "examples": [{"source": "print(x)\n"}], "seconds": 10, "megabytes": 1024}
-    results = run_in_sandbox([{**job, "program": f"x = {x}"} for x in (1, 2, 1, 3)])
-    assert [result["got"] for result in results] == [["1\n"], ["2\n"], ["1\n"], ["3\n"]]
-    assert len(seen) == 3
+
+def test_one_sandbox_serves_all_calls_until_it_breaks():
+    run_in_sandbox([asking(1)])
+    first, _ = checks._sandbox(None)
+    run_in_sandbox([asking(1)])
+    assert checks._sandbox(None)[0] is first and first.poll() is None
+    with pytest.raises(RuntimeError, match=r"status 2: tritune: stdin:.*not a job"):
+        run_in_sandbox([asking(1), {"unknown": 1}])
+    assert run_in_sandbox([asking(4)])[0]["got"][0].startswith("4")
+    assert checks._sandbox(None)[0] is not first
 
 
 CALLS = [
