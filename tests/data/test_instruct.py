@@ -5,10 +5,12 @@ from collections import Counter
 
 import pytest
 
+from data.checks import jobs_of, judge, refutes, run_in_sandbox
 from data.corpus import build_corpus
 from data.functions import functions_of
 from data.gap import GAP, fill_gap
 from data.instruct import CATEGORIES, EQUAL, build_instruction_pairs, category_counts, describe, main
+from data.mutate import KINDS
 from data.prove import Checks
 from data.tasks import INSTRUCTIONS, Repository, draft
 from eval.instruct import GREEDY, grade_answers
@@ -44,6 +46,21 @@ def test_every_executed_gold_is_proven_and_no_question_answers_itself(small_pair
         ]
         rows = grade_answers(executed, answers)["results"]
         assert len(rows) == len(executed) and {row["status"] == "pass" for row in rows} == {passes}
+
+
+def test_every_bug_that_is_kept_fails_its_check_and_every_original_passes(small_pairs):
+    bugs = [pair for pair in everything(small_pairs) if pair["category"] == "bugfix"]
+    for answer, proves in (("original", judge), ("bug", refutes)):
+        asked = []
+        for pair in bugs:
+            lines = pair["input"].split("\n")
+            number = pair["check"]["line"] - 1
+            if answer == "original":
+                lines[number] = lines[number][: -len(lines[number].lstrip())] + pair["output"]
+            asked.append((pair["check"], jobs_of(pair["check"], "\n".join(lines))))
+        results = iter(run_in_sandbox([job for _, jobs in asked for job in jobs]))
+        assert bugs and all(proves(check, [next(results) for _ in jobs]) for check, jobs in asked), answer
+    assert {pair["check"]["bug"] for pair in bugs} <= set(KINDS) and len({pair["check"]["bug"] for pair in bugs}) > 1
 
 
 def test_each_category_asks_for_what_its_output_gives(small_pairs):
