@@ -23,7 +23,7 @@ from data.checks import judge, refutes, run_in_sandbox
 from data.corpus import SPLITS, Corpus, open_corpus
 from data.functions import Function, functions_of, held_apart, place
 from data.pair_filters import Distinct, lint_problems, pair_text
-from data.prove import KINDS, Checks
+from data.prove import KINDS, UNPROVEN, Checks
 from data.split import seeded_order
 from data.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, Repository, Unsuitable, draft
 from data.teacher import Teacher
@@ -300,9 +300,10 @@ def _parse_options() -> argparse.Namespace:
         "(default: six alike, no fim)",
     )  # fmt: skip
     parser.add_argument(
-        "--checks", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
-        help=f"what may prove an answer, in the order in which it is tried: {', '.join(KINDS)}; the last two run the "
-        "repository's own tests once, in the sandbox (default: all three)",
+        "--checks", nargs="+", choices=[*KINDS, UNPROVEN], default=list(KINDS), metavar="KIND",
+        help="what may prove an answer, in the order in which it is tried: doctest; values and tests, which run the "
+        f"repository's own tests once, in the sandbox; {UNPROVEN}, which runs nothing and takes a function without "
+        "proof (default: doctest values tests)",
     )  # fmt: skip
     parser.add_argument(
         "--most-input", type=int, default=2400, help="characters of instruction and input (default 2400)"

@@ -11,7 +11,7 @@ from data.functions import functions_of
 from data.gap import GAP, fill_gap
 from data.instruct import CATEGORIES, EQUAL, build_instruction_pairs, category_counts, describe, main
 from data.mutate import KINDS
-from data.prove import Checks
+from data.prove import UNPROVEN, Checks
 from data.tasks import INSTRUCTIONS, Repository, draft
 from eval.instruct import GREEDY, grade_answers
 from model.console import UserError
@@ -284,6 +284,16 @@ def test_functions_without_examples_are_checked_by_the_repositorys_tests(tested)
     assert "pass" not in {status for status, _ in wrong}
     with pytest.raises(UserError, match="gives a pair"):
         build_instruction_pairs(tested, **asked, checks=["doctest"])
+
+
+def test_functions_are_taken_without_proof_only_when_that_is_asked_for(tested):
+    shares = {name: float(name == "bugfix") for name in EQUAL}
+    asked = {"count": 3, "test_count": 0, "validation_count": 0, "shares": shares}
+    pairs = build_instruction_pairs(tested, **asked, checks=["doctest", UNPROVEN]).train
+    assert [pair["check"]["kind"] for pair in pairs] == ["structure"] * 3
+    rows = grade_answers(pairs, [{"id": pair["id"], "output": pair["output"]} for pair in pairs])["results"]
+    assert {(row["status"], row["lenient"]) for row in rows} == {("not executed", True)}
+    assert len(build_instruction_pairs(tested, **asked).train) == 2
 
 
 def test_an_answer_that_reaches_for_its_own_tests_is_not_run(tested):
