@@ -33,7 +33,7 @@ INSTRUCTIONS = {
         "Complete this function: write the code that comes after the docstring.",
         "`{qualname}` of `{module}` is specified but not written. Write its body, indented, without the header.",
         "Continue this code up to the end of the function.",
-        "Here are a signature and a docstring. What code makes the examples hold? Reply with the body.",
+        "Here are a signature and a docstring. What code does what they promise? Reply with the body.",
     ),
     "unit_test": (
         "Write a short test for this function of `{module}`. Start with the imports it needs.",
