@@ -7,20 +7,15 @@ strict for code: it must parse where it is to be put, hold no placeholder, pass 
 from __future__ import annotations
 
 import ast
-import json
 import re
-import subprocess
-import sys
-import tempfile
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from data.dedup import jaccard, shingles
 from data.gap import GAP, fill_gap
-from model.console import need
+from data.linting import lint
 
 DUPLICATE = 0.7  # Jaccard index of token 5-grams, as for files (The Stack, arXiv:2211.15533); within a category
 LEAST = {"docstring": 40, "explain": 80, "unit_test": 40, "complete": 15, "improve": 40}  # characters of an output
@@ -75,7 +70,7 @@ def parsed(source: str) -> ast.Module | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape is ruff's to report
             return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
@@ -91,21 +86,15 @@ def _is_stub(node: ast.AST) -> bool:
 def lint_problems(pairs: list[dict]) -> list[str | None]:
     """Ruff's first finding for the code of each pair, all in one call. UserError if ruff is not installed."""
     coded = {number: placed(pair) for number, pair in enumerate(pairs) if pair["category"] not in PROSE}
+    why = "the filter of instruction pairs"
+    found = lint(list(coded.values()), rules=LINT, ignored=NOT_THE_PAIRS, why=why)
     problems: list[str | None] = [None] * len(pairs)
-    if not coded:
-        return problems
-    need("ruff", why="the filter of instruction pairs")
-    with tempfile.TemporaryDirectory(prefix="tritune-lint-") as folder:
-        for number, code in coded.items():
-            Path(folder, f"pair_{number}.py").write_text(code.rstrip("\n") + "\n", encoding="utf-8")
-        command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--exit-zero", "--quiet"]
-        command += ["--select", ",".join(LINT), "--ignore", ",".join(NOT_THE_PAIRS), "--output-format", "json"]
-        found = subprocess.run([*command, folder], capture_output=True, check=True)
-    for row in json.loads(found.stdout):
-        number = int(Path(row["filename"]).stem.removeprefix("pair_"))
-        line = coded[number].split("\n")[min(row["location"]["row"], coded[number].count("\n") + 1) - 1]
-        if line not in pairs[number]["input"].split("\n"):  # what stood there already is not the answer's doing
-            problems[number] = problems[number] or f"ruff: {row['code'] or 'syntax'} {row['message']}"
+    for (number, code), issues in zip(coded.items(), found, strict=True):
+        lines, given = code.split("\n"), pairs[number]["input"].split("\n")
+        for issue in issues:
+            if lines[min(issue.line, len(lines)) - 1] not in given:  # what stood there is not the answer's doing
+                problems[number] = f"ruff: {issue.rule} {issue.message}"
+                break
     return problems
 
 

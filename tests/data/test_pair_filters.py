@@ -1,6 +1,10 @@
+import sys
+
 import pytest
 
-from data.pair_filters import Distinct, lint_problems, pair_problem, placed
+from data.linting import lint
+from data.pair_filters import Distinct, lint_problems, pair_problem, parsed, placed
+from model.console import UserError
 
 GIVEN = 'def f(x):\n    """Doc."""'
 
@@ -49,6 +53,25 @@ def test_ruff_finds_what_does_nothing_but_not_what_the_module_or_the_question_sa
     first, *others = lint_problems([literal, prose, given, of_module])
     assert first.startswith("ruff: F632") and others == [None, None, None]
     assert lint_problems([prose]) == [None] and lint_problems([]) == []
+
+
+def test_the_rules_that_are_asked_for_are_the_ones_that_count(monkeypatch):
+    asked = {"ignored": ("F841",), "why": "the test"}
+    source = "import os\nx = [i for i in ()]\ndef f():\n    y = 1\n"
+    assert [[issue.rule for issue in issues] for issues in lint([source, "x = 1"], rules=("F",), **asked)] == [
+        ["F401"],
+        [],
+    ]
+    assert [issue.line for issue in lint([source], rules=("C4",), **asked)[0]] == [2]
+    monkeypatch.setitem(sys.modules, "ruff", None)
+    assert lint([], rules=("F",), **asked) == []
+    with pytest.raises(UserError, match="the test needs the extra package 'ruff'"):
+        lint([source], rules=("F",), **asked)
+
+
+@pytest.mark.parametrize("source", ["-" * 5000 + "1", "-" * 200_000 + "1", "(" * 300, "\0", "x = '\ud800'"])
+def test_what_python_cannot_parse_is_none_and_no_fault(source):
+    assert parsed(source) is None and parsed("x = 1") is not None
 
 
 def test_near_duplicates_are_told_from_others_within_a_group():
