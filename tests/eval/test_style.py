@@ -34,9 +34,8 @@ def test_an_undefined_name_is_left_to_the_name_check():
 
 
 def test_the_users_ruff_settings_do_not_count(tmp_path, monkeypatch):
-    (tmp_path / "ruff").mkdir()
-    (tmp_path / "ruff" / "ruff.toml").write_text("[lint.per-file-ignores]\n'*' = ['ALL']\n")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # where ruff looks for what no project settles
+    (tmp_path / "ruff.toml").write_text("[lint.per-file-ignores]\n'*' = ['ALL']\n")  # --select does not outdo this
+    monkeypatch.chdir(tmp_path)
     assert lint([DIRTY])[0]
 
 
