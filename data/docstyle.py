@@ -11,10 +11,13 @@ Google Python Style Guide, 3.8.3; the layouts as Sphinx's napoleon and numpydoc 
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import textwrap
 from dataclasses import dataclass, field, replace
 
+from data.pair_filters import parsed
 from data.prose import sections, unmarked
 
 WIDTH = 88  # columns of a written docstring
@@ -32,8 +35,10 @@ FIELD_KINDS = {
 }  # fmt: skip
 NAMES = r"\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*"
 NUMPY_HEAD = re.compile(rf"^({NAMES})\s*:\s*(.*)$")
-GOOGLE_HEAD = re.compile(r"^(\*{0,2}\w+)\s*(?:\((.*?)\))?\s*:(?:\s+(.*))?$")
+GOOGLE_HEAD = re.compile(rf"^({NAMES}|[\w.]+)\s*(?:\((.*?)\))?\s*:(?:\s+(.*))?$")  # an exception's name may have dots
 GOOGLE_RESULT = re.compile(r"^([A-Za-z_][\w.\[\], |]{0,60}):\s+(.*)$")
+LITERAL = re.compile(r"(\"\"\"|''')(.*?)(?:\1|\Z)", re.DOTALL)
+DOCUMENTED = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,17 @@ class Documented:
 
     summary: str
     entries: dict[str, list[Entry]] = field(default_factory=dict)
+
+
+def docstring_in(text: str) -> str:
+    """The docstring that a text stands for, cleaned: of a function that it repeats, a literal, or the text itself."""
+    text = textwrap.dedent(text).strip()
+    tree = parsed(text)
+    for node in [tree, *tree.body] if tree else []:
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node):
+            return ast.get_docstring(node).strip()
+    literal = LITERAL.search(text)
+    return inspect.cleandoc(literal[2] if literal else text).strip()
 
 
 def read_docstring(docstring: str) -> Documented:
@@ -121,8 +137,8 @@ def _google_entry(kind: str, head: str, text: str) -> list[Entry]:
     found = GOOGLE_HEAD.match(head)
     if not found:
         return []
-    entry = Entry(found[1], unmarked(found[2] or ""), f"{unmarked(found[3] or '')} {text}".strip())
-    return [entry]
+    text = f"{unmarked(found[3] or '')} {text}".strip()
+    return [Entry(name.strip(), unmarked(found[2] or ""), text) for name in found[1].split(",")]
 
 
 def _result(kind: str, head: str, text: str) -> Entry:

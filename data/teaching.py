@@ -10,15 +10,14 @@ bug, the body of a function) is never asked for.
 from __future__ import annotations
 
 import argparse
-import ast
 import re
 import subprocess
 import sys
 import tempfile
-import textwrap
 from collections import Counter
 from pathlib import Path
 
+from data.docstyle import docstring_in
 from data.masking import messages_of
 from data.pair_filters import normalized, pair_problem
 from data.teacher import KEY_VARIABLES, Limits, Reply, Teacher
@@ -116,24 +115,10 @@ def _as_output(pair: dict, text: str, code: str | None) -> str:
     if pair["category"] == "explain":
         return text.strip()
     if pair["category"] == "docstring":
-        words = _docstring_words(text)
+        fenced = FENCED.search(text)
+        words = docstring_in(fenced[1] if fenced else text)
         return f'{"r" if chr(92) in words else ""}"""{words}\n"""'
     return (code or text).strip("\n")
-
-
-def _docstring_words(text: str) -> str:
-    """The docstring in an answer: of a function that it repeats, a literal, or what it says itself."""
-    fenced = FENCED.search(text)
-    text = textwrap.dedent(fenced.group(1) if fenced else text).strip()
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        literal = re.search(r'("""|\'\'\')(.*?)\1', text, re.DOTALL)
-        return textwrap.dedent(literal.group(2) if literal else text).strip()
-    for node in [tree, *tree.body]:
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
-            return ast.get_docstring(node).strip()
-    return text
 
 
 def add_teacher_options(parser: argparse.ArgumentParser) -> None:

@@ -41,6 +41,8 @@ TEST = "from pack.sums import total\n\n\ndef test_total():\n    assert total([1,
 DOCSTRING = (
     '"""Add values to a start.\n\nParameters\n----------\nvalues : list\nstart : int\n\nReturns\n-------\nint\n"""'
 )
+GOOGLE = "Add values to a start.\n\n    Args:\n        values: Numbers.\n        start: A number.\n\n"
+GOOGLE += "    Returns:\n        int: The sum."
 EXPLANATION = "The function `total` adds up its values. It begins with `start`, which is zero by default."
 PLAIN_WORSE = """def total(values, start=0):
     for i in range(len(values)):
@@ -146,6 +148,14 @@ WRONG = [
     ("unit_test", "assert total", "wrong", False),
     ("docstring", '"""Add values."""', "wrong", False),
     ("docstring", DOCSTRING.replace("start : int", "start : int\nend : int"), "wrong", False),
+    ("docstring", f'"""{GOOGLE.replace("start:", "begin:")}"""', "wrong", False),
+    (
+        "docstring",
+        f'def total(values, start=0):\n    """{GOOGLE.replace("start:", "start, end:")}\n    """',
+        "wrong",
+        False,
+    ),
+    ("docstring", ":param values: numbers\n:param start: where\n:param end: none\n:returns: the sum", "wrong", False),
     ("docstring", DOCSTRING[: DOCSTRING.index("Returns")], "wrong", False),
     ("docstring", "", "wrong", False),
     ("explain", "The function `total` adds up its values.", "wrong", False),
@@ -168,6 +178,9 @@ def test_a_wrong_answer_fails_for_its_own_reason(pairs, category, output, status
         "Add values to a start; returns the total.",
         "```python\n" + DOCSTRING + "\n```",
         f'def total(values, start=0):\n    {DOCSTRING.splitlines()[0]} Returns values."""\n    ...',
+        f'def total(values, start=0):\n    """{GOOGLE}\n    """',
+        GOOGLE,
+        '"""' + GOOGLE,  # never closed
         ":param values: what to add\n:param int start: where to begin\n:returns: the total",
     ],
 )
@@ -205,11 +218,29 @@ def test_a_prompt_without_a_gap_is_refused(pairs):
         grade_answers([{**pair, "input": FUNCTION}], [{"id": "fim", "output": LOOP}])
 
 
+@pytest.mark.parametrize(("given", "problem"), [("*rest, key=1", "other"), ("**options", None)])
+def test_any_name_may_be_documented_where_keyword_arguments_are_taken(pairs, given, problem):
+    (pair,) = [pair for pair in pairs if pair["id"] == "docstring"]
+    pair = {**pair, "input": SHORT.replace("start=0", f"start=0, {given}")}
+    output = GOOGLE.replace("Numbers.", "Numbers.\n        other: A name.")
+    row = grade_answers([pair], [{"id": "docstring", "output": output}])["results"][0]
+    assert (row["status"], "other, which is no argument" in row["detail"]) == (
+        ("wrong", True) if problem else ("pass", False)
+    )
+
+
+def test_an_answer_too_deep_to_compare_is_no_fault_of_ours(pairs):
+    row = _grade_one(pairs, "improve", f"def total(values, start=0):\n    return {'1 + ' * 2000}1")
+    assert row["status"] in ("wrong", "exception", "died") and row["lenient"]
+
+
 FRAGMENTS = [
     "```python\n",
     "```",
     '"""',
     "Parameters\n------\n",
+    "Args:\n    ",
+    ":param ",
     "x : int\n",
     "def total(",
     "):\n",
