@@ -16,6 +16,7 @@ import inspect
 import re
 import textwrap
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from data.pair_filters import parsed
 from data.prose import sections, unmarked
@@ -33,6 +34,7 @@ FIELD_KINDS = {
     "return": "Returns", "returns": "Returns", "yield": "Yields", "yields": "Yields",
     "raise": "Raises", "raises": "Raises", "except": "Raises", "exception": "Raises",
 }  # fmt: skip
+NO_NAMES = {*TITLES, "Note", "Notes", "NB", "Example", "Examples", "Warning"}  # "Returns: the sum." among the arguments
 NAMES = r"\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*"
 NUMPY_HEAD = re.compile(rf"^({NAMES})\s*:\s*(.*)$")
 GOOGLE_HEAD = re.compile(rf"^({NAMES}|[\w.]+)\s*(?:\((.*?)\))?\s*:(?:\s+(.*))?$")  # an exception's name may have dots
@@ -79,6 +81,7 @@ def read_docstring(docstring: str) -> Documented:
                 entries.setdefault(kind, []).extend(found)
         elif title in TITLES:
             is_google = bool(re.search(rf"^{re.escape(title)}:\s*$", docstring, re.MULTILINE))
+            body = _indented(body) if is_google else body
             entries.setdefault(TITLES[title], []).extend(_entries(TITLES[title], body, is_google))
     summary = "\n".join(map(unmarked, parts[""].strip().split("\n\n")[0].split("\n")))
     return Documented(summary, {kind: entries[kind] for kind in KINDS if entries.get(kind)})
@@ -98,6 +101,14 @@ def _line(entry: Entry) -> str:
     return textwrap.fill(
         text, WIDTH, initial_indent="    ", subsequent_indent="        ", break_long_words=False, break_on_hyphens=False
     )
+
+
+def _indented(body: str) -> str:
+    """The part of a Google section before what stands at the margin again; all of it where nothing is indented."""
+    lines = body.split("\n")
+    if not lines[0].startswith(" "):
+        return body
+    return "\n".join(takewhile(lambda line: not line.strip() or line.startswith(" "), lines))
 
 
 def _entries(kind: str, body: str, is_google: bool) -> list[Entry]:
@@ -135,7 +146,7 @@ def _google_entry(kind: str, head: str, text: str) -> list[Entry]:
         first = unmarked(found[2] if found else head)
         return [Entry("", found[1] if found else "", f"{first} {text}".strip())]
     found = GOOGLE_HEAD.match(head)
-    if not found:
+    if not found or found[1] in NO_NAMES:
         return []
     text = f"{unmarked(found[3] or '')} {text}".strip()
     return [Entry(name.strip(), unmarked(found[2] or ""), text) for name in found[1].split(",")]

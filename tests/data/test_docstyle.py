@@ -129,6 +129,13 @@ def test_google_entries_may_share_a_line_and_exceptions_have_dots():
     assert [(one.name, one.text) for one in entries["Raises"]] == [("np.linalg.LinAlgError", "If so.")]
 
 
+def test_a_remark_among_or_after_googles_arguments_is_none_of_them():
+    for rest in ("    NB: Not two.", "Returns: The sum.", "    Returns: The sum."):
+        text = f"Do.\n\nArgs:\n    a: One.\n\n    b: Two.\n{rest}\n"
+        assert [one.name for one in read_docstring(text).entries["Args"]] == ["a", "b"]
+    assert [one.name for one in read_docstring("Do.\n\nArgs:\na: One.\nb: Two.").entries["Args"]] == ["a", "b"]
+
+
 def test_long_lines_are_wrapped_with_a_hanging_indent():
     text = write_google(read_docstring(f"Do.\n\nArgs:\n    x: {'word ' * 40}\n"))
     lines = text.split("\n")[3:]
