@@ -7,9 +7,9 @@ strict for code: it must parse where it is to be put, hold no placeholder, pass 
 from __future__ import annotations
 
 import ast
+import math
 import re
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -103,37 +103,34 @@ def normalized(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-@dataclass(frozen=True)
-class _Seen:
-    text: str
-    grams: np.ndarray
-
-
 class Distinct:
-    """Remembers what was kept, to say of the next text whether it is nearly the same as an earlier one."""
+    """Remembers what was kept, to say of the next text whether it is nearly the same as an earlier one.
+
+    Exact, and without comparing every pair: of two sets whose Jaccard index is t or more, the |A| - ceil(t |A|) + 1
+    least elements of each have one in common (prefix filtering; Bayardo, Ma, Srikant, WWW 2007).
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[str, list[_Seen]] = {}
         self._texts: set[tuple[str, str]] = set()
+        self._kept: list[np.ndarray] = []  # sorted shingles
+        self._holders: dict[tuple[str, int], list[int]] = {}  # who has a shingle among its least
 
     def problem(self, group: str, text: str) -> str | None:
         """Why the text is not kept; None, after which it counts as kept. Only texts of one group are compared."""
         plain = normalized(text)
         if (group, plain) in self._texts:
             return "duplicate"
-        one = _Seen(plain, shingles(plain))
-        kept = self._seen.setdefault(group, [])
-        if any(jaccard(one.grams, other.grams) >= DUPLICATE for other in kept if _may_be_alike(one, other)):
+        grams = shingles(plain)
+        in_common = math.ceil(DUPLICATE * len(grams))
+        least = [(group, gram) for gram in grams[: len(grams) - in_common + 1].tolist()]
+        candidates = {i for one in least for i in self._holders.get(one, ())}
+        if any(jaccard(grams, self._kept[i]) >= DUPLICATE for i in candidates):
             return "near-duplicate"
-        kept.append(one)
+        for one in least:
+            self._holders.setdefault(one, []).append(len(self._kept))
+        self._kept.append(grams)
         self._texts.add((group, plain))
         return None
-
-
-def _may_be_alike(one: _Seen, other: _Seen) -> bool:
-    """The Jaccard index is at most the ratio of the sizes: most comparisons end here."""
-    small, large = sorted((len(one.grams), len(other.grams)))
-    return small >= DUPLICATE * large
 
 
 def pair_text(pair: dict) -> str:
