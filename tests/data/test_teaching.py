@@ -12,8 +12,8 @@ import pytest
 
 from data.functions import functions_of
 from data.instruct import build_instruction_pairs
-from data.tasks import Repository, draft
 from data.replies import Reply
+from data.tasks import Repository, draft
 from data.teacher import KEY_VARIABLES, Teacher
 from data.teaching import SYSTEM, TAUGHT, majority, question, teach, teacher_of
 from model.console import UserError
