@@ -11,10 +11,14 @@ Google Python Style Guide, 3.8.3; the layouts as Sphinx's napoleon and numpydoc 
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import textwrap
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
+from data.pair_filters import parsed
 from data.prose import sections, unmarked
 
 WIDTH = 88  # columns of a written docstring
@@ -30,10 +34,13 @@ FIELD_KINDS = {
     "return": "Returns", "returns": "Returns", "yield": "Yields", "yields": "Yields",
     "raise": "Raises", "raises": "Raises", "except": "Raises", "exception": "Raises",
 }  # fmt: skip
+NO_NAMES = {*TITLES, "Note", "Notes", "NB", "Example", "Examples", "Warning"}  # "Returns: the sum." among the arguments
 NAMES = r"\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*"
 NUMPY_HEAD = re.compile(rf"^({NAMES})\s*:\s*(.*)$")
-GOOGLE_HEAD = re.compile(r"^(\*{0,2}\w+)\s*(?:\((.*?)\))?\s*:(?:\s+(.*))?$")
+GOOGLE_HEAD = re.compile(rf"^({NAMES}|[\w.]+)\s*(?:\((.*?)\))?\s*:(?:\s+(.*))?$")  # an exception's name may have dots
 GOOGLE_RESULT = re.compile(r"^([A-Za-z_][\w.\[\], |]{0,60}):\s+(.*)$")
+LITERAL = re.compile(r"(\"\"\"|''')(.*?)(?:\1|\Z)", re.DOTALL)
+DOCUMENTED = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,17 @@ class Documented:
     entries: dict[str, list[Entry]] = field(default_factory=dict)
 
 
+def docstring_in(text: str) -> str:
+    """The docstring that a text stands for, cleaned: of a function that it repeats, a literal, or the text itself."""
+    text = textwrap.dedent(text).strip()
+    tree = parsed(text)
+    for node in [tree, *tree.body] if tree else []:
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node):
+            return ast.get_docstring(node).strip()
+    literal = LITERAL.search(text)
+    return inspect.cleandoc(literal[2] if literal else text).strip()
+
+
 def read_docstring(docstring: str) -> Documented:
     """A cleaned docstring (`inspect.cleandoc`) of NumPy's, Google's or reST's layout. What has no text says nothing."""
     parts = sections(docstring)
@@ -63,6 +81,7 @@ def read_docstring(docstring: str) -> Documented:
                 entries.setdefault(kind, []).extend(found)
         elif title in TITLES:
             is_google = bool(re.search(rf"^{re.escape(title)}:\s*$", docstring, re.MULTILINE))
+            body = _indented(body) if is_google else body
             entries.setdefault(TITLES[title], []).extend(_entries(TITLES[title], body, is_google))
     summary = "\n".join(map(unmarked, parts[""].strip().split("\n\n")[0].split("\n")))
     return Documented(summary, {kind: entries[kind] for kind in KINDS if entries.get(kind)})
@@ -82,6 +101,14 @@ def _line(entry: Entry) -> str:
     return textwrap.fill(
         text, WIDTH, initial_indent="    ", subsequent_indent="        ", break_long_words=False, break_on_hyphens=False
     )
+
+
+def _indented(body: str) -> str:
+    """The part of a Google section before what stands at the margin again; all of it where nothing is indented."""
+    lines = body.split("\n")
+    if not lines[0].startswith(" "):
+        return body
+    return "\n".join(takewhile(lambda line: not line.strip() or line.startswith(" "), lines))
 
 
 def _entries(kind: str, body: str, is_google: bool) -> list[Entry]:
@@ -119,10 +146,10 @@ def _google_entry(kind: str, head: str, text: str) -> list[Entry]:
         first = unmarked(found[2] if found else head)
         return [Entry("", found[1] if found else "", f"{first} {text}".strip())]
     found = GOOGLE_HEAD.match(head)
-    if not found:
+    if not found or found[1] in NO_NAMES:
         return []
-    entry = Entry(found[1], unmarked(found[2] or ""), f"{unmarked(found[3] or '')} {text}".strip())
-    return [entry]
+    text = f"{unmarked(found[3] or '')} {text}".strip()
+    return [Entry(name.strip(), unmarked(found[2] or ""), text) for name in found[1].split(",")]
 
 
 def _result(kind: str, head: str, text: str) -> Entry:

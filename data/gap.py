@@ -27,7 +27,9 @@ def cut_gap(function_source: str, choose: random.Random) -> tuple[str, str] | No
         for block in _blocks(body)
         for i in range(len(block))
         for j in range(i, len(block))
-        if block[j].end_lineno - block[i].lineno < MOST_LINES and _stands_alone(block[i], lines)
+        if block[j].end_lineno - block[i].lineno < MOST_LINES
+        and _stands_alone(block[i], lines)
+        and all(block[j].end_lineno < after.lineno for after in block[j + 1 : j + 2])  # `a = 1; b = [` goes on below
     )
     spans = [span for span in dict.fromkeys(spans) if span != whole]
     if not spans or GAP in function_source:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import glob
 import io
 import re
 import sys
@@ -22,10 +23,11 @@ from pathlib import Path
 from data.corpus import SPLITS
 from data.masking import training_messages
 from data.pair_filters import PLACEHOLDER, Distinct, pair_problem, parsed
+from data.replies import Reply
 from data.split import seeded_order
-from data.teacher import Reply, Teacher
+from data.teacher import Teacher
 from data.teaching import FENCED, SYSTEM, add_teacher_options, teacher_of
-from model.console import UserError, run_command
+from model.console import UserError, progress, run_command
 from model.files import parse_json, read_jsonl, read_text, write_json, write_jsonl
 
 HUB = "hub:"
@@ -35,6 +37,7 @@ OTHER_LANGUAGE = re.compile(
     r"|objective-c|latex|xml)\b|\bC(?:\+\+|#)|\bC (?:program|code|function|language)\b|\bin (?:C|R|Go)\b(?![+#])",
     re.IGNORECASE,
 )
+SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON may escape one half of a pair alone; UTF-8 cannot
 LEAST_WORDS = 8  # of an explanation
 LONGEST = 4000  # characters of an answer, and of a question
 EXPLAIN = "{question}\n\n```python\n{code}\n```\n\nExplain this solution in two to four sentences. No code."
@@ -63,7 +66,7 @@ class ImportedRow:
 def import_rows(rows: list[dict], *, name: str) -> tuple[list[ImportedRow], list[dict]]:
     """Rows of any accepted form that answer in Python, and rejects: {"id", "reason"}. Ids are NAME/row, from 1."""
     kept, rejects, distinct = [], [], Distinct()
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(progress(rows, what="importing", unit="row"), 1):
         try:
             one = _read_row(f"{name}/{number}", row)
             problem = distinct.problem("", f"{_asked(one)}\n{one.code}")
@@ -86,10 +89,12 @@ def _read_row(id: str, row: dict) -> ImportedRow:
     other = OTHER_LANGUAGE.search(asked)
     if other and not re.search(r"\bpython", asked, re.IGNORECASE):
         raise ValueError(f"asks for {other.group().lower()}")
-    code, words = parted(answer["content"])
-    code = with_four_spaces(code)
     if max(len(answer["content"]), len(asked)) > LONGEST:
         raise ValueError(f"over {LONGEST} characters")
+    if SURROGATE.search("".join(message["content"] for message in messages)):
+        raise ValueError("a lone surrogate, which no text file can hold")
+    code, words = parted(answer["content"])
+    code = with_four_spaces(code)
     if PLACEHOLDER.search(code):
         raise ValueError("placeholder in the answer")
     fields = {}
@@ -146,10 +151,17 @@ def with_four_spaces(code: str) -> str:
             indent = next((4 * depths[one] for one in beside if was[one] == was[number]), was[number])
         changed.append((" " * max(0, indent) + line.strip(" ")) if line.strip() else "")
     text = "\n".join(changed)
-    old, new = parsed(code), parsed(text)
-    if old is None or new is None or ast.dump(old) != ast.dump(new):
+    if not _same(code, text):
         raise ValueError("indentation that cannot be changed safely")
     return text
+
+
+def _same(first: str, second: str) -> bool:
+    trees = parsed(first), parsed(second)
+    try:
+        return None not in trees and ast.dump(trees[0]) == ast.dump(trees[1])
+    except RecursionError:  # a tree may be deep enough to parse and too deep to write out: 1 + 1 + 1 + ...
+        return False
 
 
 def _untabbed(line: str) -> str:
@@ -218,32 +230,44 @@ def split_rows(rows: list[ImportedRow], *, test_share: float, validation_share: 
     }
 
 
-def read_rows(place: str) -> tuple[list[dict], str]:
-    """Rows of a .json list, of JSON Lines, or of hub:OWNER/NAME/FILE, and the file's name without its ending."""
-    path = _from_hub(place) if place.startswith(HUB) else Path(place)
+def read_rows(place: str) -> tuple[list[dict], str, str | None]:
+    """Rows of a .json list, of JSON Lines, or of hub:OWNER/NAME/FILE; the file's name without its ending; the commit
+    on the hub.
+    """
+    path, commit = _from_hub(place) if place.startswith(HUB) else (Path(place), None)
     if path.suffix != ".json":
-        return read_jsonl(path), path.stem
+        return read_jsonl(path), path.stem, commit
     try:
         rows = parse_json(read_text(path))
     except ValueError as error:
         raise UserError(f"{place}: not readable as JSON ({error})") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{place}: expected a list of objects; JSON Lines end in .jsonl")
-    return rows, path.stem
+    return rows, path.stem, commit
 
 
-def _from_hub(place: str) -> Path:
+def _from_hub(place: str) -> tuple[Path, str]:
+    """The file in the hub's cache, fetched where it is not there yet, and the commit that it is of."""
     import huggingface_hub
     from huggingface_hub import errors
 
     owner, name, file = (*place.removeprefix(HUB).split("/", 2), "", "")[:3]
     if not file:
         raise UserError(f"{place}: give {HUB}OWNER/NAME/FILE")
-    try:
-        return Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, repo_type="dataset"))
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ValueError, OSError) as error:
-        why = str(error).strip().split("\n")[0]
-        raise UserError(f"{place}: not to be had from the hub ({type(error).__name__}: {why}). Give a file") from None
+    ask = {"repo_type": "dataset", "allow_patterns": [glob.escape(file)]}
+    try:  # a whole repository narrowed down, as for models: hf_hub_download repeats itself for half a minute
+        folder = Path(huggingface_hub.snapshot_download(f"{owner}/{name}", **ask))
+    except errors.GatedRepoError:
+        why = "its owners give access to it on request: ask on its page, then log in with `hf auth login`"
+    except errors.RepositoryNotFoundError:
+        why = "there is no such data set; for a private one log in with `hf auth login`"
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.LocalEntryNotFoundError, OSError) as error:
+        why = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
+    else:
+        if (folder / file).is_file():
+            return folder / file, folder.name
+        why = "it has no such file"
+    raise UserError(f"{place}: could not be had from the hub ({why}); give a file")
 
 
 def _parse_options() -> argparse.Namespace:
@@ -256,15 +280,18 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
     add_teacher_options(parser)
     options = parser.parse_args()
-    if min(options.test_share, options.validation_share) < 0 or options.test_share + options.validation_share >= 1:
+    shares = options.test_share, options.validation_share
+    if not (min(shares) >= 0 and sum(shares) < 1):  # so put, it refuses NaN too
         raise UserError("--test-share and --validation-share must not be negative and stay below 1 together")
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"--out {options.out}: a file stands there; give a folder")
     return options
 
 
 def main() -> None:
     """Import rows: code/ and explained/ with train, validation and test.jsonl, and rejects.jsonl, about.json."""
     options = _parse_options()
-    rows, name = read_rows(options.file)
+    rows, name, commit = read_rows(options.file)
     teacher = teacher_of(options)
     kept, rejects = import_rows(rows, name=name)
     reasons = Counter(reject["reason"] for reject in rejects).most_common()
@@ -275,7 +302,7 @@ def main() -> None:
         rejects += refused
     shares = {"test_share": options.test_share, "validation_share": options.validation_share}
     side = split_rows(kept, **shares, seed=options.seed)
-    source = {"path": options.file, "commit": None, "license": options.license}
+    source = {"path": options.file, "commit": commit, "license": options.license}
     for variant, chosen in (("code", kept), ("explained", [row for row in kept if row.words])):
         for split in SPLITS:
             here = [row for row in chosen if side[row.id] == split]
@@ -285,7 +312,8 @@ def main() -> None:
         print(f"{variant:<10}{len(chosen):>6} rows: " + ", ".join(f"{counts[split]} {split}" for split in SPLITS))
     write_jsonl(options.out / "rejects.jsonl", rejects)
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    write_json(options.out / "about.json", {"schema": 1, "kind": "imported instruction rows", "options": settings})
+    about = {"schema": 1, "kind": "imported instruction rows", "commit": commit, "options": settings}
+    write_json(options.out / "about.json", about)
     for reason, count in Counter(reject["reason"] for reject in rejects).most_common():
         print(f"rejected {count:>6}  {reason}")
     if teacher:

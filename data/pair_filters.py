@@ -7,20 +7,15 @@ strict for code: it must parse where it is to be put, hold no placeholder, pass 
 from __future__ import annotations
 
 import ast
-import json
+import math
 import re
-import subprocess
-import sys
-import tempfile
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from data.dedup import jaccard, shingles
 from data.gap import GAP, fill_gap
-from model.console import need
+from data.linting import lint
 
 DUPLICATE = 0.7  # Jaccard index of token 5-grams, as for files (The Stack, arXiv:2211.15533); within a category
 LEAST = {"docstring": 40, "explain": 80, "unit_test": 40, "complete": 15, "improve": 40}  # characters of an output
@@ -75,7 +70,7 @@ def parsed(source: str) -> ast.Module | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape is ruff's to report
             return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
@@ -91,21 +86,15 @@ def _is_stub(node: ast.AST) -> bool:
 def lint_problems(pairs: list[dict]) -> list[str | None]:
     """Ruff's first finding for the code of each pair, all in one call. UserError if ruff is not installed."""
     coded = {number: placed(pair) for number, pair in enumerate(pairs) if pair["category"] not in PROSE}
+    why = "the filter of instruction pairs"
+    found = lint(list(coded.values()), rules=LINT, ignored=NOT_THE_PAIRS, why=why)
     problems: list[str | None] = [None] * len(pairs)
-    if not coded:
-        return problems
-    need("ruff", why="the filter of instruction pairs")
-    with tempfile.TemporaryDirectory(prefix="tritune-lint-") as folder:
-        for number, code in coded.items():
-            Path(folder, f"pair_{number}.py").write_text(code.rstrip("\n") + "\n", encoding="utf-8")
-        command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--exit-zero", "--quiet"]
-        command += ["--select", ",".join(LINT), "--ignore", ",".join(NOT_THE_PAIRS), "--output-format", "json"]
-        found = subprocess.run([*command, folder], capture_output=True, check=True)
-    for row in json.loads(found.stdout):
-        number = int(Path(row["filename"]).stem.removeprefix("pair_"))
-        line = coded[number].split("\n")[min(row["location"]["row"], coded[number].count("\n") + 1) - 1]
-        if line not in pairs[number]["input"].split("\n"):  # what stood there already is not the answer's doing
-            problems[number] = problems[number] or f"ruff: {row['code'] or 'syntax'} {row['message']}"
+    for (number, code), issues in zip(coded.items(), found, strict=True):
+        lines, given = code.split("\n"), pairs[number]["input"].split("\n")
+        for issue in issues:
+            if lines[min(issue.line, len(lines)) - 1] not in given:  # what stood there is not the answer's doing
+                problems[number] = f"ruff: {issue.rule} {issue.message}"
+                break
     return problems
 
 
@@ -114,37 +103,34 @@ def normalized(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-@dataclass(frozen=True)
-class _Seen:
-    text: str
-    grams: np.ndarray
-
-
 class Distinct:
-    """Remembers what was kept, to say of the next text whether it is nearly the same as an earlier one."""
+    """Remembers what was kept, to say of the next text whether it is nearly the same as an earlier one.
+
+    Exact, and without comparing every pair: of two sets whose Jaccard index is t or more, the |A| - ceil(t |A|) + 1
+    least elements of each have one in common (prefix filtering; Bayardo, Ma, Srikant, WWW 2007).
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[str, list[_Seen]] = {}
         self._texts: set[tuple[str, str]] = set()
+        self._kept: list[np.ndarray] = []  # sorted shingles
+        self._holders: dict[tuple[str, int], list[int]] = {}  # who has a shingle among its least
 
     def problem(self, group: str, text: str) -> str | None:
         """Why the text is not kept; None, after which it counts as kept. Only texts of one group are compared."""
         plain = normalized(text)
         if (group, plain) in self._texts:
             return "duplicate"
-        one = _Seen(plain, shingles(plain))
-        kept = self._seen.setdefault(group, [])
-        if any(jaccard(one.grams, other.grams) >= DUPLICATE for other in kept if _may_be_alike(one, other)):
+        grams = shingles(plain)
+        in_common = math.ceil(DUPLICATE * len(grams))
+        least = [(group, gram) for gram in grams[: len(grams) - in_common + 1].tolist()]
+        candidates = {i for one in least for i in self._holders.get(one, ())}
+        if any(jaccard(grams, self._kept[i]) >= DUPLICATE for i in candidates):
             return "near-duplicate"
-        kept.append(one)
+        for one in least:
+            self._holders.setdefault(one, []).append(len(self._kept))
+        self._kept.append(grams)
         self._texts.add((group, plain))
         return None
-
-
-def _may_be_alike(one: _Seen, other: _Seen) -> bool:
-    """The Jaccard index is at most the ratio of the sizes: most comparisons end here."""
-    small, large = sorted((len(one.grams), len(other.grams)))
-    return small >= DUPLICATE * large
 
 
 def pair_text(pair: dict) -> str:

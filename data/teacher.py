@@ -16,18 +16,19 @@ import http.client
 import json
 import os
 import random
-import sqlite3
+import re
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import SHUT_RDWR, gaierror
 from urllib.parse import SplitResult, urlsplit
 
+from data.replies import Reply, ReplyCache
 from model.console import UserError, progress
 from model.files import parse_json
 
@@ -36,16 +37,7 @@ AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # statuses tha
 ONE_REQUEST = frozenset({400, 413, 422})  # refused for what this request says: the others may still be answered
 LARGEST = 16 * 2**20  # bytes of an answer
 CHARACTERS = 4  # of a token, where a server does not count
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One answer of the teacher."""
-
-    text: str
-    stopped: bool  # it ended by itself, not at max_tokens
-    tokens_in: int
-    tokens_out: int
+THOUGHTS = re.compile(r"\A.*?</think>\s*", re.DOTALL)  # what a reasoning model says to itself before its answer
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ class Limits:
     first_wait: float = 1.0  # before the second try; doubled from try to try
     longest_wait: float = 60.0
     most_requests: int | None = None  # sent, repeated ones included
-    most_tokens: int | None = None  # in and out
+    most_tokens: int | None = None  # in and out, of all answers, as the server counts them
 
 
 @dataclass
@@ -105,34 +97,39 @@ class Teacher:
         self._key = _key()
         self._settings = {"temperature": temperature, "max_tokens": max_tokens}
         self._concurrency = concurrency
-        self._cache = _Cache(cache)
-        self._lock = threading.Lock()
+        self._cache = ReplyCache(cache)
+        self._lock = threading.Condition()  # told of when a request has ended
         self._stop = threading.Event()
         self._sockets: set = set()  # of requests under way
         self._heard = False  # the server has answered something, be it an error
         self._open_until = 0.0  # a server that asked all of us to wait is left alone until then
         self._reserved = 0  # tokens that requests under way may still use
         self._lost_in_a_row = 0
+        self._why = ""  # the last request was given up
 
     def ask(self, conversations: list[list[dict]], *, samples: int) -> list[list[Reply | None]]:
         """`samples` replies to each conversation; None for what failed or what the budget left unasked.
 
         Raises UserError when the server refuses us (401, 403, 404) or is lost: three requests in a row without an
-        answer after all their tries.
+        answer after all their tries, or refused before it has answered anything.
         """
         wanted = [(self._body(messages), number) for messages in conversations for number in range(samples)]
         self._stop.clear()
         with ThreadPoolExecutor(self._concurrency) as pool:
             futures = [pool.submit(self._reply, body, number) for body, number in wanted]
             try:
-                replies = [future.result() for future in progress(futures, what="asking the teacher", unit="reply")]
+                done = as_completed(futures)  # an error ends the run at once, not when its turn comes
+                for future in progress(done, total=len(futures), what="asking the teacher", unit="reply"):
+                    future.result()
             except BaseException:
                 self._stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 with self._lock:
                     for socket in self._sockets:  # nobody waits for what is no longer wanted
                         _shut(socket)
+                    self._lock.notify_all()
                 raise
+        replies = [future.result() for future in futures]
         return [replies[first : first + samples] for first in range(0, len(replies), samples)]
 
     def summary(self, prices: tuple[float, float] | None = None) -> str:
@@ -145,7 +142,7 @@ class Teacher:
         if prices:
             cost = (spent.tokens_in * prices[0] + spent.tokens_out * prices[1]) / 1e6
             parts.append(f"{cost:.4f} at {prices[0]:g} and {prices[1]:g} a million")
-        parts += [f"{spent.failed} failed"] if spent.failed else []
+        parts += [f"{spent.failed} failed, the last by {self._why}"] if spent.failed else []
         parts += [f"{spent.missing} left unasked: the budget is spent"] if spent.missing else []
         return " · ".join(parts)
 
@@ -168,8 +165,8 @@ class Teacher:
 
     def _tried(self, body: bytes) -> Reply | None:
         for attempt in range(self.limits.tries):
-            most = len(body) // CHARACTERS + self._settings["max_tokens"]
-            if self._stop.is_set() or not self._may_spend(most):
+            most = len(body) + self._settings["max_tokens"]  # a token in is a byte at least
+            if not self._may_spend(most):
                 return None
             reply, problem = None, None
             try:
@@ -187,18 +184,24 @@ class Teacher:
         return self._given_up(str(problem), is_lost=True)
 
     def _may_spend(self, tokens: int) -> bool:
-        """Count a request in, with what it may use at most; False when that would break the budget."""
+        """Count a request in, with what it may use at most; False when that would break the budget, or on a stop.
+
+        Where only requests under way might break it, wait for what they really use.
+        """
+        limits, spent = self.limits, self.spent
         with self._lock:
-            limits, spent = self.limits, self.spent
-            used = spent.tokens_in + spent.tokens_out + self._reserved
-            if (limits.most_requests is not None and spent.requests >= limits.most_requests) or (
-                limits.most_tokens is not None and used + tokens > limits.most_tokens
-            ):
-                spent.missing += 1
-                return False
-            spent.requests += 1
-            self._reserved += tokens
-            return True
+            while not self._stop.is_set():
+                left = float("inf") if limits.most_tokens is None else limits.most_tokens
+                left -= spent.tokens_in + spent.tokens_out
+                if tokens > left or (limits.most_requests is not None and spent.requests >= limits.most_requests):
+                    spent.missing += 1
+                    return False
+                if tokens <= left - self._reserved:
+                    spent.requests += 1
+                    self._reserved += tokens
+                    return True
+                self._lock.wait()
+        return False
 
     def _settle(self, reserved: int, reply: Reply | None) -> None:
         with self._lock:
@@ -207,6 +210,7 @@ class Teacher:
                 self.spent.tokens_in += reply.tokens_in
                 self.spent.tokens_out += reply.tokens_out
                 self._lost_in_a_row = 0
+            self._lock.notify_all()
 
     def _wait(self, attempt: int, asked: float | None) -> None:
         """Exponential back-off with full jitter; at least what the server asked for, then for all requests alike."""
@@ -221,10 +225,11 @@ class Teacher:
     def _given_up(self, why: str, *, is_lost: bool) -> None:
         with self._lock:
             self.spent.failed += 1
-            self._lost_in_a_row += is_lost
+            self._why = why
+            self._lost_in_a_row += is_lost or not self.spent.tokens_out
             if self._lost_in_a_row >= 3:
                 raise UserError(
-                    f"--teacher {self._url.netloc}: no answer after {self.limits.tries} tries ({self._hidden(why)}). "
+                    f"--teacher {self._url.netloc}: no answer to three requests in a row ({why}). "
                     "What it answered is kept: start again to go on"
                 )
 
@@ -236,7 +241,7 @@ class Teacher:
         status, headers, data = self._exchange(body)
         if status == 200:
             return _read_reply(data, sent=len(body))
-        said = self._hidden(" ".join(data.decode("utf-8", "replace").split())[:200])
+        said = " ".join(data.decode("utf-8", "replace").split())[:200]
         if status in AGAIN:
             asked = _retry_after(headers.get("Retry-After"))
             if asked is not None and asked > 10 * self.limits.longest_wait:
@@ -274,6 +279,8 @@ class Teacher:
             connection.close()
         if late.is_set() or len(data) > LARGEST:
             raise _TryAgain("an answer that does not end")
+        if self._key:  # should it repeat it, in an error or in an answer
+            data = data.replace(self._key.encode(), b"(key)")
         return response.status, response.headers, data
 
     @contextmanager
@@ -302,47 +309,21 @@ class Teacher:
             with self._lock:
                 self._sockets.discard(socket)
 
-    def _hidden(self, text: str) -> str:
-        """A server's words without our key, should it repeat it."""
-        return text.replace(self._key, "(key)") if self._key else text
-
-
-class _Cache:
-    """Replies by the hash of their request, in one SQLite file: an entry is whole or not there."""
-
-    def __init__(self, path: Path | str) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
-            self._db.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL)")
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{path}: not usable as the teacher's cache ({error})") from None
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> Reply | None:
-        with self._lock:
-            row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        return Reply(**json.loads(row[0])) if row else None
-
-    def put(self, key: str, reply: Reply) -> None:
-        with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, json.dumps(vars(reply))))
-
 
 def _endpoint(url: str) -> tuple[SplitResult, str]:
     """The parsed URL and the path of the chat completions on it."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises for one that is no number
-    except ValueError as error:
-        raise UserError(f"--teacher: not a URL ({error}); give one like http://localhost:8000") from None
+    except ValueError:  # its words would repeat what may be a key
+        raise UserError("--teacher: not a URL; give one like http://localhost:8000") from None
     if parts.username or parts.password or parts.query:
         raise UserError(f"--teacher: no name, key or query belongs into the URL; set {KEY_VARIABLES[0]} instead")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"--teacher {url}: give a URL like http://localhost:8000 or https://host/v1")
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
-        path += "/chat/completions" if path.rsplit("/", 1)[-1].startswith("v") else "/v1/chat/completions"
+        path += "/chat/completions" if re.search(r"/v\d\w*$", path) else "/v1/chat/completions"
     return parts, path
 
 
@@ -364,8 +345,9 @@ def _read_reply(data: bytes, *, sent: int) -> Reply:
         counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _TryAgain(f"an answer that is no chat completion ({type(error).__name__})") from None
-    if not isinstance(text, str) or not text.strip():
-        raise _TryAgain("an empty answer")
+    text = THOUGHTS.sub("", text).encode("utf-8", "replace").decode() if isinstance(text, str) else ""
+    if not text.strip():
+        raise _TryAgain("an empty answer" + (", cut at the most tokens" if reason == "length" else ""))
     guessed = sent // CHARACTERS, len(text) // CHARACTERS + 1
     counts = [one if isinstance(one, int) and one >= 0 else guess for one, guess in zip(counts, guessed, strict=True)]
     return Reply(text, reason != "length", *counts)

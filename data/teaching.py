@@ -10,18 +10,20 @@ bug, the body of a function) is never asked for.
 from __future__ import annotations
 
 import argparse
-import ast
+import os
 import re
 import subprocess
 import sys
 import tempfile
-import textwrap
+import threading
 from collections import Counter
 from pathlib import Path
 
+from data.docstyle import docstring_in
 from data.masking import messages_of
 from data.pair_filters import normalized, pair_problem
-from data.teacher import KEY_VARIABLES, Limits, Reply, Teacher
+from data.replies import Reply
+from data.teacher import KEY_VARIABLES, Limits, Teacher
 from model.console import UserError
 from model.files import read_json, write_jsonl
 
@@ -93,7 +95,8 @@ def _graded(given: list[tuple[dict, Reply]]) -> list[dict]:
         write_jsonl(folder / "answers.jsonl", answers)
         command = [sys.executable, "-m", "eval.instruct", "--k", "1", "--data", str(folder / "pairs.jsonl")]
         command += ["--answers", str(folder / "answers.jsonl"), "--out", str(folder / "result.json")]
-        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+        environment = {name: value for name, value in os.environ.items() if name not in KEY_VARIABLES}
+        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
         if done.returncode == 2:
             raise UserError(done.stderr.strip().removeprefix("tritune: "))
         if done.returncode:
@@ -116,24 +119,10 @@ def _as_output(pair: dict, text: str, code: str | None) -> str:
     if pair["category"] == "explain":
         return text.strip()
     if pair["category"] == "docstring":
-        words = _docstring_words(text)
+        fenced = FENCED.search(text)
+        words = docstring_in(fenced[1] if fenced else text)
         return f'{"r" if chr(92) in words else ""}"""{words}\n"""'
     return (code or text).strip("\n")
-
-
-def _docstring_words(text: str) -> str:
-    """The docstring in an answer: of a function that it repeats, a literal, or what it says itself."""
-    fenced = FENCED.search(text)
-    text = textwrap.dedent(fenced.group(1) if fenced else text).strip()
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        literal = re.search(r'("""|\'\'\')(.*?)\1', text, re.DOTALL)
-        return textwrap.dedent(literal.group(2) if literal else text).strip()
-    for node in [tree, *tree.body]:
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
-            return ast.get_docstring(node).strip()
-    return text
 
 
 def add_teacher_options(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +138,9 @@ def add_teacher_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--teacher-seconds", type=float, default=300, help="for a whole answer, in seconds (default 300)"
     )
+    group.add_argument(
+        "--teacher-max-tokens", type=int, default=1024, help="of an answer, a model's thoughts included (default 1024)"
+    )
     group.add_argument("--teacher-requests", type=int, help="requests at most, repeated ones too (default: no end)")
     group.add_argument("--teacher-tokens", type=int, help="tokens at most, in and out (default: no end)")
     group.add_argument(
@@ -163,13 +155,15 @@ def teacher_of(options: argparse.Namespace) -> Teacher | None:
         return None
     if not options.teacher_model:
         raise UserError("--teacher needs --teacher-model NAME: what the server calls the model")
-    if min(options.teacher_candidates, options.teacher_concurrency) < 1 or options.teacher_seconds <= 0:
-        raise UserError("--teacher-candidates, --teacher-concurrency and --teacher-seconds take numbers above 0")
+    whole = options.teacher_candidates, options.teacher_concurrency, options.teacher_max_tokens
+    if min(whole) < 1 or not 0 < options.teacher_seconds < threading.TIMEOUT_MAX:
+        raise UserError("--teacher-candidates, -concurrency, -max-tokens and -seconds take numbers above 0")
     return Teacher(
         options.teacher,
         options.teacher_model,
         cache=options.teacher_cache or options.out / "teacher.sqlite",
         concurrency=options.teacher_concurrency,
+        max_tokens=options.teacher_max_tokens,
         limits=Limits(
             answer_seconds=options.teacher_seconds,
             most_requests=options.teacher_requests,

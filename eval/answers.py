@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from data.gap import GAP, fill_gap
 from eval import structure
 from eval.code import complete_function, correct_line, extract_code, fenced_blocks, parses
+from model.console import UserError
 
-CODE_CATEGORIES = ("complete", "bugfix", "unit_test", "improve")
+CODE_CATEGORIES = ("complete", "fim", "bugfix", "unit_test", "improve")
+IN_PLACE = ("complete", "fim", "bugfix")  # the answer is put into the code that the prompt shows
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,24 @@ def _read_complete(pair: dict, output: str) -> Reading:
     return _judged(code, structure.function_problem(code, _name(pair)))
 
 
+def _read_fim(pair: dict, output: str) -> Reading:
+    """The function again, or what stands in the gap: at any depth, or so that its first line goes on the gap's own."""
+    given, name = given_code(pair), _name(pair)
+    if GAP not in given:
+        raise UserError(f"pair {pair['id']}: its input has no {GAP} to fill")
+    blocks = fenced_blocks(output)
+    missing = (blocks[0] if blocks else output.replace("\r\n", "\n")).rstrip()
+    if GAP in missing:  # the prompt again; what of it parses would pass for a function
+        return Reading(None, "leaves the gap", "wrong")
+    readings = [extract_code(output, name)]
+    readings += [fill_gap(given, missing), given.replace(GAP, missing.lstrip())] if missing else []
+    code = next((one for one in readings if one is not None and parses(one) is not None), None)
+    if code is None:
+        return Reading(None, "no lines that parse in the gap", "syntax" if missing else "extraction")
+    is_empty = any(structure.same_code(code, fill_gap(given, nothing)) for nothing in ("", "pass", "..."))
+    return _judged(code, structure.function_problem(code, name) or ("leaves the gap" if is_empty else None))
+
+
 def _read_bugfix(pair: dict, output: str) -> Reading:
     given = given_code(pair)
     code = correct_line(given, _name(pair), pair["check"]["line"], output)
@@ -89,6 +110,7 @@ def _read_explain(pair: dict, output: str) -> Reading:
 
 READERS: dict[str, Callable[[dict, str], Reading]] = {
     "complete": _read_complete,
+    "fim": _read_fim,
     "bugfix": _read_bugfix,
     "improve": _read_improve,
     "unit_test": _read_unit_test,

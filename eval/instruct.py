@@ -21,7 +21,7 @@ from dataclasses import asdict
 
 from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt, messages_of
-from eval.answers import CODE_CATEGORIES, READERS, Reading, given_code
+from eval.answers import CODE_CATEGORIES, IN_PLACE, READERS, Reading, given_code
 from eval.code import parses, pass_at_k
 from eval.hallucination import Answer, check_names
 from eval.sandbox import Job, protection, run_jobs
@@ -188,7 +188,7 @@ def _lint_and_look_up(by_id: dict[str, dict], rows: list[dict], options: dict) -
     answers = []
     for row, code, listed in zip(rows, codes, issues, strict=True):
         pair = by_id[row["id"]]
-        given = given_code(pair) if pair["category"] in ("complete", "bugfix") else ""
+        given = given_code(pair) if pair["category"] in IN_PLACE else ""
         row["style_issues"] = style_issues(code, listed, given) if code is not None else []
         answers.append(_named(pair, row, code, listed))
     for row, report in zip(rows, check_names(answers, **options), strict=True):

@@ -17,6 +17,9 @@ MODULES = [
     "data.corpus",
     "data.instruct",
     "data.pairs",
+    "data.importing",
+    "data.inspect",
+    "data.card",
     "eval.perplexity",
     "eval.instruct",
     "eval.retrieval",
@@ -86,6 +89,16 @@ def test_an_unusable_line_is_named(tmp_path, tiny_folder, pairs, line, reason):
     done = run("train_sft.py", "--model", tiny_folder, "--data", data, "--out", tmp_path / "run")
     assert_one_line(done, f"{data}:2:", reason)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_data_command_names_what_it_cannot_read(tmp_path, tiny_folder, pairs):
+    data = tmp_path / "data.jsonl"
+    data.write_text(pairs.read_text() + "{broken\n")
+    out = tmp_path / "out"
+    assert_one_line(run("-m", "data.importing", data, "--out", out), f"{data}:2:", "not JSON")
+    assert_one_line(run("-m", "data.inspect", "--model", tiny_folder, "--data", data), f"{data}:2:", "not JSON")
+    assert_one_line(run("-m", "data.card", out), str(out), "no such folder")
+    assert not out.exists()
 
 
 def test_a_wrong_architecture(tmp_path, pairs):

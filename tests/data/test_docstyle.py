@@ -1,6 +1,6 @@
 import pytest
 
-from data.docstyle import read_docstring, write_google
+from data.docstyle import docstring_in, read_docstring, write_google
 
 NUMPY = """Sums what is there.
 
@@ -122,6 +122,20 @@ def test_exceptions_are_read_as_numpy_writers_give_them(section):
     )
 
 
+def test_google_entries_may_share_a_line_and_exceptions_have_dots():
+    text = "Do.\n\nArgs:\n    a, b (int): Ends.\n\nRaises:\n    np.linalg.LinAlgError: If so."
+    entries = read_docstring(text).entries
+    assert [(one.name, one.type, one.text) for one in entries["Args"]] == [("a", "int", "Ends."), ("b", "int", "Ends.")]
+    assert [(one.name, one.text) for one in entries["Raises"]] == [("np.linalg.LinAlgError", "If so.")]
+
+
+def test_a_remark_among_or_after_googles_arguments_is_none_of_them():
+    for rest in ("    NB: Not two.", "Returns: The sum.", "    Returns: The sum."):
+        text = f"Do.\n\nArgs:\n    a: One.\n\n    b: Two.\n{rest}\n"
+        assert [one.name for one in read_docstring(text).entries["Args"]] == ["a", "b"]
+    assert [one.name for one in read_docstring("Do.\n\nArgs:\na: One.\nb: Two.").entries["Args"]] == ["a", "b"]
+
+
 def test_long_lines_are_wrapped_with_a_hanging_indent():
     text = write_google(read_docstring(f"Do.\n\nArgs:\n    x: {'word ' * 40}\n"))
     lines = text.split("\n")[3:]
@@ -132,3 +146,23 @@ def test_long_lines_are_wrapped_with_a_hanging_indent():
 def test_a_docstring_without_entries_has_none():
     assert read_docstring("Do it.\n\nWith care.").entries == {}
     assert read_docstring("").summary == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Adds.\n\nArgs:\n    a: One.",
+        '"""Adds.\n\n    Args:\n        a: One.\n    """',
+        '    def f(a):\n        """Adds.\n\n        Args:\n            a: One.\n        """\n',
+        'class A:\n    """Adds.\n\n    Args:\n        a: One.\n    """',
+        'def f(a):\n    "Adds.\\n\\nArgs:\\n    a: One."',
+        "Here you are: '''Adds.\n\n    Args:\n        a: One.''' Bye.",
+        '"""Adds.\n\n    Args:\n        a: One.\n',
+    ],
+)
+def test_a_docstring_is_found_in_what_stands_for_it(text):
+    assert docstring_in(text) == "Adds.\n\nArgs:\n    a: One."
+
+
+def test_what_no_parser_takes_stands_for_itself():
+    assert docstring_in("-" * 5000 + "1") == "-" * 5000 + "1" and docstring_in("") == ""

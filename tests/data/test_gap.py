@@ -16,6 +16,8 @@ SOURCE = '''def f(values, *, start=0):
     text = """a
         b"""
     if total: return total
+    first = 1; second = [
+        2]
     @staticmethod
     def inner():
         return text

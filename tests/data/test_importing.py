@@ -1,16 +1,21 @@
 import ast
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections import Counter
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
-from data.importing import explain_with, import_rows, parted, read_rows, split_rows, with_four_spaces
+from data.importing import explain_with, import_rows, main, parted, read_rows, split_rows, with_four_spaces
 from data.masking import training_messages
 from data.pair_filters import parsed
-from data.teacher import Reply
+from data.replies import Reply
 from model.console import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +50,8 @@ def imported(*rows):
         (row(f"x = '{'a' * 5000}'"), "over 4000 characters"),
         (row(""), "the answer is empty"),
         (row(instruction=" "), "no question"),
+        (row(instruction="Add \ud83d"), "a lone surrogate, which no text file can hold"),
+        (row(f"x = {'1+' * 1900}1"), "indentation that cannot be changed safely"),  # too deep to be compared
         ({"instruction": "Add"}, '"output" is missing (this line has: instruction)'),
         ({"text": "Add"}, '"instruction", "messages" or "prompt" is missing (this line has: text)'),
     ],
@@ -163,6 +170,23 @@ def test_files_that_are_no_rows_are_named(tmp_path):
         read_rows("hub:code_alpaca_20k.json")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--test-share", "nan"], "stay below 1"),
+        (["--test-share", "0.5", "--validation-share", "0.5"], "stay below 1"),
+        (["--validation-share", "-0.1"], "not be negative"),
+        (["--out", "rows.json"], "--out rows.json: a file stands there"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_read(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.json").write_text("[")
+    monkeypatch.setattr(sys, "argv", ["x", "rows.json", "--out", "out", *options])
+    with pytest.raises(UserError, match=words):
+        main()
+
+
 def test_the_command_writes_both_variants_and_what_it_left_out(tmp_path):
     rows = [row(f"def f{i}(x):\n  return x * {i} + {i + 1} - x % {i + 2}") for i in range(10)]
     rows[3]["output"] = f"```python\n{rows[3]['output']}\n```\n{WORDS}"
@@ -180,15 +204,103 @@ def test_the_command_writes_both_variants_and_what_it_left_out(tmp_path):
         "reason": "no Python that parses",
     }
     first = json.loads((tmp_path / "out" / "code" / "train.jsonl").read_text().splitlines()[0])
-    assert first["source"]["license"] == "MIT" and "10 rows: 8 train, 1 validation, 1 test" in done.stdout
+    assert first["source"] == {"path": str(tmp_path / "rows.json"), "commit": None, "license": "MIT"}
+    assert json.loads((tmp_path / "out" / "about.json").read_text())["commit"] is None
+    assert "10 rows: 8 train, 1 validation, 1 test" in done.stdout
 
 
 SIDES = ("train", "validation", "test")
 
 
+@contextmanager
+def hub(files):
+    """The hub's protocol, as far as one data set needs it: org/rows has the files, org/gated is not given out."""
+    commit, asked = "1f" * 20, []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            path = unquote(self.path).split("?")[0].strip("/").removeprefix("api/").removeprefix("datasets/")
+            asked.append(path)
+            name, kind, *rest = (*path.split("/"), "", "", "")[1:]
+            if not path.startswith("org/rows"):
+                status, code = (403, "GatedRepo") if name == "gated" else (404, "RepoNotFound")
+                return self.answer(b"", status, X_Error_Code=code)
+            if kind == "revision":
+                listed = [{"rfilename": name} for name in files]
+                return self.answer(json.dumps({"id": "org/rows", "sha": commit, "siblings": listed}).encode())
+            if kind == "tree":
+                listed = [{"type": "file", "path": n, "size": len(b), "oid": "0"} for n, b in files.items()]
+                return self.answer(json.dumps(listed).encode())
+            self.answer(files["/".join(rest[1:]).strip("/")], ETag=f'"{len(path)}"', X_Repo_Commit=commit)
+
+        do_HEAD = do_GET
+
+        def answer(self, body, status=200, **headers):
+            self.send_response(status)
+            for name, value in {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(body)),
+                **headers,
+            }.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.server_port}", commit, asked
+    finally:
+        listening.shutdown()
+        thread.join()
+        listening.server_close()
+
+
+ASK = """
+import json, sys
+from data.importing import read_rows
+from model.console import UserError
+for place in sys.argv[1:]:
+    try:
+        print(json.dumps(read_rows(place)))
+    except UserError as error:
+        print(error)
+"""
+
+
+def read_in_a_new_process(endpoint, home, *places):
+    """What read_rows says of each place, a line each; huggingface_hub reads its settings only when it is imported."""
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-c", ASK, *places]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_file_of_a_data_set_on_the_hub_is_fetched_once_and_what_cannot_be_had_says_why(tmp_path):
+    files = {"data/rows.json": json.dumps([row()]).encode(), "x[1].jsonl": b"{}", "weights.bin": b"never fetched"}
+    names = ["rows/data/rows.json", "rows/x[1].jsonl", "rows/none.json", "gated/x.json", "other/x.json"]
+    places = [f"hub:org/{name}" for name in names]
+    with hub(files) as (endpoint, commit, asked):
+        found, second, *refused = read_in_a_new_process(endpoint, tmp_path, *places)
+    assert json.loads(found) == [[row()], "rows", commit] and json.loads(second) == [[{}], "x[1]", commit]
+    assert any("rows.json" in path for path in asked) and not any("weights" in path for path in asked)
+    for place, said, why in zip(places[2:], refused, ("no such file", "on request", "no such data set"), strict=True):
+        assert said.startswith(f"{place}: could not be had from the hub (") and why in said
+    again, other = read_in_a_new_process("http://127.0.0.1:9", tmp_path, places[0], places[-1])
+    assert again == found, "not out of the cache"
+    assert other.startswith(f"{places[-1]}: could not be had from the hub (LocalEntryNotFoundError")
+
+
 @pytest.mark.skipif(not ALPACA.is_file(), reason="the CodeAlpaca sample is not here")
 def test_codealpaca_gives_python_that_parses_with_four_spaces():
-    rows, name = read_rows(str(ALPACA))
+    rows, name, commit = read_rows(str(ALPACA))
+    assert commit is None
     kept, rejects = import_rows(rows, name=name)
     assert len(kept) + len(rejects) == len(rows) == 2017
     assert len(kept) > 400

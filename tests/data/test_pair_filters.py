@@ -1,6 +1,13 @@
+import random
+import sys
+from collections import Counter
+
 import pytest
 
-from data.pair_filters import Distinct, lint_problems, pair_problem, placed
+from data.dedup import jaccard, shingles
+from data.linting import lint
+from data.pair_filters import DUPLICATE, Distinct, lint_problems, pair_problem, parsed, placed
+from model.console import UserError
 
 GIVEN = 'def f(x):\n    """Doc."""'
 
@@ -51,6 +58,25 @@ def test_ruff_finds_what_does_nothing_but_not_what_the_module_or_the_question_sa
     assert lint_problems([prose]) == [None] and lint_problems([]) == []
 
 
+def test_the_rules_that_are_asked_for_are_the_ones_that_count(monkeypatch):
+    asked = {"ignored": ("F841",), "why": "the test"}
+    source = "import os\nx = [i for i in ()]\ndef f():\n    y = 1\n"
+    assert [[issue.rule for issue in issues] for issues in lint([source, "x = 1"], rules=("F",), **asked)] == [
+        ["F401"],
+        [],
+    ]
+    assert [issue.line for issue in lint([source], rules=("C4",), **asked)[0]] == [2]
+    monkeypatch.setitem(sys.modules, "ruff", None)
+    assert lint([], rules=("F",), **asked) == []
+    with pytest.raises(UserError, match="the test needs the extra package 'ruff'"):
+        lint([source], rules=("F",), **asked)
+
+
+@pytest.mark.parametrize("source", ["-" * 5000 + "1", "-" * 200_000 + "1", "(" * 300, "\0", "x = '\ud800'"])
+def test_what_python_cannot_parse_is_none_and_no_fault(source):
+    assert parsed(source) is None and parsed("x = 1") is not None
+
+
 def test_near_duplicates_are_told_from_others_within_a_group():
     distinct = Distinct()
     first = "def add values to the running total of all values that were seen so far in this very list"
@@ -59,3 +85,27 @@ def test_near_duplicates_are_told_from_others_within_a_group():
     assert distinct.problem("a", first.replace("list", "set")) == "near-duplicate"  # 13 of 15 5-grams
     assert distinct.problem("b", first) is None
     assert distinct.problem("a", "something else entirely, of which no five words in a row stand above") is None
+
+
+def test_near_duplicates_are_those_that_comparing_every_pair_would_find():
+    rng = random.Random(0)
+    distinct, kept, found = Distinct(), [], Counter()
+    for _ in range(300):
+        words = list(rng.choice(kept)) if kept and rng.random() < 0.8 else rng.choices("abcdef", k=rng.randint(1, 60))
+        for _ in range(rng.randint(0, 3)):
+            words[rng.randrange(len(words))] = rng.choice("abcdef")
+        grams = shingles(" ".join(words))
+        problem = distinct.problem("x", " ".join(words))
+        assert (problem is not None) == any(jaccard(grams, shingles(" ".join(one))) >= DUPLICATE for one in kept)
+        found[problem] += 1
+        kept += [] if problem else [words]
+    assert min(found[None], found["near-duplicate"], found["duplicate"]) > 20
+
+
+def test_a_text_right_at_the_threshold_is_found_wherever_its_shingles_sort():
+    for number in range(600):
+        words = [f"w{number}x{i}" for i in range(14)]  # ten 5-grams, seven of them without the last three words
+        distinct = Distinct()
+        assert distinct.problem("x", " ".join(words)) is None
+        assert distinct.problem("x", " ".join(words[:11])) == "near-duplicate"
+        assert distinct.problem("x", " ".join(words[:10])) is None

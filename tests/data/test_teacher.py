@@ -1,16 +1,21 @@
 """The client against a server of our own that fails in every way."""
 
 import json
-import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+from data.replies import Reply, ReplyCache
 from data.teacher import KEY_VARIABLES, Limits, Teacher, _endpoint, _retry_after
 from model.console import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 FAST = {"first_wait": 0.01, "longest_wait": 0.02, "answer_seconds": 5.0}
 KEY = "sk-very-secret"
@@ -62,6 +67,10 @@ def drip(handler):
     handler.send_response(200)
     handler.send_header("Content-Length", "100000")
     handler.end_headers()
+    drip_from_the_start(handler)
+
+
+def drip_from_the_start(handler):
     for _ in range(100):
         handler.wfile.write(b" ")
         handler.wfile.flush()
@@ -179,8 +188,9 @@ def test_waits_grow_and_are_drawn_anew(tmp_path, monkeypatch):
     assert drawn == [1.0, 2.0, 4.0, 4.0, 4.0]
 
 
-def test_a_slow_drip_is_cut_when_the_whole_answer_is_late(tmp_path):
-    with server(drip, good) as (url, asked):
+@pytest.mark.parametrize("dripping", [drip, drip_from_the_start])
+def test_a_slow_drip_is_cut_when_the_whole_answer_is_late(tmp_path, dripping):
+    with server(dripping, good) as (url, asked):
         began = time.monotonic()
         [[reply]] = teacher(url, tmp_path, answer_seconds=0.3).ask(tasks(1), samples=1)
         assert reply.text == "an answer" and len(asked) == 2 and time.monotonic() - began < 3
@@ -198,17 +208,52 @@ def test_a_refusal_of_us_is_one_line_without_the_key_and_not_repeated(tmp_path, 
     assert (KEY_VARIABLES[0] in message) == (status != 404)
 
 
+@pytest.mark.parametrize("before", range(150, 210, 7))
+def test_a_key_is_hidden_wherever_the_server_repeats_it(tmp_path, monkeypatch, before):
+    monkeypatch.setenv(KEY_VARIABLES[0], KEY)
+    said = b"x" * before + KEY.encode()  # where the words are cut off, too
+    with server(says(404, said)) as (url, _), pytest.raises(UserError) as raised:
+        teacher(url, tmp_path).ask(tasks(1), samples=1)
+    assert KEY[:4] not in str(raised.value)
+
+
+def test_a_key_in_an_answer_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLES[0], KEY)
+    with server(says(200, completion(f"your key is {KEY}"))) as (url, _):
+        [[reply]] = teacher(url, tmp_path).ask(tasks(1), samples=1)
+    assert reply.text == "your key is (key)"
+    assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_server_that_refuses_every_request_says_why(tmp_path):
+    with server(says(400, b"max_tokens is not supported")) as (url, asked):
+        with pytest.raises(UserError, match="status 400: max_tokens is not supported"):
+            teacher(url, tmp_path).ask(tasks(9), samples=1)
+        assert len(asked) == 3 and not list(tmp_path.iterdir())
+
+
+def test_an_error_ends_the_run_though_an_earlier_request_is_still_waiting(tmp_path):
+    def slow(handler):
+        time.sleep(3)
+
+    with server(slow, says(401)) as (url, asked):
+        began = time.monotonic()
+        with pytest.raises(UserError, match="status 401"):
+            teacher(url, tmp_path, concurrency=2).ask(tasks(50), samples=1)
+        assert time.monotonic() - began < 2 and len(asked) < 6
+
+
 def test_a_refusal_of_one_request_leaves_the_others(tmp_path):
     with server(says(400, b"context too long"), good) as (url, asked):
         asking = teacher(url, tmp_path)
         (first,), (second,) = asking.ask(tasks(2), samples=1)
     assert first is None and second.text == "an answer" and len(asked) == 2
-    assert asking.spent.failed == 1 and "1 failed" in asking.summary()
+    assert asking.spent.failed == 1 and "1 failed, the last by status 400: context too long" in asking.summary()
 
 
 def test_a_lost_server_ends_the_run_and_what_it_said_is_kept(tmp_path):
     with server(good, good, says(500)) as (url, asked):
-        with pytest.raises(UserError, match="no answer after 2 tries"):
+        with pytest.raises(UserError, match=r"no answer to three requests in a row \(status 500: no\)"):
             teacher(url, tmp_path, tries=2).ask(tasks(9), samples=1)
         assert len(asked) == 2 + 3 * 2
         before = len(asked)
@@ -273,6 +318,30 @@ def test_a_spent_budget_stops_cleanly_and_says_what_is_missing(tmp_path, limit, 
         assert all(reply for (reply,) in rest.ask(tasks(5), samples=1)) and len(asked) == 5
 
 
+@pytest.mark.parametrize(("limit", "sent"), [({"most_requests": 7}, 7), ({"most_tokens": 5000}, 4)])
+def test_requests_at_once_neither_pass_a_budget_nor_leave_it_unused(tmp_path, limit, sent):
+    def dear(handler):
+        time.sleep(0.02)
+        whole(handler, 200, completion(usage={"prompt_tokens": 100, "completion_tokens": 900}))
+
+    with server(dear) as (url, asked):
+        asking = teacher(url, tmp_path, concurrency=8, **limit)
+        replies = asking.ask(tasks(40), samples=1)
+    assert len(asked) == sent == sum(reply is not None for (reply,) in replies)
+    assert asking.spent.missing == 40 - sent
+
+
+def test_the_budget_holds_even_if_every_answer_is_as_long_as_it_may_be(tmp_path):
+    def dearest(handler):
+        usage = {"prompt_tokens": len(json.dumps(handler.asked)), "completion_tokens": handler.asked["max_tokens"]}
+        whole(handler, 200, completion(usage=usage))
+
+    with server(dearest) as (url, asked):
+        asking = teacher(url, tmp_path, concurrency=8, most_tokens=9000)
+        asking.ask(tasks(40), samples=1)
+    assert len(asked) > 5 and asking.spent.tokens_in + asking.spent.tokens_out <= 9000
+
+
 def test_cost_is_shown_from_the_tokens_that_the_server_counted(tmp_path):
     with server(good) as (url, _):
         asking = teacher(url, tmp_path)
@@ -294,15 +363,42 @@ def test_a_cache_that_is_none_is_named(tmp_path):
         teacher("http://127.0.0.1:1", tmp_path)
 
 
-def test_half_an_entry_is_never_read(tmp_path):
-    with server(good) as (url, asked):
-        teacher(url, tmp_path).ask(tasks(1), samples=1)
-        database = sqlite3.connect(tmp_path / "cache.sqlite", isolation_level=None)
-        database.execute("BEGIN")
-        database.execute('UPDATE replies SET reply = \'{"text": "ha\'')
-        database.close()  # a run killed in the middle of a write
-        [[reply]] = teacher(url, tmp_path).ask(tasks(1), samples=1)
-    assert reply.text == "an answer" and len(asked) == 1
+PUT = """
+import sys
+from data.replies import Reply, ReplyCache
+cache = ReplyCache(sys.argv[1])
+for number in range(10**6):
+    cache.put(str(number), Reply("x" * 5000, True, number, 1))
+    print(number, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_all_that_was_kept(tmp_path):
+    path = tmp_path / "cache.sqlite"
+    for kills in (3, 40):
+        with subprocess.Popen([sys.executable, "-c", PUT, path], cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
+            last = [int(writer.stdout.readline()) for _ in range(kills)][-1]
+            writer.kill()
+        cache = ReplyCache(path)
+        assert all(cache.get(str(number)).tokens_in == number for number in range(last + 1))
+        cache.put("more", Reply("x", True, 1, 1))
+        assert cache.get("more") and cache.get("none") is None
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="not usable as the teacher's cache"):
+        ReplyCache(tmp_path / "file" / "cache.sqlite").put("a", Reply("x", True, 1, 1))
+
+
+def test_thoughts_are_no_answer_and_neither_are_halves_of_characters(tmp_path):
+    answers = ["<think>\nhm, </b>\n</think>\n\nyes", "hm</think> no", "half \ud83d", "a <think> b"]
+    with server(*(says(200, completion(answer)) for answer in answers)) as (url, _):
+        replies = teacher(url, tmp_path).ask(tasks(4), samples=1)
+    assert [reply.text for (reply,) in replies] == ["yes", "no", "half ?", "a <think> b"]
+    nothing_said = json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "length"}]}).encode()
+    with server(says(200, nothing_said)) as (url, _), pytest.raises(UserError, match="cut at the most tokens"):
+        teacher(url, tmp_path, tries=1).ask(tasks(3), samples=1)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +408,8 @@ def test_half_an_entry_is_never_read(tmp_path):
         ("http://h:1/", "/v1/chat/completions"),
         ("https://h/v1", "/v1/chat/completions"),
         ("https://h/api/v1/", "/api/v1/chat/completions"),
+        ("https://h/v1beta", "/v1beta/chat/completions"),
+        ("https://h/vllm", "/vllm/v1/chat/completions"),
         ("https://h/openai/chat/completions", "/openai/chat/completions"),
     ],
 )
@@ -320,7 +418,16 @@ def test_urls_are_taken_as_people_give_them(url, path):
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://h", "http://", "http://h:x", f"http://me:{KEY}@h", f"http://h?key={KEY}"]
+    "url",
+    [
+        "localhost:8000",
+        "ftp://h",
+        "http://",
+        "http://h:x",
+        f"http://me:{KEY}@h",
+        f"http://me:{KEY}",
+        f"http://h?key={KEY}",
+    ],
 )
 def test_other_urls_are_refused_without_repeating_a_secret(url):
     with pytest.raises(UserError) as raised:

@@ -13,8 +13,9 @@ import pytest
 from data.functions import functions_of
 from data.instruct import build_instruction_pairs
 from data.prove import Checks
+from data.replies import Reply
 from data.tasks import Repository, draft
-from data.teacher import Reply, Teacher
+from data.teacher import KEY_VARIABLES, Teacher
 from data.teaching import SYSTEM, TAUGHT, majority, question, teach, teacher_of
 from model.console import UserError
 
@@ -95,7 +96,10 @@ def test_each_category_is_held_to_its_own_form_and_filters(drafts):
     assert reasons[0] == "teacher: placeholder in the output" and "did not stop" in reasons[1] and len(reasons) == 4
 
 
-def test_what_no_candidate_answers_keeps_the_repositorys_own_and_bugs_are_never_asked_for(drafts):
+def test_what_no_candidate_answers_keeps_the_repositorys_own_and_bugs_are_never_asked_for(drafts, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLES[0], "sk-secret")
+    run, environments = subprocess.run, []
+    monkeypatch.setattr(subprocess, "run", lambda *args, **more: environments.append(more["env"]) or run(*args, **more))
     teacher = Table(lambda asked, number: "no idea")
     pairs = [drafts["improve"], drafts["bugfix"]]
     taught, rejects = teach(pairs, teacher, candidates=2, most_output=700)
@@ -103,6 +107,7 @@ def test_what_no_candidate_answers_keeps_the_repositorys_own_and_bugs_are_never_
     assert teacher.asked[0] == question(drafts["improve"])
     assert teacher.asked[0][0] == {"role": "system", "content": SYSTEM}
     assert drafts["improve"]["output"] not in teacher.asked[0][1]["content"]
+    assert environments and "sk-secret" not in environments[0].values() and "PATH" in environments[0]
 
 
 @pytest.mark.parametrize(
@@ -142,15 +147,23 @@ def test_options_that_do_not_go_together_are_refused(tmp_path):
     assert teacher_of(options) is None
     options = SimpleNamespace(
         teacher="http://127.0.0.1:1", teacher_model=None, teacher_candidates=1, teacher_concurrency=1,
-        teacher_seconds=1.0, teacher_cache=None, teacher_requests=None, teacher_tokens=None, out=tmp_path,
+        teacher_seconds=1.0, teacher_cache=None, teacher_requests=None, teacher_tokens=None, teacher_max_tokens=7,
+        out=tmp_path,
     )  # fmt: skip
     with pytest.raises(UserError, match="--teacher-model"):
         teacher_of(options)
     options.teacher_model = "m"
-    assert teacher_of(options).model == "m" and (tmp_path / "teacher.sqlite").is_file()
-    options.teacher_candidates = 0
-    with pytest.raises(UserError, match="above 0"):
-        teacher_of(options)
+    teacher = teacher_of(options)
+    assert teacher.model == "m" and teacher._body([])["max_tokens"] == 7 and not list(tmp_path.iterdir())
+    wrong = {
+        "teacher_candidates": 0,
+        "teacher_concurrency": 0,
+        "teacher_max_tokens": 0,
+        "teacher_seconds": float("nan"),
+    }
+    for name, value in wrong.items():
+        with pytest.raises(UserError, match="above 0"):
+            teacher_of(SimpleNamespace(**vars(options) | {name: value}))
 
 
 @pytest.mark.slow

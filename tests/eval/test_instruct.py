@@ -34,11 +34,15 @@ def total(values, start=0):
 FUNCTION = MODULE[MODULE.index("def total") :].rstrip("\n")
 HEAD, BODY = FUNCTION[: FUNCTION.index("    for value")].rstrip("\n"), FUNCTION[FUNCTION.index("    for value") :]
 BUGGY = FUNCTION.replace("start += value", "start -= value")
+LOOP = "    for value in values:\n        start += value"
+GAPPED = FUNCTION.replace(LOOP, "    <FILL>")
 SHORT = f"def total(values, start=0):\n{BODY}"
 TEST = "from pack.sums import total\n\n\ndef test_total():\n    assert total([1, 2]) == 3\n"
 DOCSTRING = (
     '"""Add values to a start.\n\nParameters\n----------\nvalues : list\nstart : int\n\nReturns\n-------\nint\n"""'
 )
+GOOGLE = "Add values to a start.\n\n    Args:\n        values: Numbers.\n        start: A number.\n\n"
+GOOGLE += "    Returns:\n        int: The sum."
 EXPLANATION = "The function `total` adds up its values. It begins with `start`, which is zero by default."
 PLAIN_WORSE = """def total(values, start=0):
     for i in range(len(values)):
@@ -63,6 +67,7 @@ def pairs(tmp_path) -> list[dict]:
     line = next(number for number, text in enumerate(BUGGY.split("\n"), 1) if "-=" in text)
     made = {
         "complete": (HEAD, BODY, doctest),
+        "fim": (GAPPED, LOOP, doctest),
         "bugfix": (BUGGY, "start += value", {**doctest, "line": line, "bug": "arithmetic"}),
         "improve": (PLAIN_WORSE, SHORT, doctest),
         "unit_test": (SHORT, TEST, {"kind": "unit_test", **place, "mutants": [BUGGY]}),
@@ -91,15 +96,15 @@ def test_the_repositorys_own_answers_pass_everything(pairs):
     assert {row["id"]: row["status"] for row in result["results"]} == {pair["id"]: "pass" for pair in pairs}
     assert result["metrics"] == {"pass@1": 1, "lenient_pass@1": 1, "style": 1, "hallucination_rate": 0}
     assert result["n_of"] == {
-        "pass@1": 4,
-        "lenient_pass@1": 6,
-        "style": 4,
-        "hallucination_rate": 5,
+        "pass@1": 5,
+        "lenient_pass@1": 7,
+        "style": 5,
+        "hallucination_rate": 6,
     }  # the docstring quotes no name
-    assert result["n"] == 6 and set(result["by_category"]) == {pair["category"] for pair in pairs}
+    assert result["n"] == 7 and set(result["by_category"]) == {pair["category"] for pair in pairs}
     assert result["sandbox"]["network"] != "allowed"
     low, high = result["intervals"]["pass@1"]
-    assert low < 0.6 and high == 1  # four of four is no proof of much
+    assert low < 0.6 and high == 1  # five of five is no proof of much
     json.dumps(result, allow_nan=False)
 
 
@@ -119,6 +124,16 @@ WRONG = [
         "wrong",
         True,
     ),
+    ("fim", LOOP.replace("+=", "-="), "wrong", True),
+    ("fim", GAPPED, "wrong", False),
+    ("fim", f"```python\n{GAPPED}\n```", "wrong", False),
+    ("fim", "def total(values, start=0):\n    start = len(values)\n    <FILL>\n    return start", "wrong", False),
+    ("fim", "for value in values:", "syntax", False),
+    ("fim", "", "extraction", False),
+    ("fim", "pass", "wrong", False),
+    ("fim", "# nothing to do", "wrong", False),
+    ("fim", GAPPED.replace("<FILL>", "..."), "wrong", False),
+    ("fim", BUGGY, "wrong", True),
     ("bugfix", "start -= value", "wrong", False),
     ("bugfix", "start *= value", "wrong", True),
     ("bugfix", "start +=", "syntax", False),
@@ -133,6 +148,14 @@ WRONG = [
     ("unit_test", "assert total", "wrong", False),
     ("docstring", '"""Add values."""', "wrong", False),
     ("docstring", DOCSTRING.replace("start : int", "start : int\nend : int"), "wrong", False),
+    ("docstring", f'"""{GOOGLE.replace("start:", "begin:")}"""', "wrong", False),
+    (
+        "docstring",
+        f'def total(values, start=0):\n    """{GOOGLE.replace("start:", "start, end:")}\n    """',
+        "wrong",
+        False,
+    ),
+    ("docstring", ":param values: numbers\n:param start: where\n:param end: none\n:returns: the sum", "wrong", False),
     ("docstring", DOCSTRING[: DOCSTRING.index("Returns")], "wrong", False),
     ("docstring", "", "wrong", False),
     ("explain", "The function `total` adds up its values.", "wrong", False),
@@ -155,6 +178,9 @@ def test_a_wrong_answer_fails_for_its_own_reason(pairs, category, output, status
         "Add values to a start; returns the total.",
         "```python\n" + DOCSTRING + "\n```",
         f'def total(values, start=0):\n    {DOCSTRING.splitlines()[0]} Returns values."""\n    ...',
+        f'def total(values, start=0):\n    """{GOOGLE}\n    """',
+        GOOGLE,
+        '"""' + GOOGLE,  # never closed
         ":param values: what to add\n:param int start: where to begin\n:returns: the total",
     ],
 )
@@ -163,11 +189,58 @@ def test_a_docstring_may_come_in_any_usual_form(pairs, output):
     assert row["status"] == "pass", row["detail"]
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        "for value in values:\n    start += value",
+        "for value in values:\n        start += value",  # in place of the marker alone, and of its last line
+        "start += sum(values)\n    start += 0\n",
+        f"Like this:\n\n```python\n{LOOP}\n```\nThat is all.",
+        f"```python\n{FUNCTION}\n```",
+        LOOP.replace("\n", "\r\n"),
+    ],
+)
+def test_a_gap_may_be_filled_at_any_depth_or_by_the_whole_function(pairs, output):
+    row = _grade_one(pairs, "fim", output)
+    assert row["status"] == "pass", row["detail"]
+
+
+def test_the_style_of_the_code_around_a_gap_is_not_the_answers(pairs):
+    (pair,) = [pair for pair in pairs if pair["id"] == "fim"]
+    given = pair["input"].replace("start=0", "start=0, _unused=[]")  # B006 in the prompt
+    result = grade_answers([{**pair, "input": given}], [{"id": "fim", "output": LOOP + "\n    x = 1"}])
+    assert [issue.split()[0] for issue in result["results"][0]["style_issues"]] == ["F841"]
+
+
+def test_a_prompt_without_a_gap_is_refused(pairs):
+    (pair,) = [pair for pair in pairs if pair["id"] == "fim"]
+    with pytest.raises(UserError, match="pair fim: its input has no <FILL>"):
+        grade_answers([{**pair, "input": FUNCTION}], [{"id": "fim", "output": LOOP}])
+
+
+@pytest.mark.parametrize(("given", "problem"), [("*rest, key=1", "other"), ("**options", None)])
+def test_any_name_may_be_documented_where_keyword_arguments_are_taken(pairs, given, problem):
+    (pair,) = [pair for pair in pairs if pair["id"] == "docstring"]
+    pair = {**pair, "input": SHORT.replace("start=0", f"start=0, {given}")}
+    output = GOOGLE.replace("Numbers.", "Numbers.\n        other: A name.")
+    row = grade_answers([pair], [{"id": "docstring", "output": output}])["results"][0]
+    assert (row["status"], "other, which is no argument" in row["detail"]) == (
+        ("wrong", True) if problem else ("pass", False)
+    )
+
+
+def test_an_answer_too_deep_to_compare_is_no_fault_of_ours(pairs):
+    row = _grade_one(pairs, "improve", f"def total(values, start=0):\n    return {'1 + ' * 2000}1")
+    assert row["status"] in ("wrong", "exception", "died") and row["lenient"]
+
+
 FRAGMENTS = [
     "```python\n",
     "```",
     '"""',
     "Parameters\n------\n",
+    "Args:\n    ",
+    ":param ",
     "x : int\n",
     "def total(",
     "):\n",
@@ -215,7 +288,9 @@ def test_an_improvement_without_doctest_counts_in_the_lenient_rate_alone(pairs):
 
 
 def test_what_fails_the_lenient_rate_fails_the_strict_one(pairs):
-    result = grade_answers(pairs, _gold(pairs, complete="    pass", bugfix="?", unit_test="no", improve="no"))
+    result = grade_answers(
+        pairs, _gold(pairs, complete="    pass", fim="pass", bugfix="?", unit_test="no", improve="no")
+    )
     assert result["metrics"]["pass@1"] == 0
     assert not any(row["status"] == "pass" and not row["lenient"] for row in result["results"])
 
@@ -249,7 +324,7 @@ def test_the_command_grades_a_file_of_answers(pairs, tmp_path, monkeypatch, caps
     monkeypatch.setattr(sys, "argv", ["x", "--data", files["data"], "--answers", files["answers"], "--out", str(out)])
     instruct.main()
     assert json.loads(out.read_text())["metrics"]["pass@1"] == 1
-    assert "n = 4" in capsys.readouterr().out
+    assert "n = 5" in capsys.readouterr().out
 
 
 def test_one_greedy_and_n_sampled_answers_come_from_the_model(monkeypatch):
