@@ -18,8 +18,8 @@ import textwrap
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from data.pair_filters import parsed
 from data.prose import sections, unmarked
+from data.syntax import parsed
 
 WIDTH = 88  # columns of a written docstring
 TITLES = {

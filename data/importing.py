@@ -22,9 +22,10 @@ from pathlib import Path
 
 from data.corpus import SPLITS
 from data.masking import training_messages
-from data.pair_filters import PLACEHOLDER, Distinct, pair_problem, parsed
+from data.pair_filters import PLACEHOLDER, Distinct, pair_problem
 from data.replies import Reply
 from data.split import seeded_order
+from data.syntax import parsed
 from data.teacher import Teacher
 from data.teaching import FENCED, SYSTEM, add_teacher_options, teacher_of
 from model.console import UserError, progress, run_command

@@ -17,13 +17,12 @@ procedural generation (Yang et al., arXiv:2504.21798) that apply to a function; 
 
 from __future__ import annotations
 
-import ast
-import warnings
 from dataclasses import dataclass
 
 from data.edits import Code, Edit
 from data.line_edits import edits_of_whole_lines
 from data.operators import edits_within_a_line
+from data.syntax import parsed
 
 KINDS = (
     "comparison", "boundary", "boolean", "arithmetic", "operands", "operand", "constant", "arguments", "condition",
@@ -68,12 +67,8 @@ def mutants(function_source: str, *, whole_lines: bool = False) -> list[Mutant]:
 
 def _parses(source: str) -> bool:
     """Whether a text is still one function; not so where an edit cut through a pair of parentheses."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return len(ast.parse(source).body) == 1
-    except SyntaxError:
-        return False
+    tree = parsed(source)
+    return tree is not None and len(tree.body) == 1
 
 
 def _applied(code: Code, edit: Edit) -> Mutant:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import ast
 import math
 import re
-import warnings
 
 import numpy as np
 
 from data.dedup import jaccard, shingles
 from data.gap import GAP, fill_gap
 from data.linting import lint
+from data.syntax import parsed
 
 DUPLICATE = 0.7  # Jaccard index of token 5-grams, as for files (The Stack, arXiv:2211.15533); within a category
 LEAST = {"docstring": 40, "explain": 80, "unit_test": 40, "complete": 15, "improve": 40}  # characters of an output
@@ -62,16 +62,6 @@ def placed(pair: dict) -> str:
         lines[pair["check"]["line"] - 1] = wrong[: len(wrong) - len(wrong.lstrip())] + output.strip()
         return "\n".join(lines)
     return output
-
-
-def parsed(source: str) -> ast.Module | None:
-    """The syntax tree, or None. Text is only parsed, never run."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape is ruff's to report
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
 
 
 def _is_stub(node: ast.AST) -> bool:

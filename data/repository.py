@@ -13,9 +13,9 @@ rule, always the file with the fewest imports left, does not promise that to a f
 from __future__ import annotations
 
 import ast
-import warnings
 
 from data.functions import module_name
+from data.syntax import parse
 
 
 def repository_text(files: dict[str, str]) -> str:
@@ -60,9 +60,7 @@ def imported_files(path: str, text: str, modules: dict[str, str]) -> list[str]:
     package = module_name(path).split(".")
     if not path.endswith("__init__.py"):
         package.pop()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in someone's string
-        tree = ast.parse(text)
+    tree = parse(text)
     statements = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     found: dict[str, None] = {}
     for statement in sorted(statements, key=lambda node: (node.lineno, node.col_offset)):

@@ -11,3 +11,11 @@ def parse(text: str) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(text)
+
+
+def parsed(text: str) -> ast.Module | None:
+    """The tree, or None for what is no Python. Text is only parsed, never compiled or run."""
+    try:
+        return parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # all four come from Python's own parser
+        return None

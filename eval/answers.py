@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.gap import GAP, fill_gap
+from data.syntax import parsed
 from eval import structure
-from eval.code import complete_function, correct_line, extract_code, fenced_blocks, parses
+from eval.code import complete_function, correct_line, extract_code, fenced_blocks
 from model.console import UserError
 
 CODE_CATEGORIES = ("complete", "fim", "bugfix", "unit_test", "improve")
@@ -32,7 +33,7 @@ def _name(pair: dict) -> str:
     """The function's bare name; for a check of structure the first name that the input defines."""
     if "qualname" in pair["check"]:
         return pair["check"]["qualname"].rsplit(".", 1)[-1]
-    tree = parses(given_code(pair))
+    tree = parsed(given_code(pair))
     return next((node.name for node in tree.body if hasattr(node, "name")), "") if tree else ""
 
 
@@ -64,7 +65,7 @@ def _read_fim(pair: dict, output: str) -> Reading:
         return Reading(None, "leaves the gap", "wrong")
     readings = [extract_code(output, name)]
     readings += [fill_gap(given, missing), given.replace(GAP, missing.lstrip())] if missing else []
-    code = next((one for one in readings if one is not None and parses(one) is not None), None)
+    code = next((one for one in readings if one is not None and parsed(one) is not None), None)
     if code is None:
         return Reading(None, "no lines that parse in the gap", "syntax" if missing else "extraction")
     is_empty = any(structure.same_code(code, fill_gap(given, nothing)) for nothing in ("", "pass", "..."))

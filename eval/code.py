@@ -9,7 +9,8 @@ import ast
 import math
 import re
 import textwrap
-import warnings
+
+from data.syntax import parsed
 
 _FENCE = re.compile(
     r"^[ \t]*(?:```|~~~)[\w+.-]*[ \t]*\n(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
@@ -17,16 +18,6 @@ _FENCE = re.compile(
 _FENCE_LINE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _INLINE_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _STATEMENT_START = re.compile(r"^(?:import |from |@|def |async def |class )", re.MULTILINE)
-
-
-def parses(source: str) -> ast.Module | None:
-    """The syntax tree, or None. Text is only parsed, never compiled or run."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "invalid escape sequence" and the like are the answer's affair
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # all four come from Python's own parser
-        return None
 
 
 def fenced_blocks(answer: str) -> list[str]:
@@ -37,7 +28,7 @@ def fenced_blocks(answer: str) -> list[str]:
     answer = answer.replace("\r\n", "\n")
     fences = list(_FENCE_LINE.finditer(answer))
     if len(fences) == 1:
-        before = parses(textwrap.dedent(answer[: fences[0].start()]))
+        before = parsed(textwrap.dedent(answer[: fences[0].start()]))
         if before is not None and _is_code(before):
             return [answer[: fences[0].start()]]
     return [block for block in _FENCE.findall(answer) if block.strip()]
@@ -56,7 +47,7 @@ def extract_code(answer: str, entry_point: str | None = None) -> str | None:
     readings = [*blocks, "\n\n".join(map(textwrap.dedent, blocks))] if blocks else [answer]
     for reading in readings:
         code = textwrap.dedent(reading).strip("\n")
-        tree = parses(code)
+        tree = parsed(code)
         if tree is not None and _is_code(tree) and (entry_point is None or defines(tree, entry_point)):
             return code + "\n"
     return None if blocks else _code_amid_prose(answer, entry_point)
@@ -67,7 +58,7 @@ def _code_amid_prose(answer: str, entry_point: str | None) -> str | None:
     lines = answer[start.start() :].split("\n") if start else []
     for end in range(len(lines), 0, -1):
         code = "\n".join(lines[:end]).rstrip() + "\n"
-        tree = parses(code)
+        tree = parsed(code)
         if tree is not None and _is_code(tree):
             return code if entry_point is None or defines(tree, entry_point) else None
     return None
@@ -100,7 +91,7 @@ def complete_function(head: str, name: str, answer: str) -> str | None:
     for body in (textwrap.dedent(_cut_at_dedent(text)), textwrap.dedent(_mend_first_line(text))):
         if body.strip():
             source = head.rstrip() + "\n" + textwrap.indent(body.strip("\n"), indent) + "\n"
-            if parses(source) is not None:
+            if parsed(source) is not None:
                 return source
     return None
 

@@ -21,8 +21,9 @@ from dataclasses import asdict
 
 from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt, messages_of
+from data.syntax import parsed
 from eval.answers import CODE_CATEGORIES, IN_PLACE, READERS, Reading, given_code
-from eval.code import parses, pass_at_k
+from eval.code import pass_at_k
 from eval.hallucination import Answer, check_names
 from eval.sandbox import Job, protection, run_jobs
 from eval.stats import bootstrap_mean, wilson
@@ -182,7 +183,7 @@ def _verdict(check: dict, results: list[dict]) -> dict:
 
 def _lint_and_look_up(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
     """Sets style_issues, names_checked, hallucinated and names_unknown of each row."""
-    codes = [row["code"] if row["code"] and parses(row["code"]) else None for row in rows]
+    codes = [row["code"] if row["code"] and parsed(row["code"]) else None for row in rows]
     found = iter(lint([code for code in codes if code is not None]))
     issues = [next(found) if code is not None else [] for code in codes]
     answers = []
@@ -233,7 +234,7 @@ def _pass(rows: list[dict], k: int, field: str) -> float:
 
 
 def _has_code(row: dict) -> bool:
-    return row["code"] is not None and parses(row["code"]) is not None
+    return row["code"] is not None and parsed(row["code"]) is not None
 
 
 def _restricted(values: dict[str, dict[str, float]], ids: set[str]) -> dict[str, dict[str, float]]:

@@ -6,7 +6,8 @@ import ast
 import re
 
 from data.docstyle import docstring_in, read_docstring
-from eval.code import fenced_blocks, parses
+from data.syntax import parsed
+from eval.code import fenced_blocks
 
 _SENTENCE_END = re.compile(r"[.!?](?=[\s\"')\]`]|$)")
 _ECHOED_LINE = 12  # characters: a shorter line of code may stand in prose by chance
@@ -14,7 +15,7 @@ _ECHOED_LINE = 12  # characters: a shorter line of code may stand in prose by ch
 
 def function_problem(code: str, name: str) -> str | None:
     """A function is a problem when it is missing or only a placeholder."""
-    tree = parses(code)
+    tree = parsed(code)
     if tree is None:
         return "does not parse"
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -35,7 +36,7 @@ def _is_placeholder(node: ast.stmt) -> bool:
 
 def same_code(first: str, second: str) -> bool:
     """Whether two texts are the same program but for layout and comments."""
-    trees = parses(first), parses(second)
+    trees = parsed(first), parsed(second)
     try:
         return None not in trees and ast.dump(trees[0]) == ast.dump(trees[1])
     except RecursionError:  # a tree may be deep enough to parse and too deep to write out: 1 + 1 + 1 + ...
@@ -44,7 +45,7 @@ def same_code(first: str, second: str) -> bool:
 
 def unit_test_problem(code: str, name: str) -> str | None:
     """A test needs a function `test...` that calls `name` and checks something: an assert or an assert_/raises call."""
-    tree = parses(code)
+    tree = parsed(code)
     if tree is None:
         return "does not parse"
     tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test")]
@@ -79,7 +80,7 @@ def docstring_problem(text: str, check: dict, code: str) -> str | None:
     for argument in check["arguments"]:
         if not re.search(rf"\b{re.escape(argument)}\b", text):
             return f"does not mention the argument {argument}"
-    arguments = [node for node in ast.walk(parses(code) or ast.Module([], [])) if isinstance(node, ast.arguments)]
+    arguments = [node for node in ast.walk(parsed(code) or ast.Module([], [])) if isinstance(node, ast.arguments)]
     real = {node.arg for one in arguments for node in ast.walk(one) if isinstance(node, ast.arg)}
     takes_any = any(one.kwarg for one in arguments)  # what goes into **kwargs may be documented by name
     for entry in read_docstring(text).entries.get("Args", []):

@@ -14,8 +14,8 @@ import pytest
 
 from data.importing import explain_with, import_rows, main, parted, read_rows, split_rows, with_four_spaces
 from data.masking import training_messages
-from data.pair_filters import parsed
 from data.replies import Reply
+from data.syntax import parsed
 from model.console import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

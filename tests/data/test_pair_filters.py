@@ -6,7 +6,8 @@ import pytest
 
 from data.dedup import jaccard, shingles
 from data.linting import lint
-from data.pair_filters import DUPLICATE, Distinct, lint_problems, pair_problem, parsed, placed
+from data.pair_filters import DUPLICATE, Distinct, lint_problems, pair_problem, placed
+from data.syntax import parsed
 from model.console import UserError
 
 GIVEN = 'def f(x):\n    """Doc."""'
