@@ -260,10 +260,14 @@ def _draw(pairs: list[dict], most: int, seed: int, rejects: list[dict]) -> list[
     Of the functions' queries those of a teacher come first, as they were paid for, and names last: their words stand
     in the code, so that a search for words finds them without having learnt.
     """
-    side = {pair["id"]: pair for pair in pairs}
-    order = [side[one] for one in seeded_order(list(side), seed)]
-    functions = [pair for pair in order if pair["kind"] == "function"]
-    functions.sort(key=lambda pair: {"teacher": 0, "name": 2}.get(pair["origin"], 1))
+    of_code: dict[str, list[dict]] = {}
+    for pair in pairs:
+        of_code.setdefault(pair["code_id"], []).append(pair)
+    first = {queries[0]["id"]: queries for queries in of_code.values()}
+    codes = [first[one] for one in seeded_order(list(first), seed)]  # a code's queries stay together
+    by_origin = sorted(codes, key=lambda queries: {"teacher": 0, "name": 2}.get(queries[0]["origin"], 1))
+    functions = [pair for queries in by_origin for pair in queries if pair["kind"] == "function"]
+    order = [pair for queries in codes for pair in queries]
     files = [pair for pair in order if pair["kind"] == "file"]
     share = min(len(files), int(FILE_SHARE * most), int(FILE_SHARE / (1 - FILE_SHARE) * len(functions)))
     drawn = {pair["id"] for pair in [*files[:share], *functions[: most - share]]}

@@ -127,6 +127,11 @@ def test_several_queries_a_code_are_of_the_training_side_and_differ(small_corpus
     assert len(set(ids)) == len(ids) and len({pair["query"].lower() for pair in pairs.train}) == len(ids)
 
 
+def test_the_queries_of_a_code_are_drawn_together(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, queries_per_code=3, origins=("docstring",), count=6)
+    assert sorted(Counter(pair["code_id"] for pair in pairs.train).values()) == [3, 3]
+
+
 def test_inconsistent_pairs_are_dropped_from_the_training_side_alone(small_corpus):
     found = {
         "climb": '"""Reach the top of a hill."""',
