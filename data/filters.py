@@ -13,7 +13,7 @@ from data.languages import anatomy
 
 VENDORED = frozenset(
     {"_vendor", "_vendored", "vendor", "vendored", "third_party", "third-party", "thirdparty", "3rdparty", "extern"}
-    | {"externals", "node_modules", "bower_components", "site-packages", "venv", "env", "build", "dist", "__pycache__"}
+    | {"externals", "node_modules", "bower_components", "site-packages", "venv", "build", "dist", "__pycache__"}
 )
 TEST_FOLDERS = frozenset({"test", "tests", "testing", "__tests__", "__mocks__", "spec", "specs", "e2e"})
 TEST_NAMES = re.compile(r"conftest\.py|test_.*\.py|.*_tests?\.py|tests?\.py|.*\.(test|spec|bench)\.[cm]?[jt]sx?")

@@ -79,62 +79,54 @@ def build_text_code_pairs(
     count, test_count      pairs wanted; at most 15 % of each ask for a file, the others for a function
     min_lines, max_lines   of a function's code without its docstring
     origins                what queries are made from, some of data.queries.ORIGINS; the docstring's come first
-    queries_per_code       of the training side at most; the test side has one a code, so that its queries are
-                           independent of each other
+    queries_per_code       of the training side at most; the test side has one a code: independent of each other
     keep_top               training pairs whose code is not among so many best for its query are dropped (0: none is)
     negatives              hard negatives of each training pair, at most
     encoder                judges both beside BM25, as Dense of data.mining reads it
     rename                 also make the variant in which every code has its identifiers renamed
     teacher                writes queries for `count` training functions, teacher_candidates replies each; those that
                            hold (data/query_teacher.py) come before all other origins
-    Code is without the docstring that gave the query: shared words alone must not find it. Raises UserError when the
-    corpus has no function to train on that makes a query.
+    Code is without the docstring that gave the query: shared words alone must not find it. UserError without any pair
+    to train on.
     """
     options = {
         "count": count, "test_count": test_count, "min_lines": min_lines, "max_lines": max_lines, "seed": seed,
         "origins": list(origins), "queries_per_code": queries_per_code, "keep_top": keep_top, "negatives": negatives,
         "judge": "BM25" if encoder is None else encoder.describe(), "rename": rename,
+        **({"teacher": teacher.model, "teacher_candidates": teacher_candidates} if teacher else {}),
     }  # fmt: skip
-    told = teacher and {"model": teacher.model, "candidates": teacher_candidates, "system": SYSTEM, "asked": QUESTION}
     functions = [one for file in corpus.files for one in functions_in(file, min_lines=min_lines, max_lines=max_lines)]
     learnable, rejects = held_apart(functions)
     candidates = without_equal_codes([*map(function_unit, functions), *map(file_unit, corpus.files)], rejects)
-    trained_on = {file.path for file in corpus.files if file.split == "train"}
-    pool = [candidate for candidate in candidates if candidate["source"]["path"] in trained_on]
+    trained_on = {file.path for file in corpus.split("train")}
+    pool = [unit for unit in candidates if unit["source"]["path"] in trained_on]
     ranked_by = scorers([one["code"] for one in pool], encoder) if pool and (keep_top or negatives or teacher) else []
     taught: dict[str, list[str]] = {}
-    if teacher and ranked_by:
-        taught, refused = taught_queries(
-            learnable, teacher, samples=teacher_candidates, most=count, pool=pool, judge=ranked_by[0], seed=seed
-        )
+    if teacher and pool:
+        wanted = {"samples": teacher_candidates, "most": count, "seed": seed}
+        taught, refused = taught_queries(learnable, teacher, pool=pool, judge=ranked_by[0], **wanted)
         rejects += refused
-    asked = _asked_of_functions(learnable, origins, seed, taught, rejects) + _asked_of_files(
-        corpus.files, origins, seed
-    )
-    pairs = _without_equal_queries(_pairs(asked, candidates, queries_per_code), rejects)
-    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
-    rejects += [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
-    train, test = sides["train"], _draw(sides["test"], test_count, seed, rejects)
+    asked = _ask_functions(learnable, origins, seed, taught, rejects) + _ask_files(corpus.files, origins, seed)
+    train, test = _sides(_without_equal_queries(_pairs(asked, candidates, queries_per_code), rejects), rejects)
+    test = _draw(test, test_count, seed, rejects)
     if train and keep_top:
         train, inconsistent = consistent(train, pool, ranked_by[0], keep_top)
         rejects += inconsistent
-    train = _draw(train, count, seed, rejects)
-    if not train:
+    if not (train := _draw(train, count, seed, rejects)):
         raise UserError(f"{corpus.name}: no function of the train files makes a query. Give a corpus with docstrings")
-    if negatives:
-        train = with_negatives(train, pool, ranked_by, negatives)
-    found = TextCodePairs(train, test, candidates, rejects, _about(corpus, options, told))
+    train = with_negatives(train, pool, ranked_by, negatives) if negatives else train
+    found = TextCodePairs(train, test, candidates, rejects, _about(corpus, options, teacher))
     return replace(found, renamed=_renamed(found, corpus)) if rename else found
 
 
-def _about(corpus: Corpus, options: dict, teacher: dict | None) -> dict:
+def _about(corpus: Corpus, options: dict, teacher: Teacher | None) -> dict:
     """What about.json says beside the pairs: enough to make them again."""
     return {
         "schema": SCHEMA,
         "kind": "text-code pairs",
         "corpus": {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256(), "options": corpus.options},
         "options": options,
-        "teacher": teacher,
+        "teacher": teacher and {"model": teacher.model, "system": SYSTEM, "asked": QUESTION},
         "templates": {
             "docstring": FUNCTION_VOICES + COMMAND_VOICES,
             "call": CALL_VOICES,
@@ -155,7 +147,14 @@ def _pairs(asked: list[tuple], candidates: list[dict], queries_per_code: int) ->
     ]
 
 
-def _asked_of_functions(
+def _sides(pairs: list[tuple[str, dict]], rejects: list[dict]) -> tuple[list[dict], list[dict]]:
+    """The pairs to train and to test on; nothing is asked of the validation files."""
+    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
+    rejects += [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
+    return sides["train"], sides["test"]
+
+
+def _ask_functions(
     functions: list[AnyFunction],
     origins: Collection[str],
     seed: int,
@@ -195,7 +194,7 @@ def _asked_of_functions(
     return asked
 
 
-def _asked_of_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[tuple]:
+def _ask_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[tuple]:
     if "file" not in origins:
         return []
     return [

@@ -15,6 +15,8 @@ CODE = "\n".join(f"name_{i} = {i}" for i in range(LEAST_CODE_LINES))
         ("pkg/contest.py", None),
         ("pkg/_vendor/six.py", "vendored"),
         (".venv/lib/x.py", "vendored"),
+        ("env/lib/python3.11/site-packages/six.py", "vendored"),
+        ("pkg/env/cart_pole.py", None),  # in reinforcement learning a folder like any other
         ("pkg/tests/helper.py", "test file"),
         ("pkg/test_dag.py", "test file"),
         ("pkg/dag_test.py", "test file"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from data.corpus import build_corpus
+from data.languages import packages_of
 from data.pairs import FILE_SHARE, build_text_code_pairs, load_text_code_pairs, save_text_code_pairs
 from model.console import UserError
 
@@ -189,6 +190,24 @@ def test_what_is_written_is_read_again_with_its_options_and_templates(small_corp
     assert again.train == pairs.train and again.rejects == pairs.rejects and again.renamed.test == pairs.renamed.test
     assert again.about["options"]["seed"] == 3 and again.about["corpus"]["sha256"] == small_corpus.sha256()
     assert "how to {base}" in again.about["templates"]["docstring"]
+
+
+def test_typescript_functions_make_pairs_and_are_left_out_where_identifiers_are_renamed(tmp_path):
+    for package in packages_of(["typescript"]):
+        pytest.importorskip(package, reason=f"reading TypeScript needs {package}")
+    for i, noun in enumerate(("hills", "lakes", "woods", "roads")):
+        text = f"/** Counts the {noun} of a map. */\nexport function count{i}(map: Map) {{\n  return map.{noun};\n}}\n"
+        rest = "".join(f"export const {noun}{line} = '{noun} {line * i}';\n" for line in range(12))
+        (tmp_path / f"{noun}.ts").write_text(text + rest)
+    corpus = build_corpus(str(tmp_path), languages=["typescript"], test_share=0.25, validation_share=0)
+    pairs = build_text_code_pairs(corpus, origins=("docstring",), rename=True)
+    assert len(pairs.train) == 3 and len(pairs.test) == 1
+    for pair in pairs.train:
+        assert pair["code"].startswith("export function count") and "/**" not in pair["code"]
+        assert pair["source"]["path"].split(".")[0] in pair["query"].split()
+    assert pairs.renamed.train == [] == pairs.renamed.candidates
+    reasons = Counter(one["reason"] for one in pairs.renamed.rejects)
+    assert reasons == {"identifiers are renamed in Python alone": 4, "a file's outline is nothing but names": 4}
 
 
 def test_a_typescript_file_is_a_candidate_by_its_outline(small_corpus):

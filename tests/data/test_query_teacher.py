@@ -117,6 +117,8 @@ def test_pairs_take_the_teachers_query_first_and_test_queries_from_the_code_alon
         pairs = build("a", url, queries_per_code=2)
         asked = len(requests)
         assert build("a", url, queries_per_code=2) == pairs and len(requests) == asked
+        small = build("b", url, count=2)
+    assert len(requests) == asked + 2 * 4 and len(small.train) == 2  # four replies about as many functions as wanted
     by_origin = {}
     for pair in pairs.train:
         by_origin.setdefault(pair["origin"], []).append(pair)
@@ -125,3 +127,10 @@ def test_pairs_take_the_teachers_query_first_and_test_queries_from_the_code_alon
     assert "teacher" not in {pair["origin"] for pair in pairs.test}
     assert pairs.about["teacher"]["model"] == "m" and f"{len(taught)} teacher" in describe(pairs)
     assert build_text_code_pairs(small_corpus).about["teacher"] is None
+
+
+def test_what_a_teacher_said_in_vain_is_among_the_rejects(small_corpus, tmp_path):
+    with server(answering(lambda *_: "no")) as (url, _):
+        pairs = build_text_code_pairs(small_corpus, teacher=teacher(url, tmp_path), teacher_candidates=1, count=3)
+    refused = [one for one in pairs.rejects if one["reason"] == "teacher: a query of too few words"]
+    assert len(refused) == 3 and "teacher" not in {pair["origin"] for pair in pairs.train}
