@@ -102,7 +102,7 @@ def _reject_form(text: str) -> tuple[str, str] | None:
     if longest > LONGEST_LINE:
         return "minified", f"a line of {longest} characters"
     filled = [len(line) for line in lines if line.strip()]
-    if filled and sum(filled) / len(filled) > MEAN_LINE:
+    if len(filled) >= LEAST_CODE_LINES and sum(filled) / len(filled) > MEAN_LINE:  # of fewer lines it is too short
         return "minified", f"{sum(filled) / len(filled):.0f} characters a line"
     share = sum(map(str.isalnum, text)) / len(text) if filled else 1.0
     if share < LEAST_ALPHANUMERIC:

@@ -323,7 +323,8 @@ def main() -> None:
     parser.add_argument("--max-lines", type=int, default=120, help="lines of a function's code at most (default 120)")
     parser.add_argument(
         "--from", dest="origins", nargs="+", choices=ORIGINS, default=ORIGINS,
-        help="what queries are made from, the first that a code has is used first (default: all, in this order)",
+        help="what queries are made from, the first that a code has is used first (default: all, in this order); a "
+        "teacher's queries come before them",
     )  # fmt: skip
     parser.add_argument("--queries-per-code", type=int, default=1, help="training queries a code (default 1)")
     parser.add_argument(
