@@ -77,8 +77,8 @@ def _definitions(block, owner: str, overloads: dict[str, object]) -> Iterator[tu
             node = node.child_by_field_name("declaration") or node.child_by_field_name("value") or node
         if node.type == "expression_statement":  # namespace N {}, and what is assigned
             node = node.named_children[0]
-        if node.type in ("internal_module", "module"):
-            yield from _definitions(node.child_by_field_name("body"), f"{owner}{_name(node)}.", {})
+        if node.type in ("internal_module", "module") and (body := node.child_by_field_name("body")):
+            yield from _definitions(body, f"{owner}{_name(node)}.", {})
         for name, value in _named(node):
             qualname = owner + name
             if value.type in CLASSES:

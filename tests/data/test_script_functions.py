@@ -118,6 +118,13 @@ def test_functions_of_commonjs_and_of_prototypes_have_names():
     assert list(functions("var Box = class {\n  go() {\n    return 1;\n  }\n};\n", "lib/a.js")) == ["Box.go"]
 
 
+def test_what_is_declared_without_a_body_is_passed_over():
+    declared = (
+        'declare module "a";\ndeclare function g(): void;\nabstract class B {\n  abstract f(): void;\n}\nnamespace N'
+    )
+    assert functions(declared) == {}
+
+
 def test_length_counts_the_code_alone():
     assert list(functions(TEXT, min_lines=4)) == ["add", "say"]
     assert "add" not in functions(TEXT, max_lines=3)
