@@ -30,6 +30,7 @@ from model.files import write_json, write_text
 from model.markup import join, markdown, page
 
 EXAMPLES = 10
+IMPORTED = "imported instruction rows"  # how data.importing calls its own
 SHOWN = 600  # characters of a text shown in an example
 LANGUAGES = {".py": "Python", **dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "JavaScript")}
 LANGUAGES |= dict.fromkeys((".ts", ".mts", ".cts", ".tsx"), "TypeScript")
@@ -181,7 +182,7 @@ def _instruction_pairs(instruct: InstructionPairs, about: dict) -> list[str]:
     bugs = Counter(check_of(pair).get("bug") for pair in made if pair.get("category") == "bugfix")
     worse = Counter(kind for pair in made for kind in check_of(pair).get("degraded", []))
     reasons = Counter((reject.get("category", "all"), reject["reason"]) for reject in instruct.rejects)
-    templates = about.get("templates", INSTRUCTIONS)
+    templates = about.get("templates", {} if about.get("kind") == IMPORTED else INSTRUCTIONS)
     phrasings = [f"- {name}: {' / '.join(templates[name])}" for name in _categories(made) if name in templates]
     return [
         _authors(made, about),
@@ -199,7 +200,8 @@ def _instruction_pairs(instruct: InstructionPairs, about: dict) -> list[str]:
 
 def _authors(made: list[dict], about: dict) -> str:
     """Who wrote the answers."""
-    taught = [pair["teacher"]["model"] for pair in made if pair.get("teacher")]
+    told = (pair.get("teacher") for pair in made)  # of rows from elsewhere it may be anything
+    taught = [one["model"] for one in told if isinstance(one, dict) and "model" in one]
     asked = (about.get("teacher") or {}).get("model")
     if taught or asked:
         models = ", ".join(sorted({*taught, *([asked] if asked else [])}))
@@ -207,9 +209,12 @@ def _authors(made: list[dict], about: dict) -> str:
             f"A teacher took part: {models}. {len(taught)} of {len(made)} answers are its own, each of which passed "
             "its checks; the others are the repository's."
         )
-    if about.get("kind") == "imported instruction rows" or any(p.get("category") not in INSTRUCTIONS for p in made):
-        return "Imported rows: who wrote their answers is for their own source to say."
-    return "No language model took part: every answer is the repository's own docstring, body, line or test."
+    if all(pair.get("category") in INSTRUCTIONS for pair in made) and about.get("kind") != IMPORTED:
+        return "No language model took part: every answer is the repository's own docstring, body, line or test."
+    explained = about.get("options", {}).get("teacher_model")
+    return "Imported rows: who wrote their answers is for their own source to say." + (
+        f" A teacher, {explained}, was asked for explanations that they lack." if explained else ""
+    )
 
 
 def _text_code_pairs(pairs: TextCodePairs) -> list[str]:

@@ -249,12 +249,19 @@ def test_the_card_says_who_wrote_the_answers_and_the_queries(small_corpus, small
 
 
 def test_of_imported_rows_the_card_claims_no_author(tmp_path):
-    write_jsonl(tmp_path / "train.jsonl", [{"instruction": "Say.", "output": "it"}])
+    write_jsonl(
+        tmp_path / "train.jsonl",
+        [{"category": "docstring", "instruction": "Say.", "output": "it", "teacher": "Ms Lee"}],
+    )
     settings = {"limit": None, "share": {}, "seed": 5}
     write_json(tmp_path / "about.json", {"kind": "imported instruction rows", "options": settings})
     text = write_card_files(read_material(tmp_path))[0].read_text()
     assert "who wrote their answers is for their own source to say" in text and "No language model" not in text
     assert "made with seed 5." in text and "Phrasings" not in text and "Injected bugs" not in text
+    settings |= {"teacher": "http://localhost", "teacher_model": "big"}
+    write_json(tmp_path / "about.json", {"kind": "imported instruction rows", "options": settings})
+    text = write_card_files(read_material(tmp_path))[0].read_text()
+    assert "A teacher, big, was asked for explanations" in text
 
 
 def test_a_path_that_yaml_would_misread_is_quoted(tmp_path):
