@@ -184,6 +184,7 @@ def _ask_functions(
                 reasons.append(str(why))
         # The first of every origin, then the second, ...: several queries of a code are to differ in more than a voice.
         turns = [query for turn in itertools.zip_longest(*by_origin) for query in turn if query is not None]
+        turns.sort(key=lambda query: query["origin"] == "name")  # what says least comes last, as in _draw
         if turns:
             distinct: dict[str, dict] = {}
             for query in turns:

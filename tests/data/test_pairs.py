@@ -128,6 +128,14 @@ def test_several_queries_a_code_are_of_the_training_side_and_differ(small_corpus
     assert len(set(ids)) == len(ids) and len({pair["query"].lower() for pair in pairs.train}) == len(ids)
 
 
+def test_a_name_is_asked_for_after_everything_else_that_a_code_says(small_corpus):
+    corpus = with_file(small_corpus, {"climb_the_hill": '"""Find the top of a hill."""'})
+    for most, origins in ((3, ["docstring"] * 3), (4, ["docstring"] * 3 + ["name"])):
+        pairs = build_text_code_pairs(corpus, queries_per_code=most, origins=ALL)
+        found = sorted((pair["id"], pair["origin"]) for pair in pairs.train if pair["code_id"] == "pkg/more.py:1")
+        assert [origin for _, origin in found] == origins
+
+
 def test_the_queries_of_a_code_are_drawn_together(small_corpus):
     pairs = build_text_code_pairs(small_corpus, queries_per_code=3, origins=("docstring",), count=6)
     assert sorted(Counter(pair["code_id"] for pair in pairs.train).values()) == [3, 3]
