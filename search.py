@@ -109,7 +109,9 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser("index", help=index_command.__doc__, description=index_command.__doc__)
-    index.add_argument("repo", metavar="REPO", help="a folder, package:NAME, pypi:NAME==VERSION, or a git URL")
+    index.add_argument(
+        "repo", metavar="REPO", help="a folder, package:NAME, pypi:NAME==VERSION, or a git URL: its Python functions"
+    )
     index.add_argument("--out", required=True, help="folder to write; an index that is there is replaced")
     index.add_argument(
         "--model", default=DEFAULT_MODEL, help=f"encoder: a folder, a hub id or an embedded default ({DEFAULT_MODEL})"

@@ -14,14 +14,15 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from data import corpus as corpus_rules
-from data import filters, queries
-from data.bars import Bars, by_size, most_common
-from data.card_source import Material, data_files, read_material, relative
+from data import filters
+from data.bars import Bars
+from data.card_distributions import distributions
+from data.card_source import Material, all_pairs, check_of, data_files, read_material, relative
 from data.corpus import SPLITS, Corpus
 from data.functions import LEAK, functions_of
 from data.instruct import InstructionPairs
 from data.metadata import croissant, front_matter
-from data.mining import MARGIN
+from data.mining import MARGIN, TOP
 from data.pairs import FILE_SHARE, TextCodePairs
 from data.tasks import INSTRUCTIONS
 from model.console import run_command
@@ -29,6 +30,7 @@ from model.files import write_json, write_text
 from model.markup import join, markdown, page
 
 EXAMPLES = 10
+IMPORTED = "imported instruction rows"  # how data.importing calls its own
 SHOWN = 600  # characters of a text shown in an example
 LANGUAGES = {".py": "Python", **dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "JavaScript")}
 LANGUAGES |= dict.fromkeys((".ts", ".mts", ".cts", ".tsx"), "TypeScript")
@@ -95,7 +97,7 @@ def card_sections(material: Material) -> list[Section]:
         sections.append(("Instruction pairs", _instruction_pairs(instruct, material.about)))
     if pairs:
         sections.append(("Text–code pairs", _text_code_pairs(pairs)))
-    sections += [("Distributions", _distributions(material)), ("Examples", _examples(instruct, pairs))]
+    sections += [("Distributions", distributions(material)), ("Examples", _examples(instruct, pairs))]
     if corpus:
         sections.append(("Contamination", _contamination(corpus)))
     sections += [("Edge cases and limits", _limits(material)), ("Hashes", _hashes(material))]
@@ -112,7 +114,9 @@ def _sources(material: Material) -> list[str]:
     )
     parts = [
         f"`{corpus.source if corpus else told}`, revision {', '.join(revisions)}.",
-        "Licences by file (SPDX header, else the package's metadata): " + _counted(declared) + ".",
+        "Licences by file (its SPDX header, else REUSE or the nearest licence file, else the package's metadata): "
+        + _counted(declared)
+        + ".",
     ]
     if corpus:
         parts.append("Curated with " + _options(corpus.options) + ".")
@@ -123,7 +127,10 @@ def _sources(material: Material) -> list[str]:
 
 
 def _options(options: dict) -> str:
-    values = {name: ", ".join(map(str, one)) if isinstance(one, list | tuple) else one for name, one in options.items()}
+    """Settings as "name value"; those that are not set are left out, and a teacher's where there was none."""
+    told = {name: one for name, one in options.items() if one is not None and one not in ("", [], (), {})}
+    told = {name: one for name, one in told.items() if "teacher" in told or not name.startswith("teacher_")}
+    values = {name: ", ".join(map(str, one)) if isinstance(one, list | tuple) else one for name, one in told.items()}
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
@@ -158,45 +165,56 @@ def _files(corpus: Corpus) -> list[str]:
     return [_table(head, rows)]
 
 
-def _all(instruct: InstructionPairs) -> list[dict]:
-    return [pair for split in SPLITS for pair in instruct.split(split)]
-
-
-def _check(pair: dict) -> dict:
-    return pair.get("check") or {"kind": "none"}
-
-
 def _categories(pairs: list[dict]) -> list[str]:
     found = {pair.get("category", "none") for pair in pairs}
     return [*(name for name in INSTRUCTIONS if name in found), *sorted(found - INSTRUCTIONS.keys())]
 
 
 def _instruction_pairs(instruct: InstructionPairs, about: dict) -> list[str]:
-    made = _all(instruct)
+    made = all_pairs(instruct)
     counts = {split: Counter(pair.get("category", "none") for pair in instruct.split(split)) for split in SPLITS}
     rows = []
     for category in _categories(made):
         of_category = [pair for pair in made if pair.get("category", "none") == category]
         lengths = [_median([len(pair.get(part) or "") for pair in of_category]) for part in ("input", "output")]
-        kinds = _counted(Counter(_check(pair)["kind"] for pair in of_category))
+        kinds = _counted(Counter(check_of(pair)["kind"] for pair in of_category))
         rows.append([category, *(counts[split][category] for split in SPLITS), *lengths, kinds])
-    bugs = Counter(_check(pair).get("bug") for pair in made if pair.get("category") == "bugfix")
-    worse = Counter(kind for pair in made for kind in _check(pair).get("degraded", []))
+    bugs = Counter(check_of(pair).get("bug") for pair in made if pair.get("category") == "bugfix")
+    worse = Counter(kind for pair in made for kind in check_of(pair).get("degraded", []))
     reasons = Counter((reject.get("category", "all"), reject["reason"]) for reject in instruct.rejects)
-    templates = about.get("templates", INSTRUCTIONS)
-    teacher = (about.get("teacher") or {}).get("model")
+    templates = about.get("templates", {} if about.get("kind") == IMPORTED else INSTRUCTIONS)
+    phrasings = [f"- {name}: {' / '.join(templates[name])}" for name in _categories(made) if name in templates]
     return [
-        f"A teacher took part: {teacher}; its answers are those that passed their checks."
-        if teacher
-        else "No language model took part: every answer is the repository's own docstring, body, line or test.",
+        _authors(made, about),
         _table(["category", *SPLITS, "input, median characters", "output", "checks"], rows),
-        f"Injected bugs: {_counted(bugs)}.",
-        f"Ways in which code was made worse: {_counted(worse)}.",
-        "Phrasings, one drawn for each pair:",
-        "\n".join(f"- {category}: {' / '.join(phrases)}" for category, phrases in templates.items()),
-        "Rejected drafts:",
-        _table(["category", "reason", "drafts"], [[*why, count] for why, count in reasons.most_common()]),
+        f"Injected bugs: {_counted(bugs)}." if bugs else "",
+        f"Ways in which code was made worse: {_counted(worse)}." if worse else "",
+        "Phrasings, one drawn for each pair:" if phrasings else "",
+        "\n".join(phrasings),
+        "Rejected drafts:" if reasons else "",
+        _table(["category", "reason", "drafts"], [[*why, count] for why, count in reasons.most_common()])
+        if reasons
+        else "",
     ]
+
+
+def _authors(made: list[dict], about: dict) -> str:
+    """Who wrote the answers."""
+    told = (pair.get("teacher") for pair in made)  # of rows from elsewhere it may be anything
+    taught = [one["model"] for one in told if isinstance(one, dict) and "model" in one]
+    asked = (about.get("teacher") or {}).get("model")
+    if taught or asked:
+        models = ", ".join(sorted({*taught, *([asked] if asked else [])}))
+        return (
+            f"A teacher took part: {models}. {len(taught)} of {len(made)} answers are its own, each of which passed "
+            "its checks; the others are the repository's."
+        )
+    if all(pair.get("category") in INSTRUCTIONS for pair in made) and about.get("kind") != IMPORTED:
+        return "No language model took part: every answer is the repository's own docstring, body, line or test."
+    explained = about.get("options", {}).get("teacher_model")
+    return "Imported rows: who wrote their answers is for their own source to say." + (
+        f" A teacher, {explained}, was asked for explanations that they lack." if explained else ""
+    )
 
 
 def _text_code_pairs(pairs: TextCodePairs) -> list[str]:
@@ -204,23 +222,23 @@ def _text_code_pairs(pairs: TextCodePairs) -> list[str]:
     for name in ("train", "test", "candidates"):
         side = getattr(pairs, name)
         kinds = Counter(row["kind"] for row in side)
-        words = _median([len(row["query"].split()) for row in side if "query" in row])
+        words = _median([len(row["query"].split()) for row in side]) if name != "candidates" else ""
         rows.append([name, kinds["function"], kinds["file"], words, _median([len(row["code"]) for row in side])])
     reasons = Counter(reject["reason"] for reject in pairs.rejects)
-    voices = {
-        "docstring": queries.FUNCTION_VOICES,
-        "call": queries.CALL_VOICES,
-        "name": queries.NAME_VOICES,
-        "file": queries.FILE_VOICES,
-    }
     used = {row.get("origin", "docstring") for row in [*pairs.train, *pairs.test]}
-    templates = {name: one for name, one in (pairs.about.get("templates") or voices).items() if name in used}
+    templates = {name: one for name, one in pairs.about.get("templates", {}).items() if name in used}
+    teacher = pairs.about.get("teacher")
+    taught = sum(row.get("origin") == "teacher" for row in pairs.train)
     negatives = sum(len(pair["negatives"]) for pair in pairs.train)
     return [
         _table(["", "functions", "files", "query, median words", "code, median characters"], rows),
         "Queries are made from docstrings (their first sentence), from calls, from names, and of files, at most "
         f"{FILE_SHARE:.0%} of a side, in one of these voices:",
         "\n".join(f"- {name}: {' / '.join(one)}" for name, one in templates.items()),
+        f"A teacher took part: {teacher['model']} wrote {taught} of the {len(pairs.train)} training queries, none to "
+        f"test on. Each finds its code among the {TOP} best. It was asked: “{teacher['asked'].partition(chr(10))[0]}”"
+        if teacher
+        else "",
         "The code that is searched is without its docstring.",
         f"{negatives:,} hard negatives, from training files; none scores over {MARGIN:.0%} of its pair's own code."
         if negatives
@@ -230,36 +248,6 @@ def _text_code_pairs(pairs: TextCodePairs) -> list[str]:
         else "",
         _table(["reason", "rejected"], [[reason, count] for reason, count in reasons.most_common()]),
     ]
-
-
-def _distributions(material: Material) -> list[Bars | None]:
-    """Category, length, kind of bug, module: of the pairs that are there, else of the files."""
-    found: list[Bars | None] = []
-    if material.corpus:
-        lines = (file.text.count("\n") for file in material.corpus.files)
-        found += [by_size("lines of a file", lines), _modules("files", [vars(file) for file in material.corpus.files])]
-    if material.instruct:
-        made = _all(material.instruct)
-        bugs = (_check(pair)["bug"] for pair in made if _check(pair).get("bug"))
-        found += [
-            most_common("instruction pairs by category", (pair.get("category", "none") for pair in made)),
-            by_size("characters of an answer", (len(pair.get("output") or "") for pair in made)),
-            most_common("injected bugs by kind", bugs),
-            _modules("instruction pairs", [pair.get("source") or {} for pair in made]),
-        ]
-    if material.pairs:
-        rows = [*material.pairs.train, *material.pairs.test]
-        found += [
-            most_common("text–code pairs by what the query is from", (row.get("origin", row["kind"]) for row in rows)),
-            by_size("characters of a code", (len(row["code"]) for row in material.pairs.candidates)),
-            _modules("text–code pairs", [row.get("source") or {} for row in rows]),
-        ]
-    return found
-
-
-def _modules(what: str, sources: list[dict]) -> Bars | None:
-    folders = (str(PurePosixPath(source["path"]).parent) for source in sources if source.get("path"))
-    return most_common(f"{what} by folder", folders)
 
 
 def _examples(instruct: InstructionPairs | None, pairs: TextCodePairs | None) -> list[str]:
@@ -302,30 +290,35 @@ def _limits(material: Material) -> list[str]:
         if undeclared := sum(not file.license for file in corpus.files):
             lines.append(f"{undeclared} of {len(corpus.files)} files declare no licence.")
     if instruct:
-        made = _all(instruct)
-        executed = sum(_check(pair)["kind"] not in ("structure", "none") for pair in made)
+        made = all_pairs(instruct)
+        kinds = Counter(check_of(pair)["kind"] for pair in made)
+        executed = len(made) - kinds["structure"] - kinds["none"]
         survivors = sum("wrong code too" in reject["reason"] for reject in instruct.rejects)
         longest = max(made, key=lambda pair: len(pair["output"]))
         lines += [
-            f"{executed} of {len(made)} pairs are proven by execution, the others by structure only.",
+            f"{executed} of {len(made)} pairs have a check that runs code, {kinds['structure']} one of their structure "
+            f"alone, {kinds['none']} none.",
             f"{survivors} drafts were dropped as the function's examples did not notice the change: the bugs that "
-            "are left are those that examples find.",
-            "Examples prove what they show and no more: a body that passes may still be wrong elsewhere.",
+            "are left are those that examples find."
+            if survivors
+            else "",
+            "A check proves what it tries and no more: what passes may still be wrong elsewhere." if executed else "",
             f"{sum(not pair.get('input') for pair in made)} pairs have no input; "
             f"{sum(not _is_ascii(pair) for pair in made)} hold signs outside ASCII; the longest answer is "
             f"{longest['id']} with {len(longest['output']):,} characters.",
         ]
     if pairs:
         asked = [*pairs.train, *pairs.test]
+        writers = "a teacher and the authors" if pairs.about.get("teacher") else "the authors"
         shared = len(asked) - len({row["code_id"] for row in asked})
         longest = max(asked, key=lambda row: len(row["query"]))
         lines += [
-            "Queries are written by the authors of the code, not by its searchers. Each has one right answer here, "
+            f"Queries are written by {writers} of the code, not by its searchers. Each has one right answer here, "
             "although others may serve as well.",
             f"{shared} queries ask for a code that another one asks for too; the longest is {longest['id']} with "
             f"{len(longest['query'])} characters.",
         ]
-    return ["\n".join(f"- {line}" for line in lines)]
+    return ["\n".join(f"- {line}" for line in lines if line)]
 
 
 def _is_ascii(pair: dict) -> bool:

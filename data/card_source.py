@@ -61,6 +61,16 @@ class Material:
         return [by_path[path] for path in sorted(by_path)]
 
 
+def all_pairs(instruct: InstructionPairs) -> list[dict]:
+    """The instruction pairs of every split."""
+    return [pair for split in SPLITS for pair in instruct.split(split)]
+
+
+def check_of(pair: dict) -> dict:
+    """An instruction pair's check; of kind "none" where it has none."""
+    return pair.get("check") or {"kind": "none"}
+
+
 def read_material(folder: Path | str) -> Material:
     """What lies in a folder or in the folders in it: at most one corpus, one set of instruction pairs, one of text–code
     pairs, each as our commands write it.

@@ -1,7 +1,7 @@
 """Benchmark tasks that must not be learnt from, by the runs of words that a file shares with them.
 
-A file that holds a run of RUN words of a task is left out, as DeepSeek-Coder does (arXiv:2401.14196, section 2.4, with
-runs of 10); 13 words are GPT-3's (arXiv:2005.14165, appendix C): in code, ten can be a plain double loop.
+A file that holds a run of RUN words of a task is left out, as DeepSeek-Coder does (arXiv:2401.14196, with runs of 10);
+13 words are GPT-3's (arXiv:2005.14165): in code, ten can be a plain double loop.
 """
 
 from __future__ import annotations

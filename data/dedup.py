@@ -1,8 +1,8 @@
 """Near-duplicate texts, and texts that hold pieces of known ones.
 
 Near-duplicates by MinHash over 5-grams of tokens (Broder 1997), found by locality-sensitive hashing of bands (Leskovec,
-Rajaraman, Ullman, Mining of Massive Datasets, section 3.4) and confirmed by the exact Jaccard index. StarCoder
-(arXiv:2305.06161, section 3) takes the same 5-grams and the threshold 0.7.
+Rajaraman, Ullman, Mining of Massive Datasets) and confirmed by the exact Jaccard index. StarCoder (arXiv:2305.06161)
+takes the same 5-grams and the threshold 0.7.
 """
 
 from __future__ import annotations

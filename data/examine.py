@@ -95,8 +95,11 @@ def examine(request: Request, rules: Rules) -> Finding:
 
 
 def read_again(request: Request, redacted: bool) -> str:
-    """The text of a file that was examined and may be kept."""
-    text = decode(Path(request.file).read_bytes()) or ""
+    """The text of a file that was examined and may be kept; "" when it is gone."""
+    try:
+        text = decode(Path(request.file).read_bytes()) or ""
+    except OSError:
+        return ""
     return redact(text, request.grammar)[0] if redacted else text
 
 

@@ -1,8 +1,7 @@
 """Which files are worth learning from. Every rule names its reason; nothing is dropped without one.
 
-The thresholds are the field's: Codex (arXiv:2107.03374, section 3.1), SantaCoder (arXiv:2301.03988, section 4),
-StarCoder (arXiv:2305.06161, section 3) and StarCoder 2 (arXiv:2402.19173, section 2.1). The lists of markers follow
-github-linguist's generated.rb and vendor.yml.
+The thresholds are the field's: Codex (arXiv:2107.03374), SantaCoder (arXiv:2301.03988), StarCoder (arXiv:2305.06161)
+and StarCoder 2 (arXiv:2402.19173). The lists of markers follow github-linguist's generated.rb and vendor.yml.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from data.languages import anatomy
 
 VENDORED = frozenset(
     {"_vendor", "_vendored", "vendor", "vendored", "third_party", "third-party", "thirdparty", "3rdparty", "extern"}
-    | {"externals", "node_modules", "bower_components", "site-packages", "venv", "env", "build", "dist", "__pycache__"}
+    | {"externals", "node_modules", "bower_components", "site-packages", "venv", "build", "dist", "__pycache__"}
 )
 TEST_FOLDERS = frozenset({"test", "tests", "testing", "__tests__", "__mocks__", "spec", "specs", "e2e"})
 TEST_NAMES = re.compile(r"conftest\.py|test_.*\.py|.*_tests?\.py|tests?\.py|.*\.(test|spec|bench)\.[cm]?[jt]sx?")
@@ -26,7 +25,7 @@ GENERATED = re.compile(
     re.IGNORECASE,
 )
 TRANSPILED = re.compile(r"^//[#@] sourceMappingURL=|^Object\.defineProperty\(exports, .__esModule.", re.MULTILINE)
-ENCODED = re.compile(  # StarCoder 2, section 2.1: base64, bytes in hexadecimal, \u escapes
+ENCODED = re.compile(  # StarCoder 2: base64, bytes in hexadecimal, \u escapes
     r"[a-zA-Z0-9+/\n=]{64,}|(?:\b(?:0x|\\x)?[0-9a-fA-F]{2}(?:,|\b\s*)){8,}|(?:\\u[0-9a-fA-F]{4}){8,}"
 )
 MOST_BYTES = 1 << 20  # The Stack (arXiv:2211.15533) reads no larger file either
@@ -39,8 +38,8 @@ MOST_ENCODED = 0.5  # share of the characters; StarCoder 2
 # outweighs the code (networkx's graph.py). And its least share (1 %) is left out: in one's own repository the code that
 # says nothing is to be learnt too.
 MOST_COMMENTS = 0.8
-MOST_LINES = 3000
-LEAST_CODE_LINES = 10
+MOST_LINES = 100_000  # StarCoder 2
+LEAST_CODE_LINES = 10  # ours: what is shorter is mostly imports
 
 
 def reject_path(path: str) -> tuple[str, str] | None:
@@ -103,7 +102,7 @@ def _reject_form(text: str) -> tuple[str, str] | None:
     if longest > LONGEST_LINE:
         return "minified", f"a line of {longest} characters"
     filled = [len(line) for line in lines if line.strip()]
-    if filled and sum(filled) / len(filled) > MEAN_LINE:
+    if len(filled) >= LEAST_CODE_LINES and sum(filled) / len(filled) > MEAN_LINE:  # of fewer lines it is too short
         return "minified", f"{sum(filled) / len(filled):.0f} characters a line"
     share = sum(map(str.isalnum, text)) / len(text) if filled else 1.0
     if share < LEAST_ALPHANUMERIC:

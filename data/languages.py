@@ -31,6 +31,8 @@ COMMENTS = frozenset({"comment", "html_comment", "hash_bang_line"})
 LITERALS = COMMENTS | {"string", "template_string", "regex", "jsx_text"}
 PYTHON_LITERALS = frozenset({"COMMENT", "STRING", "FSTRING_MIDDLE", "TSTRING_MIDDLE"})  # from 3.12, from 3.14 on
 HEAD_LINES = 20
+# Share of a text. The grammars lag behind the languages: they stumble over `export { _null as null }` and over `out T`.
+MOST_UNREAD = 0.02
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ def anatomy(text: str, grammar: str) -> Anatomy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape in someone's string is not our news
             return _python_anatomy(text, ast.parse(text))
-    tree = _tree(text, grammar)
-    if tree.root_node.has_error:
-        raise SyntaxError("tree-sitter finds an error")
+    tree = tree_of(text, grammar)
+    if (unread := _unread(tree.root_node)) > MOST_UNREAD:
+        raise SyntaxError(f"tree-sitter cannot read {unread:.0%} of it")
     lines = text.split("\n")
     code, comments, documentation = set(), set(), set()
     for node in _pieces(tree):
@@ -87,7 +89,7 @@ def literals(text: str, grammar: str) -> list[tuple[int, int]]:
     """
     if grammar != "python":
         data = text.encode()
-        spans = [(node.start_byte, node.end_byte) for node in _pieces(_tree(text, grammar)) if node.type in LITERALS]
+        spans = [(node.start_byte, node.end_byte) for node in _pieces(tree_of(text, grammar)) if node.type in LITERALS]
         if len(data) == len(text):
             return spans
         return [(len(data[:start].decode()), len(data[:end].decode())) for start, end in spans]
@@ -136,8 +138,23 @@ def _parser(grammar: str):
     return tree_sitter.Parser(tree_sitter.Language(getattr(importlib.import_module(package), function)()))
 
 
-def _tree(text: str, grammar: str):
+def tree_of(text: str, grammar: str):
+    """tree-sitter's tree of a text in one of the grammars of PARSERS."""
     return _parser(grammar).parse(text.encode())
+
+
+def _unread(root) -> float:
+    """The share of a text that stands in no rule of its grammar; 1 when something is missing, such as a bracket."""
+    unread, stack = 0, [root]
+    while stack:
+        node = stack.pop()
+        if node.is_missing:
+            return 1.0
+        if node.type == "ERROR":
+            unread += node.end_byte - node.start_byte
+        elif node.has_error:
+            stack += node.children
+    return unread / max(root.end_byte, 1)
 
 
 def _pieces(tree) -> Iterator:

@@ -24,7 +24,7 @@ HUB_LICENSES = {
 }  # fmt: skip
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 PLAIN = re.compile(r"[A-Za-z][\w<./+-]*")
-CONTEXT = {  # Appendix 1 of the specification, with the prefixes that its text uses
+CONTEXT = {  # the specification's own, key for key: a reader that knows it need not look further
     "@language": "en",
     "@vocab": "https://schema.org/",
     "citeAs": "cr:citeAs",
@@ -34,6 +34,8 @@ CONTEXT = {  # Appendix 1 of the specification, with the prefixes that its text 
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
     "fileObject": "cr:fileObject",
@@ -47,11 +49,13 @@ CONTEXT = {  # Appendix 1 of the specification, with the prefixes that its text 
     "md5": "cr:md5",
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",

@@ -20,9 +20,7 @@ from data.functions import LEAK
 from model.console import progress
 
 TOP = 2  # rank to which a pair's own code must come: Nomic Embed (arXiv:2402.01613), CoRNStack (arXiv:2412.01007)
-MARGIN = (
-    0.95  # of the own code's score, above which a code is no negative: NV-Retriever, TopK-PercPos (arXiv:2407.15831)
-)
+MARGIN = 0.95  # of the own code's score; above it a code is no negative: NV-Retriever's TopK-PercPos (arXiv:2407.15831)
 
 
 class Scorer(Protocol):
@@ -76,11 +74,13 @@ def with_negatives(pairs: list[dict], pool: list[dict], ranked_by: Sequence[Scor
 
     ranked_by  scorers of the pool's codes, each of which puts forward its best in turn; the first decides which are
                too near the own code (MARGIN)
-    Never a negative: a code of another kind (a file holds its functions), a near-duplicate of the own code, and what
-    the scorer that puts it forward gives nothing.
+    Never a negative: a code of another kind (a file holds its functions), a near-duplicate of the own code, a function
+    of the same name (as another class or variant has it, it answers too), and what the scorer that puts it forward
+    gives nothing.
     """
     column = {candidate["id"]: i for i, candidate in enumerate(pool)}
     kinds = np.array([candidate["kind"] for candidate in pool])
+    names = np.array([(candidate["source"]["qualname"] or "").rpartition(".")[2] for candidate in pool])
     twins: dict[int, set[int]] = {}
     for i, j, _ in near_duplicates([candidate["code"] for candidate in pool], LEAK):
         twins.setdefault(i, set()).add(j)
@@ -88,7 +88,7 @@ def with_negatives(pairs: list[dict], pool: list[dict], ranked_by: Sequence[Scor
     done = []
     for pair in progress(pairs, what="hard negatives", unit="pair"):
         own = column[pair["code_id"]]
-        allowed = kinds == pair["kind"]
+        allowed = (kinds == pair["kind"]) & ((names == "") | (names != names[own]))
         allowed[[own, *twins.get(own, ())]] = False
         found = _hardest(own, allowed, [scorer.scores(pair["query"]) for scorer in ranked_by], count)
         chosen = [pool[i] for i in found]

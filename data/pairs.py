@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import itertools
-import re
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -13,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.corpus import SPLITS, Corpus, SourceFile, open_corpus
-from data.functions import Function, functions_of, held_apart, source_of
+from data.functions import Function, held_apart
 from data.mining import TOP, consistent, scorers, with_negatives
 from data.queries import (
     CALL_VOICES,
@@ -31,9 +29,12 @@ from data.queries import (
     file_queries,
     name_queries,
 )
+from data.query_teacher import QUESTION, SYSTEM, taught_queries
 from data.rename import names_of_file, rename_identifiers
 from data.split import seeded_order
-from data.syntax import parse
+from data.teacher import Teacher
+from data.teaching import add_teacher_options, teacher_of
+from data.units import AnyFunction, file_unit, function_unit, functions_in, without_equal_codes
 from model import load_encoder
 from model.console import UserError, run_command
 from model.encoder_files import add_encoder_options, encoder_options
@@ -42,12 +43,6 @@ from model.files import read_json, read_jsonl, write_json, write_jsonl
 FILE_SHARE = 0.15  # of the pairs of a side ask for a file, at most
 SCHEMA = 1
 PARTS = ("train", "test", "candidates", "rejects")
-# The top level of a file in a language that is not parsed here, a name a line.
-OUTLINE = re.compile(
-    r"^(?:export\s+)?(?:default\s+)?(?:declare\s+)?(?:abstract\s+)?(?:async\s+)?"
-    r"(?:function\*?|class|interface|type|enum|const|let|namespace)\s+\w[^\n{=;]*",
-    re.MULTILINE,
-)
 
 
 @dataclass(frozen=True)
@@ -76,61 +71,62 @@ def build_text_code_pairs(
     negatives: int = 0,
     encoder=None,
     rename: bool = False,
+    teacher: Teacher | None = None,
+    teacher_candidates: int = 4,
 ) -> TextCodePairs:
     """Pairs of a query and the code that it asks for, split by file; test queries come from test files only.
 
     count, test_count      pairs wanted; at most 15 % of each ask for a file, the others for a function
     min_lines, max_lines   of a function's code without its docstring
     origins                what queries are made from, some of data.queries.ORIGINS; the docstring's come first
-    queries_per_code       of the training side at most; the test side has one a code, so that its queries are
-                           independent of each other
+    queries_per_code       of the training side at most; the test side has one a code: independent of each other
     keep_top               training pairs whose code is not among so many best for its query are dropped (0: none is)
     negatives              hard negatives of each training pair, at most
     encoder                judges both beside BM25, as Dense of data.mining reads it
     rename                 also make the variant in which every code has its identifiers renamed
-    Code is without the docstring that gave the query: shared words alone must not find it. Raises UserError when the
-    corpus has no function to train on that makes a query.
+    teacher                writes queries for `count` training functions, teacher_candidates replies each; those that
+                           hold (data/query_teacher.py) come before all other origins
+    Code is without the docstring that gave the query: shared words alone must not find it. UserError without any pair
+    to train on.
     """
     options = {
         "count": count, "test_count": test_count, "min_lines": min_lines, "max_lines": max_lines, "seed": seed,
         "origins": list(origins), "queries_per_code": queries_per_code, "keep_top": keep_top, "negatives": negatives,
         "judge": "BM25" if encoder is None else encoder.describe(), "rename": rename,
+        **({"teacher": teacher.model, "teacher_candidates": teacher_candidates} if teacher else {}),
     }  # fmt: skip
-    functions = _python_functions(corpus, min_lines, max_lines)
+    functions = [one for file in corpus.files for one in functions_in(file, min_lines=min_lines, max_lines=max_lines)]
     learnable, rejects = held_apart(functions)
-    candidates = _without_equal_codes([*map(_function_unit, functions), *map(_file_unit, corpus.files)], rejects)
-    asked = [*_asked_of_functions(learnable, origins, seed, rejects), *_asked_of_files(corpus.files, origins, seed)]
-    pairs = _without_equal_queries(_pairs(asked, candidates, queries_per_code), rejects)
-    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
-    rejects += [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
-    train, test = sides["train"], _draw(sides["test"], test_count, seed, rejects)
-    trained_on = {file.path for file in corpus.files if file.split == "train"}
-    pool = [candidate for candidate in candidates if candidate["source"]["path"] in trained_on]
-    ranked_by = scorers([one["code"] for one in pool], encoder) if train and (keep_top or negatives) else []
-    if ranked_by and keep_top:
+    candidates = without_equal_codes([*map(function_unit, functions), *map(file_unit, corpus.files)], rejects)
+    trained_on = {file.path for file in corpus.split("train")}
+    pool = [unit for unit in candidates if unit["source"]["path"] in trained_on]
+    ranked_by = scorers([one["code"] for one in pool], encoder) if pool and (keep_top or negatives or teacher) else []
+    taught: dict[str, list[str]] = {}
+    if teacher and pool:
+        wanted = {"samples": teacher_candidates, "most": count, "seed": seed}
+        taught, refused = taught_queries(learnable, teacher, pool=pool, judge=ranked_by[0], **wanted)
+        rejects += refused
+    asked = _ask_functions(learnable, origins, seed, taught, rejects) + _ask_files(corpus.files, origins, seed)
+    train, test = _sides(_without_equal_queries(_pairs(asked, candidates, queries_per_code), rejects), rejects)
+    test = _draw(test, test_count, seed, rejects)
+    if train and keep_top:
         train, inconsistent = consistent(train, pool, ranked_by[0], keep_top)
         rejects += inconsistent
-    train = _draw(train, count, seed, rejects)
-    if not train:
+    if not (train := _draw(train, count, seed, rejects)):
         raise UserError(f"{corpus.name}: no function of the train files makes a query. Give a corpus with docstrings")
-    if ranked_by and negatives:
-        train = with_negatives(train, pool, ranked_by, negatives)
-    found = TextCodePairs(train, test, candidates, rejects, _about(corpus, options))
+    train = with_negatives(train, pool, ranked_by, negatives) if negatives else train
+    found = TextCodePairs(train, test, candidates, rejects, _about(corpus, options, teacher))
     return replace(found, renamed=_renamed(found, corpus)) if rename else found
 
 
-def _python_functions(corpus: Corpus, min_lines: int, max_lines: int) -> list[Function]:
-    python = (file for file in corpus.files if file.path.endswith(".py"))
-    return [one for file in python for one in functions_of(file, min_lines=min_lines, max_lines=max_lines)]
-
-
-def _about(corpus: Corpus, options: dict) -> dict:
+def _about(corpus: Corpus, options: dict, teacher: Teacher | None) -> dict:
     """What about.json says beside the pairs: enough to make them again."""
     return {
         "schema": SCHEMA,
         "kind": "text-code pairs",
         "corpus": {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256(), "options": corpus.options},
         "options": options,
+        "teacher": teacher and {"model": teacher.model, "system": SYSTEM, "asked": QUESTION},
         "templates": {
             "docstring": FUNCTION_VOICES + COMMAND_VOICES,
             "call": CALL_VOICES,
@@ -151,11 +147,25 @@ def _pairs(asked: list[tuple], candidates: list[dict], queries_per_code: int) ->
     ]
 
 
-def _asked_of_functions(
-    functions: list[Function], origins: Collection[str], seed: int, rejects: list[dict]
+def _sides(pairs: list[tuple[str, dict]], rejects: list[dict]) -> tuple[list[dict], list[dict]]:
+    """The pairs to train and to test on; nothing is asked of the validation files."""
+    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
+    rejects += [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
+    return sides["train"], sides["test"]
+
+
+def _ask_functions(
+    functions: list[AnyFunction],
+    origins: Collection[str],
+    seed: int,
+    taught: dict[str, list[str]],
+    rejects: list[dict],
 ) -> list[tuple[str, str, list[dict]]]:
-    """(split, unit, queries in the order in which they are used) of each function; one without a query is a reject."""
-    calls = call_sites(functions) if "call" in origins else {}
+    """(split, unit, queries in the order in which they are used) of each function; one without a query is a reject.
+
+    taught: unit -> queries of a teacher
+    """
+    calls = call_sites([one for one in functions if isinstance(one, Function)]) if "call" in origins else {}
     makers = {
         "docstring": lambda function: docstring_queries(function, seed),
         "call": lambda function: call_queries(function, calls.get(function, ()), seed),
@@ -163,7 +173,8 @@ def _asked_of_functions(
     }
     asked = []
     for function in functions:
-        unit, by_origin, reasons = _function_unit(function)["id"], [], []
+        unit, reasons = function_unit(function)["id"], []
+        by_origin = [[{"query": query, "origin": "teacher"} for query in taught.get(unit, ())]]
         for origin, make in makers.items():
             if origin not in origins:
                 continue
@@ -173,6 +184,7 @@ def _asked_of_functions(
                 reasons.append(str(why))
         # The first of every origin, then the second, ...: several queries of a code are to differ in more than a voice.
         turns = [query for turn in itertools.zip_longest(*by_origin) for query in turn if query is not None]
+        turns.sort(key=lambda query: query["origin"] == "name")  # what says least comes last, as in _draw
         if turns:
             distinct: dict[str, dict] = {}
             for query in turns:
@@ -183,7 +195,7 @@ def _asked_of_functions(
     return asked
 
 
-def _asked_of_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[tuple]:
+def _ask_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[tuple]:
     if "file" not in origins:
         return []
     return [
@@ -194,19 +206,18 @@ def _asked_of_files(files: Iterable[SourceFile], origins: Collection[str], seed:
 
 
 def _renamed(pairs: TextCodePairs, corpus: Corpus) -> TextCodePairs:
-    """The pairs with the identifiers of every code renamed. Files are left out: their outline is nothing but names."""
+    """The pairs with the identifiers of every Python function renamed. A file's outline is nothing but names."""
     names = {file.path: names_of_file(file.text) for file in corpus.files if file.path.endswith(".py")}
-    rejects = [
-        {"id": one["id"], "reason": "a file's outline is nothing but names"}
-        for one in pairs.candidates
-        if one["kind"] == "file"
-    ]
-    units = []
+    units, rejects = [], []
     for one in pairs.candidates:
-        if one["kind"] == "function":
+        if one["kind"] == "file":
+            rejects.append({"id": one["id"], "reason": "a file's outline is nothing but names"})
+        elif one["source"]["path"] not in names:
+            rejects.append({"id": one["id"], "reason": "identifiers are renamed in Python alone"})
+        else:
             defined, imported = names[one["source"]["path"]]
             units.append(one | {"code": rename_identifiers(one["code"], defined=defined, imported=imported)})
-    by_id = {one["id"]: one for one in _without_equal_codes(units, rejects)}
+    by_id = {one["id"]: one for one in without_equal_codes(units, rejects)}
 
     def side(rows: list[dict]) -> list[dict]:
         kept = []
@@ -220,38 +231,6 @@ def _renamed(pairs: TextCodePairs, corpus: Corpus) -> TextCodePairs:
     return TextCodePairs(side(pairs.train), side(pairs.test), list(by_id.values()), rejects, pairs.about)
 
 
-def _function_unit(function: Function) -> dict:
-    return {
-        "id": f"{function.path}:{function.first_line}",
-        "kind": "function",
-        "code": function.code_without_docstring,
-        "source": source_of(function),
-    }
-
-
-def _file_unit(file: SourceFile) -> dict:
-    """A file as its outline: path, classes and signatures. Its docstring is left out, as it gives the query."""
-    lines = [f"# {file.path}"]
-    for node in _top_level(file):
-        if isinstance(node, ast.ClassDef):
-            methods = [one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-            lines.append(f"class {node.name}: {', '.join(methods)}")
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines.append(f"def {node.name}({ast.unparse(node.args)})")
-    if not file.path.endswith(".py"):
-        lines += [declared.rstrip() for declared in OUTLINE.findall(file.text)]
-    source = {"path": file.path, "qualname": None, "commit": file.commit, "license": file.license}
-    lines_of_file = [1, file.text.rstrip("\n").count("\n") + 1]
-    return {"id": file.path, "kind": "file", "code": "\n".join(lines), "source": {**source, "lines": lines_of_file}}
-
-
-def _top_level(file: SourceFile) -> list[ast.stmt]:
-    """The statements of a Python file; none of another language's."""
-    if not file.path.endswith(".py"):
-        return []
-    return parse(file.text).body
-
-
 def _pair(candidate: dict, query: dict, number: int) -> dict:
     return {
         "id": f"query/{candidate['id']}" + (f"#{number}" if number > 1 else ""),
@@ -262,15 +241,6 @@ def _pair(candidate: dict, query: dict, number: int) -> dict:
         "negatives": [],
         "source": candidate["source"],
     }
-
-
-def _without_equal_codes(units: list[dict], rejects: list[dict]) -> list[dict]:
-    """The first unit of each text: of two that read the same, neither could be told to be the right one."""
-    first: dict[str, dict] = {}
-    for unit in units:
-        if first.setdefault(unit["code"], unit) is not unit:
-            rejects.append({"id": unit["id"], "reason": "code equal to another", "detail": first[unit["code"]]["id"]})
-    return list(first.values())
 
 
 def _without_equal_queries(pairs: list[tuple[str, dict]], rejects: list[dict]) -> list[tuple[str, dict]]:
@@ -287,12 +257,17 @@ def _without_equal_queries(pairs: list[tuple[str, dict]], rejects: list[dict]) -
 def _draw(pairs: list[dict], most: int, seed: int, rejects: list[dict]) -> list[dict]:
     """At most `most` pairs of a side in a seeded order, files at most in their share; the others become rejects.
 
-    Names come last: their words stand in the code, so that a search for words finds them without having learnt.
+    Of the functions' queries those of a teacher come first, as they were paid for, and names last: their words stand
+    in the code, so that a search for words finds them without having learnt.
     """
-    side = {pair["id"]: pair for pair in pairs}
-    order = [side[one] for one in seeded_order(list(side), seed)]
-    functions = [pair for pair in order if pair["kind"] == "function"]
-    functions.sort(key=lambda pair: pair["origin"] == "name")
+    of_code: dict[str, list[dict]] = {}
+    for pair in pairs:
+        of_code.setdefault(pair["code_id"], []).append(pair)
+    first = {queries[0]["id"]: queries for queries in of_code.values()}
+    codes = [first[one] for one in seeded_order(list(first), seed)]  # a code's queries stay together
+    by_origin = sorted(codes, key=lambda queries: {"teacher": 0, "name": 2}.get(queries[0]["origin"], 1))
+    functions = [pair for queries in by_origin for pair in queries if pair["kind"] == "function"]
+    order = [pair for queries in codes for pair in queries]
     files = [pair for pair in order if pair["kind"] == "file"]
     share = min(len(files), int(FILE_SHARE * most), int(FILE_SHARE / (1 - FILE_SHARE) * len(functions)))
     drawn = {pair["id"] for pair in [*files[:share], *functions[: most - share]]}
@@ -349,7 +324,8 @@ def main() -> None:
     parser.add_argument("--max-lines", type=int, default=120, help="lines of a function's code at most (default 120)")
     parser.add_argument(
         "--from", dest="origins", nargs="+", choices=ORIGINS, default=ORIGINS,
-        help="what queries are made from, the first that a code has is used first (default: all, in this order)",
+        help="what queries are made from, the first that a code has is used first (default: all, in this order); a "
+        "teacher's queries come before them",
     )  # fmt: skip
     parser.add_argument("--queries-per-code", type=int, default=1, help="training queries a code (default 1)")
     parser.add_argument(
@@ -362,17 +338,21 @@ def main() -> None:
     add_encoder_options(parser)
     parser.add_argument("--rename", action="store_true", help="also write renamed/: identifiers of the codes replaced")
     parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
+    add_teacher_options(parser)
     options = parser.parse_args()
     corpus = open_corpus(options.corpus, seed=options.seed)
+    teacher = teacher_of(options)
     pairs = build_text_code_pairs(
         corpus, count=options.count, test_count=options.test_count, min_lines=options.min_lines,
         max_lines=options.max_lines, seed=options.seed, origins=options.origins,
         queries_per_code=options.queries_per_code, keep_top=options.keep_top, negatives=options.negatives,
         encoder=load_encoder(options.model, **encoder_options(options)) if options.model else None,
-        rename=options.rename,
+        rename=options.rename, teacher=teacher, teacher_candidates=options.teacher_candidates,
     )  # fmt: skip
     save_text_code_pairs(pairs, options.out)
     print(describe(pairs))
+    if teacher:
+        print(f"teacher  {teacher.summary(options.teacher_prices)}")
 
 
 if __name__ == "__main__":

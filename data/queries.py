@@ -23,22 +23,22 @@ from data.functions import Function
 from data.prose import summary
 from data.syntax import parse
 
-# CodeSearchNet (arXiv:1909.09436, section 2.1) and CodeXGLUE (arXiv:2102.04664, on AdvTest) drop documentation of fewer
-# than three tokens; CodeXGLUE also what holds tags or links, and what is not English.
+# CodeSearchNet (arXiv:1909.09436) and CodeXGLUE (arXiv:2102.04664) drop documentation of fewer than three tokens;
+# CodeXGLUE also what holds tags or links, and what is not English.
 LEAST_WORDS = 3
-MOST_WORDS = 40  # CodeXGLUE lets a docstring have 256; nobody types more than this
+MOST_WORDS = 16  # CodeXGLUE lets a docstring have 256; what people typed in CoSQA (arXiv:2105.13239) ends at 14
 TAGS = re.compile(r"</?\w+[^<>]*>|https?://|www\.")
 FOREIGN = 0.1  # share of letters outside ASCII from which on a sentence is taken not to be English
+PARAMETER = re.compile(r"[a-z_]\w*\s*(\([^)]*\))?:\s")  # a list of parameters, not a sentence
 
-THIRD_PERSON = re.compile(
-    r"^(return|comput|find|generat|check|calculat|creat|yield|determin|decid|iterat|add|remov|get|set|read|writ|convert"
-    r"|construct|draw|test|count|estimat|draw|compar|us|assign|build|updat|pars|mak|giv|appl|sort|select|produc)(e?s)$",
-    re.IGNORECASE,
-)
-ENDS_IN_E = {
-    "comput", "generat", "calculat", "creat", "determin", "decid", "iterat", "remov", "writ", "estimat",
-    "compar", "us", "updat", "pars", "mak", "giv", "produc",
-}  # fmt: skip
+# What a sentence says beside the point: an aside of three words or more or at its end, a second clause, a truth value.
+ASIDE = re.compile(r"\s*\((?:[^()\s]+\s+){2,}[^()]*\)|\s*\([^()]*\)$")
+SECOND = re.compile(r",? (?:and|but|which|where|while|when|so that|in order to) |, ")  # of a sentence that is too long
+THIS = re.compile(r"^(?:this|the) (?:module|file|script|package) \w+s (?:the |an? )?", re.IGNORECASE)
+CLAUSE = re.compile(r"\s+(?:--|[–—])\s+|[;:]\s+")
+OTHERWISE = re.compile(r",?(?: and| or|;)? (?:True|False|None) otherwise$", re.IGNORECASE)
+WHETHER = re.compile(r"^returns? (?:true (?:if and only if|iff|if|when)|whether(?: or not)?) ", re.IGNORECASE)
+
 PARTICIPLES = {
     "parse": "parsed", "read": "read", "write": "written", "load": "loaded", "save": "saved", "build": "built",
     "compute": "computed", "create": "created", "generate": "generated", "convert": "converted",
@@ -49,15 +49,17 @@ PARTICIPLES = {
     "download": "downloaded", "train": "trained", "delete": "deleted", "copy": "copied", "count": "counted",
     "render": "rendered", "compile": "compiled", "install": "installed",
 }  # fmt: skip
-GENERIC = {  # variables whose name says nothing about what was asked for
-    "result", "results", "res", "ret", "value", "values", "val", "data", "out", "output", "tmp", "temp", "obj",
-    "item", "items", "args", "kwargs", "name", "names", "key", "keys", "node", "nodes", "edge", "edges",
-    "index", "idx", "count", "list", "dict", "set", "func", "fn",
+VERBS = PARTICIPLES.keys() | {
+    "apply", "assign", "calculate", "collect", "compare", "construct", "decide", "detect", "determine", "emit",
+    "estimate", "execute", "extract", "fetch", "get", "give", "handle", "initialize", "iterate", "map", "pad",
+    "produce", "project", "provide", "put", "reset", "resolve", "retrieve", "return", "run", "search", "set", "start",
+    "stop", "subscribe", "test", "transform", "use", "wait", "wrap", "yield",
 }  # fmt: skip
-
-VERBS = PARTICIPLES.keys() | {stem + "e" for stem in ENDS_IN_E} | {
-    "return", "get", "set", "iterate", "construct", "test", "compare", "assign", "apply", "initialize", "run",
+GENERIC = {  # words in a variable's name that say nothing about what was asked for
+    "result", "results", "value", "values", "data", "output", "temp", "item", "items", "args", "kwargs", "name",
+    "names", "keys", "node", "nodes", "edge", "edges", "index", "count", "list", "dict", "func",
 }  # fmt: skip
+SHORT = 3  # letters up to which a word in a variable's name is taken for an abbreviation
 
 FUNCTION_VOICES = ("{sentence}", "{topic}", "how to {base}", "function that {third}", "how do I {base}?")
 COMMAND_VOICES = ("how to {sentence}", "how do I {sentence}?")  # of a sentence that begins with a verb
@@ -69,14 +71,14 @@ CALL_VOICES = (
 NAME_VOICES = ("{topic}", "code for {topic}", "function for {topic}", "where is {topic} implemented?")
 VERB_VOICES = ("{topic}", "how to {topic}", "how do I {topic}?")  # of a name that begins with a verb
 FILE_VOICES = (
-    "where is {topic} implemented?",
+    "where is the code for {topic}?",
     "which file has {topic}?",
     "in which module do I find {topic}?",
     "how do I open {file}?",
     "where is {file}?",
 )
-DONE_VOICES = ("where is the {thing} {done}?", "in which file is the {thing} {done}?")
-ORIGINS = ("docstring", "call", "name", "file")  # what a query can be made from
+DONE_VOICES = ("where {be} the {thing} {done}?", "in which file {be} the {thing} {done}?")
+ORIGINS = ("docstring", "call", "name", "file")  # what the code itself makes a query from
 
 
 class NoQuery(Exception):
@@ -94,38 +96,67 @@ class Call:
 def docstring_queries(function: Function, seed: int) -> list[str]:
     """The docstring's first sentence in the voices that fit, a drawn one first. NoQuery when it says too little."""
     choose = random.Random(f"{seed}\0{function.path}\0{function.first_line}")
-    sentence = summary(function.docstring or "").rstrip(".:; ")
-    said = re.findall(r"[A-Za-z]+", sentence.lower())
-    own = set(re.findall(r"[a-z]+", function.name.lower()))
-    if not LEAST_WORDS <= len(sentence.split()) <= MOST_WORDS or set(said) <= own:
-        raise NoQuery("no docstring that makes a query")
-    if TAGS.search(sentence):
-        raise NoQuery("docstring with a tag or a link")
-    letters = [letter for letter in sentence if letter.isalpha()]
-    if sum(not letter.isascii() for letter in letters) > FOREIGN * len(letters):
-        raise NoQuery("docstring not in English")
+    sentence = to_the_point(summary(function.docstring or ""))
+    if problem := query_problem(sentence, function.name):
+        raise NoQuery(f"docstring {problem}" if sentence else "no docstring that makes a query")
     first, _, rest = sentence.partition(" ")
-    verb = THIRD_PERSON.match(first)
+    verb = None if rest.startswith("of ") else _third_person(first)  # "Sets of nodes"
     if not verb:  # already in the imperative, or not a verb at all: typed as it stands
         typed = sentence[0].lower() + sentence[1:]
+        asked = re.sub("^return ", "get ", typed)
         drawn = choose.choice((sentence, typed))
-        return [drawn, *(voice.format(sentence=typed) for voice in COMMAND_VOICES if first.lower() in VERBS)]
-    stem = verb.group(1).lower()
-    base = stem + "e" if stem in ENDS_IN_E else stem
+        return [drawn, *(voice.format(sentence=asked) for voice in COMMAND_VOICES if first.lower() in VERBS)]
     topic = re.sub(r"^(the|an?|all the) ", "", rest)
+    base = "get" if verb == "return" else verb  # only a programmer of the function returns
     forms = {"sentence": sentence, "topic": topic, "base": f"{base} {rest}", "third": f"{first.lower()} {rest}"}
     return [voice.format(**forms) for voice in _drawn_first(choose, FUNCTION_VOICES)]
 
 
+def to_the_point(sentence: str) -> str:
+    """A sentence as far as someone would type it: without asides, its second clause and the signs of mathematics."""
+    sentence = ASIDE.sub("", sentence.replace("$", "").rstrip(".:; "))
+    head = "" if PARAMETER.match(sentence) else CLAUSE.split(sentence)[0]
+    sentence = THIS.sub("", head if len(head.split()) >= LEAST_WORDS else sentence)
+    if len(sentence.split()) > MOST_WORDS:
+        ends = [found.start() for found in SECOND.finditer(sentence) if found.start()]
+        heads = [head for head in (sentence[:end] for end in ends) if LEAST_WORDS <= len(head.split()) <= MOST_WORDS]
+        sentence = max(heads, key=len, default=sentence)
+    return WHETHER.sub("Check whether ", OTHERWISE.sub("", sentence)).rstrip(".:;, ")
+
+
+def query_problem(text: str, name: str) -> str | None:
+    """Why nobody would type this to find the function of that name; None when someone might."""
+    if len(text.split()) < LEAST_WORDS:
+        return "of too few words"
+    if len(text.split()) > MOST_WORDS:
+        return "of too many words"
+    letters = [letter for letter in text if letter.isalpha()]
+    if sum(not letter.isascii() for letter in letters) > FOREIGN * len(letters):
+        return "not in English"
+    if set(re.findall(r"[a-z]+", text.lower())) <= set(words(name)):
+        return "that says its name alone"
+    if PARAMETER.match(text):
+        return "that lists parameters"
+    if TAGS.search(text):
+        return "with a tag or a link"
+    return None
+
+
+def _third_person(word: str) -> str | None:
+    """The verb that a word like "computes" or "Applies" is the third person of."""
+    word = word.lower()
+    bases = (word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ies") + "y")
+    return next((base for base in bases if word.endswith("s") and base in VERBS and base != word), None)
+
+
 def name_queries(function: Function, seed: int) -> list[str]:
     """The words of the function's name, with its class. NoQuery for a name of one word: it asks for anything."""
-    *owners, name = function.qualname.split(".")
-    said = [word for word in words(name) if len(word) > 1]
-    if name.startswith("__") or len(said) < 2:
+    said = [word for word in words(function.name) if len(word) > 1]
+    if function.name.startswith("__") or len(said) < 2:
         raise NoQuery("a name that makes no query")
-    topic = " ".join(said) + (f" of {' '.join(words(owners[-1]))}" if owners else "")
+    topic = re.sub("^is ", "check if ", _spoken(function))
     choose = random.Random(f"{seed}\0name\0{function.path}\0{function.first_line}")
-    voices = VERB_VOICES if said[0] in VERBS else NAME_VOICES
+    voices = VERB_VOICES if topic.split()[0] in VERBS else NAME_VOICES
     return [voice.format(topic=topic) for voice in _drawn_first(choose, voices)]
 
 
@@ -135,13 +166,24 @@ def call_queries(function: Function, calls: Iterable[Call], seed: int) -> list[s
     Told are the caller and the variable, never the name of the function: its own words do not find it.
     """
     own = set(words(function.name))
-    telling = [call for call in calls if set(words(call.variable)) - own - GENERIC and len(call.variable) > 2]
+    telling = [call for call in calls if any(map(_says, set(words(call.variable)) - own))]
     if not telling:
         raise NoQuery("no call that makes a query")
     choose = random.Random(f"{seed}\0call\0{function.path}\0{function.first_line}")
     call = choose.choice(telling)
-    caller, variable = (" ".join(words(name)) for name in (call.caller.name, call.variable))
-    return [voice.format(caller=caller, variable=variable) for voice in _drawn_first(choose, CALL_VOICES)]
+    said = {"caller": _spoken(call.caller), "variable": " ".join(words(call.variable))}
+    return [voice.format(**said) for voice in _drawn_first(choose, CALL_VOICES)]
+
+
+def _says(word: str) -> bool:
+    return len(word) > SHORT and word not in GENERIC
+
+
+def _spoken(function: Function) -> str:
+    """The words of a name, of a method with its class."""
+    *owners, name = function.qualname.split(".")
+    said = [word for word in words(name) if len(word) > 1] or words(name)
+    return " ".join(said) + (f" of {' '.join(words(owners[-1]))}" if owners else "")
 
 
 def call_sites(functions: list[Function]) -> dict[Function, list[Call]]:
@@ -188,8 +230,8 @@ def _named_calls(caller: Function) -> list[tuple[str, str]]:
 def file_queries(file: SourceFile, seed: int, *, by_name: bool = False) -> list[str]:
     """Questions that a file answers: by what it says at its top, by its path and, if by_name, by what is done in it."""
     choose = random.Random(f"{seed}\0{file.path}")
-    topic = summary(_heading(file)).rstrip(".:; ")
-    said = LEAST_WORDS <= len(topic.split()) <= MOST_WORDS and not TAGS.search(topic)
+    topic = to_the_point(summary(_heading(file)))
+    said = query_problem(topic, file.path.rpartition("/")[2]) is None
     voices = [voice for voice in FILE_VOICES if said or "{topic}" not in voice]
     topic = topic[:1].lower() + topic[1:] if topic[1:2].islower() else topic
     short = "/".join(file.path.split("/")[-2:])
@@ -198,7 +240,9 @@ def file_queries(file: SourceFile, seed: int, *, by_name: bool = False) -> list[
     if not done:
         return asked
     thing, participle = choose.choice(done)
-    return _drawn_first(choose, [choose.choice(DONE_VOICES).format(thing=thing, done=participle), *asked])
+    be = "are" if re.search(r"[^aisu]s$", thing) else "is"
+    first = choose.choice(DONE_VOICES).format(be=be, thing=thing, done=participle)
+    return _drawn_first(choose, [first, *asked])
 
 
 def _heading(file: SourceFile) -> str:

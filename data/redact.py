@@ -1,9 +1,9 @@
 """Secrets and personal data in source code, replaced by typed placeholders: <EMAIL>, <IP_ADDRESS>, <KEY>, <PASSWORD>.
 
-The placeholders are those of StarCoder (arXiv:2305.06161, section 4), <NAME> left out: who wrote a file stays in it, as
-licences ask. Forms of keys are those that their issuers publish, as collected in gitleaks' rules. Only comments and
-string literals are looked into, so `x @ self.weight` is no address and the code parses as before; the number of lines
-never changes.
+The placeholders are those of StarCoder (arXiv:2305.06161), <NAME> left out: who wrote a file stays in it, as licences
+ask. Forms of keys are those that their issuers publish, as collected in gitleaks' rules. Only comments and string
+literals are looked into, so `x @ self.weight` is no address and the code parses as before; the number of lines never
+changes.
 """
 
 from __future__ import annotations

@@ -214,13 +214,15 @@ def test_a_folder_without_data_or_with_two_sets_of_a_kind_is_refused(folder, tmp
 
 def test_pairs_that_were_imported_make_a_card_too(tmp_path):
     rows = [{"id": f"a{n}", "instruction": "Say.", "input": "", "output": "it " * n} for n in range(1, 3)]
+    rows[0]["category"] = "say"
     rows.append({"prompt": "Tell.", "completion": "told"})
     write_jsonl(tmp_path / "train.jsonl", rows)
-    templates = {"say": ["Say."]}
+    templates = {"say": ["Say."], "shout": ["Say!"]}
     write_json(tmp_path / "about.json", {"templates": templates, "teacher": {"model": "big"}, "options": {"seed": 5}})
     text = write_card_files(read_material(tmp_path))[0].read_text()
-    assert "| none | 3 | 0 | 0 |" in text and "- say: Say." in text and "seed 5" in text
-    assert "A teacher took part: big" in text and "3 pairs have no input" in text
+    assert "| none | 2 | 0 | 0 |" in text and "- say: Say." in text and "shout" not in text and "seed 5" in text
+    assert "A teacher took part: big. 0 of 3 answers are its own" in text and "3 pairs have no input" in text
+    assert "0 of 3 pairs have a check that runs code, 0 one of their structure alone, 3 none." in text
     assert "The rows do not say where they are from." in text and "### train/3\n\n~~~~\nTell." in text
     write_jsonl(tmp_path / "train.jsonl", [*rows, {"prompt": "x"}])
     with pytest.raises(UserError, match=r'train.jsonl:4: "completion" is missing'):
@@ -228,6 +230,38 @@ def test_pairs_that_were_imported_make_a_card_too(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", [])
     with pytest.raises(UserError, match="no pair in it"):
         read_material(tmp_path)
+
+
+def test_the_card_says_who_wrote_the_answers_and_the_queries(small_corpus, small_pairs, folder, tmp_path):
+    text = (folder / "data_card.md").read_text()
+    assert "No language model took part" in text and "written by the authors of the code" in text
+    assert "teacher" not in text
+    taught = [{**pair, "teacher": {"model": "big"}} for pair in small_pairs.train[:2]]
+    instruct = replace(small_pairs, train=[*taught, *small_pairs.train[2:]])
+    pairs = build_text_code_pairs(small_corpus)
+    pairs.train[0]["origin"] = "teacher"
+    told = {"model": "small", "candidates": 4, "system": "", "asked": "Which query?\n{code}"}
+    pairs = replace(pairs, about=pairs.about | {"teacher": told})
+    text = write_data_card(tmp_path, corpus=small_corpus, instruct=instruct, pairs=pairs)
+    assert "No language model took part" not in text and "A teacher took part: big. 2 of " in text
+    assert f"small wrote 1 of the {len(pairs.train)} training queries" in text and "“Which query?”" in text
+    assert "written by a teacher and the authors of the code" in text
+
+
+def test_of_imported_rows_the_card_claims_no_author(tmp_path):
+    write_jsonl(
+        tmp_path / "train.jsonl",
+        [{"category": "docstring", "instruction": "Say.", "output": "it", "teacher": "Ms Lee"}],
+    )
+    settings = {"limit": None, "share": {}, "seed": 5}
+    write_json(tmp_path / "about.json", {"kind": "imported instruction rows", "options": settings})
+    text = write_card_files(read_material(tmp_path))[0].read_text()
+    assert "who wrote their answers is for their own source to say" in text and "No language model" not in text
+    assert "made with seed 5." in text and "Phrasings" not in text and "Injected bugs" not in text
+    settings |= {"teacher": "http://localhost", "teacher_model": "big"}
+    write_json(tmp_path / "about.json", {"kind": "imported instruction rows", "options": settings})
+    text = write_card_files(read_material(tmp_path))[0].read_text()
+    assert "A teacher, big, was asked for explanations" in text
 
 
 def test_a_path_that_yaml_would_misread_is_quoted(tmp_path):

@@ -4,9 +4,11 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
+import data.corpus
 from data.corpus import build_corpus, import_root, load_corpus, save_corpus, write_corpus
 from data.curate import Options
 from data.languages import packages_of
@@ -313,6 +315,19 @@ def test_a_file_that_changes_meanwhile_is_named(folder, monkeypatch):
     monkeypatch.setattr("data.corpus.read_again", lambda request, redacted: "changed = 1\n")
     with pytest.raises(UserError, match=r"alpha\.py was changed while"):
         build_corpus(str(folder))
+
+
+def test_a_file_that_is_gone_meanwhile_is_named(folder, tmp_path, monkeypatch):
+    read_again = data.corpus.read_again
+
+    def removed(request, redacted):
+        Path(request.file).unlink()
+        return read_again(request, redacted)
+
+    monkeypatch.setattr("data.corpus.read_again", removed)
+    with pytest.raises(UserError, match=r"alpha\.py was changed while"):
+        write_corpus([str(folder)], tmp_path / "out", Options())
+    assert not (tmp_path / "out").exists()
 
 
 PEAK = """

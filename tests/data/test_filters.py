@@ -15,6 +15,8 @@ CODE = "\n".join(f"name_{i} = {i}" for i in range(LEAST_CODE_LINES))
         ("pkg/contest.py", None),
         ("pkg/_vendor/six.py", "vendored"),
         (".venv/lib/x.py", "vendored"),
+        ("env/lib/python3.11/site-packages/six.py", "vendored"),
+        ("pkg/env/cart_pole.py", None),  # in reinforcement learning a folder like any other
         ("pkg/tests/helper.py", "test file"),
         ("pkg/test_dag.py", "test file"),
         ("pkg/dag_test.py", "test file"),
@@ -44,6 +46,7 @@ def test_a_path_is_rejected_by_what_it_says(path, reason):
         ('"""Automatically generated."""\n' + CODE, "generated"),
         (CODE + "\nx = '" + "a" * 1001 + "'", "minified"),
         ("\n".join(f"x{i} = '" + "a" * 120 + "'" for i in range(20)), "minified"),
+        ("x = '" + "and so on, " * 12 + "'", "too short"),
         ("\n".join(["x = 1"] * (MOST_LINES + 1)), "too long"),
         ("print 'hello'\n" + CODE, "does not parse"),
         (CODE.split("\n", 1)[1], "too short"),

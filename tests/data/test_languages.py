@@ -78,3 +78,12 @@ def test_types_are_typescript_and_elements_are_tsx(tree_sitter):
     for text, grammar in ((typed, "tsx"), (element, "typescript"), ("let a: number = 1;", "javascript")):
         with pytest.raises(SyntaxError):
             anatomy(text, grammar)
+
+
+def test_a_text_may_hold_a_little_that_the_grammar_does_not_know_but_nothing_may_be_missing(tree_sitter):
+    code = "".join(f"export function f{i}(a) {{\n  return a + {i};\n}}\n" for i in range(20))
+    known_to_node = "const _null = 1;\nexport { _null as null };\n"
+    assert anatomy(code + known_to_node, "javascript").code_lines == 62
+    for text in (known_to_node, code + "function g() {\n  return 1;\n"):
+        with pytest.raises(SyntaxError):
+            anatomy(text, "javascript")

@@ -16,7 +16,11 @@ class Table:
 
 
 def pool(*codes, kind="function"):
-    return [{"id": f"c{i}", "kind": kind, "code": code} for i, code in enumerate(codes)]
+    return [unit(f"c{i}", code, kind) for i, code in enumerate(codes)]
+
+
+def unit(id, code, kind="function", qualname=None):
+    return {"id": id, "kind": kind, "code": code, "source": {"qualname": qualname}}
 
 
 def pair(query, code_id, kind="function"):
@@ -44,6 +48,15 @@ def test_no_negative_comes_near_the_own_code():
     assert done["negatives"] == [CODES[3]["code"], CODES[4]["code"]]
 
 
+def test_a_function_of_the_same_name_is_no_negative():
+    named = ["Graph.copy", "DiGraph.copy", "copy", "Graph.copy_all", None]
+    units = [unit(f"c{i}", CODES[i]["code"], qualname=name) for i, name in enumerate(named)]
+    (done,) = with_negatives([pair("q", "c0")], units, [Table(q=[1.0, 0.9, 0.8, 0.7, 0.6])], count=4)
+    assert done["negative_ids"] == ["c3", "c4"]
+    (done,) = with_negatives([pair("q", "c4")], units, [Table(q=[0.5, 0.4, 0.3, 0.2, 1.0])], count=4)
+    assert done["negative_ids"] == ["c0", "c1", "c2", "c3"]
+
+
 def test_scorers_put_forward_their_best_in_turn_and_the_first_judges():
     judge, other = Table(q=[1, 0.1, 0.2, 0.3, 0.99, 0.05]), Table(q=[0, 5, 0, 4, 9, 3])
     (done,) = with_negatives([pair("q", "c0")], CODES, [judge, other], count=4)
@@ -54,7 +67,7 @@ def test_scorers_put_forward_their_best_in_turn_and_the_first_judges():
 
 def test_another_kind_and_a_twin_are_never_negatives():
     code = "def f(graph, source, target): return graph.shortest(source, target) + graph.length(source)"
-    units = [*pool(code, code + "  # again", "def g(): pass"), {"id": "file", "kind": "file", "code": "def f, g"}]
+    units = [*pool(code, code + "  # again", "def g(): pass"), unit("file", "def f, g", "file")]
     (done,) = with_negatives([pair("q", "c0")], units, [Table(q=[1.0, 0.5, 0.4, 0.6])], count=3)
     assert done["negative_ids"] == ["c2"]
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from data.corpus import build_corpus
+from data.languages import packages_of
 from data.pairs import FILE_SHARE, build_text_code_pairs, load_text_code_pairs, save_text_code_pairs
 from model.console import UserError
 
@@ -65,7 +66,7 @@ def test_queries_that_say_nothing_or_are_asked_twice_are_dropped_and_counted(tmp
     queries = {pair["query"].lower() for pair in pairs.train if pair["kind"] == "function"}
     assert {"find the largest element of x", "pick best of x"} <= {query.strip("?") for query in queries}
     reasons = Counter(reject["reason"] for reject in pairs.rejects)
-    assert reasons["no docstring that makes a query"] == 2
+    assert reasons["docstring that says its name alone"] == reasons["docstring of too few words"] == 1
     assert reasons["code equal to another"] == 1
     assert reasons["query equal to another"] == 2 and "collapse the edges of a tree" not in queries
     assert not any("``" in query or ":func:" in query for query in queries)
@@ -127,6 +128,19 @@ def test_several_queries_a_code_are_of_the_training_side_and_differ(small_corpus
     assert len(set(ids)) == len(ids) and len({pair["query"].lower() for pair in pairs.train}) == len(ids)
 
 
+def test_a_name_is_asked_for_after_everything_else_that_a_code_says(small_corpus):
+    corpus = with_file(small_corpus, {"climb_the_hill": '"""Find the top of a hill."""'})
+    for most, origins in ((3, ["docstring"] * 3), (4, ["docstring"] * 3 + ["name"])):
+        pairs = build_text_code_pairs(corpus, queries_per_code=most, origins=ALL)
+        found = sorted((pair["id"], pair["origin"]) for pair in pairs.train if pair["code_id"] == "pkg/more.py:1")
+        assert [origin for _, origin in found] == origins
+
+
+def test_the_queries_of_a_code_are_drawn_together(small_corpus):
+    pairs = build_text_code_pairs(small_corpus, queries_per_code=3, origins=("docstring",), count=6)
+    assert sorted(Counter(pair["code_id"] for pair in pairs.train).values()) == [3, 3]
+
+
 def test_inconsistent_pairs_are_dropped_from_the_training_side_alone(small_corpus):
     found = {
         "climb": '"""Reach the top of a hill."""',
@@ -184,6 +198,24 @@ def test_what_is_written_is_read_again_with_its_options_and_templates(small_corp
     assert again.train == pairs.train and again.rejects == pairs.rejects and again.renamed.test == pairs.renamed.test
     assert again.about["options"]["seed"] == 3 and again.about["corpus"]["sha256"] == small_corpus.sha256()
     assert "how to {base}" in again.about["templates"]["docstring"]
+
+
+def test_typescript_functions_make_pairs_and_are_left_out_where_identifiers_are_renamed(tmp_path):
+    for package in packages_of(["typescript"]):
+        pytest.importorskip(package, reason=f"reading TypeScript needs {package}")
+    for i, noun in enumerate(("hills", "lakes", "woods", "roads")):
+        text = f"/** Counts the {noun} of a map. */\nexport function count{i}(map: Map) {{\n  return map.{noun};\n}}\n"
+        rest = "".join(f"export const {noun}{line} = '{noun} {line * i}';\n" for line in range(12))
+        (tmp_path / f"{noun}.ts").write_text(text + rest)
+    corpus = build_corpus(str(tmp_path), languages=["typescript"], test_share=0.25, validation_share=0)
+    pairs = build_text_code_pairs(corpus, origins=("docstring",), rename=True)
+    assert len(pairs.train) == 3 and len(pairs.test) == 1
+    for pair in pairs.train:
+        assert pair["code"].startswith("export function count") and "/**" not in pair["code"]
+        assert pair["source"]["path"].split(".")[0] in pair["query"].split()
+    assert pairs.renamed.train == [] == pairs.renamed.candidates
+    reasons = Counter(one["reason"] for one in pairs.renamed.rejects)
+    assert reasons == {"identifiers are renamed in Python alone": 4, "a file's outline is nothing but names": 4}
 
 
 def test_a_typescript_file_is_a_candidate_by_its_outline(small_corpus):
