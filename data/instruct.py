@@ -69,12 +69,9 @@ class _Quota:
     kept: list[dict] = field(default_factory=list)
     exhausted: bool = False
 
-    def next_functions(self) -> list[Function]:
-        """As many functions as drafts are needed; fewer when there are no more."""
-        count = math.ceil((self.wanted - len(self.kept)) * SPARE.get(self.category, 1.0))
-        taken = list(itertools.islice(self.functions, count))
-        self.exhausted = len(taken) < count
-        return taken
+    def missing(self) -> int:
+        """How many drafts are needed next."""
+        return math.ceil((self.wanted - len(self.kept)) * SPARE.get(self.category, 1.0))
 
 
 def build_instruction_pairs(
@@ -154,17 +151,29 @@ def _shuffled(functions: list[Function], seed: int) -> list[Function]:
 
 
 def _drafts(quotas: list[_Quota], repository: Repository, rejects: list[dict]) -> list[tuple[_Quota, Draft]]:
-    """A draft for each of the next functions of each quota that serves for one."""
-    asked = [(quota, function) for quota in quotas for function in quota.next_functions()]
-    repository.checks.find([function for quota, function in asked if quota.category in BEHAVIOUR])
+    """The next drafts of each quota. A check is looked for, which takes seconds, once all else of a function suits."""
+    found = repository.checks
+    unproven = Checks(found.functions, [UNPROVEN])
+    unproven.find(found.functions)
     drafts = []
-    for quota, function in asked:
-        try:
-            drafts.append((quota, draft(quota.category, function, repository)))
-        except Unsuitable as why:
-            found = {**place(function), "category": quota.category, "split": function.split, "reason": str(why)}
-            rejects.append(found)
-    return drafts
+    for quota in quotas:
+        made = ((one, _draft(quota, one, replace(repository, checks=unproven), rejects)) for one in quota.functions)
+        taken = list(itertools.islice((one for one in made if one[1]), quota.missing()))
+        quota.exhausted = len(taken) < quota.missing()
+        drafts += [(quota, *one) for one in taken]
+    found.find([function for quota, function, _ in drafts if quota.category in BEHAVIOUR])
+    for number, (quota, function, _) in enumerate(drafts):
+        if quota.category in BEHAVIOUR:
+            drafts[number] = quota, function, _draft(quota, function, repository, rejects)
+    return [(quota, made) for quota, _, made in drafts if made]
+
+
+def _draft(quota: _Quota, function: Function, repository: Repository, rejects: list[dict]) -> Draft | None:
+    try:
+        return draft(quota.category, function, repository)
+    except Unsuitable as why:
+        rejects.append({**place(function), "category": quota.category, "split": function.split, "reason": str(why)})
+        return None
 
 
 def _proven(drafts: list[tuple[_Quota, Draft]], rejects: list[dict]) -> list[tuple[_Quota, dict]]:
