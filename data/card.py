@@ -15,16 +15,16 @@ from pathlib import Path, PurePosixPath
 
 from data import corpus as corpus_rules
 from data import filters
-from data.bars import Bars
-from data.card_distributions import distributions
-from data.card_source import Material, all_pairs, check_of, data_files, read_material, relative
+from data.cards.bars import Bars
+from data.cards.distributions import distributions
+from data.cards.material import Material, all_pairs, check_of, data_files, read_material, relative
+from data.cards.metadata import croissant, front_matter
 from data.corpus import SPLITS, Corpus
+from data.drafts.tasks import INSTRUCTIONS
 from data.functions import LEAK, functions_of
 from data.instruct import InstructionPairs
-from data.metadata import croissant, front_matter
-from data.mining import MARGIN, TOP
 from data.pairs import FILE_SHARE, TextCodePairs
-from data.tasks import INSTRUCTIONS
+from data.search.mining import MARGIN, TOP
 from model.console import run_command
 from model.files import write_json, write_text
 from model.markup import join, markdown, page

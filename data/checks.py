@@ -26,7 +26,7 @@ from typing import TextIO
 from data.corpus import import_root
 from data.filters import decode
 from data.functions import Function
-from data.source import locate
+from data.sources.locate import locate
 from model.console import UserError, need, progress
 
 EXECUTED = ("doctest", "unit_test", "values", "tests")  # kinds of check that run code; "structure" does not
@@ -57,7 +57,7 @@ def unit_test_check(package: str, function: Function, mutants: list[str]) -> dic
 def values_check(package: str, function: Function, calls: list[dict]) -> dict:
     """A check that recorded calls give what they gave.
 
-    calls  {"arguments": text as data/probe.py's `show` takes it, "want": what `show` printed, "raises": None or the
+    calls  {"arguments": text as `show` of data/proofs/probe.py takes it, "want": what it printed, "raises": None or the
            name of the exception}
     """
     return {"kind": "values", **_place(package, function), "calls": calls}
@@ -180,8 +180,8 @@ def jobs_of(check: dict, answer: str) -> list[dict]:
 
 @functools.lru_cache
 def probe_program() -> str:
-    """A program after which `_probe` is data/probe.py, under no name that the code under test could have."""
-    text = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+    """A program after which `_probe` is data/proofs/probe.py, under no name that the code under test could have."""
+    text = Path(__file__).with_name("proofs").joinpath("probe.py").read_text(encoding="utf-8")
     return f"import types\n_probe = types.ModuleType('_probe')\nexec({text!r}, vars(_probe))\n"
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from data.curate import ALIKE, DUPLICATE, Candidate, Options, curate
-from data.examine import read_again, sha256
-from data.languages import GRAMMARS
-from data.source import KINDS, import_root
+from data.sources.curate import ALIKE, DUPLICATE, Candidate, Options, curate
+from data.sources.examine import read_again, sha256
+from data.sources.languages import GRAMMARS
+from data.sources.locate import KINDS, import_root
 from model.console import UserError, run_command
 from model.files import new_folder, read_json, read_jsonl, write_json, write_jsonl
 

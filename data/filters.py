@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from data.languages import anatomy
+from data.sources.languages import anatomy
 
 VENDORED = frozenset(
     {"_vendor", "_vendored", "vendor", "vendored", "third_party", "third-party", "thirdparty", "3rdparty", "extern"}

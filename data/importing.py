@@ -21,13 +21,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.corpus import SPLITS
+from data.drafts.pair_filters import PLACEHOLDER, Distinct, pair_problem
+from data.drafts.replies import Reply
+from data.drafts.teaching import FENCED, SYSTEM, add_teacher_options, teacher_of
 from data.masking import training_messages
-from data.pair_filters import PLACEHOLDER, Distinct, pair_problem
-from data.replies import Reply
 from data.split import seeded_order
 from data.syntax import parsed
 from data.teacher import Teacher
-from data.teaching import FENCED, SYSTEM, add_teacher_options, teacher_of
 from model.console import UserError, progress, run_command
 from model.files import parse_json, read_jsonl, read_text, write_json, write_jsonl
 

@@ -3,7 +3,7 @@
     python -m data.instruct CORPUS --out DIR --count 400 [--share bugfix=0.3 fim=0.1]
     python -m data.instruct CORPUS --out DIR --teacher http://localhost:8000 --teacher-model NAME
 
-Without a teacher no language model takes part. With one (data/teaching.py), its answers take the place of the
+Without a teacher no language model takes part. With one (data/drafts/teaching.py), its answers take the place of the
 repository's own where they hold what the check asks for.
 """
 
@@ -21,14 +21,14 @@ from pathlib import Path
 
 from data.checks import judge, refutes, run_in_sandbox
 from data.corpus import SPLITS, Corpus, open_corpus
+from data.drafts.pair_filters import Distinct, lint_problems, pair_text
+from data.drafts.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, Repository, Unsuitable, draft
+from data.drafts.teaching import SYSTEM, TAUGHT, add_teacher_options, teach, teacher_of
+from data.drafts.unit_tests import repository_tests
 from data.functions import Function, functions_of, held_apart, place
-from data.pair_filters import Distinct, lint_problems, pair_text
-from data.prove import KINDS, UNPROVEN, Checks
+from data.proofs.prove import KINDS, UNPROVEN, Checks
 from data.split import seeded_order
-from data.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, Repository, Unsuitable, draft
 from data.teacher import Teacher
-from data.teaching import SYSTEM, TAUGHT, add_teacher_options, teach, teacher_of
-from data.unit_tests import repository_tests
 from model.console import UserError, run_command
 from model.files import write_json, write_jsonl
 
@@ -94,7 +94,7 @@ def build_instruction_pairs(
     most_input, most_output               characters of instruction + input, and of output
     shares                                of some categories, 0 to 1; the others of EQUAL divide what is left
     checks                                kinds of checks of a function, in the order in which they are tried
-    teacher, candidates                   answers the categories of data.teaching.TAUGHT, so often each
+    teacher, candidates                   answers the categories of data.drafts.teaching.TAUGHT, so often each
     Raises UserError when the corpus has no function that gives a pair, and for shares that do not add up.
     """
     counts = {"train": count, "validation": validation_count, "test": test_count}

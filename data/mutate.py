@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from data.edits import Code, Edit
-from data.line_edits import edits_of_whole_lines
-from data.operators import edits_within_a_line
+from data.proofs.edits import Code, Edit
+from data.proofs.line_edits import edits_of_whole_lines
+from data.proofs.operators import edits_within_a_line
 from data.syntax import parsed
 
 KINDS = (

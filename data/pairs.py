@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.corpus import SPLITS, Corpus, SourceFile, open_corpus
+from data.drafts.teaching import add_teacher_options, teacher_of
 from data.functions import Function, held_apart
-from data.mining import TOP, consistent, scorers, with_negatives
-from data.queries import (
+from data.search.mining import TOP, consistent, scorers, with_negatives
+from data.search.queries import (
     CALL_VOICES,
     COMMAND_VOICES,
     DONE_VOICES,
@@ -29,12 +30,11 @@ from data.queries import (
     file_queries,
     name_queries,
 )
-from data.query_teacher import QUESTION, SYSTEM, taught_queries
-from data.rename import names_of_file, rename_identifiers
+from data.search.query_teacher import QUESTION, SYSTEM, taught_queries
+from data.search.rename import names_of_file, rename_identifiers
+from data.search.units import AnyFunction, file_unit, function_unit, functions_in, without_equal_codes
 from data.split import seeded_order
 from data.teacher import Teacher
-from data.teaching import add_teacher_options, teacher_of
-from data.units import AnyFunction, file_unit, function_unit, functions_in, without_equal_codes
 from model import load_encoder
 from model.console import UserError, run_command
 from model.encoder_files import add_encoder_options, encoder_options
@@ -78,14 +78,14 @@ def build_text_code_pairs(
 
     count, test_count      pairs wanted; at most 15 % of each ask for a file, the others for a function
     min_lines, max_lines   of a function's code without its docstring
-    origins                what queries are made from, some of data.queries.ORIGINS; the docstring's come first
+    origins                what queries are made from, some of data.search.queries.ORIGINS; the docstring's come first
     queries_per_code       of the training side at most; the test side has one a code: independent of each other
     keep_top               training pairs whose code is not among so many best for its query are dropped (0: none is)
     negatives              hard negatives of each training pair, at most
-    encoder                judges both beside BM25, as Dense of data.mining reads it
+    encoder                judges both beside BM25, as Dense of data.search.mining reads it
     rename                 also make the variant in which every code has its identifiers renamed
     teacher                writes queries for `count` training functions, teacher_candidates replies each; those that
-                           hold (data/query_teacher.py) come before all other origins
+                           hold (data/search/query_teacher.py) come before all other origins
     Code is without the docstring that gave the query: shared words alone must not find it. UserError without any pair
     to train on.
     """

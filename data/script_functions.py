@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data.corpus import SourceFile
-from data.languages import grammar_of, tree_of
+from data.sources.languages import grammar_of, tree_of
 
 FUNCTIONS = frozenset({"function_declaration", "generator_function_declaration", "method_definition"})
 SIGNATURES = frozenset({"function_signature", "method_signature"})  # of TypeScript: an overload, without a body

@@ -28,7 +28,7 @@ from pathlib import Path
 from socket import SHUT_RDWR, gaierror
 from urllib.parse import SplitResult, urlsplit
 
-from data.replies import Reply, ReplyCache
+from data.drafts.replies import Reply, ReplyCache
 from model.console import UserError, progress
 from model.files import parse_json
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data.gap import GAP, fill_gap
+from data.drafts.gap import GAP, fill_gap
 from data.syntax import parsed
 from eval import structure
 from eval.code import complete_function, correct_line, extract_code, fenced_blocks

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data.bm25 import BM25, words
+from data.search.bm25 import BM25, words
 from eval.stats import bootstrap_mean
 from model import load_encoder
 from model.console import UserError, progress, run_command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from data.docstyle import docstring_in, read_docstring
+from data.drafts.docstyle import docstring_in, read_docstring
 from data.syntax import parsed
 from eval.code import fenced_blocks
 

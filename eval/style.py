@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data import linting
-from data.linting import Issue
+from data.drafts import linting
+from data.drafts.linting import Issue
 
 # pycodestyle errors and warnings, pyflakes, bugbear, comprehensions
 RULES = ("E", "W", "F", "B", "C4")

@@ -38,8 +38,8 @@ def test_imports_point_one_way(path):
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_no_import_circles_within_a_folder(folder):
     graph = {
-        f"{folder}.{path.stem}" if path.stem != "__init__" else folder: imported(path)
-        for path in (ROOT / folder).glob("*.py")
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): imported(path)
+        for path in (ROOT / folder).rglob("*.py")
     }
     done: set[str] = set()
 

@@ -1,6 +1,6 @@
 import re
 
-from data.bars import MOST, TEXT_WIDTH, Bars, by_size, most_common
+from data.cards.bars import MOST, TEXT_WIDTH, Bars, by_size, most_common
 
 
 def test_bars_are_as_long_as_their_counts():

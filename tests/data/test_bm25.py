@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from data.bm25 import BM25, words
+from data.search.bm25 import BM25, words
 
 
 def test_identifiers_are_taken_apart():

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from data.card import main, write_card_files, write_data_card
-from data.card_source import read_material
+from data.cards.material import read_material
+from data.cards.metadata import croissant, front_matter
 from data.corpus import save_corpus
-from data.metadata import croissant, front_matter
 from data.pairs import build_text_code_pairs, save_text_code_pairs
 from model.console import UserError, run_command
 from model.files import write_json, write_jsonl

@@ -10,9 +10,9 @@ import pytest
 
 import data.corpus
 from data.corpus import build_corpus, import_root, load_corpus, save_corpus, write_corpus
-from data.curate import Options
-from data.languages import packages_of
-from data.source import locate, untar, unzip
+from data.sources.curate import Options
+from data.sources.languages import packages_of
+from data.sources.locate import locate, untar, unzip
 from model.console import UserError
 
 
@@ -194,8 +194,8 @@ def test_a_package_of_npm_is_packed_and_unpacked_without_running_anything(tmp_pa
         (tmp_path / "cache" / "packed").rename(options["cwd"] / "scope-name-1.2.3.tgz")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr("data.source.subprocess.run", pack)
-    monkeypatch.setattr("data.source.shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("data.sources.locate.subprocess.run", pack)
+    monkeypatch.setattr("data.sources.locate.shutil.which", lambda name: f"/usr/bin/{name}")
     located = locate("npm:@scope/name@1.2.3")
     assert commands[0][:4] == ["npm", "pack", "@scope/name@1.2.3", "--ignore-scripts"]
     assert (located.name, located.license, located.revision) == ("@scope/name", "ISC", "@scope/name@1.2.3")
@@ -256,7 +256,7 @@ def test_typescript_is_read_beside_python_and_named_from_the_source(folder, tmp_
 
 
 def test_a_missing_grammar_is_named_with_what_to_install(folder, monkeypatch):
-    monkeypatch.setattr("data.curate.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("data.sources.curate.importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         UserError, match="TypeScript needs extra packages: pip install tree-sitter tree-sitter-typescript"
     ):

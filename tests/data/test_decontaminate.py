@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.corpus import build_corpus
-from data.decontaminate import RUN, read_tasks
+from data.sources.decontaminate import RUN, read_tasks
 from model.console import UserError
 
 SHARED = Path("/work/shared/data/mbpp")

@@ -2,7 +2,7 @@ import ast
 
 import pytest
 
-from data.degrade import degrade, is_worth_undoing
+from data.drafts.degrade import degrade, is_worth_undoing
 
 SOURCES = [
     ('def f(xs):\n    """Doc."""\n    out = [x * 2 for x in xs if x > 1]\n    return out', "comprehension"),

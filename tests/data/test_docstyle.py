@@ -1,6 +1,6 @@
 import pytest
 
-from data.docstyle import docstring_in, read_docstring, write_google
+from data.drafts.docstyle import docstring_in, read_docstring, write_google
 
 NUMPY = """Sums what is there.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.dedup import KnownTexts
-from data.examine import Request, Rules, examine, examine_all, read_again
+from data.sources.examine import Request, Rules, examine, examine_all, read_again
 
 CODE = "\n".join(f"name_{i} = {i}" for i in range(12)) + "\n"
 
@@ -86,6 +86,6 @@ def test_a_process_that_ends_is_an_error_and_leaves_none_behind(tmp_path):
 
 
 def test_a_process_that_examines_does_not_wait_for_torch():
-    code = "import sys, data.examine; sys.exit('torch' in sys.modules)"
+    code = "import sys, data.sources.examine; sys.exit('torch' in sys.modules)"
     home = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=home).returncode == 0

@@ -1,7 +1,7 @@
 import ast
 import random
 
-from data.gap import GAP, MOST_LINES, cut_gap, fill_gap
+from data.drafts.gap import GAP, MOST_LINES, cut_gap, fill_gap
 
 SOURCE = '''def f(values, *, start=0):
     """Doc."""

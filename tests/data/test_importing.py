@@ -12,9 +12,9 @@ from urllib.parse import unquote
 
 import pytest
 
+from data.drafts.replies import Reply
 from data.importing import explain_with, import_rows, main, parted, read_rows, split_rows, with_four_spaces
 from data.masking import training_messages
-from data.replies import Reply
 from data.syntax import parsed
 from model.console import UserError
 

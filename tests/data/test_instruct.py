@@ -7,12 +7,12 @@ import pytest
 
 from data.checks import jobs_of, judge, refutes, run_in_sandbox
 from data.corpus import build_corpus
+from data.drafts.gap import GAP, fill_gap
+from data.drafts.tasks import INSTRUCTIONS, Repository, draft
 from data.functions import functions_of
-from data.gap import GAP, fill_gap
 from data.instruct import CATEGORIES, EQUAL, build_instruction_pairs, category_counts, describe, main
 from data.mutate import KINDS
-from data.prove import UNPROVEN, Checks
-from data.tasks import INSTRUCTIONS, Repository, draft
+from data.proofs.prove import UNPROVEN, Checks
 from eval.instruct import GREEDY, grade_answers
 from model.console import UserError
 from model.files import read_json, read_jsonl

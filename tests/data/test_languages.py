@@ -1,6 +1,6 @@
 import pytest
 
-from data.languages import anatomy, grammar_of, language_of, literals, packages_of
+from data.sources.languages import anatomy, grammar_of, language_of, literals, packages_of
 
 SCRIPT = """#!/usr/bin/env node
 // Made by hand.

@@ -2,7 +2,7 @@ from email.parser import HeaderParser
 
 import pytest
 
-from data.licenses import FolderLicenses, allowed, declared, from_folder, from_metadata, identify
+from data.sources.licenses import FolderLicenses, allowed, declared, from_folder, from_metadata, identify
 
 MIT = """MIT License
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.mining import MARGIN, Dense, consistent, scorers, with_negatives
+from data.search.mining import MARGIN, Dense, consistent, scorers, with_negatives
 
 
 class Table:

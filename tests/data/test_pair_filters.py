@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from data.dedup import jaccard, shingles
-from data.linting import lint
-from data.pair_filters import DUPLICATE, Distinct, lint_problems, pair_problem, placed
+from data.drafts.linting import lint
+from data.drafts.pair_filters import DUPLICATE, Distinct, lint_problems, pair_problem, placed
 from data.syntax import parsed
 from model.console import UserError
 

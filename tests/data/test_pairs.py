@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from data.corpus import build_corpus
-from data.languages import packages_of
 from data.pairs import FILE_SHARE, build_text_code_pairs, load_text_code_pairs, save_text_code_pairs
+from data.sources.languages import packages_of
 from model.console import UserError
 
 

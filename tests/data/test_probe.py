@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from data import probe
+from data.proofs import probe
 
 
 @pytest.mark.parametrize(

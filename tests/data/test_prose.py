@@ -1,6 +1,6 @@
 import pytest
 
-from data.prose import clean, sections, sentences, summary, without_examples
+from data.drafts.prose import clean, sections, sentences, summary, without_examples
 
 NUMPY = """Return the best node.
 

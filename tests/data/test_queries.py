@@ -4,7 +4,7 @@ import pytest
 
 from data.corpus import SourceFile
 from data.functions import functions_of
-from data.queries import (
+from data.search.queries import (
     FILE_VOICES,
     NoQuery,
     call_queries,

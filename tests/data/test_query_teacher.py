@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from data.pairs import build_text_code_pairs, describe
-from data.query_teacher import QUESTION, read_query, taught_queries
+from data.search.query_teacher import QUESTION, read_query, taught_queries
+from data.search.units import function_unit, functions_in
 from data.teacher import KEY_VARIABLES, Limits, Teacher
-from data.units import function_unit, functions_in
 from tests.data.test_teacher import completion, server, whole
 
 

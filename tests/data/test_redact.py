@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.corpus import build_corpus
-from data.redact import redact
+from data.sources.redact import redact
 
 # put together here, so that no scanner takes this file for a leak
 DRAWN = "q7Xk2Lm9Zt4Rw8Yb3Nc6Vd1Hf5Js0Pg7Ae4Ui9Oz"

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from data.rename import names_of_file, rename_identifiers
+from data.search.rename import names_of_file, rename_identifiers
 
 COUNT = """
 def count_edges(graph, kind=None, *rest, least=1, **extra):

@@ -1,9 +1,9 @@
 import pytest
 
 from data.corpus import SourceFile
-from data.languages import packages_of
 from data.script_functions import script_functions_of
-from data.units import functions_in
+from data.search.units import functions_in
+from data.sources.languages import packages_of
 
 TEXT = """import { x } from './x';
 

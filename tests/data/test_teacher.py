@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data.replies import Reply, ReplyCache
+from data.drafts.replies import Reply, ReplyCache
 from data.teacher import KEY_VARIABLES, Limits, Teacher, _endpoint, _retry_after
 from model.console import UserError
 
@@ -365,7 +365,7 @@ def test_a_cache_that_is_none_is_named(tmp_path):
 
 PUT = """
 import sys
-from data.replies import Reply, ReplyCache
+from data.drafts.replies import Reply, ReplyCache
 cache = ReplyCache(sys.argv[1])
 for number in range(10**6):
     cache.put(str(number), Reply("x" * 5000, True, number, 1))

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from data.drafts.replies import Reply
+from data.drafts.tasks import Repository, draft
+from data.drafts.teaching import SYSTEM, TAUGHT, majority, question, teach, teacher_of
 from data.functions import functions_of
 from data.instruct import build_instruction_pairs
-from data.prove import Checks
-from data.replies import Reply
-from data.tasks import Repository, draft
+from data.proofs.prove import Checks
 from data.teacher import KEY_VARIABLES, Teacher
-from data.teaching import SYSTEM, TAUGHT, majority, question, teach, teacher_of
 from model.console import UserError
 
 

@@ -3,11 +3,11 @@ import sys
 
 import pytest
 
-from data import tracing
 from data.corpus import build_corpus
 from data.functions import functions_of
-from data.prove import Checks, checks_of
-from data.tracing import files_with_tests, key_of, record_tests
+from data.proofs import tracing
+from data.proofs.prove import Checks, checks_of
+from data.proofs.tracing import files_with_tests, key_of, record_tests
 
 MODULE = '''"""Shapes of boxes."""
 
@@ -225,7 +225,9 @@ def test_the_first_check_that_counts_is_found_once_and_the_tests_run_only_when_t
     monkeypatch, repository, recording
 ):
     functions, runs = repository[1], []
-    monkeypatch.setattr("data.prove.record_tests", lambda *arguments, **named: runs.append(arguments) or recording)
+    monkeypatch.setattr(
+        "data.proofs.prove.record_tests", lambda *arguments, **named: runs.append(arguments) or recording
+    )
     checks = Checks(list(functions.values()))
     checks.find([functions["area"]])
     assert checks.of(functions["area"])["kind"] == "doctest" and runs == [] and checks.lost() == {}

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data.unit_tests import from_repository, repository_tests
+from data.drafts.unit_tests import from_repository, repository_tests
 
 TESTS = '''
 import math
@@ -59,7 +59,7 @@ class TestDouble:
 def tests(tmp_path, monkeypatch):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_code.py").write_text(TESTS)
-    monkeypatch.setattr("data.unit_tests.import_root", lambda source: tmp_path)
+    monkeypatch.setattr("data.drafts.unit_tests.import_root", lambda source: tmp_path)
     return repository_tests(corpus())
 
 
@@ -121,7 +121,7 @@ def test_what_the_corpus_replaces_is_replaced_in_its_tests_too(tmp_path, monkeyp
     (tmp_path / "tests").mkdir()
     text = 'from pkg.code import double\n\n\ndef test_double():\n    assert double("jane@uni.museum") == []\n'
     (tmp_path / "tests" / "test_code.py").write_text(text)
-    monkeypatch.setattr("data.unit_tests.import_root", lambda source: tmp_path)
+    monkeypatch.setattr("data.drafts.unit_tests.import_root", lambda source: tmp_path)
     (hidden,) = cut(repository_tests(corpus()))
     (shown,) = cut(repository_tests(corpus(redact=False)))
     assert 'double("<EMAIL>")' in hidden and 'double("jane@uni.museum")' in shown

@@ -19,10 +19,10 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from data.docstyle import docstring_in
+from data.drafts.docstyle import docstring_in
+from data.drafts.pair_filters import normalized, pair_problem
+from data.drafts.replies import Reply
 from data.masking import messages_of
-from data.pair_filters import normalized, pair_problem
-from data.replies import Reply
 from data.teacher import KEY_VARIABLES, Limits, Teacher
 from model.console import UserError
 from model.files import read_json, write_jsonl
@@ -39,7 +39,7 @@ def teach(pairs: list[dict], teacher: Teacher, *, candidates: int, most_output: 
     """The pairs, with the teacher's answer as output where one holds, and the candidates that did not.
 
     An answer holds when it passes the pair's check (by running, where that runs code), ruff, the look-up of its names
-    and the filters of data/pair_filters.py. Of those that hold, the one given most often is taken, of equals the first.
+    and data/drafts/pair_filters.py. Of those that hold, the one given most often is taken, of equals the first.
     Taught pairs say so: "teacher": {"model", "candidates", "held", "alike"}. Others keep the output that they have.
     Rejects: {"id", "category", "reason", "output"}.
     """
@@ -86,7 +86,7 @@ def _graded(given: list[tuple[dict, Reply]]) -> list[dict]:
     """The grader's row for each candidate. Each is a task of its own: not all tasks have equally many."""
     if not given:
         return []
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[2]
     with tempfile.TemporaryDirectory(prefix="tritune-teaching-") as name:
         folder = Path(name)
         ids = [f"{number} {pair['id']}" for number, (pair, _) in enumerate(given)]

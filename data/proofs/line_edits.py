@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from data.edits import LOOPS, Code, Edit, only_passes
+from data.proofs.edits import LOOPS, Code, Edit, only_passes
 
 SIMPLE = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr)
 

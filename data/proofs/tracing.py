@@ -101,7 +101,7 @@ _NOTHING = {"tests": {}, "broken": {}, "calls": {}}
 def _reports(
     source: str, functions: list[Function], batches: list[list[str]], processes: int | None
 ) -> Iterator[tuple[list[str], dict | None]]:
-    """Each batch of test files with what `record` of data/probe.py printed for it; None when it did not come so far."""
+    """Each batch of test files with what probe.py's `record` printed for it; None when it did not come so far."""
     base, root = str(suite_base(source)), str(import_root(source))
     table = [
         [one.path, one.first_line, one.first_line + one.header.count("\n"), one.name, "." not in one.qualname]

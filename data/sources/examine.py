@@ -1,7 +1,7 @@
 """From a file to what the corpus must know of it, one file at a time: texts are read, judged and let go.
 
-Many files are shared out among processes of their own (`python -m data.examine`, JSON Lines in and out), file n to
-process n mod N, and read back in that order: the number of processes changes the time and nothing else. They import
+Many files are shared out among processes of their own (`python -m data.sources.examine`, JSON Lines in and out), file n
+to process n mod N, and read back in that order: the number of processes changes the time and nothing else. They import
 neither torch nor the rest of the project, which would cost each of them seconds.
 """
 
@@ -24,8 +24,8 @@ import numpy as np
 
 from data.dedup import KnownTexts, count_tokens, shingles, signature
 from data.filters import MOST_BYTES, decode, reject_path, reject_text
-from data.licenses import allowed, declared
-from data.redact import redact
+from data.sources.licenses import allowed, declared
+from data.sources.redact import redact
 
 FEW = 200  # files that are worth a process of their own
 
@@ -134,8 +134,8 @@ def _worker(requests: list[Request], rules: Rules) -> Iterator[subprocess.Popen]
         file.write(json.dumps(_rules_as_json(rules)) + "\n")
         file.writelines(json.dumps(asdict(request)) + "\n" for request in requests)
         file.seek(0)
-        home = Path(__file__).resolve().parent.parent
-        command = [sys.executable, "-m", "data.examine"]
+        home = Path(__file__).resolve().parents[2]
+        command = [sys.executable, "-m", "data.sources.examine"]
         worker = subprocess.Popen(command, cwd=home, stdin=file, stdout=subprocess.PIPE, encoding="utf-8")
         try:
             yield worker

@@ -20,7 +20,7 @@ from data.checks import (
 )
 from data.functions import Function, place
 from data.mutate import Mutant, mutants
-from data.tracing import Recording, record_tests
+from data.proofs.tracing import Recording, record_tests
 
 KINDS = ("doctest", "values", "tests")  # of checks of a function: what shields its verdict from the answer comes first
 UNPROVEN = "structure"  # the kind that takes a function without running anything

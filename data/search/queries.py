@@ -17,10 +17,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from data.bm25 import words
 from data.corpus import SourceFile
+from data.drafts.prose import summary
 from data.functions import Function
-from data.prose import summary
+from data.search.bm25 import words
 from data.syntax import parse
 
 # CodeSearchNet (arXiv:1909.09436) and CodeXGLUE (arXiv:2102.04664) drop documentation of fewer than three tokens;

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from data.corpus import Corpus, import_root
 from data.filters import decode
 from data.functions import Function
-from data.redact import redact
+from data.sources.redact import redact
 
 SETUP = ("setup_method", "setup_class", "setUp", "setUpClass")
 

@@ -14,7 +14,7 @@ import operator
 import re
 from collections.abc import Iterator
 
-from data.edits import (
+from data.proofs.edits import (
     JUMPS,
     LOOPS,
     SCOPES,

@@ -18,7 +18,7 @@ import textwrap
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from data.prose import sections, unmarked
+from data.drafts.prose import sections, unmarked
 from data.syntax import parsed
 
 WIDTH = 88  # columns of a written docstring

@@ -12,16 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from data.checks import EXECUTED, jobs_of, structure_check, unit_test_check, unit_test_jobs
-from data.degrade import degrade, is_worth_undoing
-from data.docstyle import Documented, read_docstring, write_google
+from data.drafts.degrade import degrade, is_worth_undoing
+from data.drafts.docstyle import Documented, read_docstring, write_google
+from data.drafts.gap import GAP, cut_gap, fill_gap
+from data.drafts.pair_filters import pair_problem
+from data.drafts.phrasings import INSTRUCTIONS
+from data.drafts.prose import clean, sections, sentences, summary, without_examples
+from data.drafts.unit_tests import RepositoryTest, from_examples, from_repository
 from data.functions import Function, source_of
-from data.gap import GAP, cut_gap, fill_gap
 from data.mutate import Mutant, mutants
-from data.pair_filters import pair_problem
-from data.phrasings import INSTRUCTIONS
-from data.prose import clean, sections, sentences, summary, without_examples
-from data.prove import RUNS, Checks, again
-from data.unit_tests import RepositoryTest, from_examples, from_repository
+from data.proofs.prove import RUNS, Checks, again
 
 __all__ = ["INSTRUCTIONS", "Draft", "Repository", "Unsuitable", "draft"]
 

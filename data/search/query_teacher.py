@@ -1,6 +1,6 @@
 """Queries that a teacher writes for functions of the training files, kept where they find what they were written for.
 
-    code, its docstring hidden ──► n replies ──► a query by the rules of data/queries.py? ──► its code in the top 2?
+    code, its docstring hidden ──► n replies ──► a query by the rules of queries.py? ──► its code in the top 2?
 
 Test queries stay the repository's own words: what is measured does not depend on who taught.
 """
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 
-from data.bm25 import words
-from data.mining import TOP, Scorer, consistent
-from data.queries import query_problem
+from data.search.bm25 import words
+from data.search.mining import TOP, Scorer, consistent
+from data.search.queries import query_problem
+from data.search.units import AnyFunction, function_unit
 from data.split import seeded_order
 from data.teacher import Teacher
-from data.units import AnyFunction, function_unit
 
 SYSTEM = (
     "You search a code base that you did not write. You answer with what you type into its search box, nothing else."

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
-from data.licenses import from_folder, from_metadata
+from data.sources.licenses import from_folder, from_metadata
 from model.console import UserError
 from model.files import cache_folder, new_folder
 

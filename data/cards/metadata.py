@@ -13,7 +13,7 @@ from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 
-from data.card_source import DataFile, Material, relative
+from data.cards.material import DataFile, Material, relative
 
 # Licences by the hub's names; SPDX writes them in capitals and tells -only from -or-later.
 HUB_LICENSES = {

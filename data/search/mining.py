@@ -14,9 +14,9 @@ from typing import Protocol
 
 import numpy as np
 
-from data.bm25 import BM25
 from data.dedup import near_duplicates
 from data.functions import LEAK
+from data.search.bm25 import BM25
 from model.console import progress
 
 TOP = 2  # rank to which a pair's own code must come: Nomic Embed (arXiv:2402.01613), CoRNStack (arXiv:2412.01007)

@@ -13,8 +13,8 @@ import re
 import numpy as np
 
 from data.dedup import jaccard, shingles
-from data.gap import GAP, fill_gap
-from data.linting import lint
+from data.drafts.gap import GAP, fill_gap
+from data.drafts.linting import lint
 from data.syntax import parsed
 
 DUPLICATE = 0.7  # Jaccard index of token 5-grams, as for files (The Stack, arXiv:2211.15533); within a category

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 
-from data.languages import literals
+from data.sources.languages import literals
 
 LOCAL = re.compile(r"(?:(?<![\w.+%\\-])|(?<=\\[nrt]))[A-Za-z0-9][\w.+%-]{0,63}$")
 DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[a-z]{2,24}(?![\w(\[@-])(?!\.[a-z])")

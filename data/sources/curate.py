@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.decontaminate import read_tasks
 from data.dedup import SLACK, Neighbours, jaccard, shingles
-from data.examine import Finding, Request, Rules, examine_all, read_again
-from data.languages import GRAMMARS, NAMES, grammar_of, language_of, packages_of
-from data.licenses import FolderLicenses
-from data.source import Located, locate
+from data.sources.decontaminate import read_tasks
+from data.sources.examine import Finding, Request, Rules, examine_all, read_again
+from data.sources.languages import GRAMMARS, NAMES, grammar_of, language_of, packages_of
+from data.sources.licenses import FolderLicenses
+from data.sources.locate import Located, locate
 from data.split import Groups, of_one_module, seeded_order, split_files
 from model.console import UserError, progress
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from data.bars import Bars, by_size, most_common
-from data.card_source import Material, all_pairs, check_of
+from data.cards.bars import Bars, by_size, most_common
+from data.cards.material import Material, all_pairs, check_of
 
 
 def distributions(material: Material) -> list[Bars | None]:
