@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import doctest
 import inspect
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data.corpus import SourceFile
 from data.dedup import near_duplicates
+from data.syntax import parse
 
 LEAK = 0.7  # Jaccard index from which on a function is not learnt from when the other is tested on
 
@@ -57,9 +57,7 @@ def functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -
     """
     if file.language != "python":
         return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = ast.parse(file.text)
+    tree = parse(file.text)
     lines = file.text.split("\n")
     functions = [
         _function(file, lines, node, owner) for node, owner in _definitions(tree, "") if _has_block(node, lines)

@@ -11,10 +11,11 @@ import functools
 import importlib
 import io
 import tokenize
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from data.syntax import parse
 
 GRAMMARS = {  # language -> suffix -> grammar; <T>x is a cast in .ts and an element in .tsx
     "python": {".py": "python"},
@@ -65,9 +66,7 @@ def packages_of(languages: tuple[str, ...] | list[str]) -> list[str]:
 def anatomy(text: str, grammar: str) -> Anatomy:
     """Code, prose and head of a text. SyntaxError, ValueError or RecursionError when it does not parse."""
     if grammar == "python":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape in someone's string is not our news
-            return _python_anatomy(text, ast.parse(text))
+        return _python_anatomy(text, parse(text))
     tree = tree_of(text, grammar)
     if (unread := _unread(tree.root_node)) > MOST_UNREAD:
         raise SyntaxError(f"tree-sitter cannot read {unread:.0%} of it")
