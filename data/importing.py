@@ -26,10 +26,11 @@ from data.drafts.replies import Reply
 from data.drafts.teaching import FENCED, SYSTEM, add_teacher_options, teacher_of
 from data.masking import training_messages
 from data.split import seeded_order
-from data.syntax import parsed
+from data.syntax import parsed, same_code
 from data.teacher import Teacher
 from model.console import UserError, progress, run_command
 from model.files import parse_json, read_jsonl, read_text, write_json, write_jsonl
+from model.hub import snapshot
 
 HUB = "hub:"
 OTHER_LANGUAGE = re.compile(
@@ -152,17 +153,9 @@ def with_four_spaces(code: str) -> str:
             indent = next((4 * depths[one] for one in beside if was[one] == was[number]), was[number])
         changed.append((" " * max(0, indent) + line.strip(" ")) if line.strip() else "")
     text = "\n".join(changed)
-    if not _same(code, text):
+    if not same_code(code, text):
         raise ValueError("indentation that cannot be changed safely")
     return text
-
-
-def _same(first: str, second: str) -> bool:
-    trees = parsed(first), parsed(second)
-    try:
-        return None not in trees and ast.dump(trees[0]) == ast.dump(trees[1])
-    except RecursionError:  # a tree may be deep enough to parse and too deep to write out: 1 + 1 + 1 + ...
-        return False
 
 
 def _untabbed(line: str) -> str:
@@ -249,26 +242,14 @@ def read_rows(place: str) -> tuple[list[dict], str, str | None]:
 
 def _from_hub(place: str) -> tuple[Path, str]:
     """The file in the hub's cache, fetched where it is not there yet, and the commit that it is of."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
     owner, name, file = (*place.removeprefix(HUB).split("/", 2), "", "")[:3]
     if not file:
         raise UserError(f"{place}: give {HUB}OWNER/NAME/FILE")
     ask = {"repo_type": "dataset", "allow_patterns": [glob.escape(file)]}
-    try:  # a whole repository narrowed down, as for models: hf_hub_download repeats itself for half a minute
-        folder = Path(huggingface_hub.snapshot_download(f"{owner}/{name}", **ask))
-    except errors.GatedRepoError:
-        why = "its owners give access to it on request: ask on its page, then log in with `hf auth login`"
-    except errors.RepositoryNotFoundError:
-        why = "there is no such data set; for a private one log in with `hf auth login`"
-    except (errors.HfHubHTTPError, errors.HFValidationError, errors.LocalEntryNotFoundError, OSError) as error:
-        why = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
-    else:
-        if (folder / file).is_file():
-            return folder / file, folder.name
-        why = "it has no such file"
-    raise UserError(f"{place}: could not be had from the hub ({why}); give a file")
+    folder = snapshot(f"{owner}/{name}", what="data set", instead="a file", **ask)
+    if not (folder / file).is_file():
+        raise UserError(f"{place}: {owner}/{name} has no such file")
+    return folder / file, folder.name
 
 
 def _parse_options() -> argparse.Namespace:

@@ -19,3 +19,12 @@ def parsed(text: str) -> ast.Module | None:
         return parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # all four come from Python's own parser
         return None
+
+
+def same_code(first: str, second: str) -> bool:
+    """Whether two texts are the same program but for layout and comments."""
+    trees = parsed(first), parsed(second)
+    try:
+        return None not in trees and ast.dump(trees[0]) == ast.dump(trees[1])
+    except RecursionError:  # a tree may be deep enough to parse and too deep to write out: 1 + 1 + 1 + ...
+        return False

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.drafts.gap import GAP, fill_gap
-from data.syntax import parsed
+from data.syntax import parsed, same_code
 from eval import structure
 from eval.code import complete_function, correct_line, extract_code, fenced_blocks
 from model.console import UserError
@@ -68,7 +68,7 @@ def _read_fim(pair: dict, output: str) -> Reading:
     code = next((one for one in readings if one is not None and parsed(one) is not None), None)
     if code is None:
         return Reading(None, "no lines that parse in the gap", "syntax" if missing else "extraction")
-    is_empty = any(structure.same_code(code, fill_gap(given, nothing)) for nothing in ("", "pass", "..."))
+    is_empty = any(same_code(code, fill_gap(given, nothing)) for nothing in ("", "pass", "..."))
     return _judged(code, structure.function_problem(code, name) or ("leaves the gap" if is_empty else None))
 
 
@@ -77,7 +77,7 @@ def _read_bugfix(pair: dict, output: str) -> Reading:
     code = correct_line(given, _name(pair), pair["check"]["line"], output)
     if code is None:
         return Reading(None, "neither one line nor the function", "extraction")
-    unchanged = "leaves the bug" if structure.same_code(code, given) else None
+    unchanged = "leaves the bug" if same_code(code, given) else None
     return _judged(code, structure.function_problem(code, _name(pair)) or unchanged)
 
 
@@ -85,7 +85,7 @@ def _read_improve(pair: dict, output: str) -> Reading:
     code = extract_code(output, _name(pair))
     if code is None:
         return _no_code(output)
-    unchanged = "changes nothing" if structure.same_code(code, given_code(pair)) else None
+    unchanged = "changes nothing" if same_code(code, given_code(pair)) else None
     return _judged(code, structure.function_problem(code, _name(pair)) or unchanged)
 
 

@@ -34,15 +34,6 @@ def _is_placeholder(node: ast.stmt) -> bool:
     )
 
 
-def same_code(first: str, second: str) -> bool:
-    """Whether two texts are the same program but for layout and comments."""
-    trees = parsed(first), parsed(second)
-    try:
-        return None not in trees and ast.dump(trees[0]) == ast.dump(trees[1])
-    except RecursionError:  # a tree may be deep enough to parse and too deep to write out: 1 + 1 + 1 + ...
-        return False
-
-
 def unit_test_problem(code: str, name: str) -> str | None:
     """A test needs a function `test...` that calls `name` and checks something: an assert or an assert_/raises call."""
     tree = parsed(code)

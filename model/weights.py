@@ -22,6 +22,7 @@ from model.decoder import Decoder
 from model.embedded import EMBEDDED, fetch_embedded
 from model.files import new_folder, read_json, read_text, write_json
 from model.gguf.file import GGUFFile
+from model.hub import snapshot
 from model.safetensors_file import read_safetensors, weight_files
 from model.tokenizer import Tokenizer
 
@@ -50,25 +51,9 @@ def locate(name: str) -> Path:
             f"{name}: no such model; give a folder, a .gguf file, a hub id such as Qwen/Qwen2.5-Coder-0.5B, "
             f"or one of {', '.join(EMBEDDED)}"
         )
-    return _from_hub(name)
-
-
-def _from_hub(name: str) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=NOT_FROM_HUB))
-    except errors.GatedRepoError:
-        reason = "its owners give access to it on request: ask on its page, then log in with `hf auth login`"
-    except errors.RepositoryNotFoundError:
-        reason = "there is no such model; for a private one log in with `hf auth login`"
-    except (errors.HfHubHTTPError, errors.HFValidationError, errors.LocalEntryNotFoundError, OSError) as error:
-        reason = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
-    raise UserError(
-        f"{name}: could not be had from the hub ({reason}); give a folder or one of the embedded defaults, "
-        f"{', '.join(EMBEDDED)}"
-    )
+    patterns = {"allow_patterns": HUB_FILES, "ignore_patterns": NOT_FROM_HUB}
+    defaults = ", ".join(EMBEDDED)
+    return snapshot(name, what="model", instead=f"a folder or one of the embedded defaults, {defaults}", **patterns)
 
 
 def put(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
