@@ -36,6 +36,7 @@ KEY_VARIABLES = ("TRITUNE_TEACHER_KEY", "OPENAI_API_KEY")
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # statuses that another try may not meet
 ONE_REQUEST = frozenset({400, 413, 422})  # refused for what this request says: the others may still be answered
 LARGEST = 16 * 2**20  # bytes of an answer
+SECRET = 8  # characters of a key from which on it is hidden: a local server's "x" or "EMPTY" is a word like others
 CHARACTERS = 4  # of a token, where a server does not count
 THOUGHTS = re.compile(r"\A.*?</think>\s*", re.DOTALL)  # what a reasoning model says to itself before its answer
 
@@ -279,7 +280,7 @@ class Teacher:
             connection.close()
         if late.is_set() or len(data) > LARGEST:
             raise _TryAgain("an answer that does not end")
-        if self._key:  # should it repeat it, in an error or in an answer
+        if self._key and len(self._key) >= SECRET:  # should it repeat it, in an error or in an answer
             data = data.replace(self._key.encode(), b"(key)")
         return response.status, response.headers, data
 

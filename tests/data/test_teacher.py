@@ -225,6 +225,13 @@ def test_a_key_in_an_answer_is_not_kept(tmp_path, monkeypatch):
     assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
+def test_what_local_servers_take_for_a_key_is_no_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLES[0], "x")
+    with server(says(200, completion("an exact index"))) as (url, _):
+        [[reply]] = teacher(url, tmp_path).ask(tasks(1), samples=1)
+    assert reply.text == "an exact index"
+
+
 def test_a_server_that_refuses_every_request_says_why(tmp_path):
     with server(says(400, b"max_tokens is not supported")) as (url, asked):
         with pytest.raises(UserError, match="status 400: max_tokens is not supported"):
