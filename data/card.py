@@ -187,6 +187,9 @@ def _instruction_pairs(instruct: InstructionPairs, about: dict) -> list[str]:
     return [
         _authors(made, about),
         _table(["category", *SPLITS, "input, median characters", "output", "checks"], rows),
+        f"The repository's own tests, of no use as checks: {_counted(Counter(instruct.lost))}."
+        if instruct.lost
+        else "",
         f"Injected bugs: {_counted(bugs)}." if bugs else "",
         f"Ways in which code was made worse: {_counted(worse)}." if worse else "",
         "Phrasings, one drawn for each pair:" if phrasings else "",

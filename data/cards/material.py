@@ -121,7 +121,8 @@ def _instruction_pairs(place: Path | None) -> tuple[InstructionPairs | None, dic
     if not any(rows.values()):
         raise UserError(f"{place}: no pair in it")
     about = read_json(place / "about.json") if (place / "about.json").is_file() else {}
-    return InstructionPairs(**rows, rejects=read_jsonl(rejects) if rejects.is_file() else []), about
+    refused = read_jsonl(rejects) if rejects.is_file() else []
+    return InstructionPairs(**rows, rejects=refused, lost=about.get("lost", {})), about
 
 
 def _instruction_rows(path: Path) -> list[dict]:

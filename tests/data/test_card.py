@@ -254,10 +254,12 @@ def test_of_imported_rows_the_card_claims_no_author(tmp_path):
         [{"category": "docstring", "instruction": "Say.", "output": "it", "teacher": "Ms Lee"}],
     )
     settings = {"limit": None, "share": {}, "seed": 5}
-    write_json(tmp_path / "about.json", {"kind": "imported instruction rows", "options": settings})
+    lost = {"test failed": 2}
+    write_json(tmp_path / "about.json", {"kind": "imported instruction rows", "options": settings, "lost": lost})
     text = write_card_files(read_material(tmp_path))[0].read_text()
     assert "who wrote their answers is for their own source to say" in text and "No language model" not in text
     assert "made with seed 5." in text and "Phrasings" not in text and "Injected bugs" not in text
+    assert "of no use as checks: test failed 2." in text
     settings |= {"teacher": "http://localhost", "teacher_model": "big"}
     write_json(tmp_path / "about.json", {"kind": "imported instruction rows", "options": settings})
     text = write_card_files(read_material(tmp_path))[0].read_text()
