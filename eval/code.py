@@ -128,15 +128,16 @@ def correct_line(function_source: str, name: str, line: int, answer: str) -> str
         return whole
     blocks = fenced_blocks(answer)
     given = [text for text in (blocks[0] if blocks else answer).splitlines() if text.strip()]
-    inline = [] if blocks else _INLINE_CODE.findall(answer)  # a backtick is no Python, so it can only be markup
-    if len(inline) == 1:
-        given = inline
-    if len(given) != 1:
-        return None
+    inline = [] if blocks else _INLINE_CODE.findall(answer)
     lines = function_source.split("\n")
     old = lines[line - 1]
-    lines[line - 1] = old[: len(old) - len(old.lstrip())] + given[0].strip()
-    return "\n".join(lines)
+    indent = old[: len(old) - len(old.lstrip())]
+    readings = [
+        "\n".join([*lines[: line - 1], indent + found[0].strip(), *lines[line:]])
+        for found in (given, inline)  # the line first: a comment in it may hold backticks
+        if len(found) == 1
+    ]
+    return next((one for one in readings if parsed(one) is not None), readings[-1] if readings else None)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

@@ -115,6 +115,12 @@ def test_a_line_that_opens_a_block_can_be_corrected():
     assert "    for v in values[1:]:\n" in correct_line(BUGGY, "f", 3, "for v in values[1:]:")
 
 
+def test_backticks_in_a_comment_of_the_line_are_part_of_it():
+    assert "    for v in values[1:]:  # not `values`\n" in correct_line(
+        BUGGY, "f", 3, "for v in values[1:]:  # not `values`"
+    )
+
+
 @pytest.mark.parametrize("answer", ["", "a = 1\nb = 2", "Use `a` or `b`.\nEither."])
 def test_no_single_line_is_no_correction(answer):
     assert correct_line(BUGGY, "f", 4, answer) is None
