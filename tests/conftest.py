@@ -5,7 +5,11 @@ import os
 
 import pytest
 import torch
+from hypothesis import settings
 
+# The same examples in every run. To look for new ones: pytest --hypothesis-profile=default
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the reference libraries must not look for a network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from data.proofs.edits import LOOPS, Code, Edit, only_passes
+from data.proofs.edits import LOOPS, Code, Edit, equal, only_passes
 
 SIMPLE = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr)
 
@@ -90,7 +90,7 @@ def _unwrapped(code: Code, statement: ast.stmt) -> Iterator[Edit]:
 
 def _reordered(code: Code, first: ast.stmt, second: ast.stmt) -> Iterator[Edit]:
     """Two statements of a line each change places, where the second reads a variable that the first sets."""
-    if not (isinstance(first, ast.Assign | ast.AugAssign) and isinstance(second, SIMPLE)):
+    if not (isinstance(first, ast.Assign | ast.AugAssign) and isinstance(second, SIMPLE)) or equal(first, second):
         return
     set_names = {node.id for node in ast.walk(first) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     read = {node.id for node in ast.walk(second) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}

@@ -290,7 +290,9 @@ def test_every_mutant_of_any_function_parses_differs_in_one_place_and_in_its_tre
     assert found == mutants(source, whole_lines=True)
     for mutant in found:
         assert ast.dump(ast.parse(mutant.source)) != tree, mutant
-        before, after = one_hunk(lines, mutant.source.split("\n"))
-        assert "\n".join(before) in mutant.original_line and "\n".join(after) in mutant.mutated_line
+        before, after = mutant.original_line.split("\n"), mutant.mutated_line.split("\n")
+        first, last = mutant.line - 1, mutant.line - 1 + len(before)
+        after = [] if mutant.mutated_line == "" else after
+        assert lines[first:last] == before and [*lines[:first], *after, *lines[last:]] == mutant.source.split("\n")
     for mutant in mutants(source):
         assert [len(one) for one in one_hunk(lines, mutant.source.split("\n"))] == [1, 1]
