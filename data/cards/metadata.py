@@ -226,12 +226,12 @@ def _license_url(name: str) -> str:
 
 
 def _address(material: Material) -> str:
-    """The page of what the data was made from, as far as its revision names one."""
+    """Where what the data was made from is found: a package URL (purl) as far as its revision names a package."""
     for commit in (source.get("commit") or "" for source in material.sources()):
         if package := re.fullmatch(r"(.+)==(.+)", commit):
-            return f"https://pypi.org/project/{package[1]}/{package[2]}/"
+            return f"pkg:pypi/{package[1].lower()}@{package[2]}"
         if package := re.fullmatch(r"(.+)@(.+)", commit):
-            return f"https://www.npmjs.com/package/{package[1]}/v/{package[2]}"
+            return f"pkg:npm/{package[1].replace('@', '%40')}@{package[2]}"
     source = str(material.corpus.source) if material.corpus else ""
     return source if source.startswith(("https://", "http://")) else "file:."
 

@@ -176,8 +176,8 @@ def test_the_croissant_describes_every_file_and_every_column(folder):
 @pytest.mark.parametrize(
     ("source", "commit", "address"),
     [
-        ("package:a", "a==1.2", "https://pypi.org/project/a/1.2/"),
-        ("npm:@b/a@1.2", "@b/a@1.2", "https://www.npmjs.com/package/@b/a/v/1.2"),
+        ("package:a", "a==1.2", "pkg:pypi/a@1.2"),
+        ("npm:@b/a@1.2", "@b/a@1.2", "pkg:npm/%40b/a@1.2"),
         ("https://example.org/a.git", "0a1b", "https://example.org/a.git"),
         ("somewhere/here", None, "file:."),
     ],

@@ -19,7 +19,7 @@ from data.syntax import parsed
 from model.console import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-ALPACA = Path("/work/shared/data/codealpaca/code_alpaca_2k.json")
+ALPACA = Path(os.environ.get("TRITUNE_DATA", "/nowhere")) / "codealpaca" / "code_alpaca_2k.json"
 CODE = "def add(a, b):\n    return a + b"
 WORDS = "It adds its two arguments and gives back their sum, whatever their type."
 
@@ -298,7 +298,7 @@ def test_a_file_of_a_data_set_on_the_hub_is_fetched_once_and_what_cannot_be_had_
     assert other.startswith("org/other: could not be had from the hub (LocalEntryNotFoundError")
 
 
-@pytest.mark.skipif(not ALPACA.is_file(), reason="the CodeAlpaca sample is not here")
+@pytest.mark.skipif(not ALPACA.is_file(), reason="TRITUNE_DATA names no folder with codealpaca/")
 def test_codealpaca_gives_python_that_parses_with_four_spaces():
     rows, name, commit = read_rows(str(ALPACA))
     assert commit is None
