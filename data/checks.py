@@ -163,7 +163,7 @@ def suite_jobs(check: dict, function_source: str) -> list[dict]:
     base = str(suite_base(check["package"]))
     program = probe_program() + f"_probe.require({base!r}, {check['tests']!r}, test_seconds={TEST_SECONDS})\n"
     job = _job(check, program, patch=patched_module(check, function_source))
-    return [{**job, "seconds": TESTS_SECONDS}]
+    return [{**job, "seconds": TESTS_SECONDS, "readable": [base]}]
 
 
 def jobs_of(check: dict, answer: str) -> list[dict]:
