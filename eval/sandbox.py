@@ -19,12 +19,9 @@ import contextlib
 import functools
 import json
 import os
-import queue
 import secrets
 import select
-import site
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,10 +30,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from eval.sandbox_workers import Workers
 from model.console import UserError, progress, run_command
 
 OUTCOMES = ("finished", "exception", "syntax", "timeout", "memory", "denied", "died")
-_SERVER = Path(__file__).with_name("sandbox_server.py")
 _REPORT_LIMIT = 16 << 20  # bytes; the child's own limits keep an honest report far below
 _TIERS = (  # strongest first; each cuts the network and hides the files, by the first or the last layer
     ("namespaces", "seccomp", "landlock"),
@@ -62,8 +59,8 @@ class Job:
                stand-ins. Arguments and results that are plain values are copied (mutable arguments back, too),
                callables and the program's own objects are lent; lent objects are equal to themselves only. "names"
                should hold what is to be tested and nothing that the tests judge with
-    readable   folders beside `root` that the program may read: a repository whose tests it runs. Where no root folder of
-               its own can be made, it then sees the names in other folders, too, which pytest lists
+    readable   folders beside `root` that the program may read: a repository whose tests it runs. Where it can have no
+               root folder of its own, it then sees the names in other folders, too, which pytest lists
     """
 
     id: str
@@ -110,79 +107,34 @@ def run_jobs(
 def _outcomes(jobs: list[Job], processes: int | None, layers: tuple[str, ...]) -> Iterator[Outcome]:
     """Outcomes in the jobs' order, each as soon as it and those before it are there."""
     keys = [json.dumps(asdict(replace(job, id="")), sort_keys=True) for job in jobs]
-    servers = _Servers(layers)
+    workers = Workers(layers)
     with ThreadPoolExecutor(processes or os.cpu_count()) as pool:
         running = {}
         for key, job in zip(keys, jobs, strict=True):
             if key not in running:
-                running[key] = pool.submit(_run_one, job, servers)
+                running[key] = pool.submit(_run_one, job, workers)
         try:
             for key, job in zip(keys, jobs, strict=True):
                 yield replace(running[key].result(), id=job.id)
         finally:
             pool.shutdown(cancel_futures=True)  # after Ctrl-C only the running jobs are waited for
-            servers.close()
+            workers.close()
 
 
-class _Servers:
-    """The workers (sandbox_server.py), started as they are needed: each serves one job at a time."""
-
-    def __init__(self, layers: tuple[str, ...]):
-        self.layers = layers
-        self._idle: queue.SimpleQueue = queue.SimpleQueue()
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[socket.socket]:
-        """The channel of a worker that nobody else uses meanwhile. One that fails is not used again."""
-        try:
-            channel, process = self._idle.get_nowait()
-        except queue.Empty:
-            channel, process = self._start()
-        try:
-            yield channel
-        except BaseException:
-            _hang_up(channel, process)
-            raise
-        self._idle.put((channel, process))
-
-    def _start(self) -> tuple[socket.socket, subprocess.Popen]:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, str(_SERVER), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=_environment(),
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        return ours, process
-
-    def close(self) -> None:
-        """End the workers. No job may be running."""
-        while not self._idle.empty():
-            _hang_up(*self._idle.get())
-
-
-def _hang_up(channel: socket.socket, process: subprocess.Popen) -> None:
-    channel.close()
-    process.wait()
-
-
-def _run_one(job: Job, servers: _Servers) -> Outcome:
+def _run_one(job: Job, workers: Workers) -> Outcome:
     """Run one job; whatever it does, all its processes are ended and its folder is deleted."""
     start = time.monotonic()
     secret = secrets.token_hex(16)
     with (
         tempfile.TemporaryDirectory(prefix="tritune-job-", ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as job_file,
-        servers.one() as server,
+        workers.one() as worker,
     ):
         job_file.write(json.dumps(asdict(job)).encode())
         job_file.seek(0)
         settings = {
             "folder": os.path.realpath(folder),
-            "layers": servers.layers,
+            "layers": workers.layers,
             "seconds": job.seconds,
             "megabytes": job.megabytes,
             "readable": [os.path.abspath(path) for path in [job.root, *(job.readable or [])] if path],
@@ -196,13 +148,13 @@ def _run_one(job: Job, servers: _Servers) -> Outcome:
         with open(report_read, "rb", buffering=0) as report:
             try:
                 handles = [job_file.fileno(), report_write, secret_read]
-                socket.send_fds(server, [json.dumps(settings).encode()], handles)
+                socket.send_fds(worker, [json.dumps(settings).encode()], handles)
             finally:
                 os.close(report_write)
                 os.close(secret_read)
             data, in_time = _read_until(report, start + job.seconds)
-            server.sendall(b"end")
-            reply = server.recv(1 << 12)
+            worker.sendall(b"end")
+            reply = worker.recv(1 << 12)
         if not reply:
             raise RuntimeError("a worker of the sandbox has ended")
         _unlock(folder)
@@ -220,14 +172,6 @@ def _unlock(folder: str) -> None:
             path = os.path.join(parent, name)
             if not os.path.islink(path):
                 os.chmod(path, 0o700)
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of the caller's environment but what Python needs to find its packages. HOME is set for each job."""
-    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    python = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
-    places = {"PATH": "/usr/bin:/bin", "PYTHONUSERBASE": site.getuserbase()}
-    return threads | python | places
 
 
 def _read_until(report, deadline: float) -> tuple[bytes, bool]:
@@ -298,11 +242,11 @@ def _probe(layers: tuple[str, ...]) -> dict[str, str]:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         tempfile.NamedTemporaryFile() as outside,
-        contextlib.closing(_Servers(layers)) as servers,
+        contextlib.closing(Workers(layers)) as workers,
     ):
         program = _PROBE.replace("PORT", str(server.getsockname()[1])).replace("OUTSIDE", repr(outside.name))
         job = Job("probe", program, examples=[{"source": "for name in tried: print(name, '=', tried[name])"}])
-        outcome = _run_one(job, servers)
+        outcome = _run_one(job, workers)
         Path(outside.name + ".new").unlink(missing_ok=True)
     if outcome.outcome != "finished":
         raise RuntimeError(f"the sandbox's probe ended with {outcome.outcome}: {outcome.detail}")

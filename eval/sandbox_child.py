@@ -127,7 +127,7 @@ def _give_up_rights(settings: dict) -> None:
         own_root = "namespaces" in settings["layers"]  # which has nothing else in it
         landlock(settings["folder"], ["/"] if own_root else settings["readable"], listing=settings["listing"])
     if "seccomp" in settings["layers"]:
-        seccomp()
+        seccomp(metadata="namespaces" in settings["layers"])
 
 
 def _fork_program(settings: dict, private: tuple[int, ...]) -> Peer:

@@ -55,6 +55,11 @@ _REFUSED_VALUES = {
     "x86_64": ((72, 1, (8, 10, 15)), (16, 1, (0x8901, 0x8902, 0x5412)), (157, 0, (1,))),
     "aarch64": ((25, 1, (8, 10, 15)), (29, 1, (0x8901, 0x8902, 0x5412)), (167, 0, (1,))),
 }
+# Landlock lets these through on any file of the same owner: rights, owner, times, attributes. Refused without own mounts.
+_METADATA_CALLS = {
+    "x86_64": (90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199),
+    "aarch64": (52, 53, 452, 54, 55, 88, 5, 6, 7, 14, 15, 16),
+}
 _SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
 _CLONE3_CALL = 435
 _X32_BIT = 0x40000000
@@ -138,7 +143,7 @@ def landlock(folder: str, readable: list[str], *, listing: bool) -> None:
     os.close(ruleset)
 
 
-def _filter_program(machine: str, own_pid: int) -> bytes:
+def _filter_program(machine: str, own_pid: int, metadata: bool) -> bytes:
     """The BPF program: instructions (code, jump if true, jump if false, value) over struct seccomp_data."""
     load, equal, at_least, any_bit, mask, give = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
     refuse, absent, end = (
@@ -156,7 +161,7 @@ def _filter_program(machine: str, own_pid: int) -> bytes:
     program = [(load, 0, 0, arch), (equal, 1, 0, _AUDIT_ARCH[machine]), end, (load, 0, 0, number)]
     if machine == "x86_64":
         program += [(at_least, 0, 1, _X32_BIT), end]
-    for call in _SYSCALLS[machine].values():
+    for call in (*_SYSCALLS[machine].values(), *(() if metadata else _METADATA_CALLS[machine])):
         program += [(equal, 0, 1, call), refuse]
     program += [(equal, 0, 1, _CLONE3_CALL), absent]  # its flags cannot be read: libc falls back to clone
     program += rule(_CLONE_CALL[machine], 0, [(any_bit, 0, 1, _CLONE["thread"]), allow, refuse])
@@ -174,14 +179,15 @@ def _filter_program(machine: str, own_pid: int) -> bytes:
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
-def seccomp() -> None:
+def seccomp(*, metadata: bool) -> None:
     """Refuse (EPERM) sockets, new processes and all that reaches another process, for this one and for good.
 
+    metadata  whether rights, owners and times of files may be changed
     Raises OSError where the kernel has no seccomp or the machine is neither x86-64 nor aarch64.
     """
     machine = platform.machine()
     if machine not in _SYSCALLS:
         raise OSError(errno.ENOSYS, f"no system-call table for {machine}")
-    program = ctypes.create_string_buffer(_filter_program(machine, os.getpid()))
+    program = ctypes.create_string_buffer(_filter_program(machine, os.getpid(), metadata))
     header = struct.pack("HxxxxxxQ", (len(program) - 1) // 8, ctypes.addressof(program))
     check(_LIBC.prctl(_PR_SET_SECCOMP, 2, header, 0, 0), "prctl(SECCOMP)")

@@ -147,8 +147,8 @@ try:
 except PermissionError:
     pass
 """
-    with contextlib.closing(sandbox._Servers(layers)) as servers:
-        assert sandbox._run_one(Job("a", program), servers).outcome == "finished"
+    with contextlib.closing(sandbox.Workers(layers)) as workers:
+        assert sandbox._run_one(Job("a", program), workers).outcome == "finished"
     time.sleep(1.5)
     assert not late.exists()
 
@@ -231,7 +231,7 @@ def test_an_example_that_floods_its_output_is_stopped():
 def test_equal_jobs_run_once_and_the_order_is_kept(monkeypatch):
     ran = []
     run_one = sandbox._run_one
-    monkeypatch.setattr(sandbox, "_run_one", lambda job, servers: ran.append(job.id) or run_one(job, servers))
+    monkeypatch.setattr(sandbox, "_run_one", lambda job, workers: ran.append(job.id) or run_one(job, workers))
     jobs = [Job(str(i), examples=[{"source": f"{i % 2}\n"}]) for i in range(6)]
     outcomes = run_jobs(jobs)
     assert [(outcome.id, outcome.got) for outcome in outcomes] == [(str(i), [f"{i % 2}\n"]) for i in range(6)]
