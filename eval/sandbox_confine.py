@@ -55,7 +55,8 @@ _REFUSED_VALUES = {
     "x86_64": ((72, 1, (8, 10, 15)), (16, 1, (0x8901, 0x8902, 0x5412)), (157, 0, (1,))),
     "aarch64": ((25, 1, (8, 10, 15)), (29, 1, (0x8901, 0x8902, 0x5412)), (167, 0, (1,))),
 }
-# Landlock lets these through on any file of the same owner: rights, owner, times, attributes. Refused without own mounts.
+# Rights, owner, times and attributes of any file of the same owner, which Landlock lets through. Refused where it is
+# all that there is.
 _METADATA_CALLS = {
     "x86_64": (90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199),
     "aarch64": (52, 53, 452, 54, 55, 88, 5, 6, 7, 14, 15, 16),
