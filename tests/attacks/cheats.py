@@ -60,14 +60,16 @@ while frame:
 os._exit(0)
 """,
     "reads every pipe and forges": """
-import os
+import json, os
 found = b''
 for fd in range(3, 64):
- os.set_blocking(fd, False) if os.path.exists('/proc') else 0
- try: found += os.read(fd, 64)
+ try:
+  os.set_blocking(fd, False)
+  found += os.read(fd, 64)
  except OSError: pass
+report = {"outcome": "finished", "got": [], "exceptions": [], "detail": "", "secret": found.decode()}
 for fd in range(3, 64):
- try: os.write(fd, '{"outcome": "finished", "got": [], "exceptions": [], "detail": "", "secret": "%s"}'.replace('%s', found.decode()).encode())
+ try: os.write(fd, json.dumps(report).encode())
  except OSError: pass
 os._exit(0)
 """,
