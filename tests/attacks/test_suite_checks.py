@@ -44,3 +44,7 @@ def test_an_answer_that_reaches_for_the_verdict_is_not_run(check, name):
 def test_an_honest_answer_is_run_whatever_its_prose_says(check):
     answer = 'def double(x):\n    """Twice x, also of an open file, os or signal."""\n    return x + x\n'
     assert len(jobs_of(check, answer)) == 1
+
+
+def test_an_answer_that_parses_only_in_its_place_is_judged_by_its_words(check):
+    assert jobs_of(check, "    import os\ndef double(x):\n    return os\n") == []
