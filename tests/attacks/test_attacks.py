@@ -183,3 +183,12 @@ def _wait_for(condition, seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("layers", tiers(), ids="+".join)
+def test_what_no_limit_of_the_kernel_bounds_is_watched(layers):
+    jobs = [Job(name, FLOODS[name], seconds=10, megabytes=4096) for name in ("threads", "many files")]
+    outcomes = run(jobs, layers)
+    assert outcomes["threads"].outcome == "denied" and "64 threads" in outcomes["threads"].detail
+    if "namespaces" not in layers:  # where there are, the folder is a file system of 64 MiB
+        assert outcomes["many files"].outcome == "denied" and "64 MiB" in outcomes["many files"].detail
