@@ -27,6 +27,7 @@ from data.corpus import import_root
 from data.filters import decode
 from data.functions import Function
 from data.sources.locate import locate
+from data.syntax import parsed
 from model.console import UserError, need, progress
 
 EXECUTED = ("doctest", "unit_test", "values", "tests")  # kinds of check that run code; "structure" does not
@@ -40,6 +41,15 @@ CLOSE = 1e-9  # relative difference of two floats that counts as none (math.iscl
 HARNESS = frozenset(
     {"pytest", "_pytest", "unittest", "mock", "pluggy", "gc", "ctypes", "_getframe", "currentframe", "settrace"}
     | {f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "contains", "builtins", "subclasses")}
+    | {f"__{name}__" for name in ("traceback", "getattribute", "dict", "import", "globals", "loader")}
+    | {"tb_frame", "f_back", "f_locals", "f_globals", "gi_frame", "cr_frame", "ag_frame", "_current_frames", "exc_info"}
+    | {"setprofile", "monitoring", "_exit", "fdopen", "FileIO", "posix", "import_module", "attrgetter", "excepthook"}
+)
+# Words that a text may well hold, so that only names in code count: by these an answer finds the report's pipe and the
+# frames without one of the names above.
+REACHING = frozenset(
+    {"open", "io", "os", "eval", "exec", "compile", "getattr", "vars", "globals", "importlib", "inspect", "traceback"}
+    | {"operator", "runpy", "pickle", "marshal", "threading", "multiprocessing", "signal", "atexit", "modules"}
 )
 
 
@@ -152,18 +162,20 @@ def suite_jobs(check: dict, function_source: str) -> list[dict]:
     """The job that runs a tests check's tests; none for an answer that reaches for what could decide them.
 
     The tests' assertions run in the answer's process, on values that it made: an object that equals everything, or a
-    patched pytest, would pass them. Names that such tricks take (HARNESS) are refused unless the original has them,
-    and a test that must fail runs last. UserError where pytest is not installed.
+    patched pytest, would pass them. Names that such tricks take (HARNESS, REACHING) are refused unless the original has
+    them, and a test that must fail runs last. UserError where pytest is not installed.
     """
     need("pytest", why="a check by the repository's own tests")
     lines = _module_text(check["package"], check["module"]).split("\n")
     original = textwrap.dedent("\n".join(lines[check["first_line"] - 1 : check["last_line"]]))
     if (_names(function_source) - _names(original)) & HARNESS:
         return []
+    if (_code_names(function_source) - _code_names(original)) & REACHING:
+        return []
     base = str(suite_base(check["package"]))
     program = probe_program() + f"_probe.require({base!r}, {check['tests']!r}, test_seconds={TEST_SECONDS})\n"
     job = _job(check, program, patch=patched_module(check, function_source))
-    return [{**job, "seconds": TESTS_SECONDS}]
+    return [{**job, "seconds": TESTS_SECONDS, "readable": [base]}]
 
 
 def jobs_of(check: dict, answer: str) -> list[dict]:
@@ -188,6 +200,23 @@ def probe_program() -> str:
 def _names(source: str) -> set[str]:
     """Every name, attribute and word of a string in a text; of one that does not parse, every word."""
     return set(re.findall(r"\w+", source))
+
+
+def _code_names(source: str) -> set[str]:
+    """The names, attributes and modules in a text of Python; every word of one that does not parse on its own."""
+    tree = parsed(source)
+    if tree is None:
+        return _names(source)
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                found.add(name)
+            case ast.Import(names=names):
+                found.update(part for alias in names for part in alias.name.split("."))
+            case ast.ImportFrom(module=module, names=names):
+                found.update((module or "").split("."), (alias.name for alias in names))
+    return found
 
 
 def _job(check: dict, program: str, *, patch: str | None, examples: list[dict] | None = None) -> dict:

@@ -1,8 +1,9 @@
 """Foreign code runs here and nowhere else: each job in its own process, without network, time-limited, and disbelieved.
 
 A job finishes only by reporting, over a private pipe and with the run's secret, that its last line has run: an exit
-code of zero, `sys.exit()` or a print prove nothing. Expected outputs never enter: with examples, what each printed
-comes back and is compared by the caller.
+code of zero, `sys.exit()` or a print prove nothing. With examples, what each printed comes back and is compared by the
+caller. With tests, the program runs in one process and the tests in another, which alone holds the secret: they call
+the program by messages of plain values, so that it cannot reach what judges it.
 
     python -m eval.sandbox < jobs.jsonl > outcomes.jsonl        python -m eval.sandbox --probe
 
@@ -20,9 +21,7 @@ import json
 import os
 import secrets
 import select
-import signal
-import site
-import subprocess
+import socket
 import sys
 import tempfile
 import time
@@ -31,18 +30,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from eval.sandbox_workers import Workers
 from model.console import UserError, progress, run_command
 
 OUTCOMES = ("finished", "exception", "syntax", "timeout", "memory", "denied", "died")
-_CHILD = Path(__file__).with_name("sandbox_child.py")
 _REPORT_LIMIT = 16 << 20  # bytes; the child's own limits keep an honest report far below
-_TIERS = (  # strongest first; what is used must cut the network, by the first or the second layer
+_TIERS = (  # strongest first; each cuts the network and hides the files, by the first or the last layer
     ("namespaces", "seccomp", "landlock"),
     ("namespaces", "seccomp"),
     ("seccomp", "landlock"),
-    ("namespaces",),
-    ("seccomp",),
 )
+_UNSAFE_TIERS = (("seccomp",), ())  # used on request only: the user's files stay open
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,13 @@ class Job:
                examples then run in a copy of that module's names, as doctest does
     examples   [{"source"}]: run one after another as doctest runs them
     seconds    wall-clock limit
-    megabytes  limit of the address space
+    megabytes  limit of the address space of each process
+    tests      {"source", "names"}: run after the program, in another process, where `names` of the program are
+               stand-ins. Arguments and results that are plain values are copied (mutable arguments back, too),
+               callables and the program's own objects are lent; lent objects are equal to themselves only. "names"
+               should hold what is to be tested and nothing that the tests judge with
+    readable   folders beside `root` that the program may read: a repository whose tests it runs. Where it can have no
+               root folder of its own, it then sees the names in other folders, too, which pytest lists
     """
 
     id: str
@@ -66,6 +70,8 @@ class Job:
     examples: list[dict] | None = None
     seconds: float = 10.0
     megabytes: int = 1024
+    tests: dict | None = None
+    readable: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,59 +107,71 @@ def run_jobs(
 def _outcomes(jobs: list[Job], processes: int | None, layers: tuple[str, ...]) -> Iterator[Outcome]:
     """Outcomes in the jobs' order, each as soon as it and those before it are there."""
     keys = [json.dumps(asdict(replace(job, id="")), sort_keys=True) for job in jobs]
+    workers = Workers(layers)
     with ThreadPoolExecutor(processes or os.cpu_count()) as pool:
         running = {}
         for key, job in zip(keys, jobs, strict=True):
             if key not in running:
-                running[key] = pool.submit(_run_one, job, layers)
+                running[key] = pool.submit(_run_one, job, workers)
         try:
             for key, job in zip(keys, jobs, strict=True):
                 yield replace(running[key].result(), id=job.id)
         finally:
             pool.shutdown(cancel_futures=True)  # after Ctrl-C only the running jobs are waited for
+            workers.close()
 
 
-def _run_one(job: Job, layers: tuple[str, ...]) -> Outcome:
-    """Run one job in a process group of its own; whatever it does, the group is ended and the folder deleted."""
+def _run_one(job: Job, workers: Workers) -> Outcome:
+    """Run one job; whatever it does, all its processes are ended and its folder is deleted."""
     start = time.monotonic()
     secret = secrets.token_hex(16)
-    report_read, report_write = os.pipe()
-    secret_read, secret_write = os.pipe()
-    os.write(secret_write, secret.encode())
     with (
         tempfile.TemporaryDirectory(prefix="tritune-job-", ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as job_file,
-        open(report_read, "rb", buffering=0) as report,
+        workers.one() as worker,
     ):
-        job_file.write(json.dumps(asdict(job) | {"layers": layers}).encode())
+        job_file.write(json.dumps(asdict(job)).encode())
         job_file.seek(0)
-        process = subprocess.Popen(
-            [sys.executable, str(_CHILD), str(report_write), str(secret_read)],
-            stdin=job_file,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env=_environment(folder),
-            pass_fds=(report_write, secret_read),
-            start_new_session=True,
-        )
-        for handle in (report_write, secret_read, secret_write):
-            os.close(handle)
-        try:
+        settings = {
+            "folder": os.path.realpath(folder),
+            "layers": workers.layers,
+            "seconds": job.seconds,
+            "megabytes": job.megabytes,
+            "readable": [os.path.abspath(path) for path in [job.root, *(job.readable or [])] if path],
+            "listing": bool(job.readable),
+            "apart": job.tests is not None,
+        }
+        report_read, report_write = os.pipe()
+        secret_read, secret_write = os.pipe()
+        os.write(secret_write, secret.encode())
+        os.close(secret_write)
+        with open(report_read, "rb", buffering=0) as report:
+            try:
+                handles = [job_file.fileno(), report_write, secret_read]
+                socket.send_fds(worker, [json.dumps(settings).encode()], handles)
+            finally:
+                os.close(report_write)
+                os.close(secret_read)
             data, in_time = _read_until(report, start + job.seconds)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return _outcome(job, data, in_time, secret, round(time.monotonic() - start, 3))
+            worker.sendall(b"end")
+            reply = worker.recv(1 << 12)
+        if not reply:
+            raise RuntimeError("a worker of the sandbox has ended")
+        _unlock(folder)
+    outcome = _outcome(job, data, in_time, secret, round(time.monotonic() - start, 3))
+    stopped = json.loads(reply)
+    if stopped is not None and outcome.outcome in ("died", "timeout"):
+        return replace(outcome, outcome="denied", detail=stopped)
+    return outcome
 
 
-def _environment(folder: str) -> dict[str, str]:
-    """Nothing of the caller's environment but what Python needs to find its packages."""
-    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    python = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
-    places = {"HOME": folder, "TMPDIR": folder, "PATH": "/usr/bin:/bin", "PYTHONUSERBASE": site.getuserbase()}
-    return threads | python | places
+def _unlock(folder: str) -> None:
+    """Give back the rights that a job took from its folders, so that they can be deleted."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
 
 
 def _read_until(report, deadline: float) -> tuple[bytes, bool]:
@@ -207,25 +225,29 @@ def fork():
     if os.fork() == 0:
         os._exit(0)
 def write():
-    with open(OUTSIDE, "w") as file:
+    with open(OUTSIDE + ".new", "w") as file:
         file.write("x")
 attempt("network", connect)
 attempt("processes", fork)
 attempt("write outside", write)
+attempt("read outside", lambda: open(OUTSIDE).close())
 """
 
 
 def _probe(layers: tuple[str, ...]) -> dict[str, str]:
-    """What a child under these layers gets when it connects to a listening port, forks, and writes elsewhere.
+    """What a child under these layers gets when it connects to a listening port, forks, writes and reads elsewhere.
 
     Raises RuntimeError where a layer cannot be set.
     """
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryDirectory() as outside:
-        program = _PROBE.replace("PORT", str(server.getsockname()[1])).replace("OUTSIDE", repr(f"{outside}/file"))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        tempfile.NamedTemporaryFile() as outside,
+        contextlib.closing(Workers(layers)) as workers,
+    ):
+        program = _PROBE.replace("PORT", str(server.getsockname()[1])).replace("OUTSIDE", repr(outside.name))
         job = Job("probe", program, examples=[{"source": "for name in tried: print(name, '=', tried[name])"}])
-        outcome = _run_one(job, layers)
+        outcome = _run_one(job, workers)
+        Path(outside.name + ".new").unlink(missing_ok=True)
     if outcome.outcome != "finished":
         raise RuntimeError(f"the sandbox's probe ended with {outcome.outcome}: {outcome.detail}")
     return dict(line.split(" = ", 1) for line in outcome.got[0].splitlines())
@@ -233,7 +255,7 @@ def _probe(layers: tuple[str, ...]) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=1)
 def _probed() -> tuple[tuple[str, ...] | None, dict[str, str], list[str]]:
-    """The strongest tier that can be set and is seen to refuse a connection; what it refused; why others were not."""
+    """The strongest tier that can be set and is seen to refuse everything; what it refused; why others were not."""
     missing = []
     for layers in _TIERS if sys.platform == "linux" else ():
         try:
@@ -241,10 +263,22 @@ def _probed() -> tuple[tuple[str, ...] | None, dict[str, str], list[str]]:
         except RuntimeError as error:
             missing.append(f"{'+'.join(layers)}: {error}")
             continue
-        if refused["network"] != "allowed":
+        allowed = [what for what, answer in refused.items() if answer == "allowed"]
+        if not allowed:
             return layers, refused, missing
-        missing.append(f"{'+'.join(layers)}: a connection was let through")
+        missing.append(f"{'+'.join(layers)}: lets through {', '.join(allowed)}")
     return None, {}, missing
+
+
+@functools.lru_cache(maxsize=1)
+def _probed_unsafe() -> tuple[tuple[str, ...], dict[str, str]]:
+    """The strongest of the tiers that leave the user's files open, and what it refused."""
+    for layers in _UNSAFE_TIERS:
+        try:
+            return layers, _probe(layers)
+        except RuntimeError:
+            continue
+    raise UserError("no process can be started for generated code on this machine")
 
 
 def _layers(allow_unsafe_exec: bool) -> tuple[str, ...]:
@@ -254,29 +288,33 @@ def _layers(allow_unsafe_exec: bool) -> tuple[str, ...]:
     if layers is not None:
         return layers
     if allow_unsafe_exec:
-        return ()
+        return _probed_unsafe()[0]
     why = "; ".join(missing) or f"no sandbox for {sys.platform}"
     raise UserError(
-        f"generated code could reach the network here ({why}). Use Linux with seccomp or user namespaces, "
-        "or accept the risk with --allow-unsafe-exec"
+        f"generated code could reach the network or your files here ({why}). Use Linux with user namespaces, or with "
+        "seccomp and Landlock, or accept the risk with --allow-unsafe-exec"
     )
 
 
 def protection(*, allow_unsafe_exec: bool = False) -> dict:
     """What guards this machine while generated code runs, found out by trying; it goes into every result file.
 
-    Raises UserError where the network cannot be cut off, unless `allow_unsafe_exec`.
+    Raises UserError where the network and the files cannot be cut off, unless `allow_unsafe_exec`.
     """
     layers = _layers(allow_unsafe_exec)
-    _, refused, missing = _probed()
+    tier, refused, missing = _probed()
+    if tier is None:
+        refused = _probed_unsafe()[1]
     return {
-        "tier": "+".join(layers) or "unsafe",
-        "network": refused.get("network", "allowed"),
-        "processes": refused.get("processes", "allowed"),
-        "filesystem": refused.get("write outside", "allowed"),
+        "tier": "+".join(layers) if tier is not None else "+".join(("unsafe", *layers)),
+        "network": refused["network"],
+        "processes": refused["processes"],
+        "filesystem": refused["write outside"],
+        "reading": refused["read outside"],
         "memory": "unlimited" if sys.platform == "darwin" else "RLIMIT_AS",
-        "wall_clock": "SIGKILL to the process group",
-        "proof": "secret over a private pipe after the last line; expected outputs stay outside",
+        "threads": "watched" if sys.platform == "linux" else "unlimited",
+        "wall_clock": "SIGKILL to all processes of the job",
+        "proof": "secret over a private pipe after the last line; expected outputs or tests in another process",
         "not_available": missing,
     }
 

@@ -1,21 +1,13 @@
 """The process that runs foreign code: sets its limits, gives up its rights, runs the job, reports over a private pipe.
 
-Started by eval/sandbox.py as `python sandbox_child.py REPORT_FD SECRET_FD`, the job as JSON on stdin. The report
-carries a secret that lies unread in its own pipe until the last line has run, so that neither an exit code nor
-anything printed can stand for a finished run. Code that searches the process for that pipe could still forge a report:
-nothing inside one process can prevent it. Therefore expected values never come in here.
+Forked by eval/sandbox_server.py. The report carries a secret that lies unread in its own pipe until the last line has
+run, so that neither an exit code nor anything printed can stand for a finished run. Code that searches its own process
+for that pipe could still forge a report: nothing inside one process can prevent it. Therefore a job's `tests` run in
+another process than its program, which has neither pipe; and where the two must share one, expected values never come
+in here.
 """
 
 from __future__ import annotations
-
-import os
-import sys
-
-sys.path.append(sys.path.pop(0))  # this folder's code.py must not stand before the standard library's
-from sandbox_confine import die_with_parent, drop_privileges, enter_namespaces, landlock, seal_mounts, seccomp
-
-sys.path.pop()
-
 import __future__
 
 import errno
@@ -23,15 +15,20 @@ import importlib
 import importlib.machinery
 import io
 import json
+import os
 import resource
-import signal
+import sys
 import traceback
 import types
+
+from sandbox_confine import die_with_parent, drop_privileges, enter_namespaces, landlock, seccomp
+from sandbox_mounts import private_root
+from sandbox_peer import Peer, PeerEnded, raised
 
 _DENIED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.ENETUNREACH}
 _PRINTED_LIMIT = 1 << 20  # characters that all examples of a job may print together
 _DETAIL_LIMIT = 500  # characters
-_FILE_MEGABYTES = 64
+FILE_MEGABYTES = 64  # of one file, and of all files of a job
 _RESERVE = [bytes(8 << 20)]  # given up when memory runs out, so that this can still be reported
 _FUTURE_FLAGS = {name: getattr(__future__, name).compiler_flag for name in __future__.all_feature_names}
 
@@ -81,13 +78,14 @@ class _PatchFinder:
         return spec
 
 
-def _set_limits(job: dict) -> None:
+def _set_limits(settings: dict) -> None:
     limits = {
         "RLIMIT_CORE": 0,
-        "RLIMIT_CPU": int(job["seconds"]) + 2,  # the parent's wall clock comes first; this is for a parent that is gone
-        "RLIMIT_FSIZE": _FILE_MEGABYTES << 20,
+        "RLIMIT_CPU": int(settings["seconds"])
+        + 2,  # the parent's wall clock comes first; this is for a parent that is gone
+        "RLIMIT_FSIZE": FILE_MEGABYTES << 20,
         "RLIMIT_NOFILE": 256,
-        "RLIMIT_AS": job["megabytes"] << 20,
+        "RLIMIT_AS": settings["megabytes"] << 20,
     }
     for name, value in limits.items():
         if name == "RLIMIT_AS" and sys.platform == "darwin":
@@ -97,27 +95,74 @@ def _set_limits(job: dict) -> None:
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def _confine(job: dict, report: int) -> None:
-    """Apply exactly the layers asked for; one that fails raises OSError."""
-    folder = os.getcwd()
+def _confine(settings: dict, private: tuple[int, ...]) -> Peer | None:
+    """Apply exactly the layers asked for; one that fails raises OSError.
+
+    settings  "folder", "layers", "seconds", "megabytes", "readable", "listing", "apart"
+    private   files of this process that no other that is forked here may keep
+    Returns, for tests that are to run apart from the program, the way to the process that runs the program.
+    """
     if sys.platform == "linux":
         die_with_parent()
-    if "namespaces" in job["layers"]:
+    if "namespaces" in settings["layers"]:
         enter_namespaces()
         child = os.fork()
         if child:
-            os.close(report)  # else the parent would wait for this copy, too
+            for handle in private:
+                os.close(handle)  # else the reader would wait for this copy, too
             status = os.waitpid(child, 0)[1]
             os._exit(1 if status else 0)
         die_with_parent()
-        seal_mounts(folder, _FILE_MEGABYTES)
-    _set_limits(job)
-    if job["layers"]:
+        private_root(settings["folder"], settings["readable"], FILE_MEGABYTES)
+    peer = _fork_program(settings, private) if settings["apart"] else None
+    _give_up_rights(settings)
+    return peer
+
+
+def _give_up_rights(settings: dict) -> None:
+    _set_limits(settings)
+    if settings["layers"]:
         drop_privileges()
-    if "landlock" in job["layers"]:
-        landlock(folder)
-    if "seccomp" in job["layers"]:
-        seccomp()
+    if "landlock" in settings["layers"]:
+        own_root = "namespaces" in settings["layers"]  # which has nothing else in it
+        landlock(settings["folder"], ["/"] if own_root else settings["readable"], listing=settings["listing"])
+    if "seccomp" in settings["layers"]:
+        seccomp(metadata="namespaces" in settings["layers"])
+
+
+def _fork_program(settings: dict, private: tuple[int, ...]) -> Peer:
+    """Fork the process for the program, before this one reads the tests, so that its memory never held them."""
+    to_program, from_program = os.pipe(), os.pipe()
+    if os.fork():
+        os.close(to_program[0])
+        os.close(from_program[1])
+        return Peer(from_program[0], to_program[1], trusting=False)
+    for handle in (*private, to_program[1], from_program[0]):
+        os.close(handle)
+    try:
+        if sys.platform == "linux":
+            die_with_parent()
+        _give_up_rights(settings)
+        _serve_program(Peer(to_program[0], from_program[1], trusting=True))
+    except PeerEnded:
+        pass  # the tests are over
+    finally:
+        os._exit(0)
+
+
+def _serve_program(peer: Peer) -> None:
+    """Run the program, lend the names that the tests want, and answer what is asked, until the other end closes."""
+    job = peer.receive()
+    try:
+        namespace = _namespace(job)
+        exec(compile(job["program"], "<program>", "exec", dont_inherit=True), namespace)
+        peer.send(["lent", {name: peer.lend(namespace[name]) for name in job["names"]}])
+    except BaseException as error:  # an exit, too, is an end before the tests
+        _RESERVE.clear()
+        peer.send(raised(error))
+    while True:
+        kind, *rest = peer.receive()
+        peer.serve(kind, rest)
 
 
 def _exception_text(error: BaseException) -> str:
@@ -143,6 +188,9 @@ def _namespace(job: dict) -> dict:
         sys.path.insert(0, job["root"])
     if job["patch"] is None:
         return vars(main)
+    top = job["patch"]["module"].split(".")[0]
+    for name in [name for name in sys.modules if name.split(".")[0] == top]:
+        del sys.modules[name]  # what this process loaded for itself is not patched
     sys.meta_path.insert(0, _PatchFinder(job["patch"]["module"], job["patch"]["source"]))
     return dict(vars(importlib.import_module(job["patch"]["module"])))
 
@@ -190,26 +238,46 @@ def _run(job: dict) -> dict:
     return report
 
 
-def main() -> None:
-    """Read the job, confine this process, run, report."""
-    report_fd, secret_fd = int(sys.argv[1]), int(sys.argv[2])
-    read, write, dumps = os.read, os.write, json.dumps  # the job may replace the modules' own
-    job = json.load(sys.stdin)
-    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-    sys.argv = [""]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def _run_apart(job: dict, peer: Peer) -> dict:
+    """Run a job's tests here and its program there; returns what `_run` returns."""
+    report = {"outcome": "finished", "got": [], "exceptions": [], "detail": ""}
+    tests = job["tests"]
     try:
-        _confine(job, report_fd)
+        compile(job["program"], "<program>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return report | {"outcome": "syntax", "detail": _exception_text(error)}
+    try:
+        namespace = vars(types.ModuleType("__main__"))
+        namespace.update(
+            peer.borrow({key: job[key] for key in ("program", "root", "patch")} | {"names": tests["names"]})
+        )
+        if job["root"] is not None:
+            sys.path.insert(0, job["root"])
+        exec(compile(tests["source"], "<tests>", "exec", dont_inherit=True), namespace)
+    except PeerEnded as error:
+        return report | {"outcome": "died", "detail": str(error)}
+    except BaseException as error:
+        return report | {"outcome": _outcome_of(error), "detail": _exception_text(error)}
+    return report
+
+
+def run(settings: dict, job_fd: int, report_fd: int, secret_fd: int) -> None:
+    """Confine this process, read the job, run it, report; never returns."""
+    read, write, dumps, leave = os.read, os.write, json.dumps, os._exit  # the job may replace the modules' own
+    for number in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    os.chdir(settings["folder"])
+    os.environ.update(HOME=settings["folder"], TMPDIR=settings["folder"])
+    try:
+        peer = _confine(settings, (job_fd, report_fd, secret_fd))
     except OSError as error:
         report = {"outcome": "not confined", "got": [], "exceptions": [], "detail": str(error)}
     else:
-        report = _run(job)
+        with open(job_fd, "rb") as file:
+            job = json.load(file)
+        report = _run(job) if peer is None else _run_apart(job, peer)
     report["detail"] = report["detail"].strip()[-_DETAIL_LIMIT:]
     data = dumps(report | {"secret": read(secret_fd, 64).decode()}).encode()
     while data:
         data = data[write(report_fd, data) :]
-    os._exit(0)  # threads and exit handlers of the job do not outlive it
-
-
-if __name__ == "__main__":
-    main()
+    leave(0)  # threads and exit handlers of the job do not outlive it

@@ -3,9 +3,9 @@
 Three layers, each of which holds alone and none of which needs a privilege or a program beside Python:
 
 - `namespaces`  an own user, network, process and mount namespace: no route to anywhere, no other process in sight,
-                every mount read-only but a small tmpfs in place of the task folder (namespaces(7))
-- `seccomp`     a system-call filter: no socket, no new process, no signal to others, no tracing (seccomp(2))
-- `landlock`    writing only below the task folder (landlock(7))
+                and of the files only those that Python needs (namespaces(7); the root is made by sandbox_mounts.py)
+- `seccomp`     a system-call filter: no socket, no new process, nothing done to other processes (seccomp(2))
+- `landlock`    writing only below the task folder, reading only there and what Python needs (landlock(7))
 
 Imports nothing of the project: it runs inside the sandbox.
 """
@@ -22,45 +22,76 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _CLONE = {"thread": 0x10000, "mount": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000}
 _CLONE |= {"pid": 0x20000000, "network": 0x40000000}
-_MS_REC_PRIVATE = 0x4000 | 0x40000
-_AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = -100, 0x8000, 1
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 
 # System calls from number 424 on have one number on every architecture.
 _SYSCALLS_COMMON = {"pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438}
+_SYSCALLS_COMMON |= {"process_madvise": 440, "memfd_secret": 447, "process_mrelease": 448}
+# Shared memory and memory files are refused because no limit of a process counts them while they are not mapped.
 _SYSCALLS = {
     "x86_64": _SYSCALLS_COMMON
     | {"socket": 41, "connect": 42, "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "ptrace": 101}
     | {"process_vm_readv": 310, "process_vm_writev": 311, "tkill": 200, "rt_sigqueueinfo": 129}
     | {"rt_tgsigqueueinfo": 297, "bpf": 321, "perf_event_open": 298, "add_key": 248, "request_key": 249, "keyctl": 250}
-    | {"userfaultfd": 323, "unshare": 272, "setns": 308, "mount": 165, "chroot": 161},
+    | {"userfaultfd": 323, "unshare": 272, "setns": 308, "mount": 165, "chroot": 161, "memfd_create": 319}
+    | {"shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240, "setpriority": 141, "ioprio_set": 251, "kcmp": 312},
     "aarch64": _SYSCALLS_COMMON
     | {"socket": 198, "connect": 203, "execve": 221, "execveat": 281, "ptrace": 117}
     | {"process_vm_readv": 270, "process_vm_writev": 271, "tkill": 130, "rt_sigqueueinfo": 138}
     | {"rt_tgsigqueueinfo": 240, "bpf": 280, "perf_event_open": 241, "add_key": 217, "request_key": 218, "keyctl": 219}
-    | {"userfaultfd": 282, "unshare": 97, "setns": 268, "mount": 40, "chroot": 51},
+    | {"userfaultfd": 282, "unshare": 97, "setns": 268, "mount": 40, "chroot": 51, "memfd_create": 279}
+    | {"shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180, "setpriority": 140, "ioprio_set": 30, "kcmp": 272},
 }
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE_CALL = {"x86_64": 56, "aarch64": 220}
-_KILL_CALLS = {"x86_64": (62, 234), "aarch64": (129, 131)}  # kill, tgkill
+# kill, tgkill: allowed for the process itself only
+_KILL_CALLS = {"x86_64": (62, 234), "aarch64": (129, 131)}
+# prlimit64, sched_setparam, sched_setscheduler, sched_setaffinity, sched_setattr: 0, the caller, is allowed as well
+_SELF_CALLS = {"x86_64": (302, 142, 144, 203, 314), "aarch64": (261, 118, 119, 122, 274)}
+# Calls of which some values of one argument are refused: (call, argument, values). Signals can be sent by setting the
+# owner of a file (fcntl F_SETOWN, F_SETSIG, F_SETOWN_EX; ioctl FIOSETOWN, SIOCSPGRP), and PR_SET_PDEATHSIG undone.
+_REFUSED_VALUES = {
+    "x86_64": ((72, 1, (8, 10, 15)), (16, 1, (0x8901, 0x8902, 0x5412)), (157, 0, (1,))),
+    "aarch64": ((25, 1, (8, 10, 15)), (29, 1, (0x8901, 0x8902, 0x5412)), (167, 0, (1,))),
+}
+# Rights, owner, times and attributes of any file of the same owner, which Landlock lets through. Refused where it is
+# all that there is.
+_METADATA_CALLS = {
+    "x86_64": (90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199),
+    "aarch64": (52, 53, 452, 54, 55, 88, 5, 6, 7, 14, 15, 16),
+}
+_SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
 _CLONE3_CALL = 435
 _X32_BIT = 0x40000000
 
 
-def _check(result: int, what: str) -> int:
+def libc_call(name: str, *arguments) -> int:
+    """Call a function of the C library."""
+    return getattr(_LIBC, name)(*arguments)
+
+
+def check(result: int, what: str) -> int:
+    """`result`, or OSError where it says that a call failed."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
 
 
-def _syscall(number: int, what: str, *arguments) -> int:
-    return _check(_LIBC.syscall(ctypes.c_long(number), *arguments), what)
+def syscall(number: int, what: str, *arguments) -> int:
+    """Make a system call by its number. Raises OSError."""
+    return check(_LIBC.syscall(ctypes.c_long(number), *arguments), what)
 
 
 def die_with_parent() -> None:
     """Have the kernel end this process when its parent ends."""
-    _check(_LIBC.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "prctl(PDEATHSIG)")
+    check(_LIBC.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "prctl(PDEATHSIG)")
+
+
+def be_reaper() -> None:
+    """Have the kernel make orphaned descendants children of this process, so that it can end them."""
+    check(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(CHILD_SUBREAPER)")
 
 
 def enter_namespaces() -> None:
@@ -70,83 +101,94 @@ def enter_namespaces() -> None:
     """
     uid, gid = os.getuid(), os.getgid()
     flags = sum(_CLONE[name] for name in ("user", "network", "pid", "mount", "ipc", "uts"))
-    _check(_LIBC.unshare(flags), "unshare")
+    check(_LIBC.unshare(flags), "unshare")
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
 
 
-def seal_mounts(folder: str, megabytes: int) -> None:
-    """Make every mount read-only but a tmpfs of at most `megabytes` over `folder`. Call in the new mount namespace."""
-    _check(_LIBC.mount(None, b"/", None, _MS_REC_PRIVATE, None), "mount(private)")
-    options = f"size={megabytes}m,mode=0700".encode()
-    _check(_LIBC.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, options), "mount(tmpfs)")
-    _mount_setattr("/", _AT_RECURSIVE, set_flags=_MOUNT_ATTR_RDONLY)
-    _mount_setattr(folder, 0, clear_flags=_MOUNT_ATTR_RDONLY)
-    os.chdir(folder)
-
-
-def _mount_setattr(path: str, flags: int, *, set_flags: int = 0, clear_flags: int = 0) -> None:
-    attributes = struct.pack("QQQQ", set_flags, clear_flags, 0, 0)
-    arguments = (_AT_FDCWD, ctypes.c_char_p(os.fsencode(path)), ctypes.c_uint(flags), attributes, ctypes.c_size_t(32))
-    _syscall(442, "mount_setattr", *arguments)
-
-
 def drop_privileges() -> None:
     """Give up every capability for good. A process without them may set the two filters below."""
     header = struct.pack("Ii", 0x20080522, 0)
-    _check(_LIBC.capset(header, bytes(24)), "capset")
-    _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(NO_NEW_PRIVS)")
-    _check(_LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(DUMPABLE)")
+    check(_LIBC.capset(header, bytes(24)), "capset")
+    check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(NO_NEW_PRIVS)")
+    check(_LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(DUMPABLE)")
 
 
-def landlock(folder: str) -> None:
-    """Allow writing only below `folder` (and to /dev/null). Raises OSError where the kernel has no Landlock."""
-    version = _syscall(444, "landlock", None, ctypes.c_size_t(0), ctypes.c_uint(1))
-    # write, remove, make (bits 1, 4-12); refer since version 2, truncate since version 3
-    writing = (1 << 1) | sum(1 << bit for bit in range(4, 13)) | (version >= 2) << 13 | (version >= 3) << 14
-    ruleset = _syscall(444, "landlock", struct.pack("Q", writing), ctypes.c_size_t(8), ctypes.c_uint(0))
-    file_rights = writing & (1 << 1 | 1 << 14)
-    for path, rights in ((folder, writing), ("/dev/null", file_rights)):
+def landlock(folder: str, readable: list[str], *, listing: bool) -> None:
+    """Allow writing only below `folder`, reading there and below `readable`; no TCP, no signal to others.
+
+    listing  let the names in all folders be seen, as pytest wants it of those above a test
+    Raises OSError where the kernel has no Landlock.
+    """
+    version = syscall(444, "landlock", None, ctypes.c_size_t(0), ctypes.c_uint(1))
+    reading = 1 << 0 | 1 << 2 | 1 << 3  # execute, read a file, list a folder
+    # write, remove, make (bits 1, 4-12); refer since version 2, truncate since 3, control devices since 5
+    writing = 1 << 1 | sum(1 << bit for bit in range(4, 13)) | (version >= 2) << 13 | (version >= 3) << 14
+    every = reading | writing | (version >= 5) << 15
+    tcp, scopes = (version >= 4) * 3, (version >= 6) * 3  # bind and connect; abstract sockets and signals
+    attributes = struct.pack("QQQ", every, tcp, scopes)[: 8 + 8 * (version >= 4) + 8 * (version >= 6)]
+    ruleset = syscall(444, "landlock", attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0))
+    of_files = 1 << 0 | 1 << 1 | 1 << 2 | (version >= 3) << 14
+    rules = [(folder, every), *((path, reading) for path in readable), ("/", listing << 3)]
+    rules += [(path, reading | of_files) for path in ("/dev/null", "/dev/zero", "/dev/full")]
+    rules += [(path, reading) for path in ("/dev/urandom", "/dev/random", "/proc/cpuinfo", "/proc/meminfo")]
+    for path, rights in rules:
+        if not rights or not os.path.exists(path):
+            continue
         opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        rule = struct.pack("=Qi", rights, opened)
-        _syscall(445, "landlock rule", ruleset, ctypes.c_uint(1), rule, ctypes.c_uint(0))
+        rule = struct.pack("=Qi", rights if os.path.isdir(path) else rights & of_files, opened)
+        syscall(445, "landlock rule", ruleset, ctypes.c_uint(1), rule, ctypes.c_uint(0))
         os.close(opened)
-    _syscall(446, "landlock", ruleset, ctypes.c_uint(0))
+    syscall(446, "landlock", ruleset, ctypes.c_uint(0))
     os.close(ruleset)
 
 
-def _filter_program(machine: str, own_pid: int) -> bytes:
+def _filter_program(machine: str, own_pid: int, metadata: bool) -> bytes:
     """The BPF program: instructions (code, jump if true, jump if false, value) over struct seccomp_data."""
-    load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
-    allow, refuse, absent, end = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS, 0x80000000
-    number, arch, argument = 0, 4, 16
-    program = [(load, 0, 0, arch), (equal, 1, 0, _AUDIT_ARCH[machine]), (give, 0, 0, end), (load, 0, 0, number)]
+    load, equal, at_least, any_bit, mask, give = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+    refuse, absent, end = (
+        (give, 0, 0, 0x50000 | errno.EPERM),
+        (give, 0, 0, 0x50000 | errno.ENOSYS),
+        (give, 0, 0, 1 << 31),
+    )
+    allow = (give, 0, 0, 0x7FFF0000)
+    number, arch, arguments = 0, 4, 16
+
+    def rule(call: int, argument: int, tests: list[tuple]) -> list[tuple]:
+        """For one call: load the low half of an argument, then `tests`, which end in allow or refuse."""
+        return [(equal, 0, len(tests) + 1, call), (load, 0, 0, arguments + 8 * argument), *tests]
+
+    program = [(load, 0, 0, arch), (equal, 1, 0, _AUDIT_ARCH[machine]), end, (load, 0, 0, number)]
     if machine == "x86_64":
-        program += [(at_least, 0, 1, _X32_BIT), (give, 0, 0, end)]
-    for call in _SYSCALLS[machine].values():
-        program += [(equal, 0, 1, call), (give, 0, 0, refuse)]
-    program += [
-        (equal, 0, 1, _CLONE3_CALL),
-        (give, 0, 0, absent),
-    ]  # its flags cannot be read: libc falls back to clone
-    program += [(equal, 0, 4, _CLONE_CALL[machine]), (load, 0, 0, argument)]
-    program += [(any_bit, 0, 1, _CLONE["thread"]), (give, 0, 0, allow), (give, 0, 0, refuse)]
+        program += [(at_least, 0, 1, _X32_BIT), end]
+    for call in (*_SYSCALLS[machine].values(), *(() if metadata else _METADATA_CALLS[machine])):
+        program += [(equal, 0, 1, call), refuse]
+    program += [(equal, 0, 1, _CLONE3_CALL), absent]  # its flags cannot be read: libc falls back to clone
+    program += rule(_CLONE_CALL[machine], 0, [(any_bit, 0, 1, _CLONE["thread"]), allow, refuse])
     for call in _KILL_CALLS[machine]:
-        program += [(equal, 0, 4, call), (load, 0, 0, argument)]
-        program += [(equal, 0, 1, own_pid), (give, 0, 0, allow), (give, 0, 0, refuse)]
-    program += [(give, 0, 0, allow)]
+        program += rule(call, 0, [(equal, 0, 1, own_pid), allow, refuse])
+    for call in _SELF_CALLS[machine]:
+        program += rule(call, 0, [(equal, 1, 0, 0), (equal, 0, 1, own_pid), allow, refuse])
+    for call, argument, values in _REFUSED_VALUES[machine]:
+        program += rule(
+            call, argument, [*((equal, len(values) - at, 0, v) for at, v in enumerate(values)), allow, refuse]
+        )
+    # A pair of streams, as asyncio wants it, speaks to itself only; from a pair of datagrams one can write to others.
+    program += rule(_SOCKETPAIR[machine], 1, [(mask, 0, 0, 0xF), (equal, 0, 1, 1), allow, refuse])
+    program += [allow]
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
-def seccomp() -> None:
-    """Refuse (EPERM) sockets, new processes, signals to others and tracing, for this process and for good.
+def seccomp(*, metadata: bool) -> None:
+    """Refuse (EPERM) sockets, new processes and all that reaches another process, for this one and for good.
 
+    metadata  whether rights, owners and times of files may be changed
     Raises OSError where the kernel has no seccomp or the machine is neither x86-64 nor aarch64.
     """
     machine = platform.machine()
     if machine not in _SYSCALLS:
         raise OSError(errno.ENOSYS, f"no system-call table for {machine}")
-    program = ctypes.create_string_buffer(_filter_program(machine, os.getpid()))
+    program = ctypes.create_string_buffer(_filter_program(machine, os.getpid(), metadata))
     header = struct.pack("HxxxxxxQ", (len(program) - 1) // 8, ctypes.addressof(program))
-    _check(_LIBC.prctl(_PR_SET_SECCOMP, 2, header, 0, 0), "prctl(SECCOMP)")
+    check(_LIBC.prctl(_PR_SET_SECCOMP, 2, header, 0, 0), "prctl(SECCOMP)")

@@ -113,6 +113,7 @@ def _reports(
         {
             "program": program,
             "root": root,
+            "readable": [base],
             "examples": [{"source": f"_probe.record({base!r}, {root!r}, {batch!r}, _functions, {limits})\n"}],
             "seconds": BATCH_SECONDS,
             "megabytes": 2 * MEGABYTES,

@@ -1,5 +1,6 @@
 """Hostile and unlucky programs: none passes, none hangs the harness, none leaves anything behind."""
 
+import contextlib
 import os
 import sys
 import time
@@ -146,7 +147,8 @@ try:
 except PermissionError:
     pass
 """
-    assert sandbox._run_one(Job("a", program), layers).outcome == "finished"
+    with contextlib.closing(sandbox.Workers(layers)) as workers:
+        assert sandbox._run_one(Job("a", program), workers).outcome == "finished"
     time.sleep(1.5)
     assert not late.exists()
 
@@ -155,9 +157,7 @@ def test_writing_elsewhere_is_refused_and_writing_here_is_not(tmp_path):
     outside = tmp_path / "outside"
     jobs = [Job("out", f"open({str(outside)!r}, 'w').write('x')"), Job("in", "open('inside', 'w').write('x')")]
     outcomes = run_jobs(jobs)
-    if protection()["filesystem"] == "allowed":
-        pytest.skip("neither namespaces nor Landlock on this kernel: protection() says so")
-    assert [outcome.outcome for outcome in outcomes] == ["denied", "finished"]
+    assert [outcome.outcome for outcome in outcomes] in (["denied", "finished"], ["exception", "finished"])
     assert not outside.exists()
 
 
@@ -167,7 +167,7 @@ def test_without_a_way_to_cut_the_network_nothing_runs_unless_asked_for(monkeypa
         run_jobs([Job("a", "x = 1")])
     (outcome,) = run_jobs([Job("a", "x = 1")], allow_unsafe_exec=True)
     assert outcome.outcome == "finished"
-    assert protection(allow_unsafe_exec=True)["tier"] == "unsafe"
+    assert protection(allow_unsafe_exec=True)["tier"].startswith("unsafe")
 
 
 def test_a_layer_that_cannot_be_set_stops_the_run_instead_of_lowering_it():
@@ -231,7 +231,7 @@ def test_an_example_that_floods_its_output_is_stopped():
 def test_equal_jobs_run_once_and_the_order_is_kept(monkeypatch):
     ran = []
     run_one = sandbox._run_one
-    monkeypatch.setattr(sandbox, "_run_one", lambda job, layers: ran.append(job.id) or run_one(job, layers))
+    monkeypatch.setattr(sandbox, "_run_one", lambda job, workers: ran.append(job.id) or run_one(job, workers))
     jobs = [Job(str(i), examples=[{"source": f"{i % 2}\n"}]) for i in range(6)]
     outcomes = run_jobs(jobs)
     assert [(outcome.id, outcome.got) for outcome in outcomes] == [(str(i), [f"{i % 2}\n"]) for i in range(6)]

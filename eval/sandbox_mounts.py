@@ -1,0 +1,83 @@
+"""A root folder of its own for a process in a new mount namespace: what Python needs, read-only, and nothing else.
+
+Imports nothing of the project but sandbox_confine: it runs inside the sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import struct
+import sys
+
+from sandbox_confine import check, libc_call, syscall
+
+SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/alternatives",
+)
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_MS_BIND_REC, _MS_REC_PRIVATE, _MS_LOCKED_DOWN = 0x1000 | 0x4000, 0x4000 | 0x40000, 2 | 4 | 8  # nosuid, nodev, noexec
+_AT_FDCWD, _AT_RECURSIVE, _READ_ONLY, _NO_SETUID = -100, 0x8000, 1, 2
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_DETACH = 2
+_MOST_FILES = 10_000  # inodes of the task folder
+
+
+def python_paths() -> list[str]:
+    """Where this interpreter and what it can import lie, and what libraries of the system they load."""
+    paths = [*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]
+    return [path for path in dict.fromkeys(paths) if path.startswith("/") and path != "/" and os.path.exists(path)]
+
+
+def private_root(folder: str, readable: list[str], megabytes: int) -> None:
+    """Leave every file behind but `readable` (read-only), five devices and an empty `folder` of at most `megabytes`.
+
+    Call in a new mount and process namespace, as its first process. Raises OSError.
+    """
+    _mount(None, "/", None, _MS_REC_PRIVATE)
+    _mount("tmpfs", folder, "tmpfs", 2 | 4, "size=1m,mode=0755")
+    for place in sorted({place for path in (*readable, *DEVICES) for place in (path, os.path.realpath(path))}):
+        if os.path.exists(place):
+            _show(place, folder + place)
+    os.makedirs(folder + "/proc")
+    with contextlib.suppress(OSError):  # a container that hides parts of /proc allows no other: then there is none
+        _mount("proc", folder + "/proc", "proc", _MS_LOCKED_DOWN)
+    os.makedirs(folder + folder, exist_ok=True)
+    _set_read_only(folder)
+    _mount("tmpfs", folder + folder, "tmpfs", 2 | 4, f"size={megabytes}m,nr_inodes={_MOST_FILES},mode=0700")
+    os.chdir(folder)
+    syscall(_PIVOT_ROOT[os.uname().machine], "pivot_root", b".", b".")
+    check(libc_call("umount2", b".", _DETACH), "umount2")
+    os.chdir(folder)
+
+
+def _show(place: str, target: str) -> None:
+    """Make `place` visible at `target` as well, unless the folder around it is."""
+    if os.path.lexists(target):
+        return
+    if os.path.isdir(place):
+        os.makedirs(target)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        open(target, "x").close()
+    _mount(os.path.realpath(place), target, None, _MS_BIND_REC)
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    encoded = [os.fsencode(text) if text else None for text in (source, target, kind)]
+    check(libc_call("mount", *encoded, ctypes.c_ulong(flags), options.encode() or None), f"mount({target})")
+
+
+def _set_read_only(path: str) -> None:
+    attributes = struct.pack("QQQQ", _READ_ONLY | _NO_SETUID, 0, 0, 0)
+    arguments = (_AT_FDCWD, ctypes.c_char_p(os.fsencode(path)), ctypes.c_uint(_AT_RECURSIVE), attributes)
+    syscall(442, "mount_setattr", *arguments, ctypes.c_size_t(32))

@@ -1,0 +1,214 @@
+"""Calls between two processes that do not trust each other: the one with the tests and the one with the answer.
+
+Only plain values cross, as JSON: what the tests compare is made of their own interpreter's types, so that no `__eq__`,
+no subclass and no patched builtin of the answer takes part. Everything else stays where it is and is lent by number.
+The tests lend callables, which the answer may call; the answer lends whatever it returns.
+
+Imports nothing of the project: it runs inside the sandbox.
+"""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+import json
+from collections.abc import Iterator
+
+_LINE_LIMIT = 16 << 20  # bytes of one message
+_ITEMS_LIMIT = 100_000  # of an iterator, which crosses as what is left of it
+_CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_FORWARDED = {"len": len, "str": str, "repr": repr, "iter": list, "item": lambda value, key: value[key], "get": getattr}
+
+
+class PeerEnded(BaseException):
+    """The other process ended or broke the protocol. No Exception: a test that expects an error must not catch it."""
+
+
+class RemoteError(Exception):
+    """An exception of the other process whose class is not one of Python's own."""
+
+
+class Remote:
+    """Something that stays in the other process. Equal to itself only: its own `__eq__` is never asked."""
+
+    def __init__(self, peer: Peer, number: int):
+        self._peer, self._number = peer, number
+
+    def __call__(self, *arguments, **named):
+        """Call it where it is."""
+        return self._peer.call(self._number, arguments, named)
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._peer.ask("get", self._number, name)
+
+    def __eq__(self, other):
+        return isinstance(other, Remote) and other._peer is self._peer and other._number == self._number
+
+    def __hash__(self):
+        return hash(self._number)
+
+    def __len__(self):
+        return self._peer.ask("len", self._number)
+
+    def __getitem__(self, key):
+        return self._peer.ask("item", self._number, key)
+
+    def __iter__(self):
+        return iter(self._peer.ask("iter", self._number))
+
+    def __str__(self):
+        return self._peer.ask("str", self._number)
+
+    def __repr__(self):
+        return self._peer.ask("repr", self._number)
+
+
+class Peer:
+    """One end of the conversation. Whoever waits for a reply serves what the other asks meanwhile.
+
+    trusting  whether the other end may do more with what is lent than call it
+    """
+
+    def __init__(self, read_fd: int, write_fd: int, *, trusting: bool):
+        self._reader, self._writer = open(read_fd, "rb"), open(write_fd, "wb")  # noqa: SIM115
+        self._trusting = trusting
+        self._lent: list = []
+        self._dumps, self._loads = json.dumps, json.loads  # the answer may replace the modules' own
+
+    def send(self, message) -> None:
+        """Send one JSON value. Raises PeerEnded."""
+        try:
+            self._writer.write(self._dumps(message).encode() + b"\n")
+            self._writer.flush()
+        except OSError as error:
+            raise PeerEnded("the other process is gone") from error
+
+    def receive(self):
+        """The next JSON value. Raises PeerEnded."""
+        line = self._reader.readline(_LINE_LIMIT)
+        if not line.endswith(b"\n"):
+            raise PeerEnded("the other process is gone")
+        try:
+            return self._loads(line)
+        except (ValueError, RecursionError) as error:
+            raise PeerEnded("the other process broke the protocol") from error
+
+    def lend(self, value) -> int:
+        """The number by which the other end may use `value`."""
+        self._lent.append(value)
+        return len(self._lent) - 1
+
+    def borrow(self, message) -> dict:
+        """Send the first message; the things that the other end lends in reply, by name. Raises what it raised."""
+        self.send(message)
+        kind, *rest = self.receive()
+        if kind != "lent":
+            raise _exception(*rest)
+        return {str(name): Remote(self, number) for name, number in rest[0].items()}
+
+    def call(self, number: int, arguments: tuple, named: dict):
+        """Call what the other end lent; mutable arguments are changed here as they were there."""
+        value, after = self._ask(["call", number, self._encode(list(arguments)), self._encode(named)])
+        for mine, theirs in zip(arguments, self._decode(after) if after else (), strict=False):
+            if type(mine) is type(theirs) is list:
+                mine[:] = theirs
+            elif type(mine) is type(theirs) and type(mine) in (dict, set):
+                mine.clear()
+                mine.update(theirs)
+        return self._decode(value)
+
+    def ask(self, what: str, *arguments):
+        """One of the other operations on what the other end lent."""
+        return self._decode(self._ask([what, arguments[0], *map(self._encode, arguments[1:])])[0])
+
+    def _ask(self, message: list) -> tuple:
+        self.send(message)
+        while True:
+            kind, *rest = self.receive()
+            if kind == "value":
+                return rest[0], rest[1]
+            if kind == "raised":
+                raise _exception(*rest)
+            self.serve(kind, rest)
+
+    def serve(self, kind: str, rest: list) -> None:
+        """Do what the other end asks, and reply."""
+        try:
+            if kind == "call":
+                arguments, named = self._decode(rest[1]), self._decode(rest[2])
+                value = self._lent[rest[0]](*arguments, **named)
+                reply = ["value", self._encode(value), self._encode(arguments) if self._trusting else None]
+            elif self._trusting:
+                value = _FORWARDED[kind](self._lent[rest[0]], *map(self._decode, rest[1:]))
+                reply = ["value", self._encode(value), None]
+            else:
+                raise PeerEnded("the other process asked for what it may not have")
+        except PeerEnded:
+            raise
+        except BaseException as error:  # SystemExit, too, is a result of the call
+            reply = raised(error)
+        self.send(reply)
+
+    def _encode(self, value):
+        kind = type(value)
+        if value is None or kind in (bool, float, str):
+            return value
+        if kind is int:
+            return value if abs(value) < 1 << 1024 else {"int": hex(value)}
+        if kind in (list, tuple, set, frozenset):
+            return {kind.__name__: [self._encode(item) for item in value]}
+        if isinstance(value, dict):
+            return {"dict": [[self._encode(key), self._encode(item)] for key, item in value.items()]}
+        if kind in (bytes, bytearray):
+            return {"bytes": bytes(value).hex()}
+        if kind is complex:
+            return {"complex": [value.real, value.imag]}
+        if isinstance(value, Remote) and value._peer is self:
+            return {"yours": value._number}
+        if isinstance(value, Iterator):
+            return {"iterator": [self._encode(item) for item in itertools.islice(value, _ITEMS_LIMIT)]}
+        for base in (str, int, float, tuple, list, set, range):  # numpy's float64, an IntEnum, a named tuple
+            if isinstance(value, base):
+                return self._encode(base(value) if base is not range else list(value))
+        if not self._trusting and not callable(value):
+            raise TypeError(f"{kind.__name__} is no plain value and cannot be given to the answer")
+        return {"mine": self.lend(value)}
+
+    def _decode(self, data):
+        if not isinstance(data, dict):
+            return data
+        ((kind, content),) = data.items()
+        if kind in _CONTAINERS:
+            return _CONTAINERS[kind](map(self._decode, content))
+        if kind == "dict":
+            return {self._decode(key): self._decode(item) for key, item in content}
+        if kind == "iterator":
+            return iter([self._decode(item) for item in content])
+        if kind == "mine":
+            return Remote(self, content)
+        if kind == "yours":
+            return self._lent[content]
+        return {"int": lambda text: int(text, 16), "bytes": bytes.fromhex, "complex": lambda pair: complex(*pair)}[
+            kind
+        ](content)
+
+
+def raised(error: BaseException) -> list:
+    """The message that tells of an exception: the first of its classes that Python has, its text, its errno."""
+    name = next(base.__name__ for base in type(error).__mro__ if getattr(builtins, base.__name__, None) is base)
+    own = "" if type(error).__name__ == name else f"{type(error).__name__}: "
+    return ["raised", name, own + str(error), getattr(error, "errno", None) if isinstance(error, OSError) else None]
+
+
+def _exception(name: str, text: str, number: int | None) -> BaseException:
+    kind = getattr(builtins, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        return RemoteError(str(text))
+    if isinstance(number, int):
+        return kind(number, str(text))
+    try:
+        return kind(str(text))
+    except TypeError:  # UnicodeDecodeError and its like want more
+        return RemoteError(f"{name}: {text}")

@@ -1,0 +1,121 @@
+"""One worker of the sandbox: a Python that is loaded once and forks a new, freshly confined process per job.
+
+Started by eval/sandbox.py as `python sandbox_server.py CHANNEL_FD`. It runs nothing foreign and never sees what is in
+a job, so that no job finds another's text in the memory that it inherits. It watches the job for what no limit of the
+kernel bounds (threads of root, files where there is no own mount) and ends every process that the job leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.append(sys.path.pop(0))  # this folder's code.py must not stand before the standard library's
+import sandbox_child
+from sandbox_confine import be_reaper
+from sandbox_mounts import python_paths
+
+sys.path.pop()
+
+import contextlib
+import gc
+import importlib
+import json
+import select
+import signal
+import socket
+
+TICK = 0.05  # seconds between two looks at a job
+MOST_THREADS = 64  # of all processes of a job
+# What answers import most; loading it once is most of the gain.
+PRELOADED = (
+    "bisect collections copy datetime decimal fractions functools hashlib heapq itertools math operator random re "
+)
+PRELOADED += "statistics string typing"
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that descend from `pid`, nearest first; none where /proc does not tell."""
+    found = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    return found + [below for child in found for below in _descendants(child)]
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
+
+
+def _size(folder: str) -> int:
+    """Bytes of the files below a folder, at least a block each."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += max(4096, os.lstat(os.path.join(parent, name)).st_blocks * 512)
+    return total
+
+
+def _watch(channel: socket.socket, folder: str) -> str | None:
+    """Wait for the word to end the job. Ends it earlier, and says why, when it takes more than it may."""
+    while not select.select([channel], [], [], TICK)[0]:
+        if sum(map(_threads, _descendants(os.getpid()))) > MOST_THREADS:
+            return f"more than {MOST_THREADS} threads or processes"
+        if _size(folder) > sandbox_child.FILE_MEGABYTES << 20:
+            return f"more than {sandbox_child.FILE_MEGABYTES} MiB of files"
+    return None
+
+
+def _end(child: int) -> None:
+    """Kill the job's process and all that descend from it, however detached: orphans become this process's children."""
+    with contextlib.suppress(OSError):
+        os.killpg(child, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            for pid in _descendants(os.getpid()):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                select.select([], [], [], 0.001)
+
+
+def main() -> None:
+    """Serve until the channel closes: a request and three files in, one reply per job out."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    sys.argv = [""]
+    for name in PRELOADED.split():
+        importlib.import_module(name)
+    paths = python_paths()
+    if sys.platform == "linux":
+        be_reaper()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.freeze()  # a child's first collection then copies none of these pages
+    while True:
+        message, handles, _, _ = socket.recv_fds(channel, 1 << 16, 3)
+        if not message:
+            return
+        settings = json.loads(message)
+        settings["readable"] += paths
+        child = os.fork()
+        if child == 0:
+            channel.close()
+            os.setsid()
+            sandbox_child.run(settings, *handles)
+        for handle in handles:
+            os.close(handle)
+        why = _watch(channel, settings["folder"])
+        _end(child)
+        if why is not None:
+            select.select([channel], [], [])
+        if not channel.recv(16):
+            return
+        channel.sendall(json.dumps(why).encode())
+
+
+if __name__ == "__main__":
+    main()
