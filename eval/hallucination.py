@@ -17,6 +17,7 @@ import keyword
 import re
 import types
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -113,6 +114,15 @@ def check_names(
         wanted[_root(answer.package)].update(questions)
     known = _ask(wanted, processes, allow_unsafe_exec)
     return [_report(answer, questions, known) for answer, questions in zip(answers, asked, strict=True)]
+
+
+def total_by_kind(counts: Iterable[dict[str, tuple[int, int]]]) -> dict[str, dict[str, int]]:
+    """The `kinds` of many reports added up: kind -> {"invented", "checked"}."""
+    totals = {kind: [0, 0] for kind in KINDS}
+    for kinds in counts:
+        for kind, (invented, checked) in kinds.items():
+            totals[kind] = [totals[kind][0] + invented, totals[kind][1] + checked]
+    return {kind: {"invented": invented, "checked": checked} for kind, (invented, checked) in totals.items()}
 
 
 def _report(answer: Answer, questions: set[_Question], known: dict) -> NameReport:
