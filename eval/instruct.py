@@ -175,7 +175,9 @@ def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
 
 
 def _verdict(check: dict, results: list[dict]) -> dict:
-    """Status and detail; where examples or calls were run also the first difference, as "expected" and "got"."""
+    """Status and detail; where examples or calls were run also the first difference, as "asked", "expected" and "got",
+    and "held": how many that want something were right.
+    """
     if judge(check, results):
         return {"status": "pass", "detail": ""}
     if not results:
@@ -187,14 +189,19 @@ def _verdict(check: dict, results: list[dict]) -> dict:
     if check["kind"] == "unit_test":
         return {"status": "wrong", "detail": f"passes on all {len(check['mutants'])} mutants: it would notice no bug"}
     listed = "calls" if check["kind"] == "values" else "examples"
-    for one, got, exception in zip(check[listed], first["got"], first["exceptions"], strict=True):
-        if not judge({**check, listed: [one]}, [{**first, "got": [got], "exceptions": [exception]}]):
+    rows = list(zip(check[listed], first["got"], first["exceptions"], strict=True))
+    alone = [judge({**check, listed: [one]}, [{**first, "got": [g], "exceptions": [e]}]) for one, g, e in rows]
+    held = sum(one["want"] != "" and holds for (one, _, _), holds in zip(rows, alone, strict=True))
+    for (one, got, exception), holds in zip(rows, alone, strict=True):
+        if not holds:
             unexpected = exception is not None and one.get("raises") is None
             shown = (exception or got).strip()
             asked = one["source"].strip() if listed == "examples" else f"called with {one['arguments']}, it"
             return {
                 "status": "exception" if unexpected else "wrong",
                 "detail": shown if unexpected else f"{asked} gave {shown[:200] or 'nothing'}",
+                "asked": asked,
+                "held": held,
                 "expected": one["want"].strip(),
                 "got": shown,
             }

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from eval import instruct
 from eval.answers import READERS
+from eval.errors import cause
 from eval.instruct import answer_pairs, grade_answers
 from eval.merit import MEASURES
 from model.console import UserError
@@ -387,3 +388,10 @@ def test_what_the_measures_say_of_the_pairs_own_answers_stands_beside(pairs):
     assert result["gold"]["hallucination"]["prose"] == {"invented": 0, "checked": 2}
     pairs[6]["output"] = invented
     assert grade_answers(pairs, _gold(pairs))["gold"]["invented"] == {"explain": ["frobnicate"]}
+
+
+def test_a_wrong_row_says_what_was_asked_and_how_many_examples_held(pairs):
+    row = _grade_one(pairs, "complete", "    return sum(values)")
+    assert (row["asked"], row["held"]) == ("total([], start=4)", 1)
+    assert cause(pairs[0], row) == "missed edge case"
+    assert _grade_one(pairs, "complete", "    return 5")["held"] == 0
