@@ -97,11 +97,7 @@ class _Question:
     module: str
     chain: tuple[str, ...] = ()
     call: _Call | None = None
-    is_import: bool = False
-
-    @property
-    def kind(self) -> str:
-        return "call" if self.call else "import" if self.is_import else "attribute"
+    kind: str = "attribute"
 
 
 def check_names(
@@ -222,7 +218,7 @@ def _questions(answer: Answer) -> set[_Question]:
     questions, aliases = _imports(tree, answer)
     undefined = _undefined(answer)
     if answer.module is not None:
-        questions |= {_Question(answer.module, (name,)) for name in undefined}
+        questions |= {_Question(answer.module, (name,), kind="name") for name in undefined}
         aliases = {name: _Question(answer.module, (name,)) for name in undefined} | aliases
     outside = aliases.keys() - _bound(tree)
     for node in ast.walk(tree):
@@ -230,7 +226,8 @@ def _questions(answer: Answer) -> set[_Question]:
         base, chain = _attribute_chain(node.func if is_call else node)
         if base in outside and (chain or is_call):
             start = aliases[base]
-            questions.add(_Question(start.module, start.chain + chain, _Call.of(node) if is_call else None))
+            call, kind = (_Call.of(node), "call") if is_call else (None, "attribute")
+            questions.add(_Question(start.module, start.chain + chain, call, kind))
     return questions
 
 
@@ -240,7 +237,7 @@ def _imports(tree: ast.Module, answer: Answer) -> tuple[set[_Question], dict[str
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
-                questions.add(_Question(name.name, is_import=True))
+                questions.add(_Question(name.name, kind="import"))
                 aliases[name.asname or name.name.split(".")[0]] = _Question(
                     name.name if name.asname else name.name.split(".")[0]
                 )
@@ -248,7 +245,7 @@ def _imports(tree: ast.Module, answer: Answer) -> tuple[set[_Question], dict[str
             module = _absolute(node, answer)
             for name in node.names if module else []:
                 chain = () if name.name == "*" else (name.name,)
-                questions.add(_Question(module, chain, is_import=True))
+                questions.add(_Question(module, chain, kind="import"))
                 aliases[name.asname or name.name] = _Question(module, chain)
     return questions, aliases
 

@@ -61,6 +61,7 @@ def test_inside_a_module_its_own_names_are_known_and_others_are_not(package):
     )
     assert good.hallucinated == ()
     assert set(bad.hallucinated) == {"math.flor", "Bax", "shut_lid"}
+    assert bad.kinds == {"name": (1, 4), "attribute": (2, 2), "call": (0, 1)}  # one of Bax, Box, math, x
 
 
 def test_a_local_that_hides_a_module_is_not_looked_up(package):
