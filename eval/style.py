@@ -10,9 +10,10 @@ from data.drafts.linting import Issue
 # pycodestyle errors and warnings, pyflakes, bugbear, comprehensions
 RULES = ("E", "W", "F", "B", "C4")
 NOT_ASKED = ("B905",)  # zip(strict=...): few code bases that support older Pythons write it
-# pydocstyle by Google's convention, without "is missing" (D1) and what ruff leaves out for that convention
+# pydocstyle by Google's convention, without "is missing" (D1), what ruff leaves out for that convention and backslashes
+# (D301): the escapes are ours
 DOCSTRING_RULES = ("D2", "D3", "D4")
-NOT_GOOGLES = ("D203", "D204", "D213", "D215", "D400", "D401", "D404", "D406", "D407", "D408", "D409", "D413")
+NOT_GOOGLES = ("D203", "D204", "D213", "D215", "D301", "D400", "D401", "D404", "D406", "D407", "D408", "D409", "D413")
 # what a plainer way of writing shows in: style, and pylint's refactoring, simplify, perflint, return, pie, pyupgrade
 GAIN_RULES = (*RULES, "PLR", "SIM", "PERF", "RET", "PIE", "UP", "N", "D103")
 UNDEFINED_NAME = "F821"  # not a matter of style: eval/hallucination.py reads it
@@ -48,6 +49,7 @@ def _with_docstring(code: str, text: str) -> str:
     )
     head = ast.unparse(ast.Module([_bare(function)], [])).split("\n")[:-1]
     body = text.replace("\\", "\\\\").replace('"""', r"\"\"\"")
+    body = body[:-1] + r"\"" if body.endswith('"') else body
     lines = [line and f"    {line}" for line in f'"""{body}'.split("\n")]
     return "\n".join([*head, *lines]) + ('\n    """' if "\n" in body else '"""')
 

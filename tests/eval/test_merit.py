@@ -55,13 +55,20 @@ def test_an_explanation_covers_what_is_taken_called_and_raised():
 
 
 def test_ruff_reads_a_docstring_in_its_function():
-    good, missing, unended, hostile = docstring_issues(
-        [FUNCTION] * 4,
-        [ARGS + RETURNS, "Average.\n\nArgs:\n    values: Numbers.", "Average", 'Say """ or \\d.'],
+    good, missing, unended, *hostile = docstring_issues(
+        [FUNCTION] * 6,
+        [
+            ARGS + RETURNS,
+            "Average.\n\nArgs:\n    values: Numbers.",
+            "Average",
+            'Say """ or \\d.',
+            "Ends in \\",
+            'Says "so."',
+        ],
     )
     assert good == []
     assert [issue.rule for issue in missing] == ["D417"] and [issue.rule for issue in unended] == ["D415"]
-    assert "syntax" not in {issue.rule for issue in hostile}
+    assert not {"syntax", "invalid-syntax", "D301"} & {issue.rule for issues in hostile for issue in issues}
 
 
 def test_a_gain_is_better_somewhere_and_worse_nowhere():
