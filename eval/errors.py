@@ -6,6 +6,10 @@ import ast
 import random
 import re
 
+import numpy as np
+
+from data.search.bm25 import BM25
+from data.syntax import parsed
 from eval.instruct import GREEDY
 
 ENDED = {
@@ -14,23 +18,34 @@ ENDED = {
     "denied": "does what the sandbox forbids",
     "died": "ends the process",
 }
+# what CPython says of a call that does not fit the function
+_MISCALLED = re.compile(r"TypeError: .*(unexpected keyword|positional argument|keyword-only argument|multiple values)")
+_EDGE = re.compile(
+    r"(?<![\w.])(\[\]|\{\}|\(\)|set\(\)|0(?:\.0)?|-1|None|''|\"\")(?![\w.\[])"
+)  # an empty or a smallest value
+_MISREAD = ("does not define", "has no test function", "does not call", "repeats the code")
+_REPEATED = 3  # times that the last line stands in an answer that goes round in circles
 _NO_SUCH_NAME = ("NameError", "AttributeError", "ImportError", "ModuleNotFoundError")
 
 
 def cause(pair: dict, result: dict) -> str:
     """The first of these that applies to a failed row of `grade_answers`:
 
-    did not stop · no code in the answer · syntax · too slow, too much memory, does what the sandbox forbids, ends the
-    process · uses a name that does not exist · raises TYPE · changes nothing · a placeholder · lacks: WHAT (form) · the
-    test is wrong · the test notices no bug · gives nothing · off by one · wrong value.
+    did not stop (was complete, or in circles, and went on) · truncated · no code in the answer · syntax · too slow, too
+    much memory, does what the sandbox forbids, ends the process · wrong API (a call or an attribute that does not fit)
+    · uses a name that does not exist · raises TYPE · changes nothing · a placeholder · misread instruction · lacks:
+    WHAT (form) · the test is wrong · the test notices no bug · missed edge case (other examples hold) · gives nothing ·
+    off by one · wrong value.
     """
     status, detail = result["status"], result["detail"]
     if not result["stopped"]:
-        return "did not stop"
+        return "did not stop" if _went_on(pair, result) else "truncated"
     if status in ("extraction", "syntax"):
         return "no code in the answer" if status == "extraction" else "syntax"
     if status in ENDED:
         return ENDED[status]
+    if (status == "exception" and _MISCALLED.match(detail)) or _is_wrong_use(result):
+        return "wrong API"
     raised = re.match(r"[\w.]+(?=:|$)", detail) if status == "exception" else None
     if result["hallucinated"] or (raised and raised.group().split(".")[-1] in _NO_SUCH_NAME):
         return "uses a name that does not exist"
@@ -43,7 +58,25 @@ def cause(pair: dict, result: dict) -> str:
     return _cause_in_value(result)
 
 
+def _went_on(pair: dict, result: dict) -> bool:
+    """Whether an answer that ran into the limit had said all, or says the same line again and again."""
+    lines = [line.strip() for line in result["output"].strip().split("\n")]
+    complete = [line for line in lines[:-1] if line]  # the last one may be cut
+    if complete and complete.count(complete[-1]) >= _REPEATED:
+        return True
+    code = result["code"]
+    return bool(code) and parsed(code) is not None and code.strip() in result["output"] and result["lenient"]
+
+
+def _is_wrong_use(result: dict) -> bool:
+    """Whether all that was invented is how something that exists is used."""
+    invented = {kind for kind, (count, _) in result.get("names_by_kind", {}).items() if count}
+    return bool(invented) and invented <= {"call", "attribute"}
+
+
 def _cause_in_form(problem: str) -> str:
+    if problem.startswith(_MISREAD):
+        return "misread instruction"
     known = {"leaves the bug": "changes nothing", "changes nothing": "changes nothing"}
     known["is a placeholder"] = "a placeholder"
     return known.get(problem, f"lacks: {problem}")
@@ -51,6 +84,8 @@ def _cause_in_form(problem: str) -> str:
 
 def _cause_in_value(result: dict) -> str:
     expected, got = result.get("expected", ""), result.get("got", "")
+    if result.get("held") and _EDGE.search(result.get("asked", "")):
+        return "missed edge case"
     if expected and not got:
         return "gives nothing"
     try:
@@ -67,11 +102,16 @@ def _off_by_one(expected, got) -> bool:
     return hasattr(expected, "__len__") and type(expected) is type(got) and abs(len(expected) - len(got)) == 1
 
 
-def failures(pairs: list[dict], results: list[dict], *, count: int = 15, seed: int = 0) -> list[dict]:
+def failures(
+    pairs: list[dict], results: list[dict], *, count: int = 15, seed: int = 0, train: list[dict] | None = None
+) -> list[dict]:
     """Up to `count` greedy answers that failed, to be read: the categories take turns, within one chance decides.
 
     results  the rows of a `grade_answers` result
-    Returns rows {"id", "category", "prompt", "answer", "cause", "check"}; "check" is what the grading saw.
+    train    the pairs that were learnt from
+    Returns rows {"id", "category", "prompt", "answer", "cause", "check"}; "check" is what the grading saw. With `train`
+    also "nearest": {"id", "prompt", "answer", "score"}, the training pair of the same category (of any, where there is
+    none) that is likest by BM25 over what is shown.
     """
     by_id = {pair["id"]: pair for pair in pairs}
     failed = [row for row in results if row["sample"] == GREEDY and not (row["status"] == "pass" or _is_unproven(row))]
@@ -81,7 +121,31 @@ def failures(pairs: list[dict], results: list[dict], *, count: int = 15, seed: i
     for row in failed:
         turns[row["category"]] = turns.get(row["category"], 0) + 1
         order.append((turns[row["category"]], len(order), row))
-    return [_shown(by_id[row["id"]], row) for _, _, row in sorted(order, key=lambda one: one[:2])[:count]]
+    chosen = [row for _, _, row in sorted(order, key=lambda one: one[:2])[:count]]
+    shown = [_shown(by_id[row["id"]], row) for row in chosen]
+    if train:
+        for row, nearest in zip(shown, _nearest([by_id[row["id"]] for row in chosen], train), strict=True):
+            row["nearest"] = nearest
+    return shown
+
+
+def _nearest(pairs: list[dict], train: list[dict]) -> list[dict]:
+    """The likest training pair to each pair."""
+    index = BM25([one["input"] for one in train])
+    categories = np.array([one.get("category") for one in train])
+    found = []
+    for pair in pairs:
+        scores = index.scores(pair["input"])
+        same = categories == pair["category"]
+        best = int(np.where(same, scores, -1.0).argmax()) if same.any() else int(scores.argmax())
+        one = train[best]
+        told = {"id": one.get("id", f"line {best + 1}"), "prompt": _prompt(one), "answer": one["output"]}
+        found.append({**told, "score": float(scores[best])})
+    return found
+
+
+def _prompt(pair: dict) -> str:
+    return f"{pair['instruction']}\n\n{pair['input']}"
 
 
 def _is_unproven(row: dict) -> bool:
@@ -98,7 +162,7 @@ def _shown(pair: dict, row: dict) -> dict:
     return {
         "id": row["id"],
         "category": row["category"],
-        "prompt": f"{pair['instruction']}\n\n{pair['input']}",
+        "prompt": _prompt(pair),
         "answer": row["output"],
         "cause": cause(pair, row),
         "check": check,

@@ -1,19 +1,24 @@
-"""Names that an answer uses and that do not exist: undefined names, imports, attributes of modules, words in backticks.
+"""What an answer uses and what does not exist, kind by kind (KINDS), each with its count and what it is a share of.
 
-Nothing that an answer names is imported in this process: modules are asked for their names inside the sandbox.
+Nothing that an answer names is imported in this process: modules are asked for their names inside the sandbox. What
+cannot be looked up is counted as unknown, never as invented.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import collections
 import functools
 import importlib.util
+import io
 import json
 import keyword
 import re
+import types
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from data.corpus import import_root
@@ -21,7 +26,15 @@ from eval.sandbox import Job, run_jobs
 from eval.style import UNDEFINED_NAME, Issue
 from model.console import UserError
 
+KINDS = {
+    "name": "names that nothing defines",
+    "import": "modules, and names imported from them, that resolve nowhere",
+    "attribute": "attributes that the module, the class or, for any other object, the whole repository does not have",
+    "call": "calls whose keywords or number of arguments the function does not take",
+    "prose": "identifiers in prose: in backticks, with an underscore, or followed by ()",
+}
 _BACKTICKED = re.compile(r"(?<!`)(`{1,2})([A-Za-z_][\w.]*)(?:\(\))?\1(?!`)")
+_PLAIN_IDENTIFIER = re.compile(r"(?<![\w.`/\\$-])(?:[A-Za-z]\w*_\w*[A-Za-z0-9]|[a-z_]\w*(?=\(\)))(?![\w`/-])")
 _QUOTED = re.compile(r"`([^`]+)`")
 _SECONDS, _MEGABYTES = 60.0, 4096  # of the job that imports what was named: some packages are slow and large
 
@@ -51,19 +64,40 @@ class Answer:
 
 @dataclass(frozen=True)
 class NameReport:
-    """How many names were looked up, which of them exist nowhere, and how many could not be looked up."""
+    """How many names were looked up, which of them exist nowhere, and how many could not be looked up.
+
+    kinds  kind of KINDS -> (invented, checked); only the kinds that occur
+    """
 
     checked: int
     hallucinated: tuple[str, ...]
     unknown: int
+    kinds: dict[str, tuple[int, int]]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
+class _Call:
+    """The form of a call: how many arguments by position, which by name, and whether * or ** adds unknown ones."""
+
+    positional: int
+    keywords: tuple[str, ...]
+    is_open: bool
+
+    @classmethod
+    def of(cls, node: ast.Call) -> _Call:
+        starred = any(isinstance(argument, ast.Starred) for argument in node.args)
+        named = tuple(keyword.arg for keyword in node.keywords if keyword.arg is not None)
+        return cls(len(node.args), named, starred or len(named) < len(node.keywords))
+
+
+@dataclass(frozen=True)
 class _Question:
-    """Does `module` have this chain of attributes? No attributes: does the module exist?"""
+    """Does `module` have this chain of attributes? No attributes: does the module exist? A call: does it take it?"""
 
     module: str
     chain: tuple[str, ...] = ()
+    call: _Call | None = None
+    kind: str = "attribute"
 
 
 def check_names(
@@ -78,35 +112,97 @@ def check_names(
     return [_report(answer, questions, known) for answer, questions in zip(answers, asked, strict=True)]
 
 
+def total_by_kind(counts: Iterable[dict[str, tuple[int, int]]]) -> dict[str, dict[str, int]]:
+    """The `kinds` of many reports added up: kind -> {"invented", "checked"}."""
+    totals = {kind: [0, 0] for kind in KINDS}
+    for kinds in counts:
+        for kind, (invented, checked) in kinds.items():
+            totals[kind] = [totals[kind][0] + invented, totals[kind][1] + checked]
+    return {kind: {"invented": invented, "checked": checked} for kind, (invented, checked) in totals.items()}
+
+
 def _report(answer: Answer, questions: set[_Question], known: dict) -> NameReport:
     root = _root(answer.package)
-    checked, missing, unknown = 0, set(), 0
-    for question in questions:
-        exists = known[root, question]
-        checked += exists is not None
-        unknown += exists is None
-        if exists is False:
-            missing.add(_shown(question, answer.module))
+    found = [(q.kind, _shown(q, answer.module), known[root, q]) for q in questions]
     if answer.code is not None:
-        loaded = {node.id for node in ast.walk(ast.parse(answer.code)) if isinstance(node, ast.Name)}
-        checked += len(loaded)
-        for name in _undefined(answer):
-            if answer.module is None:
-                missing.add(name)
+        found += _names_in_code(answer)
     if answer.prose is not None:
         vocabulary = _vocabulary(answer)
-        for name in _names_in_prose(answer.prose):
-            exists = _is_known_word(name, answer.prompt, vocabulary)
-            checked += exists is not None
-            unknown += exists is None
-            missing.update([name] if exists is False else [])
-    return NameReport(checked, tuple(sorted(missing)), unknown)
+        names = sorted(_names_in_prose(answer.prose))
+        found += [("prose", name, _is_known_word(name, answer.prompt, vocabulary)) for name in names]
+    kinds = {}
+    for kind in KINDS:
+        verdicts = [exists for of_kind, _, exists in found if of_kind == kind and exists is not None]
+        if verdicts:
+            kinds[kind] = (verdicts.count(False), len(verdicts))
+    return NameReport(
+        checked=sum(checked for _, checked in kinds.values()),
+        hallucinated=tuple(sorted({name for _, name, exists in found if exists is False})),
+        unknown=sum(exists is None for _, _, exists in found),
+        kinds=kinds,
+    )
+
+
+def _names_in_code(answer: Answer) -> list[tuple[str, str, bool | None]]:
+    """(kind, name, whether it exists) for plain names, and for attributes of objects of which only the use is seen."""
+    tree = ast.parse(answer.code)
+    undefined = _undefined(answer)
+    loaded = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    vocabulary = _vocabulary(answer)
+    if answer.module is not None:  # the module was asked for its names: they are questions
+        found = [("name", name, True) for name in loaded - undefined]
+    elif answer.package is None and vocabulary is not None:  # a function out of a module that cannot be asked
+        found = [("name", name, name not in undefined or name in vocabulary) for name in loaded]
+    else:
+        found = [("name", name, name not in undefined) for name in loaded]
+    if vocabulary is None:
+        return found
+    own = _bound(tree) | {node.attr for node in ast.walk(tree) if _is_stored_attribute(node)}
+    words = vocabulary | own | _builtin_attributes() | set(re.findall(r"\w+", answer.prompt))
+    aliases = _imports(tree, answer)[1]
+    judged = {q.module.split(".")[0] for q in aliases.values()} <= {answer.path.split("/")[0].removesuffix(".py")}
+    resolved = aliases.keys() | undefined  # what hangs on these is asked of the module itself
+    attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and _root_of(n) not in resolved}
+    # an object of another library may have what the repository never mentions
+    return found + [("attribute", name, name in words or (False if judged else None)) for name in attributes]
+
+
+def _is_stored_attribute(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """Every name that a text gives to something itself."""
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    stored |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    return stored | {node.name for node in ast.walk(tree) if isinstance(node, definitions)}
+
+
+def _root_of(node: ast.AST) -> str | None:
+    """The name that a chain of attributes begins with; None where it begins with a call, an index, a value."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+@functools.lru_cache
+def _builtin_attributes() -> frozenset[str]:
+    """What built-in types have: every string, list, file, exception and generator may be meant."""
+    kinds = [value for value in vars(builtins).values() if isinstance(value, type)]
+    kinds += [types.FunctionType, types.GeneratorType, types.ModuleType, types.TracebackType, collections.Counter]
+    kinds += [collections.defaultdict, collections.deque, collections.OrderedDict, io.StringIO, io.BytesIO, re.Pattern]
+    return frozenset(name for kind in [*kinds, re.Match, Path] for name in dir(kind))
 
 
 def _shown(question: _Question, module: str | None) -> str:
     """The name as the answer writes it: bare where the surrounding module would have to know it."""
     own = question.module == module and question.chain
-    return ".".join(question.chain if own else (question.module, *question.chain))
+    name = ".".join(question.chain if own else (question.module, *question.chain))
+    if question.call is None:
+        return name
+    given = ["_"] * question.call.positional + [f"{keyword}=" for keyword in question.call.keywords]
+    return f"{name}({', '.join(given)})"
 
 
 def _undefined(answer: Answer) -> set[str]:
@@ -115,21 +211,23 @@ def _undefined(answer: Answer) -> set[str]:
 
 
 def _questions(answer: Answer) -> set[_Question]:
-    """What the code claims to exist outside itself: imported modules and names, attributes of modules."""
+    """What the code claims of the outside: imported modules and names, attributes of modules, forms of calls."""
     if answer.code is None:
         return set()
     tree = ast.parse(answer.code)
     questions, aliases = _imports(tree, answer)
     undefined = _undefined(answer)
     if answer.module is not None:
-        questions |= {_Question(answer.module, (name,)) for name in undefined}
+        questions |= {_Question(answer.module, (name,), kind="name") for name in undefined}
         aliases = {name: _Question(answer.module, (name,)) for name in undefined} | aliases
-    rebound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    outside = aliases.keys() - _bound(tree)
     for node in ast.walk(tree):
-        base, chain = _attribute_chain(node)
-        if base in aliases and base not in rebound:
+        is_call = isinstance(node, ast.Call)
+        base, chain = _attribute_chain(node.func if is_call else node)
+        if base in outside and (chain or is_call):
             start = aliases[base]
-            questions.add(_Question(start.module, start.chain + chain))
+            call, kind = (_Call.of(node), "call") if is_call else (None, "attribute")
+            questions.add(_Question(start.module, start.chain + chain, call, kind))
     return questions
 
 
@@ -139,16 +237,16 @@ def _imports(tree: ast.Module, answer: Answer) -> tuple[set[_Question], dict[str
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
-                questions.add(_Question(name.name))
+                questions.add(_Question(name.name, kind="import"))
                 aliases[name.asname or name.name.split(".")[0]] = _Question(
                     name.name if name.asname else name.name.split(".")[0]
                 )
         elif isinstance(node, ast.ImportFrom):
             module = _absolute(node, answer)
             for name in node.names if module else []:
-                question = _Question(module) if name.name == "*" else _Question(module, (name.name,))
-                questions.add(question)
-                aliases[name.asname or name.name] = question
+                chain = () if name.name == "*" else (name.name,)
+                questions.add(_Question(module, chain, kind="import"))
+                aliases[name.asname or name.name] = _Question(module, chain)
     return questions, aliases
 
 
@@ -161,34 +259,63 @@ def _absolute(node: ast.ImportFrom, answer: Answer) -> str | None:
 
 
 def _attribute_chain(node: ast.AST) -> tuple[str | None, tuple[str, ...]]:
-    """`nx.algorithms.dag` -> ("nx", ("algorithms", "dag")); (None, ()) for anything else."""
+    """`nx.algorithms.dag` -> ("nx", ("algorithms", "dag")), a bare name -> (name, ()); else (None, ())."""
     chain = []
     while isinstance(node, ast.Attribute):
         chain.append(node.attr)
         node = node.value
-    return (node.id, tuple(reversed(chain))) if chain and isinstance(node, ast.Name) else (None, ())
+    return (node.id, tuple(reversed(chain))) if isinstance(node, ast.Name) else (None, ())
 
 
 _LOOK_UP = """
-import importlib, json, types
-def exists(module, chain):
-    try:
-        value = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        return error.name is not None and error.name != module and not module.startswith(error.name + ".")
-    except Exception:  # it is there, and breaks while it is imported: not a name that was made up
-        return True
+import importlib, inspect, json, types
+UNSEEN = object()
+def value_of(module, chain):
+    value = importlib.import_module(module)
     for name in chain:
         if not isinstance(value, (types.ModuleType, type)):
-            return True
+            return UNSEEN
         if not hasattr(value, name):
             try:
                 importlib.import_module(f"{value.__name__}.{name}")
             except ImportError:
-                return False
+                raise AttributeError(name)
         value = getattr(value, name)
+    return value
+def exists(module, chain, call):
+    try:
+        value = value_of(module, chain)
+    except AttributeError:
+        return None if call else False
+    except ModuleNotFoundError as error:
+        is_there = error.name is not None and error.name != module and not module.startswith(error.name + ".")
+        return None if call else is_there
+    except Exception:  # it is there, and breaks while it is imported: not a name that was made up
+        return None if call else True
+    return True if not call else None if value is UNSEEN else takes(value, *call)
+def takes(value, positional, keywords, is_open):
+    # Each layer of a decorated function must take the call, without the keywords that a layer above names as its own.
+    try:
+        layers = [inspect.signature(layer, follow_wrapped=False) for layer in layers_of(value)]
+    except (TypeError, ValueError):
+        return None
+    named = set()
+    for depth, layer in enumerate(layers):
+        left = [k for k in keywords if k in layer.parameters or k not in named]
+        # what a decorator may add to the call is not missing
+        bind = layer.bind_partial if is_open or depth else layer.bind
+        try:
+            bind(*[None] * (0 if is_open else positional), **dict.fromkeys(left))
+        except TypeError:
+            return False
+        named |= {p.name for p in layer.parameters.values() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     return True
-answers = [exists(module, chain) for module, chain in QUESTIONS]
+def layers_of(value):
+    layers = [value]
+    while callable(getattr(layers[-1], "__wrapped__", None)) and not isinstance(layers[-1], type):
+        layers.append(layers[-1].__wrapped__)
+    return layers
+answers = [exists(*question) for question in QUESTIONS]
 """
 
 
@@ -196,11 +323,11 @@ def _ask(wanted: dict[str | None, set[_Question]], processes: int | None, allow_
     """(root, question) -> True, False, or None where the sandbox gave no answer."""
     groups = defaultdict(list)
     for root, questions in wanted.items():
-        for question in sorted(questions):
+        for question in sorted(questions, key=repr):
             groups[root, question.module.split(".")[0]].append(question)
     jobs = []
     for (root, name), questions in groups.items():
-        listed = repr([(question.module, question.chain) for question in questions])
+        listed = repr([(q.module, q.chain, astuple(q.call) if q.call else None) for q in questions])
         program = _LOOK_UP.replace("QUESTIONS", listed)
         examples = [{"source": "print(json.dumps(answers))"}]
         jobs.append(Job(name, program, root, None, examples, seconds=_SECONDS, megabytes=_MEGABYTES))
@@ -219,7 +346,8 @@ def _root(package: str | None) -> str | None:
 
 
 def _names_in_prose(text: str) -> set[str]:
-    return {match.group(2).strip(".") for match in _BACKTICKED.finditer(text)}
+    plain = set(_PLAIN_IDENTIFIER.findall(_QUOTED.sub(" ", text)))
+    return plain | {match.group(2).strip(".") for match in _BACKTICKED.finditer(text)}
 
 
 def _is_known_word(name: str, prompt: str, vocabulary: frozenset[str] | None) -> bool | None:

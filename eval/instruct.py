@@ -5,7 +5,8 @@
 
 Two rates are kept apart. The *strict* one (`pass@k`) counts tasks whose check runs code, and an answer passes only by
 running. The *lenient* one (`lenient_pass@k`) counts all tasks and asks for the right form alone; what fails it, fails
-the strict one.
+the strict one. Beside them stand the measures of eval/merit.py, style and hallucination; what reads text is also put
+to the pairs' own answers: what it finds there is its error.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from dataclasses import asdict
 from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt, messages_of
 from data.syntax import parsed
-from eval.answers import CODE_CATEGORIES, IN_PLACE, READERS, Reading, given_code
+from eval.answers import CODE_CATEGORIES, READERS, Reading
 from eval.code import pass_at_k
-from eval.hallucination import Answer, check_names
+from eval.hallucination import total_by_kind
+from eval.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
 from eval.sandbox import Job, protection, run_jobs
 from eval.stats import bootstrap_mean, wilson
-from eval.style import lint, style_issues
 from lora.adapter_file import load_adapter
 from lora.frozen import QUANTIZE
 from lora.inject import folded
@@ -53,7 +54,9 @@ def grade_answers(
              (default true)}; one greedy answer a pair, and either no samples or at least max(ks) + 1 a pair, since
              the unbiased estimate from n = k samples is only a yes or no
     Returns an eval result: "metrics", "intervals" (95 %), "n" (tasks), "n_of" (metric -> tasks that it is over),
-    "values" (metric -> id -> value), "by_category", "results" (a row an answer), "sandbox", "environment".
+    "values" (metric -> id -> value), "by_category", "hallucination" (names by kind, over the greedy answers), "gold"
+    (the measures of text, of the pairs' own answers: there, a hallucination is a false positive), "results" (a row an
+    answer), "sandbox", "environment".
     pass@1 is the greedy answer's; pass@k for k > 1 comes from the samples. style is the share of greedy code answers
     without an issue (no code is an issue), hallucination_rate the share of greedy answers with a name that exists
     nowhere among those that have a name to look up.
@@ -65,7 +68,10 @@ def grade_answers(
     options = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
     rows = [_row(by_id[answer["id"]], answer, reading) for answer, reading in zip(answers, readings, strict=True)]
     _execute(by_id, rows, options)
-    _lint_and_look_up(by_id, rows, options)
+    gold = [_gold_row(pair) for pair in pairs if isinstance(pair.get("output"), str)]
+    lint_and_look_up(by_id, rows + gold, options)
+    add_measures(by_id, rows)
+    add_measures(by_id, gold)
     values = _values(by_id, rows, ks)
     categories = {category: {i for i in by_id if by_id[i]["category"] == category} for category in READERS}
     return {
@@ -76,6 +82,12 @@ def grade_answers(
             category: {"n": len(ids), **_summary(_restricted(values, ids))}
             for category, ids in categories.items()
             if ids
+        },
+        "hallucination": total_by_kind(row["names_by_kind"] for row in rows if row["sample"] == GREEDY),
+        "gold": {
+            **_summary(_values(by_id, gold, ())),
+            "hallucination": total_by_kind(row["names_by_kind"] for row in gold),
+            "invented": {row["id"]: row["hallucinated"] for row in gold if row["hallucinated"]},
         },
         "results": rows,
         "sandbox": protection(allow_unsafe_exec=allow_unsafe_exec),
@@ -139,6 +151,12 @@ def _row(pair: dict, answer: dict, reading: Reading) -> dict:
     }
 
 
+def _gold_row(pair: dict) -> dict:
+    """The pair's own answer, not run: that it passes was proven when the pair was made."""
+    answer = {"id": pair["id"], "output": pair["output"], "sample": GREEDY, "stopped": True}
+    return _row(pair, answer, READERS[pair["category"]](pair, pair["output"]))
+
+
 def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
     """Run what has the right form and can be run; sets status, detail and, where there is one, the first difference."""
     ready = [row for row in rows if row["lenient"] and by_id[row["id"]]["check"]["kind"] in EXECUTED]
@@ -152,10 +170,14 @@ def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
         results[owner].append(asdict(outcome))
     for row in ready:
         row.update(_verdict(by_id[row["id"]]["check"], results[id(row)]))
+        if row["category"] == "unit_test":
+            row["mutation_score"] = mutation_score(results[id(row)])
 
 
 def _verdict(check: dict, results: list[dict]) -> dict:
-    """Status and detail; where examples or calls were run also the first difference, as "expected" and "got"."""
+    """Status and detail; where examples or calls were run also the first difference, as "asked", "expected" and "got",
+    and "held": how many that want something were right.
+    """
     if judge(check, results):
         return {"status": "pass", "detail": ""}
     if not results:
@@ -167,45 +189,23 @@ def _verdict(check: dict, results: list[dict]) -> dict:
     if check["kind"] == "unit_test":
         return {"status": "wrong", "detail": f"passes on all {len(check['mutants'])} mutants: it would notice no bug"}
     listed = "calls" if check["kind"] == "values" else "examples"
-    for one, got, exception in zip(check[listed], first["got"], first["exceptions"], strict=True):
-        if not judge({**check, listed: [one]}, [{**first, "got": [got], "exceptions": [exception]}]):
+    rows = list(zip(check[listed], first["got"], first["exceptions"], strict=True))
+    alone = [judge({**check, listed: [one]}, [{**first, "got": [g], "exceptions": [e]}]) for one, g, e in rows]
+    held = sum(one["want"] != "" and holds for (one, _, _), holds in zip(rows, alone, strict=True))
+    for (one, got, exception), holds in zip(rows, alone, strict=True):
+        if not holds:
             unexpected = exception is not None and one.get("raises") is None
             shown = (exception or got).strip()
             asked = one["source"].strip() if listed == "examples" else f"called with {one['arguments']}, it"
             return {
                 "status": "exception" if unexpected else "wrong",
                 "detail": shown if unexpected else f"{asked} gave {shown[:200] or 'nothing'}",
+                "asked": asked,
+                "held": held,
                 "expected": one["want"].strip(),
                 "got": shown,
             }
     raise AssertionError("judged wrong, yet every example or call holds alone")
-
-
-def _lint_and_look_up(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
-    """Sets style_issues, names_checked, hallucinated and names_unknown of each row."""
-    codes = [row["code"] if row["code"] and parsed(row["code"]) else None for row in rows]
-    found = iter(lint([code for code in codes if code is not None]))
-    issues = [next(found) if code is not None else [] for code in codes]
-    answers = []
-    for row, code, listed in zip(rows, codes, issues, strict=True):
-        pair = by_id[row["id"]]
-        given = given_code(pair) if pair["category"] in IN_PLACE else ""
-        row["style_issues"] = style_issues(code, listed, given) if code is not None else []
-        answers.append(_named(pair, row, code, listed))
-    for row, report in zip(rows, check_names(answers, **options), strict=True):
-        row.update(names_checked=report.checked, hallucinated=list(report.hallucinated), names_unknown=report.unknown)
-
-
-def _named(pair: dict, row: dict, code: str | None, issues: list) -> Answer:
-    return Answer(
-        code=code,
-        issues=tuple(issues),
-        prose=row["output"] if pair["category"] not in CODE_CATEGORIES else None,
-        prompt=f"{pair.get('instruction', '')}\n{pair['input']}",
-        package=pair["check"].get("package"),
-        module=pair["check"].get("module") if pair["category"] != "unit_test" else None,
-        path=pair.get("source", {}).get("path"),
-    )
 
 
 def _values(by_id: dict[str, dict], rows: list[dict], ks: tuple[int, ...]) -> dict[str, dict[str, float]]:
@@ -226,6 +226,8 @@ def _values(by_id: dict[str, dict], rows: list[dict], ks: tuple[int, ...]) -> di
     values["hallucination_rate"] = {
         i: float(bool(row["hallucinated"])) for i, row in greedy.items() if row["names_checked"]
     }
+    for measure in MEASURES:
+        values[measure] = {i: row["measures"][measure] for i, row in greedy.items() if measure in row["measures"]}
     return {metric: of_task for metric, of_task in values.items() if of_task}
 
 
@@ -359,7 +361,11 @@ def main() -> None:
     write_json(options.out, result)
     for metric, value in result["metrics"].items():
         low, high = result["intervals"][metric]
-        print(f"{metric:20} {value:6.3f}  [{low:.3f}, {high:.3f}]  n = {result['n_of'][metric]}")
+        gold = result["gold"]["metrics"].get(metric)  # of hallucination, that is the rate of false positives
+        beside = "" if gold is None else f"  (the pairs' own answers: {gold:.3f})"
+        print(f"{metric:20} {value:6.3f}  [{low:.3f}, {high:.3f}]  n = {result['n_of'][metric]}{beside}")
+    for kind, count in result["hallucination"].items():
+        print(f"  invented {kind:11} {count['invented']:4} of {count['checked']:,} names looked up")
     print(f"{result['n']} tasks, {len(answers)} answers -> {options.out}")
 
 

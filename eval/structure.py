@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 from data.drafts.docstyle import docstring_in, read_docstring
+from data.search.bm25 import words
 from data.syntax import parsed
 from eval.code import fenced_blocks
 
 _SENTENCE_END = re.compile(r"[.!?](?=[\s\"')\]`]|$)")
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_TELLING = 4  # letters: a shorter word of an identifier (get, of, to) tells nothing
 _ECHOED_LINE = 12  # characters: a shorter line of code may stand in prose by chance
 
 
@@ -18,8 +22,7 @@ def function_problem(code: str, name: str) -> str | None:
     tree = parsed(code)
     if tree is None:
         return "does not parse"
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    function = next((node for node in ast.walk(tree) if isinstance(node, functions) and node.name == name), None)
+    function = next((node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS) and node.name == name), None)
     if function is None:
         return f"does not define {name}"
     return "is a placeholder" if all(_is_placeholder(node) for node in function.body) else None
@@ -95,3 +98,87 @@ def explanation_problem(answer: str, check: dict, code: str) -> str | None:
     if sum(line.strip() in quoted for line in text.split("\n")) > 1:
         return "repeats the code"
     return None
+
+
+def docstring_match(text: str, code: str) -> float:
+    """How well a docstring fits the function in `code`: entries that are due and there / entries due or there, 0 to 1.
+
+    Due are an entry in "Args" for each parameter (not self, cls), "Returns" or "Yields" where a value is given back,
+    and one in "Raises" for each class of exception that the body raises by name. An exception that the body does not
+    raise may come from what it calls: it costs nothing. An entry without any text or type counts as missing.
+    """
+    tree = parsed(code)
+    function = next((node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)), None) if tree else None
+    if function is None:
+        raise ValueError("there is no function to hold the docstring against")
+    entries = read_docstring(text).entries
+    due = _due(function)
+    there = {(kind, name) for kind, name, is_told in _entries(entries) if is_told}
+    raised_below = {entry for entry in there if entry[0] == "Raises"} - due
+    if function.args.kwarg:  # what goes into **kwargs may be documented by name
+        raised_below |= {entry for entry in there if entry[0] == "Args"} - due
+        due -= {("Args", function.args.kwarg.arg)} if raised_below else set()
+    there -= raised_below
+    return len(due & there) / len(due | there) if due | there else 1.0
+
+
+def _entries(entries: dict) -> list[tuple[str, str, bool]]:
+    """(kind, name, whether it says anything); what is given back has no name."""
+    is_named = {"Args": True, "Raises": True}
+    return [
+        (kind if kind in is_named else "Returns", entry.name.lstrip("*").rsplit(".", 1)[-1] if kind in is_named else "",
+         bool(entry.text or entry.type))
+        for kind, listed in entries.items()
+        for entry in listed
+    ]  # fmt: skip
+
+
+def _due(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[tuple[str, str]]:
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    due = {("Args", one.arg) for one in named if one is not None and one.arg not in ("self", "cls")}
+    for node in _own_nodes(function):
+        if isinstance(node, ast.Yield | ast.YieldFrom) or (isinstance(node, ast.Return) and not _is_none(node.value)):
+            due.add(("Returns", ""))
+        if isinstance(node, ast.Raise):
+            raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            name = getattr(raised, "attr", None) or getattr(raised, "id", "")
+            due |= {("Raises", name)} if name[:1].isupper() else set()  # a variable or a bare raise names no class
+    return due
+
+
+def _is_none(node: ast.expr | None) -> bool:
+    return node is None or (isinstance(node, ast.Constant) and node.value is None)
+
+
+def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
+    """Everything below a function but not within a function or class inside it."""
+    for node in ast.iter_child_nodes(function):
+        if not isinstance(node, (*_FUNCTIONS, ast.Lambda, ast.ClassDef)):
+            yield node
+            yield from _own_nodes(node)
+
+
+def explanation_coverage(answer: str, code: str) -> float | None:
+    """The share of what the function in `code` does that an explanation mentions, 0 to 1; None where nothing is named.
+
+    What it does is told by names: parameters, what it calls, and what it raises. A name is mentioned where it stands as
+    it is, or where each of its words of four letters or more does, as the beginning of a word: "removes the edges" for
+    `remove_edge`. The name of the function itself and names without such a word do not count, unless as they are.
+    """
+    tree = parsed(code)
+    function = next((node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)), None) if tree else None
+    if function is None:
+        raise ValueError("there is no function to be explained")
+    names = {name for kind, name in _due(function) if kind != "Returns"}
+    names |= {_called_name(node) for node in ast.walk(function) if isinstance(node, ast.Call)}
+    names -= {"", function.name}
+    told = [_mentions(answer, name) for name in sorted(names)]
+    return sum(told) / len(told) if told else None
+
+
+def _mentions(text: str, name: str) -> bool:
+    if re.search(rf"\b{re.escape(name)}\b", text):
+        return True
+    parts = [word for word in words(name) if len(word) >= _TELLING]
+    return bool(parts) and all(re.search(rf"\b{re.escape(part)}", text, re.IGNORECASE) for part in parts)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+
 from data.drafts import linting
 from data.drafts.linting import Issue
 
 # pycodestyle errors and warnings, pyflakes, bugbear, comprehensions
 RULES = ("E", "W", "F", "B", "C4")
 NOT_ASKED = ("B905",)  # zip(strict=...): few code bases that support older Pythons write it
+# pydocstyle by Google's convention, without "is missing" (D1), what ruff leaves out for that convention and backslashes
+# (D301): the escapes are ours
+DOCSTRING_RULES = ("D2", "D3", "D4")
+NOT_GOOGLES = ("D203", "D204", "D213", "D215", "D301", "D400", "D401", "D404", "D406", "D407", "D408", "D409", "D413")
+# what a plainer way of writing shows in: style, and pylint's refactoring, simplify, perflint, return, pie, pyupgrade
+GAIN_RULES = (*RULES, "PLR", "SIM", "PERF", "RET", "PIE", "UP", "N", "D103")
 UNDEFINED_NAME = "F821"  # not a matter of style: eval/hallucination.py reads it
 
 
@@ -26,3 +34,71 @@ def style_issues(source: str, issues: list[Issue], given: str = "") -> list[str]
         for issue in issues
         if issue.rule != UNDEFINED_NAME and lines[min(issue.line, len(lines)) - 1] not in given_lines
     ]
+
+
+def docstring_issues(functions: list[str], docstrings: list[str]) -> list[list[Issue]]:
+    """Ruff's findings by DOCSTRING_RULES for each docstring, put into its function; all in one call."""
+    put = [_with_docstring(code, text) for code, text in zip(functions, docstrings, strict=True)]
+    return linting.lint(put, rules=DOCSTRING_RULES, ignored=NOT_GOOGLES, why="the docstring check")
+
+
+def _with_docstring(code: str, text: str) -> str:
+    """The function's head, with the docstring for a body. What would end the literal is escaped."""
+    function = next(
+        node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    head = ast.unparse(ast.Module([_bare(function)], [])).split("\n")[:-1]
+    body = text.replace("\\", "\\\\").replace('"""', r"\"\"\"")
+    body = body[:-1] + r"\"" if body.endswith('"') else body
+    lines = [line and f"    {line}" for line in f'"""{body}'.split("\n")]
+    return "\n".join([*head, *lines]) + ('\n    """' if "\n" in body else '"""')
+
+
+def _bare(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.stmt:
+    fields = {name: getattr(function, name) for name in function._fields}
+    return type(function)(**fields | {"body": [ast.Pass()], "decorator_list": []}, lineno=1, col_offset=0)
+
+
+def gains(before: list[str], after: list[str]) -> list[dict[str, int]]:
+    """What each function gained by being rewritten: complexity, findings of ruff by GAIN_RULES, size; less is better.
+
+    Returns {"complexity", "issues", "size"}, each before - after: positive is a gain.
+    """
+    asked = {"rules": GAIN_RULES, "ignored": NOT_ASKED, "why": "the measure of an improvement"}
+    counts = [len(found) for found in linting.lint([*before, *after], **asked)]
+    measured = zip(before, after, counts[: len(before)], counts[len(before) :], strict=True)
+    return [
+        {"complexity": complexity(old) - complexity(new), "issues": n - m, "size": _size(old) - _size(new)}
+        for old, new, n, m in measured
+    ]
+
+
+def is_gain(gain: dict[str, int]) -> bool:
+    """Better in complexity or in ruff's findings and worse in neither; or equal in both and smaller."""
+    both = (gain["complexity"], gain["issues"])
+    return min(both) >= 0 and (max(both) > 0 or gain["size"] > 0)
+
+
+def complexity(code: str) -> int:
+    """Cyclomatic complexity (McCabe 1976): one, and one for each place where the path may part."""
+    parting = (
+        ast.If,
+        ast.For,
+        ast.AsyncFor,
+        ast.While,
+        ast.IfExp,
+        ast.ExceptHandler,
+        ast.comprehension,
+        ast.match_case,
+    )
+    nodes = list(ast.walk(ast.parse(code)))
+    operands = sum(len(node.values) - 1 for node in nodes if isinstance(node, ast.BoolOp))
+    conditions = sum(len(node.ifs) for node in nodes if isinstance(node, ast.comprehension))
+    return 1 + sum(isinstance(node, parting) for node in nodes) + operands + conditions
+
+
+def _size(code: str) -> int:
+    """Nodes of the syntax tree, docstrings left out: neither layout nor comments count."""
+    tree = ast.parse(code)
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    return sum(1 for _ in ast.walk(tree)) - 2 * len(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from model.console import need
 
 LINE_LENGTH = 120
+STACK = 256 << 20  # bytes a thread of ruff's: with its own 2 MB, one deeply nested answer ends ruff for all
 TARGET = "py310"  # the oldest Python that we run on
 
 
@@ -39,7 +41,8 @@ def lint(sources: list[str], *, rules: tuple[str, ...], ignored: tuple[str, ...]
         command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--exit-zero", "--quiet"]
         command += ["--select", ",".join(rules), "--ignore", ",".join(ignored), "--output-format", "json"]
         command += ["--line-length", str(LINE_LENGTH), "--target-version", TARGET]
-        found = subprocess.run([*command, folder], capture_output=True, check=True)
+        environment = os.environ | {"RUST_MIN_STACK": str(STACK)}
+        found = subprocess.run([*command, folder], capture_output=True, check=True, env=environment)
     issues: list[list[Issue]] = [[] for _ in sources]
     for row in json.loads(found.stdout):
         issue = Issue(row["code"] or "syntax", row["location"]["row"], row["message"])

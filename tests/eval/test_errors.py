@@ -10,7 +10,25 @@ PAIR = {"id": "a", "category": "complete", "instruction": "i", "input": "code"}
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"stopped": False, "status": "syntax"}, "did not stop"),
+        ({"stopped": False, "status": "syntax"}, "truncated"),
+        ({"stopped": False, "output": "x = 1\nx = 1\nx = 1\nx ="}, "did not stop"),
+        ({"stopped": False, "output": "x = 1\nx = 1\nx ="}, "truncated"),
+        ({"stopped": False, "output": "f(1)\n\nNow here is", "code": "f(1)"}, "did not stop"),
+        ({"stopped": False, "output": "f(1)\n\nNow", "code": "f(1)", "lenient": False}, "truncated"),
+        ({"status": "exception", "detail": "TypeError: f() got an unexpected keyword argument 'x'"}, "wrong API"),
+        ({"status": "exception", "detail": "TypeError: f() missing 1 required positional argument: 'x'"}, "wrong API"),
+        ({"status": "exception", "detail": "TypeError: unhashable type: 'list'"}, "raises TypeError"),
+        ({"hallucinated": ["nx.f(_, x=)"], "names_by_kind": {"call": (1, 3), "import": (0, 2)}}, "wrong API"),
+        (
+            {"hallucinated": ["nx.g", "q"], "names_by_kind": {"attribute": (1, 3), "name": (1, 2)}},
+            "uses a name that does not exist",
+        ),
+        ({"lenient": False, "detail": "does not define f"}, "misread instruction"),
+        ({"lenient": False, "detail": "has no test function"}, "misread instruction"),
+        ({"expected": "3", "got": "4", "held": 2, "asked": "f([])"}, "missed edge case"),
+        ({"expected": "3", "got": "4", "held": 2, "asked": "f(x, 0)"}, "missed edge case"),
+        ({"expected": "3", "got": "4", "held": 0, "asked": "f([])"}, "off by one"),
+        ({"expected": "3", "got": "4", "held": 2, "asked": "f(10, G0, x[0.5])"}, "off by one"),
         ({"status": "extraction", "lenient": False}, "no code in the answer"),
         ({"status": "syntax", "lenient": False}, "syntax"),
         ({"status": "timeout"}, "too slow"),
@@ -69,3 +87,27 @@ def test_what_the_grading_saw_is_shown():
     (shown,) = failures([PAIR], [row])
     assert shown["prompt"] == "i\n\ncode"
     assert all(text in shown["check"] for text in ("f(1) gave 2", "expected: 3", "got: 4", "nx.foo"))
+
+
+def test_each_failure_stands_beside_the_training_pair_that_is_likest():
+    pair = {**PAIR, "input": "def shortest_path(graph, source): ..."}
+    train = [
+        {"id": "far", "category": "complete", "instruction": "Fill.", "input": "def total(values): ...", "output": "a"},
+        {
+            "id": "near",
+            "category": "complete",
+            "instruction": "Do.",
+            "input": "def shortest_path(graph): ...",
+            "output": "b",
+        },
+        {"id": "other", "category": "bugfix", "instruction": "Mend.", "input": pair["input"], "output": "c"},
+    ]
+    (shown,) = failures([pair], [ROW], train=train)
+    score = shown["nearest"].pop("score")
+    assert (
+        shown["nearest"] == {"id": "near", "prompt": "Do.\n\ndef shortest_path(graph): ...", "answer": "b"}
+        and score > 0
+    )
+    (shown,) = failures([pair], [ROW], train=train[2:])
+    assert shown["nearest"]["id"] == "other"
+    assert "nearest" not in failures([pair], [ROW])[0]

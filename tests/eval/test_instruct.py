@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from eval import instruct
 from eval.answers import READERS
+from eval.errors import cause
 from eval.instruct import answer_pairs, grade_answers
+from eval.merit import MEASURES
 from model.console import UserError
 
 MODULE = '''"""Sums."""
@@ -94,12 +96,23 @@ def _grade_one(pairs, category, output):
 def test_the_repositorys_own_answers_pass_everything(pairs):
     result = grade_answers(pairs, _gold(pairs))
     assert {row["id"]: row["status"] for row in result["results"]} == {pair["id"]: "pass" for pair in pairs}
-    assert result["metrics"] == {"pass@1": 1, "lenient_pass@1": 1, "style": 1, "hallucination_rate": 0}
+    assert result["metrics"] == {
+        "pass@1": 1,
+        "lenient_pass@1": 1,
+        "style": 1,
+        "hallucination_rate": 0,
+        "mutation_score": 1,
+        "improvement": 1,
+        "docstring_match": 1,
+        "docstring_clean": 0,  # NumPy's layout, and the heads of its sections have nothing after them
+        "explanation_coverage": 1,
+    }
     assert result["n_of"] == {
         "pass@1": 5,
         "lenient_pass@1": 7,
         "style": 5,
         "hallucination_rate": 6,
+        **dict.fromkeys(MEASURES, 1),
     }  # the docstring quotes no name
     assert result["n"] == 7 and set(result["by_category"]) == {pair["category"] for pair in pairs}
     assert result["sandbox"]["network"] != "allowed"
@@ -349,3 +362,36 @@ def test_one_greedy_and_n_sampled_answers_come_from_the_model(monkeypatch):
     assert len(answers) == 10 and [row["sample"] for row in answers if row["id"] == "b"] == ["greedy", 0, 1, 2, 3]
     assert {row["stopped"] for row in answers if row["sample"] in ("greedy", 0)} == {True}
     assert {row["stopped"] for row in answers if row["sample"] in (1, 2, 3)} == {False}
+
+
+def test_a_weaker_answer_has_a_lower_measure(pairs):
+    pairs[4]["check"]["mutants"].append(BUGGY.replace("start -= value", "start += 2 * value"))
+    pairs[4]["check"]["mutants"].append(FUNCTION.replace("start=0", "start=1"))
+    weaker = {
+        "unit_test": TEST.replace("total([1, 2]) == 3", "total([], 4) == 4 and total([1]) in (1, 2)"),
+        "improve": PLAIN_WORSE.replace("for i", "items = list(values)\n    for i").replace("values[i]", "items[i]"),
+        "docstring": DOCSTRING.replace("start : int\n", "start\n").replace("int\n", "\n"),
+        "explain": "It takes the `values` of `total`. It gives one back.",
+    }
+    measures = grade_answers(pairs, _gold(pairs, **weaker))["values"]
+    assert measures["mutation_score"] == {"unit_test": 1 / 3}
+    assert measures["improvement"] == {"improve": 0}
+    assert measures["docstring_match"]["docstring"] < 1
+    assert measures["explanation_coverage"] == {"explain": 1 / 2}
+
+
+def test_what_the_measures_say_of_the_pairs_own_answers_stands_beside(pairs):
+    invented = "Sums up its values by `frobnicate`. It begins with `start`, and `total` is what it is called."
+    result = grade_answers(pairs, _gold(pairs, explain=invented))
+    assert result["metrics"]["hallucination_rate"] == 1 / 6 and result["gold"]["metrics"]["hallucination_rate"] == 0
+    assert result["hallucination"]["prose"]["invented"] == 1 and result["gold"]["invented"] == {}
+    assert result["gold"]["hallucination"]["prose"] == {"invented": 0, "checked": 2}
+    pairs[6]["output"] = invented
+    assert grade_answers(pairs, _gold(pairs))["gold"]["invented"] == {"explain": ["frobnicate"]}
+
+
+def test_a_wrong_row_says_what_was_asked_and_how_many_examples_held(pairs):
+    row = _grade_one(pairs, "complete", "    return sum(values)")
+    assert (row["asked"], row["held"]) == ("total([], start=4)", 1)
+    assert cause(pairs[0], row) == "missed edge case"
+    assert _grade_one(pairs, "complete", "    return 5")["held"] == 0
