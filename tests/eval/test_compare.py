@@ -48,9 +48,8 @@ def test_perplexities_of_two_tokenizers_are_not_compared_but_their_bits_per_byte
     before, after = perplexity([2.0] * 8), perplexity([4.0] * 8, tokens=50)
     for row in after["files"]:
         row["bytes"] = 400
-    assert compare(before, after) == {
-        "bits_per_byte": {"value": 0.0, "interval": [0.0, 0.0], "n": 8, "distinguishable": False}
-    }
+    changes = compare(before, after)
+    assert list(changes) == ["bits_per_byte"] and changes["bits_per_byte"]["interval"] == [0.0, 0.0]
 
 
 def test_a_metric_defined_for_some_tasks_is_paired_over_those():

@@ -23,7 +23,7 @@ def adapted(tiny):
     """A tiny decoder and an adapter that changes what it says."""
     inject(tiny, r=4, alpha=8, targets=["q_proj", "down_proj"])
     for layer in lora_layers(tiny).values():
-        torch.nn.init.normal_(layer.lora_B.weight, std=0.2)
+        torch.nn.init.normal_(layer.lora_B.weight, std=1.0)
     return tiny.eval(), lora_layers(tiny)
 
 
