@@ -103,6 +103,26 @@ def next_token_picture(prompts: list[dict]) -> str:
         return alone(_svg(figure, "next", "Likeliest next tokens of base and tuned, and KL by position"))
 
 
+def interval_picture(changes: dict[str, dict]) -> str:
+    """A file of its own: the change of each metric with its interval, {run: {metric: change}}; a panel a metric.
+
+    What is told apart from no change is filled, the rest is hollow.
+    """
+    metrics = list(dict.fromkeys(metric for of_run in changes.values() for metric in of_run))
+    with _figure(height=0.5 * len(metrics) + 0.32 * len(metrics) * len(changes), width=6.5) as figure:
+        for metric, axes in zip(metrics, figure.subplots(len(metrics), 1, squeeze=False)[:, 0], strict=True):
+            rows = [(name, of_run[metric]) for name, of_run in changes.items() if metric in of_run]
+            for y, (_, change) in zip(range(len(rows))[::-1], rows, strict=True):
+                axes.plot(change["interval"], [y, y], color=AFTER, linewidth=1.6)
+                fill = AFTER if change["distinguishable"] else "none"
+                axes.plot(change["value"], y, marker="o", markersize=5, color=AFTER, markerfacecolor=fill)
+            axes.axvline(0, color=MUTED, linewidth=0.8)
+            axes.set_yticks(range(len(rows))[::-1], [name for name, _ in rows])
+            axes.set_ylim(-0.6, len(rows) - 0.4)
+            axes.set_title(f"change of {metric}, 95 % interval", loc="left", fontsize=8)
+        return alone(_svg(figure, "changes", "Changes with their intervals, " + ", ".join(metrics)))
+
+
 def _draw_top(axes, row: dict) -> None:
     """The tuned model's likeliest tokens, then those of the base that are not among them: a pair of bars each."""
     probabilities = {state: {one["id"]: one["p"] for one in row[state]} for state in ("base", "tuned")}
