@@ -10,8 +10,8 @@ from rouge_score import rouge_scorer
 from eval.text import grade, read_tasks
 
 WORDS = [
-    "we", "propose", "a", "new", "method", "to", "train", "large", "networks", "on", "code", "and", "show", "that", "it",
-    "works", "better", "than", "others",
+    "we", "propose", "a", "new", "method", "to", "train", "large", "networks", "on", "code", "and", "show", "that",
+    "it", "works", "better", "than", "others",
 ]  # fmt: skip
 
 
