@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
-from model.console import need
+from model.console import UserError, need
+from model.files import write_text
 from model.markup import Safe, element, safe
 
 INK, MUTED, GRID, BEFORE, AFTER = "#000001", "#000002", "#000003", "#000004", "#000005"
@@ -101,6 +103,17 @@ def next_token_picture(prompts: list[dict]) -> str:
             _draw_top(axes[0], row)
             _draw_kl(axes[1], row)
         return alone(_svg(figure, "next", "Likeliest next tokens of base and tuned, and KL by position"))
+
+
+def write_picture(path: Path, draw: Callable[[], str]) -> None:
+    """Write what `draw` gives and say so; without matplotlib say that there is no picture, and go on."""
+    try:
+        picture = draw()
+    except UserError as error:
+        print(f"no picture: {error}")
+        return
+    write_text(path, picture)
+    print(f"written to {path}")
 
 
 def interval_picture(changes: dict[str, dict]) -> str:

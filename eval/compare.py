@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.charts import interval_picture
+from eval.charts import interval_picture, write_picture
 from eval.stats import change_over_seeds, holm, paired_change, paired_ratio_of_sums, shares_of_ratio
 from model.console import UserError, run_command
 from model.files import read_json, write_json, write_text
@@ -184,6 +184,9 @@ def _refuse_others(before: dict, after: dict) -> None:
         )
     if not one:
         raise UserError("the results hold no task; there is nothing to compare")
+    windows = [{key: result.get("settings", {}).get(key) for key in ("window", "stride")} for result in (before, after)]
+    if windows[0] != windows[1]:
+        raise UserError(f"measured by other windows ({windows[0]} and {windows[1]}); measure both by the same")
 
 
 def _ratios(files: list[dict]) -> list[tuple[str, str, Callable]]:
@@ -250,8 +253,8 @@ def main() -> None:
     if options.out:
         write_json(options.out, changes)
         write_text(options.out.with_suffix(".md"), f"```\n{told_all}\n```\n")
-        write_text(options.out.with_suffix(".svg"), interval_picture(named))
-        print(f"written to {options.out}, with .md and .svg beside it")
+        print(f"written to {options.out} and {options.out.with_suffix('.md')}")
+        write_picture(options.out.with_suffix(".svg"), lambda: interval_picture(named))
 
 
 if __name__ == "__main__":

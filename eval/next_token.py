@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from data.masking import encode_prompt, messages_of, plain_document, supervise
-from eval.charts import next_token_picture
+from eval.charts import next_token_picture, write_picture
 from eval.perplexity import read_files
 from eval.stats import bootstrap_mean
 from lora.adapter_file import load_adapter
@@ -31,7 +31,7 @@ from model import load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
-from model.files import read_jsonl, write_json, write_text
+from model.files import read_jsonl, write_json
 from model.tokenizer import Tokenizer
 
 CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
@@ -94,9 +94,9 @@ def _measures(positions: list[dict]) -> dict[str, list[float]]:
     """Each metric's value at every position that has one."""
     followed = [position for position in positions if position["rank"]]
     measures = {"kl": [position["kl"] for position in positions]}
-    for i, state in enumerate(STATES):
-        measures[f"entropy_{state}"] = [position["entropy"][i] for position in positions]
-        measures[f"nll_{state}"] = [position["nll"][i] for position in followed]
+    for measure, measured in (("entropy", positions), ("nll", followed)):
+        for i, state in enumerate(STATES):
+            measures[f"{measure}_{state}"] = [position[measure][i] for position in measured]
     measures["top1_changed"] = [float(position["top1"][0] != position["top1"][1]) for position in positions]
     measures["rank_better"] = [float(position["rank"][1] < position["rank"][0]) for position in followed]
     measures["rank_worse"] = [float(position["rank"][1] > position["rank"][0]) for position in followed]
@@ -229,7 +229,8 @@ def table(result: dict) -> str:
     means = [f"{'mean over positions':28}{'value':>8}  95 % interval (prompts resampled)"]
     for metric, value in result["metrics"].items():
         low, high = result["intervals"][metric]
-        means.append(f"{metric:28}{value:8.3f}  [{low:.3f}, {high:.3f}]")
+        interval = f"[{low:.3f}, {high:.3f}]" if low < high else "one value: no spread to judge by"
+        means.append(f"{metric:28}{value:8.3f}  {interval}")
     return "\n\n".join([*parts, "\n".join(means)])
 
 
@@ -275,10 +276,8 @@ def main() -> None:
     result = next_tokens(decoder, tokenizer, adapter, prompts, top=options.top, seed=options.seed)
     result["settings"] = {name: str(value) for name, value in vars(options).items() if name != "out"}
     write_json(options.out, result)
-    print(table(result))
-    picture = options.out.with_suffix(".svg")
-    write_text(picture, next_token_picture(result["prompts"]))
-    print(f"\nwritten to {options.out} and {picture}")
+    print(table(result), f"\nwritten to {options.out}")
+    write_picture(options.out.with_suffix(".svg"), lambda: next_token_picture(result["prompts"]))
 
 
 if __name__ == "__main__":

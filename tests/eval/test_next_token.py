@@ -168,8 +168,9 @@ def test_the_table_says_where_a_token_came_from():
     listed = [{"id": 1, "token": "a", "p": 0.5, "rank": 1, "other_rank": 4}]
     result = {
         "prompts": [{"kind": "seen", "name": "n", "text": "x", "base": listed, "tuned": listed}],
-        "metrics": {"kl_seen": 0.25},
-        "intervals": {"kl_seen": [0.125, 0.5]},
+        "metrics": {"kl_seen": 0.25, "kl_given": 2.0},
+        "intervals": {"kl_seen": [0.125, 0.5], "kl_given": [2.0, 2.0]},
     }
     told = table(result)
     assert "'a'                  0.500  ↑ from 4" in told and "[0.125, 0.500]" in told
+    assert told.endswith("2.000  one value: no spread to judge by")
