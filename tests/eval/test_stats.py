@@ -211,6 +211,9 @@ def test_mcnemars_test_tells_four_times_of_five_at_the_n_needed():
     rng = np.random.default_rng(11)
     outcomes = rng.multinomial(needed, [7 / 60, 3 / 60, 50 / 60], size=2000)
     power = np.mean([mcnemar_exact(won, lost) <= 0.05 for won, lost, _ in outcomes])
+    four_of_eight = paired_change({i: 0.0 for i in range(8)}, {i: float(i < 4) for i in range(8)})
+    connor = (1.959964 * math.sqrt(0.5) + 0.841621 * math.sqrt(0.5 - 0.5**2)) ** 2 / 0.5**2
+    assert four_of_eight["n_needed"] == math.ceil(connor)
     assert needed > 250 and 0.74 <= power <= 0.83  # the exact test is a little weaker than the formula takes it
 
 
