@@ -292,3 +292,20 @@ def test_two_seeds_and_runs_of_other_tasks_are_refused():
         change_over_seeds(before * 2, after)
     with pytest.raises(ValueError, match="same tasks"):
         change_over_seeds(before, [*after[:2], {"x": 1.0}])
+
+
+def test_the_variance_over_seeds_is_made_of_statsmodels_mean_squares():
+    import pandas
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    before, after = runs(3, between=0.12, rng=14)
+    rows = [(s, i, value) for s, of_run in enumerate(after) for i, value in of_run.items()]
+    frame = pandas.DataFrame(rows, columns=["seed", "task", "change"])
+    of_seed, of_task, rest = anova_lm(ols("change ~ C(seed) + C(task)", frame).fit())["mean_sq"]
+    square = of_seed + of_task - rest
+    assert min(of_seed, of_task) > 1.5 * rest  # both levels vary
+    freedom = square**2 / (of_seed**2 / 2 + of_task**2 / 39 + rest**2 / 78)
+    half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(square / 120)
+    change = change_over_seeds(before, after)
+    assert change["interval"] == pytest.approx([change["value"] - half, change["value"] + half])
