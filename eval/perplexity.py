@@ -3,7 +3,8 @@
     python -m eval.perplexity --model M [--adapter A] --data PATH --out F.json
 
 perplexity = exp(nats / tokens) depends on the tokenizer; bits per byte = nats / ln 2 / bytes does not. Both are ratios
-of sums over all files: a long file weighs as much as its tokens.
+of sums over all files: a long file weighs as much as its tokens. Windows of a file may overlap: then each token is
+predicted in the first window that reaches it, from as much as the earlier ones leave before it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from data.corpus import load_corpus
 from data.masking import Example, plain_document
 from data.packing import pieces, to_batch
+from eval.stats import bootstrap_ratio
 from lora.adapter_file import load_adapter
 from lora.frozen import QUANTIZE
 from model import generate, load_decoder, load_tokenizer
@@ -26,7 +28,7 @@ from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
 from model.files import write_json
-from model.loss import causal_lm_loss
+from model.loss import IGNORE, causal_lm_loss
 from model.tokenizer import Tokenizer
 
 
@@ -36,14 +38,18 @@ def perplexity(
     files: list[tuple[str, str]],
     *,
     window: int = 1024,
+    stride: int | None = None,
     most_tokens: int | None = None,
 ) -> dict:
     """The eval result of (path, text) files.
 
-    window       tokens that the model sees at once; neighbouring windows of a file share one token
+    window       tokens that the model sees at once
+    stride       how far the window moves on: a token has at least window - stride tokens before it, where the file has
+                 them. None: neighbouring windows share one token, the cheapest way, with least before the tokens
     most_tokens  of each file only this many tokens from its start (their bytes are counted accordingly)
     Every token but a document's first is predicted once, the end token included. The result's "files" holds
-    {"path", "nll" (nats), "tokens", "bytes"} a file; an empty one is left out. UserError when nothing is left.
+    {"path", "nll" (nats), "tokens", "bytes"} a file; an empty one is left out. UserError when nothing is left,
+    ValueError for a stride outside 1..window - 1.
     """
     files = [(path, text) for path, text in files if text]  # drawn alone by the bootstrap, empty ones would give 0 / 0
     if not files:
@@ -52,11 +58,32 @@ def perplexity(
     for path, text in files:
         example, covered = _cut(tokenizer, text, most_tokens)
         documents.append((path, example, len(covered.encode())))
-    return score(decoder, documents, window=window)
+    return score(decoder, documents, window=window, stride=stride)
+
+
+def strided(example: Example, window: int, stride: int) -> list[Example]:
+    """A document as windows that overlap; in each, what an earlier one predicts is read but not counted.
+
+    Each token but the very first is predicted exactly once. ValueError for a stride outside 1..window - 1.
+    """
+    if not 1 <= stride < window:
+        raise ValueError(f"a stride of {stride} with a window of {window}: give 1 to {window - 1}")
+    ids, labels = example.input_ids, example.labels
+    windows, predicted = [], 1  # the first token has nothing before it
+    for start in range(0, len(ids), stride):
+        stop = min(start + window, len(ids))
+        counted = [IGNORE] * (predicted - start) + labels[predicted:stop]
+        windows.append(Example(ids[start:stop], counted))
+        predicted = stop
+        if stop == len(ids):
+            break
+    return windows
 
 
 @torch.inference_mode()
-def score(decoder: Decoder, documents: list[tuple[str, Example, int]], *, window: int) -> dict:
+def score(
+    decoder: Decoder, documents: list[tuple[str, Example, int]], *, window: int, stride: int | None = None
+) -> dict:
     """The eval result of documents that are tokens already: (path, example, bytes of what is supervised in it).
 
     Each needs a supervised token; the decoder is left in the mode that it was in.
@@ -66,7 +93,7 @@ def score(decoder: Decoder, documents: list[tuple[str, Example, int]], *, window
     rows = []
     for path, example, size in progress(documents, what="perplexity", unit="file"):
         nll = 0.0
-        for piece in pieces(example, window):
+        for piece in pieces(example, window) if stride is None else strided(example, window, stride):
             batch = to_batch([piece], decoder.device)
             hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
             nll += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
@@ -85,22 +112,22 @@ def _cut(tokenizer: Tokenizer, text: str, most_tokens: int | None) -> tuple[Exam
 
 
 def summary(rows: list[dict], *, resamples: int = 2000, seed: int = 0) -> dict:
-    """Metrics of per-file rows, with 95 % percentile-bootstrap intervals over files."""
-    counts = np.array([[row["nll"], row["tokens"], row["bytes"]] for row in rows])  # [N, 3]
-    chosen = np.random.default_rng(seed).integers(len(rows), size=(resamples, len(rows)))
+    """Metrics of per-file rows, with 95 % bootstrap intervals over files; each row is given its own two as well."""
+    nats, draws = [row["nll"] for row in rows], {"resamples": resamples, "seed": seed}
     metrics, intervals = {}, {}
-    for name, ratio in (("perplexity", _perplexity), ("bits_per_byte", _bits_per_byte)):
-        metrics[name] = float(ratio(counts.sum(0)))
-        intervals[name] = [float(v) for v in np.quantile(ratio(counts[chosen].sum(1)), [0.025, 0.975])]
-    return {"metrics": metrics, "intervals": intervals, "n": len(rows), "files": rows, "results": [], "sandbox": None}
+    for name, unit, transform in (("perplexity", "tokens", np.exp), ("bits_per_byte", "bytes", _bits)):
+        sizes = [row[unit] for row in rows]
+        metrics[name], *intervals[name] = bootstrap_ratio(nats, sizes, transform=transform, **draws)
+    files = [
+        row
+        | {"perplexity": float(np.exp(row["nll"] / row["tokens"])), "bits_per_byte": _bits(row["nll"] / row["bytes"])}
+        for row in rows
+    ]
+    return {"metrics": metrics, "intervals": intervals, "n": len(rows), "files": files, "results": [], "sandbox": None}
 
 
-def _perplexity(sums: np.ndarray) -> np.ndarray:
-    return np.exp(sums[..., 0] / sums[..., 1])
-
-
-def _bits_per_byte(sums: np.ndarray) -> np.ndarray:
-    return sums[..., 0] / math.log(2) / sums[..., 2]
+def _bits(nats: np.ndarray | float) -> np.ndarray | float:
+    return nats / math.log(2)
 
 
 @torch.inference_mode()
@@ -198,6 +225,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="a file, a folder, or a corpus (its test files)")
     parser.add_argument("--out", required=True, type=Path, help="where to write the result, JSON")
     parser.add_argument("--window", type=int, default=1024, help="tokens seen at once (default: %(default)s)")
+    parser.add_argument("--stride", type=int, help="tokens that the window moves on (default: half of it)")
     parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
@@ -206,10 +234,13 @@ def main() -> None:
     decoder = load_decoder(options.model, device=choose_device(options.device), put=QUANTIZE[options.quantize])
     if not 2 <= options.window <= decoder.config.max_tokens:
         raise UserError(f"--window {options.window}: give 2 to the model's {decoder.config.max_tokens} positions")
+    stride = options.window // 2 if options.stride is None else options.stride
+    if not 1 <= stride < options.window:
+        raise UserError(f"--stride {stride}: give 1 to {options.window - 1}, less than the window")
     if options.adapter:
         load_adapter(decoder, options.adapter)
-    result = perplexity(decoder, load_tokenizer(options.model), files, window=options.window)
-    result |= summary(result["files"], seed=options.seed)
+    result = perplexity(decoder, load_tokenizer(options.model), files, window=options.window, stride=stride)
+    result |= summary(result["files"], seed=options.seed) | {"settings": {"window": options.window, "stride": stride}}
     write_json(options.out, result)
     for name, value in result["metrics"].items():
         low, high = result["intervals"][name]

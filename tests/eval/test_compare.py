@@ -1,10 +1,13 @@
 import math
+import sys
+import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 
 from eval import compare as module
-from eval.compare import compare, number, table, verdict
-from model.console import run_command
+from eval.compare import compare, compare_runs, number, table, table_of_runs, told, verdict
+from model.console import UserError, run_command
 from model.files import read_json, write_json
 
 
@@ -48,9 +51,8 @@ def test_perplexities_of_two_tokenizers_are_not_compared_but_their_bits_per_byte
     before, after = perplexity([2.0] * 8), perplexity([4.0] * 8, tokens=50)
     for row in after["files"]:
         row["bytes"] = 400
-    assert compare(before, after) == {
-        "bits_per_byte": {"value": 0.0, "interval": [0.0, 0.0], "n": 8, "distinguishable": False}
-    }
+    changes = compare(before, after)
+    assert list(changes) == ["bits_per_byte"] and changes["bits_per_byte"]["interval"] == [0.0, 0.0]
 
 
 def test_a_metric_defined_for_some_tasks_is_paired_over_those():
@@ -97,10 +99,12 @@ def test_the_command_prints_a_line_a_metric_and_writes_the_changes(tmp_path, mon
         "sys.argv", ["compare", f"{tmp_path}/a.json", f"{tmp_path}/b.json", "--out", f"{tmp_path}/c.json"]
     )
     assert run_command(module.main) == 0
-    _, line, left_out, _ = capsys.readouterr().out.splitlines()
+    _, line, left_out, *_ = capsys.readouterr().out.splitlines()
     assert line.split() == ["mrr@10", "0.100", "0.350", "+0.250", "[+0.250,", "+0.250]", "12", "better"]
     assert left_out.endswith(": extra")
     assert read_json(tmp_path / "c.json") == compare(before, after)
+    assert (tmp_path / "c.md").read_text().splitlines()[2] == line
+    assert ET.parse(tmp_path / "c.svg").getroot().tag.endswith("}svg")
 
 
 def test_columns_of_the_table_align():
@@ -111,3 +115,88 @@ def test_columns_of_the_table_align():
 
 def test_numbers_keep_what_matters():
     assert [number(0.6194), number(-1.771, sign=True), number(12.346)] == ["0.619", "−1.771", "12.35"]
+
+
+def draws(gain, rng, n=40):
+    return retrieval((0.3 + gain + 0.1 * np.random.default_rng(rng).normal(size=n)).tolist())
+
+
+def test_several_runs_are_each_compared_with_the_first_and_holm_makes_chance_finds_rarer():
+    before = draws(0, 0)
+    runs = {f"run {i}": [draws(gain, i)] for i, gain in enumerate((0.04, 0.2, 0.0, 0.0), start=1)}
+    changes = compare_runs([before], runs)
+    for name, (after,) in runs.items():
+        alone, change = compare(before, after)["mrr@10"], changes[name]["mrr@10"]
+        assert change["p_holm"] >= change["p"] == alone["p"] and change["interval"] == alone["interval"]
+        assert change["distinguishable"] == (alone["distinguishable"] and change["p_holm"] <= 0.05)
+    first = changes["run 1"]["mrr@10"]
+    assert first["p"] <= 0.05 < first["p_holm"] and not first["distinguishable"]  # found alone, not among four
+    assert changes["run 2"]["mrr@10"]["distinguishable"]
+
+
+def test_results_of_several_seeds_are_one_run_with_its_own_level():
+    before, seeds = draws(0, 0), [draws(gain, i) for i, gain in enumerate((0.02, 0.3, 0.5), start=1)]
+    change = compare_runs([before], {"lora": seeds})["lora"]["mrr@10"]
+    alone = [compare(before, run)["mrr@10"] for run in seeds]
+    assert change["value"] == pytest.approx(np.mean([one["value"] for one in alone])) and change["seeds"] == 3
+    assert alone[2]["distinguishable"] and not change["distinguishable"]  # the seeds do not agree
+    assert np.ptp(change["interval"]) > 5 * np.ptp(alone[2]["interval"])
+    told_all = table_of_runs([before], {"lora": seeds}, {"lora": {"mrr@10": change}})
+    assert "lora (3 seeds)" in told_all and "not distinguishable at this n" in told_all
+
+
+def test_seeds_of_perplexity_change_what_the_sums_change():
+    before = perplexity([2.0 + i / 10 for i in range(8)])
+    seeds = [perplexity([1.8 + shift + i / 10 for i in range(8)]) for shift in (0.0, 0.01, -0.01)]
+    for result in seeds:
+        result["files"].reverse()  # matched by path, not by place
+    changes = compare_runs([before], {"lora": seeds})["lora"]
+    for metric in ("perplexity", "bits_per_byte"):
+        means = np.mean([run["metrics"][metric] for run in seeds])
+        assert changes[metric]["value"] == pytest.approx(means - before["metrics"][metric])
+        assert verdict(metric, changes[metric]) == "better"
+
+
+def test_what_is_not_told_says_the_n_that_would_be_needed():
+    n = 30
+    before = retrieval([float(i < 3) for i in range(n)])
+    change = compare(before, retrieval([float(3 <= i < 9) for i in range(n)]))["mrr@10"]
+    assert told("mrr@10", change) == f"not distinguishable at this n (about {change['n_needed']} needed)"
+    assert told("mrr@10", compare(before, before)["mrr@10"]) == "not distinguishable at this n"
+    assert change["n_needed"] > n
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["compare", *map(str, arguments)])
+    return run_command(module.main)
+
+
+def test_the_command_takes_runs_and_seeds(tmp_path, monkeypatch, capsys):
+    for i in range(6):
+        write_json(tmp_path / f"r{i}.json", draws(0.1 * (i > 0), i))
+    seeds = ",".join(f"{tmp_path}/r{i}.json" for i in (1, 2, 3))
+    assert run(monkeypatch, tmp_path / "r0.json", seeds, tmp_path / "r4.json", "--out", tmp_path / "c.json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("r1 (3 seeds)") and lines[2].startswith("r4") and "p (Holm)" in lines[0]
+    assert read_json(tmp_path / "c.json")["r1"]["mrr@10"]["seeds"] == 3
+    assert "r4" in (tmp_path / "c.svg").read_text()
+    assert run(monkeypatch, tmp_path / "r0.json", ",".join(seeds.split(",")[:2])) == 2
+    assert "three seeds" in capsys.readouterr().err
+    assert run(monkeypatch, tmp_path / "r0.json", tmp_path / "none.json") == 2
+
+
+def test_without_matplotlib_all_but_the_picture_is_written(tmp_path, monkeypatch, capsys):
+    write_json(tmp_path / "a.json", draws(0, 0))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run(monkeypatch, *[tmp_path / "a.json"] * 2, "--out", tmp_path / "c.json") == 0
+    assert "no picture: " in capsys.readouterr().out
+    assert (tmp_path / "c.md").exists() and not (tmp_path / "c.svg").exists()
+
+
+def test_perplexities_by_other_windows_are_refused():
+    before, after = perplexity([2.0] * 8), perplexity([1.0] * 8)
+    after["settings"] = {"window": 512, "stride": 256}
+    with pytest.raises(UserError, match="other windows"):
+        compare(before, after)
+    before["settings"] = {"window": 512, "stride": 256, "model": "another"}
+    assert compare(before, after)["perplexity"]["n"] == 8

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from eval.perplexity import perplexity, read_files, summary, worst_predictions
-from model.console import UserError
+from data.masking import Example, plain_document
+from eval import perplexity as module
+from eval.perplexity import perplexity, read_files, strided, summary, worst_predictions
+from model.console import UserError, run_command
+from model.files import read_json
+from model.loss import IGNORE
 
 FILES = [("a.py", "def add(a, b):\n    return a + b\n" * 6), ("b.py", "import networkx as nx\n"), ("ü.py", "# ü\n" * 9)]
 
@@ -31,6 +35,66 @@ def test_windows_predict_every_token_once_whatever_their_size(tiny, tokenizer):
     small = perplexity(tiny, tokenizer, FILES, window=16)["files"]
     assert [file["tokens"] for file in whole] == [file["tokens"] for file in small]
     assert [file["nll"] for file in whole] != [file["nll"] for file in small]  # less context, other predictions
+
+
+@pytest.mark.parametrize(("window", "stride"), [(16, 5), (16, 15), (16, 1), (11, 8)])
+def test_overlapping_windows_predict_each_token_once_from_the_context_that_they_leave(tiny, tokenizer, window, stride):
+    (file,) = perplexity(tiny, tokenizer, FILES[:1], window=window, stride=stride)["files"]
+    ids = plain_document(tokenizer, FILES[0][1]).input_ids
+    nll, start = 0.0, 0
+    for t in range(1, len(ids)):  # the plain way: a pass a token
+        while t >= start + window:
+            start += stride
+        nll += F.cross_entropy(tiny(torch.tensor([ids[start:t]]))[0, -1:], torch.tensor([ids[t]])).item()
+        assert start == 0 or t - start >= window - stride
+    assert file["nll"] == pytest.approx(nll, rel=1e-5) and file["tokens"] == len(ids) - 1 > 3 * window
+
+
+def test_what_is_not_learnt_is_not_counted_in_any_window():
+    example = Example(list(range(30)), [IGNORE, IGNORE, *range(2, 30)])
+    windows = strided(example, 12, 4)
+    counted = [label for piece in windows for label in piece.labels if label != IGNORE]
+    assert counted == list(range(2, 30)) and windows[-1].input_ids[-1] == 29
+    assert strided(Example([1, 2], [1, 2]), 12, 4) == [Example([1, 2], [IGNORE, 2])]
+    for stride in (0, 12):
+        with pytest.raises(ValueError, match="give 1 to 11"):
+            strided(example, 12, stride)
+
+
+def test_each_file_has_its_own_figures(tiny, tokenizer):
+    result = perplexity(tiny, tokenizer, FILES)
+    alone = perplexity(tiny, tokenizer, FILES[1:2])["metrics"]
+    assert {name: result["files"][1][name] for name in alone} == pytest.approx(alone)
+
+
+def test_the_command_strides_by_half_a_window_and_says_so(tiny_folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "x.py").write_text(FILES[0][1])
+    found = {}
+    for name, more in (
+        ("default", []),
+        ("half", ["--stride", "16"]),
+        ("whole", ["--stride", "31"]),
+        ("bad", ["--stride", "32"]),
+    ):
+        out = tmp_path / f"{name}.json"
+        command = [
+            "perplexity",
+            "--model",
+            tiny_folder,
+            "--data",
+            tmp_path / "x.py",
+            "--out",
+            out,
+            "--window",
+            32,
+            *more,
+        ]
+        monkeypatch.setattr("sys.argv", [str(part) for part in command])
+        assert run_command(module.main) == (2 if name == "bad" else 0)
+        found[name] = read_json(out) if out.exists() else None
+    assert found["default"] == found["half"] and found["half"]["settings"] == {"window": 32, "stride": 16}
+    assert found["whole"]["metrics"] != found["half"]["metrics"] and found["bad"] is None
+    assert "--stride 32: give 1 to 31" in capsys.readouterr().err
 
 
 def test_a_cut_file_counts_only_the_bytes_of_its_tokens(tiny, tokenizer):

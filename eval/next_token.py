@@ -1,0 +1,284 @@
+"""What an adapter does to the next token: base and tuned side by side, position by position.
+
+    python -m eval.next_token --model M --adapter A --prompt TEXT --out F.json
+    python -m eval.next_token --model M --adapter A --seen train.jsonl --unseen test.jsonl --out F.json
+
+At the place asked about: the likeliest tokens of both, and where each stood in the other. At every position of the
+text: KL(tuned ‖ base), both entropies and surprises in nats, and the rank of the token that follows. A KL that is
+large on what was trained on and small elsewhere is memory; one that is large on both, a change of the language itself.
+Beside F.json stands F.svg, a picture of the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from data.masking import encode_prompt, messages_of, plain_document, supervise
+from eval.charts import next_token_picture, write_picture
+from eval.perplexity import read_files
+from eval.stats import bootstrap_mean
+from lora.adapter_file import load_adapter
+from lora.frozen import QUANTIZE
+from lora.inject import Adapter, use_adapter
+from model import load_decoder, load_tokenizer
+from model.console import UserError, progress, run_command
+from model.decoder import Decoder
+from model.device import choose_device
+from model.files import read_jsonl, write_json
+from model.tokenizer import Tokenizer
+
+CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
+STATES = ("base", "tuned")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text and the place in it that is asked about: which token comes after input_ids[:at]?
+
+    kind  "seen" (trained on), "unseen", or "given" (on the command line)
+    """
+
+    name: str
+    kind: str
+    input_ids: list[int]
+    at: int
+
+    def cut(self, window: int) -> Prompt:
+        """At most `window` tokens of it, around the place asked about."""
+        start = max(0, min(self.at - window // 2, len(self.input_ids) - window))
+        return Prompt(self.name, self.kind, self.input_ids[start : start + window], self.at - start)
+
+
+def next_tokens(
+    decoder: Decoder, tokenizer: Tokenizer, adapter: Adapter, prompts: list[Prompt], *, top: int = 10, seed: int = 0
+) -> dict:
+    """The eval result of prompts: "prompts" (a row each, as `compare_prompt` makes it), and means over positions.
+
+    metrics  METRIC_KIND for each kind of prompt: kl, entropy_base, entropy_tuned and nll_base, nll_tuned in nats;
+             top1_changed, rank_better and rank_worse as shares. Intervals (95 %) resample prompts, whole.
+    The adapter is in use afterwards. UserError where no prompt has two tokens.
+    """
+    if not any(len(prompt.input_ids) > 1 for prompt in prompts):
+        raise UserError("nothing to compare on: give a prompt of two tokens or more")
+    was_training = decoder.training
+    decoder.eval()
+    rows = [
+        compare_prompt(decoder, tokenizer, adapter, prompt, top=top)
+        for prompt in progress(prompts, what="next token", unit="prompt")
+    ]
+    decoder.train(was_training)
+    metrics, intervals = {}, {}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        positions = [(row["name"], position) for row in rows if row["kind"] == kind for position in row["positions"]]
+        for metric, values in _measures([position for _, position in positions]).items():
+            clusters = [name for name, position in positions if metric not in _OF_FOLLOWED or position["rank"]]
+            if values:
+                value, *interval = bootstrap_mean(values, clusters=clusters, seed=seed)
+                metrics[f"{metric}_{kind}"], intervals[f"{metric}_{kind}"] = value, interval
+    return {
+        "metrics": metrics, "intervals": intervals, "n": len(rows), "prompts": rows, "results": [], "sandbox": None
+    }  # fmt: skip
+
+
+_OF_FOLLOWED = ("nll_base", "nll_tuned", "rank_better", "rank_worse")  # need a token that follows
+
+
+def _measures(positions: list[dict]) -> dict[str, list[float]]:
+    """Each metric's value at every position that has one."""
+    followed = [position for position in positions if position["rank"]]
+    measures = {"kl": [position["kl"] for position in positions]}
+    for measure, measured in (("entropy", positions), ("nll", followed)):
+        for i, state in enumerate(STATES):
+            measures[f"{measure}_{state}"] = [position[measure][i] for position in measured]
+    measures["top1_changed"] = [float(position["top1"][0] != position["top1"][1]) for position in positions]
+    measures["rank_better"] = [float(position["rank"][1] < position["rank"][0]) for position in followed]
+    measures["rank_worse"] = [float(position["rank"][1] > position["rank"][0]) for position in followed]
+    return measures
+
+
+def compare_prompt(decoder: Decoder, tokenizer: Tokenizer, adapter: Adapter, prompt: Prompt, *, top: int = 10) -> dict:
+    """Base and tuned on one prompt.
+
+    Returns {"name", "kind", "text" (up to the place asked about), "base", "tuned", "positions"}. base and tuned list
+    the `top` likeliest next tokens, {"id", "token", "p", "rank", "other_rank"}. A position t predicts the token after
+    input_ids[:t + 1]: {"token", "kl", "entropy", "top1", "nll", "rank"}, the last four as [base, tuned]; token, nll
+    and rank (1 is the likeliest) are None where the text ends.
+    """
+    ids = torch.tensor(prompt.input_ids, device=decoder.device)
+    hidden = {}
+    for state in STATES:
+        with _in_use(decoder, adapter, state):
+            hidden[state] = decoder.hidden_states(ids[None])[0]  # [T, D]
+    row = {"name": prompt.name, "kind": prompt.kind, "text": tokenizer.decode(prompt.input_ids[: prompt.at])}
+    positions = []
+    for start in range(0, len(ids), CHUNK):
+        log_p = {}
+        for state in STATES:
+            with _in_use(decoder, adapter, state):  # an adapter may sit on the head as well
+                logits = decoder.logits(hidden[state][start : start + CHUNK])
+                log_p[state] = logits.float().log_softmax(-1)  # [C, V]
+        positions += _positions(tokenizer, log_p["base"], log_p["tuned"], ids[start + 1 : start + 1 + CHUNK])
+        if start < prompt.at <= start + CHUNK:
+            asked = {state: log_p[state][prompt.at - 1 - start] for state in STATES}
+            row["base"] = _top(tokenizer, asked["base"], asked["tuned"], top)
+            row["tuned"] = _top(tokenizer, asked["tuned"], asked["base"], top)
+    return row | {"positions": positions}
+
+
+@contextmanager
+def _in_use(decoder: Decoder, adapter: Adapter, state: str) -> Iterator[None]:
+    """The network in one of the STATES, not learning; afterwards the adapter is in use."""
+    if state == "base":
+        use_adapter(decoder, None)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        use_adapter(decoder, adapter)
+
+
+def _positions(tokenizer: Tokenizer, base: torch.Tensor, tuned: torch.Tensor, following: torch.Tensor) -> list[dict]:
+    """base, tuned [C, V] log-probabilities; following [C or C - 1] the tokens that came."""
+    kl = (tuned.exp() * (tuned - base)).sum(-1)  # [C], Kullback & Leibler 1951; the base's own distribution gives 0
+    rows = [
+        {"token": None, "kl": max(0.0, divergence), "entropy": entropy, "top1": top1, "nll": None, "rank": None}
+        for divergence, entropy, top1 in zip(
+            kl.tolist(),
+            torch.stack([-(p.exp() * p).sum(-1) for p in (base, tuned)], dim=1).tolist(),
+            torch.stack([p.argmax(-1) for p in (base, tuned)], dim=1).tolist(),
+            strict=True,
+        )
+    ]
+    known = [p[: len(following)].gather(1, following[:, None]) for p in (base, tuned)]  # [F, 1] each
+    nll = (-torch.cat(known, dim=1)).tolist()
+    ranks = [1 + (p[: len(following)] > own).sum(-1) for p, own in zip((base, tuned), known, strict=True)]
+    for row, token, surprise, rank in zip(
+        rows, following.tolist(), nll, torch.stack(ranks, dim=1).tolist(), strict=False
+    ):
+        row |= {"token": tokenizer.decode([token], keep_special=True), "nll": surprise, "rank": rank}
+    return rows
+
+
+def _top(tokenizer: Tokenizer, own: torch.Tensor, other: torch.Tensor, count: int) -> list[dict]:
+    """The likeliest tokens of `own` [V], each with its rank in `other` [V]; log-probabilities."""
+    best = own.topk(min(count, len(own)))
+    return [
+        {
+            "id": token,
+            "token": tokenizer.decode([token], keep_special=True),
+            "p": p,
+            "rank": rank,
+            "other_rank": 1 + int((other > other[token]).sum()),
+        }
+        for rank, (token, p) in enumerate(zip(best.indices.tolist(), best.values.exp().tolist(), strict=True), start=1)
+    ]
+
+
+def given_prompt(tokenizer: Tokenizer, text: str, *, name: str = "prompt", kind: str = "given") -> Prompt:
+    """A text that stands as it is; asked about is the token after it."""
+    ids = [*tokenizer.prefix_ids, *tokenizer.encode(text)]
+    return Prompt(name, kind, ids, len(ids))
+
+
+def read_prompts(tokenizer: Tokenizer, place: Path, *, kind: str, count: int, window: int) -> list[Prompt]:
+    """The first `count` prompts of a place.
+
+    JSON Lines hold data rows (data/masking.py) or {"text"}: asked about is the first token of a row's answer. Else a
+    file, a folder, or a corpus (seen: its training files; unseen: its test files): asked about is the middle of the
+    first `window` tokens.
+    """
+    if place.suffix != ".jsonl":
+        files = read_files(place, split="train" if kind == "seen" else "test")[:count]
+        cut = [(name, plain_document(tokenizer, text).input_ids[:window]) for name, text in files]
+        return [Prompt(name, kind, ids, (len(ids) + 1) // 2) for name, ids in cut]
+    prompts = []
+    for number, row in enumerate(read_jsonl(place)[:count], start=1):
+        name = str(row.get("id", f"{place.name}:{number}"))
+        if "text" in row:
+            prompts.append(given_prompt(tokenizer, str(row["text"]), name=name, kind=kind))
+            continue
+        try:
+            messages = messages_of(row)
+        except ValueError as error:
+            raise UserError(f"{place}:{number}: {error}") from None
+        has_answer = messages[-1]["role"] == "assistant"
+        asked = encode_prompt(tokenizer, messages[:-1] if has_answer else messages)
+        ids = supervise(tokenizer, messages).input_ids if has_answer else asked
+        prompts.append(Prompt(name, kind, ids, len(asked)))
+    return prompts
+
+
+def table(result: dict) -> str:
+    """The result as text: both top lists of each prompt, then the means of each kind."""
+    parts = []
+    for row in result["prompts"]:
+        lines = [f"{row['kind']} · {row['name']} · …{row['text'][-60:]!r}", f"{'':4}{'base':<31}tuned"]
+        for base, tuned in zip(row["base"], row["tuned"], strict=True):
+            moved = tuned["other_rank"] - tuned["rank"]
+            arrow = "" if not moved else f"  {'↑' if moved > 0 else '↓'} from {tuned['other_rank']}"
+            cells = [f"{one['token']!r:<20} {one['p']:.3f}" for one in (base, tuned)]
+            lines.append(f"{base['rank']:>2}  {cells[0]:<31}{cells[1]}{arrow}")
+        parts.append("\n".join(lines))
+    means = [f"{'mean over positions':28}{'value':>8}  95 % interval (prompts resampled)"]
+    for metric, value in result["metrics"].items():
+        low, high = result["intervals"][metric]
+        interval = f"[{low:.3f}, {high:.3f}]" if low < high else "one value: no spread to judge by"
+        means.append(f"{metric:28}{value:8.3f}  {interval}")
+    return "\n\n".join([*parts, "\n".join(means)])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.next_token", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, help="folder, .gguf file, hub id or embedded default")
+    parser.add_argument("--adapter", required=True, help="folder of a LoRA adapter: what is called tuned")
+    parser.add_argument("--prompt", nargs="+", default=[], help="texts to go on from, as they stand")
+    parser.add_argument("--seen", type=Path, help="trained on: rows (.jsonl), a file, a folder or a corpus")
+    parser.add_argument("--unseen", type=Path, help="held out: the same forms")
+    parser.add_argument("--count", type=int, default=8, help="prompts from each of them (default: %(default)s)")
+    parser.add_argument("--top", type=int, default=10, help="likeliest tokens to list (default: %(default)s)")
+    parser.add_argument("--window", type=int, default=256, help="tokens of a prompt, at most (default: %(default)s)")
+    parser.add_argument("--out", required=True, type=Path, help="result, JSON; the picture is written beside it")
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    options = parser.parse_args()
+    if not (options.prompt or options.seen or options.unseen):
+        raise UserError("nothing to compare on: give --prompt, --seen or --unseen")
+    if min(options.count, options.top) < 1:
+        raise UserError("--count and --top take whole numbers from 1 on")
+    return options
+
+
+def main() -> None:
+    """Command line."""
+    options = _options()
+    tokenizer = load_tokenizer(options.model)
+    prompts = [given_prompt(tokenizer, text, name=f"prompt {i}") for i, text in enumerate(options.prompt, start=1)]
+    for kind, place in (("seen", options.seen), ("unseen", options.unseen)):
+        if place:
+            prompts += read_prompts(tokenizer, place, kind=kind, count=options.count, window=options.window)
+    if empty := next((prompt for prompt in prompts if not prompt.at), None):
+        raise UserError(f"{empty.name}: the prompt is empty; there is nothing to go on from")
+    decoder = load_decoder(options.model, device=choose_device(options.device), put=QUANTIZE[options.quantize])
+    if not 2 <= options.window <= decoder.config.max_tokens:
+        raise UserError(f"--window {options.window}: give 2 to the model's {decoder.config.max_tokens} positions")
+    adapter = load_adapter(decoder, options.adapter)
+    prompts = [prompt.cut(options.window) for prompt in prompts]
+    result = next_tokens(decoder, tokenizer, adapter, prompts, top=options.top, seed=options.seed)
+    result["settings"] = {name: str(value) for name, value in vars(options).items() if name != "out"}
+    write_json(options.out, result)
+    print(table(result), f"\nwritten to {options.out}")
+    write_picture(options.out.with_suffix(".svg"), lambda: next_token_picture(result["prompts"]))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

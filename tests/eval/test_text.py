@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+
+from eval import text
+from eval.text import find_label, grade, normalize_answer, read_tasks, token_f1
+from model.console import UserError, run_command
+from model.files import read_json, write_jsonl
+
+QUESTIONS = [
+    ("Who was Galileo?", "person"),
+    ("Where is Denver?", "place"),
+    ("Who sang?", "person"),
+    ("How far?", "number"),
+]
+ROWS = [{"id": f"q{i}", "instruction": question, "output": label} for i, (question, label) in enumerate(QUESTIONS)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("person", "person"),
+        (" Person.\n", "person"),
+        ("The class is **place**.", "place"),
+        ("named  entity", "named entity"),
+        ("an entity it is", "entity"),
+        ("I say named entity", "named entity"),  # and not the entity within
+        ("\n\nplace\nbecause a person lives there", "place"),
+        ("person or place", None),
+        ("personal", None),
+        ("", None),
+    ],
+)
+def test_a_label_is_found_where_an_answer_gives_one(answer, label):
+    assert find_label(answer, ["person", "place", "entity", "named entity"]) == label
+
+
+def test_an_answer_without_a_label_is_wrong_and_a_class_of_its_own():
+    answers = {"q0": "person", "q1": "person", "q2": "who knows", "q3": "number"}
+    result = grade("classification", read_tasks(ROWS), answers)
+    assert [row["status"] for row in result["results"]] == ["pass", "wrong", "extraction", "pass"]
+    assert result["metrics"]["accuracy"] == 0.5 and result["values"]["accuracy"]["q2"] == 0
+    assert result["classes"]["person"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "n": 2}
+    assert result["metrics"]["macro_f1"] == pytest.approx((0.5 + 0 + 1) / 3)
+    low, high = result["intervals"]["macro_f1"]
+    assert 0 <= low < result["metrics"]["macro_f1"] < high <= 1
+
+
+def test_all_right_is_one_even_where_a_draw_misses_a_label():
+    result = grade("classification", read_tasks(ROWS), {row["id"]: row["output"] for row in ROWS})
+    assert result["metrics"] == {"accuracy": 1, "macro_f1": 1} and result["intervals"]["macro_f1"] == [1, 1]
+
+
+def test_questions_are_graded_by_their_best_reference():
+    rows = [
+        {"id": "a", "instruction": "?", "output": "the Eiffel Tower", "references": ["Tour Eiffel"]},
+        {"id": "b", "prompt": "?", "completion": "in 1889"},
+    ]
+    result = grade("qa", read_tasks(rows), {"a": "Tour Eiffel!", "b": "It was in 1889"})
+    assert result["values"]["exact_match"] == {"a": 1, "b": 0}
+    assert result["values"]["token_f1"] == {"a": 1, "b": pytest.approx(2 * 2 / (4 + 2))}
+    assert [row["status"] for row in result["results"]] == ["pass", "wrong"]
+
+
+def test_articles_punctuation_and_case_do_not_matter_in_an_answer():
+    assert normalize_answer("The  U.S.-based, an  answer") == "usbased answer"
+    assert token_f1("", "the") == 1 and token_f1("x", "the") == 0 and token_f1("b a b", "b b c") == pytest.approx(4 / 5)
+
+
+def test_summaries_have_bleu_and_rouge():
+    rows = [{"id": "a", "instruction": "?", "output": "we propose a new fast optimizer for training deep networks"}]
+    rows.append(
+        {"id": "b", "instruction": "?", "output": "a data set of questions about source code", "references": ["x"]}
+    )
+    tasks = read_tasks(rows)
+    same = grade("summarization", tasks, {row["id"]: row["output"] for row in rows})
+    assert same["metrics"] == pytest.approx({"rouge1": 1, "rouge2": 1, "rougeL": 1, "bleu": 100})
+    other = grade("summarization", tasks, {"a": "a new optimizer", "b": "something else"})
+    assert other["metrics"]["rouge1"] == pytest.approx(0.5 * 2 * 3 / (3 + 10)) and other["metrics"]["bleu"] < 20
+    assert {row["status"] for row in other["results"]} == {"graded"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"instruction": "?"}], "F:1: no right answer"),
+        ([{"instruction": "?", "output": " "}], "F:1: no right answer"),
+        ([{"question": "?"}], "F:1:"),
+        ([ROWS[0], ROWS[0]], "F:2: the id 'q0' is there twice"),
+        ([], "no row"),
+    ],
+)
+def test_rows_that_cannot_be_graded_are_named(rows, says):
+    with pytest.raises(UserError, match=says):
+        read_tasks(rows, where="F")
+
+
+def test_a_task_without_an_answer_is_not_passed_over():
+    with pytest.raises(UserError, match="1 of 4 tasks have no answer, such as 'q3'"):
+        grade("classification", read_tasks(ROWS), {f"q{i}": "person" for i in range(3)})
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["text", *map(str, arguments)])
+    return run_command(text.main)
+
+
+def test_the_command_grades_a_model_or_given_answers(tmp_path, tiny_folder, monkeypatch, capsys):
+    write_jsonl(tmp_path / "data.jsonl", ROWS)
+    base = ["--task", "classification", "--data", tmp_path / "data.jsonl", "--out", tmp_path / "f.json"]
+    assert run(monkeypatch, *base, "--model", tiny_folder, "--max-new-tokens", 4, "--device", "cpu") == 0
+    assert read_json(tmp_path / "f.json")["n"] == 4
+    write_jsonl(tmp_path / "answers.jsonl", [{"id": row["id"], "output": row["output"]} for row in ROWS])
+    assert run(monkeypatch, *base, "--answers", tmp_path / "answers.jsonl") == 0
+    assert read_json(tmp_path / "f.json")["metrics"]["accuracy"] == 1
+    assert "accuracy       1.000" in capsys.readouterr().out
+    write_jsonl(tmp_path / "answers.jsonl", [{"id": "q0"}])
+    assert run(monkeypatch, *base, "--answers", tmp_path / "answers.jsonl") == 2
+    assert "answers.jsonl:1:" in capsys.readouterr().err
