@@ -1,8 +1,130 @@
-"""Parts of the code evaluation that other commands use, too."""
+"""Code tasks: a model's answers, or given ones, run in the sandbox and counted as pass@k.
+
+    python -m eval.code --tasks mbpp --model M [--adapter A] --samples 10 --k 1 3 --out result.json
+    python -m eval.code --tasks F.jsonl --answers answers.jsonl --out result.json
+    python -m eval.code --tasks humaneval --gold --out gold.json       # do the tasks' own solutions pass?
+
+A run that was stopped goes on when it is started again with the same --out.
+"""
 
 from __future__ import annotations
 
-from eval.codetasks.extract import complete_function, correct_line, defines, extract_code, fenced_blocks
-from eval.codetasks.score import pass_at_k
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
 
-__all__ = ["complete_function", "correct_line", "defines", "extract_code", "fenced_blocks", "pass_at_k"]
+from eval.codetasks.ask import ask
+from eval.codetasks.extract import complete_function, correct_line, defines, extract_code, fenced_blocks
+from eval.codetasks.grade import check_samples, grade
+from eval.codetasks.score import pass_at_k
+from eval.codetasks.tasks import NAMED, SPLITS, CodeTask, read_tasks
+from eval.sandbox import protection
+from lora.adapter_file import load_adapter
+from lora.frozen import QUANTIZE
+from lora.inject import folded
+from model import load_decoder, load_tokenizer
+from model.console import UserError, run_command
+from model.device import choose_device, choose_dtype
+from model.files import read_jsonl, write_json
+
+__all__ = ["complete_function", "correct_line", "defines", "extract_code", "fenced_blocks", "grade", "pass_at_k"]
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.code", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--model", help="folder, hub id, .gguf file or embedded default whose answers are graded")
+    who.add_argument("--answers", help='grade these answers: JSON Lines of {"task_id", "completion"}')
+    who.add_argument("--gold", action="store_true", help="grade the tasks' own solutions")
+    parser.add_argument("--tasks", required=True, help=f"{', '.join(NAMED)} or a file (see docs/formats.md)")
+    parser.add_argument("--split", choices=[*SPLITS, "all"], default="test", help="of MBPP (default: %(default)s)")
+    parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
+    parser.add_argument("--out", required=True, type=Path, help="result file, JSON")
+    parser.add_argument("--samples", type=int, default=10, help="sampled answers a task (default: %(default)s)")
+    parser.add_argument("--k", type=int, nargs="+", default=[1, 3], help="the ks of pass@k (default: 1 3)")
+    parser.add_argument(
+        "--prompt", choices=["auto", "chat", "plain"], default="auto", help="auto: chat if the model has a template"
+    )
+    parser.add_argument("--temperature", type=float, default=0.8, help="of the samples (default: %(default)s)")
+    parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the samples (default: %(default)s)")
+    parser.add_argument("--max-new-tokens", type=int, default=512, help="tokens of an answer (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
+    parser.add_argument("--processes", type=int, help="sandboxed processes at once (default: the cores)")
+    parser.add_argument("--allow-unsafe-exec", action="store_true", help="run answers even where the network is open")
+    options = parser.parse_args()
+    if options.adapter and not options.model:
+        raise UserError("--adapter goes with --model")
+    if options.model:
+        check_samples(options.samples, tuple(options.k))
+    return options
+
+
+def _ask_model(options: argparse.Namespace, tasks: list[CodeTask]) -> list[dict]:
+    device = choose_device()
+    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
+    tokenizer = load_tokenizer(options.model)
+    identity = [options.model, options.quantize]
+    if options.adapter:
+        load_adapter(decoder, options.adapter)
+        identity += [f"{path.name} {path.stat().st_mtime_ns}" for path in sorted(Path(options.adapter).iterdir())]
+    with folded(decoder):
+        return ask(
+            decoder,
+            tokenizer,
+            tasks,
+            chat=options.prompt == "chat" or (options.prompt == "auto" and tokenizer.chat_template is not None),
+            samples=options.samples,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            max_new_tokens=options.max_new_tokens,
+            seed=options.seed,
+            identity=" ".join(identity),
+            keep=options.out.with_suffix(".answers.jsonl"),
+        )
+
+
+def _gold_answers(tasks: list[CodeTask]) -> list[dict]:
+    return [
+        {"task_id": task.task_id, "completion": f"```python\n{task.gold or ''}\n```", "sample": "greedy"}
+        for task in tasks
+    ]
+
+
+def _print(result: dict, out: Path) -> None:
+    for metric, value in result["metrics"].items():
+        low, high = result["intervals"][metric]
+        print(f"{metric:15} {value:6.3f}  [{low:.3f}, {high:.3f}]  n = {result['n']}")
+    counts = Counter(row["status"] for row in result["results"])
+    print("answers         " + ", ".join(f"{count} {status}" for status, count in counts.most_common()))
+    gold = result["gold"]
+    if gold["n"]:
+        failed = f"; not {', '.join(gold['failed'])}" if gold["failed"] else ""
+        print(f"gold            {gold['passed']} of {gold['n']} pass{failed}")
+    print(f"{result['n']} tasks, {len(result['results'])} answers -> {out}")
+
+
+def main() -> None:
+    """Command line: answer (or read the answers), grade, write the result, print a short table."""
+    options = _parse_options()
+    tasks = read_tasks(options.tasks, options.split)
+    protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
+    if options.answers:
+        answers = read_jsonl(options.answers)
+    else:
+        answers = _gold_answers(tasks) if options.gold else _ask_model(options, tasks)
+    keep = options.out.with_suffix(".kept.jsonl")
+    limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}
+    ks = (1,) if options.gold else tuple(options.k)
+    result = grade(tasks, answers, ks=ks, keep=keep, **limits)
+    result["settings"] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
+    write_json(options.out, result)
+    keep.unlink(missing_ok=True)
+    _print(result, options.out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

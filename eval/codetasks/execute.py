@@ -25,7 +25,7 @@ from eval.sandbox import Job, Outcome, run_jobs
 
 ROUNDS = 8  # of asking: a test that calls the function with what it returned asks anew each time
 JUDGE_SECONDS = 30.0
-_LOADER = f"\n_tritune = {{}}\nexec({Path(__file__).with_name('probe.py').read_text('utf-8')!r}, _tritune)\n"
+LOADER = f"\n_tritune = {{}}\nexec({Path(__file__).with_name('probe.py').read_text('utf-8')!r}, _tritune)\n"
 Run = Callable[[list[Job], str], list[Outcome]]
 
 
@@ -86,12 +86,12 @@ def _judge_job(case: _Case) -> Job:
     task = case.task
     arguments = f"{task.entry_point!r}, {task.setup + task.tests!r}, {json.dumps(case.known)!r}"
     judge = {"source": f"_tritune['judge'](globals(), {arguments})"}
-    return Job(task.task_id, task.context + _LOADER, examples=[judge], seconds=JUDGE_SECONDS)
+    return Job(task.task_id, task.context + LOADER, examples=[judge], seconds=JUDGE_SECONDS)
 
 
 def _answer_job(case: _Case) -> Job:
     calls = [{"source": f"_tritune['call']({case.task.entry_point}, {arguments!r})"} for arguments in case.asks]
-    return Job(case.task.task_id, case.code + _LOADER, examples=calls, seconds=case.limit)
+    return Job(case.task.task_id, case.code + LOADER, examples=calls, seconds=case.limit)
 
 
 def _read_judgement(case: _Case, outcome: Outcome) -> None:

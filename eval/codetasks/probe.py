@@ -45,6 +45,8 @@ def encode(value):
         return {"bytes": bytes(value).hex()}
     if isinstance(value, range):
         return {"range": [value.start, value.stop, value.step]}
+    if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
+        return {"type": value.__name__}
     return _encode_container(value)
 
 
@@ -83,6 +85,7 @@ def decode(value):
         "bytes": lambda: bytes.fromhex(content),
         "range": lambda: range(*content),
         "iterator": lambda: iter(decode(content)),
+        "type": lambda: vars(builtins)[content],
         "opaque": object,
     }
     return simple[kind]()

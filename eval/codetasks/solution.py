@@ -27,10 +27,11 @@ class Solution:
     route: str
 
 
-def read_solution(prompt: str, entry_point: str, answer: str) -> Solution:
+def read_solution(prompt: str, entry_point: str, answer: str, *, also: frozenset[str] = frozenset()) -> Solution:
     """Find the definition of `entry_point` in an answer; nothing is run, and no reading is chosen for being right.
 
     prompt  prose, or the head of the function: then what stands beside it (imports, helpers) comes along
+    also    names that the tests use, too: what defines them is kept
     A fenced block that defines it and all that it needs is taken before the blocks joined, these before a block that
     lacks something. Without a fence the text is read, then taken as the body.
     """
@@ -44,7 +45,7 @@ def read_solution(prompt: str, entry_point: str, answer: str) -> Solution:
         code = "\n".join(map(ast.unparse, beside)) + "\n\n" + code
     if code is None:
         return Solution(None, "none")
-    return Solution(reachable(code, entry_point), route)
+    return Solution(reachable(code, entry_point, also), route)
 
 
 def _whole(entry_point: str, answer: str, given: set[str]) -> tuple[str | None, str]:
@@ -74,7 +75,7 @@ def _lacking(code: str, entry_point: str) -> set[str]:
     return set() if "*" in bound else set().union(*map(_used, body)) - bound - set(dir(builtins)) - {"__name__"}
 
 
-def reachable(code: str, entry_point: str) -> str:
+def reachable(code: str, entry_point: str, also: frozenset[str] = frozenset()) -> str:
     """`code` without what the definition of `entry_point` does not reach: trials, prints, tests, other functions.
 
     A statement is kept if it binds or changes a name that is reached. One that binds nothing, as
@@ -95,7 +96,7 @@ def reachable(code: str, entry_point: str) -> str:
             found |= new
             names = names.union(*(uses[i] for i in new))
 
-    kept = closure({entry_point, "*"})
+    kept = closure({entry_point, "*", *also})
     for i, node in enumerate(body):
         if binds[i]:
             if keeps_all and not isinstance(node, ast.Assert):

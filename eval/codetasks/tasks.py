@@ -55,6 +55,15 @@ class CodeTask:
         return tree is not None and any(getattr(node, "name", None) == self.entry_point for node in tree.body)
 
     @property
+    def needed(self) -> frozenset[str]:
+        """Names that the tests take from the answer beside the entry point, such as a class that the gold defines."""
+        written, tree = parsed(self.setup + self.tests), parsed(self.gold or "")
+        if written is None or tree is None:
+            return frozenset()
+        used = {node.id for node in ast.walk(written) if isinstance(node, ast.Name)}
+        return frozenset(used & {getattr(node, "name", None) for node in tree.body} - {self.entry_point})
+
+    @property
     def context(self) -> str:
         """What the tests may use beside the function: the gold's module, or the helpers in the prompt."""
         return self.gold or (self.prompt if self.is_head else "")
