@@ -96,7 +96,7 @@ def reachable(code: str, entry_point: str, also: frozenset[str] = frozenset()) -
             found |= new
             names = names.union(*(uses[i] for i in new))
 
-    kept = closure({entry_point, "*", *also})
+    kept = closure({entry_point, "*", *also}) | {i for i, node in enumerate(body) if _is_future(node)}
     for i, node in enumerate(body):
         if binds[i]:
             if keeps_all and not isinstance(node, ast.Assert):
@@ -108,6 +108,10 @@ def reachable(code: str, entry_point: str, also: frozenset[str] = frozenset()) -
 
 def _is_main_guard(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and any(isinstance(n, ast.Name) and n.id == "__name__" for n in ast.walk(node.test))
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _is_trial(node: ast.stmt) -> bool:
@@ -122,9 +126,8 @@ def _lines(code: str, nodes: list[ast.stmt]) -> str:
     lines, shown, parts = code.split("\n"), 0, []
     for node in nodes:
         first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
-        is_future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
         text = lines[max(shown, first - 1) : node.end_lineno]
-        parts.insert(0, text) if is_future else parts.append(text)
+        parts.insert(0, text) if _is_future(node) else parts.append(text)
         shown = max(shown, node.end_lineno)
     return "\n".join(line for text in parts for line in text) + "\n"
 

@@ -83,7 +83,7 @@ def test_a_function_that_is_wrapped_or_assigned_afterwards_is_kept_as_it_is():
         ("    return math.pi * r * r\n\ndef other():\n    pass", "body"),
         ("```python\nreturn math.pi * r * r\n```", "body"),
         ("area = lambda r: math.pi * r * r", "text"),
-        ("```python\nfrom __future__ import annotations\ndef area(r): return math.pi * r * r\n```", "fence"),
+        ("```\nfrom __future__ import annotations\ndef area(r: Unknown): return math.pi * r * r\n```", "fence"),
     ],
 )
 def test_the_definition_is_found_in_every_dress_with_what_stands_in_the_prompt(answer, route):
