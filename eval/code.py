@@ -1,150 +1,126 @@
-"""From an answer to code: find it among the prose, put it where it belongs, and estimate pass@k.
+"""Code tasks: a model's answers, or given ones, run in the sandbox and counted as pass@k.
 
-Readings are tried in a fixed order and the first that parses is taken: none looks at whether the code is right.
+    python -m eval.code --tasks mbpp --model M [--adapter A] --samples 10 --k 1 3 --out result.json
+    python -m eval.code --tasks F.jsonl --answers answers.jsonl --out result.json
+    python -m eval.code --tasks humaneval --gold --out gold.json       # do the tasks' own solutions pass?
+
+A run that was stopped goes on when it is started again with the same --out.
 """
 
 from __future__ import annotations
 
-import ast
-import math
-import re
-import textwrap
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
 
-from data.syntax import parsed
-
-_FENCE = re.compile(
-    r"^[ \t]*(?:```|~~~)[\w+.-]*[ \t]*\n(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
-)
-_FENCE_LINE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
-_INLINE_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-_STATEMENT_START = re.compile(r"^(?:import |from |@|def |async def |class )", re.MULTILINE)
-
-
-def fenced_blocks(answer: str) -> list[str]:
-    """The contents of the fenced code blocks, in order.
-
-    A fence that is never closed runs to the end; one that was never opened, with code before it, ends a block.
-    """
-    answer = answer.replace("\r\n", "\n")
-    fences = list(_FENCE_LINE.finditer(answer))
-    if len(fences) == 1:
-        before = parsed(textwrap.dedent(answer[: fences[0].start()]))
-        if before is not None and _is_code(before):
-            return [answer[: fences[0].start()]]
-    return [block for block in _FENCE.findall(answer) if block.strip()]
+from eval.codetasks.ask import ask
+from eval.codetasks.grade import check_samples, grade
+from eval.codetasks.tasks import NAMED, SPLITS, CodeTask, read_tasks
+from eval.sandbox import protection
+from lora.adapter_file import load_adapter
+from lora.frozen import QUANTIZE
+from lora.inject import folded
+from model import load_decoder, load_tokenizer
+from model.console import UserError, run_command
+from model.device import choose_device, choose_dtype
+from model.files import read_jsonl, write_json
 
 
-def extract_code(answer: str, entry_point: str | None = None) -> str | None:
-    """The Python in an answer: a module with its imports, helpers and decorators, or None.
-
-    Read in this order: each fenced block, all blocks joined; without a fence the whole answer, then the answer from
-    its first line that starts a definition or an import up to the last line that lets it parse. The first reading that
-    parses and, if `entry_point` is given, defines a function or class of that name is taken. Prose that happens to
-    parse (a lone word) is not code.
-    """
-    answer = answer.replace("\r\n", "\n")
-    blocks = fenced_blocks(answer)
-    readings = [*blocks, "\n\n".join(map(textwrap.dedent, blocks))] if blocks else [answer]
-    for reading in readings:
-        code = textwrap.dedent(reading).strip("\n")
-        tree = parsed(code)
-        if tree is not None and _is_code(tree) and (entry_point is None or defines(tree, entry_point)):
-            return code + "\n"
-    return None if blocks else _code_amid_prose(answer, entry_point)
-
-
-def _code_amid_prose(answer: str, entry_point: str | None) -> str | None:
-    start = _STATEMENT_START.search(answer)
-    lines = answer[start.start() :].split("\n") if start else []
-    for end in range(len(lines), 0, -1):
-        code = "\n".join(lines[:end]).rstrip() + "\n"
-        tree = parsed(code)
-        if tree is not None and _is_code(tree):
-            return code if entry_point is None or defines(tree, entry_point) else None
-    return None
-
-
-def _is_code(tree: ast.Module) -> bool:
-    words = (ast.Name, ast.Constant, ast.Tuple)
-    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, words)) for node in tree.body)
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.code", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--model", help="folder, hub id, .gguf file or embedded default whose answers are graded")
+    who.add_argument("--answers", help='grade these answers: JSON Lines of {"task_id", "completion"}')
+    who.add_argument("--gold", action="store_true", help="grade the tasks' own solutions")
+    parser.add_argument("--tasks", required=True, help=f"{', '.join(NAMED)} or a file (see docs/formats.md)")
+    parser.add_argument("--split", choices=[*SPLITS, "all"], default="test", help="of MBPP (default: %(default)s)")
+    parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
+    parser.add_argument("--out", required=True, type=Path, help="result file, JSON")
+    parser.add_argument("--samples", type=int, default=10, help="sampled answers a task (default: %(default)s)")
+    parser.add_argument("--k", type=int, nargs="+", default=[1, 3], help="the ks of pass@k (default: 1 3)")
+    parser.add_argument(
+        "--prompt", choices=["auto", "chat", "plain"], default="auto", help="auto: chat if the model has a template"
+    )
+    parser.add_argument("--temperature", type=float, default=0.8, help="of the samples (default: %(default)s)")
+    parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the samples (default: %(default)s)")
+    parser.add_argument("--max-new-tokens", type=int, default=512, help="tokens of an answer (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
+    parser.add_argument("--processes", type=int, help="sandboxed processes at once (default: the cores)")
+    parser.add_argument("--allow-unsafe-exec", action="store_true", help="run answers even where the network is open")
+    options = parser.parse_args()
+    if options.adapter and not options.model:
+        raise UserError("--adapter goes with --model")
+    if options.model:
+        check_samples(options.samples, tuple(options.k))
+    return options
 
 
-def defines(tree: ast.Module, name: str) -> bool:
-    """Whether the module defines a function or class of that name at its top level."""
-    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return any(isinstance(node, definitions) and node.name == name for node in tree.body)
+def _ask_model(options: argparse.Namespace, tasks: list[CodeTask]) -> list[dict]:
+    device = choose_device()
+    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
+    tokenizer = load_tokenizer(options.model)
+    identity = [options.model, options.quantize]
+    if options.adapter:
+        load_adapter(decoder, options.adapter)
+        identity += [f"{path.name} {path.stat().st_mtime_ns}" for path in sorted(Path(options.adapter).iterdir())]
+    with folded(decoder):
+        return ask(
+            decoder,
+            tokenizer,
+            tasks,
+            chat=options.prompt == "chat" or (options.prompt == "auto" and tokenizer.chat_template is not None),
+            samples=options.samples,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            max_new_tokens=options.max_new_tokens,
+            seed=options.seed,
+            identity=" ".join(identity),
+            keep=options.out.with_suffix(".answers.jsonl"),
+        )
 
 
-def complete_function(head: str, name: str, answer: str) -> str | None:
-    """The whole function from its `head` (signature, docstring) and an answer that gives its body; None if none parses.
-
-    Readings, in this order: the answer repeats the whole function (then it is taken as it stands); it is the body,
-    however far indented as a whole; it is the body with the first line's indentation lost. A body ends at the first
-    line that stands further left than it, as the stop words of HumanEval cut it (Chen et al. 2021, appendix).
-    """
-    whole = extract_code(answer, name)
-    if whole is not None:
-        return whole
-    blocks = fenced_blocks(answer)
-    text = blocks[0] if blocks else answer.replace("\r\n", "\n")
-    indent = _body_indent(head)
-    for body in (textwrap.dedent(_cut_at_dedent(text)), textwrap.dedent(_mend_first_line(text))):
-        if body.strip():
-            source = head.rstrip() + "\n" + textwrap.indent(body.strip("\n"), indent) + "\n"
-            if parsed(source) is not None:
-                return source
-    return None
-
-
-def _body_indent(head: str) -> str:
-    indents = [line[: len(line) - len(line.lstrip())] for line in head.split("\n")[1:] if line.startswith((" ", "\t"))]
-    return min(indents, key=len, default="    ")
-
-
-def _cut_at_dedent(text: str) -> str:
-    lines = text.strip("\n").split("\n")
-    margin = len(lines[0]) - len(lines[0].lstrip())
-    for number, line in enumerate(lines):
-        if line.strip() and len(line) - len(line.lstrip()) < margin:
-            return "\n".join(lines[:number])
-    return "\n".join(lines)
-
-
-def _mend_first_line(text: str) -> str:
-    """The first line moved to the smallest indentation below it, as when a tokenizer's strip() took it away."""
-    first, *rest = text.strip("\n").split("\n")
-    margins = [line[: len(line) - len(line.lstrip())] for line in rest if line.startswith((" ", "\t"))]
-    return _cut_at_dedent("\n".join([min(margins, key=len, default="") + first.lstrip(), *rest]))
-
-
-def correct_line(function_source: str, name: str, line: int, answer: str) -> str | None:
-    """`function_source` with its line `line` (from 1) replaced by the one that the answer gives; None if none is given.
-
-    The answer is the line (bare, fenced, or the only inline code in a sentence) or the whole corrected function.
-    The replaced line's indentation is kept. The result need not parse: that is for the caller to find.
-    """
-    whole = extract_code(answer, name)
-    if whole is not None:
-        return whole
-    blocks = fenced_blocks(answer)
-    given = [text for text in (blocks[0] if blocks else answer).splitlines() if text.strip()]
-    inline = [] if blocks else _INLINE_CODE.findall(answer)
-    lines = function_source.split("\n")
-    old = lines[line - 1]
-    indent = old[: len(old) - len(old.lstrip())]
-    readings = [
-        "\n".join([*lines[: line - 1], indent + found[0].strip(), *lines[line:]])
-        for found in (given, inline)  # the line first: a comment in it may hold backticks
-        if len(found) == 1
+def _gold_answers(tasks: list[CodeTask]) -> list[dict]:
+    return [
+        {"task_id": task.task_id, "completion": f"```python\n{task.gold or ''}\n```", "sample": "greedy"}
+        for task in tasks
     ]
-    return next((one for one in readings if parsed(one) is not None), readings[-1] if readings else None)
 
 
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """Probability that at least one of k samples is right, unbiased from n samples of which c are (Chen et al. 2021).
+def _print(result: dict, out: Path) -> None:
+    for metric, value in result["metrics"].items():
+        low, high = result["intervals"][metric]
+        print(f"{metric:15} {value:6.3f}  [{low:.3f}, {high:.3f}]  n = {result['n']}")
+    counts = Counter(row["status"] for row in result["results"])
+    print("answers         " + ", ".join(f"{count} {status}" for status, count in counts.most_common()))
+    gold = result["gold"]
+    if gold["n"]:
+        failed = f"; not {', '.join(gold['failed'])}" if gold["failed"] else ""
+        print(f"gold            {gold['passed']} of {gold['n']} pass{failed}")
+    print(f"{result['n']} tasks, {len(result['results'])} answers -> {out}")
 
-    1 - C(n - c, k) / C(n, k). Raises ValueError unless 1 <= k <= n and 0 <= c <= n.
-    """
-    if not 1 <= k <= n or not 0 <= c <= n:
-        raise ValueError(f"pass@k needs 1 <= k <= n and 0 <= c <= n, got n={n}, c={c}, k={k}")
-    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+def main() -> None:
+    """Command line: answer (or read the answers), grade, write the result, print a short table."""
+    options = _parse_options()
+    tasks = read_tasks(options.tasks, options.split)
+    protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
+    if options.answers:
+        answers = read_jsonl(options.answers)
+    else:
+        answers = _gold_answers(tasks) if options.gold else _ask_model(options, tasks)
+    keep = options.out.with_suffix(".kept.jsonl")
+    limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}
+    ks = (1,) if options.gold else tuple(options.k)
+    result = grade(tasks, answers, ks=ks, keep=keep, **limits)
+    result["settings"] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
+    write_json(options.out, result)
+    keep.unlink(missing_ok=True)
+    _print(result, options.out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -24,7 +24,7 @@ from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt, messages_of
 from data.syntax import parsed
 from eval.answers import CODE_CATEGORIES, READERS, Reading
-from eval.code import pass_at_k
+from eval.codetasks.score import pass_at_k
 from eval.hallucination import total_by_kind
 from eval.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
 from eval.sandbox import Job, protection, run_jobs

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from data.drafts.docstyle import docstring_in, read_docstring
 from data.search.bm25 import words
 from data.syntax import parsed
-from eval.code import fenced_blocks
+from eval.codetasks.extract import fenced_blocks
 
 _SENTENCE_END = re.compile(r"[.!?](?=[\s\"')\]`]|$)")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.code import complete_function, correct_line, extract_code, pass_at_k
+from eval.codetasks.extract import complete_function, correct_line, extract_code
+from eval.codetasks.score import pass_at_k
 
 HEAD = 'def scale(values, by=2):\n    """Multiply.\n\n    >>> scale([1])\n    [2]\n    """'
 BODY = "    out = []\n    for value in values:\n        out.append(value * by)\n    return out"

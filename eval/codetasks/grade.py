@@ -1,0 +1,189 @@
+"""Answers to code tasks, graded: read, run, judged, counted. What is graded is kept, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+
+from eval.codetasks.execute import LOADER, Sandbox, Verdict, verdicts
+from eval.codetasks.score import GREEDY, summary
+from eval.codetasks.solution import Solution, read_solution
+from eval.codetasks.tasks import CodeTask
+from eval.sandbox import protection
+from model.console import UserError
+from model.files import read_jsonl
+
+GOLD_SECONDS = 60.0  # what a gold may take: MBPP's task 123 needs over 20
+LEAST_SECONDS = 5.0  # what every answer may take
+TIMES_GOLD = 5.0  # how many times its gold's own time an answer may take
+CHUNK = 200  # programs between two writes of what is graded
+
+
+class Kept:
+    """Verdicts of programs in a file beside the result, a line each; without a file only in memory.
+
+    A program is known by its task, its code, its limit and what judges it, so a changed task or judge is run again.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path, self.found = path, {}
+        if path is not None:
+            self.found = {row.pop("key"): Verdict(**row) for row in kept_rows(path)}
+
+    def verdicts(self, programs: list[tuple[CodeTask, str, float]], sandbox: Sandbox) -> list[Verdict]:
+        """Verdicts in the programs' order; what is not kept yet is run, equal programs once."""
+        keys = [_key(*program) for program in programs]
+        new = {key: program for key, program in zip(keys, programs, strict=True) if key not in self.found}
+        todo = list(new)
+        for start in range(0, len(todo), CHUNK):
+            chunk = todo[start : start + CHUNK]
+            found = dict(zip(chunk, verdicts([new[key] for key in chunk], sandbox.run), strict=True))
+            self.found |= found
+            if self.path is not None:
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.writelines(
+                        json.dumps({"key": key, **asdict(verdict)}) + "\n" for key, verdict in found.items()
+                    )
+                    file.flush()
+                    os.fsync(file.fileno())
+        return [self.found[key] for key in keys]
+
+
+def kept_rows(path: Path) -> list[dict]:
+    """The rows that `append_rows` left in a file, if there is one; half a line, left by a kill, is cut off."""
+    if not path.exists():
+        return []
+    whole, _, rest = path.read_bytes().rpartition(b"\n")
+    if rest:
+        path.write_bytes(whole + b"\n" if whole else b"")
+    return read_jsonl(path)
+
+
+def append_rows(path: Path, rows: list[dict]) -> None:
+    """Add rows to a file of JSON Lines; they are on the disk afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _key(task: CodeTask, code: str, limit: float) -> str:
+    return hashlib.sha256(json.dumps([asdict(task), code, limit, LOADER]).encode()).hexdigest()
+
+
+def grade(
+    tasks: list[CodeTask],
+    answers: list[dict],
+    *,
+    ks: tuple[int, ...] = (1, 3),
+    processes: int | None = None,
+    allow_unsafe_exec: bool = False,
+    keep: Path | None = None,
+) -> dict:
+    """Grade answers to code tasks.
+
+    answers  {"task_id", "completion", "sample": 0, 1, … (default: the next number) or "greedy"}; every task has the
+             same samples, more than max(ks) of them if that is over 1
+    keep     file for what is graded, read again by the next run
+    Returns an eval result: "metrics", "intervals", "n", "values" (score.summary), "routes" (how many answers were
+    found where), "gold" ("passed", "n", and "failed": task -> why), "results" in the order of tasks and samples,
+    "sandbox", "environment". Raises UserError for answers that do not fit the tasks.
+    """
+    by_id = {task.task_id: task for task in tasks}
+    answers = _in_order(by_id, answers, ks)
+    sandbox = Sandbox(processes=processes, allow_unsafe_exec=allow_unsafe_exec)
+    kept = Kept(keep)
+    golds = _golds(tasks, kept, sandbox)
+    limits = {i: max(LEAST_SECONDS, round(TIMES_GOLD * golds[i].seconds)) if i in golds else 10.0 for i in by_id}
+    read = [_read(by_id[answer["task_id"]], answer["completion"]) for answer in answers]
+    ready = [
+        (by_id[answer["task_id"]], solution.code, limits[answer["task_id"]])
+        for answer, solution in zip(answers, read, strict=True)
+        if solution.code is not None
+    ]
+    judged = iter(kept.verdicts(ready, sandbox))
+    rows = [_row(answer, s, None if s.code is None else next(judged)) for answer, s in zip(answers, read, strict=True)]
+    routes = [row["route"] for row in rows]
+    failed = {i: verdict.detail or verdict.status for i, verdict in golds.items() if verdict.status != "pass"}
+    return {
+        **summary(rows, ks),
+        "routes": {route: routes.count(route) for route in sorted(set(routes))},
+        "gold": {"passed": len(golds) - len(failed), "n": len(golds), "failed": failed},
+        "results": rows,
+        "sandbox": protection(allow_unsafe_exec=allow_unsafe_exec),
+        "environment": _environment(tasks, answers),
+    }
+
+
+def _golds(tasks: list[CodeTask], kept: Kept, sandbox: Sandbox) -> dict[str, Verdict]:
+    """task_id -> the verdict of its own solution, which went the way of every answer."""
+    with_gold = [task for task in tasks if task.gold is not None]
+    read = [_read(task, f"```python\n{task.gold}\n```") for task in with_gold]
+    programs = [(task, solution.code or "", GOLD_SECONDS) for task, solution in zip(with_gold, read, strict=True)]
+    return {task.task_id: v for task, v in zip(with_gold, kept.verdicts(programs, sandbox), strict=True)}
+
+
+def _read(task: CodeTask, completion: str) -> Solution:
+    return read_solution(task.prompt, task.entry_point, completion, also=task.needed)
+
+
+def _row(answer: dict, solution: Solution, verdict: Verdict | None) -> dict:
+    """One line of "results": the raw text, what was read of it and where, what became of it."""
+    row = {"task_id": answer["task_id"], "sample": answer["sample"], "status": "extraction", "route": solution.route}
+    if verdict is None:
+        row |= {"detail": "no definition of the entry point that parses", "passed": 0, "total": 0, "judged": None}
+        row["status"] = "syntax" if "def " in answer["completion"] else "extraction"
+    else:
+        row |= asdict(verdict)
+        del row["seconds"]  # the only thing that differs from one run to the next
+    return row | {"completion": answer["completion"], "code": solution.code}
+
+
+def _in_order(by_id: dict[str, CodeTask], answers: list[dict], ks: tuple[int, ...]) -> list[dict]:
+    """The answers, each with its "sample", by the order of the tasks and then greedy, 0, 1, …"""
+    kept: dict[str, dict] = {i: {} for i in by_id}
+    for number, answer in enumerate(answers, 1):
+        if "task_id" not in answer or not isinstance(answer.get("completion"), str):
+            raise UserError(f'answer {number} needs a "task_id" and a "completion" that is text')
+        task_id = str(answer["task_id"])
+        if task_id not in kept:
+            raise UserError(f"answer {number}: there is no task {task_id} (of this split)")
+        of_task = kept[task_id]
+        sample = answer.get("sample", sum(label != GREEDY for label in of_task))
+        if sample != GREEDY and (not isinstance(sample, int) or isinstance(sample, bool)):
+            raise UserError(f'answer {number}: "sample" is a number from 0 on or "greedy"')
+        if sample in of_task:
+            raise UserError(f"answer {number}: sample {sample} of {task_id} stands twice")
+        of_task[sample] = {"task_id": task_id, "completion": answer["completion"], "sample": sample}
+    numbers = {len(of_task.keys() - {GREEDY}) for of_task in kept.values()}
+    if missing := [i for i, of_task in kept.items() if not of_task]:
+        raise UserError(
+            f"{len(missing)} tasks have no answer, the first is {missing[0]}: give one (an empty one fails)"
+        )
+    if len(numbers) > 1 or len({GREEDY in of_task for of_task in kept.values()}) > 1:
+        raise UserError("the tasks have unequal numbers of answers: give each the same number of samples")
+    check_samples(*numbers, ks)
+    return [kept[i][sample] for i in kept for sample in sorted(kept[i], key=lambda s: -1 if s == GREEDY else s)]
+
+
+def check_samples(samples: int, ks: tuple[int, ...]) -> None:
+    """Raise UserError where pass@k cannot be estimated: from n = k samples it would be a mere yes or no."""
+    if min(ks) < 1:
+        raise UserError("--k takes whole numbers from 1 on")
+    if samples and max(ks) > 1 and samples <= max(ks):
+        raise UserError(f"{samples} samples a task are too few for pass@{max(ks)}: give more, or a smaller --k")
+
+
+def _environment(tasks: list[CodeTask], answers: list[dict]) -> dict:
+    """What the figures depend on: versions, and the hashes of tasks and answers."""
+    listed = {"tasks": [asdict(task) for task in tasks], "answers": answers}
+    hashes = {
+        f"{name}_sha256": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+        for name, rows in listed.items()
+    }
+    return {"python": platform.python_version(), "platform": platform.platform(), **hashes}

@@ -1,0 +1,132 @@
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from eval.codetasks.execute import Sandbox, verdicts
+from eval.codetasks.grade import grade
+from eval.codetasks.solution import read_solution
+from eval.codetasks.tasks import read_tasks
+from model.console import UserError
+
+MBPP = Path("/work/shared/data/mbpp")
+ROW = {"text": "Add.", "code": "def g(x):\r\n  return x\r\ndef add(a, b):\r\n  return g(a) + b", "task_id": 11}
+ROW |= {"test_setup_code": "", "test_list": ["assert set([add(1, 2)]) == {3}"], "challenge_test_list": []}
+HEAD = (
+    'from typing import List\n\n\ndef total(x: List[int]) -> int:\n    """ Sum.\n    >>> total([1])\n    1\n    """\n'
+)
+HUMANEVAL = {
+    "task_id": "HumanEval/7",
+    "prompt": HEAD,
+    "entry_point": "total",
+    "canonical_solution": "    return sum(x)\n",
+    "test": "\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate([1, 2]) == 3\n"
+    "    assert candidate([]) == 0\n\n",
+}
+PLUS = HUMANEVAL | {
+    "task_id": "HumanEval/8",
+    "base_input": [[[1, 2]]],
+    "plus_input": [[[]], [[0.1, 0.2]]],
+    "atol": 1e-6,
+}
+del PLUS["test"]
+
+
+def write(path, rows):
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return str(path)
+
+
+def gold_status(task):
+    solution = read_solution(task.prompt, task.entry_point, task.gold, also=task.needed)
+    return verdicts([(task, solution.code, 5.0)], Sandbox().run)[0]
+
+
+def test_mbpps_own_file_is_read_with_its_line_ends_entry_point_and_all_of_its_tests(tmp_path):
+    row = ROW | {"challenge_test_list": ["assert add(2, 2) == 4"]}
+    (task,) = read_tasks(write(tmp_path / "mbpp.jsonl", [row]))
+    assert (task.task_id, task.entry_point, task.shown) == ("11", "add", ("assert set([add(1, 2)]) == {3}",))
+    assert "\r" not in task.gold and "add(2, 2)" in task.tests and gold_status(task).total == 2
+
+
+def test_the_sanitized_list_brings_its_imports(tmp_path):
+    row = {"task_id": 12, "prompt": "Add.", "code": ROW["code"], "test_imports": ["import math"]}
+    row["test_list"] = ["assert math.isclose(add(0.1, 0.2), 0.3)"]
+    (tmp_path / "sanitized.json").write_text(json.dumps([row]))
+    (task,) = read_tasks(str(tmp_path / "sanitized.json"))
+    assert gold_status(task).status == "pass" and task.prompt == "Add."
+
+
+@pytest.mark.parametrize(("split", "numbers"), [("prompt", [10]), ("test", [11, 510]), ("validation", [511, 600]),
+                                                ("train", [601]), ("all", [10, 11, 510, 511, 600, 601])])  # fmt: skip
+def test_mbpp_is_split_by_its_papers_numbers(tmp_path, split, numbers):
+    file = write(tmp_path / "mbpp.jsonl", [ROW | {"task_id": number} for number in (10, 11, 510, 511, 600, 601)])
+    assert [int(task.task_id) for task in read_tasks(file, split)] == numbers
+
+
+@pytest.mark.parametrize("name", ["HumanEval.jsonl", "HumanEval.jsonl.gz"])
+def test_humanevals_own_file_is_read_packed_or_not(tmp_path, name):
+    (task,) = read_tasks(write(tmp_path / name, [HUMANEVAL]))
+    assert task.is_head and gold_status(task).total == 2
+
+
+def test_evalplus_inputs_are_judged_by_what_the_gold_gives_to_its_tolerance(tmp_path):
+    (task,) = read_tasks(write(tmp_path / "plus.jsonl", [PLUS]))
+    near = task.gold.replace("sum(x)", "sum(x) + 1e-9")
+    base_only = task.gold.replace("sum(x)", "3 if x else 0")
+    found = verdicts([(task, code, 5.0) for code in (task.gold, near, base_only)], Sandbox().run)
+    assert [(verdict.status, verdict.passed) for verdict in found] == [("pass", 3), ("pass", 3), ("wrong", 2)]
+
+
+def test_own_tasks_need_no_gold(tmp_path):
+    row = {"task_id": "a", "prompt": "Add.", "entry_point": "add", "tests": ["assert add(A, 1) == 2"], "setup": "A = 1"}
+    tasks = read_tasks(write(tmp_path / "own.jsonl", [row]))
+    result = grade(tasks, [{"task_id": "a", "completion": "def add(a, b):\n    return a + b"}], ks=(1,))
+    assert result["metrics"] == {"pass@1": 1.0} and result["gold"]["n"] == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([{"task_id": 1, "prompt": "x", "entry_point": "f"}], ":1: not a code task ('tests' is missing)"),
+        ([ROW, ROW | {"task_id": 12, "test_list": ["assert 1"]}], ":2: not a code task (its tests call no function"),
+        ([ROW, ROW], "the task_id 11 stands twice"),
+        ([ROW | {"task_id": 601}], "no task of the split 'test'"),
+        ([], "no task"),
+    ],
+)
+def test_a_file_that_holds_no_tasks_is_refused_in_one_line(tmp_path, rows, reason):
+    with pytest.raises(UserError) as error:
+        read_tasks(write(tmp_path / "tasks.jsonl", rows))
+    assert reason in str(error.value)
+
+
+def test_mbpp_by_name_is_looked_for_in_its_folder_and_the_error_says_where_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITUNE_TASKS", str(tmp_path))
+    monkeypatch.setenv("TRITUNE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"download mbpp\.jsonl from https"):
+        read_tasks("mbpp")
+    write(tmp_path / "mbpp.jsonl", [ROW])
+    assert len(read_tasks("mbpp")) == 1
+
+
+@pytest.mark.skipif(not MBPP.is_dir(), reason="MBPP's own files are not here")
+def test_gold_solutions_of_mbpp_pass_also_those_whose_tests_need_the_solutions_own_classes():
+    tasks = [task for task in read_tasks(str(MBPP / "mbpp.jsonl"), "all") if int(task.task_id) in {11, 367, 533, 601}]
+    golds = [{"task_id": task.task_id, "completion": f"Sure:\n```python\n{task.gold}\n```"} for task in tasks]
+    result = grade(tasks, golds, ks=(1,))
+    assert result["gold"] == {"passed": 4, "n": 4, "failed": {}}
+    assert [row["status"] for row in result["results"]] == ["pass"] * 4
+    assert [row["judged"] for row in result["results"]] == ["apart", "beside", "apart", "beside"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MBPP.is_dir(), reason="MBPP's own files are not here")
+@pytest.mark.parametrize("name", ["mbpp.jsonl", "sanitized-mbpp.json"])
+def test_every_gold_solution_of_mbpp_passes_the_whole_way(name):
+    tasks = read_tasks(str(MBPP / name), "all")
+    golds = [{"task_id": task.task_id, "completion": f"```python\n{task.gold}\n```"} for task in tasks]
+    result = grade(tasks, golds, ks=(1,))
+    assert result["gold"]["failed"] == {} and result["metrics"]["pass@1"] == 1
