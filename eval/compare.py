@@ -184,7 +184,8 @@ def _refuse_others(before: dict, after: dict) -> None:
         )
     if not one:
         raise UserError("the results hold no task; there is nothing to compare")
-    windows = [{key: result.get("settings", {}).get(key) for key in ("window", "stride")} for result in (before, after)]
+    asked = ("window", "stride", "most_tokens")
+    windows = [{key: result.get("settings", {}).get(key) for key in asked} for result in (before, after)]
     if windows[0] != windows[1]:
         raise UserError(f"measured by other windows ({windows[0]} and {windows[1]}); measure both by the same")
 

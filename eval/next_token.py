@@ -22,6 +22,7 @@ import torch
 
 from data.masking import encode_prompt, messages_of, plain_document, supervise
 from eval.charts import next_token_picture, write_picture
+from eval.environment import environment
 from eval.perplexity import read_files
 from eval.stats import bootstrap_mean
 from lora.adapter_file import load_adapter
@@ -74,6 +75,7 @@ def next_tokens(
         for prompt in progress(prompts, what="next token", unit="prompt")
     ]
     decoder.train(was_training)
+    read = [prompt.input_ids for prompt in prompts]
     metrics, intervals = {}, {}
     for kind in dict.fromkeys(row["kind"] for row in rows):
         positions = [(row["name"], position) for row in rows if row["kind"] == kind for position in row["positions"]]
@@ -83,8 +85,14 @@ def next_tokens(
                 value, *interval = bootstrap_mean(values, clusters=clusters, seed=seed)
                 metrics[f"{metric}_{kind}"], intervals[f"{metric}_{kind}"] = value, interval
     return {
-        "metrics": metrics, "intervals": intervals, "n": len(rows), "prompts": rows, "results": [], "sandbox": None
-    }  # fmt: skip
+        "metrics": metrics,
+        "intervals": intervals,
+        "n": len(rows),
+        "prompts": rows,
+        "results": [],
+        "sandbox": None,
+        "environment": environment(decoder.device, decoder.model.norm.weight.dtype, prompts=read),
+    }
 
 
 _OF_FOLLOWED = ("nll_base", "nll_tuned", "rank_better", "rank_worse")  # need a token that follows
@@ -248,7 +256,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--window", type=int, default=256, help="tokens of a prompt, at most (default: %(default)s)")
     parser.add_argument("--out", required=True, type=Path, help="result, JSON; the picture is written beside it")
     parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     options = parser.parse_args()
     if not (options.prompt or options.seen or options.unseen):
