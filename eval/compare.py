@@ -122,9 +122,8 @@ def table_of_runs(baseline: list[dict], runs: dict[str, list[dict]], changes: di
     for name, of_run in changes.items():
         head, *lines = _rows(_mean(baseline), _mean(runs[name]), of_run)
         seeds = f" ({len(runs[name])} seeds)" if len(runs[name]) > 1 else ""
-        p_values = [f"{change['p_holm']:.3f}" for change in of_run.values()]
-        rows += [(name + seeds, *line[:-1], p, line[-1]) for line, p in zip(lines, p_values, strict=True)]
-    return _aligned([("run", *head[:-1], "p (Holm)", head[-1]), *rows])
+        rows += [(name + seeds, *line) for line in lines]
+    return _aligned([("run", *head), *rows])
 
 
 def _mean(results: list[dict]) -> dict:
@@ -134,7 +133,9 @@ def _mean(results: list[dict]) -> dict:
 
 
 def _rows(before: dict, after: dict, changes: dict) -> list[tuple[str, ...]]:
-    rows = [("metric", "before", "after", "change", "95 % interval", "n", "verdict")]
+    adjusted = any("p_holm" in change for change in changes.values())
+    p_name = "p (Holm)" if adjusted else "p"
+    rows = [("metric", "before", "after", "change", "95 % interval", p_name, "n", "verdict")]
     for metric, change in changes.items():
         low, high = change["interval"]
         rows.append(
@@ -144,6 +145,7 @@ def _rows(before: dict, after: dict, changes: dict) -> list[tuple[str, ...]]:
                 number(after["metrics"][metric]),
                 number(change["value"], sign=True),
                 f"[{number(low, sign=True)}, {number(high, sign=True)}]",
+                f"{change['p_holm' if adjusted else 'p']:.3f}",
                 str(change["n"]),
                 told(metric, change),
             )

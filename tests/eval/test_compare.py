@@ -100,7 +100,7 @@ def test_the_command_prints_a_line_a_metric_and_writes_the_changes(tmp_path, mon
     )
     assert run_command(module.main) == 0
     _, line, left_out, *_ = capsys.readouterr().out.splitlines()
-    assert line.split() == ["mrr@10", "0.100", "0.350", "+0.250", "[+0.250,", "+0.250]", "12", "better"]
+    assert line.split() == ["mrr@10", "0.100", "0.350", "+0.250", "[+0.250,", "+0.250]", "0.000", "12", "better"]
     assert left_out.endswith(": extra")
     assert read_json(tmp_path / "c.json") == compare(before, after)
     assert (tmp_path / "c.md").read_text().splitlines()[2] == line
