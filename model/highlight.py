@@ -27,9 +27,10 @@ Piece = tuple[str, str]
 
 
 def pieces(text: str) -> list[Piece]:
-    """The text as (kind, piece), in order; kind: keyword, string, comment, number, defined (behind def or class), or "".
+    """The text as (kind, piece), in order.
 
-    Code is what stands between fences; without them, all from the first line on that begins like Python.
+    kind: keyword, string, comment, number, defined (the name behind def or class), or "" for all else. Code is what
+    stands between fences; without them, all from the first line on that begins like Python.
     """
     parts = FENCE.split(text)  # text, mark, text, mark, ...: what follows every second mark is code
     if len(parts) > 1:
