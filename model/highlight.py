@@ -22,6 +22,8 @@ STATEMENT = re.compile(
     re.MULTILINE,
 )
 IN_STRING = re.compile(r"[rbfuRBFU]{0,2}(\"\"\"|''')")
+# A docstring's end, alone on its line behind text that opens none: what was cut off above began inside of it.
+CUT_ABOVE = re.compile(r"\A(?:(?!\"\"\"|''').)*[^\s:][ \t]*\n\s*(?:\"\"\"|''')[ \t]*\n", re.DOTALL)
 STRINGS = ("STRING", "FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END")  # the last three from Python 3.12 on
 Piece = tuple[str, str]
 
@@ -38,6 +40,8 @@ def pieces(text: str) -> list[Piece]:
         for number, (mark, part) in enumerate(zip(parts[1::2], parts[2::2], strict=True)):
             line, end, rest = part.partition("\n")
             found += [("", mark + line + end), *(_code(rest) if number % 2 == 0 else [("", rest)])]
+    elif inside := CUT_ABOVE.match(text):
+        found = [("string", inside[0]), *_code(text[inside.end() :])]
     else:
         first = STATEMENT.search(text)
         start = first.start() if first else len(text)

@@ -32,6 +32,13 @@ def test_code_that_breaks_off_or_does_not_parse_is_coloured_as_far_as_it_goes():
     assert ("comment", "# end") in kinds("def f(:\n    x = $?! ' it\n    # end\n")
 
 
+def test_code_that_was_cut_off_above_may_begin_inside_a_docstring():
+    assert kinds('of all, or none.\n    """\n    return x\n') == [
+        ("string", 'of all, or none.\n    """\n'), ("keyword", "return"),
+    ]  # fmt: skip
+    assert kinds('def f():\n    """\n    All of it.\n    """\n')[0] == ("keyword", "def")
+
+
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="def f(x):\n\r\t'\"#`=\\1é{}\x00", max_size=60))
