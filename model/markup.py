@@ -19,7 +19,7 @@ from model.highlight import pieces
 SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 HASH = base64.b64encode(hashlib.sha256(f"\n{SCRIPT}".encode()).digest()).decode()
 # Were an escape ever missed, nothing would load, and no script would run but this one.
-POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{HASH}'; img-src data:"
+POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{HASH}'"
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")  # not allowed in HTML or UTF-8
 SHOWN = 6000  # characters of one prompt or answer
@@ -110,7 +110,6 @@ def page(title: str, about: str, sections: Sequence[tuple[str, str, Safe]], *, s
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <title>{safe(title)}</title>
-<link rel="icon" href="data:,">
 <style>
 {rules}</style>
 </head>
