@@ -20,7 +20,7 @@ DARK = "--paper: #15181b; --ink: #e4e6e7; --muted: #9aa1aa; --line: #31373d; --b
 FONT = "font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif;"
 
 WIDTH = 440
-LETTER = 6.6  # width of one at most, on average
+LETTER = 7.6  # width of one at most, on average, also where a phone shows them larger
 MOST_POINTS = 400  # of a line that is drawn
 Interval = Sequence[float]
 
@@ -253,7 +253,7 @@ def _likeliest(row: dict) -> tuple[Safe, float]:
         parts.append(_text(_cut(repr(text), int(left / LETTER) - 1), left - 6, y + 15, "end", color="ink"))
         for state, color, at in (("base", "before", y + 3), ("tuned", "after", y + 12)):
             parts.append(_bar(left, at, across(probabilities[state].get(token, 0.0)) - left, 8, color))
-    parts.append(_text("probability of the next token, base above tuned (no bar: not in that list)", left, height - 8))
+    parts.append(_text("probability of the next token, base above tuned", left, height - 8))
     return join(parts, ""), height
 
 

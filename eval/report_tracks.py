@@ -10,7 +10,7 @@ from eval.charts import Dot, dots, loss_curve, norm_curve
 from eval.compare import compare, number, told
 from model.markup import Safe, code, details, element, join, markdown, note, safe, table
 
-LOSS = {"cpt": "nats per token", "sft": "nats per token", "embed": "InfoNCE, nats"}
+LOSS = {"cpt": "nats per token", "sft": "nats per token", "embed": "InfoNCE in nats"}
 SIDES = (("before", "before"), ("after", "after"))  # and the colour of each
 DRAWN = ("pass@1", "lenient_pass@1")
 
@@ -163,7 +163,7 @@ def _sandbox(after: dict) -> Safe:
 
 def _retrieval_results(before: dict | None, after: dict) -> dict[str, tuple[str, dict]]:
     """name -> colour and result of each that there is."""
-    results = {"BM25": ("muted", after.get("bm25")), "before": ("before", before), "after": ("after", after)}
+    results = {"BM25": ("ink", after.get("bm25")), "before": ("before", before), "after": ("after", after)}
     return {name: (color, result) for name, (color, result) in results.items() if result}
 
 
@@ -190,7 +190,7 @@ def _beside_bm25(before: dict, after: dict) -> Safe:
             cells.append(f"{number(result['metrics'][metric])} [{ends}]" if metric in result["metrics"] else "–")
         rows.append((name, *cells))
     told_n = f"{after['n']:,} queries against {after['candidates']:,} candidates, each value with its 95 % interval."
-    parts = [element("h3", "Beside BM25"), note(told_n), table(("", *metrics), rows)]
+    parts = [element("h3", "Beside BM25"), note(told_n), table(("system", *metrics), rows)]
     if after.get("bm25"):
         changes = compare({**after, **after["bm25"]}, after)
         words = "; ".join(f"{m} {number(c['value'], sign=True)}, {told(m, c)}" for m, c in changes.items())

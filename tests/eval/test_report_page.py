@@ -173,7 +173,7 @@ def test_a_phone_scrolls_down_and_never_sideways(page):
     for is_open in ("false", "true"):
         page.value(f"document.querySelectorAll('details').forEach(d => d.open = {is_open})")
         assert page.value("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
-    assert page.value("parseFloat(getComputedStyle(document.querySelector('.chart text')).fontSize) * 330 / 440") > 10
+    assert page.value("parseFloat(getComputedStyle(document.querySelector('.chart text')).fontSize) * 330 / 440") > 9.5
 
 
 def test_paper_shows_everything_uncut_and_in_light(page):
