@@ -49,7 +49,7 @@ class Scale:
         """The place of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
-    def ticks(self, most: int = 5) -> list[float]:
+    def ticks(self, most: int = 6) -> list[float]:
         """Round values inside, at most `most` + 1: multiples of 1, 2 or 5 times a power of ten."""
         unit = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
         step = next(unit * factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (unit * factor) <= most)

@@ -153,7 +153,7 @@ def fake_track(folder, name, rng):
         [
             {
                 "id": f"networkx.algorithms.dag.function_{i}", "category": ["complete", "bugfix"][i % 2],
-                "prompt": "Complete the body.\n\ndef ancestors(G, source):\n    ...",
+                "prompt": "Complete the body.\n\ndef ancestors(G, source):\n    \"\"\"All.\"\"\"\n    n = 1  # or more",
                 "answer": "    return {v for _, v in nx.bfs_edges(G, source)}\n" * (1 + i), "cause": causes[i % 5],
                 "check": {"expected": "{0, 1}", "got": "{1, 2}"} if i % 2 else DOCTEST,
                 "nearest": {"id": f"train_{i}", "prompt": "def f(): ...", "answer": "return 1", "score": 3.5},
