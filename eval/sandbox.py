@@ -30,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from eval.sandbox_workers import Workers
+from eval.confinement.workers import Workers
 from model.console import UserError, progress, run_command
 
 OUTCOMES = ("finished", "exception", "syntax", "timeout", "memory", "denied", "died")

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-_SERVER = Path(__file__).with_name("sandbox_server.py")
+_SERVER = Path(__file__).with_name("server.py")
 
 
 class Workers:
-    """The workers (sandbox_server.py), started as they are needed: each serves one job at a time."""
+    """The workers (server.py), started as they are needed: each serves one job at a time."""
 
     def __init__(self, layers: tuple[str, ...]):
         self.layers = layers

@@ -1,6 +1,6 @@
 """A root folder of its own for a process in a new mount namespace: what Python needs, read-only, and nothing else.
 
-Imports nothing of the project but sandbox_confine: it runs inside the sandbox.
+Imports nothing of the project but layers.py: it runs inside the sandbox.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 
-from sandbox_confine import check, libc_call, syscall
+from .layers import check, libc_call, syscall
 
 SYSTEM = (
     "/usr",

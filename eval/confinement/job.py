@@ -1,6 +1,6 @@
 """The process that runs foreign code: sets its limits, gives up its rights, runs the job, reports over a private pipe.
 
-Forked by eval/sandbox_server.py. The report carries a secret that lies unread in its own pipe until the last line has
+Forked by server.py. The report carries a secret that lies unread in its own pipe until the last line has
 run, so that neither an exit code nor anything printed can stand for a finished run. Code that searches its own process
 for that pipe could still forge a report: nothing inside one process can prevent it. Therefore a job's `tests` run in
 another process than its program, which has neither pipe; and where the two must share one, expected values never come
@@ -21,9 +21,9 @@ import sys
 import traceback
 import types
 
-from sandbox_confine import die_with_parent, drop_privileges, enter_namespaces, landlock, seccomp
-from sandbox_mounts import private_root
-from sandbox_peer import Peer, PeerEnded, raised
+from .layers import die_with_parent, drop_privileges, enter_namespaces, landlock, seccomp
+from .mounts import private_root
+from .peer import Peer, PeerEnded, raised
 
 _DENIED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.ENETUNREACH}
 _PRINTED_LIMIT = 1 << 20  # characters that all examples of a job may print together

@@ -1,6 +1,6 @@
 """One worker of the sandbox: a Python that is loaded once and forks a new, freshly confined process per job.
 
-Started by eval/sandbox.py as `python sandbox_server.py CHANNEL_FD`. It runs nothing foreign and never sees what is in
+Started by workers.py as `python server.py CHANNEL_FD`. It runs nothing foreign and never sees what is in
 a job, so that no job finds another's text in the memory that it inherits. It watches the job for what no limit of the
 kernel bounds (threads of root, files where there is no own mount) and ends every process that the job leaves.
 """
@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import sys
 
-sys.path.append(sys.path.pop(0))  # this folder's code.py must not stand before the standard library's
-import sandbox_child
-from sandbox_confine import be_reaper
-from sandbox_mounts import python_paths
+# The folder around this one; last, since its code.py must not stand before the standard library's.
+sys.path.append(os.path.dirname(sys.path.pop(0)))
+from confinement import job
+from confinement.layers import be_reaper
+from confinement.mounts import python_paths
 
 sys.path.pop()
 
@@ -66,8 +67,8 @@ def _watch(channel: socket.socket, folder: str) -> str | None:
     while not select.select([channel], [], [], TICK)[0]:
         if sum(map(_threads, _descendants(os.getpid()))) > MOST_THREADS:
             return f"more than {MOST_THREADS} threads or processes"
-        if _size(folder) > sandbox_child.FILE_MEGABYTES << 20:
-            return f"more than {sandbox_child.FILE_MEGABYTES} MiB of files"
+        if _size(folder) > job.FILE_MEGABYTES << 20:
+            return f"more than {job.FILE_MEGABYTES} MiB of files"
     return None
 
 
@@ -105,7 +106,7 @@ def main() -> None:
         if child == 0:
             channel.close()
             os.setsid()
-            sandbox_child.run(settings, *handles)
+            job.run(settings, *handles)
         for handle in handles:
             os.close(handle)
         why = _watch(channel, settings["folder"])
