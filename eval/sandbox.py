@@ -38,6 +38,7 @@ _REPORT_LIMIT = 16 << 20  # bytes; the child's own limits keep an honest report 
 _TIERS = (  # strongest first; each cuts the network and hides the files, by the first or the last layer
     ("namespaces", "seccomp", "landlock"),
     ("namespaces", "seccomp"),
+    ("bubblewrap", "seccomp", "landlock"),
     ("seccomp", "landlock"),
 )
 _UNSAFE_TIERS = (("seccomp",), ())  # used on request only: the user's files stay open
@@ -107,7 +108,7 @@ def run_jobs(
 def _outcomes(jobs: list[Job], processes: int | None, layers: tuple[str, ...]) -> Iterator[Outcome]:
     """Outcomes in the jobs' order, each as soon as it and those before it are there."""
     keys = [json.dumps(asdict(replace(job, id="")), sort_keys=True) for job in jobs]
-    workers = Workers(layers)
+    workers = Workers(layers, {path for job in jobs for path in _readable(job)})
     with ThreadPoolExecutor(processes or os.cpu_count()) as pool:
         running = {}
         for key, job in zip(keys, jobs, strict=True):
@@ -123,21 +124,21 @@ def _outcomes(jobs: list[Job], processes: int | None, layers: tuple[str, ...]) -
 
 def _run_one(job: Job, workers: Workers) -> Outcome:
     """Run one job; whatever it does, all its processes are ended and its folder is deleted."""
-    start = time.monotonic()
     secret = secrets.token_hex(16)
     with (
-        tempfile.TemporaryDirectory(prefix="tritune-job-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(dir=workers.folder, ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as job_file,
         workers.one() as worker,
     ):
+        start = time.monotonic()
         job_file.write(json.dumps(asdict(job)).encode())
         job_file.seek(0)
         settings = {
-            "folder": os.path.realpath(folder),
+            "folder": folder,
             "layers": workers.layers,
             "seconds": job.seconds,
             "megabytes": job.megabytes,
-            "readable": [os.path.abspath(path) for path in [job.root, *(job.readable or [])] if path],
+            "readable": _readable(job),
             "listing": bool(job.readable),
             "apart": job.tests is not None,
         }
@@ -163,6 +164,10 @@ def _run_one(job: Job, workers: Workers) -> Outcome:
     if stopped is not None and outcome.outcome in ("died", "timeout"):
         return replace(outcome, outcome="denied", detail=stopped)
     return outcome
+
+
+def _readable(job: Job) -> list[str]:
+    return [os.path.abspath(path) for path in [job.root, *(job.readable or [])] if path]
 
 
 def _unlock(folder: str) -> None:

@@ -1,11 +1,13 @@
 """What a sandboxed process may no longer do, set by itself before the first foreign line runs. Linux, by system calls.
 
-Three layers, each of which holds alone and none of which needs a privilege or a program beside Python:
+Three layers, none of which needs a privilege or a program beside Python:
 
 - `namespaces`  an own user, network, process and mount namespace: no route to anywhere, no other process in sight,
                 and of the files only those that Python needs (namespaces(7); the root is made by mounts.py)
 - `seccomp`     a system-call filter: no socket, no new process, nothing done to other processes (seccomp(2))
 - `landlock`    writing only below the task folder, reading only there and what Python needs (landlock(7))
+
+Where a process may make no namespaces but the program bwrap may, a worker is started by that (workers.py).
 
 Imports nothing of the project: it runs inside the sandbox.
 """

@@ -14,7 +14,7 @@ import sys
 sys.path.append(os.path.dirname(sys.path.pop(0)))
 from confinement import job
 from confinement.layers import be_reaper
-from confinement.mounts import python_paths
+from confinement.places import python_paths
 
 sys.path.pop()
 
@@ -86,7 +86,7 @@ def _end(child: int) -> None:
 
 
 def main() -> None:
-    """Serve until the channel closes: a request and three files in, one reply per job out."""
+    """Serve until the channel closes: say "ready"; then a request and three files in, one reply per job out."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     sys.argv = [""]
     for name in PRELOADED.split():
@@ -96,6 +96,7 @@ def main() -> None:
         be_reaper()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()  # a child's first collection then copies none of these pages
+    channel.sendall(b"ready")
     while True:
         message, handles, _, _ = socket.recv_fds(channel, 1 << 16, 3)
         if not message:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ HOSTILE = {  # program -> the outcomes that are right for it
         {"timeout"},
     ),
     "eats memory": ("x = bytearray(4 << 30)", {"memory"}),
-    "eats memory bit by bit": ("x = []\nwhile True: x.append(len(x))", {"memory"}),
+    "eats memory bit by bit": ("x = []\nwhile True: x.append(bytes(999))", {"memory"}),
     "lifts its memory limit": (SET_RLIMIT + "\nx = bytearray(4 << 30)", {"exception", "denied", "memory"}),
     "floods stdout": ("import os\nwhile True: os.write(1, b'x' * 65536)", {"timeout"}),
     "forks": ("import os; os.fork()", {"denied"}),
@@ -151,6 +152,30 @@ except PermissionError:
         assert sandbox._run_one(Job("a", program), workers).outcome == "finished"
     time.sleep(1.5)
     assert not late.exists()
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bwrap is not installed")
+def test_where_this_process_may_make_no_namespaces_bwrap_makes_them(monkeypatch):
+    probe = sandbox._probe
+
+    def refusing(layers):
+        if "namespaces" in layers:
+            raise RuntimeError("unshare: not permitted")
+        return probe(layers)
+
+    monkeypatch.setattr(sandbox, "_probe", refusing)
+    layers, refused, missing = sandbox._probed.__wrapped__()
+    assert layers == ("bubblewrap", "seccomp", "landlock") and "allowed" not in refused.values()
+    assert missing[0] == "namespaces+seccomp+landlock: unshare: not permitted"
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    layers, _, missing = sandbox._probed.__wrapped__()
+    assert layers == ("seccomp", "landlock") and missing[-1].endswith("bwrap is not installed")
+
+
+def test_a_worker_that_bwrap_does_not_start_says_why(monkeypatch):
+    monkeypatch.setattr("eval.confinement.workers._bubblewrap", lambda *_: ["sh", "-c", "echo no uid map >&2; exit 1"])
+    with pytest.raises(RuntimeError, match="no uid map"):
+        sandbox._probe(("bubblewrap", "seccomp", "landlock"))
 
 
 def test_writing_elsewhere_is_refused_and_writing_here_is_not(tmp_path):
