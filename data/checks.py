@@ -26,6 +26,7 @@ from typing import TextIO
 from data.corpus import import_root
 from data.filters import decode
 from data.functions import Function
+from data.proofs.wrap import wrapped
 from data.sources.locate import locate
 from data.syntax import parsed
 from model.console import UserError, need, progress
@@ -131,6 +132,12 @@ def patched_module(check: dict, function_source: str) -> str:
     return "\n".join([*lines[: check["first_line"] - 1], *new, *lines[check["last_line"] :]])
 
 
+def _original(check: dict) -> str:
+    """The text of the check's function, with no indentation."""
+    lines = _module_text(check["package"], check["module"]).split("\n")
+    return textwrap.dedent("\n".join(lines[check["first_line"] - 1 : check["last_line"]]))
+
+
 def doctest_job(check: dict, function_source: str) -> dict:
     """The sandbox job that runs a doctest check's examples with `function_source` in the function's place."""
     examples = [{"source": example["source"]} for example in check["examples"]]
@@ -138,7 +145,12 @@ def doctest_job(check: dict, function_source: str) -> dict:
 
 
 def unit_test_jobs(check: dict, test_source: str) -> list[dict]:
-    """Jobs that run a test on the function as it is and on each mutant; none when the text holds no test function."""
+    """Jobs that run a test on the function and on each mutant; none when the text holds no test function.
+
+    Each is moved into a function that only calls it (data/proofs/wrap.py): a test that looks at the code and not at
+    what it does fails on the function itself, too. The files show no mutant. What digs in the code of the wrapping for
+    the code inside, and chance (`assert random.random() < 0.5`), are not found out.
+    """
     try:
         tree = ast.parse(test_source)
     except (SyntaxError, ValueError, RecursionError):
@@ -147,8 +159,8 @@ def unit_test_jobs(check: dict, test_source: str) -> list[dict]:
     if not tests:
         return []
     program = "\n".join([test_source.rstrip("\n"), "", *(f"{name}()" for name in tests)]) + "\n"
-    patched = [patched_module(check, mutant) for mutant in check["mutants"]]
-    return [_job(check, program, patch=None), *(_job(check, program, patch=text) for text in patched)]
+    functions = [_original(check), *check["mutants"]]
+    return [_job(check, program, patch=patched_module(check, wrapped(function))) for function in functions]
 
 
 def values_job(check: dict, function_source: str) -> dict:
@@ -166,8 +178,7 @@ def suite_jobs(check: dict, function_source: str) -> list[dict]:
     them, and a test that must fail runs last. UserError where pytest is not installed.
     """
     need("pytest", why="a check by the repository's own tests")
-    lines = _module_text(check["package"], check["module"]).split("\n")
-    original = textwrap.dedent("\n".join(lines[check["first_line"] - 1 : check["last_line"]]))
+    original = _original(check)
     if (_names(function_source) - _names(original)) & HARNESS:
         return []
     if (_code_names(function_source) - _code_names(original)) & REACHING:

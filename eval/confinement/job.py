@@ -53,28 +53,30 @@ class _Printed(io.StringIO):
 
 
 class _PatchedLoader(importlib.machinery.SourceFileLoader):
-    """Loads a module from given text in the place of its file's."""
+    """Loads a module from given code in the place of its file's."""
 
-    def __init__(self, name: str, path: str, text: str):
+    def __init__(self, name: str, path: str, code: types.CodeType):
         super().__init__(name, path)
-        self.text = text
+        self.code = code
 
     def get_code(self, fullname):
-        return compile(self.text, self.path, "exec", dont_inherit=True)
+        return self.code
 
 
 class _PatchFinder:
-    """Finds the one patched module before any other finder does."""
+    """Finds the one patched module before any other finder does. Its text is gone when its code can run."""
 
     def __init__(self, name: str, text: str):
-        self.name, self.text = name, text
+        self.name, self.text, self.code = name, text, None
 
     def find_spec(self, name, path=None, target=None):
         if name != self.name:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None:
-            spec.loader = _PatchedLoader(name, spec.origin, self.text)
+            if self.text is not None:
+                self.code, self.text = compile(self.text, spec.origin, "exec", dont_inherit=True), None
+            spec.loader = _PatchedLoader(name, spec.origin, self.code)
         return spec
 
 
@@ -191,7 +193,7 @@ def _namespace(job: dict) -> dict:
     top = job["patch"]["module"].split(".")[0]
     for name in [name for name in sys.modules if name.split(".")[0] == top]:
         del sys.modules[name]  # what this process loaded for itself is not patched
-    sys.meta_path.insert(0, _PatchFinder(job["patch"]["module"], job["patch"]["source"]))
+    sys.meta_path.insert(0, _PatchFinder(job["patch"]["module"], job["patch"].pop("source")))
     return dict(vars(importlib.import_module(job["patch"]["module"])))
 
 
