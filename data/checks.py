@@ -34,6 +34,7 @@ from model.console import UserError, need, progress
 EXECUTED = ("doctest", "unit_test", "values", "tests")  # kinds of check that run code; "structure" does not
 SECONDS = 10  # wall clock of one job
 MEGABYTES = 1024  # memory of one job
+RACE_SECONDS = 30  # wall clock of a job that measures two texts of a function
 TEST_SECONDS = 5  # of one test of the repository
 TESTS_SECONDS = 40  # wall clock of a job that runs the repository's tests: pytest starts, files are collected
 KILLED = frozenset({"exception", "timeout", "memory"})  # how a test fails on a mutant; "denied" or "syntax" is no proof
@@ -168,6 +169,23 @@ def values_job(check: dict, function_source: str) -> dict:
     place = f"{check['module']!r}, {check['qualname']!r}"
     examples = [{"source": f"_probe.show({place}, {call['arguments']!r})\n"} for call in check["calls"]]
     return _job(check, probe_program(), patch=patched_module(check, function_source), examples=examples)
+
+
+def race_job(check: dict, before: str, after: str) -> dict | None:
+    """The sandbox job in which two texts of a function run a check's examples or calls in turn, or None without those.
+
+    Its one example prints what `race` of data/proofs/probe.py measures, in a process that neither text reaches. `after`
+    can still do less than it is asked to, or remember what it is asked again.
+    """
+    if check["kind"] not in ("doctest", "values"):
+        return None
+    put = doctest_job if check["kind"] == "doctest" else values_job
+    old, new = put(check, before), put(check, after)
+    sources = [example["source"] for example in new["examples"]]
+    program = f"{probe_program()}_repeat = _probe.repeater(globals(), {sources!r})\n"
+    tests = {"source": probe_program(), "names": ["_repeat"], "against": old["patch"]}
+    examples = [{"source": "_probe.race(against['_repeat'], _repeat)\n"}]
+    return {**new, "program": program, "tests": tests, "examples": examples, "seconds": RACE_SECONDS}
 
 
 def suite_jobs(check: dict, function_source: str) -> list[dict]:

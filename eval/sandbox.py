@@ -53,13 +53,14 @@ class Job:
     root       folder put first on sys.path
     patch      {"module", "source"}: importing `module` executes `source` in the place of its file's text; program and
                examples then run in a copy of that module's names, as doctest does
-    examples   [{"source"}]: run one after another as doctest runs them
+    examples   [{"source"}]: run one after another as doctest runs them; with `tests` after those, in their process
     seconds    wall-clock limit
     megabytes  limit of the address space of each process
     tests      {"source", "names"}: run after the program, in another process, where `names` of the program are
                stand-ins. Arguments and results that are plain values are copied (mutable arguments back, too),
                callables and the program's own objects are lent; lent objects are equal to themselves only. "names"
-               should hold what is to be tested and nothing that the tests judge with
+               should hold what is to be tested and nothing that the tests judge with. With "against", another patch,
+               the program runs once more, in a third process, and lends its names in the dict `against`
     readable   folders beside `root` that the program may read: a repository whose tests it runs. Where it can have no
                root folder of its own, it then sees the names in other folders, too, which pytest lists
     """
@@ -140,7 +141,7 @@ def _run_one(job: Job, workers: Workers) -> Outcome:
             "megabytes": job.megabytes,
             "readable": _readable(job),
             "listing": bool(job.readable),
-            "apart": job.tests is not None,
+            "apart": 0 if job.tests is None else 2 if "against" in job.tests else 1,
         }
         report_read, report_write = os.pipe()
         secret_read, secret_write = os.pipe()

@@ -16,6 +16,7 @@ import importlib.machinery
 import io
 import json
 import os
+import random
 import resource
 import sys
 import traceback
@@ -97,12 +98,12 @@ def _set_limits(settings: dict) -> None:
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def _confine(settings: dict, private: tuple[int, ...]) -> Peer | None:
+def _confine(settings: dict, private: tuple[int, ...]) -> list[Peer]:
     """Apply exactly the layers asked for; one that fails raises OSError.
 
     settings  "folder", "layers", "seconds", "megabytes", "readable", "listing", "apart"
     private   files of this process that no other that is forked here may keep
-    Returns, for tests that are to run apart from the program, the way to the process that runs the program.
+    Returns, for tests that are to run apart, the ways to the processes that run the program.
     """
     if sys.platform == "linux":
         die_with_parent()
@@ -116,9 +117,13 @@ def _confine(settings: dict, private: tuple[int, ...]) -> Peer | None:
             os._exit(1 if status else 0)
         die_with_parent()
         private_root(settings["folder"], settings["readable"], FILE_MEGABYTES)
-    peer = _fork_program(settings, private) if settings["apart"] else None
+    if settings["apart"] == 2 and sys.platform == "linux":  # two that are compared work in turn, on one core
+        os.sched_setaffinity(0, {random.choice([*os.sched_getaffinity(0)])})
+    peers: list[Peer] = []
+    for _ in range(settings["apart"]):
+        peers.append(_fork_program(settings, (*private, *(handle for peer in peers for handle in peer.handles))))
     _give_up_rights(settings)
-    return peer
+    return peers
 
 
 def _give_up_rights(settings: dict) -> None:
@@ -135,10 +140,11 @@ def _give_up_rights(settings: dict) -> None:
 def _fork_program(settings: dict, private: tuple[int, ...]) -> Peer:
     """Fork the process for the program, before this one reads the tests, so that its memory never held them."""
     to_program, from_program = os.pipe(), os.pipe()
-    if os.fork():
+    process = os.fork()
+    if process:
         os.close(to_program[0])
         os.close(from_program[1])
-        return Peer(from_program[0], to_program[1], trusting=False)
+        return Peer(from_program[0], to_program[1], trusting=False, process=process)
     for handle in (*private, to_program[1], from_program[0]):
         os.close(handle)
     try:
@@ -240,7 +246,7 @@ def _run(job: dict) -> dict:
     return report
 
 
-def _run_apart(job: dict, peer: Peer) -> dict:
+def _run_apart(job: dict, peers: list[Peer]) -> dict:
     """Run a job's tests here and its program there; returns what `_run` returns."""
     report = {"outcome": "finished", "got": [], "exceptions": [], "detail": ""}
     tests = job["tests"]
@@ -249,13 +255,16 @@ def _run_apart(job: dict, peer: Peer) -> dict:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return report | {"outcome": "syntax", "detail": _exception_text(error)}
     try:
+        asked = {key: job[key] for key in ("program", "root")} | {"names": tests["names"]}
         namespace = vars(types.ModuleType("__main__"))
-        namespace.update(
-            peer.borrow({key: job[key] for key in ("program", "root", "patch")} | {"names": tests["names"]})
-        )
+        namespace.update(peers[0].borrow(asked | {"patch": job["patch"]}))
+        if "against" in tests:
+            namespace["against"] = peers[1].borrow(asked | {"patch": tests["against"]})
         if job["root"] is not None:
             sys.path.insert(0, job["root"])
         exec(compile(tests["source"], "<tests>", "exec", dont_inherit=True), namespace)
+        if job["examples"] is not None:
+            report = _run_examples(job["examples"], namespace)
     except PeerEnded as error:
         return report | {"outcome": "died", "detail": str(error)}
     except BaseException as error:
@@ -266,18 +275,20 @@ def _run_apart(job: dict, peer: Peer) -> dict:
 def run(settings: dict, job_fd: int, report_fd: int, secret_fd: int) -> None:
     """Confine this process, read the job, run it, report; never returns."""
     read, write, dumps, leave = os.read, os.write, json.dumps, os._exit  # the job may replace the modules' own
+    nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
-        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        os.dup2(nowhere, number)
+    os.close(nowhere)
     os.chdir(settings["folder"])
     os.environ.update(HOME=settings["folder"], TMPDIR=settings["folder"])
     try:
-        peer = _confine(settings, (job_fd, report_fd, secret_fd))
+        peers = _confine(settings, (job_fd, report_fd, secret_fd))
     except OSError as error:
         report = {"outcome": "not confined", "got": [], "exceptions": [], "detail": str(error)}
     else:
         with open(job_fd, "rb") as file:
             job = json.load(file)
-        report = _run(job) if peer is None else _run_apart(job, peer)
+        report = _run_apart(job, peers) if peers else _run(job)
     report["detail"] = report["detail"].strip()[-_DETAIL_LIMIT:]
     data = dumps(report | {"secret": read(secret_fd, 64).decode()}).encode()
     while data:
