@@ -52,6 +52,13 @@ FAILS = {  # program, tests, and the start of the deciding exception
     "the frames of a callback": ("def f(g): return g.__globals__", "f(lambda: 1)", "AttributeError"),
     "an attribute of a callback": ("def f(g): return g.gi_frame", "f(lambda: 1)", "the other process asked"),
     "an object of the tests": ("def f(x): return 1", "class A: pass\nf(A())", "TypeError"),
+    "an answer that is too long": ("def f(): return 'x' * (20 << 20)", "f()", "the other process is gone"),
+    "an exception whose class is none": (
+        'import os\nfor fd in range(3, 64):\n try: os.write(fd, b\'["raised", "exec", "1/0", null]\\n\')\n'
+        " except OSError: pass",
+        "f()",
+        "confinement.peer.RemoteError: 1/0",
+    ),
     "a call that does not end": (
         "def f(): import os; os._exit(0)",
         "try: f()\nexcept Exception: pass",
