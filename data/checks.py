@@ -45,13 +45,14 @@ HARNESS = frozenset(
     | {f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "contains", "builtins", "subclasses")}
     | {f"__{name}__" for name in ("traceback", "getattribute", "dict", "import", "globals", "loader")}
     | {"tb_frame", "f_back", "f_locals", "f_globals", "gi_frame", "cr_frame", "ag_frame", "_current_frames", "exc_info"}
-    | {"setprofile", "monitoring", "_exit", "fdopen", "FileIO", "posix", "import_module", "attrgetter", "excepthook"}
+    | {"setprofile", "monitoring", "_exit", "fdopen", "FileIO", "posix", "import_module", "attrgetter", "methodcaller"}
+    | {"excepthook"}
 )
 # Words that a text may well hold, so that only names in code count: by these an answer finds the report's pipe and the
 # frames without one of the names above.
 REACHING = frozenset(
     {"open", "io", "os", "eval", "exec", "compile", "getattr", "vars", "globals", "importlib", "inspect", "traceback"}
-    | {"operator", "runpy", "pickle", "marshal", "threading", "multiprocessing", "signal", "atexit", "modules"}
+    | {"runpy", "pickle", "marshal", "threading", "multiprocessing", "signal", "atexit", "modules"}
 )
 
 
@@ -193,7 +194,10 @@ def suite_jobs(check: dict, function_source: str) -> list[dict]:
 
     The tests' assertions run in the answer's process, on values that it made: an object that equals everything, or a
     patched pytest, would pass them. Names that such tricks take (HARNESS, REACHING) are refused unless the original has
-    them, and a test that must fail runs last. UserError where pytest is not installed.
+    them, and a test that must fail runs last. That is a hurdle and no wall: only a process of its own would be one, and
+    a graph has no way there and back on which it stays the same to its tests. What the hurdle costs, by networkx: of 73
+    answers of its pairs none is refused, of 1,024 functions rewritten (data/drafts/degrade.py) none; 35 of its 1,394
+    functions hold such a name, so about 2.5 % of honest answers could. UserError where pytest is not installed.
     """
     need("pytest", why="a check by the repository's own tests")
     original = _original(check)
