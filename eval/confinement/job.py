@@ -84,8 +84,7 @@ class _PatchFinder:
 def _set_limits(settings: dict) -> None:
     limits = {
         "RLIMIT_CORE": 0,
-        "RLIMIT_CPU": int(settings["seconds"])
-        + 2,  # the parent's wall clock comes first; this is for a parent that is gone
+        "RLIMIT_CPU": int(settings["seconds"]) + 2,  # for a parent that is gone: else its wall clock comes first
         "RLIMIT_FSIZE": FILE_MEGABYTES << 20,
         "RLIMIT_NOFILE": 256,
         "RLIMIT_AS": settings["megabytes"] << 20,

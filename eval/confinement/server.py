@@ -1,8 +1,8 @@
 """One worker of the sandbox: a Python that is loaded once and forks a new, freshly confined process per job.
 
-Started by workers.py as `python server.py CHANNEL_FD`. It runs nothing foreign and never sees what is in
-a job, so that no job finds another's text in the memory that it inherits. It watches the job for what no limit of the
-kernel bounds (threads of root, files where there is no own mount) and ends every process that the job leaves.
+Started by workers.py as `python server.py CHANNEL_FD`. It runs nothing foreign and never sees what is in a job, so that
+no job finds another's text in the memory that it inherits. It watches the job for what no limit of the kernel bounds
+(threads of root, files where there is no own mount) and ends every process that the job leaves.
 """
 
 from __future__ import annotations
@@ -29,10 +29,8 @@ import socket
 TICK = 0.05  # seconds between two looks at a job
 MOST_THREADS = 64  # of all processes of a job
 # What answers import most; loading it once is most of the gain.
-PRELOADED = (
-    "bisect collections copy datetime decimal fractions functools hashlib heapq itertools math operator random re "
-)
-PRELOADED += "statistics string typing"
+PRELOADED = "bisect collections copy datetime decimal fractions functools hashlib heapq itertools math operator random"
+PRELOADED += " re statistics string typing"
 
 
 def _descendants(pid: int) -> list[int]:
