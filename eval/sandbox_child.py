@@ -239,7 +239,7 @@ def _run(job: dict) -> dict:
 
 
 def _run_apart(job: dict, peer: Peer) -> dict:
-    """Run a job's tests here and its program there; returns what `_run` returns."""
+    """Run a job's tests and examples here and its program there; returns what `_run` returns."""
     report = {"outcome": "finished", "got": [], "exceptions": [], "detail": ""}
     tests = job["tests"]
     try:
@@ -254,6 +254,8 @@ def _run_apart(job: dict, peer: Peer) -> dict:
         if job["root"] is not None:
             sys.path.insert(0, job["root"])
         exec(compile(tests["source"], "<tests>", "exec", dont_inherit=True), namespace)
+        if job["examples"] is not None:
+            report = _run_examples(job["examples"], namespace)
     except PeerEnded as error:
         return report | {"outcome": "died", "detail": str(error)}
     except BaseException as error:

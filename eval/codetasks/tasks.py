@@ -12,7 +12,7 @@ import ast
 import gzip
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.sources.locate import locate
@@ -51,22 +51,36 @@ class CodeTask:
     @property
     def is_head(self) -> bool:
         """Whether the prompt is code that an answer may go on with."""
-        tree = parsed(self.prompt)
-        return tree is not None and any(getattr(node, "name", None) == self.entry_point for node in tree.body)
+        return self.entry_point in _defined(self.prompt)
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Names that the tests read or bind."""
+        return frozenset(n.id for n in ast.walk(ast.parse(self.setup + self.tests)) if isinstance(n, ast.Name))
 
     @property
     def needed(self) -> frozenset[str]:
         """Names that the tests take from the answer beside the entry point, such as a class that the gold defines."""
-        written, tree = parsed(self.setup + self.tests), parsed(self.gold or "")
-        if written is None or tree is None:
-            return frozenset()
-        used = {node.id for node in ast.walk(written) if isinstance(node, ast.Name)}
-        return frozenset(used & {getattr(node, "name", None) for node in tree.body} - {self.entry_point})
+        return self.used & _defined(self.gold or "") - _defined(self.prompt) - {self.entry_point}
 
     @property
     def context(self) -> str:
-        """What the tests may use beside the function: the gold's module, or the helpers in the prompt."""
-        return self.gold or (self.prompt if self.is_head else "")
+        """What the tests may use beside the answer: what stands in the prompt, and the gold's imports, if they do."""
+        beside = _body(self.prompt) if self.is_head else []
+        beside = [node for node in beside if getattr(node, "name", None) != self.entry_point]
+        imports = [node for node in _body(self.gold or "") if isinstance(node, (ast.Import, ast.ImportFrom))]
+        taken = [node for node in imports if {(a.asname or a.name).split(".")[0] for a in node.names} & self.used]
+        return "".join(ast.unparse(node) + "\n" for node in [*beside, *taken])
+
+
+def _body(code: str) -> list[ast.stmt]:
+    """The statements of a module; none where it does not parse."""
+    return getattr(parsed(code), "body", [])
+
+
+def _defined(code: str) -> set[str]:
+    """The functions and classes of a module."""
+    return {node.name for node in _body(code) if hasattr(node, "name")}
 
 
 def read_tasks(source: str, split: str = "test") -> list[CodeTask]:
@@ -81,7 +95,8 @@ def read_tasks(source: str, split: str = "test") -> list[CodeTask]:
     for number, row in enumerate(rows, 1):
         try:
             task = _task(row)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            ast.parse(task.setup + task.tests)
+        except (KeyError, TypeError, ValueError, AttributeError, SyntaxError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{path}:{number}: not a code task ({reason}); the forms are in docs/formats.md") from None
         if "test_list" not in row or split == "all" or _split_of(int(row["task_id"])) == split:
@@ -106,7 +121,7 @@ def _path_of(source: str) -> Path:
         return path
     if source not in MBPP_FILES:
         return Path(source)
-    folders = [Path(os.environ["TRITUNE_TASKS"])] if "TRITUNE_TASKS" in os.environ else []
+    folders = [Path(os.environ["TRITUNE_DATA"]) / "mbpp"] if "TRITUNE_DATA" in os.environ else []
     places = [folder / MBPP_FILES[source] for folder in [*folders, cache_folder() / "tasks"]]
     for place in places:
         if place.is_file():
@@ -153,8 +168,7 @@ def _lines(text: str | list[str]) -> str:
 def _with_gold(task: CodeTask, solution: str) -> CodeTask:
     """The task with its gold: a whole module, or the body that goes on where the prompt ends."""
     whole = _lines(solution)
-    defines = any(getattr(node, "name", None) == task.entry_point for node in getattr(parsed(whole), "body", ()))
-    return CodeTask(**{**vars(task), "gold": whole if defines else task.prompt + solution})
+    return replace(task, gold=whole if task.entry_point in _defined(whole) else task.prompt + solution)
 
 
 def _mbpp(row: dict) -> CodeTask:
@@ -187,6 +201,8 @@ def _humaneval(row: dict) -> CodeTask:
 
 _PLUS = """
 import copy, math
+_gold = {}
+exec(GOLD, _gold)
 def _alike(got, wanted):
     if isinstance(wanted, float) or (ATOL and isinstance(wanted, int)):
         return got == wanted or math.isclose(got, wanted, rel_tol=1e-07, abs_tol=ATOL)
@@ -194,13 +210,14 @@ def _alike(got, wanted):
         return type(got) is type(wanted) and len(got) == len(wanted) and all(map(_alike, got, wanted))
     return got == wanted
 for _input in INPUTS:
-    assert _alike(ENTRY(*copy.deepcopy(_input)), _reference(*copy.deepcopy(_input))), _input
+    assert _alike(ENTRY(*copy.deepcopy(_input)), _gold["ENTRY"](*copy.deepcopy(_input))), _input
 """
 
 
 def _plus(row: dict) -> CodeTask:
     """EvalPlus's inputs, both sets; what they must give is what the gold gives, to the absolute tolerance "atol"."""
-    constants = f"INPUTS = {[*row['base_input'], *row['plus_input']]!r}\nATOL = {row.get('atol') or 0!r}\n"
-    tests = constants + _PLUS.replace("ENTRY", row["entry_point"])
-    task = CodeTask(row["task_id"], row["prompt"], row["entry_point"], tests)
-    return _with_gold(task, row["canonical_solution"])
+    task = CodeTask(row["task_id"], row["prompt"], row["entry_point"], "")
+    task = _with_gold(task, row["canonical_solution"])
+    inputs = [*row["base_input"], *row["plus_input"]]
+    constants = f"GOLD = {task.gold!r}\nINPUTS = {inputs!r}\nATOL = {row.get('atol') or 0!r}\n"
+    return replace(task, tests=constants + _PLUS.replace("ENTRY", task.entry_point))
