@@ -58,7 +58,8 @@ class Job:
     tests      {"source", "names"}: run after the program, in another process, where `names` of the program are
                stand-ins. Arguments and results that are plain values are copied (mutable arguments back, too),
                callables and the program's own objects are lent; lent objects are equal to themselves only. "names"
-               should hold what is to be tested and nothing that the tests judge with
+               should hold what is to be tested and nothing that the tests judge with; "methods": true, if wanted,
+               says that classes are tested: the tests may then call methods of lent objects
     readable   folders beside `root` that the program may read: a repository whose tests it runs. Where it can have no
                root folder of its own, it then sees the names in other folders, too, which pytest lists
     """

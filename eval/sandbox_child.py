@@ -248,6 +248,7 @@ def _run_apart(job: dict, peer: Peer) -> dict:
         return report | {"outcome": "syntax", "detail": _exception_text(error)}
     try:
         namespace = vars(types.ModuleType("__main__"))
+        peer.methods = tests.get("methods", False)
         namespace.update(
             peer.borrow({key: job[key] for key in ("program", "root", "patch")} | {"names": tests["names"]})
         )

@@ -46,16 +46,21 @@ class Remote:
     """Something that stays in the other process. Equal to itself only: its own `__eq__` is never asked."""
 
     def __init__(self, peer: Peer, number: int):
-        vars(self).update(_peer=peer, _number=number)
+        vars(self).update(_peer=peer, _number=number, _is_attribute=False)
 
     def __call__(self, *arguments, **named):
         """Call it where it is."""
+        if self._is_attribute and not self._peer.methods:
+            raise TypeError("a method of what the answer returned is the answer's own word")
         return self._peer.call(self._number, arguments, named)
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
-        return self._peer.ask("get", self._number, name)
+        value = self._peer.ask("get", self._number, name)
+        if isinstance(value, Remote):
+            vars(value).update(_is_attribute=True)
+        return value
 
     def __setattr__(self, name: str, value):
         self._peer.ask("set", self._number, name, value)
@@ -89,7 +94,11 @@ class Peer:
     """One end of the conversation. Whoever waits for a reply serves what the other asks meanwhile.
 
     trusting  whether the other end may do more with what is lent than call it
+    methods   whether this end may call what it got as an attribute: else whatever object f returned would decide what
+              `f(x).startswith("a")` is
     """
+
+    methods = False
 
     def __init__(self, read_fd: int, write_fd: int, *, trusting: bool):
         self._reader, self._writer = open(read_fd, "rb"), open(write_fd, "wb")  # noqa: SIM115

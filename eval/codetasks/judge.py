@@ -83,6 +83,7 @@ def job_of(task: CodeTask, code: str, seconds: float) -> Job:
         tests={
             "source": f"{task.context}{_PREAMBLE}{ast.unparse(whole)}\n",
             "names": [task.entry_point, *sorted(task.needed)],
+            "methods": task.has_class,
         },
         examples=[{"source": "_report()"}],
         seconds=seconds,

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import gzip
 import hashlib
 import os
@@ -62,6 +63,12 @@ class CodeTask:
     def needed(self) -> frozenset[str]:
         """Names that the tests take from the answer beside the entry point, such as a class that the gold defines."""
         return self.used & _defined(self.gold or "") - _defined(self.prompt) - {self.entry_point}
+
+    @property
+    def has_class(self) -> bool:
+        """Whether the tests use a class of the answer, as the gold or the head in the prompt tells."""
+        nodes = [*_body(self.gold or ""), *_body(self.prompt)]
+        return any(isinstance(n, ast.ClassDef) and n.name in {self.entry_point, *self.needed} for n in nodes)
 
     @property
     def context(self) -> str:
@@ -199,25 +206,71 @@ def _humaneval(row: dict) -> CodeTask:
     return _with_gold(task, row["canonical_solution"])
 
 
+# EvalPlus's own comparison (evalplus/eval/__init__.py): numpy's allclose where there is a tolerance.
 _PLUS = """
-import copy, math
+import copy
 _gold = {}
 exec(GOLD, _gold)
+def _is_floats(x):
+    return isinstance(x, float) or isinstance(x, (list, tuple)) and bool(x) and all(isinstance(y, float) for y in x)
+def _close(got, wanted, atol):
+    if isinstance(wanted, (list, tuple)):
+        return len(got) == len(wanted) and all(_close(g, w, atol) for g, w in zip(got, wanted))
+    return got == wanted or abs(got - wanted) <= atol + 1e-07 * abs(wanted)
 def _alike(got, wanted):
-    if isinstance(wanted, float) or (ATOL and isinstance(wanted, int)):
-        return got == wanted or math.isclose(got, wanted, rel_tol=1e-07, abs_tol=ATOL)
-    if ATOL and isinstance(wanted, (list, tuple)):
-        return type(got) is type(wanted) and len(got) == len(wanted) and all(map(_alike, got, wanted))
-    return got == wanted
+    atol = ATOL or 1e-6 * _is_floats(wanted)
+    return got == wanted or bool(atol) and type(got) is type(wanted) and _close(got, wanted, atol)
 for _input in INPUTS:
-    assert _alike(ENTRY(*copy.deepcopy(_input)), _gold["ENTRY"](*copy.deepcopy(_input))), _input
+    assert _alike(AS(ENTRY(*copy.deepcopy(_input))), AS(_gold["ENTRY"](*copy.deepcopy(_input)))), _input
 """
+# Functions whose results EvalPlus compares by their truth or as sets (evalplus/eval/_special_oracle.py).
+_AS_SETS = ("similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum")
+_AS_SETS += ("intersection_array", "find_dissimilar", "Diff")
+_COMPARED_AS = dict.fromkeys(("check_str", "text_match_three", "text_starta_endb"), "bool")
+_COMPARED_AS |= dict.fromkeys(_AS_SETS, "set")
 
 
 def _plus(row: dict) -> CodeTask:
     """EvalPlus's inputs, both sets; what they must give is what the gold gives, to the absolute tolerance "atol"."""
     task = CodeTask(row["task_id"], row["prompt"], row["entry_point"], "")
     task = _with_gold(task, row["canonical_solution"])
-    inputs = [*row["base_input"], *row["plus_input"]]
-    constants = f"GOLD = {task.gold!r}\nINPUTS = {inputs!r}\nATOL = {row.get('atol') or 0!r}\n"
-    return replace(task, tests=constants + _PLUS.replace("ENTRY", task.entry_point))
+    shown = _shown_arguments(task.prompt, task.entry_point)
+    inputs = [_typed_arguments(arguments, shown) for arguments in [*row["base_input"], *row["plus_input"]]]
+    constants = f"from math import inf, nan\nGOLD = {task.gold!r}\nINPUTS = {inputs!r}\n"
+    constants += f"ATOL = {row.get('atol') or 0!r}\n"
+    compared = _PLUS.replace("ENTRY", task.entry_point).replace("AS(", _COMPARED_AS.get(task.entry_point, "") + "(")
+    return replace(task, tests=constants + compared)
+
+
+def _shown_arguments(prompt: str, name: str) -> list[list]:
+    """The arguments of the function's calls in the assertions that an MBPP+ prompt shows."""
+    trees = [parsed(line.strip()) for line in prompt.splitlines() if line.strip().startswith("assert ")]
+    calls = [node for tree in trees if tree for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        with contextlib.suppress(ValueError):  # an argument that is no literal
+            found += [list(map(ast.literal_eval, call.args))] if ast.unparse(call.func) == name else []
+    return found
+
+
+def _typed_arguments(arguments: list, shown: list[list]) -> list:
+    places = [[of_call[i] for of_call in shown if i < len(of_call)] for i in range(len(arguments))]
+    return [_typed(value, place, list) for value, place in zip(arguments, places, strict=True)]
+
+
+def _typed(value, shown: list, kind: type):
+    """`value`, which JSON has made of lists and strings, with the types that stand in its place in `shown`.
+
+    kind  of a list to which nothing corresponds
+    """
+    if isinstance(value, str) and any(isinstance(one, complex) for one in shown):
+        return complex(value)
+    if isinstance(value, dict):
+        values = [item for one in shown if isinstance(one, dict) for item in one.values()]
+        return {key: _typed(item, values, kind) for key, item in value.items()}
+    if not isinstance(value, list):
+        return value
+    alike = [one for one in shown if isinstance(one, (list, tuple, set))]
+    kind = type(alike[0]) if alike else kind
+    items = [item for one in alike for item in one]
+    return kind(_typed(item, items, kind) for item in value)

@@ -137,10 +137,20 @@ def test_objects_of_the_answers_own_class_stay_with_it_and_cannot_say_yes():
     assert [(verdict.status, verdict.passed) for verdict in found] == [("pass", 3), ("wrong", 1), ("wrong", 0)]
 
 
-def test_what_only_the_answer_can_tell_is_its_truth_and_its_parts():
-    task = CodeTask("match", "", "f", "assert f('ab')\nassert not f('b')\nassert f('ab').group(1) == 'b'\n")
-    right, wrong = verdicts(task, *(f"import re\ndef f(x):\n    return re.match('a({c})', x)\n" for c in "bc"))
-    assert (right.status, wrong.passed) == ("pass", 1)
+@pytest.mark.parametrize("of", ["gold", "head"])
+def test_a_class_is_tested_by_its_methods_and_what_a_function_returns_is_not_asked_by_them(of):
+    stack = "class Stack:\n    def __init__(self):\n        self.items = []\n"
+    methods = (
+        "    def push(self, x):\n        self.items.append(x)\n    def has(self, x):\n        return x in self.items\n"
+    )
+    tests = "s = Stack()\ns.push(1)\nassert s.has(1)\nassert not s.has(2) and s.items == [1]\n"
+    told = {"gold": stack + methods} if of == "gold" else {"prompt": stack}
+    task = CodeTask(**{"task_id": "stack", "prompt": "A stack.", "entry_point": "Stack", "tests": tests} | told)
+    yes = stack + methods.replace("x in self.items", "True")
+    assert [v.status for v in verdicts(task, stack + methods, yes)] == ["pass", "wrong"]
+    prefix = CodeTask("prefix", "", "f", "assert f().startswith('a')\n")
+    yes = "class Y:\n    def startswith(self, x):\n        return True\ndef f():\n    return Y()\n"
+    assert [v.status for v in verdicts(prefix, "def f(): return 'ab'\n", yes)] == ["pass", "exception"]
 
 
 @pytest.mark.parametrize("result", ["numpy.int64(4)", "numpy.float64(4)", "numpy.array([1, 4])[1]"])

@@ -27,15 +27,15 @@ HUMANEVAL = {
 }
 PLUS = HUMANEVAL | {
     "task_id": "HumanEval/8",
-    "base_input": [[[1, 2]]],
-    "plus_input": [[[]], [[0.1, 0.2]]],
+    "base_input": [[[1.0, 2.0]]],
+    "plus_input": [[[0.5]], [[0.1, 0.2]]],
     "atol": 1e-6,
 }
 del PLUS["test"]
 
 
 def write(path, rows):
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+    text = "".join(json.dumps(row) + "\n" for row in rows).replace("Infinity", "1e999")  # JSON has no other
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return str(path)
 
@@ -76,9 +76,40 @@ def test_humanevals_own_file_is_read_packed_or_not(tmp_path, name):
 def test_evalplus_inputs_are_judged_by_what_the_gold_gives_to_its_tolerance(tmp_path):
     (task,) = read_tasks(write(tmp_path / "plus.jsonl", [PLUS]))
     near = task.gold.replace("sum(x)", "sum(x) + 1e-9")
-    base_only = task.gold.replace("sum(x)", "3 if x else 0")
+    base_only = task.gold.replace("sum(x)", "3.0 if len(x) == 2 else 0.5")
     found = judge([job_of(task, code, 5.0) for code in (task.gold, near, base_only)])
     assert [(verdict.status, verdict.passed) for verdict in found] == [("pass", 3), ("pass", 3), ("wrong", 2)]
+
+
+MBPP_PLUS = {
+    "task_id": "Mbpp/1",
+    "prompt": '"""\nPair.\nassert pair((1, (2,)), {"a": {3}}, [1j]) == 0\n"""\n',
+    "entry_point": "pair",
+    "canonical_solution": "def pair(x, y, z):\n    return [repr(x), repr(y), repr(z)]\n",
+    "base_input": [[[1, [2]], {"a": [3]}, ["1j"]]],
+    "plus_input": [[[[[4]], float("inf")], {"b": []}, ["-2j"]]],
+    "atol": 0,
+}
+
+
+def test_mbpp_plus_inputs_have_the_types_that_its_prompt_shows(tmp_path):
+    (task,) = read_tasks(write(tmp_path / "plus.jsonl", [MBPP_PLUS]))
+    shown = "INPUTS = [[(1, (2,)), {'a': {3}}, [1j]], [(((4,),), inf), {'b': set()}, [-2j]]]"
+    assert shown in task.tests and gold_status(task).status == "pass"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "status"),
+    [
+        ("pair", "def pair(x, y, z): return (repr(x), repr(y), repr(z))", "wrong"),
+        ("Diff", "def Diff(x, y, z): return (repr(z), repr(y), repr(x))", "pass"),
+        ("check_str", "def check_str(x, y, z): return 1", "pass"),
+    ],
+)
+def test_results_are_compared_as_evalplus_compares_them(tmp_path, name, code, status):
+    row = json.loads(json.dumps(MBPP_PLUS).replace("pair(", f"{name}(")) | {"entry_point": name}
+    (task,) = read_tasks(write(tmp_path / "plus.jsonl", [row]))
+    assert judge([job_of(task, code, 5.0)])[0].status == status
 
 
 def test_own_tasks_need_no_gold(tmp_path):
