@@ -16,6 +16,7 @@ from pathlib import Path
 
 from eval.codetasks.ask import ask
 from eval.codetasks.grade import choose_ks, grade
+from eval.codetasks.javascript import node_command
 from eval.codetasks.tasks import NAMED, SPLITS, CodeTask, read_tasks
 from eval.sandbox import protection
 from lora.adapter_file import load_adapter
@@ -110,6 +111,8 @@ def main() -> None:
     options = _parse_options()
     tasks = read_tasks(options.tasks, options.split)
     protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
+    for language in {task.language for task in tasks} - {"python"}:
+        node_command(language)
     if options.answers:
         answers = read_jsonl(options.answers)
     else:

@@ -60,6 +60,8 @@ class Job:
                callables and the program's own objects are lent; lent objects are equal to themselves only. "names"
                should hold what is to be tested and nothing that the tests judge with; "methods": true, if wanted,
                says that classes are tested: the tests may then call methods of lent objects
+    command    what runs the program in the place of Python, with `tests` only: confined like it and told the numbers of
+               two pipes, over which it receives the program and speaks as eval/sandbox_peer.py does
     readable   folders beside `root` that the program may read: a repository whose tests it runs. Where it can have no
                root folder of its own, it then sees the names in other folders, too, which pytest lists
     """
@@ -72,6 +74,7 @@ class Job:
     seconds: float = 10.0
     megabytes: int = 1024
     tests: dict | None = None
+    command: list[str] | None = None
     readable: list[str] | None = None
 
 
@@ -141,6 +144,7 @@ def _run_one(job: Job, workers: Workers) -> Outcome:
             "readable": [os.path.abspath(path) for path in [job.root, *(job.readable or [])] if path],
             "listing": bool(job.readable),
             "apart": job.tests is not None,
+            "command": job.command,
         }
         report_read, report_write = os.pipe()
         secret_read, secret_write = os.pipe()

@@ -98,7 +98,7 @@ def _set_limits(settings: dict) -> None:
 def _confine(settings: dict, private: tuple[int, ...]) -> Peer | None:
     """Apply exactly the layers asked for; one that fails raises OSError.
 
-    settings  "folder", "layers", "seconds", "megabytes", "readable", "listing", "apart"
+    settings  "folder", "layers", "seconds", "megabytes", "readable", "listing", "apart", "command"
     private   files of this process that no other that is forked here may keep
     Returns, for tests that are to run apart from the program, the way to the process that runs the program.
     """
@@ -119,7 +119,7 @@ def _confine(settings: dict, private: tuple[int, ...]) -> Peer | None:
     return peer
 
 
-def _give_up_rights(settings: dict) -> None:
+def _give_up_rights(settings: dict, *, execute: bool = False) -> None:
     _set_limits(settings)
     if settings["layers"]:
         drop_privileges()
@@ -127,7 +127,7 @@ def _give_up_rights(settings: dict) -> None:
         own_root = "namespaces" in settings["layers"]  # which has nothing else in it
         landlock(settings["folder"], ["/"] if own_root else settings["readable"], listing=settings["listing"])
     if "seccomp" in settings["layers"]:
-        seccomp(metadata="namespaces" in settings["layers"])
+        seccomp(metadata="namespaces" in settings["layers"], execute=execute)
 
 
 def _fork_program(settings: dict, private: tuple[int, ...]) -> Peer:
@@ -142,7 +142,12 @@ def _fork_program(settings: dict, private: tuple[int, ...]) -> Peer:
     try:
         if sys.platform == "linux":
             die_with_parent()
-        _give_up_rights(settings)
+        _give_up_rights(settings, execute=settings["command"] is not None)
+        if settings["command"] is not None:
+            ends = (to_program[0], from_program[1])
+            for end in ends:
+                os.set_inheritable(end, True)
+            os.execv(settings["command"][0], [*settings["command"], *map(str, ends)])
         _serve_program(Peer(to_program[0], from_program[1], trusting=True))
     except PeerEnded:
         pass  # the tests are over
@@ -242,16 +247,16 @@ def _run_apart(job: dict, peer: Peer) -> dict:
     """Run a job's tests and examples here and its program there; returns what `_run` returns."""
     report = {"outcome": "finished", "got": [], "exceptions": [], "detail": ""}
     tests = job["tests"]
+    namespace = vars(types.ModuleType("__main__"))
+    peer.methods = tests.get("methods", False)
     try:
-        compile(job["program"], "<program>", "exec", dont_inherit=True)
+        if job["command"] is None:
+            compile(job["program"], "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return report | {"outcome": "syntax", "detail": _exception_text(error)}
     try:
-        namespace = vars(types.ModuleType("__main__"))
-        peer.methods = tests.get("methods", False)
-        namespace.update(
-            peer.borrow({key: job[key] for key in ("program", "root", "patch")} | {"names": tests["names"]})
-        )
+        lent = peer.borrow({key: job[key] for key in ("program", "root", "patch")} | {"names": tests["names"]})
+        namespace.update(lent)
         if job["root"] is not None:
             sys.path.insert(0, job["root"])
         exec(compile(tests["source"], "<tests>", "exec", dont_inherit=True), namespace)
@@ -260,7 +265,8 @@ def _run_apart(job: dict, peer: Peer) -> dict:
     except PeerEnded as error:
         return report | {"outcome": "died", "detail": str(error)}
     except BaseException as error:
-        return report | {"outcome": _outcome_of(error), "detail": _exception_text(error)}
+        is_syntax = job["command"] is not None and isinstance(error, SyntaxError)
+        return report | {"outcome": "syntax" if is_syntax else _outcome_of(error), "detail": _exception_text(error)}
     return report
 
 

@@ -23,6 +23,7 @@ _ITEMS_LIMIT = 100_000  # of an iterator, which crosses as what is left of it
 _SEQUENCES = {kind.__name__: kind for kind in (list, tuple, set, frozenset, collections.deque)}
 _MAPPINGS = {kind.__name__: kind for kind in (collections.Counter, collections.OrderedDict, dict)}
 _BY_TEXT = {  # what str() writes, and what reads it again
+    "float": float,  # of a language whose JSON knows no infinity
     "complex": complex,
     "Decimal": decimal.Decimal,
     "Fraction": fractions.Fraction,

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from eval.codetasks.extract import Solution, read_solution
+from eval.codetasks.javascript import read_script
 from eval.codetasks.judge import Verdict, job_of, judge
 from eval.codetasks.score import GREEDY, summary
 from eval.codetasks.tasks import CodeTask
@@ -123,6 +124,8 @@ def _golds(tasks: list[CodeTask], kept: Kept, options: dict) -> dict[str, Verdic
 
 
 def _read(task: CodeTask, completion: str) -> Solution:
+    if task.language != "python":
+        return read_script(task.prompt, task.entry_point, completion, task.stops)
     return read_solution(task.prompt, task.entry_point, completion, also=task.needed)
 
 

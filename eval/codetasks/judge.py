@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
+from eval.codetasks.javascript import node_command
 from eval.codetasks.tasks import CodeTask
 from eval.sandbox import Job, Outcome, run_jobs
 
@@ -76,6 +77,7 @@ def job_of(task: CodeTask, code: str, seconds: float) -> Job:
     seconds  wall-clock limit of both together
     """
     tests = _Counted().visit(ast.parse(task.setup + task.tests))
+    command, readable = (None, None) if task.language == "python" else node_command(task.language)
     whole = ast.fix_missing_locations(_noting(tests.body, "_error", []))
     return Job(
         task.task_id,
@@ -87,6 +89,8 @@ def job_of(task: CodeTask, code: str, seconds: float) -> Job:
         },
         examples=[{"source": "_report()"}],
         seconds=seconds,
+        command=command,
+        readable=readable,
     )
 
 

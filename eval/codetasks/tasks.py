@@ -3,6 +3,7 @@
 - MBPP (Austin et al. 2021, arXiv:2108.07732): mbpp.jsonl and sanitized-mbpp.json, as published
 - HumanEval (Chen et al. 2021, arXiv:2107.03374): HumanEval.jsonl, also with .gz
 - EvalPlus (Liu et al. 2023, arXiv:2305.01210): HumanEvalPlus.jsonl and MbppPlus.jsonl with base_input, plus_input
+- MultiPL-E (Cassano et al. 2022, arXiv:2208.08227) for JavaScript and TypeScript
 - own: {"task_id", "prompt", "entry_point", "tests"}, and if wanted "setup" and "canonical_solution"
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from data.sources.locate import locate
 from data.syntax import parsed
+from eval.codetasks.javascript import NAMES, python_tests
 from model.console import UserError
 from model.files import cache_folder, parse_json, read_jsonl
 
@@ -39,6 +41,8 @@ class CodeTask:
     tests        Python that asserts; `setup` runs before it
     shown        assertions that the prompt shows to the model; MBPP's names and types stand nowhere else
     gold         a module that solves it, or None
+    language     of the answer: "python", "js" or "ts"; the tests are Python in any case
+    stops        texts before which a base model's answer ends; none: the usual ones of Python
     """
 
     task_id: str
@@ -48,11 +52,13 @@ class CodeTask:
     setup: str = ""
     shown: tuple[str, ...] = ()
     gold: str | None = None
+    language: str = "python"
+    stops: tuple[str, ...] = ()
 
     @property
     def is_head(self) -> bool:
         """Whether the prompt is code that an answer may go on with."""
-        return self.entry_point in _defined(self.prompt)
+        return self.language != "python" or self.entry_point in _defined(self.prompt)
 
     @property
     def used(self) -> frozenset[str]:
@@ -73,7 +79,7 @@ class CodeTask:
     @property
     def context(self) -> str:
         """What the tests may use beside the answer: what stands in the prompt, and the gold's imports, if they do."""
-        beside = _body(self.prompt) if self.is_head else []
+        beside = _body(self.prompt) if self.is_head and self.language == "python" else []
         beside = [node for node in beside if getattr(node, "name", None) != self.entry_point]
         imports = [node for node in _body(self.gold or "") if isinstance(node, (ast.Import, ast.ImportFrom))]
         taken = [node for node in imports if {(a.asname or a.name).split(".")[0] for a in node.names} & self.used]
@@ -156,6 +162,10 @@ def _rows(path: Path) -> list[dict]:
 def _task(row: dict) -> CodeTask:
     if "test_list" in row:
         return _mbpp(row)
+    if row.get("language") in NAMES:
+        entry_point, tests = python_tests(row["tests"])
+        given = {"language": row["language"], "stops": tuple(row["stop_tokens"])}
+        return CodeTask(row["name"], row["prompt"], entry_point, tests, **given)
     if "base_input" in row:
         return _plus(row)
     if "test" in row:
