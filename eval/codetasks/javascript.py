@@ -81,7 +81,7 @@ def node_command(language: str) -> tuple[list[str], list[str]]:
     found = shutil.which("node")
     if found is None:
         raise UserError(f"{NAMES[language]} tasks need node (18 or newer) on the PATH")
-    node, typescript = Path(found).resolve(), ""
+    node, typescript, flags = Path(found).resolve(), "", [f"--max-old-space-size={HEAP_MEGABYTES}"]
     readable = [] if str(node).startswith("/usr/") else [str(node.parent)]
     if language == "ts":
         reply = subprocess.run([node, "-e", _HAS_TYPES], capture_output=True, text=True, check=True).stdout
@@ -89,15 +89,8 @@ def node_command(language: str) -> tuple[list[str], list[str]]:
         if not strips and not typescript:
             raise UserError("TypeScript tasks need node 22.13 or newer, or `npm install typescript` in this folder")
         readable += [str(Path(typescript).parents[1])] if typescript else []
+        flags += ["--disable-wasm-trap-handler"] if strips else []  # which takes gigabytes of addresses
     script = Path(__file__).with_name("peer.js").read_text(encoding="utf-8")
-    # OpenSSL's own settings lie where an answer may not read, and node would not start
-    environment = ["/usr/bin/env", "OPENSSL_CONF=/dev/null"]
-    return [
-        *environment,
-        str(node),
-        f"--max-old-space-size={HEAP_MEGABYTES}",
-        "-e",
-        script,
-        language,
-        typescript,
-    ], readable
+    # OpenSSL's settings lie where an answer may not read: without this node would not start.
+    command = ["/usr/bin/env", "OPENSSL_CONF=/dev/null", str(node), *flags]
+    return [*command, "-e", script, language, typescript], readable

@@ -38,8 +38,7 @@
     }
     if (typeof value === "bigint") return { int: value.toString(16) }; // what int(text, 16) reads
     if (Array.isArray(value)) return { list: Array.from(value, encode) };
-    const isOpaque = typeof value !== "object" || value instanceof Map || value instanceof Set;
-    if (isOpaque) return { mine: lent.push(value) - 1 };
+    if (Object.prototype.toString.call(value) !== "[object Object]") return { mine: lent.push(value) - 1 };
     return { dict: Object.entries(value).map(([key, item]) => [key, encode(item)]) };
   }
 

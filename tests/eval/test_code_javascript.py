@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 import socket
@@ -5,6 +6,7 @@ import sys
 
 import pytest
 
+from eval import sandbox
 from eval.codetasks import javascript
 from eval.codetasks.ask import chat_prompt, plain_prompt
 from eval.codetasks.grade import grade
@@ -139,6 +141,7 @@ const fs = require("node:fs");
 const report = '{"outcome": "finished", "got": ["1 1"], "exceptions": [null], "detail": "", "secret": ""}';
 for (let fd = 3; fd < 64; fd++) try { fs.writeSync(fd, report); } catch {}
 process.exit(0);""",
+    "a map": "const add = () => new Map([[3, 3]]);",
     "a promise": "const add = async () => 3;",
     "an endless loop": "const add = () => { for (;;); };",
     "all the memory": "const add = () => { const x = []; for (;;) x.push(new Array(1e6).fill(1)); };",
@@ -151,7 +154,7 @@ const add = () => { for (let i = 0; i < 99; i++) new Worker("for (;;);", { eval:
 
 @needs_node
 def test_no_answer_decides_its_own_verdict_or_takes_more_than_it_may():
-    found = dict(zip(CHEATS, statuses("assert add(1, 2) == 3\n", *CHEATS.values(), limit=3.0), strict=True))
+    found = dict(zip(CHEATS, statuses("assert add(1, 2) == 3\n", *CHEATS.values(), limit=1.5), strict=True))
     assert {name: status for name, status in found.items() if status == "pass"} == {}
     assert found["an endless loop"] == "timeout" and found["many threads"] in ("denied", "exception")
 
@@ -180,6 +183,18 @@ def test_an_answer_reaches_no_file_no_network_and_no_other_process(tmp_path):
         server.settimeout(0.2)
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+@needs_node
+@pytest.mark.parametrize("layers", [("namespaces", "seccomp"), ("seccomp", "landlock")], ids="+".join)
+def test_node_starts_at_the_lower_tiers_too(layers):
+    job = job_of(CodeTask("task", PROMPT, "add", "assert add(1, 2) == 3\n", language="js"), PROMPT + RIGHT, 10.0)
+    with contextlib.closing(sandbox.Workers(layers)) as workers:
+        try:
+            outcome = sandbox._run_one(job, workers)
+        except RuntimeError as error:
+            pytest.skip(str(error))
+    assert outcome.got == ["1 1\n"], outcome
 
 
 @needs_typescript

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from eval.codetasks import judge as module
@@ -47,7 +49,7 @@ def f(x): return 4""",
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_answer_cannot_decide_its_own_verdict(attack):
     (verdict,) = verdicts(DOUBLE, ATTACKS[attack] + "\n")
-    assert verdict.status in ("wrong", "exception")
+    assert verdict.status != "pass"
 
 
 @pytest.mark.parametrize(
@@ -187,6 +189,12 @@ def test_helpers_that_stand_in_the_prompt_are_the_tests_own_and_not_the_answers(
     task = CodeTask("helper", head, "f", "assert f(2) == helper(2)\n", gold=head + "    return helper(x)\n")
     lying = "def helper(x): return 0\ndef f(x): return 0\n"
     assert [v.status for v in verdicts(task, task.gold, lying)] == ["pass", "wrong"]
+
+
+def test_tests_that_draw_inputs_draw_the_same_ones_each_time():
+    drawn = random.Random(0).getrandbits(64)
+    task = CodeTask("drawn", "", "f", f"assert f(random.getrandbits(64)) == {drawn}\n")
+    assert verdicts(task, "def f(x): return x\n")[0].status == "pass"
 
 
 def test_modules_that_the_tests_use_and_only_the_gold_imports_are_there():
