@@ -7,6 +7,7 @@ it and equals only itself. So no `__eq__` that says yes, no walk through frames 
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass
 
 from eval.codetasks.javascript import node_command
@@ -76,22 +77,21 @@ def job_of(task: CodeTask, code: str, seconds: float) -> Job:
 
     seconds  wall-clock limit of both together
     """
-    tests = _Counted().visit(ast.parse(task.setup + task.tests))
     command, readable = (None, None) if task.language == "python" else node_command(task.language)
-    whole = ast.fix_missing_locations(_noting(tests.body, "_error", []))
-    return Job(
-        task.task_id,
-        code,
-        tests={
-            "source": f"{task.context}{_PREAMBLE}{ast.unparse(whole)}\n",
-            "names": [task.entry_point, *sorted(task.needed)],
-            "methods": task.has_class,
-        },
-        examples=[{"source": "_report()"}],
-        seconds=seconds,
-        command=command,
-        readable=readable,
-    )
+    settings = {"tests": _tests(task), "command": command, "readable": readable, "seconds": seconds}
+    return Job(task.task_id, code, examples=[{"source": "_report()"}], **settings)
+
+
+@functools.lru_cache
+def _tests(task: CodeTask) -> dict:
+    """`Job.tests` of a task: its tests, each assertion counted."""
+    body = _Counted().visit(ast.parse(task.setup + task.tests)).body
+    whole = ast.unparse(ast.fix_missing_locations(_noting(body, "_error", [])))
+    return {
+        "source": f"{task.context}{_PREAMBLE}{whole}\n",
+        "names": [task.entry_point, *sorted(task.needed)],
+        "methods": task.has_class,
+    }
 
 
 def judge(jobs: list[Job], *, processes: int | None = None, allow_unsafe_exec: bool = False) -> list[Verdict]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import gzip
 import hashlib
 import os
@@ -60,27 +61,31 @@ class CodeTask:
         """Whether the prompt is code that an answer may go on with."""
         return self.language != "python" or self.entry_point in _defined(self.prompt)
 
-    @property
+    @functools.cached_property
     def used(self) -> frozenset[str]:
         """Names that the tests read or bind."""
         return frozenset(n.id for n in ast.walk(ast.parse(self.setup + self.tests)) if isinstance(n, ast.Name))
 
-    @property
+    @functools.cached_property
     def needed(self) -> frozenset[str]:
-        """Names that the tests take from the answer beside the entry point, such as a class that the gold defines."""
-        return self.used & _defined(self.gold or "") - _defined(self.prompt) - {self.entry_point}
+        """Names that the tests take from the answer beside the entry point, such as a class that the gold defines.
+
+        A class of the prompt is the answer's, too, so that its objects can be handed over; a function is the tests'.
+        """
+        own = _defined(self.gold or "") - _defined(self.prompt) | _defined(self.prompt, ast.ClassDef)
+        return self.used & own - {self.entry_point}
 
     @property
     def has_class(self) -> bool:
         """Whether the tests use a class of the answer, as the gold or the head in the prompt tells."""
-        nodes = [*_body(self.gold or ""), *_body(self.prompt)]
-        return any(isinstance(n, ast.ClassDef) and n.name in {self.entry_point, *self.needed} for n in nodes)
+        classes = _defined(self.gold or "", ast.ClassDef) | _defined(self.prompt, ast.ClassDef)
+        return bool(classes & {self.entry_point, *self.needed})
 
     @property
     def context(self) -> str:
         """What the tests may use beside the answer: what stands in the prompt, and the gold's imports, if they do."""
         beside = _body(self.prompt) if self.is_head and self.language == "python" else []
-        beside = [node for node in beside if getattr(node, "name", None) != self.entry_point]
+        beside = [node for node in beside if getattr(node, "name", None) not in {self.entry_point, *self.needed}]
         imports = [node for node in _body(self.gold or "") if isinstance(node, (ast.Import, ast.ImportFrom))]
         taken = [node for node in imports if {(a.asname or a.name).split(".")[0] for a in node.names} & self.used]
         return "".join(ast.unparse(node) + "\n" for node in [*beside, *taken])
@@ -91,9 +96,9 @@ def _body(code: str) -> list[ast.stmt]:
     return getattr(parsed(code), "body", [])
 
 
-def _defined(code: str) -> set[str]:
+def _defined(code: str, kind: type = ast.stmt) -> set[str]:
     """The functions and classes of a module."""
-    return {node.name for node in _body(code) if hasattr(node, "name")}
+    return {node.name for node in _body(code) if isinstance(node, kind) and hasattr(node, "name")}
 
 
 def read_tasks(source: str, split: str = "test") -> list[CodeTask]:

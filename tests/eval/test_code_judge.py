@@ -155,6 +155,13 @@ def test_a_class_is_tested_by_its_methods_and_what_a_function_returns_is_not_ask
     assert [v.status for v in verdicts(prefix, "def f(): return 'ab'\n", yes)] == ["pass", "exception"]
 
 
+def test_objects_of_a_class_that_stands_in_the_prompt_can_be_handed_over():
+    head = 'class Node:\n    def __init__(self, v):\n        self.v = v\n\ndef f(n):\n    """Twice."""\n'
+    task = CodeTask("head", head, "f", "assert f(Node(2)).v == 4\nassert f(Node(0)).v == 0\n")
+    codes = [head + f"    return Node(n.v {what})\n" for what in ("* 2", "+ 2")]
+    assert [(v.status, v.passed) for v in verdicts(task, *codes)] == [("pass", 2), ("wrong", 1)]
+
+
 @pytest.mark.parametrize("result", ["numpy.int64(4)", "numpy.float64(4)", "numpy.array([1, 4])[1]"])
 def test_a_scalar_of_numpy_is_a_number(result):
     task = CodeTask("scalar", "", "f", "assert f() == 4 and type(f()) in (int, float)\n")

@@ -73,8 +73,9 @@ def test_humanevals_own_file_is_read_packed_or_not(tmp_path, name):
     assert task.is_head and gold_status(task).total == 2
 
 
-def test_evalplus_inputs_are_judged_by_what_the_gold_gives_to_its_tolerance(tmp_path):
-    (task,) = read_tasks(write(tmp_path / "plus.jsonl", [PLUS]))
+@pytest.mark.parametrize("atol", [1e-6, 0])
+def test_evalplus_inputs_are_judged_by_what_the_gold_gives_to_its_tolerance(tmp_path, atol):
+    (task,) = read_tasks(write(tmp_path / "plus.jsonl", [PLUS | {"atol": atol}]))
     near = task.gold.replace("sum(x)", "sum(x) + 1e-9")
     base_only = task.gold.replace("sum(x)", "3.0 if len(x) == 2 else 0.5")
     found = judge([job_of(task, code, 5.0) for code in (task.gold, near, base_only)])

@@ -35,6 +35,10 @@ HOLDS = {  # program -> tests of `f` that pass, as they would in one process
         "import re\ndef f(x): return re.match('a(b)', x)",
         "assert f('ab') and not f('b') and f('ab')[1] == 'b' and f('ab').pos == 0",
     ),
+    "an object that is false": (
+        "class F:\n def __bool__(self): return False\ndef f(): return F()",
+        "assert not f()",
+    ),
     "an exception": (
         "def f(): return [][1]",
         "try: f()\nexcept IndexError as e: assert str(e) == 'list index out of range'\nelse: assert 0",
