@@ -43,7 +43,7 @@ def test_tests_that_compare_calls_with_literals_become_python():
     ["assert.deepEqual(candidate(other(1)),2);", "assert.deepEqual(other(1),2);", "assert.equal(candidate(1),2);"],
 )
 def test_other_tests_are_refused_by_file_and_line(tmp_path, line):
-    (tmp_path / "js.jsonl").write_text(json.dumps(ROW | {"tests": TESTS % line}) + "\n")
+    (tmp_path / "js.jsonl").write_text(json.dumps(ROW | {"tests": TESTS % f"  {line}\n"}) + "\n")
     with pytest.raises(UserError, match=r"js\.jsonl:1: not a code task"):
         read_tasks(str(tmp_path / "js.jsonl"))
 
