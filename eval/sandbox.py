@@ -58,8 +58,8 @@ class Job:
     tests      {"source", "names"}: run after the program, in another process, where `names` of the program are
                stand-ins. Arguments and results that are plain values are copied (mutable arguments back, too),
                callables and the program's own objects are lent; lent objects are equal to themselves only. "names"
-               should hold what is to be tested and nothing that the tests judge with; "methods": true, if wanted,
-               says that classes are tested: the tests may then call methods of lent objects
+               should hold what is to be tested and nothing that the tests judge with; "methods": false forbids the
+               tests to call methods of lent objects, which is right where functions alone are tested
     command    what runs the program in the place of Python, with `tests` only: confined like it and told the numbers of
                two pipes, over which it receives the program and speaks as eval/sandbox_peer.py does
     readable   folders beside `root` that the program may read: a repository whose tests it runs. Where it can have no

@@ -248,7 +248,7 @@ def _run_apart(job: dict, peer: Peer) -> dict:
     report = {"outcome": "finished", "got": [], "exceptions": [], "detail": ""}
     tests = job["tests"]
     namespace = vars(types.ModuleType("__main__"))
-    peer.methods = tests.get("methods", False)
+    peer.methods = tests.get("methods", True)
     try:
         if job["command"] is None:
             compile(job["program"], "<program>", "exec", dont_inherit=True)

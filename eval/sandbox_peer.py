@@ -95,11 +95,11 @@ class Peer:
     """One end of the conversation. Whoever waits for a reply serves what the other asks meanwhile.
 
     trusting  whether the other end may do more with what is lent than call it
-    methods   whether this end may call what it got as an attribute: else whatever object f returned would decide what
+    methods   whether this end may call what it got as an attribute. If so, whatever object f returned decides what
               `f(x).startswith("a")` is
     """
 
-    methods = False
+    methods = True
 
     def __init__(self, read_fd: int, write_fd: int, *, trusting: bool):
         self._reader, self._writer = open(read_fd, "rb"), open(write_fd, "wb")  # noqa: SIM115
