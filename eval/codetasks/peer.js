@@ -1,4 +1,4 @@
-// The answer's end of the conversation of eval/sandbox_peer.py, for JavaScript and TypeScript.
+// The answer's end of the conversation of eval/confinement/peer.py, for JavaScript and TypeScript.
 // node -e THIS LANGUAGE TYPESCRIPT READ_FD WRITE_FD; TYPESCRIPT is where the package lies, if node cannot strip types.
 (() => {
   "use strict"; // in a function: else every name here would be one of the answer's, too

@@ -65,6 +65,13 @@ FAILS = {  # program, tests, and the start of the deciding exception
         "TypeError: a method",
     ),
     "an object of the tests": ("def f(x): return 1", "class A: pass\nf(A())", "TypeError"),
+    "an answer that is too long": ("def f(): return 'x' * (20 << 20)", "f()", "the other process is gone"),
+    "an exception whose class is none": (
+        'import os\nfor fd in range(3, 64):\n try: os.write(fd, b\'["raised", "exec", "1/0", null]\\n\')\n'
+        " except OSError: pass",
+        "f()",
+        "confinement.peer.RemoteError: 1/0",
+    ),
     "a call that does not end": (
         "def f(): import os; os._exit(0)",
         "try: f()\nexcept Exception: pass",
@@ -93,3 +100,27 @@ def test_what_must_not_cross_does_not():
 
 def test_a_program_that_does_not_parse_is_told_apart():
     assert outcomes({"a": ("def f(:", "f()")})["a"].outcome == "syntax"
+
+
+def test_a_program_runs_against_itself_with_another_patch_and_shares_nothing_with_it(tmp_path):
+    (tmp_path / "here.py").write_text("VALUE = 0\n")
+    program = """
+import os
+import here
+def value(): return here.VALUE
+def opened():
+    found = 0
+    for handle in range(3, 64):
+        try: found += bool(os.fstat(handle))
+        except OSError: pass
+    return found
+"""
+    tests = """
+assert (value(), against["value"]()) == (1, 2)
+assert opened() == against["opened"]() == 2, (opened(), against["opened"]())
+"""
+    one, two = ({"module": "here", "source": f"VALUE = {number}\n"} for number in (1, 2))
+    lent = {"source": tests, "names": ["value", "opened"], "against": two}
+    examples = [{"source": "value() + 40\n"}, {"source": "against['value']()\n"}]
+    (outcome,) = run_jobs([Job("a", program, root=str(tmp_path), patch=one, tests=lent, examples=examples)])
+    assert (outcome.outcome, outcome.got, outcome.detail) == ("finished", ["41\n", "2\n"], "")

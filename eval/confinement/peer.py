@@ -97,13 +97,15 @@ class Peer:
     trusting  whether the other end may do more with what is lent than call it
     methods   whether this end may call what it got as an attribute. If so, whatever object f returned decides what
               `f(x).startswith("a")` is
+    process   the other end's, where this one forked it
     """
 
     methods = True
 
-    def __init__(self, read_fd: int, write_fd: int, *, trusting: bool):
+    def __init__(self, read_fd: int, write_fd: int, *, trusting: bool, process: int | None = None):
+        self.handles = (read_fd, write_fd)
         self._reader, self._writer = open(read_fd, "rb"), open(write_fd, "wb")  # noqa: SIM115
-        self._trusting = trusting
+        self._trusting, self.process = trusting, process
         self._lent: list = []
         self._dumps, self._loads = json.dumps, json.loads  # the answer may replace the modules' own
 
