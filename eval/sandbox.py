@@ -60,7 +60,10 @@ class Job:
                stand-ins. Arguments and results that are plain values are copied (mutable arguments back, too),
                callables and the program's own objects are lent; lent objects are equal to themselves only. "names"
                should hold what is to be tested and nothing that the tests judge with. With "against", another patch,
-               the program runs once more, in a third process, and lends its names in the dict `against`
+               the program runs once more, in a third process, and lends its names in the dict `against`. "methods":
+               false forbids to call methods of lent objects, which is right where functions alone are tested
+    command    what runs the program in the place of Python, with `tests` only: confined like it and told the numbers of
+               two pipes, over which it receives the program and speaks as eval/confinement/peer.py does
     readable   folders beside `root` that the program may read: a repository whose tests it runs. Where it can have no
                root folder of its own, it then sees the names in other folders, too, which pytest lists
     """
@@ -73,6 +76,7 @@ class Job:
     seconds: float = 10.0
     megabytes: int = 1024
     tests: dict | None = None
+    command: list[str] | None = None
     readable: list[str] | None = None
 
 
@@ -142,6 +146,7 @@ def _run_one(job: Job, workers: Workers) -> Outcome:
             "readable": _readable(job),
             "listing": bool(job.readable),
             "apart": 0 if job.tests is None else 2 if "against" in job.tests else 1,
+            "command": job.command,
         }
         report_read, report_write = os.pipe()
         secret_read, secret_write = os.pipe()

@@ -100,7 +100,7 @@ def _set_limits(settings: dict) -> None:
 def _confine(settings: dict, private: tuple[int, ...]) -> list[Peer]:
     """Apply exactly the layers asked for; one that fails raises OSError.
 
-    settings  "folder", "layers", "seconds", "megabytes", "readable", "listing", "apart"
+    settings  "folder", "layers", "seconds", "megabytes", "readable", "listing", "apart", "command"
     private   files of this process that no other that is forked here may keep
     Returns, for tests that are to run apart, the ways to the processes that run the program.
     """
@@ -125,7 +125,7 @@ def _confine(settings: dict, private: tuple[int, ...]) -> list[Peer]:
     return peers
 
 
-def _give_up_rights(settings: dict) -> None:
+def _give_up_rights(settings: dict, *, execute: bool = False) -> None:
     _set_limits(settings)
     if settings["layers"]:
         drop_privileges()
@@ -133,7 +133,7 @@ def _give_up_rights(settings: dict) -> None:
         own_root = "namespaces" in settings["layers"]  # which has nothing else in it
         landlock(settings["folder"], ["/"] if own_root else settings["readable"], listing=settings["listing"])
     if "seccomp" in settings["layers"]:
-        seccomp(metadata="namespaces" in settings["layers"])
+        seccomp(metadata="namespaces" in settings["layers"], execute=execute)
 
 
 def _fork_program(settings: dict, private: tuple[int, ...]) -> Peer:
@@ -149,7 +149,12 @@ def _fork_program(settings: dict, private: tuple[int, ...]) -> Peer:
     try:
         if sys.platform == "linux":
             die_with_parent()
-        _give_up_rights(settings)
+        _give_up_rights(settings, execute=settings["command"] is not None)
+        if settings["command"] is not None:
+            ends = (to_program[0], from_program[1])
+            for end in ends:
+                os.set_inheritable(end, True)
+            os.execv(settings["command"][0], [*settings["command"], *map(str, ends)])
         _serve_program(Peer(to_program[0], from_program[1], trusting=True))
     except PeerEnded:
         pass  # the tests are over
@@ -246,16 +251,19 @@ def _run(job: dict) -> dict:
 
 
 def _run_apart(job: dict, peers: list[Peer]) -> dict:
-    """Run a job's tests here and its program there; returns what `_run` returns."""
+    """Run a job's tests and examples here and its program there; returns what `_run` returns."""
     report = {"outcome": "finished", "got": [], "exceptions": [], "detail": ""}
     tests = job["tests"]
+    namespace = vars(types.ModuleType("__main__"))
+    for peer in peers:
+        peer.methods = tests.get("methods", True)
     try:
-        compile(job["program"], "<program>", "exec", dont_inherit=True)
+        if job["command"] is None:
+            compile(job["program"], "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return report | {"outcome": "syntax", "detail": _exception_text(error)}
     try:
         asked = {key: job[key] for key in ("program", "root")} | {"names": tests["names"]}
-        namespace = vars(types.ModuleType("__main__"))
         namespace.update(peers[0].borrow(asked | {"patch": job["patch"]}))
         if "against" in tests:
             namespace["against"] = peers[1].borrow(asked | {"patch": tests["against"]})
@@ -267,7 +275,8 @@ def _run_apart(job: dict, peers: list[Peer]) -> dict:
     except PeerEnded as error:
         return report | {"outcome": "died", "detail": str(error)}
     except BaseException as error:
-        return report | {"outcome": _outcome_of(error), "detail": _exception_text(error)}
+        is_syntax = job["command"] is not None and isinstance(error, SyntaxError)
+        return report | {"outcome": "syntax" if is_syntax else _outcome_of(error), "detail": _exception_text(error)}
     return report
 
 

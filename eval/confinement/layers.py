@@ -151,7 +151,7 @@ def landlock(folder: str, readable: list[str], *, listing: bool) -> None:
     os.close(ruleset)
 
 
-def _filter_program(machine: str, own_pid: int, metadata: bool) -> bytes:
+def _filter_program(machine: str, own_pid: int, metadata: bool, execute: bool) -> bytes:
     """The BPF program: instructions (code, jump if true, jump if false, value) over struct seccomp_data."""
     load, equal, at_least, any_bit, mask, give = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
     refuse, absent, end = (
@@ -169,7 +169,9 @@ def _filter_program(machine: str, own_pid: int, metadata: bool) -> bytes:
     program = [(load, 0, 0, arch), (equal, 1, 0, _AUDIT_ARCH[machine]), end, (load, 0, 0, number)]
     if machine == "x86_64":
         program += [(at_least, 0, 1, _X32_BIT), end]
-    refused = [numbers[_MACHINES.index(machine)] for numbers in _REFUSED.values()]
+    refused = [
+        numbers[_MACHINES.index(machine)] for name, numbers in _REFUSED.items() if not (execute and name == "execve")
+    ]
     for call in (*filter(None, refused), *(() if metadata else _METADATA_CALLS[machine])):
         program += [(equal, 0, 1, call), refuse]
     program += [(equal, 0, 1, _CLONE3_CALL), absent]  # its flags cannot be read: libc falls back to clone
@@ -188,15 +190,16 @@ def _filter_program(machine: str, own_pid: int, metadata: bool) -> bytes:
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
-def seccomp(*, metadata: bool) -> None:
+def seccomp(*, metadata: bool, execute: bool = False) -> None:
     """Refuse (EPERM) sockets, new processes and all that reaches another process, for this one and for good.
 
     metadata  whether rights, owners and times of files may be changed
+    execute   whether this process may become another program, which all of this binds as well
     Raises OSError where the kernel has no seccomp or the machine is neither x86-64 nor aarch64.
     """
     machine = platform.machine()
     if machine not in _MACHINES:
         raise OSError(errno.ENOSYS, f"no system-call table for {machine}")
-    program = ctypes.create_string_buffer(_filter_program(machine, os.getpid(), metadata))
+    program = ctypes.create_string_buffer(_filter_program(machine, os.getpid(), metadata, execute))
     header = struct.pack("HxxxxxxQ", (len(program) - 1) // 8, ctypes.addressof(program))
     check(_LIBC.prctl(_PR_SET_SECCOMP, 2, header, 0, 0), "prctl(SECCOMP)")

@@ -29,7 +29,15 @@ HOLDS = {  # program -> tests of `f` that pass, as they would in one process
     "a class": (
         "class f:\n def __init__(self, x): self.x = x\n def twice(self): return self.x * 2\n"
         " def __len__(self): return 7",
-        "assert f(4).twice() == 8 and f(4).x == 4 and len(f(4)) == 7",
+        "y = f(4)\ny.x = 5\nassert y.twice() == 10 and f(4).x == 4 and len(f(4)) == 7 and f(4)",
+    ),
+    "the truth and the parts of an object": (
+        "import re\ndef f(x): return re.match('a(b)', x)",
+        "assert f('ab') and not f('b') and f('ab')[1] == 'b' and f('ab').pos == 0",
+    ),
+    "an object that is false": (
+        "class F:\n def __bool__(self): return False\ndef f(): return F()",
+        "assert not f()",
     ),
     "an exception": (
         "def f(): return [][1]",
@@ -51,6 +59,11 @@ FAILS = {  # program, tests, and the start of the deciding exception
     ),
     "the frames of a callback": ("def f(g): return g.__globals__", "f(lambda: 1)", "AttributeError"),
     "an attribute of a callback": ("def f(g): return g.gi_frame", "f(lambda: 1)", "the other process asked"),
+    "a method that says yes": (
+        "class Y:\n def startswith(self, x): return True\ndef f(): return Y()",
+        "assert f().startswith('a')",
+        "TypeError: a method",
+    ),
     "an object of the tests": ("def f(x): return 1", "class A: pass\nf(A())", "TypeError"),
     "an answer that is too long": ("def f(): return 'x' * (20 << 20)", "f()", "the other process is gone"),
     "an exception whose class is none": (
@@ -68,7 +81,10 @@ FAILS = {  # program, tests, and the start of the deciding exception
 
 
 def outcomes(cases: dict) -> dict:
-    jobs = [Job(name, case[0], tests={"source": case[1], "names": ["f"]}) for name, case in cases.items()]
+    jobs = [
+        Job(name, case[0], tests={"source": case[1], "names": ["f"], "methods": name != "a method that says yes"})
+        for name, case in cases.items()
+    ]
     return {outcome.id: outcome for outcome in run_jobs(jobs)}
 
 
