@@ -246,7 +246,7 @@ def _run(job: dict) -> dict:
 
 
 def _run_apart(job: dict, peers: list[Peer]) -> dict:
-    """Run a job's tests here and its program there; returns what `_run` returns."""
+    """Run a job's tests and examples here and its program there; returns what `_run` returns."""
     report = {"outcome": "finished", "got": [], "exceptions": [], "detail": ""}
     tests = job["tests"]
     try:
