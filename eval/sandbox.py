@@ -53,7 +53,7 @@ class Job:
     root       folder put first on sys.path
     patch      {"module", "source"}: importing `module` executes `source` in the place of its file's text; program and
                examples then run in a copy of that module's names, as doctest does
-    examples   [{"source"}]: run one after another as doctest runs them; with `tests` after those, in their process
+    examples   [{"source"}]: run one after another as doctest runs them; with tests, after and beside them
     seconds    wall-clock limit
     megabytes  limit of the address space of each process
     tests      {"source", "names"}: run after the program, in another process, where `names` of the program are
