@@ -390,6 +390,7 @@ def test_a_run_that_broke_off_shows_its_curve(tmp_path):
         ("metrics.json", "{", "metrics.json: not readable as JSON"),
         ("metrics.json", '{"schema": 1, "seconds": {}}', "metrics.json: the file: 'tracks' is missing"),
         ("cpt/failures.json", '{"id": 1}', "failures.json: expected a list"),
+        ("cpt/failures.json", '[{"id": 1, "category": 1, "cause": 1, "nearest": 1}]', "failures.json: expected a list"),
         ("cpt/failures.json", "[", "failures.json: not readable"),
         ("cpt/metrics.jsonl", "{}\nx\n", "metrics.jsonl:2: not JSON"),
         ("config.json", '{"track": "rlhf"}', "unknown track 'rlhf'"),
