@@ -272,9 +272,10 @@ def _rows(path: Path) -> list[dict]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and row.keys() >= {"id", "category", "cause"} for row in rows
+        isinstance(row, dict) and row.keys() >= {"id", "category", "cause"} and isinstance(row.get("nearest", {}), dict)
+        for row in rows
     ):
-        raise UserError(f"{path}: expected a list of objects with id, category and cause")
+        raise UserError(f"{path}: expected a list of objects with id, category and cause, and nearest an object")
     return rows
 
 

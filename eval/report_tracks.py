@@ -161,7 +161,7 @@ def _sandbox(after: dict) -> Safe:
     return note(f"{told} Not available here: {', '.join(map(str, missing))}." if missing else told)
 
 
-def _retrieval_results(before: dict | None, after: dict) -> dict[str, tuple[str, dict]]:
+def _retrieval_results(before: dict, after: dict) -> dict[str, tuple[str, dict]]:
     """name -> colour and result of each that there is."""
     results = {"BM25": ("ink", after.get("bm25")), "before": ("before", before), "after": ("after", after)}
     return {name: (color, result) for name, (color, result) in results.items() if result}
@@ -215,7 +215,7 @@ def _failure(row: dict) -> Safe:
     label = element("strong", row["category"]) + " · " + element("span", row["id"], class_="id")
     parts = _texts(row, {"prompt": "Prompt", "answer": "Answer", "check": "What the check saw"})
     if nearest := row.get("nearest"):
-        name = safe("Nearest training example · ") + element("span", nearest["id"], class_="id")
+        name = safe("Nearest training example · ") + element("span", nearest.get("id", ""), class_="id")
         parts.append(details(name, join(_texts(nearest, {"prompt": "Prompt", "answer": "Answer"}))))
     return details(label, join(parts))
 

@@ -48,6 +48,8 @@ def test_sides_and_order_are_drawn_for_each_rater_and_the_page_is_not_told(items
     assert sides[0] != sides[1] and set(sides[0]) == {"A", "B"}
     assert [i.id for i in sessions[0].items] != [i.id for i in sessions[1].items]
     assert set(sessions[0].state()["item"]) == {"key", "question", "asked", "prompt", "left", "right"}
+    texts = [[text for _, text in sessions[0].state()["item"][part]] for part in ("left", "right")]
+    assert {"".join(text) for text in texts} == {sessions[0].items[0].a, sessions[0].items[0].b}
     assert Session(items, votes, rater="ann").state() == sessions[0].state()
 
 

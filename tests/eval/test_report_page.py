@@ -8,7 +8,7 @@ import pytest
 
 from eval.report import write_report
 from tests.browser import open_browser
-from tests.eval.test_report import fake_run
+from tests.eval.fake_run import fake_run
 
 BY_FILE = (
     "[...document.querySelectorAll('h3')].find(h => h.textContent === 'By file').nextElementSibling.nextElementSibling"
