@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from model.files import write_text
 from model.markup import Safe, element, join
 
 # A picture alone has no page to take its colours from: those of model/page.css.
@@ -268,12 +266,6 @@ def _kl_columns(row: dict, height: float) -> Safe:
     parts += [_bar(left + i * width, up(value), width, up(0) - up(value), "after") for i, value in enumerate(kl)]
     parts.append(_text(f"KL(tuned ‖ base), nats, at each of {len(kl)} positions", left, height - 8))
     return join(parts, "")
-
-
-def write_picture(path: Path, draw: Callable[[], str]) -> None:
-    """Write the picture that `draw` gives and say so."""
-    write_text(path, draw())
-    print(f"written to {path}")
 
 
 def _alone(parts: Sequence[Safe], width: float, height: float, alternative: str) -> str:

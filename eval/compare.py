@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.charts import interval_picture, write_picture
+from eval.charts import interval_picture
 from eval.stats import change_over_seeds, holm, paired_change, paired_ratio_of_sums, shares_of_ratio
 from model.console import UserError, run_command
 from model.files import read_json, write_json, write_text
@@ -256,8 +256,8 @@ def main() -> None:
     if options.out:
         write_json(options.out, changes)
         write_text(options.out.with_suffix(".md"), f"```\n{told_all}\n```\n")
-        print(f"written to {options.out} and {options.out.with_suffix('.md')}")
-        write_picture(options.out.with_suffix(".svg"), lambda: interval_picture(named))
+        write_text(options.out.with_suffix(".svg"), interval_picture(named))
+        print(f"written to {options.out}, and as {options.out.with_suffix('.md').name} and .svg beside it")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from data.masking import encode_prompt, messages_of, plain_document, supervise
-from eval.charts import next_token_picture, write_picture
+from eval.charts import next_token_picture
 from eval.environment import environment
 from eval.perplexity import read_files
 from eval.stats import bootstrap_mean
@@ -32,7 +32,7 @@ from model import load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
-from model.files import read_jsonl, write_json
+from model.files import read_jsonl, write_json, write_text
 from model.tokenizer import Tokenizer
 
 CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
@@ -284,8 +284,9 @@ def main() -> None:
     result = next_tokens(decoder, tokenizer, adapter, prompts, top=options.top, seed=options.seed)
     result["settings"] = {name: str(value) for name, value in vars(options).items() if name != "out"}
     write_json(options.out, result)
-    print(table(result), f"\nwritten to {options.out}")
-    write_picture(options.out.with_suffix(".svg"), lambda: next_token_picture(result["prompts"]))
+    picture = options.out.with_suffix(".svg")
+    write_text(picture, next_token_picture(result["prompts"]))
+    print(table(result), f"\nwritten to {options.out} and {picture}")
 
 
 if __name__ == "__main__":

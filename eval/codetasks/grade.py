@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from eval.codetasks.javascript import read_script
 from eval.codetasks.judge import Verdict, job_of, judge
 from eval.codetasks.score import GREEDY, summary
 from eval.codetasks.tasks import CodeTask
+from eval.environment import environment
 from eval.sandbox import Job, protection
 from model.console import UserError
 from model.files import read_jsonl
@@ -111,7 +111,7 @@ def grade(
         "gold": {"passed": len(golds) - len(failed), "n": len(golds), "failed": failed},
         "results": rows,
         "sandbox": protection(allow_unsafe_exec=allow_unsafe_exec),
-        "environment": _environment(tasks, answers),
+        "environment": environment(tasks=[asdict(task) for task in tasks], answers=answers),
     }
 
 
@@ -179,13 +179,3 @@ def choose_ks(samples: int, ks: tuple[int, ...] | None) -> tuple[int, ...]:
     if samples < max(ks):
         raise UserError(f"{samples} samples a task are too few for pass@{max(ks)}: give more, or a smaller --k")
     return ks
-
-
-def _environment(tasks: list[CodeTask], answers: list[dict]) -> dict:
-    """What the figures depend on: versions, and the hashes of tasks and answers."""
-    listed = {"tasks": [asdict(task) for task in tasks], "answers": answers}
-    hashes = {
-        f"{name}_sha256": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-        for name, rows in listed.items()
-    }
-    return {"python": platform.python_version(), "platform": platform.platform(), **hashes}
