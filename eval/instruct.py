@@ -67,7 +67,7 @@ def grade_answers(
     _execute(by_id, rows, options)
     gold = [_gold_row(pair) for pair in pairs if isinstance(pair.get("output"), str)]
     lint_and_look_up(by_id, rows + gold, options)
-    add_measures(by_id, rows)
+    add_measures(by_id, rows, allow_unsafe_exec=allow_unsafe_exec)
     add_measures(by_id, gold)
     values = _values(by_id, rows, ks)
     categories = {category: {i for i in by_id if by_id[i]["category"] == category} for category in READERS}
