@@ -4,7 +4,8 @@
         --candidates codes/candidates.jsonl --out runs/embed
 
 InfoNCE with in-batch negatives: every other code of a batch is wrong for a query, unless it is as good as the right
-one. With --test, held-out queries are ranked against all candidates before and after. Change the loss in `learn`.
+one. With --test, held-out queries are ranked against all candidates before and after. Change the loss in `learn`, what
+a step sees in data/search/batches.py.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 
 from data.index import build_index
-from data.packing import plan_windows
+from data.search.batches import PairTable, plan_batches
 from eval.retrieval import evaluate_retrieval, own_candidates, relevance, worst_queries
 from lora.adapter_file import save_adapter
 from lora.inject import lora_layers, remove, trainable
@@ -45,7 +46,7 @@ from training.shared_options import TrainOptions
 class Options(TrainOptions):
     """What this script asks beside training/shared_options.py; all are also the keys of a recipe."""
 
-    data: str = option(text='training pairs, JSON Lines: {"id", "query", "code"}')
+    data: str = option(text='training pairs, JSON Lines: {"id", "query", "code", "negatives"}')
     test: str | None = option(None, "held-out queries, ranked before and after (default: none)")
     candidates: str | None = option(None, "all codes to find the right one among (default: those of --test)")
     lora: bool = option(False, "train a LoRA adapter instead of all weights")
@@ -58,7 +59,8 @@ class Options(TrainOptions):
     passage_prefix: str | None = option(None, "text before a code (default: as the model's files say)")
     max_length: int | None = option(None, "tokens of a text; longer ones are cut (default: as the model's files say)")
     epochs: float = option(4.0, "passes over the pairs", least=0)
-    batch: int = option(32, "pairs of a step; each query has batch - 1 negatives", least=2)
+    batch: int = option(32, "pairs of a step at most; the other codes of a step are a query's negatives", least=2)
+    negatives: int = option(4, 'hard negatives of a pair that are used, the first of its "negatives"', least=0)
     temperature: float = option(0.05, "of the softmax over similarities")
     symmetric: bool = option(True, "let each code find its query too")
     lr: float = option(1e-4, "peak learning rate", least=0)
@@ -96,11 +98,11 @@ def main(arguments: list[str] | None = None) -> dict:
     for name, rows in (("training", pairs), ("candidate", candidates)):
         cut = encoder.reach_the_limit([row["code"] for row in rows], kind="passage")
         print(f"cut      {cut} of {len(rows):,} {name} codes reach {encoder.embedding.max_length} tokens and end there")
-    batches = plan_windows(len(pairs), rows_per_step=options.batch, epochs=options.epochs, seed=options.seed)
-    batches = [batch for batch in batches if len(batch) > 1]  # one pair alone has no negative
+    table = PairTable(pairs, encoder, negatives=options.negatives)
+    plan = plan_batches(table.lengths(), pairs_per_step=options.batch, epochs=options.epochs, seed=options.seed)
     precision = Precision(device, dtype)
     if options.dry_run:
-        print(describe_steps(encoder, precision, pairs, batches, options))
+        print(describe_steps(run, encoder, precision, table, plan))
         return {}
     hashes = {"data_sha256": hashlib.sha256(Path(options.data).read_bytes()).hexdigest()}
     run.start(device=device, dtype=dtype, data=hashes, log_to=options.log_to)
@@ -113,7 +115,7 @@ def main(arguments: list[str] | None = None) -> dict:
     seconds["before"] = time.perf_counter() - started - sum(seconds.values())
     run.seconds_after = seconds["before"]
     with parallel.together(encoder, seed=options.seed):  # behind it one process is left
-        learn(run, encoder, precision, pairs, batches)
+        learn(run, encoder, precision, table, plan)
     seconds["train"] = time.perf_counter() - started - sum(seconds.values())
     save_trained_encoder(run, encoder)
     if test:
@@ -129,25 +131,26 @@ def main(arguments: list[str] | None = None) -> dict:
     return finish(run, seconds=seconds, data=data)
 
 
-def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict], batches: list[list[int]]) -> None:
-    """The training loop; `batches` says which pairs make up each step."""
+def learn(
+    run: Run, encoder: Encoder, precision: Precision, table: PairTable, plan: list[tuple[int, list[int]]]
+) -> None:
+    """The training loop; `plan` says which pairs of the table make up each step."""
     options: Options = run.options.values
-    queries = encoder.tokenize([pair["query"] for pair in pairs], kind="query")
-    codes = encoder.tokenize([pair["code"] for pair in pairs], kind="passage")
     learning = [parameter for _, parameter in trainable(encoder)]
     optimizer = optimizer_of(encoder, options)
-    schedule = schedule_of(optimizer, options, steps=len(batches))
+    schedule = schedule_of(optimizer, options, steps=len(plan))
     done = load_checkpoint(run.resume_from, encoder, optimizer, schedule, precision) if run.resume_from else 0
-    print(f"plan     {options.epochs:g} epochs · {len(batches)} steps of {options.batch} pairs")
+    print(f"plan     {options.epochs:g} epochs · {len(plan)} steps of up to {options.batch} pairs")
     encoder.train()
 
-    for step in run.steps(done, len(batches), max_minutes=options.max_minutes):
-        batch = batches[step - 1]
-        same = equally_good([pairs[i] for i in batch])
+    for step in run.steps(done, len(plan), max_minutes=options.max_minutes):
+        _, chosen = plan[step - 1]
+        batch = table.batch(chosen)
         with precision.autocast():
-            q = parallel.joined(encoder.embed, [queries[i] for i in batch])  # [B, D] fp32, unit length
-            c = parallel.joined(encoder.embed, [codes[i] for i in batch])  # [B, D]
-            loss = info_nce(q, c, temperature=options.temperature, same=same.to(q.device), symmetric=options.symmetric)
+            q = parallel.joined(encoder.embed, batch.queries)  # [B, D] fp32, unit length
+            c = parallel.joined(encoder.embed, batch.documents)  # [M, D] own codes, then hard negatives
+            same = batch.same.to(q.device)
+            loss = info_nce(q, c, temperature=options.temperature, same=same, symmetric=options.symmetric)
         precision.backward(loss)  # scales when fp16
         run.add(loss)
         parallel.sum_gradients(learning)
@@ -155,55 +158,46 @@ def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict], b
         stepped, norm = precision.step(optimizer, learning, options.max_norm)
         if stepped:  # a step that was skipped does not advance the schedule
             schedule.step()
-        tokens = sum(len(queries[i]) + len(codes[i]) for i in batch)
         run.log(
-            step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, pairs=len(batch), tokens=tokens,
-            skipped=not stepped, **run.costs(tokens),
+            step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, pairs=len(chosen), tokens=batch.tokens,
+            skipped=not stepped, **run.costs(batch.tokens),
         )  # fmt: skip
         if run.due(step, options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, encoder, optimizer, schedule, precision)
     encoder.eval()
 
 
-def describe_steps(encoder: Encoder, precision: Precision, pairs: list[dict], batches: list[list[int]], options) -> str:
+def describe_steps(run: Run, encoder: Encoder, precision: Precision, table: PairTable, plan: list) -> str:
     """For --dry-run: steps, memory and time, by one pass over the largest batch that is really made."""
-    chosen = [pairs[i] for i in max(batches, key=len)]
+    options: Options = run.options.values
+    batch = max((table.batch(chosen) for _, chosen in plan), key=lambda batch: batch.tokens)
     held, started = held_memory(precision.device), time.perf_counter()
     reset_peak(precision.device)
     with precision.autocast():
-        q = encoder.embed(encoder.tokenize([pair["query"] for pair in chosen], kind="query"))
-        c = encoder.embed(encoder.tokenize([pair["code"] for pair in chosen], kind="passage"))
+        q, c = encoder.embed(batch.queries), encoder.embed(batch.documents)
         loss = info_nce(q, c, temperature=options.temperature, symmetric=options.symmetric)
     loss.backward()
     encoder.zero_grad(set_to_none=True)
     seconds, learning = time.perf_counter() - started, sum(p.numel() for _, p in trainable(encoder))
     peak = peak_memory(precision.device) + STATE_BYTES[options.optimizer] * learning
     return (
-        f"steps    {len(batches):,} of {len(chosen)} pairs · padding 0 %\n"
+        f"steps    {len(plan):,} of {len(batch.queries)} pairs · padding 0 %\n"
         f"memory   about {peak / 2**30:.2f} GiB: {held / 2**30:.2f} held now, the rest in a step\n"
-        f"time     about {len(batches) * seconds / 60:.1f} minutes at {seconds:.2f} s a step, without what is measured "
+        f"time     about {len(plan) * seconds / 60:.1f} minutes at {seconds:.2f} s a step, without what is measured "
         "before and after"
     )
 
 
-def equally_good(pairs: list[dict]) -> torch.Tensor:
-    """[B, B] bool: code j answers query i as well as its own does, since query or code are the same text."""
-
-    def same(key: str) -> torch.Tensor:
-        numbers = {text: i for i, text in enumerate({pair[key] for pair in pairs})}
-        ids = torch.tensor([numbers[pair[key]] for pair in pairs])
-        return ids[:, None] == ids[None, :]
-
-    return same("query") | same("code")
-
-
 def read_pairs(path: str) -> list[dict]:
-    """Text–code pairs. UserError names file and line of a row without a query or a code."""
+    """Text–code pairs. UserError names file and line of a row that is none."""
     rows = read_jsonl(path)
     for number, row in enumerate(rows, 1):
         for key in ("query", "code"):
             if not isinstance(row.get(key), str) or not row[key].strip():
                 raise UserError(f'{path}:{number}: "{key}" is missing or empty (this line has: {", ".join(row)})')
+        negatives = row.get("negatives") or []
+        if not isinstance(negatives, list) or not all(isinstance(code, str) and code.strip() for code in negatives):
+            raise UserError(f'{path}:{number}: "negatives" must be a list of codes, none of them empty')
     if len(rows) < 2:
         raise UserError(f"{path}: {len(rows)} pairs; contrastive training needs at least two")
     return rows

@@ -104,7 +104,7 @@ def info_nce(
     queries: torch.Tensor,
     documents: torch.Tensor,
     *,
-    temperature: float,
+    temperature: float | torch.Tensor,
     same: torch.Tensor | None = None,
     symmetric: bool = False,
 ) -> torch.Tensor:
