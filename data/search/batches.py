@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from data.search.alike import groups_of_queries
-from data.search.mining import Rules
+from data.search.mining import Rules, hardest
 
 STRATUM = 4  # pairs of a batch that are drawn from the same stretch of lengths
 
@@ -68,7 +68,7 @@ class PairTable:
             [number({"kind": pair.get("kind"), "code": code}) for code in (pair.get("negatives") or [])[:negatives]]
             for pair in pairs
         ]
-        self.documents = encoder.tokenize(list(numbers), kind="passage")
+        self.documents = dict(enumerate(encoder.tokenize(list(numbers), kind="passage")))  # number -> token ids
         for unit in pool:
             number(unit)
         self.codes, self.rules = list(numbers), Rules(units)
@@ -79,6 +79,17 @@ class PairTable:
             len(query) + sum(len(self.documents[n]) for n in (own, *negatives))
             for query, own, negatives in zip(self.queries, self.own, self.negatives, strict=True)
         ]
+
+    def mine(self) -> list[list[int]]:
+        """For each pair the numbers of the codes that are its hard negatives for the encoder as it is now."""
+        return hardest(self.encoder, self.texts, self.own, self.codes, self.rules, self.count)
+
+    def use(self, negatives: list[list[int]]) -> None:
+        """From now on these are the hard negatives, by number as `mine` gives them."""
+        self.negatives = negatives
+        new = sorted({n for numbers in negatives for n in numbers} - self.documents.keys())
+        rows = self.encoder.tokenize([self.codes[n] for n in new], kind="passage")
+        self.documents |= zip(new, rows, strict=True)
 
     def batch(self, chosen: list[int]) -> PairBatch:
         """The pairs of these indices, each with its hard negatives."""

@@ -114,6 +114,45 @@ def with_negatives(pairs: list[dict], pool: list[dict], ranked_by: Sequence[Scor
     return done
 
 
+def hardest(
+    encoder,
+    queries: Sequence[str],
+    own: np.ndarray,
+    codes: Sequence[str],
+    rules: Rules,
+    count: int,
+    *,
+    chunk: int = 1024,
+) -> list[list[int]]:
+    """Indices of up to `count` hard negatives of each query, hardest first, by an encoder as it is now.
+
+    encoder  as `Dense` has it
+    own      [Q] index of each query's right code
+    codes    [N] of any number: they are encoded `chunk` at a time, and only the best so far are kept
+    Below the margin as in `with_negatives`, and none that the rules forbid.
+    """
+    asked = np.asarray(encoder.encode(list(queries), kind="query"))  # [Q, D]
+    right = np.unique(own)
+    vectors = np.asarray(encoder.encode([codes[i] for i in right], kind="passage"))  # [R, D]
+    limit = (asked * vectors[np.searchsorted(right, own)]).sum(axis=1)  # [Q]
+    limit -= (1 - MARGIN) * np.abs(limit)  # also below a score that is negative
+    best, found = (np.zeros((len(queries), 0), kind) for kind in (np.float32, np.int64))
+    for start in range(0, len(codes), chunk):
+        some = np.arange(start, min(len(codes), start + chunk))
+        known = np.isin(some, right)
+        passages = np.empty((len(some), vectors.shape[1]), dtype=np.float32)
+        passages[known] = vectors[np.searchsorted(right, some[known])]
+        if not known.all():
+            passages[~known] = encoder.encode([codes[i] for i in some[~known]], kind="passage")
+        scores = np.round(asked @ passages.T, 6)  # [Q, n]
+        scores[(scores >= limit[:, None]) | (scores <= 0) | rules.forbid(own, some)] = -np.inf
+        best = np.concatenate([best, scores], axis=1)
+        found = np.concatenate([found, np.broadcast_to(some, scores.shape)], axis=1)
+        order = np.argsort(-best, axis=1, kind="stable")[:, :count]
+        best, found = (np.take_along_axis(values, order, axis=1) for values in (best, found))
+    return [ids[scores > -np.inf].tolist() for ids, scores in zip(found, best, strict=True)]
+
+
 def _hardest(own: int, allowed: np.ndarray, scores: list[np.ndarray], count: int) -> list[int]:
     """Indices of the best allowed codes below the margin, from each scorer's order in turn."""
     judge = scores[0]
