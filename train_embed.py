@@ -105,6 +105,8 @@ def main(arguments: list[str] | None = None) -> dict:
     refuse_what_does_not_fit(options, pairs)
     encoder = load_for_training(options, device)
     print(describe_model(options.model, encoder, dtype))
+    how = encoder.embedding
+    print(f"vectors  {how.pooling} pooling · {how.query_prefix!r} before a query, {how.passage_prefix!r} before a code")
     print(f"data     {len(pairs)} pairs · {len(test)} held-out queries against {len(candidates):,} codes")
     for name, rows in (("training", pairs), ("candidate", candidates)):
         cut = encoder.reach_the_limit([row["code"] for row in rows], kind="passage")
