@@ -238,7 +238,9 @@ def mine(run: Run, table: PairTable, precision: Precision, epoch: int) -> list[l
 def describe_steps(run: Run, encoder: Encoder, precision: Precision, table: PairTable, plan: list) -> str:
     """For --dry-run: steps, memory and time, by one pass over the largest batch that is really made."""
     options: Options = run.options.values
-    batch = max((table.batch(chosen) for _, chosen in plan), key=lambda batch: batch.tokens)
+    if not plan:
+        return "steps    0: each needs two pairs at least"
+    batch = table.largest(plan)
     embed = embedder(encoder, batch, options.chunk_tokens)
     held, started = held_memory(precision.device), time.perf_counter()
     reset_peak(precision.device)

@@ -218,3 +218,5 @@ def test_a_dry_run_says_when_a_batch_does_not_fit(train, monkeypatch, capsys):
     train("dry", "dry-run")
     said = capsys.readouterr().out
     assert "does not fit: chunks of 20, each computed twice" in said and "steps    8 of 5 pairs" in said
+    train("none", "dry-run", epochs=0)
+    assert "steps    0" in capsys.readouterr().out

@@ -69,12 +69,12 @@ def fit_chunks(
     A run that is resumed keeps what was found at its start. UserError when not even one text fits.
     """
     options = run.options.values
-    if options.chunk_tokens:
+    if options.chunk_tokens or not plan:
         return
     if run.resume_from:
         found = read_json(run.folder / "config.json")["options"]["chunk_tokens"]["value"]
     else:
-        batch = max((table.batch(chosen) for _, chosen in plan), key=lambda batch: batch.tokens)
+        batch = table.largest(plan)
         found = min(parallel.of_every_rank(_measured(encoder, precision, batch, options.optimizer)))
         if found < batch.tokens / parallel.world():
             print(f"cached   a batch of {batch.tokens:,} tokens does not fit: chunks of {found:,}, each computed twice")

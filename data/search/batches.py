@@ -80,6 +80,11 @@ class PairTable:
             for query, own, negatives in zip(self.queries, self.own, self.negatives, strict=True)
         ]
 
+    def largest(self, plan: list[tuple[int, list[int]]]) -> PairBatch:
+        """The batch with the most tokens of a plan, as `plan_batches` makes it."""
+        lengths = self.lengths()
+        return self.batch(max((chosen for _, chosen in plan), key=lambda chosen: sum(lengths[i] for i in chosen)))
+
     def mine(self) -> list[list[int]]:
         """For each pair the numbers of the codes that are its hard negatives for the encoder as it is now."""
         return hardest(self.encoder, self.texts, self.own, self.codes, self.rules, self.count)

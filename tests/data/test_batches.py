@@ -28,6 +28,13 @@ def test_own_codes_come_first_and_hard_negatives_of_all_after_them():
     assert len(PairTable([pair("b", "y", "u")] * 2, Letters(), negatives=0).batch([0, 1]).documents) == 2
 
 
+def test_the_largest_batch_of_a_plan_is_found_by_its_tokens():
+    table = PairTable(
+        [pair("a", "x"), pair("b", "y", "long one"), pair("c", "z"), pair("d", "w")], Letters(), negatives=1
+    )
+    assert table.largest([(0, [0, 2, 3]), (0, [0, 1]), (1, [2, 3])]).tokens == 3 + 3 + 8
+
+
 def test_equally_good_codes_are_nobodys_negative():
     rows = [pair("a", "x"), pair("b", "y", "X = 2", "x"), pair("a", "z"), pair("c", "x")]
     same = PairTable(rows, Letters(), negatives=2).batch([0, 1, 2, 3]).same
