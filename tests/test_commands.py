@@ -34,6 +34,7 @@ MODULES = [
     "lora.merge",
     "lora.check",
     "model.export",
+    "training.similarity",
 ]
 
 
