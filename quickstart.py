@@ -33,7 +33,7 @@ from model import load_decoder, load_encoder
 from model.console import UserError, run_command
 from model.files import read_json, write_json, write_jsonl
 
-EXTRAS = ("gguf", "matplotlib", "ruff")
+EXTRAS = ("gguf", "ruff")
 CORPUS = "package:networkx"
 HERE = Path(__file__).resolve().parent
 
@@ -128,6 +128,7 @@ def main() -> None:
     seconds = {**clock.seconds, **seconds, "total": round(time.perf_counter() - clock.started, 1)}
     metrics = {"schema": 1, "seconds": seconds, "tracks": tracks, "sizes": amounts, "settings": settings}
     write_json(options.out / "metrics.json", metrics)
+    # The report reads the file back, and refuses it if it does not keep to eval/metrics.schema.json.
     report = write_report(options.out, title=f"tritune on {options.corpus}")
     for name in tracks:
         before, after = (read_json(options.out / name / f"{when}.json") for when in ("before", "after"))

@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> dict:
     if test:
         after = evaluate(decoder, tokenizer, test, precision, options)
         write_json(run.folder / "after.json", after)
-        write_json(run.folder / "failures.json", failures(test, after["results"], seed=options.seed))
+        write_json(run.folder / "failures.json", failures(test, after["results"], seed=options.seed, train=pairs))
         run.add_samples(None, answers_as_markdown(test, after["results"]))
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
     data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from eval.environment import environment
 from model.console import UserError
 from model.files import write_json
 from training.memory import held_memory, peak_memory, reset_peak
-from training.run import environment
 
 
 def in_turn(ours: Callable[[], float], theirs: Callable[[], float], runs: int) -> tuple[list[float], list[float]]:

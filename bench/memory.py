@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from bench.measure import Memory
+from eval.environment import environment
 from lora.frozen import QUANTIZE
 from lora.inject import DECODER_TARGETS, inject, trainable
 from model.config import ModelConfig
@@ -28,7 +29,6 @@ from model.loss import causal_lm_loss, supervised_tokens
 from model.weights import Put, fill
 from training.optim import OPTIMIZERS, adamw
 from training.precision import Precision
-from training.run import environment
 
 SHAPES = {  # as their config.json has it
     "mistral-7b": {

@@ -1,119 +1,207 @@
-"""Pictures: matplotlib's SVG, made to live inside a page, or alone as a file.
+"""Pictures as SVG, drawn here: in a page, whose style sheet owns the colours, or alone as a file.
 
-The page's style sheet owns the colours, so that a picture follows light and dark: what is drawn here in a stand-in
-colour is renamed to a CSS variable.
+Sizes are in the picture's own units, about a pixel each at the width of half a page; text is 12 of them high.
 """
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
+from model.markup import Safe, element, join
 
-from model.console import UserError, need
-from model.files import write_text
-from model.markup import Safe, element, safe
-
-INK, MUTED, GRID, BEFORE, AFTER = "#000001", "#000002", "#000003", "#000004", "#000005"
-VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", BEFORE: "before", AFTER: "after"}
 # A picture alone has no page to take its colours from: those of model/page.css.
-LIGHT = "--paper: #fcfcfa; --ink: #1d2126; --muted: #666d76; --line: #dfe1e0; --before: #9aa3ad; --after: #1f6f78;"
-DARK = "--paper: #15181b; --ink: #e4e6e7; --muted: #989fa8; --line: #31373d; --before: #77818c; --after: #5cbcc5;"
-STYLE = {
-    "svg.hashsalt": "tritune",  # ids, and so the page, are the same at each run
-    "svg.fonttype": "none",  # text stays text: it can be read out, searched and set in the page's font
-    "text.parse_math": False,  # a category may hold a $
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
+LIGHT = "--paper: #fcfcfa; --ink: #1d2126; --muted: #5f6670; --line: #dfe1e0; --before: #858f9a; --after: #1f6f78;"
+DARK = "--paper: #15181b; --ink: #e4e6e7; --muted: #9aa1aa; --line: #31373d; --before: #8b95a0; --after: #5cbcc5;"
+FONT = "font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif;"
+
+WIDTH = 440
+LETTER = 7.6  # width of one at most, on average, also where a phone shows them larger
+MOST_POINTS = 400  # of a line that is drawn
+Interval = Sequence[float]
 
 
-def loss_curve(name: str, steps: list[dict], unit: str) -> Safe | None:
-    """Training and validation loss over the steps of a metrics.jsonl; None if it holds no loss.
+@dataclass(frozen=True)
+class Line:
+    """A curve: its name, its points (x, y) from left to right, and how it is drawn."""
 
-    name  unique in the page, used for ids
-    unit  of the loss, for the axis
+    name: str
+    points: list[tuple[float, float]]
+    color: str  # a variable of the style sheet
+    faint: bool = False
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From values low..high to places start..end."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The place of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self, most: int = 6) -> list[float]:
+        """Round values inside, at most `most` + 1: multiples of 1, 2 or 5 times a power of ten."""
+        unit = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
+        step = next(unit * factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (unit * factor) <= most)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
+
+
+def _scale(values: Sequence[float], start: float, end: float, *, room: float = 0.05) -> Scale:
+    """Room for all values, with a margin of this share of their range."""
+    low, high = min(values), max(values)
+    margin = room * (high - low) or abs(low) * 0.1 or 1.0
+    return Scale(low - margin, high + margin, start, end)
+
+
+def loss_curve(steps: list[dict], unit: str) -> Safe | None:
+    """Training and validation loss over the steps of a metrics.jsonl; None if it holds no loss."""
+    train, validation = _column(steps, "loss"), _column(steps, "validation_loss")
+    window = max(1, len(train) // 20)
+    mean = [
+        (train[i][0], math.fsum(y for _, y in train[i - window + 1 : i + 1]) / window)
+        for i in range(window - 1, len(train))
+    ]
+    return curve(
+        f"Loss, {unit}",
+        [
+            Line("training", train, "before", faint=window > 1),
+            Line(f"mean of {window} steps", mean if window > 1 else [], "before"),
+            Line("validation", validation, "after", dots=True),
+        ],
+    )
+
+
+def norm_curve(steps: list[dict]) -> Safe | None:
+    """The gradient's norm over the steps of a metrics.jsonl; None if it holds none."""
+    return curve("Norm of the gradient, before clipping", [Line("norm", _column(steps, "norm"), "before")])
+
+
+def _column(steps: list[dict], key: str) -> list[tuple[float, float]]:
+    return [(row["step"], row[key]) for row in steps if row.get(key) is not None]
+
+
+def curve(title: str, lines: list[Line]) -> Safe | None:
+    """Lines over the training steps, whose values model/page.js shows under the pointer; None without a point.
+
+    Of a line with more than MOST_POINTS points every n-th is drawn, the last among them.
     """
-    train = [(row["step"], row["loss"]) for row in steps if row.get("loss") is not None]
-    validation = [(row["step"], row["validation_loss"]) for row in steps if row.get("validation_loss") is not None]
-    if not train and not validation:
+    lines = [Line(one.name, _thinned(one.points), one.color, one.faint, one.dots) for one in lines if one.points]
+    if not lines:
         return None
-    with _drawing(height=2.5) as (figure, axes):
-        _draw_losses(axes, train, validation, unit)
-        told = f"from {train[0][1]:.3f} to {train[-1][1]:.3f}" if train else f"{validation[-1][1]:.3f} at the end"
-        return _svg(figure, name, f"Loss over steps, {told}")
+    height, top, bottom = 230, 8, 26
+    up = _scale([y for line in lines for _, y in line.points], height - bottom, top)
+    left = max(len(f"{tick:g}") for tick in up.ticks()) * LETTER + 12
+    across = _scale([x for line in lines for x, _ in line.points], left, WIDTH - 10, room=0.01)
+    parts = [
+        _across(up(tick), left, WIDTH - 10) + _text(f"{tick:g}", left - 6, up(tick) + 4, "end") for tick in up.ticks()
+    ]
+    steps = [tick for tick in across.ticks() if tick == round(tick)]
+    parts += [_text(f"{tick:g}", across(tick), height - 8, "middle") for tick in steps]
+    for line in lines:
+        places = [(across(x), up(y)) for x, y in line.points]
+        parts.append(_drawn(line, places))
+    parts.append(element("line", x1="0", y1=f"{top}", x2="0", y2=f"{height - bottom}", class_="cursor"))
+    told = [[[round(across(x), 1), f"{x:g}", f"{y:.4g}"] for x, y in line.points] for line in lines]
+    keys = [
+        element("span", _swatch(line) + f"{line.name} " + element("b", told_of[-1][2]), class_="key")
+        for line, told_of in zip(lines, told, strict=True)
+    ]
+    legend = element("p", join([element("span", f"step {max(of[-1][1] for of in told)}", class_="at"), *keys], " "))
+    values = {"data-lines": json.dumps(told, separators=(",", ":"))}
+    return _figure(title, _svg(parts, WIDTH, height, f"{title}, over steps", **values), legend, class_="chart curve")
 
 
-def _draw_losses(axes, train: list[tuple], validation: list[tuple], unit: str) -> None:
-    if train:
-        x, y = np.array(train, dtype=float).T
-        window = max(1, len(y) // 20)
-        mean = np.convolve(y, np.ones(window) / window, mode="valid")
-        if window > 1:
-            axes.plot(x, y, color=BEFORE, linewidth=0.8, alpha=0.6)
-        label = f"training, mean of {window} steps" if window > 1 else "training"
-        axes.plot(x[window - 1 :], mean, color=BEFORE, linewidth=1.6, label=label)
-    if validation:
-        x, y = np.array(validation, dtype=float).T
-        axes.plot(x, y, color=AFTER, linewidth=1.6, marker="o", markersize=3.5, label="validation")
-    axes.set_xlabel("step")
-    axes.set_ylabel(unit)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(axis="y")
-    axes.legend(loc="upper right")
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return points[:: -max(1, math.ceil(len(points) / MOST_POINTS))][::-1]
 
 
-def category_bars(name: str, before: dict[str, float], after: dict[str, float], label: str) -> Safe:
-    """A pair of bars a category, rates between 0 and 1."""
-    categories = list(after)
-    y = np.arange(len(categories))[::-1]
-    with _drawing(height=0.5 + 0.42 * len(categories)) as (figure, axes):
-        for offset, values, color, when in ((0.19, before, BEFORE, "before"), (-0.19, after, AFTER, "after")):
-            widths = [values.get(category, 0.0) for category in categories]
-            axes.barh(y + offset, widths, height=0.34, color=color, label=when)
-            for place, width in zip(y + offset, widths, strict=True):
-                axes.text(width + 0.012, place, f"{width:.2f}", va="center", fontsize=7.5, color=MUTED)
-        axes.set_yticks(y, categories)
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.set_xlim(0, 1.08)
-        axes.set_xlabel(label)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-        return _svg(figure, name, f"{label} by category, before and after")
+def _drawn(line: Line, places: list[tuple[float, float]]) -> Safe:
+    width = 1 if line.faint else 1.8
+    style = f"fill: none; stroke: var(--{line.color}); stroke-width: {width}; stroke-linejoin: round"
+    style += "; opacity: 0.55" if line.faint else ""
+    drawn = element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), style=style)
+    return join([drawn, *(_dot(x, y, line.color) for x, y in places if line.dots or len(places) == 1)], "")
 
 
-def next_token_picture(prompts: list[dict]) -> str:
-    """A file of its own: for each prompt of an eval.next_token result its likeliest next tokens, and KL by position."""
-    with _figure(height=2.6 * len(prompts), width=9.0) as figure:
-        for row, axes in zip(prompts, figure.subplots(len(prompts), 2, squeeze=False), strict=True):
-            _draw_top(axes[0], row)
-            _draw_kl(axes[1], row)
-        return alone(_svg(figure, "next", "Likeliest next tokens of base and tuned, and KL by position"))
+def _swatch(line: Line) -> Safe:
+    style = f"background: var(--{line.color})" + ("; opacity: 0.55; height: 1px" if line.faint else "")
+    return element("i", style=style)
 
 
-def write_picture(path: Path, draw: Callable[[], str]) -> None:
-    """Write what `draw` gives and say so; without matplotlib say that there is no picture, and go on."""
-    try:
-        picture = draw()
-    except UserError as error:
-        print(f"no picture: {error}")
-        return
-    write_text(path, picture)
-    print(f"written to {path}")
+@dataclass(frozen=True)
+class Dot:
+    """A value of one series in a row of `dots`, with its interval where it has one."""
+
+    series: str
+    color: str
+    value: float
+    interval: Interval | None = None
+    filled: bool = True
+
+
+def dots(title: str, rows: Mapping[str, Sequence[Dot]]) -> Safe:
+    """A row of dots with their intervals for each name, all to one scale: rates before and after, by category."""
+    series = {dot.series: dot for row in rows.values() for dot in row}
+    drawn, height = _dot_rows(rows)
+    keys = [
+        element("span", element("i", style=f"background: var(--{dot.color})", class_="dot") + name, class_="key")
+        for name, dot in series.items()
+    ]
+    legend = element("p", join(keys, " ")) if len(keys) > 1 else Safe("")
+    return _figure(title, _svg([drawn], WIDTH, height, f"{title}: {', '.join(series)}"), legend)
+
+
+def _dot_rows(rows: Mapping[str, Sequence[Dot]], *, zero: bool = False) -> tuple[Safe, float]:
+    """The rows and their height. zero: the scale takes in 0, and a line stands there."""
+    ends = [end for row in rows.values() for dot in row for end in (*(dot.interval or ()), dot.value)]
+    left = min(170.0, max(map(len, rows)) * LETTER + 10)
+    across = _scale([*ends, 0.0] if zero else ends, left + 6, WIDTH - 14)
+    tops, y = [], 4.0
+    for row in rows.values():
+        tops.append(y)
+        y += 12 + 9 * len(row)
+    parts = [_down(across(tick), 2, y) + _text(f"{tick:g}", across(tick), y + 15, "middle") for tick in across.ticks()]
+    if zero:
+        parts.append(_down(across(0), 2, y, color="muted"))
+    for top, (name, row) in zip(tops, rows.items(), strict=True):
+        middle = top + 6 + 4.5 * len(row)
+        parts.append(_text(_cut(name, int((left - 8) / LETTER)), left - 6, middle + 4, "end", color="ink"))
+        parts += [_dot_with_interval(dot, across, top + 10.5 + 9 * i, name) for i, dot in enumerate(row)]
+    return join(parts, ""), y + 20
+
+
+def _dot_with_interval(dot: Dot, across: Scale, y: float, name: str) -> Safe:
+    told = f"{name}, {dot.series} {dot.value:.4g}"
+    parts = []
+    if dot.interval:
+        low, high = dot.interval
+        told += f" [{low:.4g}, {high:.4g}]"
+        parts.append(_across(y, across(low), across(high), color=dot.color, width=1.8))
+    parts.append(_dot(across(dot.value), y, dot.color, filled=dot.filled))
+    return element("g", element("title", told) + join(parts, ""))
+
+
+def interval_strip(change: dict, *, lower_is_better: bool, color: str) -> Safe:
+    """A change with its interval, as wide as a cell: right of the line is better, each to its own scale."""
+    sign = -1 if lower_is_better else 1
+    low, high = sorted(sign * end for end in change["interval"])
+    reach = max(abs(low), abs(high), abs(change["value"])) or 1.0
+    across = Scale(-reach, reach, 5, 115)
+    parts = [
+        _down(60, 0, 16, color="muted"),
+        _across(8, across(low), across(high), color=color, width=2.4),
+        _dot(across(sign * change["value"]), 8, color, radius=4),
+    ]
+    return _svg(parts, 120, 16, "the interval, drawn; right of the line is better", class_="strip")
 
 
 def interval_picture(changes: dict[str, dict]) -> str:
@@ -121,78 +209,113 @@ def interval_picture(changes: dict[str, dict]) -> str:
 
     What is told apart from no change is filled, the rest is hollow.
     """
-    metrics = list(dict.fromkeys(metric for of_run in changes.values() for metric in of_run))
-    with _figure(height=0.5 * len(metrics) + 0.32 * len(metrics) * len(changes), width=6.5) as figure:
-        for metric, axes in zip(metrics, figure.subplots(len(metrics), 1, squeeze=False)[:, 0], strict=True):
-            rows = [(name, of_run[metric]) for name, of_run in changes.items() if metric in of_run]
-            for y, (_, change) in zip(range(len(rows))[::-1], rows, strict=True):
-                axes.plot(change["interval"], [y, y], color=AFTER, linewidth=1.6)
-                fill = AFTER if change["distinguishable"] else "none"
-                axes.plot(change["value"], y, marker="o", markersize=5, color=AFTER, markerfacecolor=fill)
-            axes.axvline(0, color=MUTED, linewidth=0.8)
-            axes.set_yticks(range(len(rows))[::-1], [name for name, _ in rows])
-            axes.set_ylim(-0.6, len(rows) - 0.4)
-            axes.set_title(f"change of {metric}, 95 % interval", loc="left", fontsize=8)
-        return alone(_svg(figure, "changes", "Changes with their intervals, " + ", ".join(metrics)))
+    parts, y = [], 0.0
+    for metric in dict.fromkeys(metric for of_run in changes.values() for metric in of_run):
+        rows = {
+            name or "change": [
+                Dot("change", "after", one["value"], one["interval"], filled=one["distinguishable"])
+                for one in (of_run[metric],)
+            ]
+            for name, of_run in changes.items()
+            if metric in of_run
+        }
+        drawn, height = _dot_rows(rows, zero=True)
+        parts.append(_text(f"change of {metric}, 95 % interval", 6, y + 14, color="ink") + _moved(drawn, 0, y + 20))
+        y += height + 34
+    return _alone(parts, WIDTH, y, "Changes with their intervals")
 
 
-def _draw_top(axes, row: dict) -> None:
+def next_token_picture(prompts: list[dict]) -> str:
+    """A file of its own: for each prompt of an eval.next_token result its likeliest next tokens, and KL by position."""
+    parts, y = [], 0.0
+    for row in prompts:
+        left, height = _likeliest(row)
+        title = _text(f"{row['kind']} · {row['name']}", 6, y + 14, color="ink")
+        parts.append(title + _moved(left, 0, y + 20) + _moved(_kl_columns(row, height), WIDTH + 20, y + 20))
+        y += height + 34
+    return _alone(parts, 2 * WIDTH + 20, y, "Likeliest next tokens of base and tuned, and KL by position")
+
+
+def _likeliest(row: dict) -> tuple[Safe, float]:
     """The tuned model's likeliest tokens, then those of the base that are not among them: a pair of bars each."""
     probabilities = {state: {one["id"]: one["p"] for one in row[state]} for state in ("base", "tuned")}
     tokens = {one["id"]: one["token"] for one in (*row["tuned"], *row["base"])}
-    y = np.arange(len(tokens))[::-1]
-    for offset, state, color in ((0.2, "base", BEFORE), (-0.2, "tuned", AFTER)):
-        widths = [probabilities[state].get(token, 0.0) for token in tokens]
-        axes.barh(y + offset, widths, height=0.38, color=color, label=state)
-    axes.set_yticks(y, [repr(text) for text in tokens.values()], fontsize=6)
-    axes.set_xlabel("probability of the next token (no bar: not in that list)")
-    axes.set_title(f"{row['kind']} · {row['name']}", loc="left", fontsize=8)
-    axes.legend(loc="lower right")
+    left, height = 120, 24.0 * len(tokens) + 40
+    across = Scale(0, max(p for of_state in probabilities.values() for p in of_state.values()), left, WIDTH - 10)
+    parts = [
+        _down(across(tick), 0, height - 40) + _text(f"{tick:g}", across(tick), height - 26, "middle")
+        for tick in across.ticks()
+    ]
+    for number, (token, text) in enumerate(tokens.items()):
+        y = 24.0 * number
+        parts.append(_text(_cut(repr(text), int(left / LETTER) - 1), left - 6, y + 15, "end", color="ink"))
+        for state, color, at in (("base", "before", y + 3), ("tuned", "after", y + 12)):
+            parts.append(_bar(left, at, across(probabilities[state].get(token, 0.0)) - left, 8, color))
+    parts.append(_text("probability of the next token, base above tuned", left, height - 8))
+    return join(parts, ""), height
 
 
-def _draw_kl(axes, row: dict) -> None:
+def _kl_columns(row: dict, height: float) -> Safe:
     kl = [position["kl"] for position in row["positions"]]
-    axes.bar(np.arange(1, len(kl) + 1), kl, width=1.0, color=AFTER)
-    axes.set_xlabel("tokens read")
-    axes.set_ylabel("KL(tuned ‖ base), nats")
-    axes.grid(axis="y")
+    up = Scale(0, max(kl, default=0.0) or 1.0, height - 40, 4)
+    left = 50
+    width = (WIDTH - 10 - left) / max(1, len(kl))
+    parts = [
+        _across(up(tick), left, WIDTH - 10) + _text(f"{tick:g}", left - 6, up(tick) + 4, "end") for tick in up.ticks()
+    ]
+    parts += [_bar(left + i * width, up(value), width, up(0) - up(value), "after") for i, value in enumerate(kl)]
+    parts.append(_text(f"KL(tuned ‖ base), nats, at each of {len(kl)} positions", left, height - 8))
+    return join(parts, "")
 
 
-def alone(svg: Safe) -> str:
-    """A picture of the page as a file of its own: with its colours, light and dark, and SVG's namespaces."""
-    style = f"svg {{ {LIGHT} background: var(--paper); }} @media (prefers-color-scheme: dark) {{ svg {{ {DARK} }} }}"
-    start = svg.index("<svg ")
-    picture = svg[start : svg.index("</svg>") + len("</svg>")]
-    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-    return re.sub(r"^<svg ([^>]*)>", rf"<svg {names}\1><style>{style}</style>", picture) + "\n"
+def _alone(parts: Sequence[Safe], width: float, height: float, alternative: str) -> str:
+    style = (
+        f"svg {{ {LIGHT} background: var(--paper); {FONT} }} @media (prefers-color-scheme: dark) {{ svg {{ {DARK} }} }}"
+    )
+    return (
+        _svg([element("style", Safe(style)), *parts], width, height, alternative, xmlns="http://www.w3.org/2000/svg")
+        + "\n"
+    )
 
 
-@contextmanager
-def _drawing(height: float) -> Iterator[tuple]:
-    """A figure and its axes, of a width (inches) whose text is still read on a phone."""
-    with _figure(height, width=5.2) as figure:
-        yield figure, figure.add_subplot()
+def _figure(title: str, svg: Safe, legend: Safe, *, class_: str = "chart") -> Safe:
+    return element("figure", element("figcaption", title) + svg + legend, class_=class_)
 
 
-@contextmanager
-def _figure(height: float, width: float) -> Iterator:
-    """A figure in our style, sizes in inches. Opens no window."""
-    matplotlib = need("matplotlib", why="drawing pictures")
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        yield Figure(figsize=(width, height), layout="constrained")
+def _svg(parts: Sequence[Safe], width: float, height: float, alternative: str, **attributes: str) -> Safe:
+    box = {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-label": alternative}
+    return element("svg", join(parts, ""), **box, **attributes)
 
 
-def _svg(figure, name: str, alternative: str) -> Safe:
-    written = io.StringIO()
-    figure.savefig(written, format="svg", metadata={"Date": None})
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", written.getvalue(), flags=re.DOTALL)
-    start = re.search(r"<svg[^>]*>", svg)
-    box = re.search(r'viewBox="[^"]*"', start[0])[0]
-    # HTML knows SVG without its namespaces, and the page decides the size.
-    svg = f'<svg {box} role="img" aria-label="{safe(alternative)}">{svg[start.end() :]}'
-    for color, variable in VARIABLES.items():
-        svg = svg.replace(color, f"var(--{variable})")
-    svg = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", svg)  # ids must be unique in the page
-    return element("figure", Safe(svg))
+def _moved(part: Safe, x: float, y: float) -> Safe:
+    return element("g", part, transform=f"translate({x:g} {y:g})")
+
+
+def _text(text: str, x: float, y: float, anchor: str = "start", *, color: str = "muted") -> Safe:
+    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", style=f"fill: var(--{color}); text-anchor: {anchor}")
+
+
+def _across(y: float, x1: float, x2: float, *, color: str = "line", width: float = 1) -> Safe:
+    style = f"stroke: var(--{color}); stroke-width: {width}"
+    return element("line", x1=f"{x1:.1f}", y1=f"{y:.1f}", x2=f"{x2:.1f}", y2=f"{y:.1f}", style=style)
+
+
+def _down(x: float, y1: float, y2: float, *, color: str = "line") -> Safe:
+    return element(
+        "line", x1=f"{x:.1f}", y1=f"{y1:.1f}", x2=f"{x:.1f}", y2=f"{y2:.1f}", style=f"stroke: var(--{color})"
+    )
+
+
+def _dot(x: float, y: float, color: str, *, filled: bool = True, radius: float = 3.6) -> Safe:
+    style = f"fill: var(--{color if filled else 'paper'}); stroke: var(--{color}); stroke-width: 1.4"
+    return element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{radius}", style=style)
+
+
+def _bar(x: float, y: float, width: float, height: float, color: str) -> Safe:
+    box = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{max(0.0, width):.1f}", "height": f"{height:.1f}"}
+    return element("rect", style=f"fill: var(--{color})", **box)
+
+
+def _cut(text: str, most: int) -> str:
+    """Its end, where it is longer: paths differ there."""
+    return text if len(text) <= most else f"…{text[1 - most :]}"

@@ -15,7 +15,8 @@ from collections import Counter
 from pathlib import Path
 
 from eval.codetasks.ask import ask
-from eval.codetasks.grade import check_samples, grade
+from eval.codetasks.grade import choose_ks, grade
+from eval.codetasks.javascript import node_command
 from eval.codetasks.tasks import NAMED, SPLITS, CodeTask, read_tasks
 from eval.sandbox import protection
 from lora.adapter_file import load_adapter
@@ -41,7 +42,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
     parser.add_argument("--out", required=True, type=Path, help="result file, JSON")
     parser.add_argument("--samples", type=int, default=10, help="sampled answers a task (default: %(default)s)")
-    parser.add_argument("--k", type=int, nargs="+", default=[1, 3], help="the ks of pass@k (default: 1 3)")
+    parser.add_argument("--k", type=int, nargs="+", help="the ks of pass@k (default: 1, and 3 from 10 samples on)")
     parser.add_argument(
         "--prompt", choices=["auto", "chat", "plain"], default="auto", help="auto: chat if the model has a template"
     )
@@ -54,8 +55,10 @@ def _parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.adapter and not options.model:
         raise UserError("--adapter goes with --model")
+    if options.k and options.gold:
+        raise UserError("--gold has one answer a task: leave out --k")
     if options.model:
-        check_samples(options.samples, tuple(options.k))
+        choose_ks(options.samples, options.k)
     return options
 
 
@@ -108,14 +111,15 @@ def main() -> None:
     options = _parse_options()
     tasks = read_tasks(options.tasks, options.split)
     protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
+    for language in {task.language for task in tasks} - {"python"}:
+        node_command(language)
     if options.answers:
         answers = read_jsonl(options.answers)
     else:
         answers = _gold_answers(tasks) if options.gold else _ask_model(options, tasks)
     keep = options.out.with_suffix(".kept.jsonl")
     limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}
-    ks = (1,) if options.gold else tuple(options.k)
-    result = grade(tasks, answers, ks=ks, keep=keep, **limits)
+    result = grade(tasks, answers, ks=options.k, keep=keep, **limits)
     result["settings"] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
     write_json(options.out, result)
     keep.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.charts import interval_picture, write_picture
+from eval.charts import interval_picture
 from eval.stats import change_over_seeds, holm, paired_change, paired_ratio_of_sums, shares_of_ratio
 from model.console import UserError, run_command
 from model.files import read_json, write_json, write_text
@@ -122,9 +122,8 @@ def table_of_runs(baseline: list[dict], runs: dict[str, list[dict]], changes: di
     for name, of_run in changes.items():
         head, *lines = _rows(_mean(baseline), _mean(runs[name]), of_run)
         seeds = f" ({len(runs[name])} seeds)" if len(runs[name]) > 1 else ""
-        p_values = [f"{change['p_holm']:.3f}" for change in of_run.values()]
-        rows += [(name + seeds, *line[:-1], p, line[-1]) for line, p in zip(lines, p_values, strict=True)]
-    return _aligned([("run", *head[:-1], "p (Holm)", head[-1]), *rows])
+        rows += [(name + seeds, *line) for line in lines]
+    return _aligned([("run", *head), *rows])
 
 
 def _mean(results: list[dict]) -> dict:
@@ -134,7 +133,9 @@ def _mean(results: list[dict]) -> dict:
 
 
 def _rows(before: dict, after: dict, changes: dict) -> list[tuple[str, ...]]:
-    rows = [("metric", "before", "after", "change", "95 % interval", "n", "verdict")]
+    adjusted = any("p_holm" in change for change in changes.values())
+    p_name = "p (Holm)" if adjusted else "p"
+    rows = [("metric", "before", "after", "change", "95 % interval", p_name, "n", "verdict")]
     for metric, change in changes.items():
         low, high = change["interval"]
         rows.append(
@@ -144,6 +145,7 @@ def _rows(before: dict, after: dict, changes: dict) -> list[tuple[str, ...]]:
                 number(after["metrics"][metric]),
                 number(change["value"], sign=True),
                 f"[{number(low, sign=True)}, {number(high, sign=True)}]",
+                f"{change['p_holm' if adjusted else 'p']:.3f}",
                 str(change["n"]),
                 told(metric, change),
             )
@@ -184,7 +186,8 @@ def _refuse_others(before: dict, after: dict) -> None:
         )
     if not one:
         raise UserError("the results hold no task; there is nothing to compare")
-    windows = [{key: result.get("settings", {}).get(key) for key in ("window", "stride")} for result in (before, after)]
+    asked = ("window", "stride", "most_tokens")
+    windows = [{key: result.get("settings", {}).get(key) for key in asked} for result in (before, after)]
     if windows[0] != windows[1]:
         raise UserError(f"measured by other windows ({windows[0]} and {windows[1]}); measure both by the same")
 
@@ -253,8 +256,8 @@ def main() -> None:
     if options.out:
         write_json(options.out, changes)
         write_text(options.out.with_suffix(".md"), f"```\n{told_all}\n```\n")
-        print(f"written to {options.out} and {options.out.with_suffix('.md')}")
-        write_picture(options.out.with_suffix(".svg"), lambda: interval_picture(named))
+        write_text(options.out.with_suffix(".svg"), interval_picture(named))
+        print(f"written to {options.out}, and as {options.out.with_suffix('.md').name} and .svg beside it")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+from data.masking import training_messages
 from data.search.bm25 import BM25
 from data.syntax import parsed
 from eval.instruct import GREEDY
@@ -108,7 +109,7 @@ def failures(
     """Up to `count` greedy answers that failed, to be read: the categories take turns, within one chance decides.
 
     results  the rows of a `grade_answers` result
-    train    the pairs that were learnt from
+    train    the rows that were learnt from, in any form that train_sft.py takes
     Returns rows {"id", "category", "prompt", "answer", "cause", "check"}; "check" is what the grading saw. With `train`
     also "nearest": {"id", "prompt", "answer", "score"}, the training pair of the same category (of any, where there is
     none) that is likest by BM25 over what is shown.
@@ -131,15 +132,16 @@ def failures(
 
 def _nearest(pairs: list[dict], train: list[dict]) -> list[dict]:
     """The likest training pair to each pair."""
-    index = BM25([one["input"] for one in train])
+    conversations = [[turn["content"] for turn in training_messages(one)] for one in train]
+    index = BM25(["\n\n".join(texts[:-1]) for texts in conversations])
     categories = np.array([one.get("category") for one in train])
     found = []
     for pair in pairs:
-        scores = index.scores(pair["input"])
+        scores = index.scores(_prompt(pair))
         same = categories == pair["category"]
         best = int(np.where(same, scores, -1.0).argmax()) if same.any() else int(scores.argmax())
-        one = train[best]
-        told = {"id": one.get("id", f"line {best + 1}"), "prompt": _prompt(one), "answer": one["output"]}
+        *asked, answer = conversations[best]
+        told = {"id": train[best].get("id", f"line {best + 1}"), "prompt": "\n\n".join(asked), "answer": answer}
         found.append({**told, "score": float(scores[best])})
     return found
 

@@ -38,7 +38,9 @@ def probe(
         raise UserError(
             "no text to probe forgetting with: none has a token to predict among the first that are measured"
         )
-    return score(decoder, documents, window=window)
+    result = score(decoder, documents, window=window)
+    result["settings"]["most_tokens"] = most_tokens
+    return result
 
 
 def forgetting(before: dict, after: dict) -> dict:

@@ -12,17 +12,18 @@ import collections
 import functools
 import importlib.util
 import io
-import json
 import keyword
 import re
 import types
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from data.corpus import import_root
-from eval.sandbox import Job, run_jobs
+from data.filters import decode
+from data.syntax import parsed
+from eval.lookup import Call, Question, look_up
 from eval.style import UNDEFINED_NAME, Issue
 from model.console import UserError
 
@@ -36,7 +37,6 @@ KINDS = {
 _BACKTICKED = re.compile(r"(?<!`)(`{1,2})([A-Za-z_][\w.]*)(?:\(\))?\1(?!`)")
 _PLAIN_IDENTIFIER = re.compile(r"(?<![\w.`/\\$-])(?:[A-Za-z]\w*_\w*[A-Za-z0-9]|[a-z_]\w*(?=\(\)))(?![\w`/-])")
 _QUOTED = re.compile(r"`([^`]+)`")
-_SECONDS, _MEGABYTES = 60.0, 4096  # of the job that imports what was named: some packages are slow and large
 
 
 @dataclass(frozen=True)
@@ -75,31 +75,6 @@ class NameReport:
     kinds: dict[str, tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class _Call:
-    """The form of a call: how many arguments by position, which by name, and whether * or ** adds unknown ones."""
-
-    positional: int
-    keywords: tuple[str, ...]
-    is_open: bool
-
-    @classmethod
-    def of(cls, node: ast.Call) -> _Call:
-        starred = any(isinstance(argument, ast.Starred) for argument in node.args)
-        named = tuple(keyword.arg for keyword in node.keywords if keyword.arg is not None)
-        return cls(len(node.args), named, starred or len(named) < len(node.keywords))
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Does `module` have this chain of attributes? No attributes: does the module exist? A call: does it take it?"""
-
-    module: str
-    chain: tuple[str, ...] = ()
-    call: _Call | None = None
-    kind: str = "attribute"
-
-
 def check_names(
     answers: list[Answer], *, processes: int | None = None, allow_unsafe_exec: bool = False
 ) -> list[NameReport]:
@@ -108,7 +83,7 @@ def check_names(
     wanted = defaultdict(set)
     for answer, questions in zip(answers, asked, strict=True):
         wanted[_root(answer.package)].update(questions)
-    known = _ask(wanted, processes, allow_unsafe_exec)
+    known = look_up(wanted, processes, allow_unsafe_exec)
     return [_report(answer, questions, known) for answer, questions in zip(answers, asked, strict=True)]
 
 
@@ -121,9 +96,14 @@ def total_by_kind(counts: Iterable[dict[str, tuple[int, int]]]) -> dict[str, dic
     return {kind: {"invented": invented, "checked": checked} for kind, (invented, checked) in totals.items()}
 
 
-def _report(answer: Answer, questions: set[_Question], known: dict) -> NameReport:
+def _report(answer: Answer, questions: set[Question], known: dict) -> NameReport:
     root = _root(answer.package)
-    found = [(q.kind, _shown(q, answer.module), known[root, q]) for q in questions]
+    unasked = {q.chain[0] for q in questions if q.kind == "name" and known[root, q] is False} & _bound_around(answer)
+    found = []
+    for q in questions:
+        hangs_on_it = q.module == answer.module and q.chain[:1] and q.chain[0] in unasked
+        exists = (True if q.kind == "name" else None) if hangs_on_it else known[root, q]
+        found.append((q.kind, _shown(q, answer.module), exists))
     if answer.code is not None:
         found += _names_in_code(answer)
     if answer.prose is not None:
@@ -195,7 +175,7 @@ def _builtin_attributes() -> frozenset[str]:
     return frozenset(name for kind in [*kinds, re.Match, Path] for name in dir(kind))
 
 
-def _shown(question: _Question, module: str | None) -> str:
+def _shown(question: Question, module: str | None) -> str:
     """The name as the answer writes it: bare where the surrounding module would have to know it."""
     own = question.module == module and question.chain
     name = ".".join(question.chain if own else (question.module, *question.chain))
@@ -206,11 +186,52 @@ def _shown(question: _Question, module: str | None) -> str:
 
 
 def _undefined(answer: Answer) -> set[str]:
+    """Names that ruff finds no definition of in the answer itself."""
     found = (_QUOTED.search(issue.message) for issue in answer.issues if issue.rule == UNDEFINED_NAME)
-    return {match.group(1) for match in found if match}
+    return {match.group(1) for match in found if match} - _words_of_literals(answer.code)
 
 
-def _questions(answer: Answer) -> set[_Question]:
+def _words_of_literals(code: str | None) -> set[str]:
+    """Names in the strings of `Literal[...]`, within an annotation that is a string: ruff takes them for references
+    where it is not told what `Literal` is.
+    """
+    texts = [node.value for node in ast.walk(ast.parse(code or "")) if _is_text(node) and "Literal[" in node.value]
+    trees = [tree for tree in map(parsed, texts) if tree is not None]
+    quoted = [node.value for tree in trees for node in ast.walk(tree) if _is_text(node)]
+    return {word for text in quoted for word in re.findall(r"\w+", text)}
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _bound_around(answer: Answer) -> frozenset[str]:
+    """What the file around the code binds outside of its functions. Not all of it is there when the module is asked:
+    imports for type checkers, classes within a class.
+    """
+    if answer.module is None or answer.path is None:
+        return frozenset()
+    return _bound_in_file(Path(_root(answer.package) or ".", answer.path))
+
+
+@functools.lru_cache(maxsize=512)
+def _bound_in_file(path: Path) -> frozenset[str]:
+    tree = parsed(decode(path.read_bytes()) or "") if path.is_file() else None
+    names, todo = set(), list(tree.body if tree else [])
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name.split(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            todo += ast.iter_child_nodes(node)
+    return frozenset(names)
+
+
+def _questions(answer: Answer) -> set[Question]:
     """What the code claims of the outside: imported modules and names, attributes of modules, forms of calls."""
     if answer.code is None:
         return set()
@@ -218,35 +239,35 @@ def _questions(answer: Answer) -> set[_Question]:
     questions, aliases = _imports(tree, answer)
     undefined = _undefined(answer)
     if answer.module is not None:
-        questions |= {_Question(answer.module, (name,), kind="name") for name in undefined}
-        aliases = {name: _Question(answer.module, (name,)) for name in undefined} | aliases
+        questions |= {Question(answer.module, (name,), kind="name") for name in undefined}
+        aliases = {name: Question(answer.module, (name,)) for name in undefined} | aliases
     outside = aliases.keys() - _bound(tree)
     for node in ast.walk(tree):
         is_call = isinstance(node, ast.Call)
         base, chain = _attribute_chain(node.func if is_call else node)
         if base in outside and (chain or is_call):
             start = aliases[base]
-            call, kind = (_Call.of(node), "call") if is_call else (None, "attribute")
-            questions.add(_Question(start.module, start.chain + chain, call, kind))
+            call, kind = (Call.of(node), "call") if is_call else (None, "attribute")
+            questions.add(Question(start.module, start.chain + chain, call, kind))
     return questions
 
 
-def _imports(tree: ast.Module, answer: Answer) -> tuple[set[_Question], dict[str, _Question]]:
+def _imports(tree: ast.Module, answer: Answer) -> tuple[set[Question], dict[str, Question]]:
     """The questions that the imports pose, and what each name that they bind stands for."""
     questions, aliases = set(), {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
-                questions.add(_Question(name.name, kind="import"))
-                aliases[name.asname or name.name.split(".")[0]] = _Question(
+                questions.add(Question(name.name, kind="import"))
+                aliases[name.asname or name.name.split(".")[0]] = Question(
                     name.name if name.asname else name.name.split(".")[0]
                 )
         elif isinstance(node, ast.ImportFrom):
             module = _absolute(node, answer)
             for name in node.names if module else []:
                 chain = () if name.name == "*" else (name.name,)
-                questions.add(_Question(module, chain, kind="import"))
-                aliases[name.asname or name.name] = _Question(module, chain)
+                questions.add(Question(module, chain, kind="import"))
+                aliases[name.asname or name.name] = Question(module, chain)
     return questions, aliases
 
 
@@ -265,79 +286,6 @@ def _attribute_chain(node: ast.AST) -> tuple[str | None, tuple[str, ...]]:
         chain.append(node.attr)
         node = node.value
     return (node.id, tuple(reversed(chain))) if isinstance(node, ast.Name) else (None, ())
-
-
-_LOOK_UP = """
-import importlib, inspect, json, types
-UNSEEN = object()
-def value_of(module, chain):
-    value = importlib.import_module(module)
-    for name in chain:
-        if not isinstance(value, (types.ModuleType, type)):
-            return UNSEEN
-        if not hasattr(value, name):
-            try:
-                importlib.import_module(f"{value.__name__}.{name}")
-            except ImportError:
-                raise AttributeError(name)
-        value = getattr(value, name)
-    return value
-def exists(module, chain, call):
-    try:
-        value = value_of(module, chain)
-    except AttributeError:
-        return None if call else False
-    except ModuleNotFoundError as error:
-        is_there = error.name is not None and error.name != module and not module.startswith(error.name + ".")
-        return None if call else is_there
-    except Exception:  # it is there, and breaks while it is imported: not a name that was made up
-        return None if call else True
-    return True if not call else None if value is UNSEEN else takes(value, *call)
-def takes(value, positional, keywords, is_open):
-    # Each layer of a decorated function must take the call, without the keywords that a layer above names as its own.
-    try:
-        layers = [inspect.signature(layer, follow_wrapped=False) for layer in layers_of(value)]
-    except (TypeError, ValueError):
-        return None
-    named = set()
-    for depth, layer in enumerate(layers):
-        left = [k for k in keywords if k in layer.parameters or k not in named]
-        # what a decorator may add to the call is not missing
-        bind = layer.bind_partial if is_open or depth else layer.bind
-        try:
-            bind(*[None] * (0 if is_open else positional), **dict.fromkeys(left))
-        except TypeError:
-            return False
-        named |= {p.name for p in layer.parameters.values() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    return True
-def layers_of(value):
-    layers = [value]
-    while callable(getattr(layers[-1], "__wrapped__", None)) and not isinstance(layers[-1], type):
-        layers.append(layers[-1].__wrapped__)
-    return layers
-answers = [exists(*question) for question in QUESTIONS]
-"""
-
-
-def _ask(wanted: dict[str | None, set[_Question]], processes: int | None, allow_unsafe_exec: bool) -> dict:
-    """(root, question) -> True, False, or None where the sandbox gave no answer."""
-    groups = defaultdict(list)
-    for root, questions in wanted.items():
-        for question in sorted(questions, key=repr):
-            groups[root, question.module.split(".")[0]].append(question)
-    jobs = []
-    for (root, name), questions in groups.items():
-        listed = repr([(q.module, q.chain, astuple(q.call) if q.call else None) for q in questions])
-        program = _LOOK_UP.replace("QUESTIONS", listed)
-        examples = [{"source": "print(json.dumps(answers))"}]
-        jobs.append(Job(name, program, root, None, examples, seconds=_SECONDS, megabytes=_MEGABYTES))
-    outcomes = run_jobs(jobs, processes=processes, allow_unsafe_exec=allow_unsafe_exec, what="looking up names")
-    known = {}
-    for ((root, _), questions), outcome in zip(groups.items(), outcomes, strict=True):
-        finished = outcome.outcome == "finished"
-        found = json.loads(outcome.got[0]) if finished else [None] * len(questions)
-        known.update(((root, question), exists) for question, exists in zip(questions, found, strict=True))
-    return known
 
 
 @functools.lru_cache

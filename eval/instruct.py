@@ -12,10 +12,6 @@ to the pairs' own answers: what it finds there is its error.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import importlib.metadata
-import json
-import platform
 import sys
 from collections import defaultdict
 from dataclasses import asdict
@@ -25,6 +21,7 @@ from data.masking import encode_prompt, messages_of
 from data.syntax import parsed
 from eval.answers import CODE_CATEGORIES, READERS, Reading
 from eval.codetasks.score import pass_at_k
+from eval.environment import environment
 from eval.hallucination import total_by_kind
 from eval.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
 from eval.sandbox import Job, protection, run_jobs
@@ -91,7 +88,7 @@ def grade_answers(
         },
         "results": rows,
         "sandbox": protection(allow_unsafe_exec=allow_unsafe_exec),
-        "environment": _environment(pairs, answers),
+        "environment": environment(pairs=pairs, answers=answers),
     }
 
 
@@ -257,16 +254,6 @@ def _summary(values: dict[str, dict[str, float]]) -> dict:
         "intervals": intervals,
         "n_of": {metric: len(of_task) for metric, of_task in values.items()},
     }
-
-
-def _environment(pairs: list[dict], answers: list[dict]) -> dict:
-    """What the figures depend on: versions, and the hashes of tasks and answers."""
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "ruff")}
-    hashes = {
-        f"{name}_sha256": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-        for name, rows in (("pairs", pairs), ("answers", answers))
-    }
-    return {"python": platform.python_version(), "platform": platform.platform(), **versions, **hashes}
 
 
 def answer_pairs(

@@ -3,7 +3,7 @@
 | measure | of | is |
 |---|---|---|
 | mutation_score | unit_test | mutants that the test fails on / mutants; 0 if it fails on the function itself |
-| improvement | improve | 1 if its check ran and passed, and complexity, ruff's findings or size gained |
+| improvement | improve | 1 if its check ran and passed, and complexity, ruff's findings, time or size gained |
 | docstring_match | docstring | entries due and there / entries due or there (arguments, returns, raises) |
 | docstring_clean | docstring | 1 if ruff's pydocstyle rules find nothing in it |
 | explanation_coverage | explain | what the function takes, calls and raises and the text mentions / all of it |
@@ -12,14 +12,16 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Sequence
 
-from data.checks import EXECUTED, KILLED
+from data.checks import EXECUTED, KILLED, race_job
 from data.syntax import parsed
 from eval.answers import CODE_CATEGORIES, IN_PLACE, given_code
 from eval.hallucination import Answer, check_names
+from eval.sandbox import Job, run_jobs
 from eval.structure import docstring_match, docstring_text, explanation_coverage
-from eval.style import docstring_issues, gains, is_gain, lint, style_issues
+from eval.style import docstring_issues, gains, is_gain, lint, style_issues, time_gain
 
 MEASURES = ("mutation_score", "improvement", "docstring_match", "docstring_clean", "explanation_coverage")
 
@@ -70,14 +72,15 @@ def mutation_score(results: Sequence[dict]) -> float:
     return sum(result["outcome"] in KILLED for result in results[1:]) / len(results[1:])
 
 
-def add_measures(by_id: dict[str, dict], rows: list[dict]) -> None:
+def add_measures(by_id: dict[str, dict], rows: list[dict], *, allow_unsafe_exec: bool = False) -> None:
     """Sets row["measures"], name -> value, for what can be told of each row; executed rows have their verdict already.
 
-    A row that fails its category's form has 0. What was not executed has no mutation_score and no improvement.
+    A row that fails its category's form has 0. What was not executed has no mutation_score and no improvement. The time
+    of greedy answers is measured (in the sandbox, about two seconds each), but not that of samples.
     """
     for row in rows:
         row["measures"] = {}
-    _improvements(by_id, [row for row in rows if _is_executed(by_id, row, "improve")])
+    _improvements(by_id, [row for row in rows if _is_executed(by_id, row, "improve")], allow_unsafe_exec)
     for row in rows:
         if _is_executed(by_id, row, "unit_test"):
             row["measures"]["mutation_score"] = row.get("mutation_score", 0.0)
@@ -95,14 +98,26 @@ def _is_executed(by_id: dict[str, dict], row: dict, category: str) -> bool:
     return is_due and row["status"] != "not executed"
 
 
-def _improvements(by_id: dict[str, dict], rows: list[dict]) -> None:
+def _improvements(by_id: dict[str, dict], rows: list[dict], allow_unsafe_exec: bool) -> None:
     kept = [row for row in rows if row["status"] == "pass" and parsed(given_code(by_id[row["id"]]))]
     measured = gains([given_code(by_id[row["id"]]) for row in kept], [row["code"] for row in kept])
     for row in rows:
         row["measures"]["improvement"] = 0.0
+    times = _times(by_id, [row for row in kept if row["sample"] == "greedy"], allow_unsafe_exec)
     for row, gain in zip(kept, measured, strict=True):
-        row["gain"] = gain
-        row["measures"]["improvement"] = float(is_gain(gain))
+        row["gain"] = gain | {"time": times.get(row["id"]) if row["sample"] == "greedy" else None}
+        row["measures"]["improvement"] = float(is_gain(row["gain"]))
+
+
+def _times(by_id: dict[str, dict], rows: list[dict], allow_unsafe_exec: bool) -> dict[str, float]:
+    """What `time_gain` says of each row by its id, where the examples of its check could be run against the clock."""
+    asked = {row["id"]: race_job(by_id[row["id"]]["check"], given_code(by_id[row["id"]]), row["code"]) for row in rows}
+    jobs = [Job(i, **job) for i, job in asked.items() if job is not None]
+    outcomes = run_jobs(jobs, what="measuring time", allow_unsafe_exec=allow_unsafe_exec)
+    rounds = {
+        one.id: json.loads(one.got[0]) for one in outcomes if one.outcome == "finished" and one.exceptions == [None]
+    }
+    return {i: time_gain(of_row) for i, of_row in rounds.items() if of_row}
 
 
 def _docstrings(by_id: dict[str, dict], rows: list[dict]) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 
 from data.masking import encode_prompt, messages_of, plain_document, supervise
-from eval.charts import next_token_picture, write_picture
+from eval.charts import next_token_picture
+from eval.environment import environment
 from eval.perplexity import read_files
 from eval.stats import bootstrap_mean
 from lora.adapter_file import load_adapter
@@ -31,7 +32,7 @@ from model import load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
-from model.files import read_jsonl, write_json
+from model.files import read_jsonl, write_json, write_text
 from model.tokenizer import Tokenizer
 
 CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
@@ -74,6 +75,7 @@ def next_tokens(
         for prompt in progress(prompts, what="next token", unit="prompt")
     ]
     decoder.train(was_training)
+    read = [prompt.input_ids for prompt in prompts]
     metrics, intervals = {}, {}
     for kind in dict.fromkeys(row["kind"] for row in rows):
         positions = [(row["name"], position) for row in rows if row["kind"] == kind for position in row["positions"]]
@@ -83,8 +85,14 @@ def next_tokens(
                 value, *interval = bootstrap_mean(values, clusters=clusters, seed=seed)
                 metrics[f"{metric}_{kind}"], intervals[f"{metric}_{kind}"] = value, interval
     return {
-        "metrics": metrics, "intervals": intervals, "n": len(rows), "prompts": rows, "results": [], "sandbox": None
-    }  # fmt: skip
+        "metrics": metrics,
+        "intervals": intervals,
+        "n": len(rows),
+        "prompts": rows,
+        "results": [],
+        "sandbox": None,
+        "environment": environment(decoder.device, decoder.model.norm.weight.dtype, prompts=read),
+    }
 
 
 _OF_FOLLOWED = ("nll_base", "nll_tuned", "rank_better", "rank_worse")  # need a token that follows
@@ -248,7 +256,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--window", type=int, default=256, help="tokens of a prompt, at most (default: %(default)s)")
     parser.add_argument("--out", required=True, type=Path, help="result, JSON; the picture is written beside it")
     parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     options = parser.parse_args()
     if not (options.prompt or options.seen or options.unseen):
@@ -276,8 +284,9 @@ def main() -> None:
     result = next_tokens(decoder, tokenizer, adapter, prompts, top=options.top, seed=options.seed)
     result["settings"] = {name: str(value) for name, value in vars(options).items() if name != "out"}
     write_json(options.out, result)
-    print(table(result), f"\nwritten to {options.out}")
-    write_picture(options.out.with_suffix(".svg"), lambda: next_token_picture(result["prompts"]))
+    picture = options.out.with_suffix(".svg")
+    write_text(picture, next_token_picture(result["prompts"]))
+    print(table(result), f"\nwritten to {options.out} and {picture}")
 
 
 if __name__ == "__main__":

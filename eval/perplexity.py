@@ -19,7 +19,8 @@ import torch
 
 from data.corpus import load_corpus
 from data.masking import Example, plain_document
-from data.packing import pieces, to_batch
+from data.packing import to_batch
+from eval.environment import environment
 from eval.stats import bootstrap_ratio
 from lora.adapter_file import load_adapter
 from lora.frozen import QUANTIZE
@@ -44,8 +45,8 @@ def perplexity(
     """The eval result of (path, text) files.
 
     window       tokens that the model sees at once
-    stride       how far the window moves on: a token has at least window - stride tokens before it, where the file has
-                 them. None: neighbouring windows share one token, the cheapest way, with least before the tokens
+    stride       how far the window moves on (default: half of it): a token has at least window - stride tokens before
+                 it, where the file has them. window - 1 is the cheapest: neighbours then share one token
     most_tokens  of each file only this many tokens from its start (their bytes are counted accordingly)
     Every token but a document's first is predicted once, the end token included. The result's "files" holds
     {"path", "nll" (nats), "tokens", "bytes"} a file; an empty one is left out. UserError when nothing is left,
@@ -58,7 +59,9 @@ def perplexity(
     for path, text in files:
         example, covered = _cut(tokenizer, text, most_tokens)
         documents.append((path, example, len(covered.encode())))
-    return score(decoder, documents, window=window, stride=stride)
+    result = score(decoder, documents, window=window, stride=stride)
+    result["settings"]["most_tokens"] = most_tokens
+    return result
 
 
 def strided(example: Example, window: int, stride: int) -> list[Example]:
@@ -86,20 +89,25 @@ def score(
 ) -> dict:
     """The eval result of documents that are tokens already: (path, example, bytes of what is supervised in it).
 
-    Each needs a supervised token; the decoder is left in the mode that it was in.
+    Each needs a supervised token; the decoder is left in the mode that it was in. stride as for `perplexity`.
     """
+    stride = window // 2 if stride is None else stride
     was_training = decoder.training
     decoder.eval()
     rows = []
     for path, example, size in progress(documents, what="perplexity", unit="file"):
         nll = 0.0
-        for piece in pieces(example, window) if stride is None else strided(example, window, stride):
+        for piece in strided(example, window, stride):
             batch = to_batch([piece], decoder.device)
             hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
             nll += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
         rows.append({"path": path, "nll": nll, "tokens": example.supervised, "bytes": size})
     decoder.train(was_training)
-    return summary(rows)
+    read = [[path, example.input_ids] for path, example, _ in documents]
+    return summary(rows) | {
+        "settings": {"window": window, "stride": stride},
+        "environment": environment(decoder.device, decoder.model.norm.weight.dtype, documents=read),
+    }
 
 
 def _cut(tokenizer: Tokenizer, text: str, most_tokens: int | None) -> tuple[Example, str]:
@@ -227,20 +235,19 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=1024, help="tokens seen at once (default: %(default)s)")
     parser.add_argument("--stride", type=int, help="tokens that the window moves on (default: half of it)")
     parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     options = parser.parse_args()
     files = read_files(options.data)
     decoder = load_decoder(options.model, device=choose_device(options.device), put=QUANTIZE[options.quantize])
     if not 2 <= options.window <= decoder.config.max_tokens:
         raise UserError(f"--window {options.window}: give 2 to the model's {decoder.config.max_tokens} positions")
-    stride = options.window // 2 if options.stride is None else options.stride
-    if not 1 <= stride < options.window:
-        raise UserError(f"--stride {stride}: give 1 to {options.window - 1}, less than the window")
+    if options.stride is not None and not 1 <= options.stride < options.window:
+        raise UserError(f"--stride {options.stride}: give 1 to {options.window - 1}, less than the window")
     if options.adapter:
         load_adapter(decoder, options.adapter)
-    result = perplexity(decoder, load_tokenizer(options.model), files, window=options.window, stride=stride)
-    result |= summary(result["files"], seed=options.seed) | {"settings": {"window": options.window, "stride": stride}}
+    result = perplexity(decoder, load_tokenizer(options.model), files, window=options.window, stride=options.stride)
+    result |= summary(result["files"], seed=options.seed)
     write_json(options.out, result)
     for name, value in result["metrics"].items():
         low, high = result["intervals"][name]

@@ -30,6 +30,7 @@ from threading import Lock
 from eval.stats import bootstrap_mean
 from model.console import UserError, run_command
 from model.files import read_json, read_jsonl
+from model.highlight import pieces
 
 QUESTIONS = {
     "clarity": "Which one is clearer?",
@@ -144,7 +145,10 @@ class Session:
         return "A" if self._draw("side", item.id) < 0.5 else "B"
 
     def state(self) -> dict:
-        """The first question without a vote, as the page may see it: nothing tells which side is which."""
+        """The first question without a vote, as the page may see it: nothing tells which side is which.
+
+        Its texts are cut into the pieces of model/highlight.py.
+        """
         open_ones = [
             (item, question) for item in self.items for question in QUESTIONS if not self._voted(item, question)
         ]
@@ -153,8 +157,9 @@ class Session:
         if open_ones:
             item, question = open_ones[0]
             left, right = (item.a, item.b) if self.left(item) == "A" else (item.b, item.a)
-            texts = {"prompt": item.prompt, "left": left, "right": right, "asked": QUESTIONS[question]}
-            state["item"] = {"key": self.items.index(item), "question": question, **texts}
+            texts = {"prompt": pieces(item.prompt), "left": pieces(left), "right": pieces(right)}
+            told = {"key": self.items.index(item), "question": question, "asked": QUESTIONS[question]}
+            state["item"] = told | texts
         return state
 
     def _voted(self, item: Item, question: str) -> bool:

@@ -1,47 +1,51 @@
 """One self-contained HTML page of a run: what changed and how sure that is, how it was learnt, where it fails.
 
 The page reads what lies in the run folder and nothing else, points nowhere outside itself, and escapes every text:
-most of them were generated.
+most of them were generated. What it shows of each track is in eval/report_tracks.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
-from eval.charts import category_bars, loss_curve
-from eval.compare import compare, number, verdict
+from eval.charts import interval_strip
+from eval.compare import LOWER_IS_BETTER, number, told, verdict
+from eval.report_tracks import Track, track_section
+from eval.schema import read_metrics
 from model.console import UserError, run_command
 from model.files import read_json, read_jsonl, write_text
-from model.markup import Safe, code, details, element, join, markdown, note, page, safe, table
+from model.markup import Safe, details, element, join, markdown, note, page, safe, table
 
 NAMES = {"cpt": "A · Continued pre-training", "sft": "B · Instruction tuning", "embed": "C · Embedding tuning"}
 FIRST_METRIC = {"cpt": "perplexity", "sft": "pass@1", "embed": "ndcg@10"}  # the one on the track's card
-LOSS = {"cpt": "loss, nats per token", "sft": "loss, nats per token", "embed": "InfoNCE loss, nats"}
 PAIRED = (
-    "Every change is paired: the same held-out tasks (or files) before and after, resampled together. “Not "
-    "distinguishable” means that a change of this size could be chance at this n."
+    "Every change is paired: the same held-out tasks (or files) before and after. It is told apart from chance where "
+    "its 95 % interval does not hold zero and p is at most 0.05; “needs” says about how many would tell a change like "
+    "it. Each interval is drawn to its own scale: the line is no change, right of it is better."
 )
-
-
-@dataclass(frozen=True)
-class Track:
-    """What a track left in its folder; None or empty where it left nothing."""
-
-    name: str
-    headline: dict | None  # its part of metrics.json
-    config: dict | None
-    environment: dict | None
-    steps: list[dict]
-    before: dict | None
-    after: dict | None
-    failures: list[dict]
-    samples: str
+MEANING = {
+    "perplexity": "among how many tokens the model hesitates at each token of held-out code; lower is better",
+    "bits_per_byte": "bits it takes to tell the next byte of held-out code, whatever the tokenizer; lower is better",
+    "pass@1": "share of the tasks that can be run whose greedy answer passes its check in the sandbox",
+    "pass@3": "chance that one of three sampled answers passes, estimated without bias",
+    "lenient_pass@1": "share of all tasks whose greedy answer has the right form, without running it",
+    "lenient_pass@3": "chance that one of three sampled answers has the right form",
+    "style": "share of greedy answers in code in which ruff finds nothing",
+    "hallucination_rate": "share of greedy answers that use a name which exists nowhere, of those with a name to look "
+    "up; lower is better",
+    "mutation_score": "share of planted bugs that the tests of an answer notice",
+    "improvement": "share of rewritten functions that behave as before and measure better",
+    "docstring_match": "parts of a function (arguments, returns, raises) that its docstring gets right",
+    "docstring_clean": "share of docstrings in which ruff's pydocstyle rules find nothing",
+    "explanation_coverage": "what a function takes, calls and raises and the explanation mentions",
+    "mrr@10": "one over the rank of the right code, 0 beyond ten, mean over the queries",
+    "ndcg@10": "how early the right code comes among the first ten: 1 is first",
+    "recall@10": "share of the right codes among the first ten",
+}
 
 
 def write_report(folder: Path, *, title: str) -> Path:
@@ -49,12 +53,13 @@ def write_report(folder: Path, *, title: str) -> Path:
 
     folder  a quickstart's (metrics.json, data_card.md and a folder for each of cpt, sft, embed), or one training run's
             (the track's files in it, "track" in config.json); docs/formats gives the files
-    A file that is missing leaves its part out, and a track of a quickstart that did not run is named as such. Without
-    matplotlib the page has no pictures, and says so. Raises UserError if there is nothing to report, or for a file
-    that cannot be read.
+    A file that is missing leaves its part out, and a track of a quickstart that did not run is named as such. Raises
+    UserError if there is nothing to report, for a file that cannot be read, and for a metrics.json that does not keep
+    to its form (eval/schema.py).
     """
     folder = Path(folder)
-    metrics = _read(folder / "metrics.json") or {}
+    summary = folder / "metrics.json"
+    metrics = read_metrics(summary) if summary.exists() else {}
     single = (_read(folder / "config.json") or {}).get("track")
     places = {single: folder} if single else {name: folder / name for name in NAMES}
     tracks = [_track(name, place, metrics) for name, place in places.items()]
@@ -64,9 +69,9 @@ def write_report(folder: Path, *, title: str) -> Path:
     card = folder / "data_card.md"
     sections = [
         ("results", "Results", _results(tracks, metrics)),
-        *((track.name, NAMES[track.name], _track_section(track)) for track in ran),
+        *((track.name, NAMES[track.name], track_section(track)) for track in ran),
         ("data", "Data card", markdown(_text(card)) if card.exists() else ""),
-        ("configuration", "Configuration", join(_configuration(track) for track in ran)),
+        ("configuration", "Configuration", join([*(_configuration(track) for track in ran), _facts(metrics)])),
         ("versions", "Versions", _versions(ran, metrics)),
     ]
     path = folder / "report.html"
@@ -86,179 +91,117 @@ def _about(tracks: list[Track], metrics: dict) -> str:
 def _results(tracks: list[Track], metrics: dict) -> Safe:
     measured = [track for track in tracks if track.headline]
     rows = [row for track in measured for row in _headline_rows(track)]
-    head = ("track", "metric", "before", "after", "change", "95 % interval", "n", "verdict")
+    head = ("track", "metric", "before", "after", "change", "95 % interval", "p", "n", "verdict")
     missing = [NAMES[track.name] for track in tracks if not track.headline]
     bm25 = {name: value for track in measured for name, value in (track.headline.get("bm25") or {}).items()}
     return join(
         [
+            _lead(measured),
             element("div", join(_card(track) for track in measured), class_="cards") if measured else "",
             table(head, rows, texts=2) if rows else "",
-            note(f"BM25 on the queries of C: {_listed(bm25)}.") if bm25 else "",
-            note(f"Did not run to its end: {'; '.join(missing)}.") if missing else "",
             note(PAIRED) if rows else "",
-            _facts(metrics),
+            note(f"BM25 on the queries of C: {_listed(bm25)}.") if bm25 else "",
+            *(note(line) for track in measured for line in _partly_paired(track)),
+            note(f"Did not run to its end: {'; '.join(missing)}.") if missing else "",
+            _meanings(measured),
         ]
     )
-
-
-def _facts(metrics: dict) -> Safe:
-    names = [name for name in ("sizes", "settings", "seconds") if metrics.get(name)]
-    facts = [element("div", element("h3", name.capitalize()) + _dictionary(metrics[name])) for name in names]
-    return element("div", join(facts), class_="facts") if facts else Safe("")
 
 
 def _listed(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {number(value)}" for name, value in values.items())
 
 
+def _lead(tracks: list[Track]) -> Safe:
+    """The answer in a sentence: how many metrics went which way."""
+    verdicts = Counter(verdict(*item) for track in tracks for item in (track.headline.get("change") or {}).items())
+    if not verdicts:
+        return Safe("")
+    better, worse, same = (verdicts[word] for word in ("better", "worse", "not distinguishable"))
+    strong = element("strong", f"{better} of {verdicts.total()} metrics are better")
+    rest = f", {worse} {'is' if worse == 1 else 'are'} worse, and {same} cannot be told from chance at this size."
+    return element("p", safe("On held-out data ") + strong + rest, class_="lead")
+
+
 def _headline_rows(track: Track) -> list[tuple]:
     letter = NAMES[track.name][0]
-    return _metric_rows(letter, track.headline) + _metric_rows(
-        letter, track.headline.get("probe") or {}, of=" of other texts"
-    )
+    rows = _metric_rows(letter, track.headline)
+    return rows + _metric_rows(letter, track.headline.get("probe") or {}, of=" of other texts")
 
 
 def _metric_rows(letter: str, measured: dict, *, of: str = "") -> list[tuple]:
     before, after, changes = (measured.get(key) or {} for key in ("before", "after", "change"))
     rows = []
     for metric in dict.fromkeys([*before, *after]):
-        values = [number(side[metric]) if side.get(metric) is not None else "–" for side in (before, after)]
-        change = changes.get(metric)
-        rows.append((letter, metric + of, *values, *(_change_cells(metric, change) if change else ("–",) * 4)))
+        values = [number(side[metric]) if metric in side else "–" for side in (before, after)]
+        cells = _change_cells(metric, changes[metric]) if metric in changes else (*("–",) * 4, "not compared")
+        rows.append((letter, metric + of, *values, *cells))
     return rows
 
 
 def _change_cells(metric: str, change: dict) -> tuple:
+    p = "<0.001" if change["p"] < 0.001 else f"{change['p']:.3f}"
+    interval = safe(f"{_interval(change)} ") + _strip(metric, change)
+    n = f"{change['n']} · needs {change['n_needed']:,}" if change["n_needed"] else change["n"]
+    return number(change["value"], sign=True), interval, p, n, _badge(verdict(metric, change))
+
+
+def _interval(change: dict) -> str:
     low, high = (number(end, sign=True) for end in change["interval"])
-    return number(change["value"], sign=True), f"[{low}, {high}]", change["n"], _badge(verdict(metric, change))
+    return f"[{low},\N{NO-BREAK SPACE}{high}]"
 
 
-def _badge(word: str) -> Safe:
-    return element("span", word, class_=f"verdict {word.split()[0]}")
+def _strip(metric: str, change: dict) -> Safe:
+    color = verdict(metric, change).split()[0]
+    return interval_strip(change, lower_is_better=metric in LOWER_IS_BETTER, color=color.replace("not", "muted"))
+
+
+def _badge(words: str) -> Safe:
+    return element("span", words, class_=f"verdict {words.split()[0]}")
 
 
 def _card(track: Track) -> Safe:
     before, after, changes = (track.headline.get(key) or {} for key in ("before", "after", "change"))
     metric = FIRST_METRIC[track.name]
-    if before.get(metric) is None or after.get(metric) is None:
+    if metric not in before or metric not in after:
         return Safe("")
     arrow = element("span", f"{number(before[metric])} →", class_="from") + Safe(f" {number(after[metric])}")
-    change = changes.get(metric)
-    told = f"{metric}, n = {change['n']} " if change else metric
-    return element(
-        "div",
-        join(
-            [
-                element("p", NAMES[track.name], class_="track"),
-                element("p", arrow, class_="change"),
-                element("p", safe(told) + (_badge(verdict(metric, change)) if change else ""), class_="metric"),
-            ]
-        ),
-        class_="card",
-    )
-
-
-def _track_section(track: Track) -> Safe:
-    parts = [_pictures(track)]
-    if track.name == "cpt" and track.before and track.after:
-        parts.append(_files(track.before, track.after))
-    if track.name == "sft" and track.before and track.after:
-        parts.append(_categories(track.before, track.after))
-    if track.name == "embed" and track.after:
-        parts.append(_beside_bm25(track.before, track.after))
-    parts.append(_failures(track.failures))
-    if track.samples:
-        parts.append(details("Samples", markdown(track.samples, top=4)))
-    return join(parts)
-
-
-def _pictures(track: Track) -> Safe:
-    try:
-        pictures = [loss_curve(f"{track.name}-loss", track.steps, LOSS[track.name])]
-        if track.name == "sft" and track.before and track.after:
-            for metric in ("pass@1", "lenient_pass@1"):
-                before, after = (_by_category(result, metric) for result in (track.before, track.after))
-                if after:
-                    pictures.append(category_bars(f"sft-{len(pictures)}", before, after, metric))
-    except UserError as error:  # matplotlib is missing: a run of twenty minutes must not end without its report
-        return note(error)
-    shown = [picture for picture in pictures if picture]
-    return element("div", join(shown), class_="figures") if shown else Safe("")
-
-
-def _by_category(result: dict, metric: str) -> dict[str, float]:
-    categories = result.get("by_category") or {}
-    return {name: row["metrics"][metric] for name, row in sorted(categories.items()) if metric in row["metrics"]}
-
-
-def _files(before: dict, after: dict) -> Safe:
-    """Per-file perplexity, the largest fall first."""
-    first = {row["path"]: row for row in before.get("files", [])}
-    rows = []
-    for row in after.get("files", []):
-        if row["path"] in first:
-            old, new = (math.exp(side["nll"] / side["tokens"]) for side in (first[row["path"]], row))
-            rows.append((new - old, row["path"], row["tokens"], old, new))
-    if not rows:
-        return Safe("")
-    fell = sum(row[0] < 0 for row in rows)
-    shown = [
-        (path, f"{tokens:,}", number(old), number(new), number(change, sign=True))
-        for change, path, tokens, old, new in sorted(rows)
+    parts = [
+        element("p", NAMES[track.name], class_="track"),
+        element("p", arrow, class_="change"),
+        element("p", metric, class_="metric"),
     ]
-    head = ("file", "tokens", "perplexity before", "after", "change")
-    told = note(f"Perplexity fell on {fell} of {len(rows)} held-out files.")
-    return element("h3", "By file") + told + table(head, shown, class_="table long")
+    if change := changes.get(metric):
+        line = f"{number(change['value'], sign=True)} {_interval(change)}, n = {change['n']}"
+        parts += [_strip(metric, change), element("p", line, class_="metric")]
+        parts.append(element("p", _badge(told(metric, change))))
+    return element("div", join(parts), class_="card")
 
 
-def _categories(before: dict, after: dict) -> Safe:
-    categories = sorted(after.get("by_category") or {})
-    metrics = [m for m in after["metrics"] if _by_category(after, m)]
-    if not categories or not metrics:
-        return Safe("")
-    sides = [{metric: _by_category(result, metric) for metric in metrics} for result in (before, after)]
-    rows = []
-    for category in categories:
-        pairs = ([side[metric].get(category) for side in sides] for metric in metrics)
-        cells = ("–" if None in pair else " → ".join(map(number, pair)) for pair in pairs)
-        rows.append((category, after["by_category"][category]["n"], *cells))
-    return element("h3", "By category, before → after") + table(("category", "n", *metrics), rows)
+def _partly_paired(track: Track) -> list[str]:
+    """A line for each metric that could be paired over fewer tasks than it was measured on."""
+    counts = [(result or {}).get("n_of", {}) for result in (track.before, track.after)]
+    lines = []
+    for metric, change in (track.headline.get("change") or {}).items():
+        ns = [of_side.get(metric, change["n"]) for of_side in counts]
+        if max(ns) > change["n"]:
+            lines.append(
+                f"{NAMES[track.name][0]}: {metric} is paired over the {change['n']} tasks where both answers have it "
+                f"({ns[0]} before, {ns[1]} after)."
+            )
+    return lines
 
 
-def _beside_bm25(before: dict | None, after: dict) -> Safe:
-    results = {"BM25": after.get("bm25"), "before": before, "after": after}
-    metrics = list(after["metrics"])
-    rows = []
-    for name, result in results.items():
-        if result:
-            intervals = {m: ", ".join(number(end) for end in result["intervals"][m]) for m in metrics}
-            rows.append((name, *(f"{number(result['metrics'][m])} [{intervals[m]}]" for m in metrics)))
-    told = f"{after['n']:,} queries against {after['candidates']:,} candidates, each value with its 95 % interval."
-    parts = [element("h3", "Beside BM25"), note(told), table(("", *metrics), rows)]
-    if after.get("bm25"):
-        changes = compare({**after, **after["bm25"]}, after)
-        told = "; ".join(f"{m} {number(c['value'], sign=True)}, {verdict(m, c)}" for m, c in changes.items())
-        parts.append(note(f"After tuning, paired against BM25: {told}."))
-    return join(parts)
+def _meanings(tracks: list[Track]) -> Safe:
+    shown = dict.fromkeys(metric for track in tracks for metric in (track.headline.get("after") or {}))
+    terms = [element("dt", name) + element("dd", MEANING[name]) for name in shown if name in MEANING]
+    return details("What the metrics mean", element("dl", join(terms))) if terms else Safe("")
 
 
-def _failures(failures: list[dict]) -> Safe:
-    if not failures:
-        return Safe("")
-    causes = Counter(row["cause"] for row in failures).most_common()
-    told = ", ".join(f"{cause} ({count})" if count > 1 else cause for cause, count in causes)
-    shown = []
-    for row in failures:
-        label = join(
-            [element("strong", row["category"]), safe(row["cause"]), element("span", row["id"], class_="id")], " · "
-        )
-        parts = [
-            element("h4", name.capitalize()) + code(row[name])
-            for name in ("prompt", "answer", "check")
-            if row.get(name)
-        ]
-        shown.append(details(label, join(parts)))
-    return join([element("h3", f"{len(failures)} failures"), note(f"Causes: {told}."), *shown])
+def _facts(metrics: dict) -> Safe:
+    names = [name for name in ("sizes", "settings", "seconds") if metrics.get(name)]
+    facts = [element("div", element("h3", name.capitalize()) + _dictionary(metrics[name])) for name in names]
+    return element("div", join(facts), class_="facts") if facts else Safe("")
 
 
 def _configuration(track: Track) -> Safe:
@@ -282,12 +225,8 @@ def _versions(tracks: list[Track], metrics: dict) -> Safe:
 
 
 def _dictionary(values: dict) -> Safe:
-    """A small table without a head; what lies one level below is written out beside its key."""
-    rows = []
-    for key, value in values.items():
-        inner = value.items() if isinstance(value, dict) else [("", value)]
-        rows += [(f"{key} {name}".strip(), _plain(item)) for name, item in inner]
-    return table((), rows)
+    """A small table without a head."""
+    return table((), [(key, _plain(value)) for key, value in values.items()])
 
 
 def _plain(value: object) -> str:
@@ -333,9 +272,10 @@ def _rows(path: Path) -> list[dict]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and row.keys() >= {"id", "category", "cause"} for row in rows
+        isinstance(row, dict) and row.keys() >= {"id", "category", "cause"} and isinstance(row.get("nearest", {}), dict)
+        for row in rows
     ):
-        raise UserError(f"{path}: expected a list of objects with id, category and cause")
+        raise UserError(f"{path}: expected a list of objects with id, category and cause, and nearest an object")
     return rows
 
 

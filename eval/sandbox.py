@@ -30,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from eval.sandbox_workers import Workers
+from eval.confinement.workers import Workers
 from model.console import UserError, progress, run_command
 
 OUTCOMES = ("finished", "exception", "syntax", "timeout", "memory", "denied", "died")
@@ -38,6 +38,7 @@ _REPORT_LIMIT = 16 << 20  # bytes; the child's own limits keep an honest report 
 _TIERS = (  # strongest first; each cuts the network and hides the files, by the first or the last layer
     ("namespaces", "seccomp", "landlock"),
     ("namespaces", "seccomp"),
+    ("bubblewrap", "seccomp", "landlock"),
     ("seccomp", "landlock"),
 )
 _UNSAFE_TIERS = (("seccomp",), ())  # used on request only: the user's files stay open
@@ -52,13 +53,17 @@ class Job:
     root       folder put first on sys.path
     patch      {"module", "source"}: importing `module` executes `source` in the place of its file's text; program and
                examples then run in a copy of that module's names, as doctest does
-    examples   [{"source"}]: run one after another as doctest runs them
+    examples   [{"source"}]: run one after another as doctest runs them; with tests, after and beside them
     seconds    wall-clock limit
     megabytes  limit of the address space of each process
     tests      {"source", "names"}: run after the program, in another process, where `names` of the program are
                stand-ins. Arguments and results that are plain values are copied (mutable arguments back, too),
                callables and the program's own objects are lent; lent objects are equal to themselves only. "names"
-               should hold what is to be tested and nothing that the tests judge with
+               should hold what is to be tested and nothing that the tests judge with. With "against", another patch,
+               the program runs once more, in a third process, and lends its names in the dict `against`. "methods":
+               false forbids to call methods of lent objects, which is right where functions alone are tested
+    command    what runs the program in the place of Python, with `tests` only: confined like it and told the numbers of
+               two pipes, over which it receives the program and speaks as eval/confinement/peer.py does
     readable   folders beside `root` that the program may read: a repository whose tests it runs. Where it can have no
                root folder of its own, it then sees the names in other folders, too, which pytest lists
     """
@@ -71,6 +76,7 @@ class Job:
     seconds: float = 10.0
     megabytes: int = 1024
     tests: dict | None = None
+    command: list[str] | None = None
     readable: list[str] | None = None
 
 
@@ -107,7 +113,7 @@ def run_jobs(
 def _outcomes(jobs: list[Job], processes: int | None, layers: tuple[str, ...]) -> Iterator[Outcome]:
     """Outcomes in the jobs' order, each as soon as it and those before it are there."""
     keys = [json.dumps(asdict(replace(job, id="")), sort_keys=True) for job in jobs]
-    workers = Workers(layers)
+    workers = Workers(layers, {path for job in jobs for path in _readable(job)})
     with ThreadPoolExecutor(processes or os.cpu_count()) as pool:
         running = {}
         for key, job in zip(keys, jobs, strict=True):
@@ -123,23 +129,24 @@ def _outcomes(jobs: list[Job], processes: int | None, layers: tuple[str, ...]) -
 
 def _run_one(job: Job, workers: Workers) -> Outcome:
     """Run one job; whatever it does, all its processes are ended and its folder is deleted."""
-    start = time.monotonic()
     secret = secrets.token_hex(16)
     with (
-        tempfile.TemporaryDirectory(prefix="tritune-job-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(dir=workers.folder, ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as job_file,
         workers.one() as worker,
     ):
+        start = time.monotonic()
         job_file.write(json.dumps(asdict(job)).encode())
         job_file.seek(0)
         settings = {
-            "folder": os.path.realpath(folder),
+            "folder": folder,
             "layers": workers.layers,
             "seconds": job.seconds,
             "megabytes": job.megabytes,
-            "readable": [os.path.abspath(path) for path in [job.root, *(job.readable or [])] if path],
+            "readable": _readable(job),
             "listing": bool(job.readable),
-            "apart": job.tests is not None,
+            "apart": 0 if job.tests is None else 2 if "against" in job.tests else 1,
+            "command": job.command,
         }
         report_read, report_write = os.pipe()
         secret_read, secret_write = os.pipe()
@@ -163,6 +170,10 @@ def _run_one(job: Job, workers: Workers) -> Outcome:
     if stopped is not None and outcome.outcome in ("died", "timeout"):
         return replace(outcome, outcome="denied", detail=stopped)
     return outcome
+
+
+def _readable(job: Job) -> list[str]:
+    return [os.path.abspath(path) for path in [job.root, *(job.readable or [])] if path]
 
 
 def _unlock(folder: str) -> None:

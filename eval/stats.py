@@ -191,7 +191,7 @@ def change_over_seeds(
     seed_square = n * ((of_seed - mean) ** 2).sum() / (seeds - 1)
     task_square = seeds * ((of_task - mean) ** 2).sum() / (n - 1)
     rest_square = ((d - of_seed - of_task + mean) ** 2).sum() / ((seeds - 1) * (n - 1))
-    square, freedom = seed_square + task_square - rest_square, None
+    square = seed_square + task_square - rest_square
     if square >= max(seed_square, task_square) > 0:
         parts = seed_square**2 / (seeds - 1) + task_square**2 / (n - 1) + rest_square**2 / ((seeds - 1) * (n - 1))
         freedom = square**2 / parts

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import statistics
 
 from data.drafts import linting
 from data.drafts.linting import Issue
+from eval.stats import mcnemar_exact
 
 # pycodestyle errors and warnings, pyflakes, bugbear, comprehensions
 RULES = ("E", "W", "F", "B", "C4")
@@ -16,6 +18,7 @@ DOCSTRING_RULES = ("D2", "D3", "D4")
 NOT_GOOGLES = ("D203", "D204", "D213", "D215", "D301", "D400", "D401", "D404", "D406", "D407", "D408", "D409", "D413")
 # what a plainer way of writing shows in: style, and pylint's refactoring, simplify, perflint, return, pie, pyupgrade
 GAIN_RULES = (*RULES, "PLR", "SIM", "PERF", "RET", "PIE", "UP", "N", "D103")
+LEAST_TIME = 0.1  # share of the time; below it, layout in memory and caches may decide
 UNDEFINED_NAME = "F821"  # not a matter of style: eval/hallucination.py reads it
 
 
@@ -73,10 +76,24 @@ def gains(before: list[str], after: list[str]) -> list[dict[str, int]]:
     ]
 
 
-def is_gain(gain: dict[str, int]) -> bool:
-    """Better in complexity or in ruff's findings and worse in neither; or equal in both and smaller."""
-    both = (gain["complexity"], gain["issues"])
-    return min(both) >= 0 and (max(both) > 0 or gain["size"] > 0)
+def time_gain(rounds: list[list[float]]) -> float:
+    """Share of the time that a rewriting saves, or (negative) takes more; 0 where that is within the noise.
+
+    rounds  [seconds before, seconds after] of equal work in turn: the median of after / before counts, from LEAST_TIME
+            on, and if a sign test over the rounds finds it (p <= 0.05)
+    """
+    saved = 1 - statistics.median(after / before for before, after in rounds if before > 0)
+    won, lost = (sum(sign * before > sign * after for before, after in rounds) for sign in (1, -1))
+    return round(saved, 3) if abs(saved) >= LEAST_TIME and mcnemar_exact(lost, won) <= 0.05 else 0.0
+
+
+def is_gain(gain: dict) -> bool:
+    """Better in complexity, ruff's findings or time and worse in none of them; or equal in all and smaller.
+
+    gain  what `gains` gives and "time": what `time_gain` gives, or None where it was not measured
+    """
+    gained = (gain["complexity"], gain["issues"], gain["time"] or 0)
+    return min(gained) >= 0 and (max(gained) > 0 or gain["size"] > 0)
 
 
 def complexity(code: str) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from data.masking import encode_prompt, messages_of
+from eval.environment import environment
 from eval.stats import bootstrap_mean, wilson
 from lora.adapter_file import load_adapter
 from lora.frozen import QUANTIZE
@@ -48,7 +49,8 @@ def read_tasks(rows: list[dict], *, where: str = "data") -> list[dict]:
         except ValueError as error:
             raise UserError(f"{where}:{number}: {error}") from None
         has_answer = messages[-1]["role"] == "assistant"
-        references = ([messages[-1]["content"]] if has_answer else []) + row.get("references", [])
+        further = row.get("references", [])
+        references = ([messages[-1]["content"]] if has_answer else []) + (further if isinstance(further, list) else [0])
         if not references or not all(isinstance(text, str) and text.strip() for text in references):
             raise UserError(f"{where}:{number}: no right answer, or an empty one, to grade by")
         task = {"id": str(row.get("id", number)), "messages": messages[:-1] if has_answer else messages}
@@ -69,11 +71,15 @@ def grade(task: str, tasks: list[dict], answers: dict[str, str], *, seed: int = 
                     status is "extraction"
     qa              exact_match and token_f1, the best over the references, texts normalised as SQuAD's script does
     summarization   bleu (of the corpus, 0 to 100), and the F of rouge1, rouge2 and rougeL (stemmed, best reference)
-    UserError for a task without an answer.
+    UserError for a task without an answer, and for an answer without a task.
     """
     if missing := [one["id"] for one in tasks if one["id"] not in answers]:
         raise UserError(f"{len(missing)} of {len(tasks)} tasks have no answer, such as {missing[0]!r}")
-    return GRADERS[task](tasks, [answers[one["id"]] for one in tasks], seed) | {"n": len(tasks), "sandbox": None}
+    if unasked := answers.keys() - {one["id"] for one in tasks}:
+        raise UserError(f"{len(unasked)} answers are to no task of the data, such as {min(unasked)!r}")
+    result = GRADERS[task](tasks, [answers[one["id"]] for one in tasks], seed)
+    read = {"tasks": tasks, "answers": answers}
+    return result | {"n": len(tasks), "sandbox": None, "environment": environment(**read)}
 
 
 def find_label(answer: str, labels: list[str]) -> str | None:
@@ -269,6 +275,8 @@ def main() -> None:
             if "id" not in row or not isinstance(row.get("output"), str):
                 raise UserError(f'{options.answers}:{number}: an answer needs "id" and "output"')
         answers = {str(row["id"]): row["output"] for row in rows}
+        if len(answers) < len(rows):
+            raise UserError(f"{options.answers}: {len(rows) - len(answers)} answers are to a task that has one already")
     else:
         device = choose_device(options.device)
         put = QUANTIZE[options.quantize]

@@ -6,13 +6,20 @@ is already `Safe` passes as it is, and only these functions make it.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # were an escape ever missed, nothing would load or run
+from model.highlight import pieces
+
+SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+HASH = base64.b64encode(hashlib.sha256(f"\n{SCRIPT}".encode()).digest()).decode()
+# Were an escape ever missed, nothing would load, and no script would run but this one.
+POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{HASH}'"
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")  # not allowed in HTML or UTF-8
 SHOWN = 6000  # characters of one prompt or answer
@@ -49,14 +56,16 @@ def note(text: object) -> Safe:
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, texts: int = 1, class_: str = "table") -> Safe:
-    """A table that scrolls inside itself; an empty `head` is left out.
+    """A table that scrolls inside itself and sorts by its heads; an empty `head` is left out.
 
     The first `texts` columns are text, the others figures set to the right.
     """
 
     def line(cells: Sequence[object], name: str) -> Safe:
+        scope = {"scope": "col"} if name == "th" else {}
         kinds = ("text" if i < texts else "figure" for i in range(len(cells)))
-        return element("tr", Safe("".join(element(name, c, class_=k) for c, k in zip(cells, kinds, strict=True))))
+        shown = (element(name, c, class_=k, **scope) for c, k in zip(cells, kinds, strict=True))
+        return element("tr", Safe("".join(shown)))
 
     body = element("tbody", join(line(row, "td") for row in rows))
     return element(
@@ -68,11 +77,20 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, texts: in
 
 
 def code(text: object) -> Safe:
-    """Preformatted text, cut at SHOWN characters; how much was cut is said. What is not text is shown as JSON."""
+    """Preformatted text, its Python in colour, cut at SHOWN characters; how much was cut is said.
+
+    What is not text is shown as JSON.
+    """
     text = text if isinstance(text, str) else json.dumps(text, indent=2, ensure_ascii=False)
     rest = len(text) - SHOWN
-    shown = element("pre", element("code", text[:SHOWN]))
+    shown = element("pre", highlighted(text[:SHOWN]))
     return shown + note(f"… {rest:,} more characters") if rest > 0 else shown
+
+
+def highlighted(text: str) -> Safe:
+    """<code> with a <span> around each piece that model/highlight.py tells the kind of."""
+    spans = (element("span", piece, class_=kind) if kind else safe(piece) for kind, piece in pieces(text))
+    return element("code", Safe("".join(spans)))
 
 
 def page(title: str, about: str, sections: Sequence[tuple[str, str, Safe]], *, style: str = "") -> str:
@@ -80,6 +98,7 @@ def page(title: str, about: str, sections: Sequence[tuple[str, str, Safe]], *, s
 
     sections  (anchor, heading, content), in order
     style     rules added to page.css
+    What moves in it is page.js, the only script that its policy lets run.
     """
     rules = Path(__file__).with_name("page.css").read_text(encoding="utf-8") + style
     links = join(element("a", name, href=f"#{key}") for key, name, _ in sections)
@@ -99,6 +118,8 @@ def page(title: str, about: str, sections: Sequence[tuple[str, str, Safe]], *, s
 <main>
 {join(parts)}
 </main>
+<script>
+{SCRIPT}</script>
 </body>
 </html>
 """
@@ -122,7 +143,9 @@ def markdown(text: str, *, top: int = 3) -> Safe:
         line = lines[0]
         if fence := re.match(r"\s*(`{3,}|~{3,})", line):
             content, lines = _until(lines[1:], lambda other, mark=fence[1]: other.strip().startswith(mark))
-            blocks.append(element("pre", element("code", "\n".join(content))))
+            is_python = line.strip().lstrip("`~").strip() in ("", "py", "python")
+            fenced = "\n".join(content)
+            blocks.append(element("pre", highlighted(fenced) if is_python else element("code", fenced)))
             lines = lines[1:]
         elif heading := re.match(r"(#{1,6})\s+(.*)", line):
             blocks.append(element(f"h{min(6, len(heading[1]) + top - 1)}", _inline(heading[2].rstrip("# "))))

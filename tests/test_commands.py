@@ -31,6 +31,7 @@ MODULES = [
     "eval.text",
     "eval.report",
     "eval.sandbox",
+    "eval.schema",
     "lora.merge",
     "lora.check",
     "model.export",

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from eval.compare import compare, table
+from eval.environment import PACKAGES
 from eval.forgetting import forgetting
 from eval.report import write_report
 from lora.adapter_file import adapter_tensors, save_adapter
@@ -18,7 +19,7 @@ from model.decoder import Decoder
 from model.files import read_json, write_json, write_text
 from model.tokenizer import Tokenizer
 from model.weights import weights_sha256
-from training.run import PACKAGES, Run
+from training.run import Run
 
 WITHOUT_BEARING = {"model", "out", "resume", "device", "shard"}  # options that say where it happened, not what
 

@@ -9,19 +9,16 @@ RUN/config.json        the track and every option with where its value came from
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import platform
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from eval.environment import environment
 from model.console import UserError
 from model.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from training import parallel
@@ -32,8 +29,6 @@ from training.trackers import open_trackers
 
 FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run"}  # may be others when a run is resumed
 FITTED = ("micro_batch", "checkpointing")  # what --fit sets (training/fit.py)
-SOURCE = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "tokenizers", "safetensors", "numpy", "hnswlib", "gguf", "ruff")
 
 
 class Run:
@@ -78,7 +73,9 @@ class Run:
         self._device, self._trackers = device, open_trackers(log_to, self.folder, self.options.as_dict())
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", {"track": self.track, "options": self.options.as_dict()})
-        write_json(self.folder / "environment.json", environment(device, dtype) | data)
+        write_json(
+            self.folder / "environment.json", environment(device, dtype) | {"processes": str(parallel.world())} | data
+        )
         log = self.folder / "metrics.jsonl"
         done = int(self.resume_from.name.removeprefix("step-")) if self.resume_from else 0
         # what a killed run logged after its last checkpoint will be done again
@@ -180,43 +177,6 @@ class Run:
                     f"{self.folder}: cannot resume with --{name.replace('_', '-')} {entry['value']}; the run was "
                     f"started with {before}"
                 )
-
-
-def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
-    """What a result depends on besides its data, flat."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    values = {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": f"{device.type}: {name}",
-        "cores": str(torch.get_num_threads()),
-        "processes": str(parallel.world()),
-        "dtype": str(dtype).removeprefix("torch."),
-        "source_sha256": source_sha256(),
-    }
-    for package in PACKAGES:
-        try:
-            values[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return values
-
-
-def source_sha256() -> str:
-    """One hash over this project's Python files, in the order of their paths."""
-    digest = hashlib.sha256()
-    folders = ("model", "lora", "data", "training", "eval")
-    for path in sorted([*SOURCE.glob("*.py"), *(p for folder in folders for p in (SOURCE / folder).rglob("*.py"))]):
-        digest.update(path.relative_to(SOURCE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or os.uname().machine
 
 
 def _log_rows(path: Path) -> list[dict]:

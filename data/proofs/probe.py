@@ -1,4 +1,5 @@
-"""What runs inside the sandbox beside the code under test: the repository's tests, traced or not, and recorded calls.
+"""What runs inside the sandbox beside the code under test: the repository's tests, traced or not, recorded calls, and
+examples against the clock.
 
 It is sent there as text and imports nothing of the project. Nothing in here knows what a call must give.
 """
@@ -15,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 CONFIGS = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")  # pytest's, in its order
 MOST_TRIED = 200  # calls of one function that are looked at; a hot one is called millions of times
@@ -23,6 +24,10 @@ MOST_CALLS = 8  # of one function that are kept, in one process
 MOST_ARGUMENTS = 400  # characters of a recorded call's arguments
 MOST_RESULT = 4000  # characters of what a call gives
 DEEPEST = 12  # levels of nested containers
+ROUNDS = 21  # of a race
+BLOCK = 0.01  # seconds that the slower side takes in a round, at least
+PAUSE = 0.001  # seconds until a process that has replied sleeps: only then its clock is exact (Linux, with RLIMIT_CPU)
+MOST_RACE = 8.0  # seconds of a race, after which no round begins
 CANARY = "test_that_must_fail_in_the_end"
 
 
@@ -250,3 +255,46 @@ def require(base: str, tests: list[str], *, test_seconds: float) -> None:
         first = next(test for test in tests if test not in passed)
         why = watcher.tests.get(first, {"detail": "not found"})["detail"]
         raise AssertionError(f"{len(tests) - len(passed)} of {len(tests)} tests fail, first {first}: {why}")
+
+
+def repeater(names: dict, sources: list[str]) -> Callable[[int], None]:
+    """A function that runs examples a number of times, each time in a copy of `names`; prints and errors go nowhere."""
+    codes = [compile(source + "\n", "<example>", "single", dont_inherit=True) for source in sources]
+
+    def repeat(times: int) -> None:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            for _ in range(times):
+                space = dict(names)
+                for code in codes:
+                    with contextlib.suppress(Exception):
+                        exec(code, space)
+
+    return repeat
+
+
+def race(before, after) -> None:
+    """Print as JSON the processor seconds of each round: [a number of repetitions by `before`, as many by `after`].
+
+    Both are `repeater`s of other processes. The kernel counts those processes' time, so that neither has a part in that
+    and other load little. They take turns in beginning. What a call of no repetition takes is left out. Linux only.
+    """
+
+    def seconds(side, times: int) -> float:
+        clock = ~side._peer.process << 3 | 2  # clock_getcpuclockid(3)
+        start = time.clock_gettime(clock)
+        side(times)
+        time.sleep(PAUSE)
+        return time.clock_gettime(clock) - start
+
+    deadline, times = time.monotonic() + MOST_RACE, 1
+    for side in (before, after):
+        side(1)  # imports, caches
+    while (longer := max(seconds(before, times), seconds(after, times))) < BLOCK and time.monotonic() < deadline:
+        times *= 2 if longer > BLOCK / 16 else 8
+    idle = {side: min(seconds(side, 0) for _ in range(ROUNDS)) for side in (before, after)}
+    rounds = []
+    while len(rounds) < ROUNDS and time.monotonic() < deadline:
+        turns = (after, before) if len(rounds) % 2 else (before, after)
+        took = {side: seconds(side, times) - idle[side] for side in turns}
+        rounds.append([took[before], took[after]])
+    print(json.dumps(rounds))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data.masking import encode_prompt
 from eval.codetasks.grade import append_rows, kept_rows
+from eval.codetasks.javascript import NAMES
 from eval.codetasks.score import GREEDY
 from eval.codetasks.tasks import CodeTask
 from model import generate
@@ -22,10 +23,11 @@ STOPS_AFTER_TEXT = ("\nassert ", '\n"""', "\nprint(", "\nif ", "\n```")
 
 def chat_prompt(task: CodeTask) -> str:
     """What a chat model is asked, as the user's turn."""
+    name = NAMES.get(task.language, "Python")
     if task.is_head:
         return (
-            "Complete this function. Answer with the whole function in one Python code block.\n\n"
-            f"```python\n{task.prompt.rstrip()}\n```"
+            f"Complete this function. Answer with the whole function in one {name} code block.\n\n"
+            f"```{name.lower()}\n{task.prompt.rstrip()}\n```"
         )
     shown = "\n".join(task.shown)
     named = f"It must pass these tests:\n\n```python\n{shown}\n```" if shown else f"Name it `{task.entry_point}`."
@@ -86,7 +88,7 @@ def _answer(decoder, tokenizer, tasks, texts, chat: bool, max_new_tokens: int, o
     else:
         prompts = [tokenizer.prefix_ids + tokenizer.encode(text) for text in texts]
     samples = options["samples"]
-    own = [() if chat else STOPS_AFTER_HEAD if task.is_head else STOPS_AFTER_TEXT for task in tasks]
+    own = [() if chat else task.stops or (STOPS_AFTER_HEAD if task.is_head else STOPS_AFTER_TEXT) for task in tasks]
     found = generate(
         decoder,
         prompts,

@@ -5,28 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from dataclasses import asdict
 from pathlib import Path
 
-from eval.codetasks.execute import LOADER, Sandbox, Verdict, verdicts
+from eval.codetasks.extract import Solution, read_solution
+from eval.codetasks.javascript import read_script
+from eval.codetasks.judge import Verdict, job_of, judge
 from eval.codetasks.score import GREEDY, summary
-from eval.codetasks.solution import Solution, read_solution
 from eval.codetasks.tasks import CodeTask
-from eval.sandbox import protection
+from eval.environment import environment
+from eval.sandbox import Job, protection
 from model.console import UserError
 from model.files import read_jsonl
 
 GOLD_SECONDS = 60.0  # what a gold may take: MBPP's task 123 needs over 20
 LEAST_SECONDS = 5.0  # what every answer may take
 TIMES_GOLD = 5.0  # how many times its gold's own time an answer may take
+ENOUGH = 10  # samples a task from which pass@3 is estimated unasked
 CHUNK = 200  # programs between two writes of what is graded
 
 
 class Kept:
-    """Verdicts of programs in a file beside the result, a line each; without a file only in memory.
+    """Verdicts of jobs in a file beside the result, a line each; without a file only in memory.
 
-    A program is known by its task, its code, its limit and what judges it, so a changed task or judge is run again.
+    A job is known by all that it runs, so a changed task, limit or judge is run again.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -34,22 +36,17 @@ class Kept:
         if path is not None:
             self.found = {row.pop("key"): Verdict(**row) for row in kept_rows(path)}
 
-    def verdicts(self, programs: list[tuple[CodeTask, str, float]], sandbox: Sandbox) -> list[Verdict]:
-        """Verdicts in the programs' order; what is not kept yet is run, equal programs once."""
-        keys = [_key(*program) for program in programs]
-        new = {key: program for key, program in zip(keys, programs, strict=True) if key not in self.found}
+    def verdicts(self, jobs: list[Job], **options) -> list[Verdict]:
+        """Verdicts in the jobs' order; what is not kept yet is judged (with `options` of `judge`), equal jobs once."""
+        keys = [hashlib.sha256(json.dumps(asdict(job)).encode()).hexdigest() for job in jobs]
+        new = {key: job for key, job in zip(keys, jobs, strict=True) if key not in self.found}
         todo = list(new)
         for start in range(0, len(todo), CHUNK):
             chunk = todo[start : start + CHUNK]
-            found = dict(zip(chunk, verdicts([new[key] for key in chunk], sandbox.run), strict=True))
+            found = dict(zip(chunk, judge([new[key] for key in chunk], **options), strict=True))
             self.found |= found
             if self.path is not None:
-                with open(self.path, "a", encoding="utf-8") as file:
-                    file.writelines(
-                        json.dumps({"key": key, **asdict(verdict)}) + "\n" for key, verdict in found.items()
-                    )
-                    file.flush()
-                    os.fsync(file.fileno())
+                append_rows(self.path, [{"key": key, **asdict(verdict)} for key, verdict in found.items()])
         return [self.found[key] for key in keys]
 
 
@@ -72,15 +69,11 @@ def append_rows(path: Path, rows: list[dict]) -> None:
         os.fsync(file.fileno())
 
 
-def _key(task: CodeTask, code: str, limit: float) -> str:
-    return hashlib.sha256(json.dumps([asdict(task), code, limit, LOADER]).encode()).hexdigest()
-
-
 def grade(
     tasks: list[CodeTask],
     answers: list[dict],
     *,
-    ks: tuple[int, ...] = (1, 3),
+    ks: tuple[int, ...] | None = None,
     processes: int | None = None,
     allow_unsafe_exec: bool = False,
     keep: Path | None = None,
@@ -88,25 +81,27 @@ def grade(
     """Grade answers to code tasks.
 
     answers  {"task_id", "completion", "sample": 0, 1, … (default: the next number) or "greedy"}; every task has the
-             same samples, more than max(ks) of them if that is over 1
+             same samples
+    ks       the ks of pass@k (default: as `choose_ks` takes them)
     keep     file for what is graded, read again by the next run
     Returns an eval result: "metrics", "intervals", "n", "values" (score.summary), "routes" (how many answers were
     found where), "gold" ("passed", "n", and "failed": task -> why), "results" in the order of tasks and samples,
     "sandbox", "environment". Raises UserError for answers that do not fit the tasks.
     """
     by_id = {task.task_id: task for task in tasks}
-    answers = _in_order(by_id, answers, ks)
-    sandbox = Sandbox(processes=processes, allow_unsafe_exec=allow_unsafe_exec)
+    answers = _in_order(by_id, answers)
+    ks = choose_ks(sum(answer["sample"] != GREEDY for answer in answers) // len(tasks), ks)
+    options = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
     kept = Kept(keep)
-    golds = _golds(tasks, kept, sandbox)
+    golds = _golds(tasks, kept, options)
     limits = {i: max(LEAST_SECONDS, round(TIMES_GOLD * golds[i].seconds)) if i in golds else 10.0 for i in by_id}
     read = [_read(by_id[answer["task_id"]], answer["completion"]) for answer in answers]
     ready = [
-        (by_id[answer["task_id"]], solution.code, limits[answer["task_id"]])
+        job_of(by_id[answer["task_id"]], solution.code, limits[answer["task_id"]])
         for answer, solution in zip(answers, read, strict=True)
         if solution.code is not None
     ]
-    judged = iter(kept.verdicts(ready, sandbox))
+    judged = iter(kept.verdicts(ready, **options))
     rows = [_row(answer, s, None if s.code is None else next(judged)) for answer, s in zip(answers, read, strict=True)]
     routes = [row["route"] for row in rows]
     failed = {i: verdict.detail or verdict.status for i, verdict in golds.items() if verdict.status != "pass"}
@@ -116,19 +111,21 @@ def grade(
         "gold": {"passed": len(golds) - len(failed), "n": len(golds), "failed": failed},
         "results": rows,
         "sandbox": protection(allow_unsafe_exec=allow_unsafe_exec),
-        "environment": _environment(tasks, answers),
+        "environment": environment(tasks=[asdict(task) for task in tasks], answers=answers),
     }
 
 
-def _golds(tasks: list[CodeTask], kept: Kept, sandbox: Sandbox) -> dict[str, Verdict]:
+def _golds(tasks: list[CodeTask], kept: Kept, options: dict) -> dict[str, Verdict]:
     """task_id -> the verdict of its own solution, which went the way of every answer."""
     with_gold = [task for task in tasks if task.gold is not None]
     read = [_read(task, f"```python\n{task.gold}\n```") for task in with_gold]
-    programs = [(task, solution.code or "", GOLD_SECONDS) for task, solution in zip(with_gold, read, strict=True)]
-    return {task.task_id: v for task, v in zip(with_gold, kept.verdicts(programs, sandbox), strict=True)}
+    jobs = [job_of(task, solution.code or "", GOLD_SECONDS) for task, solution in zip(with_gold, read, strict=True)]
+    return {job.id: verdict for job, verdict in zip(jobs, kept.verdicts(jobs, **options), strict=True)}
 
 
 def _read(task: CodeTask, completion: str) -> Solution:
+    if task.language != "python":
+        return read_script(task.prompt, task.entry_point, completion, task.stops)
     return read_solution(task.prompt, task.entry_point, completion, also=task.needed)
 
 
@@ -136,7 +133,7 @@ def _row(answer: dict, solution: Solution, verdict: Verdict | None) -> dict:
     """One line of "results": the raw text, what was read of it and where, what became of it."""
     row = {"task_id": answer["task_id"], "sample": answer["sample"], "status": "extraction", "route": solution.route}
     if verdict is None:
-        row |= {"detail": "no definition of the entry point that parses", "passed": 0, "total": 0, "judged": None}
+        row |= {"detail": "no definition of the entry point that parses", "passed": 0, "total": 0}
         row["status"] = "syntax" if "def " in answer["completion"] else "extraction"
     else:
         row |= asdict(verdict)
@@ -144,7 +141,7 @@ def _row(answer: dict, solution: Solution, verdict: Verdict | None) -> dict:
     return row | {"completion": answer["completion"], "code": solution.code}
 
 
-def _in_order(by_id: dict[str, CodeTask], answers: list[dict], ks: tuple[int, ...]) -> list[dict]:
+def _in_order(by_id: dict[str, CodeTask], answers: list[dict]) -> list[dict]:
     """The answers, each with its "sample", by the order of the tasks and then greedy, 0, 1, …"""
     kept: dict[str, dict] = {i: {} for i in by_id}
     for number, answer in enumerate(answers, 1):
@@ -167,23 +164,18 @@ def _in_order(by_id: dict[str, CodeTask], answers: list[dict], ks: tuple[int, ..
         )
     if len(numbers) > 1 or len({GREEDY in of_task for of_task in kept.values()}) > 1:
         raise UserError("the tasks have unequal numbers of answers: give each the same number of samples")
-    check_samples(*numbers, ks)
     return [kept[i][sample] for i in kept for sample in sorted(kept[i], key=lambda s: -1 if s == GREEDY else s)]
 
 
-def check_samples(samples: int, ks: tuple[int, ...]) -> None:
-    """Raise UserError where pass@k cannot be estimated: from n = k samples it would be a mere yes or no."""
+def choose_ks(samples: int, ks: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The ks of pass@k: those asked for, else 1, and 3 where there are samples enough for an estimate worth its name.
+
+    Raises UserError where pass@k has no estimate from so many samples.
+    """
+    if ks is None:
+        return (1, 3) if samples >= ENOUGH else (1,)
     if min(ks) < 1:
         raise UserError("--k takes whole numbers from 1 on")
-    if samples and max(ks) > 1 and samples <= max(ks):
+    if samples < max(ks):
         raise UserError(f"{samples} samples a task are too few for pass@{max(ks)}: give more, or a smaller --k")
-
-
-def _environment(tasks: list[CodeTask], answers: list[dict]) -> dict:
-    """What the figures depend on: versions, and the hashes of tasks and answers."""
-    listed = {"tasks": [asdict(task) for task in tasks], "answers": answers}
-    hashes = {
-        f"{name}_sha256": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-        for name, rows in listed.items()
-    }
-    return {"python": platform.python_version(), "platform": platform.platform(), **hashes}
+    return ks

@@ -3,20 +3,24 @@
 - MBPP (Austin et al. 2021, arXiv:2108.07732): mbpp.jsonl and sanitized-mbpp.json, as published
 - HumanEval (Chen et al. 2021, arXiv:2107.03374): HumanEval.jsonl, also with .gz
 - EvalPlus (Liu et al. 2023, arXiv:2305.01210): HumanEvalPlus.jsonl and MbppPlus.jsonl with base_input, plus_input
+- MultiPL-E (Cassano et al. 2022, arXiv:2208.08227) for JavaScript and TypeScript
 - own: {"task_id", "prompt", "entry_point", "tests"}, and if wanted "setup" and "canonical_solution"
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
 import gzip
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.sources.locate import locate
 from data.syntax import parsed
+from eval.codetasks.javascript import NAMES, python_tests
 from model.console import UserError
 from model.files import cache_folder, parse_json, read_jsonl
 
@@ -38,6 +42,8 @@ class CodeTask:
     tests        Python that asserts; `setup` runs before it
     shown        assertions that the prompt shows to the model; MBPP's names and types stand nowhere else
     gold         a module that solves it, or None
+    language     of the answer: "python", "js" or "ts"; the tests are Python in any case
+    stops        texts before which a base model's answer ends; none: the usual ones of Python
     """
 
     task_id: str
@@ -47,26 +53,52 @@ class CodeTask:
     setup: str = ""
     shown: tuple[str, ...] = ()
     gold: str | None = None
+    language: str = "python"
+    stops: tuple[str, ...] = ()
 
     @property
     def is_head(self) -> bool:
         """Whether the prompt is code that an answer may go on with."""
-        tree = parsed(self.prompt)
-        return tree is not None and any(getattr(node, "name", None) == self.entry_point for node in tree.body)
+        return self.language != "python" or self.entry_point in _defined(self.prompt)
+
+    @functools.cached_property
+    def used(self) -> frozenset[str]:
+        """Names that the tests read or bind."""
+        return frozenset(n.id for n in ast.walk(ast.parse(self.setup + self.tests)) if isinstance(n, ast.Name))
+
+    @functools.cached_property
+    def needed(self) -> frozenset[str]:
+        """Names that the tests take from the answer beside the entry point, such as a class that the gold defines.
+
+        A class of the prompt is the answer's, too, so that its objects can be handed over; a function is the tests'.
+        """
+        own = _defined(self.gold or "") - _defined(self.prompt) | _defined(self.prompt, ast.ClassDef)
+        return self.used & own - {self.entry_point}
 
     @property
-    def needed(self) -> frozenset[str]:
-        """Names that the tests take from the answer beside the entry point, such as a class that the gold defines."""
-        written, tree = parsed(self.setup + self.tests), parsed(self.gold or "")
-        if written is None or tree is None:
-            return frozenset()
-        used = {node.id for node in ast.walk(written) if isinstance(node, ast.Name)}
-        return frozenset(used & {getattr(node, "name", None) for node in tree.body} - {self.entry_point})
+    def has_class(self) -> bool:
+        """Whether the tests use a class of the answer, as the gold or the head in the prompt tells."""
+        classes = _defined(self.gold or "", ast.ClassDef) | _defined(self.prompt, ast.ClassDef)
+        return bool(classes & {self.entry_point, *self.needed})
 
     @property
     def context(self) -> str:
-        """What the tests may use beside the function: the gold's module, or the helpers in the prompt."""
-        return self.gold or (self.prompt if self.is_head else "")
+        """What the tests may use beside the answer: what stands in the prompt, and the gold's imports, if they do."""
+        beside = _body(self.prompt) if self.is_head and self.language == "python" else []
+        beside = [node for node in beside if getattr(node, "name", None) not in {self.entry_point, *self.needed}]
+        imports = [node for node in _body(self.gold or "") if isinstance(node, (ast.Import, ast.ImportFrom))]
+        taken = [node for node in imports if {(a.asname or a.name).split(".")[0] for a in node.names} & self.used]
+        return "".join(ast.unparse(node) + "\n" for node in [*beside, *taken])
+
+
+def _body(code: str) -> list[ast.stmt]:
+    """The statements of a module; none where it does not parse."""
+    return getattr(parsed(code), "body", [])
+
+
+def _defined(code: str, kind: type = ast.stmt) -> set[str]:
+    """The functions and classes of a module."""
+    return {node.name for node in _body(code) if isinstance(node, kind) and hasattr(node, "name")}
 
 
 def read_tasks(source: str, split: str = "test") -> list[CodeTask]:
@@ -81,7 +113,8 @@ def read_tasks(source: str, split: str = "test") -> list[CodeTask]:
     for number, row in enumerate(rows, 1):
         try:
             task = _task(row)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            ast.parse(task.setup + task.tests)
+        except (KeyError, TypeError, ValueError, AttributeError, SyntaxError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{path}:{number}: not a code task ({reason}); the forms are in docs/formats.md") from None
         if "test_list" not in row or split == "all" or _split_of(int(row["task_id"])) == split:
@@ -106,7 +139,7 @@ def _path_of(source: str) -> Path:
         return path
     if source not in MBPP_FILES:
         return Path(source)
-    folders = [Path(os.environ["TRITUNE_TASKS"])] if "TRITUNE_TASKS" in os.environ else []
+    folders = [Path(os.environ["TRITUNE_DATA"]) / "mbpp"] if "TRITUNE_DATA" in os.environ else []
     places = [folder / MBPP_FILES[source] for folder in [*folders, cache_folder() / "tasks"]]
     for place in places:
         if place.is_file():
@@ -134,6 +167,10 @@ def _rows(path: Path) -> list[dict]:
 def _task(row: dict) -> CodeTask:
     if "test_list" in row:
         return _mbpp(row)
+    if row.get("language") in NAMES:
+        entry_point, tests = python_tests(row["tests"])
+        given = {"language": row["language"], "stops": tuple(row["stop_tokens"])}
+        return CodeTask(row["name"], row["prompt"], entry_point, tests, **given)
     if "base_input" in row:
         return _plus(row)
     if "test" in row:
@@ -153,8 +190,7 @@ def _lines(text: str | list[str]) -> str:
 def _with_gold(task: CodeTask, solution: str) -> CodeTask:
     """The task with its gold: a whole module, or the body that goes on where the prompt ends."""
     whole = _lines(solution)
-    defines = any(getattr(node, "name", None) == task.entry_point for node in getattr(parsed(whole), "body", ()))
-    return CodeTask(**{**vars(task), "gold": whole if defines else task.prompt + solution})
+    return replace(task, gold=whole if task.entry_point in _defined(whole) else task.prompt + solution)
 
 
 def _mbpp(row: dict) -> CodeTask:
@@ -185,22 +221,71 @@ def _humaneval(row: dict) -> CodeTask:
     return _with_gold(task, row["canonical_solution"])
 
 
+# EvalPlus's own comparison (evalplus/eval/__init__.py): numpy's allclose where there is a tolerance.
 _PLUS = """
-import copy, math
+import copy
+_gold = {}
+exec(GOLD, _gold)
+def _is_floats(x):
+    return isinstance(x, float) or isinstance(x, (list, tuple)) and bool(x) and all(isinstance(y, float) for y in x)
+def _close(got, wanted, atol):
+    if isinstance(wanted, (list, tuple)):
+        return len(got) == len(wanted) and all(_close(g, w, atol) for g, w in zip(got, wanted))
+    return got == wanted or abs(got - wanted) <= atol + 1e-07 * abs(wanted)
 def _alike(got, wanted):
-    if isinstance(wanted, float) or (ATOL and isinstance(wanted, int)):
-        return got == wanted or math.isclose(got, wanted, rel_tol=1e-07, abs_tol=ATOL)
-    if ATOL and isinstance(wanted, (list, tuple)):
-        return type(got) is type(wanted) and len(got) == len(wanted) and all(map(_alike, got, wanted))
-    return got == wanted
+    atol = ATOL or 1e-6 * _is_floats(wanted)
+    return got == wanted or bool(atol) and type(got) is type(wanted) and _close(got, wanted, atol)
 for _input in INPUTS:
-    assert _alike(ENTRY(*copy.deepcopy(_input)), _reference(*copy.deepcopy(_input))), _input
+    assert _alike(AS(ENTRY(*copy.deepcopy(_input))), AS(_gold["ENTRY"](*copy.deepcopy(_input)))), _input
 """
+# Functions whose results EvalPlus compares by their truth or as sets (evalplus/eval/_special_oracle.py).
+_AS_SETS = ("similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum")
+_AS_SETS += ("intersection_array", "find_dissimilar", "Diff")
+_COMPARED_AS = dict.fromkeys(("check_str", "text_match_three", "text_starta_endb"), "bool")
+_COMPARED_AS |= dict.fromkeys(_AS_SETS, "set")
 
 
 def _plus(row: dict) -> CodeTask:
     """EvalPlus's inputs, both sets; what they must give is what the gold gives, to the absolute tolerance "atol"."""
-    constants = f"INPUTS = {[*row['base_input'], *row['plus_input']]!r}\nATOL = {row.get('atol') or 0!r}\n"
-    tests = constants + _PLUS.replace("ENTRY", row["entry_point"])
-    task = CodeTask(row["task_id"], row["prompt"], row["entry_point"], tests)
-    return _with_gold(task, row["canonical_solution"])
+    task = CodeTask(row["task_id"], row["prompt"], row["entry_point"], "")
+    task = _with_gold(task, row["canonical_solution"])
+    shown = _shown_arguments(task.prompt, task.entry_point)
+    inputs = [_typed_arguments(arguments, shown) for arguments in [*row["base_input"], *row["plus_input"]]]
+    constants = f"from math import inf, nan\nGOLD = {task.gold!r}\nINPUTS = {inputs!r}\n"
+    constants += f"ATOL = {row.get('atol') or 0!r}\n"
+    compared = _PLUS.replace("ENTRY", task.entry_point).replace("AS(", _COMPARED_AS.get(task.entry_point, "") + "(")
+    return replace(task, tests=constants + compared)
+
+
+def _shown_arguments(prompt: str, name: str) -> list[list]:
+    """The arguments of the function's calls in the assertions that an MBPP+ prompt shows."""
+    trees = [parsed(line.strip()) for line in prompt.splitlines() if line.strip().startswith("assert ")]
+    calls = [node for tree in trees if tree for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        with contextlib.suppress(ValueError):  # an argument that is no literal
+            found += [list(map(ast.literal_eval, call.args))] if ast.unparse(call.func) == name else []
+    return found
+
+
+def _typed_arguments(arguments: list, shown: list[list]) -> list:
+    places = [[of_call[i] for of_call in shown if i < len(of_call)] for i in range(len(arguments))]
+    return [_typed(value, place, list) for value, place in zip(arguments, places, strict=True)]
+
+
+def _typed(value, shown: list, kind: type):
+    """`value`, which JSON has made of lists and strings, with the types that stand in its place in `shown`.
+
+    kind  of a list to which nothing corresponds
+    """
+    if isinstance(value, str) and any(isinstance(one, complex) for one in shown):
+        return complex(value)
+    if isinstance(value, dict):
+        values = [item for one in shown if isinstance(one, dict) for item in one.values()]
+        return {key: _typed(item, values, kind) for key, item in value.items()}
+    if not isinstance(value, list):
+        return value
+    alike = [one for one in shown if isinstance(one, (list, tuple, set))]
+    kind = type(alike[0]) if alike else kind
+    items = [item for one in alike for item in one]
+    return kind(_typed(item, items, kind) for item in value)

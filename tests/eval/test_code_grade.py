@@ -7,7 +7,7 @@ import pytest
 from eval import code
 from eval.codetasks import grade as module
 from eval.codetasks.ask import ask, chat_prompt, plain_prompt
-from eval.codetasks.grade import Kept, grade
+from eval.codetasks.grade import Kept, choose_ks, grade
 from eval.codetasks.score import summary
 from eval.codetasks.tasks import CodeTask
 from model import load_tokenizer
@@ -27,7 +27,7 @@ ANSWERS = [
 
 @pytest.fixture(scope="module")
 def result():
-    return grade(TASKS, ANSWERS)
+    return grade(TASKS, ANSWERS, ks=(1, 3))
 
 
 def test_figures_are_the_unbiased_estimate_over_samples_with_greedy_beside(result):
@@ -49,33 +49,31 @@ def test_each_answer_keeps_its_raw_text_what_was_read_and_where_and_its_class(re
 
 def test_the_order_of_tasks_and_answers_and_the_number_of_processes_change_nothing(result):
     answers = random.Random(1).sample(ANSWERS, len(ANSWERS))
-    again = grade(TASKS, answers, processes=1)
+    again = grade(TASKS, answers, ks=(1, 3), processes=1)
     assert again["results"] == result["results"] and again["environment"] == result["environment"]
-    backwards = grade(TASKS[::-1], answers)
+    backwards = grade(TASKS[::-1], answers, ks=(1, 3))
     assert backwards["metrics"] == result["metrics"]
 
 
 def test_a_stopped_run_goes_on_and_runs_nothing_twice(result, tmp_path, monkeypatch):
     keep = tmp_path / "kept.jsonl"
     monkeypatch.setattr(module, "CHUNK", 1)
-    judge, runs = module.verdicts, []
+    judge, runs = module.judge, []
 
-    def stops_at_the_third(programs, run):
-        runs.append(programs[0])
+    def stops_at_the_third(jobs, **options):
+        runs.append(str(jobs))
         if len(runs) == 3:
             raise KeyboardInterrupt
-        return judge(programs, run)
+        return judge(jobs, **options)
 
-    monkeypatch.setattr(module, "verdicts", stops_at_the_third)
+    monkeypatch.setattr(module, "judge", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         grade(TASKS, ANSWERS, keep=keep)
     with open(keep, "a") as file:
         file.write('{"key": "half a li')
-    again = grade(TASKS, ANSWERS, keep=keep)
+    again = grade(TASKS, ANSWERS, ks=(1, 3), keep=keep)
     assert again["results"] == result["results"]
-    assert (
-        len({(task.task_id, text, limit) for task, text, limit in runs}) == len(runs) - 1
-    )  # only the third came twice
+    assert len(set(runs)) == len(runs) - 1  # only the third came twice
     assert len(Kept(keep).found) == len(runs) - 1
 
 
@@ -88,13 +86,19 @@ def test_a_stopped_run_goes_on_and_runs_nothing_twice(result, tmp_path, monkeypa
         ([{"task_id": "three", "completion": ""}], "there is no task three"),
         ([{"task_id": "one"}], '"completion" that is text'),
         ([{**answer, "sample": "x"} for answer in ANSWERS], '"sample" is a number'),
-        ([answer for answer in ANSWERS if answer["sample"] in (0, 1, 2)], "too few for pass@3"),
+        ([answer for answer in ANSWERS if answer["sample"] in (0, 1)], "too few for pass@3"),
+        ([answer for answer in ANSWERS if answer["sample"] == "greedy"], "0 samples a task are too few"),
     ],
 )
 def test_answers_that_do_not_fit_are_refused_before_anything_runs(answers, reason, monkeypatch):
-    monkeypatch.setattr(module, "verdicts", None)
+    monkeypatch.setattr(module, "judge", None)
     with pytest.raises(UserError, match=reason):
-        grade(TASKS, answers)
+        grade(TASKS, answers, ks=(1, 3))
+
+
+@pytest.mark.parametrize(("samples", "ks", "chosen"), [(10, None, (1, 3)), (9, None, (1,)), (3, (3,), (3,))])
+def test_fewer_than_ten_samples_estimate_more_than_pass_at_1_only_if_asked(samples, ks, chosen):
+    assert choose_ks(samples, ks) == chosen
 
 
 def test_one_answer_a_task_has_pass_at_1_alone():
@@ -105,13 +109,11 @@ def test_one_answer_a_task_has_pass_at_1_alone():
 def test_the_time_an_answer_has_grows_with_its_golds(monkeypatch):
     limits = []
 
-    def judge(programs, run):
-        limits.append([limit for _, _, limit in programs])
-        return [
-            module.Verdict("pass", "", 1, 1, "apart", 20.0 if task.task_id == "one" else 0.1) for task, *_ in programs
-        ]
+    def judge(jobs, **options):
+        limits.append([job.seconds for job in jobs])
+        return [module.Verdict("pass", "", 1, 1, 20.0 if job.id == "one" else 0.1) for job in jobs]
 
-    monkeypatch.setattr(module, "verdicts", judge)
+    monkeypatch.setattr(module, "judge", judge)
     grade(TASKS, [{"task_id": i, "completion": GOLDS[i]} for i in GOLDS], ks=(1,))
     assert limits == [[60.0, 60.0], [100, 5.0]]
 
@@ -166,23 +168,37 @@ def test_the_command_asks_a_model_grades_and_writes_a_result(tiny_folder, tmp_pa
     tasks.write_text(
         json.dumps({"task_id": "a", "prompt": "Add.", "entry_point": "f", "tests": "assert f(1) == 2"}) + "\n"
     )
-    options = ["--tasks", tasks, "--model", tiny_folder, "--max-new-tokens", 4, "--samples", 4]
+    options = ["--tasks", tasks, "--model", tiny_folder, "--max-new-tokens", 4, "--samples", 4, "--k", 1, 3]
     assert command(monkeypatch, *options, "--out", tmp_path / "r.json") == 0
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["metrics"] == {"greedy_pass@1": 0.0, "pass@1": 0.0, "pass@3": 0.0}
     assert len(result["results"]) == 5 and "tier" in result["sandbox"] and result["settings"]["samples"] == 4
     assert not (tmp_path / "r.kept.jsonl").exists() and (tmp_path / "r.answers.jsonl").exists()
     assert "pass@3" in capsys.readouterr().out
-    answers = ["--tasks", tasks, "--answers", tmp_path / "r.answers.jsonl", "--out", tmp_path / "again.json"]
+    answers = [
+        "--tasks",
+        tasks,
+        "--answers",
+        tmp_path / "r.answers.jsonl",
+        "--k",
+        1,
+        3,
+        "--out",
+        tmp_path / "again.json",
+    ]
     assert command(monkeypatch, *answers) == 0  # what a model said can be graded again without it
     assert json.loads((tmp_path / "again.json").read_text())["results"] == result["results"]
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [(["--gold", "--adapter", "x"], "--adapter goes with"), (["--model", "m", "--samples", "3"], "too few for pass@3"),
-     (["--gold"], "no such file")],
-)  # fmt: skip
+    [
+        (["--gold", "--adapter", "x"], "--adapter goes with"),
+        (["--model", "m", "--samples", "2", "--k", "3"], "too few for pass@3"),
+        (["--gold", "--k", "1"], "leave out --k"),
+        (["--gold"], "no such file"),
+    ],
+)
 def test_bad_options_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, options, reason):
     assert command(monkeypatch, *options, "--tasks", tmp_path / "none.jsonl", "--out", tmp_path / "r.json") == 2
     error = capsys.readouterr().err

@@ -1,5 +1,4 @@
 import math
-import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -100,7 +99,7 @@ def test_the_command_prints_a_line_a_metric_and_writes_the_changes(tmp_path, mon
     )
     assert run_command(module.main) == 0
     _, line, left_out, *_ = capsys.readouterr().out.splitlines()
-    assert line.split() == ["mrr@10", "0.100", "0.350", "+0.250", "[+0.250,", "+0.250]", "12", "better"]
+    assert line.split() == ["mrr@10", "0.100", "0.350", "+0.250", "[+0.250,", "+0.250]", "0.000", "12", "better"]
     assert left_out.endswith(": extra")
     assert read_json(tmp_path / "c.json") == compare(before, after)
     assert (tmp_path / "c.md").read_text().splitlines()[2] == line
@@ -183,14 +182,6 @@ def test_the_command_takes_runs_and_seeds(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, tmp_path / "r0.json", ",".join(seeds.split(",")[:2])) == 2
     assert "three seeds" in capsys.readouterr().err
     assert run(monkeypatch, tmp_path / "r0.json", tmp_path / "none.json") == 2
-
-
-def test_without_matplotlib_all_but_the_picture_is_written(tmp_path, monkeypatch, capsys):
-    write_json(tmp_path / "a.json", draws(0, 0))
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert run(monkeypatch, *[tmp_path / "a.json"] * 2, "--out", tmp_path / "c.json") == 0
-    assert "no picture: " in capsys.readouterr().out
-    assert (tmp_path / "c.md").exists() and not (tmp_path / "c.svg").exists()
 
 
 def test_perplexities_by_other_windows_are_refused():

@@ -111,3 +111,16 @@ def test_each_failure_stands_beside_the_training_pair_that_is_likest():
     (shown,) = failures([pair], [ROW], train=train[2:])
     assert shown["nearest"]["id"] == "other"
     assert "nearest" not in failures([pair], [ROW])[0]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "code of i", "completion": "done"},
+        {"instruction": "code of i", "output": "done"},
+        {"messages": [{"role": "user", "content": "code of i"}, {"role": "assistant", "content": "done"}]},
+    ],
+)
+def test_the_nearest_is_found_in_every_form_that_training_takes(row):
+    (shown,) = failures([PAIR], [ROW], train=[row])
+    assert shown["nearest"] | {"score": 0} == {"id": "line 1", "prompt": "code of i", "answer": "done", "score": 0}

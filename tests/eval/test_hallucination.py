@@ -64,6 +64,22 @@ def test_inside_a_module_its_own_names_are_known_and_others_are_not(package):
     assert bad.kinds == {"name": (1, 4), "attribute": (2, 2), "call": (0, 1)}  # one of Bax, Box, math, x
 
 
+def test_names_that_stand_in_the_source_alone_are_known(tmp_path):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "inner.py").write_text(
+        "import typing\nif typing.TYPE_CHECKING:\n    import typing as te\n    from pack.other import Tree\n"
+        "class Box:\n    class Lid:\n        pass\n\n    def lid(self):\n        inside = 1\n"
+    )
+    good, bad = _check(
+        str(tmp_path),
+        "def lid(self, how: 'te.Literal[\"wide\", \"shut\"]', tree: 'Tree') -> Lid:\n    return how\n",
+        "def lid(self, tree: 'Trie') -> inside:\n    return tree\n",
+        module="pack.inner",
+    )
+    assert good.hallucinated == ()
+    assert set(bad.hallucinated) == {"Trie", "inside"}
+
+
 def test_a_local_that_hides_a_module_is_not_looked_up(package):
     (report,) = _check(package, "import math\n\n\ndef f(g):\n    math = g\n    return math.nodes\n")
     assert report.hallucinated == ()

@@ -1,8 +1,13 @@
+import sys
+
 import pytest
 
-from eval.merit import mutation_score
+from data.checks import doctest_check
+from data.corpus import build_corpus
+from data.functions import functions_of
+from eval.merit import add_measures, mutation_score
 from eval.structure import docstring_match, explanation_coverage
-from eval.style import complexity, docstring_issues, gains, is_gain
+from eval.style import complexity, docstring_issues, gains, is_gain, time_gain
 
 FUNCTION = """def mean(values, *, start=0):
     if not values:
@@ -74,13 +79,26 @@ def test_ruff_reads_a_docstring_in_its_function():
 def test_a_gain_is_better_somewhere_and_worse_nowhere():
     loop = "def f(xs):\n    ys = []\n    for x in xs:\n        ys.append(x)\n    return ys\n"
     plain, nested = "def f(xs):\n    return list(xs)\n", loop.replace("ys.append(x)", "if x or not x:\n            1")
-    better, worse, same = gains([loop, plain, loop], [plain, nested, loop])
+    better, worse, same = (gain | {"time": None} for gain in gains([loop, plain, loop], [plain, nested, loop]))
     assert better["complexity"] == 1 and better["issues"] > 0 and is_gain(better)
     assert worse["complexity"] == -3 and not is_gain(worse)
-    assert same == {"complexity": 0, "issues": 0, "size": 0} and not is_gain(same)
-    assert not is_gain({"complexity": 2, "issues": -1, "size": 9}) and is_gain(
-        {"complexity": 0, "issues": 0, "size": 1}
-    )
+    assert same == {"complexity": 0, "issues": 0, "size": 0, "time": None} and not is_gain(same)
+    assert not is_gain(same | {"complexity": 2, "issues": -1, "size": 9}) and is_gain(same | {"size": 1})
+    assert is_gain(same | {"time": 0.2, "size": -3}) and not is_gain(better | {"time": -0.2})
+
+
+@pytest.mark.parametrize(
+    ("rounds", "expected"),
+    [
+        ([[1.0, 0.7]] * 21, 0.3),
+        ([[1.0, 1.5]] * 21, -0.5),
+        ([[1.0, 0.92]] * 21, 0),  # too little
+        ([[1.0, 0.5]] * 13 + [[1.0, 1.1]] * 8, 0),  # too often the other way
+        ([[1.0, 0.5]] * 5, 0),  # too few
+    ],
+)
+def test_time_counts_from_a_tenth_on_and_beyond_the_noise(rounds, expected):
+    assert time_gain(rounds) == expected
 
 
 @pytest.mark.parametrize(
@@ -96,3 +114,43 @@ def test_the_mutation_score_is_the_share_of_mutants_that_the_test_fails_on():
     assert mutation_score([{"outcome": outcome} for outcome in outcomes]) == 2 / 4
     assert mutation_score([{"outcome": "exception"}, {"outcome": "exception"}]) == 0
     assert mutation_score([]) == 0
+
+
+SLOW = '''def total(n):
+    """Add."""
+    result = 0
+    for i in range(n):
+        result = result + i
+    return result
+'''
+FAST = 'def total(n):\n    """Add."""\n    return n * (n - 1) // 2\n'
+CHEATS = {  # slower than SLOW, each
+    "changes its clocks": "import time\n    time.perf_counter = time.monotonic = time.clock_gettime = lambda *a: 0.0\n",
+    "ends the other": "import os\n    for fd in range(3, 64):\n        try:\n            os.write(fd, b'[0]\\n')\n"
+    "        except OSError:\n            pass\n",
+    "ends itself": "import os\n    os._exit(0)\n",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the clock of another process is Linux's")
+def test_time_is_measured_where_an_answer_cannot_change_it(tmp_path):
+    example = "    >>> total(2000)\n    1999000\n"
+    filler = "".join(f"\n\ndef other_{number}(x):\n    return x + {number}\n" for number in range(12))
+    shown = SLOW.replace("Add.", f"Add.\n\n{example}    ")
+    (tmp_path / "sums.py").write_text(f'"""Sums."""\n\n\n{shown}{filler}')
+    corpus = build_corpus(str(tmp_path))
+    function = next(one for one in functions_of(corpus.files[0], min_lines=1) if one.name == "total")
+    check = doctest_check(corpus.source, function)
+    cheats = {name: SLOW.replace("    result = 0\n", f"    {text}    result = 0\n") for name, text in CHEATS.items()}
+    codes = {"same": SLOW, "fast": FAST, "slow": SLOW.replace("result + i", "sum([result, i])")} | cheats
+    pairs = {name: {"category": "improve", "input": shown, "check": check} for name in codes}
+    rows = [
+        {"id": name, "category": "improve", "status": "pass", "sample": "greedy", "code": code, "lenient": True}
+        for name, code in codes.items()
+    ]
+    add_measures(pairs, rows)
+    time = {row["id"]: row["gain"]["time"] for row in rows}
+    assert time["same"] == 0 and time["fast"] > 0.9 and time["slow"] < -0.1
+    assert all((time[name] or 0) <= 0 for name in CHEATS), time
+    improved = {row["id"] for row in rows if row["measures"]["improvement"]}
+    assert improved == {"fast"}

@@ -92,7 +92,8 @@ def test_the_command_strides_by_half_a_window_and_says_so(tiny_folder, tmp_path,
         monkeypatch.setattr("sys.argv", [str(part) for part in command])
         assert run_command(module.main) == (2 if name == "bad" else 0)
         found[name] = read_json(out) if out.exists() else None
-    assert found["default"] == found["half"] and found["half"]["settings"] == {"window": 32, "stride": 16}
+    assert found["default"] == found["half"]
+    assert found["half"]["settings"] == {"window": 32, "stride": 16, "most_tokens": None}
     assert found["whole"]["metrics"] != found["half"]["metrics"] and found["bad"] is None
     assert "--stride 32: give 1 to 31" in capsys.readouterr().err
 

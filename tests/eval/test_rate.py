@@ -1,7 +1,4 @@
 import json
-import os
-import shutil
-import subprocess
 import sys
 import threading
 import urllib.error
@@ -11,8 +8,8 @@ import pytest
 
 from eval.rate import QUESTIONS, Session, Votes, items_of, krippendorff_alpha, main, serve, summarise, table
 from model.console import UserError
+from tests.browser import open_browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HEADER = {"votes_on": {"a_sha256": "1", "b_sha256": "2"}}
 
 
@@ -23,7 +20,7 @@ def result(name, count=8):
 
 @pytest.fixture
 def items():
-    return items_of(result("before"), result("after"), {"t0": "Do it."})[0]
+    return items_of(result("before"), result("after"), {f"t{i}": f"Do {i}.\n\ndef f():\n" for i in range(8)})[0]
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def vote_for(session, side):
 
 def test_tasks_answered_alike_are_left_out_and_counted(items):
     assert len(items) == 8 and items_of(result("before"), result("after"), {})[1] == 1
-    assert items[0].prompt == "Do it." and items[1].prompt == "t1"
+    assert items[0].prompt == "Do 0.\n\ndef f():\n" and items_of(result("a"), result("b"), {})[0][1].prompt == "t1"
     with pytest.raises(UserError, match="nothing to rate"):
         items_of(result("before"), result("before"), {})
 
@@ -51,6 +48,8 @@ def test_sides_and_order_are_drawn_for_each_rater_and_the_page_is_not_told(items
     assert sides[0] != sides[1] and set(sides[0]) == {"A", "B"}
     assert [i.id for i in sessions[0].items] != [i.id for i in sessions[1].items]
     assert set(sessions[0].state()["item"]) == {"key", "question", "asked", "prompt", "left", "right"}
+    texts = [[text for _, text in sessions[0].state()["item"][part]] for part in ("left", "right")]
+    assert {"".join(text) for text in texts} == {sessions[0].items[0].a, sessions[0].items[0].b}
     assert Session(items, votes, rater="ann").state() == sessions[0].state()
 
 
@@ -141,69 +140,15 @@ def test_only_who_knows_the_address_is_answered_and_bad_votes_store_nothing(page
     assert votes.rows == {} and session.state()["done"] == 0
 
 
-class Browser:
-    """Chromium without a window, spoken to over its debugging pipe: messages of JSON, a zero byte after each."""
-
-    def __init__(self, folder):
-        read, self.write = os.pipe()
-        self.read, write = os.pipe()
-        script = f'exec "$@" 3<&{read} 4>&{write}'
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
-        self.process = subprocess.Popen(
-            ["bash", "-c", script, "bash", *command, "--remote-debugging-pipe", "about:blank"],
-            pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        os.close(read), os.close(write)
-        self.buffer, self.count, self.session, self.errors = b"", 0, None, []
-        target = next(t for t in self("Target.getTargets")["targetInfos"] if t["type"] == "page")
-        self.session = self("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
-        self("Runtime.enable"), self("Page.enable"), self("Log.enable")
-
-    def __call__(self, method, **parameters):
-        self.count += 1
-        message = {"id": self.count, "method": method, "params": parameters}
-        message |= {"sessionId": self.session} if self.session else {}
-        os.write(self.write, json.dumps(message).encode() + b"\0")
-        while True:
-            while b"\0" not in self.buffer:
-                piece = os.read(self.read, 1 << 16)
-                assert piece, "chromium has ended"
-                self.buffer += piece
-            one, self.buffer = self.buffer.split(b"\0", 1)
-            told = json.loads(one)
-            if told.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
-                self.errors.append(told["params"])
-            if told.get("id") == self.count:
-                assert "error" not in told, told
-                return told["result"]
-
-    def value(self, expression):
-        return self("Runtime.evaluate", expression=expression, awaitPromise=True)["result"].get("value")
-
-    def wait_for(self, expression):
-        check = f"new Promise(r => {{const go = () => ({expression}) ? r(true) : setTimeout(go, 20); go()}})"
-        waited = f"Promise.race([{check}, new Promise(r => setTimeout(() => r(false), 8000))])"
-        assert self.value(waited), (expression, self.value("document.body.innerText"))
-
-    def press(self, key):
-        for kind in ("keyDown", "keyUp"):
-            self("Input.dispatchKeyEvent", type=kind, key=key)
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(10)
-        os.close(self.read), os.close(self.write)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_rater_votes_by_keyboard_in_a_browser(page, votes, tmp_path):
     session, address = page
-    browser = Browser(tmp_path / "profile")
-    try:
+    with open_browser(tmp_path / "profile") as browser:
         browser("Page.navigate", url=address)
         browser.wait_for("document.getElementById('count')?.textContent === '0 of 6'")
         first = session.state()["item"]
-        assert browser.value("document.getElementById('left').textContent") == first["left"]  # as text, not as HTML
+        left = "".join(text for _, text in first["left"])
+        assert browser.value("document.getElementById('left').textContent") == left  # as text, not as HTML
+        assert browser.value("document.querySelector('#prompt .keyword').textContent") == "def"
         assert browser.value("document.querySelectorAll('pre b').length") == 0
         source = browser.value("document.documentElement.outerHTML")
         assert "votes_on" not in source and "a_sha256" not in source
@@ -214,8 +159,6 @@ def test_a_rater_votes_by_keyboard_in_a_browser(page, votes, tmp_path):
             assert session.state()["done"] == expected
         assert browser.value("document.getElementById('asked').textContent").startswith("All votes are in")
         assert browser.errors == []
-    finally:
-        browser.close()
     kept = Votes.open(votes.path, HEADER).rows
     left = session.left(session.items[0])
     mine = {question: kept[session.items[0].id, "ann", question]["choice"] for question in QUESTIONS}

@@ -1,42 +1,17 @@
 import json
-import math
 import re
-import sys
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
 from eval.compare import number
 from eval.report import write_report
 from model.console import UserError
-from model.files import write_json, write_jsonl
+from model.files import write_json
 from model.markup import markdown
+from tests.eval.fake_run import change, fake_run
 
 HOSTILE = "</code></pre><script>alert(1)</script><img src=x onerror=alert(1)>&amp;\x00\x1b[31m\ud800 \"'"
-CARD = """# Data card
-
-From **networkx** 3.5, `BSD-3-Clause`.
-
-## Filters
-
-| reason | files |
-|---|---:|
-| test file | 249 |
-| too short | 31 |
-
-- split by file, seed 0
-- near-duplicates at 0.7
-  or more are dropped
-
-1. first
-2. second
-
-```python
-x = 1 < 2  # | no table |
-```
-"""
-DOCTEST = "Expected:\n    {0, 1}\nGot:\n    {1, 2}"
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
 
@@ -67,147 +42,6 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def change(value, low, high, n, distinguishable=True):
-    return {"value": value, "interval": [low, high], "n": n, "distinguishable": distinguishable}
-
-
-def fake_run(folder, tracks=("cpt", "sft", "embed")):
-    """A quickstart's folder, of the size and the figures that a real one has."""
-    rng = np.random.default_rng(0)
-    headline = {
-        "cpt": {
-            "before": {"perplexity": 8.812, "bits_per_byte": 0.914},
-            "after": {"perplexity": 6.973, "bits_per_byte": 0.816},
-            "change": {
-                "perplexity": change(-1.839, -2.214, -1.507, 57),
-                "bits_per_byte": change(-0.098, -0.113, -0.084, 57),
-            },
-        },
-        "sft": {
-            "before": {"pass@1": 0.087, "lenient_pass@1": 0.413, "style": 0.611, "hallucination_rate": 0.208},
-            "after": {"pass@1": 0.152, "lenient_pass@1": 0.674, "style": 0.704, "hallucination_rate": 0.146},
-            "change": {
-                "pass@1": change(0.065, -0.022, 0.152, 46, False),
-                "lenient_pass@1": change(0.261, 0.130, 0.391, 46),
-                "style": change(0.093, -0.031, 0.214, 38, False),
-                "hallucination_rate": change(-0.062, -0.167, 0.042, 40, False),
-            },
-        },
-        "embed": {
-            "before": {"mrr@10": 0.561, "ndcg@10": 0.619, "recall@10": 0.810},
-            "after": {"mrr@10": 0.714, "ndcg@10": 0.763, "recall@10": 0.920},
-            "bm25": {"mrr@10": 0.534, "ndcg@10": 0.587, "recall@10": 0.755},
-            "change": {
-                "mrr@10": change(0.153, 0.111, 0.196, 200),
-                "ndcg@10": change(0.144, 0.107, 0.182, 200),
-                "recall@10": change(0.110, 0.065, 0.155, 200),
-            },
-        },
-    }
-    write_json(
-        folder / "metrics.json",
-        {
-            "schema": 1,
-            "seconds": {"data": 41.2, "cpt": 412.7, "sft": 388.1, "embed": 143.9},
-            "sizes": {
-                "cpt": {"training tokens": 81_920, "held-out files": 57},
-                "sft": {"pairs": 402, "held-out tasks": 46},
-            },
-            "settings": {"seed": 0, "threads": 2},
-            "tracks": {name: headline[name] for name in tracks},
-        },
-    )
-    (folder / "data_card.md").write_text(CARD)
-    for name in tracks:
-        fake_track(folder / name, name, rng)
-    return folder
-
-
-def fake_track(folder, name, rng):
-    options = {
-        "model": ("smollm2-135m", "quickstart"), "learning_rate": (4e-4, "default"), "steps": (80, "--steps"),
-        "resume": (False, "default"), "targets": (["q_proj", "v_proj"], "recipe"), "max_norm": (None, "default"),
-    }  # fmt: skip
-    write_json(
-        folder / "config.json",
-        {"track": name, "options": {k: {"value": v, "from": f} for k, (v, f) in options.items()}},
-    )
-    versions = {
-        "python": "3.11.9",
-        "torch": "2.13.0+cpu",
-        "device": "cpu, 2 threads",
-        "corpus": "networkx 3.5",
-        "data": name * 8,
-    }
-    write_json(folder / "environment.json", versions)
-    steps = []
-    for step in range(1, 81):
-        steps.append({"step": step, "loss": 2.2 * math.exp(-step / 40) + 1.6 + rng.normal(0, 0.12), "lr": 4e-4})
-        if step % 20 == 0:
-            steps.append({"step": step, "validation_loss": 1.9 * math.exp(-step / 50) + 1.8})
-    write_jsonl(folder / "metrics.jsonl", steps)
-    before, after = fake_results(name, rng)
-    write_json(folder / "before.json", before)
-    write_json(folder / "after.json", after)
-    (folder / "samples.md").write_text("## Step 80\n\n```python\ndef f():\n    return 1\n```\n")
-    causes = ["wrong value", "wrong value", "syntax", "did not stop", "hallucinated name"]
-    write_json(
-        folder / "failures.json",
-        [
-            {
-                "id": f"networkx.algorithms.dag.function_{i}", "category": ["complete", "bugfix"][i % 2],
-                "prompt": "Complete the body.\n\ndef ancestors(G, source):\n    ...",
-                "answer": "    return {v for _, v in nx.bfs_edges(G, source)}\n" * (1 + i), "cause": causes[i % 5],
-                "check": {"expected": "{0, 1}", "got": "{1, 2}"} if i % 2 else DOCTEST,
-            }
-            for i in range(12)
-        ],
-    )  # fmt: skip
-
-
-def fake_results(name, rng):
-    if name == "cpt":
-        sizes = rng.integers(120, 3000, size=57).tolist()
-        nats = rng.normal(2.17, 0.25, size=57)
-        return [
-            {
-                "metrics": {},
-                "files": [
-                    {"path": f"networkx/module_{i}.py", "nll": float(n) * size, "tokens": size, "bytes": size * 3}
-                    for i, (n, size) in enumerate(zip(nats + shift, sizes, strict=True))
-                ],
-            }
-            for shift in (0, rng.normal(-0.2, 0.1, size=57))
-        ]
-    if name == "sft":
-        return [
-            {
-                "metrics": {"pass@1": 0, "lenient_pass@1": 0},
-                "by_category": {
-                    category: {"n": 8, "metrics": dict(zip(measured, rng.random(2).tolist(), strict=False))}
-                    for category, measured in {
-                        "bugfix": ("lenient_pass@1", "pass@1"),
-                        "complete": ("lenient_pass@1", "pass@1"),
-                        "docstring": ("lenient_pass@1",),
-                        "explain": ("lenient_pass@1",),
-                        "improve": ("lenient_pass@1", "pass@1"),
-                        "unit_test": ("lenient_pass@1", "pass@1"),
-                    }.items()
-                },
-            }
-            for _ in range(2)
-        ]
-    metrics = ("mrr@10", "ndcg@10", "recall@10")
-
-    def side(shift):
-        values = {m: {f"q{i}": float(np.clip(rng.beta(2, 1) + shift, 0, 1)) for i in range(40)} for m in metrics}
-        means = {m: float(np.mean(list(v.values()))) for m, v in values.items()}
-        return {"metrics": means, "intervals": {m: [v - 0.05, v + 0.05] for m, v in means.items()}, "values": values}
-
-    rows = [{"id": f"q{i}", "rank": 1} for i in range(40)]
-    return tuple({**side(s), "n": 40, "candidates": 1393, "results": rows, "bm25": side(-0.1)} for s in (0.0, 0.2))
-
-
 @pytest.fixture
 def run(tmp_path):
     return fake_run(tmp_path)
@@ -228,21 +62,21 @@ def whole(tmp_path_factory):
 def test_the_page_is_balanced_and_points_nowhere(whole):
     text = (whole / "report.html").read_text()
     page = Page(text)
-    assert not {"script", "link", "img", "iframe", "object", "base", "form"} & set(page.tags)
+    assert page.tags.count("script") == 1
+    assert not {"img", "iframe", "object", "base", "form"} & set(page.tags)
     for name, value in page.attributes:
         assert not name.startswith("on") and name not in ("src", "srcset", "action", "data")
-        assert "href" not in name or value.startswith("#")
-    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", text)
-    assert "default-src 'none'" in text
+        assert name != "href" or value.startswith("#")
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
+    assert "default-src 'none'" in text and "'unsafe-inline'; script-src 'sha256-" in text
 
 
 def test_ids_are_unique_and_every_reference_has_its_target(whole):
     page = Page((whole / "report.html").read_text())
     ids = [value for name, value in page.attributes if name == "id"]
-    assert len(ids) == len(set(ids)) > 20
-    used = {value[1:] for name, value in page.attributes if name.endswith("href")}
-    used |= set(re.findall(r"url\(#([^)]*)\)", " ".join(str(value) for _, value in page.attributes)))
-    assert used and used <= set(ids)
+    assert len(ids) == len(set(ids)) >= 7
+    used = {value[1:] for name, value in page.attributes if name == "href"}
+    assert len(used) == 7 and used <= set(ids)
 
 
 def test_every_headline_number_is_on_the_page(whole):
@@ -253,28 +87,51 @@ def test_every_headline_number_is_on_the_page(whole):
             assert number(value) in text
         for moved in track["change"].values():
             low, high = (number(end, sign=True) for end in moved["interval"])
-            assert number(moved["value"], sign=True) in text and f"[{low}, {high}]" in text
-    for word in ("better", "not distinguishable", "81,920", "networkx 3.5", "16 min 26 s"):
+            assert number(moved["value"], sign=True) in text and f"[{low},\N{NO-BREAK SPACE}{high}]" in text
+    for word in ("not distinguishable at this n (about 138 needed)", "81,920", "networkx 3.5", "16 min 26 s", "<0.001"):
         assert word in text
+
+
+def test_the_answer_comes_first(whole):
+    text = " ".join(Page((whole / "report.html").read_text()).text)
+    assert "6 of 9 metrics are better , 0 are worse, and 3 cannot be told from chance" in text
+    assert text.index("6 of 9") < text.index("bits_per_byte")
 
 
 def test_each_part_is_shown(whole):
     page = Page((whole / "report.html").read_text())
-    text = " ".join(page.text)
+    text = " ".join(" ".join(page.text).split())
     assert "Did not run" not in text
-    assert page.tags.count("svg") == 5  # three loss curves, two bar charts
-    assert page.tags.count("details") == 3 * 12 + 3 + 3  # failures, samples, configurations
+    assert page.tags.count("figure") == 3 * 2 + 2 + 1  # two curves a track, categories by two metrics, retrieval
+    assert page.tags.count("details") == 3 * (2 * 12 + 1 + 1) + 1  # failures in two, samples, options; the metrics
     for part in (
-        "Beside BM25",
-        "By file",
-        "By category",
-        "12 failures",
-        "wrong value (6)",
-        "near-duplicates at 0.7 or more",
-    ):
-        assert part in text
+        "Beside BM25", "By file", "By category", "12 failures, by cause", "wrong value (6)", "What the check saw",
+        "Nearest training example · train_3", "near-duplicates at 0.7 or more", "right of it is better",
+        "B: hallucination_rate is paired over the 40 tasks where both answers have it (44 before, 45 after).",
+        "name 44 of 1,234 45 of 1,234 1 of 4,321", "call 0 of 7 0 of 7 –", "nx.wrongly", "style 0.500 0.500 0.938",
+        "at tier seccomp+landlock. Not available here: namespaces: not permitted.",
+    ):  # fmt: skip
+        assert part in text, part
     assert "function_3" in text and '"expected": "{0, 1}"' in text
     assert "cptcptcptcptcptcptcptcpt" in text  # versions that differ between tracks
+
+
+def test_code_is_in_colour(whole):
+    text = (whole / "report.html").read_text()
+    assert '<span class="keyword">def</span> <span class="defined">ancestors</span>(G, source):' in text
+    assert '<span class="keyword">return</span> <span class="number">1</span></code>' in text  # in Markdown
+
+
+def test_what_is_on_one_side_alone_is_named(run):
+    before = json.loads((run / "cpt/before.json").read_text())
+    before["files"][0]["path"] = "renamed.py"
+    (run / "cpt/before.json").write_text(json.dumps(before))
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["tracks"]["sft"]["after"]["macro_f1"] = 0.5
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    text = " ".join(Page(read(run)).text)
+    assert "not compared: networkx/module_0.py, renamed.py." in text and "of 56 held-out files" in text
+    assert re.search(r"macro_f1\s+–\s+0\.500(\s+–){4}\s+not compared", text)
 
 
 def test_files_are_sorted_by_their_change(whole):
@@ -290,15 +147,15 @@ def test_hostile_text_is_shown_and_not_obeyed(run):
     hostile_everywhere(run)
     text = read(run)
     page = Page(text)
-    assert "script" not in page.tags and "img" not in page.tags
-    # Shown as it was typed: six fields and the list of causes, three in the data card, three in the configuration.
-    assert "".join(page.text).count("<script>alert(1)</script><img src=x onerror=alert(1)>&amp;") == 13
+    assert page.tags.count("script") == 1 and "img" not in page.tags
+    # Shown as it was typed: six fields, three of the nearest, three in the data card, three in the configuration.
+    assert "".join(page.text).count("<script>alert(1)</script><img src=x onerror=alert(1)>&amp;") == 15
     assert "\x00" not in text and "\x1b" not in text
 
 
 def hostile_everywhere(run):
     rows = json.loads((run / "sft/failures.json").read_text())
-    rows[0] = dict.fromkeys(rows[0], HOSTILE)
+    rows[0] = dict.fromkeys(rows[0], HOSTILE) | {"nearest": dict.fromkeys(rows[0]["nearest"], HOSTILE)}
     (run / "sft/failures.json").write_text(json.dumps(rows))
     text = HOSTILE.replace("\ud800", "")  # no file can hold it but as JSON's escape
     (run / "data_card.md").write_text(f"# {text}\n\n| {text} |\n|---|\n\n- `{text}`\n")
@@ -313,7 +170,7 @@ def hostile_everywhere(run):
 
 def test_a_title_cannot_leave_its_place(run):
     page = Page(write_report(run, title="</title><script>").read_text())
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
 
 
 def test_a_track_that_did_not_run_is_named(tmp_path):
@@ -331,9 +188,8 @@ def test_a_single_run_is_its_own_folder(tmp_path):
 
 
 def test_what_is_missing_is_left_out(tmp_path):
-    write_json(
-        tmp_path / "metrics.json", {"tracks": {"cpt": {"before": {"perplexity": 9.5}, "after": None, "change": None}}}
-    )
+    track = {"before": {"perplexity": 9.5}, "after": {"perplexity": 9.25}, "change": {}}
+    write_json(tmp_path / "metrics.json", {"schema": 1, "seconds": {}, "tracks": {"cpt": track}})
     text = read(tmp_path)
     assert "9.500" in text
     assert not any(part in text for part in ("<svg", "By file", "failures", "Data card", "Configuration", "Versions"))
@@ -342,9 +198,10 @@ def test_what_is_missing_is_left_out(tmp_path):
 def test_what_training_cost_on_other_texts_stands_beside_what_it_gained(tmp_path):
     probe = {"before": {"perplexity": 11.5}, "after": {"perplexity": 12.25}}
     probe["change"] = {"perplexity": change(0.75, 0.5, 1.0, 9)}
-    write_json(tmp_path / "metrics.json", {"tracks": {"cpt": {"before": {"perplexity": 9.5}, "probe": probe}}})
+    track = {"before": {"perplexity": 9.5}, "after": {"perplexity": 9.5}, "change": {}, "probe": probe}
+    write_json(tmp_path / "metrics.json", {"schema": 1, "seconds": {}, "tracks": {"cpt": track}})
     row = " ".join(Page(read(tmp_path)).text).partition("perplexity of other texts")[2]
-    assert re.match(r"\s*11\.50\s*12\.25\s*\+0\.750\s*\[\+0\.500, \+1\.000\]\s*9\s*worse", row), row[:80]
+    assert re.match(r"\s*11\.50\s*12\.25\s*\+0\.750\s*\[\+0\.500,\s\+1\.000\]\s*<0\.001\s*9\s*worse", row), row[:80]
 
 
 def test_a_run_that_broke_off_shows_its_curve(tmp_path):
@@ -355,17 +212,13 @@ def test_a_run_that_broke_off_shows_its_curve(tmp_path):
     assert "<svg" in text and "Did not run to its end: A" in text
 
 
-def test_without_matplotlib_the_report_is_written_and_says_what_to_install(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    text = read(run)
-    assert "<svg" not in text and "pip install matplotlib" in text and "12 failures" in text
-
-
 @pytest.mark.parametrize(
     ("path", "content", "says"),
     [
         ("metrics.json", "{", "metrics.json: not readable as JSON"),
+        ("metrics.json", '{"schema": 1, "seconds": {}}', "metrics.json: the file: 'tracks' is missing"),
         ("cpt/failures.json", '{"id": 1}', "failures.json: expected a list"),
+        ("cpt/failures.json", '[{"id": 1, "category": 1, "cause": 1, "nearest": 1}]', "failures.json: expected a list"),
         ("cpt/failures.json", "[", "failures.json: not readable"),
         ("cpt/metrics.jsonl", "{}\nx\n", "metrics.jsonl:2: not JSON"),
         ("config.json", '{"track": "rlhf"}', "unknown track 'rlhf'"),
@@ -390,7 +243,7 @@ def test_markdown_keeps_to_its_subset():
         markdown("a **b** [c](javascript:alert) <d>") == "<p>a <strong>b</strong> [c](javascript:alert) &lt;d&gt;</p>"
     )
     assert markdown("- a\n  b\n- c") == "<ul><li>a b</li>\n<li>c</li></ul>"
-    assert markdown("```\n<x>\n\n# y\n```\nz") == "<pre><code>&lt;x&gt;\n\n# y</code></pre>\n<p>z</p>"
+    assert markdown("```text\n<x>\n\n# y\n```\nz") == "<pre><code>&lt;x&gt;\n\n# y</code></pre>\n<p>z</p>"
     assert markdown("`**a**`") == "<p><code>**a**</code></p>"
     cells = re.findall(r"<t[hd] [^>]*>(.*?)</t[hd]>", markdown("| a | b |\n|---|---|\n| 1 \\| 2 |\n"))
     assert cells == ["a", "b", "1 | 2", ""]

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from eval import sandbox
+from eval.confinement.workers import _bubblewrap
 from eval.sandbox import Job, Outcome, protection, run_jobs
 from model.console import UserError
 
@@ -32,7 +35,7 @@ HOSTILE = {  # program -> the outcomes that are right for it
         {"timeout"},
     ),
     "eats memory": ("x = bytearray(4 << 30)", {"memory"}),
-    "eats memory bit by bit": ("x = []\nwhile True: x.append(len(x))", {"memory"}),
+    "eats memory bit by bit": ("x = []\nwhile True: x.append(bytes(999))", {"memory"}),
     "lifts its memory limit": (SET_RLIMIT + "\nx = bytearray(4 << 30)", {"exception", "denied", "memory"}),
     "floods stdout": ("import os\nwhile True: os.write(1, b'x' * 65536)", {"timeout"}),
     "forks": ("import os; os.fork()", {"denied"}),
@@ -151,6 +154,63 @@ except PermissionError:
         assert sandbox._run_one(Job("a", program), workers).outcome == "finished"
     time.sleep(1.5)
     assert not late.exists()
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bwrap is not installed")
+def test_where_this_process_may_make_no_namespaces_bwrap_makes_them(monkeypatch):
+    probe = sandbox._probe
+
+    def refusing(layers):
+        if "namespaces" in layers:
+            raise RuntimeError("unshare: not permitted")
+        return probe(layers)
+
+    monkeypatch.setattr(sandbox, "_probe", refusing)
+    layers, refused, missing = sandbox._probed.__wrapped__()
+    assert layers == ("bubblewrap", "seccomp", "landlock") and "allowed" not in refused.values()
+    assert missing[0] == "namespaces+seccomp+landlock: unshare: not permitted"
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    layers, _, missing = sandbox._probed.__wrapped__()
+    assert layers == ("seccomp", "landlock") and missing[-1].endswith("bwrap is not installed")
+
+
+LOOK_AROUND = """
+import os, socket
+seen = [path for path in PATHS if os.path.exists(path)]
+for path in (*PATHS[:1], os.path.dirname(os.__file__), "/"):
+    try: seen.append(open(os.path.join(path, "new"), "w").name)
+    except OSError: pass
+print(seen, os.listdir("/sys/class/net") if os.path.exists("/sys") else [i for _, i in socket.if_nameindex()])
+"""
+
+
+def _works(command: list[str]) -> bool:
+    return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(
+    not _works(["unshare", "--user", "--net", "--pid", "--mount", "--fork", "true"]), reason="no namespaces here"
+)
+def test_our_own_namespaces_show_nothing_of_the_host_whatever_else_is_set(tmp_path):
+    program = LOOK_AROUND.replace("PATHS", repr([str(tmp_path), "/etc/passwd", "/proc/1/root/etc/passwd", "/var"]))
+    with contextlib.closing(sandbox.Workers(("namespaces",))) as workers:
+        outcome = sandbox._run_one(Job("a", examples=[{"source": f"exec({program!r})\n"}]), workers)
+    assert outcome.got == ["[] ['lo']\n"], outcome
+
+
+@pytest.mark.skipif(not _works(["bwrap", "--ro-bind", "/", "/", "true"]), reason="bwrap does not work here")
+def test_bwraps_namespaces_show_nothing_of_the_host_whatever_else_is_set(tmp_path):
+    program = LOOK_AROUND.replace("PATHS", repr([str(tmp_path), "/etc/passwd", "/proc/1/root/etc/passwd", "/var"]))
+    (tmp_path / "folder").mkdir()
+    command = [*_bubblewrap(str(tmp_path / "folder"), ()), sys.executable, "-c", program]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stdout == f"[{str(tmp_path)!r}] ['lo']\n"  # the way to the folder
+
+
+def test_a_worker_that_bwrap_does_not_start_says_why(monkeypatch):
+    monkeypatch.setattr("eval.confinement.workers._bubblewrap", lambda *_: ["sh", "-c", "echo no uid map >&2; exit 1"])
+    with pytest.raises(RuntimeError, match="no uid map"):
+        sandbox._probe(("bubblewrap", "seccomp", "landlock"))
 
 
 def test_writing_elsewhere_is_refused_and_writing_here_is_not(tmp_path):

@@ -29,7 +29,15 @@ HOLDS = {  # program -> tests of `f` that pass, as they would in one process
     "a class": (
         "class f:\n def __init__(self, x): self.x = x\n def twice(self): return self.x * 2\n"
         " def __len__(self): return 7",
-        "assert f(4).twice() == 8 and f(4).x == 4 and len(f(4)) == 7",
+        "y = f(4)\ny.x = 5\nassert y.twice() == 10 and f(4).x == 4 and len(f(4)) == 7 and f(4)",
+    ),
+    "the truth and the parts of an object": (
+        "import re\ndef f(x): return re.match('a(b)', x)",
+        "assert f('ab') and not f('b') and f('ab')[1] == 'b' and f('ab').pos == 0",
+    ),
+    "an object that is false": (
+        "class F:\n def __bool__(self): return False\ndef f(): return F()",
+        "assert not f()",
     ),
     "an exception": (
         "def f(): return [][1]",
@@ -51,7 +59,19 @@ FAILS = {  # program, tests, and the start of the deciding exception
     ),
     "the frames of a callback": ("def f(g): return g.__globals__", "f(lambda: 1)", "AttributeError"),
     "an attribute of a callback": ("def f(g): return g.gi_frame", "f(lambda: 1)", "the other process asked"),
+    "a method that says yes": (
+        "class Y:\n def startswith(self, x): return True\ndef f(): return Y()",
+        "assert f().startswith('a')",
+        "TypeError: a method",
+    ),
     "an object of the tests": ("def f(x): return 1", "class A: pass\nf(A())", "TypeError"),
+    "an answer that is too long": ("def f(): return 'x' * (20 << 20)", "f()", "the other process is gone"),
+    "an exception whose class is none": (
+        'import os\nfor fd in range(3, 64):\n try: os.write(fd, b\'["raised", "exec", "1/0", null]\\n\')\n'
+        " except OSError: pass",
+        "f()",
+        "confinement.peer.RemoteError: 1/0",
+    ),
     "a call that does not end": (
         "def f(): import os; os._exit(0)",
         "try: f()\nexcept Exception: pass",
@@ -61,7 +81,10 @@ FAILS = {  # program, tests, and the start of the deciding exception
 
 
 def outcomes(cases: dict) -> dict:
-    jobs = [Job(name, case[0], tests={"source": case[1], "names": ["f"]}) for name, case in cases.items()]
+    jobs = [
+        Job(name, case[0], tests={"source": case[1], "names": ["f"], "methods": name != "a method that says yes"})
+        for name, case in cases.items()
+    ]
     return {outcome.id: outcome for outcome in run_jobs(jobs)}
 
 
@@ -77,3 +100,27 @@ def test_what_must_not_cross_does_not():
 
 def test_a_program_that_does_not_parse_is_told_apart():
     assert outcomes({"a": ("def f(:", "f()")})["a"].outcome == "syntax"
+
+
+def test_a_program_runs_against_itself_with_another_patch_and_shares_nothing_with_it(tmp_path):
+    (tmp_path / "here.py").write_text("VALUE = 0\n")
+    program = """
+import os
+import here
+def value(): return here.VALUE
+def opened():
+    found = 0
+    for handle in range(3, 64):
+        try: found += bool(os.fstat(handle))
+        except OSError: pass
+    return found
+"""
+    tests = """
+assert (value(), against["value"]()) == (1, 2)
+assert opened() == against["opened"]() == 2, (opened(), against["opened"]())
+"""
+    one, two = ({"module": "here", "source": f"VALUE = {number}\n"} for number in (1, 2))
+    lent = {"source": tests, "names": ["value", "opened"], "against": two}
+    examples = [{"source": "value() + 40\n"}, {"source": "against['value']()\n"}]
+    (outcome,) = run_jobs([Job("a", program, root=str(tmp_path), patch=one, tests=lent, examples=examples)])
+    assert (outcome.outcome, outcome.got, outcome.detail) == ("finished", ["41\n", "2\n"], "")

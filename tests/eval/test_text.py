@@ -85,6 +85,7 @@ def test_summaries_have_bleu_and_rouge():
     [
         ([{"instruction": "?"}], "F:1: no right answer"),
         ([{"instruction": "?", "output": " "}], "F:1: no right answer"),
+        ([{"instruction": "?", "output": "a", "references": "b"}], "F:1: no right answer"),
         ([{"question": "?"}], "F:1:"),
         ([ROWS[0], ROWS[0]], "F:2: the id 'q0' is there twice"),
         ([], "no row"),
@@ -98,6 +99,8 @@ def test_rows_that_cannot_be_graded_are_named(rows, says):
 def test_a_task_without_an_answer_is_not_passed_over():
     with pytest.raises(UserError, match="1 of 4 tasks have no answer, such as 'q3'"):
         grade("classification", read_tasks(ROWS), {f"q{i}": "person" for i in range(3)})
+    with pytest.raises(UserError, match="1 answers are to no task of the data, such as 'q4'"):
+        grade("classification", read_tasks(ROWS), {f"q{i}": "person" for i in range(5)})
 
 
 def run(monkeypatch, *arguments):
@@ -117,3 +120,7 @@ def test_the_command_grades_a_model_or_given_answers(tmp_path, tiny_folder, monk
     write_jsonl(tmp_path / "answers.jsonl", [{"id": "q0"}])
     assert run(monkeypatch, *base, "--answers", tmp_path / "answers.jsonl") == 2
     assert "answers.jsonl:1:" in capsys.readouterr().err
+    write_jsonl(tmp_path / "answers.jsonl", [{"id": "q0", "output": "person"}] * 2)
+    assert run(monkeypatch, *base, "--answers", tmp_path / "answers.jsonl") == 2
+    assert "a task that has one already" in capsys.readouterr().err
+    assert read_json(tmp_path / "f.json")["environment"].keys() >= {"torch", "tasks_sha256", "answers_sha256"}

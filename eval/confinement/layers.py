@@ -1,11 +1,13 @@
 """What a sandboxed process may no longer do, set by itself before the first foreign line runs. Linux, by system calls.
 
-Three layers, each of which holds alone and none of which needs a privilege or a program beside Python:
+Three layers, none of which needs a privilege or a program beside Python:
 
 - `namespaces`  an own user, network, process and mount namespace: no route to anywhere, no other process in sight,
-                and of the files only those that Python needs (namespaces(7); the root is made by sandbox_mounts.py)
+                and of the files only those that Python needs (namespaces(7); the root is made by mounts.py)
 - `seccomp`     a system-call filter: no socket, no new process, nothing done to other processes (seccomp(2))
 - `landlock`    writing only below the task folder, reading only there and what Python needs (landlock(7))
+
+Where a process may make no namespaces but the program bwrap may, a worker is started by that (workers.py).
 
 Imports nothing of the project: it runs inside the sandbox.
 """
@@ -25,24 +27,29 @@ _CLONE |= {"pid": 0x20000000, "network": 0x40000000}
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 
-# System calls from number 424 on have one number on every architecture.
-_SYSCALLS_COMMON = {"pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438}
-_SYSCALLS_COMMON |= {"process_madvise": 440, "memfd_secret": 447, "process_mrelease": 448}
-# Shared memory and memory files are refused because no limit of a process counts them while they are not mapped.
-_SYSCALLS = {
-    "x86_64": _SYSCALLS_COMMON
-    | {"socket": 41, "connect": 42, "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "ptrace": 101}
-    | {"process_vm_readv": 310, "process_vm_writev": 311, "tkill": 200, "rt_sigqueueinfo": 129}
-    | {"rt_tgsigqueueinfo": 297, "bpf": 321, "perf_event_open": 298, "add_key": 248, "request_key": 249, "keyctl": 250}
-    | {"userfaultfd": 323, "unshare": 272, "setns": 308, "mount": 165, "chroot": 161, "memfd_create": 319}
-    | {"shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240, "setpriority": 141, "ioprio_set": 251, "kcmp": 312},
-    "aarch64": _SYSCALLS_COMMON
-    | {"socket": 198, "connect": 203, "execve": 221, "execveat": 281, "ptrace": 117}
-    | {"process_vm_readv": 270, "process_vm_writev": 271, "tkill": 130, "rt_sigqueueinfo": 138}
-    | {"rt_tgsigqueueinfo": 240, "bpf": 280, "perf_event_open": 241, "add_key": 217, "request_key": 218, "keyctl": 219}
-    | {"userfaultfd": 282, "unshare": 97, "setns": 268, "mount": 40, "chroot": 51, "memfd_create": 279}
-    | {"shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180, "setpriority": 140, "ioprio_set": 30, "kcmp": 272},
-}
+# System calls that are refused whatever their arguments: the number on x86-64 and on aarch64, which has no fork.
+_REFUSED = (
+    # ways to others than through a file; io_uring does by its own queue what is refused here
+    {"socket": (41, 198), "connect": (42, 203), "io_uring_setup": (425, 425)}
+    # new processes and other programs; of clone, only threads (below)
+    | {"fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281)}
+    # the memory and the open files of other processes
+    | {"ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272)}
+    | {"process_madvise": (440, 440), "process_mrelease": (448, 448), "pidfd_open": (434, 434)}
+    | {"pidfd_getfd": (438, 438)}
+    # signals to others, and their priority; kill and tgkill reach the process itself only (below)
+    | {"tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240)}
+    | {"pidfd_send_signal": (424, 424), "setpriority": (141, 140), "ioprio_set": (251, 30)}
+    # out of the namespaces and the root, or into further ones, where a process has every capability again
+    | {"unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "chroot": (161, 51)}
+    # memory that no limit of a process counts while it is not mapped; of System V and POSIX, it outlives the process
+    | {"memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "msgget": (68, 186)}
+    | {"semget": (64, 190), "mq_open": (240, 180)}
+    # large parts of the kernel that no answer needs, and that were often the way into it
+    | {"bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282)}
+    | {"add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219)}
+)
+_MACHINES = ("x86_64", "aarch64")
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE_CALL = {"x86_64": 56, "aarch64": 220}
 # kill, tgkill: allowed for the process itself only
@@ -55,8 +62,8 @@ _REFUSED_VALUES = {
     "x86_64": ((72, 1, (8, 10, 15)), (16, 1, (0x8901, 0x8902, 0x5412)), (157, 0, (1,))),
     "aarch64": ((25, 1, (8, 10, 15)), (29, 1, (0x8901, 0x8902, 0x5412)), (167, 0, (1,))),
 }
-# Rights, owner, times and attributes of any file of the same owner, which Landlock lets through. Refused where it is
-# all that there is.
+# Rights, owner, times and attributes (chmod, chown, utime, setxattr, removexattr and their variants) of any file of the
+# same owner, which Landlock lets through. Refused where it is all that there is.
 _METADATA_CALLS = {
     "x86_64": (90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199),
     "aarch64": (52, 53, 452, 54, 55, 88, 5, 6, 7, 14, 15, 16),
@@ -144,7 +151,7 @@ def landlock(folder: str, readable: list[str], *, listing: bool) -> None:
     os.close(ruleset)
 
 
-def _filter_program(machine: str, own_pid: int, metadata: bool) -> bytes:
+def _filter_program(machine: str, own_pid: int, metadata: bool, execute: bool) -> bytes:
     """The BPF program: instructions (code, jump if true, jump if false, value) over struct seccomp_data."""
     load, equal, at_least, any_bit, mask, give = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
     refuse, absent, end = (
@@ -162,7 +169,10 @@ def _filter_program(machine: str, own_pid: int, metadata: bool) -> bytes:
     program = [(load, 0, 0, arch), (equal, 1, 0, _AUDIT_ARCH[machine]), end, (load, 0, 0, number)]
     if machine == "x86_64":
         program += [(at_least, 0, 1, _X32_BIT), end]
-    for call in (*_SYSCALLS[machine].values(), *(() if metadata else _METADATA_CALLS[machine])):
+    refused = [
+        numbers[_MACHINES.index(machine)] for name, numbers in _REFUSED.items() if not (execute and name == "execve")
+    ]
+    for call in (*filter(None, refused), *(() if metadata else _METADATA_CALLS[machine])):
         program += [(equal, 0, 1, call), refuse]
     program += [(equal, 0, 1, _CLONE3_CALL), absent]  # its flags cannot be read: libc falls back to clone
     program += rule(_CLONE_CALL[machine], 0, [(any_bit, 0, 1, _CLONE["thread"]), allow, refuse])
@@ -180,15 +190,16 @@ def _filter_program(machine: str, own_pid: int, metadata: bool) -> bytes:
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
-def seccomp(*, metadata: bool) -> None:
+def seccomp(*, metadata: bool, execute: bool = False) -> None:
     """Refuse (EPERM) sockets, new processes and all that reaches another process, for this one and for good.
 
     metadata  whether rights, owners and times of files may be changed
+    execute   whether this process may become another program, which all of this binds as well
     Raises OSError where the kernel has no seccomp or the machine is neither x86-64 nor aarch64.
     """
     machine = platform.machine()
-    if machine not in _SYSCALLS:
+    if machine not in _MACHINES:
         raise OSError(errno.ENOSYS, f"no system-call table for {machine}")
-    program = ctypes.create_string_buffer(_filter_program(machine, os.getpid(), metadata))
+    program = ctypes.create_string_buffer(_filter_program(machine, os.getpid(), metadata, execute))
     header = struct.pack("HxxxxxxQ", (len(program) - 1) // 8, ctypes.addressof(program))
     check(_LIBC.prctl(_PR_SET_SECCOMP, 2, header, 0, 0), "prctl(SECCOMP)")

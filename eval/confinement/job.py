@@ -1,6 +1,6 @@
 """The process that runs foreign code: sets its limits, gives up its rights, runs the job, reports over a private pipe.
 
-Forked by eval/sandbox_server.py. The report carries a secret that lies unread in its own pipe until the last line has
+Forked by server.py. The report carries a secret that lies unread in its own pipe until the last line has
 run, so that neither an exit code nor anything printed can stand for a finished run. Code that searches its own process
 for that pipe could still forge a report: nothing inside one process can prevent it. Therefore a job's `tests` run in
 another process than its program, which has neither pipe; and where the two must share one, expected values never come
@@ -16,14 +16,15 @@ import importlib.machinery
 import io
 import json
 import os
+import random
 import resource
 import sys
 import traceback
 import types
 
-from sandbox_confine import die_with_parent, drop_privileges, enter_namespaces, landlock, seccomp
-from sandbox_mounts import private_root
-from sandbox_peer import Peer, PeerEnded, raised
+from .layers import die_with_parent, drop_privileges, enter_namespaces, landlock, seccomp
+from .mounts import private_root
+from .peer import Peer, PeerEnded, raised
 
 _DENIED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.ENETUNREACH}
 _PRINTED_LIMIT = 1 << 20  # characters that all examples of a job may print together
@@ -53,36 +54,37 @@ class _Printed(io.StringIO):
 
 
 class _PatchedLoader(importlib.machinery.SourceFileLoader):
-    """Loads a module from given text in the place of its file's."""
+    """Loads a module from given code in the place of its file's."""
 
-    def __init__(self, name: str, path: str, text: str):
+    def __init__(self, name: str, path: str, code: types.CodeType):
         super().__init__(name, path)
-        self.text = text
+        self.code = code
 
     def get_code(self, fullname):
-        return compile(self.text, self.path, "exec", dont_inherit=True)
+        return self.code
 
 
 class _PatchFinder:
-    """Finds the one patched module before any other finder does."""
+    """Finds the one patched module before any other finder does. Its text is gone when its code can run."""
 
     def __init__(self, name: str, text: str):
-        self.name, self.text = name, text
+        self.name, self.text, self.code = name, text, None
 
     def find_spec(self, name, path=None, target=None):
         if name != self.name:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None:
-            spec.loader = _PatchedLoader(name, spec.origin, self.text)
+            if self.text is not None:
+                self.code, self.text = compile(self.text, spec.origin, "exec", dont_inherit=True), None
+            spec.loader = _PatchedLoader(name, spec.origin, self.code)
         return spec
 
 
 def _set_limits(settings: dict) -> None:
     limits = {
         "RLIMIT_CORE": 0,
-        "RLIMIT_CPU": int(settings["seconds"])
-        + 2,  # the parent's wall clock comes first; this is for a parent that is gone
+        "RLIMIT_CPU": int(settings["seconds"]) + 2,  # for a parent that is gone: else its wall clock comes first
         "RLIMIT_FSIZE": FILE_MEGABYTES << 20,
         "RLIMIT_NOFILE": 256,
         "RLIMIT_AS": settings["megabytes"] << 20,
@@ -95,12 +97,12 @@ def _set_limits(settings: dict) -> None:
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def _confine(settings: dict, private: tuple[int, ...]) -> Peer | None:
+def _confine(settings: dict, private: tuple[int, ...]) -> list[Peer]:
     """Apply exactly the layers asked for; one that fails raises OSError.
 
-    settings  "folder", "layers", "seconds", "megabytes", "readable", "listing", "apart"
+    settings  "folder", "layers", "seconds", "megabytes", "readable", "listing", "apart", "command"
     private   files of this process that no other that is forked here may keep
-    Returns, for tests that are to run apart from the program, the way to the process that runs the program.
+    Returns, for tests that are to run apart, the ways to the processes that run the program.
     """
     if sys.platform == "linux":
         die_with_parent()
@@ -114,12 +116,16 @@ def _confine(settings: dict, private: tuple[int, ...]) -> Peer | None:
             os._exit(1 if status else 0)
         die_with_parent()
         private_root(settings["folder"], settings["readable"], FILE_MEGABYTES)
-    peer = _fork_program(settings, private) if settings["apart"] else None
+    if settings["apart"] == 2 and sys.platform == "linux":  # two that are compared work in turn, on one core
+        os.sched_setaffinity(0, {random.choice([*os.sched_getaffinity(0)])})
+    peers: list[Peer] = []
+    for _ in range(settings["apart"]):
+        peers.append(_fork_program(settings, (*private, *(handle for peer in peers for handle in peer.handles))))
     _give_up_rights(settings)
-    return peer
+    return peers
 
 
-def _give_up_rights(settings: dict) -> None:
+def _give_up_rights(settings: dict, *, execute: bool = False) -> None:
     _set_limits(settings)
     if settings["layers"]:
         drop_privileges()
@@ -127,22 +133,28 @@ def _give_up_rights(settings: dict) -> None:
         own_root = "namespaces" in settings["layers"]  # which has nothing else in it
         landlock(settings["folder"], ["/"] if own_root else settings["readable"], listing=settings["listing"])
     if "seccomp" in settings["layers"]:
-        seccomp(metadata="namespaces" in settings["layers"])
+        seccomp(metadata="namespaces" in settings["layers"], execute=execute)
 
 
 def _fork_program(settings: dict, private: tuple[int, ...]) -> Peer:
     """Fork the process for the program, before this one reads the tests, so that its memory never held them."""
     to_program, from_program = os.pipe(), os.pipe()
-    if os.fork():
+    process = os.fork()
+    if process:
         os.close(to_program[0])
         os.close(from_program[1])
-        return Peer(from_program[0], to_program[1], trusting=False)
+        return Peer(from_program[0], to_program[1], trusting=False, process=process)
     for handle in (*private, to_program[1], from_program[0]):
         os.close(handle)
     try:
         if sys.platform == "linux":
             die_with_parent()
-        _give_up_rights(settings)
+        _give_up_rights(settings, execute=settings["command"] is not None)
+        if settings["command"] is not None:
+            ends = (to_program[0], from_program[1])
+            for end in ends:
+                os.set_inheritable(end, True)
+            os.execv(settings["command"][0], [*settings["command"], *map(str, ends)])
         _serve_program(Peer(to_program[0], from_program[1], trusting=True))
     except PeerEnded:
         pass  # the tests are over
@@ -191,7 +203,7 @@ def _namespace(job: dict) -> dict:
     top = job["patch"]["module"].split(".")[0]
     for name in [name for name in sys.modules if name.split(".")[0] == top]:
         del sys.modules[name]  # what this process loaded for itself is not patched
-    sys.meta_path.insert(0, _PatchFinder(job["patch"]["module"], job["patch"]["source"]))
+    sys.meta_path.insert(0, _PatchFinder(job["patch"]["module"], job["patch"].pop("source")))
     return dict(vars(importlib.import_module(job["patch"]["module"])))
 
 
@@ -238,44 +250,53 @@ def _run(job: dict) -> dict:
     return report
 
 
-def _run_apart(job: dict, peer: Peer) -> dict:
-    """Run a job's tests here and its program there; returns what `_run` returns."""
+def _run_apart(job: dict, peers: list[Peer]) -> dict:
+    """Run a job's tests and examples here and its program there; returns what `_run` returns."""
     report = {"outcome": "finished", "got": [], "exceptions": [], "detail": ""}
     tests = job["tests"]
+    namespace = vars(types.ModuleType("__main__"))
+    for peer in peers:
+        peer.methods = tests.get("methods", True)
     try:
-        compile(job["program"], "<program>", "exec", dont_inherit=True)
+        if job["command"] is None:
+            compile(job["program"], "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return report | {"outcome": "syntax", "detail": _exception_text(error)}
     try:
-        namespace = vars(types.ModuleType("__main__"))
-        namespace.update(
-            peer.borrow({key: job[key] for key in ("program", "root", "patch")} | {"names": tests["names"]})
-        )
+        asked = {key: job[key] for key in ("program", "root")} | {"names": tests["names"]}
+        namespace.update(peers[0].borrow(asked | {"patch": job["patch"]}))
+        if "against" in tests:
+            namespace["against"] = peers[1].borrow(asked | {"patch": tests["against"]})
         if job["root"] is not None:
             sys.path.insert(0, job["root"])
         exec(compile(tests["source"], "<tests>", "exec", dont_inherit=True), namespace)
+        if job["examples"] is not None:
+            report = _run_examples(job["examples"], namespace)
     except PeerEnded as error:
         return report | {"outcome": "died", "detail": str(error)}
     except BaseException as error:
-        return report | {"outcome": _outcome_of(error), "detail": _exception_text(error)}
+        is_syntax = job["command"] is not None and isinstance(error, SyntaxError)
+        return report | {"outcome": "syntax" if is_syntax else _outcome_of(error), "detail": _exception_text(error)}
     return report
 
 
 def run(settings: dict, job_fd: int, report_fd: int, secret_fd: int) -> None:
     """Confine this process, read the job, run it, report; never returns."""
     read, write, dumps, leave = os.read, os.write, json.dumps, os._exit  # the job may replace the modules' own
+    nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
-        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        os.dup2(nowhere, number)
+    os.close(nowhere)
     os.chdir(settings["folder"])
     os.environ.update(HOME=settings["folder"], TMPDIR=settings["folder"])
     try:
-        peer = _confine(settings, (job_fd, report_fd, secret_fd))
+        peers = _confine(settings, (job_fd, report_fd, secret_fd))
     except OSError as error:
         report = {"outcome": "not confined", "got": [], "exceptions": [], "detail": str(error)}
     else:
         with open(job_fd, "rb") as file:
             job = json.load(file)
-        report = _run(job) if peer is None else _run_apart(job, peer)
+        report = _run_apart(job, peers) if peers else _run(job)
     report["detail"] = report["detail"].strip()[-_DETAIL_LIMIT:]
     data = dumps(report | {"secret": read(secret_fd, 64).decode()}).encode()
     while data:

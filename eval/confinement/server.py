@@ -1,8 +1,8 @@
 """One worker of the sandbox: a Python that is loaded once and forks a new, freshly confined process per job.
 
-Started by eval/sandbox.py as `python sandbox_server.py CHANNEL_FD`. It runs nothing foreign and never sees what is in
-a job, so that no job finds another's text in the memory that it inherits. It watches the job for what no limit of the
-kernel bounds (threads of root, files where there is no own mount) and ends every process that the job leaves.
+Started by workers.py as `python server.py CHANNEL_FD`. It runs nothing foreign and never sees what is in a job, so that
+no job finds another's text in the memory that it inherits. It watches the job for what no limit of the kernel bounds
+(threads of root, files where there is no own mount) and ends every process that the job leaves.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import sys
 
-sys.path.append(sys.path.pop(0))  # this folder's code.py must not stand before the standard library's
-import sandbox_child
-from sandbox_confine import be_reaper
-from sandbox_mounts import python_paths
+# The folder around this one; last, since its code.py must not stand before the standard library's.
+sys.path.append(os.path.dirname(sys.path.pop(0)))
+from confinement import job
+from confinement.layers import be_reaper
+from confinement.places import python_paths
 
 sys.path.pop()
 
@@ -28,10 +29,8 @@ import socket
 TICK = 0.05  # seconds between two looks at a job
 MOST_THREADS = 64  # of all processes of a job
 # What answers import most; loading it once is most of the gain.
-PRELOADED = (
-    "bisect collections copy datetime decimal fractions functools hashlib heapq itertools math operator random re "
-)
-PRELOADED += "statistics string typing"
+PRELOADED = "bisect collections copy datetime decimal fractions functools hashlib heapq itertools math operator random"
+PRELOADED += " re statistics string typing"
 
 
 def _descendants(pid: int) -> list[int]:
@@ -66,8 +65,8 @@ def _watch(channel: socket.socket, folder: str) -> str | None:
     while not select.select([channel], [], [], TICK)[0]:
         if sum(map(_threads, _descendants(os.getpid()))) > MOST_THREADS:
             return f"more than {MOST_THREADS} threads or processes"
-        if _size(folder) > sandbox_child.FILE_MEGABYTES << 20:
-            return f"more than {sandbox_child.FILE_MEGABYTES} MiB of files"
+        if _size(folder) > job.FILE_MEGABYTES << 20:
+            return f"more than {job.FILE_MEGABYTES} MiB of files"
     return None
 
 
@@ -85,7 +84,7 @@ def _end(child: int) -> None:
 
 
 def main() -> None:
-    """Serve until the channel closes: a request and three files in, one reply per job out."""
+    """Serve until the channel closes: say "ready"; then a request and three files in, one reply per job out."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     sys.argv = [""]
     for name in PRELOADED.split():
@@ -95,6 +94,7 @@ def main() -> None:
         be_reaper()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()  # a child's first collection then copies none of these pages
+    channel.sendall(b"ready")
     while True:
         message, handles, _, _ = socket.recv_fds(channel, 1 << 16, 3)
         if not message:
@@ -105,7 +105,7 @@ def main() -> None:
         if child == 0:
             channel.close()
             os.setsid()
-            sandbox_child.run(settings, *handles)
+            job.run(settings, *handles)
         for handle in handles:
             os.close(handle)
         why = _watch(channel, settings["folder"])

@@ -10,14 +10,29 @@ Imports nothing of the project: it runs inside the sandbox.
 from __future__ import annotations
 
 import builtins
+import collections
+import datetime
+import decimal
+import fractions
 import itertools
 import json
 from collections.abc import Iterator
 
 _LINE_LIMIT = 16 << 20  # bytes of one message
 _ITEMS_LIMIT = 100_000  # of an iterator, which crosses as what is left of it
-_CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
-_FORWARDED = {"len": len, "str": str, "repr": repr, "iter": list, "item": lambda value, key: value[key], "get": getattr}
+_SEQUENCES = {kind.__name__: kind for kind in (list, tuple, set, frozenset, collections.deque)}
+_MAPPINGS = {kind.__name__: kind for kind in (collections.Counter, collections.OrderedDict, dict)}
+_BY_TEXT = {  # what str() writes, and what reads it again
+    "float": float,  # of a language whose JSON knows no infinity
+    "complex": complex,
+    "Decimal": decimal.Decimal,
+    "Fraction": fractions.Fraction,
+    "date": datetime.date.fromisoformat,
+    "datetime": datetime.datetime.fromisoformat,
+}
+_TEXT_KINDS = (complex, decimal.Decimal, fractions.Fraction, datetime.date, datetime.datetime)
+_FORWARDED = {"len": len, "bool": bool, "str": str, "repr": repr, "iter": list, "get": getattr, "set": setattr}
+_FORWARDED |= {"item": lambda value, key: value[key]}
 
 
 class PeerEnded(BaseException):
@@ -32,22 +47,33 @@ class Remote:
     """Something that stays in the other process. Equal to itself only: its own `__eq__` is never asked."""
 
     def __init__(self, peer: Peer, number: int):
-        self._peer, self._number = peer, number
+        vars(self).update(_peer=peer, _number=number, _is_attribute=False)
 
     def __call__(self, *arguments, **named):
         """Call it where it is."""
+        if self._is_attribute and not self._peer.methods:
+            raise TypeError("a method of what the answer returned is the answer's own word")
         return self._peer.call(self._number, arguments, named)
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
-        return self._peer.ask("get", self._number, name)
+        value = self._peer.ask("get", self._number, name)
+        if isinstance(value, Remote):
+            vars(value).update(_is_attribute=True)
+        return value
+
+    def __setattr__(self, name: str, value):
+        self._peer.ask("set", self._number, name, value)
 
     def __eq__(self, other):
         return isinstance(other, Remote) and other._peer is self._peer and other._number == self._number
 
     def __hash__(self):
         return hash(self._number)
+
+    def __bool__(self):
+        return bool(self._peer.ask("bool", self._number))
 
     def __len__(self):
         return self._peer.ask("len", self._number)
@@ -69,11 +95,17 @@ class Peer:
     """One end of the conversation. Whoever waits for a reply serves what the other asks meanwhile.
 
     trusting  whether the other end may do more with what is lent than call it
+    methods   whether this end may call what it got as an attribute. If so, whatever object f returned decides what
+              `f(x).startswith("a")` is
+    process   the other end's, where this one forked it
     """
 
-    def __init__(self, read_fd: int, write_fd: int, *, trusting: bool):
+    methods = True
+
+    def __init__(self, read_fd: int, write_fd: int, *, trusting: bool, process: int | None = None):
+        self.handles = (read_fd, write_fd)
         self._reader, self._writer = open(read_fd, "rb"), open(write_fd, "wb")  # noqa: SIM115
-        self._trusting = trusting
+        self._trusting, self.process = trusting, process
         self._lent: list = []
         self._dumps, self._loads = json.dumps, json.loads  # the answer may replace the modules' own
 
@@ -152,26 +184,33 @@ class Peer:
         self.send(reply)
 
     def _encode(self, value):
+        if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+            value = value.item()
         kind = type(value)
         if value is None or kind in (bool, float, str):
             return value
         if kind is int:
             return value if abs(value) < 1 << 1024 else {"int": hex(value)}
-        if kind in (list, tuple, set, frozenset):
+        if kind in _SEQUENCES.values():
             return {kind.__name__: [self._encode(item) for item in value]}
-        if isinstance(value, dict):
-            return {"dict": [[self._encode(key), self._encode(item)] for key, item in value.items()]}
+        for name, base in _MAPPINGS.items():
+            if isinstance(value, base):
+                return {name: [[self._encode(key), self._encode(item)] for key, item in value.items()]}
+        if kind in _TEXT_KINDS:
+            return {kind.__name__: str(value)}
         if kind in (bytes, bytearray):
             return {"bytes": bytes(value).hex()}
-        if kind is complex:
-            return {"complex": [value.real, value.imag]}
+        if kind is range:
+            return {"range": [value.start, value.stop, value.step]}
+        if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
+            return {"type": value.__name__}
         if isinstance(value, Remote) and value._peer is self:
             return {"yours": value._number}
         if isinstance(value, Iterator):
             return {"iterator": [self._encode(item) for item in itertools.islice(value, _ITEMS_LIMIT)]}
-        for base in (str, int, float, tuple, list, set, range):  # numpy's float64, an IntEnum, a named tuple
+        for base in (str, int, float, tuple, list, set):  # an IntEnum, a named tuple
             if isinstance(value, base):
-                return self._encode(base(value) if base is not range else list(value))
+                return self._encode(base(value))
         if not self._trusting and not callable(value):
             raise TypeError(f"{kind.__name__} is no plain value and cannot be given to the answer")
         return {"mine": self.lend(value)}
@@ -180,19 +219,23 @@ class Peer:
         if not isinstance(data, dict):
             return data
         ((kind, content),) = data.items()
-        if kind in _CONTAINERS:
-            return _CONTAINERS[kind](map(self._decode, content))
-        if kind == "dict":
-            return {self._decode(key): self._decode(item) for key, item in content}
+        if kind in _SEQUENCES:
+            return _SEQUENCES[kind](map(self._decode, content))
+        if kind in _MAPPINGS:
+            return _MAPPINGS[kind]({self._decode(key): self._decode(item) for key, item in content})
+        if kind in _BY_TEXT:
+            return _BY_TEXT[kind](content)
         if kind == "iterator":
             return iter([self._decode(item) for item in content])
         if kind == "mine":
             return Remote(self, content)
         if kind == "yours":
             return self._lent[content]
-        return {"int": lambda text: int(text, 16), "bytes": bytes.fromhex, "complex": lambda pair: complex(*pair)}[
-            kind
-        ](content)
+        if kind == "type" and isinstance(vars(builtins).get(content), type):
+            return vars(builtins)[content]
+        return {"int": lambda text: int(text, 16), "bytes": bytes.fromhex, "range": lambda ends: range(*ends)}[kind](
+            content
+        )
 
 
 def raised(error: BaseException) -> list:

@@ -1,0 +1,1 @@
+"""What guards the process that runs foreign code: layers of the kernel, limits, and who may talk to whom."""
