@@ -134,8 +134,7 @@ def hardest(
     asked = np.asarray(encoder.encode(list(queries), kind="query"))  # [Q, D]
     right = np.unique(own)
     vectors = np.asarray(encoder.encode([codes[i] for i in right], kind="passage"))  # [R, D]
-    limit = (asked * vectors[np.searchsorted(right, own)]).sum(axis=1)  # [Q]
-    limit -= (1 - MARGIN) * np.abs(limit)  # also below a score that is negative
+    limit = MARGIN * (asked * vectors[np.searchsorted(right, own)]).sum(axis=1)  # [Q]
     best, found = (np.zeros((len(queries), 0), kind) for kind in (np.float32, np.int64))
     for start in range(0, len(codes), chunk):
         some = np.arange(start, min(len(codes), start + chunk))

@@ -109,11 +109,8 @@ def test_hardest_is_what_all_scores_at_once_give_however_many_are_encoded_at_a_t
     assert encoder.most == 8
     for query, right, chosen in zip(queries, own, found, strict=True):
         scores = encoder.encode(codes, "passage") @ encoder.encode([query], "query")[0]
-        limit = scores[right] - (1 - MARGIN) * abs(scores[right])
-        allowed = [
-            i for i in range(70)
-            if 0 < scores[i] < limit and i % 30 != right % 30 and rules.groups[i] != rules.groups[right]
-        ]  # fmt: skip
+        near = {i for i in range(70) if rules.groups[i] == rules.groups[right] or i % 30 == right % 30}
+        allowed = [i for i in range(70) if 0 < scores[i] < MARGIN * scores[right] and i not in near]
         assert chosen == sorted(allowed, key=lambda i: -scores[i])[:4]
     assert max(map(len, found)) == 4
 
