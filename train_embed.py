@@ -180,9 +180,8 @@ def learn(
         if stepped:  # a step that was skipped does not advance the schedule
             schedule.step()
         else:
-            texts = batch.queries + batch.documents
-            _, said = told_overflow(encoder, lambda texts=texts: [encoder.embed([text]) for text in texts], precision)
-            print(f"step {step} skipped: {said}")
+            again = lambda embed=embed, batch=batch: (embed(batch.queries), embed(batch.documents))  # noqa: E731
+            print(f"step {step} skipped: {told_overflow(encoder, again, precision)[1]}")
         run.log(
             step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, pairs=len(chosen), tokens=batch.tokens,
             temperature=objective.temperature.item(), skipped=not stepped, **run.costs(batch.tokens),

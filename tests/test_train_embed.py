@@ -166,14 +166,17 @@ def test_a_batch_too_large_learns_the_same_in_chunks(train, tmp_path, reference_
     assert_close(torch.tensor(b), torch.tensor(a), atol=1e-4, rtol=1e-4)
 
 
-def test_an_overflow_names_the_first_layer_that_left_the_range(train, tmp_path, reference_encoder, capsys):
+@pytest.mark.parametrize("chunk_tokens", [0, 16])
+def test_an_overflow_names_the_first_layer_that_left_the_range(
+    train, tmp_path, reference_encoder, capsys, chunk_tokens
+):
     from model import save_encoder
 
     encoder = load_encoder(str(reference_encoder[1]))
     with torch.no_grad():
         encoder.encoder["layer"][1].intermediate["dense"].weight[0, 0] = math.inf
     save_encoder(encoder, tmp_path / "broken")
-    train("overflow", model=tmp_path / "broken", epochs=1)
+    train("overflow", model=tmp_path / "broken", epochs=1, chunk_tokens=chunk_tokens)
     said = capsys.readouterr().out
     assert "step 1 skipped: the output of encoder.layer.1.intermediate.dense left the range of float32" in said
 
