@@ -4,7 +4,8 @@
         --candidates codes/candidates.jsonl --out runs/embed
 
 InfoNCE with in-batch negatives: every other code of a batch is wrong for a query, unless it is as good as the right
-one. With --test, held-out queries are ranked against all candidates before and after. Change the loss in `learn`.
+one. With --test, held-out queries are ranked against all candidates before and after. Change the loss in `learn`, what
+a step sees in data/search/batches.py.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import hashlib
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import torch
+from torch import nn
 
 from data.index import build_index
-from data.packing import plan_windows
+from data.search.batches import PairTable, plan_batches
 from eval.retrieval import evaluate_retrieval, own_candidates, relevance, worst_queries
 from lora.adapter_file import save_adapter
 from lora.inject import lora_layers, remove, trainable
@@ -26,18 +31,19 @@ from model import load_encoder, save_encoder
 from model.console import UserError, run_command
 from model.device import choose_dtype
 from model.encoder import Encoder
-from model.files import read_jsonl, write_json
-from model.loss import info_nce
+from model.files import read_json, read_jsonl, write_json
 from model.weights import weights_sha256
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.contrastive import Objective
 from training.finish import copy_data_card, describe_model, finish
+from training.grad_cache import embedder, fit_chunks
 from training.memory import held_memory, keep_freed_memory, peak_memory, reset_peak
 from training.optim import STATE_BYTES
 from training.options import option, parse
-from training.precision import Precision
+from training.precision import Precision, told_overflow
 from training.run import Run
-from training.setup import add_adapter, optimizer_of, schedule_of
+from training.setup import add_adapter, optimizer_of, schedule_of, train_top_layers
 from training.shared_options import TrainOptions
 
 
@@ -45,10 +51,12 @@ from training.shared_options import TrainOptions
 class Options(TrainOptions):
     """What this script asks beside training/shared_options.py; all are also the keys of a recipe."""
 
-    data: str = option(text='training pairs, JSON Lines: {"id", "query", "code"}')
+    data: str = option(text='training pairs, JSON Lines: {"id", "query", "code"}, perhaps "negatives" and "scores"')
     test: str | None = option(None, "held-out queries, ranked before and after (default: none)")
     candidates: str | None = option(None, "all codes to find the right one among (default: those of --test)")
+    probe: str | None = option(None, "general queries to measure forgetting on, before and after (default: none)")
     lora: bool = option(False, "train a LoRA adapter instead of all weights")
+    top_layers: int = option(0, "train so many layers, the last ones, instead of all weights (0: all)", least=0)
     dropout: float = option(0.0, "LoRA dropout, 0 to 1; the encoder's own is that of its config.json", least=0, most=1)
     targets: str = option(
         "all-linear", "layers that get an adapter: last names, an expression for whole names, or all-linear"
@@ -58,9 +66,23 @@ class Options(TrainOptions):
     passage_prefix: str | None = option(None, "text before a code (default: as the model's files say)")
     max_length: int | None = option(None, "tokens of a text; longer ones are cut (default: as the model's files say)")
     epochs: float = option(4.0, "passes over the pairs", least=0)
-    batch: int = option(32, "pairs of a step; each query has batch - 1 negatives", least=2)
-    temperature: float = option(0.05, "of the softmax over similarities")
+    batch: int = option(32, "pairs of a step at most; the other codes of a step are a query's negatives", least=2)
+    chunk_tokens: int = option(
+        0, "tokens that a pass may hold; a batch of more is computed twice, in chunks (0: what fits)", least=0
+    )
+    negatives: int = option(4, "hard negatives of a pair at most", least=0)
+    mine: bool = option(False, "find them anew before each epoch, with the encoder as it is then")
+    pool: str | None = option(
+        None, "more codes to mine among, JSON Lines; those of files that --test asks for are left out (default: none)"
+    )
+    temperature: float = option(0.05, "of the softmax over similarities", least=1e-3)
+    learn_temperature: bool = option(False, "let the temperature learn, from --temperature on; it stays above 0.01")
     symmetric: bool = option(True, "let each code find its query too")
+    dimensions: str | None = option(
+        None, "widths at which the first numbers of a vector are to be an embedding too: 256,128,64 (default: none)"
+    )
+    distill: float = option(0.0, 'weight of following the "scores" of a stronger model (0: not at all)', least=0)
+    teacher_temperature: float = option(1.0, 'what "scores" are divided by', least=1e-3)
     lr: float = option(1e-4, "peak learning rate", least=0)
     final_lr: float = option(0.0, "where the schedule ends, a share of --lr", least=0, most=1)
     checkpoint_every: int = option(20, "steps between checkpoints (0: none)", least=0)
@@ -77,10 +99,100 @@ def main(arguments: list[str] | None = None) -> dict:
     dtype = choose_dtype(device, options.dtype)
     torch.manual_seed(options.seed)
     pairs = read_pairs(options.data)
-    test = read_pairs(options.test) if options.test else []
-    test, candidates = (test, read_jsonl(options.candidates)) if options.candidates else own_candidates(test)
-    if test:
-        relevance(test, candidates)  # refuse now what could not be evaluated after the training
+    test, candidates = read_test(options.test, options.candidates)
+    probe = read_test(options.probe)
+    pool = read_pool(options.pool, test)
+    refuse_what_does_not_fit(options, pairs)
+    encoder = load_for_training(options, device)
+    print(describe_model(options.model, encoder, dtype))
+    how = encoder.embedding
+    print(f"vectors  {how.pooling} pooling · {how.query_prefix!r} before a query, {how.passage_prefix!r} before a code")
+    print(f"data     {len(pairs)} pairs · {len(test)} held-out queries against {len(candidates):,} codes")
+    for name, rows in (("training", pairs), ("candidate", candidates)):
+        cut = encoder.reach_the_limit([row["code"] for row in rows], kind="passage")
+        print(f"cut      {cut} of {len(rows):,} {name} codes reach {encoder.embedding.max_length} tokens and end there")
+    precision = Precision(device, dtype)
+    table = PairTable(pairs, encoder, negatives=options.negatives, pool=pool)
+    if options.mine:
+        table.use(mine(run, table, precision, epoch=0))
+    plan = plan_batches(table.lengths(), pairs_per_step=options.batch, epochs=options.epochs, seed=options.seed)
+    fit_chunks(run, encoder, precision, table, plan)
+    if options.dry_run:
+        print(describe_steps(run, encoder, precision, table, plan))
+        return {}
+    hashes = {"data_sha256": hashlib.sha256(Path(options.data).read_bytes()).hexdigest()}
+    run.start(device=device, dtype=dtype, data=hashes, log_to=options.log_to)
+    copy_data_card(Path(options.data).parent, run)
+
+    seconds = {"prepare": time.perf_counter() - started}
+    with precision.autocast():
+        if test and run.resume_from is None:
+            write_json(run.folder / "before.json", evaluate_retrieval(encoder, test, candidates))
+        if options.probe and run.resume_from is None:
+            write_json(run.folder / "probe_before.json", evaluate_retrieval(encoder, *probe))
+    seconds["before"] = time.perf_counter() - started - sum(seconds.values())
+    run.seconds_after = seconds["before"]
+    with parallel.together(encoder, seed=options.seed):  # behind it one process is left
+        learn(run, encoder, precision, table, plan)
+    seconds["train"] = time.perf_counter() - started - sum(seconds.values())
+    save_trained_encoder(run, encoder)
+    with precision.autocast():
+        if test:
+            measure_after(run, encoder, test, candidates)
+        if options.probe:
+            write_json(run.folder / "probe_after.json", evaluate_retrieval(encoder, *probe))
+    seconds["after"] = time.perf_counter() - started - sum(seconds.values())
+    data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}
+    return finish(run, seconds=seconds, data=data)
+
+
+def learn(
+    run: Run, encoder: Encoder, precision: Precision, table: PairTable, plan: list[tuple[int, list[int]]]
+) -> None:
+    """The training loop; `plan` says which pairs of the table make up each step."""
+    options: Options = run.options.values
+    objective = make_objective(encoder, options)
+    network = nn.ModuleDict({"encoder": encoder, "objective": objective})
+    learning = [parameter for _, parameter in trainable(network)]
+    optimizer = optimizer_of(network, options)
+    schedule = schedule_of(optimizer, options, steps=len(plan))
+    done = load_checkpoint(run.resume_from, network, optimizer, schedule, precision) if run.resume_from else 0
+    print(f"plan     {options.epochs:g} epochs · {len(plan)} steps of up to {options.batch} pairs")
+    encoder.train()
+    mined_for = 0
+
+    for step in run.steps(done, len(plan), max_minutes=options.max_minutes):
+        epoch, chosen = plan[step - 1]
+        if options.mine and epoch > mined_for:
+            table.use(mine(run, table, precision, epoch))
+            mined_for = epoch
+        batch = table.batch(chosen)
+        embed = embedder(encoder, batch, options.chunk_tokens)  # encoder.embed, in chunks if the batch is too large
+        with precision.autocast():
+            q = parallel.joined(embed, batch.queries)  # [B, D] fp32, unit length
+            c = parallel.joined(embed, batch.documents)  # [M, D] own codes, then hard negatives
+            loss = objective(q, c, batch)  # InfoNCE
+        precision.backward(loss)  # scales when fp16
+        run.add(loss)
+        parallel.sum_gradients(learning)
+        lr = schedule.get_last_lr()[0]
+        stepped, norm = precision.step(optimizer, learning, options.max_norm)
+        if stepped:  # a step that was skipped does not advance the schedule
+            schedule.step()
+        else:
+            again = lambda embed=embed, batch=batch: (embed(batch.queries), embed(batch.documents))  # noqa: E731
+            print(f"step {step} skipped: {told_overflow(encoder, again, precision)[1]}")
+        run.log(
+            step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, pairs=len(chosen), tokens=batch.tokens,
+            temperature=objective.temperature.item(), skipped=not stepped, **run.costs(batch.tokens),
+        )  # fmt: skip
+        if run.due(step, options.checkpoint_every):
+            save_checkpoint(run.checkpoints, step, network, optimizer, schedule, precision)
+    encoder.eval()
+
+
+def load_for_training(options: Options, device: torch.device) -> Encoder:
+    """The encoder in fp32, with what is to learn of it."""
     encoder = load_encoder(
         options.model,
         device=device,
@@ -91,122 +203,117 @@ def main(arguments: list[str] | None = None) -> dict:
     )
     if options.lora:
         add_adapter(encoder, options)
-    print(describe_model(options.model, encoder, dtype))
-    print(f"data     {len(pairs)} pairs · {len(test)} held-out queries against {len(candidates):,} codes")
-    for name, rows in (("training", pairs), ("candidate", candidates)):
-        cut = encoder.reach_the_limit([row["code"] for row in rows], kind="passage")
-        print(f"cut      {cut} of {len(rows):,} {name} codes reach {encoder.embedding.max_length} tokens and end there")
-    batches = plan_windows(len(pairs), rows_per_step=options.batch, epochs=options.epochs, seed=options.seed)
-    batches = [batch for batch in batches if len(batch) > 1]  # one pair alone has no negative
-    precision = Precision(device, dtype)
-    if options.dry_run:
-        print(describe_steps(encoder, precision, pairs, batches, options))
-        return {}
-    hashes = {"data_sha256": hashlib.sha256(Path(options.data).read_bytes()).hexdigest()}
-    run.start(device=device, dtype=dtype, data=hashes, log_to=options.log_to)
-    copy_data_card(Path(options.data).parent, run)
-
-    seconds = {"prepare": time.perf_counter() - started}
-    if test and run.resume_from is None:
-        with precision.autocast():
-            write_json(run.folder / "before.json", evaluate_retrieval(encoder, test, candidates))
-    seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-    run.seconds_after = seconds["before"]
-    with parallel.together(encoder, seed=options.seed):  # behind it one process is left
-        learn(run, encoder, precision, pairs, batches)
-    seconds["train"] = time.perf_counter() - started - sum(seconds.values())
-    save_trained_encoder(run, encoder)
-    if test:
-        with precision.autocast():
-            vectors = encoder.encode([row["code"] for row in candidates], kind="passage").numpy()
-            after = evaluate_retrieval(encoder, test, candidates, vectors)
-        write_json(run.folder / "after.json", after)
-        write_json(run.folder / "failures.json", worst_queries(after, test, candidates))
-        run.add_samples(None, rankings_as_markdown(after, test, candidates))
-        build_index(run.folder / "index", vectors, candidates, manifest=encoder.describe())
-    seconds["after"] = time.perf_counter() - started - sum(seconds.values())
-    data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}
-    return finish(run, seconds=seconds, data=data)
+    elif options.top_layers:
+        train_top_layers(encoder, options.top_layers)
+    return encoder
 
 
-def learn(run: Run, encoder: Encoder, precision: Precision, pairs: list[dict], batches: list[list[int]]) -> None:
-    """The training loop; `batches` says which pairs make up each step."""
-    options: Options = run.options.values
-    queries = encoder.tokenize([pair["query"] for pair in pairs], kind="query")
-    codes = encoder.tokenize([pair["code"] for pair in pairs], kind="passage")
-    learning = [parameter for _, parameter in trainable(encoder)]
-    optimizer = optimizer_of(encoder, options)
-    schedule = schedule_of(optimizer, options, steps=len(batches))
-    done = load_checkpoint(run.resume_from, encoder, optimizer, schedule, precision) if run.resume_from else 0
-    print(f"plan     {options.epochs:g} epochs · {len(batches)} steps of {options.batch} pairs")
-    encoder.train()
-
-    for step in run.steps(done, len(batches), max_minutes=options.max_minutes):
-        batch = batches[step - 1]
-        same = equally_good([pairs[i] for i in batch])
-        with precision.autocast():
-            q = parallel.joined(encoder.embed, [queries[i] for i in batch])  # [B, D] fp32, unit length
-            c = parallel.joined(encoder.embed, [codes[i] for i in batch])  # [B, D]
-            loss = info_nce(q, c, temperature=options.temperature, same=same.to(q.device), symmetric=options.symmetric)
-        precision.backward(loss)  # scales when fp16
-        run.add(loss)
-        parallel.sum_gradients(learning)
-        lr = schedule.get_last_lr()[0]
-        stepped, norm = precision.step(optimizer, learning, options.max_norm)
-        if stepped:  # a step that was skipped does not advance the schedule
-            schedule.step()
-        tokens = sum(len(queries[i]) + len(codes[i]) for i in batch)
-        run.log(
-            step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, pairs=len(batch), tokens=tokens,
-            skipped=not stepped, **run.costs(tokens),
-        )  # fmt: skip
-        if run.due(step, options.checkpoint_every):
-            save_checkpoint(run.checkpoints, step, encoder, optimizer, schedule, precision)
-    encoder.eval()
+def make_objective(encoder: Encoder, options: Options) -> Objective:
+    """What is minimised, as the options ask."""
+    return Objective(
+        encoder.config.hidden_size,
+        temperature=options.temperature,
+        learn_temperature=options.learn_temperature,
+        symmetric=options.symmetric,
+        dimensions=options.dimensions,
+        distill=options.distill,
+        teacher_temperature=options.teacher_temperature,
+    ).to(encoder.device)
 
 
-def describe_steps(encoder: Encoder, precision: Precision, pairs: list[dict], batches: list[list[int]], options) -> str:
+def mine(run: Run, table: PairTable, precision: Precision, epoch: int) -> list[list[int]]:
+    """Hard negatives for an epoch; those of a later epoch than the first are kept for a run that is resumed in it."""
+    path = run.shared / "mined" / f"epoch-{epoch}.json"
+    if epoch and run.resume_from and path.is_file():
+        return read_json(path)["negatives"]
+    with precision.autocast():
+        found = parallel.of_every_rank(table.mine())[0]  # a last digit may differ between ranks
+    print(f"mined    {sum(map(len, found))} hard negatives of {len(found)} pairs among {len(table.codes):,} codes")
+    if epoch and parallel.rank() == 0:
+        write_json(path, {"negatives": found})
+    return found
+
+
+def describe_steps(run: Run, encoder: Encoder, precision: Precision, table: PairTable, plan: list) -> str:
     """For --dry-run: steps, memory and time, by one pass over the largest batch that is really made."""
-    chosen = [pairs[i] for i in max(batches, key=len)]
+    options: Options = run.options.values
+    if not plan:
+        return "steps    0: each needs two pairs at least"
+    batch = table.largest(plan)
+    embed = embedder(encoder, batch, options.chunk_tokens)
     held, started = held_memory(precision.device), time.perf_counter()
     reset_peak(precision.device)
     with precision.autocast():
-        q = encoder.embed(encoder.tokenize([pair["query"] for pair in chosen], kind="query"))
-        c = encoder.embed(encoder.tokenize([pair["code"] for pair in chosen], kind="passage"))
-        loss = info_nce(q, c, temperature=options.temperature, symmetric=options.symmetric)
+        loss = make_objective(encoder, options)(embed(batch.queries), embed(batch.documents), batch)
     loss.backward()
     encoder.zero_grad(set_to_none=True)
     seconds, learning = time.perf_counter() - started, sum(p.numel() for _, p in trainable(encoder))
     peak = peak_memory(precision.device) + STATE_BYTES[options.optimizer] * learning
     return (
-        f"steps    {len(batches):,} of {len(chosen)} pairs · padding 0 %\n"
+        f"steps    {len(plan):,} of {len(batch.queries)} pairs · padding 0 %\n"
         f"memory   about {peak / 2**30:.2f} GiB: {held / 2**30:.2f} held now, the rest in a step\n"
-        f"time     about {len(batches) * seconds / 60:.1f} minutes at {seconds:.2f} s a step, without what is measured "
+        f"time     about {len(plan) * seconds / 60:.1f} minutes at {seconds:.2f} s a step, without what is measured "
         "before and after"
     )
 
 
-def equally_good(pairs: list[dict]) -> torch.Tensor:
-    """[B, B] bool: code j answers query i as well as its own does, since query or code are the same text."""
-
-    def same(key: str) -> torch.Tensor:
-        numbers = {text: i for i, text in enumerate({pair[key] for pair in pairs})}
-        ids = torch.tensor([numbers[pair[key]] for pair in pairs])
-        return ids[:, None] == ids[None, :]
-
-    return same("query") | same("code")
+def refuse_what_does_not_fit(options: Options, pairs: list[dict]) -> None:
+    """UserError for options that contradict each other or the pairs."""
+    if options.lora and options.top_layers:
+        raise UserError("--lora trains an adapter, --top-layers the model's own layers; leave out one")
+    if options.pool and not options.mine:
+        raise UserError("--pool has codes to mine negatives among; give --mine too")
+    if options.mine and not options.negatives:
+        raise UserError("--mine with --negatives 0: nothing is mined; give at least 1")
+    if options.distill and options.mine:
+        raise UserError("--distill follows scores of the rows' own negatives, --mine takes others; leave out one")
+    if options.distill and not any(row.get("scores") for row in pairs):
+        raise UserError(f'{options.data}: no row has "scores" for --distill to follow')
 
 
 def read_pairs(path: str) -> list[dict]:
-    """Text–code pairs. UserError names file and line of a row without a query or a code."""
+    """Text–code pairs. UserError names file and line of a row that is none."""
     rows = read_jsonl(path)
     for number, row in enumerate(rows, 1):
         for key in ("query", "code"):
             if not isinstance(row.get(key), str) or not row[key].strip():
                 raise UserError(f'{path}:{number}: "{key}" is missing or empty (this line has: {", ".join(row)})')
+        negatives, scores = row.get("negatives") or [], row.get("scores")
+        if not isinstance(negatives, list) or not all(isinstance(code, str) and code.strip() for code in negatives):
+            raise UserError(f'{path}:{number}: "negatives" must be a list of codes, none of them empty')
+        is_list = isinstance(scores, list) and all(type(score) in (int, float) for score in scores)
+        if scores is not None and not (is_list and len(scores) == 1 + len(negatives)):
+            raise UserError(f'{path}:{number}: "scores" must be {1 + len(negatives)} numbers: of code and negatives')
     if len(rows) < 2:
         raise UserError(f"{path}: {len(rows)} pairs; contrastive training needs at least two")
     return rows
+
+
+def read_test(path: str | None, candidates: str | None = None) -> tuple[list[dict], list[dict]]:
+    """Queries and the codes that they are searched among. UserError for what could not be evaluated later."""
+    queries = read_pairs(path) if path else []
+    queries, codes = (queries, read_jsonl(candidates)) if candidates else own_candidates(queries)
+    if queries:
+        relevance(queries, codes)
+    return queries, codes
+
+
+def read_pool(path: str | None, test: list[dict]) -> list[dict]:
+    """Codes to mine among; what is tested on, and what else stands in its files, is nobody's negative."""
+    if path is None:
+        return []
+    rows = read_jsonl(path)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("code"), str) or not row["code"].strip():
+            raise UserError(f'{path}:{number}: "code" is missing or empty (this line has: {", ".join(row)})')
+    codes, files = {query["code"] for query in test}, {_file(query) for query in test} - {None}
+    kept = [row for row in rows if row["code"] not in codes and _file(row) not in files]
+    print(f"pool     {len(kept):,} codes · {len(rows) - len(kept):,} left out, as --test asks for their files")
+    return kept
+
+
+def _file(row: dict) -> str | None:
+    return (row.get("source") or {}).get("path")
 
 
 def save_trained_encoder(run: Run, encoder: Encoder) -> None:
@@ -221,6 +328,22 @@ def save_trained_encoder(run: Run, encoder: Encoder) -> None:
     save_encoder(encoder, run.folder / "model")
     encoder.source = str(run.folder / "model")
     encoder.weights_sha256 = weights_sha256(run.folder / "model")
+
+
+def measure_after(run: Run, encoder: Encoder, test: list[dict], candidates: list[dict]) -> None:
+    """Rank the held-out queries by the trained encoder; leave the result, failures, samples, and the index."""
+    vectors = encoder.encode([row["code"] for row in candidates], kind="passage").numpy()
+    after = evaluate_retrieval(encoder, test, candidates, vectors)
+    for width in make_objective(encoder, run.options.values).dimensions[1:]:
+        short = SimpleNamespace(encode=partial(encoder.encode, dimension=width), describe=encoder.describe)
+        passages = vectors[:, :width] / np.linalg.norm(vectors[:, :width], axis=1, keepdims=True)
+        metrics = evaluate_retrieval(short, test, candidates, passages)["metrics"]
+        after.setdefault("dimensions", {})[str(width)] = metrics
+        print(f"width    {width}: " + " · ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+    write_json(run.folder / "after.json", after)
+    write_json(run.folder / "failures.json", worst_queries(after, test, candidates))
+    run.add_samples(None, rankings_as_markdown(after, test, candidates))
+    build_index(run.folder / "index", vectors, candidates, manifest=encoder.describe())
 
 
 def rankings_as_markdown(result: dict, test: list[dict], candidates: list[dict], *, count: int = 5) -> str:

@@ -86,15 +86,25 @@ class Encoder(nn.Module):
 
     def embed(self, rows: list[list[int]]) -> torch.Tensor:
         """Unit vectors [N, D] in fp32 of tokenized texts, with gradients. One packed forward pass."""
-        lengths = [len(row) for row in rows]
+        return self.embed_packed(*self.pack(rows))
+
+    def pack(self, rows: list[list[int]]) -> tuple[torch.Tensor, list[int]]:
+        """Tokenized texts one after another [1, T] int64, and the length of each."""
         packed = torch.tensor([[token for row in rows for token in row]], device=self.device)
+        return packed, [len(row) for row in rows]
+
+    def embed_packed(self, packed: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+        """`embed` of what `pack` gives."""
         return F.normalize(pool(self(packed, lengths), lengths, self.embedding.pooling), dim=-1)
 
     @torch.inference_mode()
-    def encode(self, texts: list[str], kind: str = "passage", *, tokens_per_batch: int = 4096) -> torch.Tensor:
+    def encode(
+        self, texts: list[str], kind: str = "passage", *, dimension: int | None = None, tokens_per_batch: int = 4096
+    ) -> torch.Tensor:
         """Embed texts for search: [N, D] float32 on the CPU, of unit length even if the model's files ask for none.
 
-        kind  "query" or "passage": chooses the model's prefix
+        kind       "query" or "passage": chooses the model's prefix
+        dimension  only so many first numbers of each vector, for a model that was trained for it (None: all)
         """
         was_training = self.training
         self.eval()
@@ -105,7 +115,7 @@ class Encoder(nn.Module):
                 vectors[batch] = self.embed([rows[i] for i in batch]).cpu()
                 bar.update(len(batch))
         self.train(was_training)
-        return vectors
+        return vectors if dimension is None else F.normalize(vectors[:, :dimension], dim=-1)
 
     def describe(self) -> dict:
         """What a kept vector must be compared by: an index made by one description refuses queries of another."""

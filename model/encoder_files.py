@@ -24,13 +24,18 @@ from model.safetensors_file import read_safetensors
 from model.tokenizer import Tokenizer
 from model.weights import dtype_name, fill, locate, save_weights, tokenizer_files, weights_sha256
 
-# Models whose own files do not name the prefixes that they were trained with (their READMEs do): what the last part of
-# the model's name has in it, and what to give. The first that fits counts.
-NEEDS_PREFIX = {
-    r"\be5-(large|mistral-7b)-instruct\b": "--query-prefix $'Instruct: YOUR TASK\\nQuery: ' --passage-prefix ''",
-    r"\be5-": "--query-prefix 'query: ' --passage-prefix 'passage: '",
-    "modernbert-embed": "--query-prefix 'search_query: ' --passage-prefix 'search_document: '",
+# Prefixes that models were trained with and that their files do not name: what the last part of the model's name has in
+# it, and the texts before a query and a passage. The first that fits counts.
+PREFIXES = {
+    # huggingface.co/intfloat/e5-small-v2, README: "Each input text should start with "query: " or "passage: ""
+    r"\be5-(?!.*instruct)": ("query: ", "passage: "),
+    # huggingface.co/BAAI/bge-small-en-v1.5, README, table of models: query instruction for retrieval
+    r"^bge-(small|base|large)-en\b": ("Represent this sentence for searching relevant passages: ", ""),
+    # huggingface.co/nomic-ai/modernbert-embed-base, README
+    r"^modernbert-embed\b": ("search_query: ", "search_document: "),
 }
+# Models whose prefix is a description of the task, which nobody but the user knows.
+NEEDS_PREFIX = {r"\be5-": "--query-prefix $'Instruct: YOUR TASK\\nQuery: ' --passage-prefix ''"}
 
 # What a file's tensor names begin with when the network was saved together with a head, and what belongs to the head.
 NETWORK_PREFIX = re.compile(r"^(bert|roberta|model)\.")
@@ -60,7 +65,8 @@ def load_encoder(
 ) -> Encoder:
     """An embedding model with its tokenizer.
 
-    Pooling, prefixes and length come from the model's own files (see above); what is given here takes their place.
+    Pooling, prefixes and length come from the model's own files (see above), prefixes that these leave out from
+    PREFIXES by the model's name; what is given here takes their place.
     UserError when neither says, and for a module or a setting that is not implemented.
     """
     source = locate(name)
@@ -188,7 +194,7 @@ def _pooling(path: Path, given: str | None) -> str:
 
 
 def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -> tuple[str, str]:
-    """The texts before a query and a passage: as given, or as the prompts of the model's files say."""
+    """The texts before a query and a passage: as given, as the prompts of the files say, or as PREFIXES does."""
     settings = _optional(source / "config_sentence_transformers.json")
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
@@ -198,8 +204,9 @@ def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -
     of_passage = next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default)
     if None in (query, passage):
         called = Path(str(name).lower()).name
-        needed = next((options for pattern, options in NEEDS_PREFIX.items() if re.search(pattern, called)), None)
-        if needed and not prompts:
+        if not prompts and (known := _first_fitting(PREFIXES, called)):
+            of_query, of_passage = known
+        elif not prompts and (needed := _first_fitting(NEEDS_PREFIX, called)):
             raise UserError(f"{name}: was trained with prefixes that its files do not name; give {needed}")
         if any(prompts.values()) and of_query is None and of_passage is None:
             raise UserError(
@@ -207,6 +214,10 @@ def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -
                 "give --query-prefix and --passage-prefix"
             )
     return (of_query or "") if query is None else query, (of_passage or "") if passage is None else passage
+
+
+def _first_fitting(table: dict, called: str):
+    return next((value for pattern, value in table.items() if re.search(pattern, called)), None)
 
 
 def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:

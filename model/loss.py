@@ -104,7 +104,7 @@ def info_nce(
     queries: torch.Tensor,
     documents: torch.Tensor,
     *,
-    temperature: float,
+    temperature: float | torch.Tensor,
     same: torch.Tensor | None = None,
     symmetric: bool = False,
 ) -> torch.Tensor:
@@ -128,3 +128,25 @@ def info_nce(
     if symmetric:
         loss = (loss + F.cross_entropy(scores[:, : len(queries)].T, target)) / 2
     return loss
+
+
+def distillation(
+    queries: torch.Tensor, documents: torch.Tensor, teacher: torch.Tensor, *, temperature: float | torch.Tensor
+) -> torch.Tensor:
+    """KL divergence from a stronger model's order of a query's documents to ours (arXiv:2010.11386), mean over queries.
+
+    queries    [B, D]  unit vectors
+    documents  [M, D]  unit vectors
+    teacher    [B, M]  logits of the teacher, that is its scores over its temperature; -inf where it gave none. The
+                       softmax of both sides is over what it gave; a query without any counts for nothing
+    Returns an fp32 scalar, 0 where the teacher says nothing.
+    """
+    given = teacher > float("-inf")
+    rows = given.any(1)
+    if not rows.any():
+        return queries.float().sum() * 0  # a gradient of 0 for all, as ranks wait for each other's
+    with torch.autocast(queries.device.type, enabled=False):
+        scores = queries.float() @ documents.float().T / temperature  # [B, M]
+    ours = scores.masked_fill(~given, float("-inf"))[rows].log_softmax(1)
+    theirs = teacher[rows].log_softmax(1)
+    return torch.where(given[rows], theirs.exp() * (theirs - ours), 0.0).sum(1).mean()

@@ -35,6 +35,7 @@ MODULES = [
     "lora.merge",
     "lora.check",
     "model.export",
+    "training.similarity",
 ]
 
 

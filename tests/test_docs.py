@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
 
-@pytest.mark.parametrize("page", ["model.md", "training.md", "evaluation.md"])
+@pytest.mark.parametrize("page", ["model.md", "retrieval.md", "training.md", "evaluation.md"])
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, capsys):
     blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert len(blocks) > 5

@@ -99,16 +99,23 @@ def mend_overflow(decoder: Decoder, window: list[Batch], precision: Precision) -
 
     A smaller loss scale mends gradients that overflow, but no activation. Returns a sentence for the log.
     """
-    with precision.autocast():
-        name = first_overflow(decoder, lambda: [decoder.hidden_states(b.input_ids, b.lengths) for b in window])
-    name = next(filter(None, of_every_rank(name)), None)  # all must mend the same
-    where = f"the output of {name}" if name else "the gradients, not the activations,"
-    said = f"{where} left the range of {str(precision.dtype).removeprefix('torch.')}"
+    name, said = told_overflow(
+        decoder, lambda: [decoder.hidden_states(b.input_ids, b.lengths) for b in window], precision
+    )
     block = BLOCK.match(name or "")
     if precision.dtype != torch.float16 or not block or block[0] in precision.fp32_modules or is_sharded(decoder):
         return said
     keep_in_fp32(decoder, [block[0]], precision)
     return f"{said}; {block[0]} is computed in fp32 from now on"
+
+
+def told_overflow(network: nn.Module, forward, precision: Precision) -> tuple[str | None, str]:
+    """`first_overflow` on any rank, for all must mend the same, and a sentence for the log."""
+    with precision.autocast():
+        name = first_overflow(network, forward)
+    name = next(filter(None, of_every_rank(name)), None)
+    where = f"the output of {name}" if name else "the gradients, not the activations,"
+    return name, f"{where} left the range of {str(precision.dtype).removeprefix('torch.')}"
 
 
 @torch.no_grad()

@@ -82,3 +82,15 @@ def add_adapter(network: nn.Module, options: TrainOptions) -> None:
         rslora=options.rslora,
         dora=options.dora,
     )
+
+
+def train_top_layers(network: nn.Module, count: int) -> None:
+    """Freeze all but the last `count` layers and what comes after them. UserError when there are not so many."""
+    name, layers = next((name, part) for name, part in network.named_modules() if isinstance(part, nn.ModuleList))
+    if count > len(layers):
+        raise UserError(f"--top-layers {count}: the model has {len(layers)}")
+    network.requires_grad_(False)
+    parts = [part for part, _ in network.named_children()]
+    after = parts[parts.index(name.partition(".")[0]) + 1 :]  # the norm that ends all networks but BERT's
+    for part in [*layers[-count:], *map(network.get_submodule, after)]:
+        part.requires_grad_(True)

@@ -114,19 +114,35 @@ def test_prefixes_are_the_prompts_of_the_files(folder, settings, expected):
     assert (given.query_prefix, given.passage_prefix) == ("", "mine ")
 
 
+E5, BGE = ("query: ", "passage: "), ("Represent this sentence for searching relevant passages: ", "")
+
+
 @pytest.mark.parametrize(
-    ("name", "named"),
+    ("name", "expected"),
     [
-        ("e5-small-v2", "'query: '"),
-        ("multilingual-e5-base", "'passage: '"),
-        ("multilingual-e5-large-instruct", "Instruct: "),
-        ("modernbert-embed-base", "'search_query: '"),
+        ("e5-small-v2", E5),
+        ("multilingual-e5-base", E5),
+        ("bge-small-en-v1.5", BGE),
+        ("BGE-large-en", BGE),
+        ("modernbert-embed-base", ("search_query: ", "search_document: ")),
+        ("gte-small", ("", "")),
+        ("all-MiniLM-L6-v2", ("", "")),
     ],
 )
-def test_a_model_that_needs_prefixes_and_does_not_name_them_asks_for_both(folder, name, named):
+def test_prefixes_that_stand_in_a_readme_alone_go_by_the_name(folder, name, expected):
     model = str(folder.rename(folder.with_name(name)))
+    embedding = load_encoder(model).embedding
+    assert (embedding.query_prefix, embedding.passage_prefix) == expected
+    given = load_encoder(model, query_prefix="mine: ").embedding
+    assert (given.query_prefix, given.passage_prefix) == ("mine: ", expected[1])
+    _write(Path(model) / "config_sentence_transformers.json", {"prompts": {"query": "q: ", "document": ""}})
+    assert load_encoder(model).embedding.query_prefix == "q: "  # what its files say counts
+
+
+def test_a_model_whose_prefix_names_the_task_asks_for_both(folder):
+    model = str(folder.rename(folder.with_name("multilingual-e5-large-instruct")))
     for given in ({}, {"query_prefix": "query: "}, {"passage_prefix": ""}):
-        with pytest.raises(UserError, match=named):
+        with pytest.raises(UserError, match="Instruct: "):
             load_encoder(model, **given)
     load_encoder(model, query_prefix="query: ", passage_prefix="")
 

@@ -152,10 +152,3 @@ def test_embed_learns_and_its_index_knows_the_saved_model(reference_encoder, tmp
     with pytest.raises(UserError, match="weights"):  # the untuned model's queries are of another kind
         base = load_encoder(str(reference_encoder[1]))
         open_index(out / "index").search(np.asarray(base.encode(["x"], kind="query")), 3, made_by=base.describe())
-
-
-def test_equally_good_codes_of_a_batch_are_found_by_query_and_by_code():
-    pairs = [{"query": q, "code": c} for q, c in (("a", "x"), ("b", "y"), ("a", "z"), ("c", "x"))]
-    same = train_embed.equally_good(pairs)
-    expected = [[1, 0, 1, 1], [0, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]]
-    assert same.tolist() == torch.tensor(expected, dtype=torch.bool).tolist()
