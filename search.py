@@ -36,7 +36,7 @@ from model.encoder import Encoder
 from model.encoder_files import add_encoder_options, encoder_options
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
-KIND_NAMES = {"function": "functions", "class": "classes", "file": "files"}
+KINDS_OF_UNITS = {"function": "functions", "class": "classes", "file": "files"}
 WITH_GOTO = {"code", "code-insiders", "codium", "cursor"}  # editors that take FILE:LINE after --goto, not +LINE FILE
 
 
@@ -59,7 +59,7 @@ def index_command(options: argparse.Namespace) -> None:
         description=encoder.describe() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
     )  # fmt: skip
     kinds = Counter(unit["kind"] for unit in repository.units)
-    counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in KIND_NAMES.items() if kinds[kind])
+    counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in KINDS_OF_UNITS.items())
     print(f"{len(repository.units):,} units in {options.out}: {counted}; {len(encoded):,} of them encoded now")
     for reason, number in repository.left_out.most_common():
         print(f"  left out: {number:,} files ({reason})")
