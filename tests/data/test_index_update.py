@@ -87,18 +87,20 @@ def test_a_stopped_run_goes_on_with_what_it_had_encoded(repository, tmp_path, mo
     (journal,) = (tmp_path / "index").glob("encoded-*.bin")
     with pytest.raises(UserError, match="its first run was stopped; go on"):
         open_index(tmp_path / "index")
-    content = journal.read_bytes()
-    row = len(content) // 60
-    journal.write_bytes(content[:-5])  # the last row half written
-    other = Encoder(stop_after=0)
+    row = journal.stat().st_size // 60
+    journal.write_bytes(journal.read_bytes()[:-5])  # the last row half written
+    again = Encoder(stop_after=1)
+    with pytest.raises(Stopped):
+        bring_up_to_date(tmp_path / "index", repository, again)
+    assert again.texts[0] == stopped.texts[59] and journal.stat().st_size == 79 * row
     with pytest.raises(Stopped):  # an update by another model in between takes nothing from it, and leaves it
-        bring_up_to_date(tmp_path / "index", repository, other, weights_sha256="b" * 64)
+        bring_up_to_date(tmp_path / "index", repository, Encoder(stop_after=0), weights_sha256="b" * 64)
     damaged = bytearray(journal.read_bytes())
-    damaged[50 * row + 40] ^= 1  # the vector of the fiftieth row
+    damaged[70 * row + 40] ^= 1  # in a vector
     journal.write_bytes(damaged)
     went_on = Encoder()
     _, encoded = bring_up_to_date(tmp_path / "index", repository, went_on)
-    assert went_on.texts[0] == stopped.texts[50] and len(encoded) == 100
+    assert went_on.texts == encoded and encoded[0] == again.texts[11] and len(encoded) == 80
     bring_up_to_date(tmp_path / "fresh", repository, Encoder())
     assert contents(tmp_path / "index") == contents(tmp_path / "fresh")
 
