@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -231,7 +232,7 @@ def _open_generation(folder: Path, manifest: dict) -> Index:
 
 
 def _command(folder: Path) -> str:
-    return f"python search.py index REPO --out {folder}"
+    return f"python search.py index REPO --out {shlex.quote(str(folder))}"
 
 
 def refuse_other_folder(folder: Path | str) -> None:

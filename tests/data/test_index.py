@@ -134,10 +134,14 @@ def test_the_same_weights_under_another_name_are_the_same_model(folder):
 @pytest.mark.parametrize("name", ["vectors.npy", "graph.hnsw", "units.jsonl", "words.npz", "files.jsonl"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
 def test_a_damaged_file_is_found_and_the_way_out_told(tmp_path, name, damage):
-    vectors = unit_vectors(30)
-    with writing(tmp_path / "index"):
+    def write():
         files = [{"path": "a.py", "sha256": "0", "reason": None}]
-        data_index.write_index(tmp_path / "index", vectors, units(30), manifest=ENCODER, graph=True, files=files)
+        with writing(tmp_path / "index"):
+            data_index.write_index(
+                tmp_path / "index", unit_vectors(30), units(30), manifest=ENCODER, graph=True, files=files
+            )
+
+    write()
     (path,) = (tmp_path / "index").rglob(name)
     content = path.read_bytes()
     places = (0, len(content) // 2, len(content) - 1)
@@ -147,7 +151,7 @@ def test_a_damaged_file_is_found_and_the_way_out_told(tmp_path, name, damage):
         path.unlink() if one is None else path.write_bytes(one)
         with pytest.raises(UserError, match=rf"{name}: (damaged|missing).*build it again: python search.py index"):
             open_index(tmp_path / "index")
-    build_index(tmp_path / "index", vectors, units(30), manifest=ENCODER, graph=True)
+    write()
     assert len(open_index(tmp_path / "index").units) == 30
 
 
@@ -219,6 +223,9 @@ def test_a_writer_that_is_stopped_at_any_step_leaves_the_old_index_or_the_new_on
         else:
             break
     assert seen == {20, 30} and last > 12
+    monkeypatch.undo()
+    (folder / ".manifest.json.x7").write_text("{")  # what a real kill leaves there
+    build(folder, new)
     assert contents(folder) == after
 
 
