@@ -1,4 +1,8 @@
-"""The units that answer a query: by meaning, by words, or by both."""
+"""The units that answer a query: by meaning, by words, or by both.
+
+Meaning alone is the default, as it measures better: with all-MiniLM-L6-v2 the fusion loses 0.093 of nDCG@10 on CoSQA's
+500 queries (95 % interval 0.062 to 0.124), and on 300 of networkx is not told apart from it (bench/RESULTS.md).
+"""
 
 from __future__ import annotations
 

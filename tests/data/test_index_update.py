@@ -105,6 +105,19 @@ def test_a_stopped_run_goes_on_with_what_it_had_encoded(repository, tmp_path, mo
     assert contents(tmp_path / "index") == contents(tmp_path / "fresh")
 
 
+def test_what_was_encoded_is_kept_before_the_next_texts_are(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(update, "CHUNK", 50)
+    encode, kept = Encoder(), []
+
+    def watched(texts):
+        (journal,) = (tmp_path / "index").glob("encoded-*.bin")
+        kept.append(journal.stat().st_size)
+        return encode(texts)
+
+    bring_up_to_date(tmp_path / "index", repository, watched)
+    assert kept == [0, 50 * (32 + 24 * 4 + 4), 100 * (32 + 24 * 4 + 4)]
+
+
 def test_a_damaged_index_is_told_and_built_anew(repository, tmp_path):
     bring_up_to_date(tmp_path / "index", repository, Encoder())
     before = contents(tmp_path / "index")
