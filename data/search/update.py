@@ -23,7 +23,6 @@ from model.console import UserError, progress
 
 CHUNK = 64  # texts that are encoded, then kept
 
-
 Encode = Callable[[list[str]], np.ndarray]  # texts -> [n, D] float32, unit length
 
 
@@ -82,6 +81,7 @@ def encode_missing(
 
     known    SHA-256 of a text -> its vector [D]
     journal  file; what it holds is known too, what is made is added to it
+    Raises UserError for vectors that are not finite.
     """
     row = np.dtype([("key", "V32"), ("vector", "<f4", (dimension,)), ("crc", "<u4")])
     vectors = {**known, **_read(journal, row)}
@@ -92,6 +92,8 @@ def encode_missing(
             chunk = missing[start : start + CHUNK]
             rows = np.empty(len(chunk), row)
             rows["vector"] = encode([text for _, text in chunk])
+            if not np.isfinite(rows["vector"]).all():
+                raise UserError("the model gives vectors that are not finite: its weights have diverged")
             for i, (key, _) in enumerate(chunk):
                 rows["key"][i] = key
                 rows["crc"][i] = _crc(rows[i])

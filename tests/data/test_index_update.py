@@ -20,11 +20,11 @@ class Encoder:
         self.texts, self.left = [], stop_after
 
     def __call__(self, texts):
+        self.texts += texts
         if self.left is not None:
             self.left -= 1
             if self.left < 0:
                 raise Stopped
-        self.texts += texts
         seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) for text in texts]
         vectors = np.stack([np.random.default_rng(seed).normal(size=24) for seed in seeds]).astype(np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -93,8 +93,10 @@ def test_a_stopped_run_goes_on_with_what_it_had_encoded(repository, tmp_path, mo
     with pytest.raises(Stopped):
         bring_up_to_date(tmp_path / "index", repository, again)
     assert again.texts[0] == stopped.texts[59] and journal.stat().st_size == 79 * row
+    other = Encoder(stop_after=0)
     with pytest.raises(Stopped):  # an update by another model in between takes nothing from it, and leaves it
-        bring_up_to_date(tmp_path / "index", repository, Encoder(stop_after=0), weights_sha256="b" * 64)
+        bring_up_to_date(tmp_path / "index", repository, other, weights_sha256="b" * 64)
+    assert other.texts == stopped.texts[:20]
     damaged = bytearray(journal.read_bytes())
     damaged[70 * row + 40] ^= 1  # in a vector
     journal.write_bytes(damaged)
@@ -116,6 +118,13 @@ def test_what_was_encoded_is_kept_before_the_next_texts_are(repository, tmp_path
 
     bring_up_to_date(tmp_path / "index", repository, watched)
     assert kept == [0, 50 * (32 + 24 * 4 + 4), 100 * (32 + 24 * 4 + 4)]
+
+
+def test_a_model_whose_weights_have_diverged_is_told_and_nothing_of_it_kept(repository, tmp_path):
+    with pytest.raises(UserError, match="vectors that are not finite"):
+        bring_up_to_date(tmp_path / "index", repository, lambda texts: np.full((len(texts), 24), np.nan))
+    (journal,) = (tmp_path / "index").glob("encoded-*.bin")
+    assert journal.stat().st_size == 0
 
 
 def test_a_damaged_index_is_told_and_built_anew(repository, tmp_path):
