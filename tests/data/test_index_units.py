@@ -166,7 +166,8 @@ def test_a_git_repository_is_searched_without_what_it_ignores(folder):
     files = {unit["source"]["path"] for unit in read_repository(str(folder)).units}
     assert files == {"pkg/a.py", "pkg/new.py", "pkg/ünï code/b.py"}
     (folder / "pkg/a.py").unlink()  # deleted, and not committed
-    assert "pkg/a.py" not in [unit["id"] for unit in read_repository(str(folder)).units]
+    found = read_repository(str(folder))
+    assert "pkg/a.py" not in [unit["id"] for unit in found.units] and "not readable" not in found.left_out
 
 
 def test_a_language_that_cannot_be_read_here_is_left_out_and_told(folder, monkeypatch):
