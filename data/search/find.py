@@ -1,7 +1,7 @@
 """The units that answer a query: by meaning, by words, or by both.
 
-Meaning alone is the default, as it measures better: with all-MiniLM-L6-v2 the fusion loses 0.093 of nDCG@10 on CoSQA's
-500 queries (95 % interval 0.062 to 0.124), and on 300 of networkx is not told apart from it (bench/RESULTS.md).
+Meaning alone is the default, as it measures better: with all-MiniLM-L6-v2 the fusion loses 0.092 of nDCG@10 on CoSQA's
+500 queries (95 % interval 0.062 to 0.123), and on 300 of networkx it is not told apart (bench/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from data.index import Index, best
 from data.search.fusion import fuse
 
 BY = ("meaning", "words", "both")
-GRAPH_DEPTH = 200  # units that a graph puts forward where BM25 has a say, too
+DEPTH = 200  # units whose rank by meaning counts in the fusion; the others share the last
 
 
 def find(
@@ -38,9 +38,7 @@ def find(
         return rows[0], cosines[0]
     scores = index.words.scores(query)
     if by == "both":
-        all_of_them = exact or index.graph is None
-        depth = len(index.units) if all_of_them else max(k, GRAPH_DEPTH)
-        rows, found = index.search(vector[None], depth, made_by=made_by, exact=exact)
+        rows, found = index.search(vector[None], max(k, DEPTH), made_by=made_by, exact=exact)
         cosines = np.full(len(scores), -np.inf)
         cosines[rows[0]] = found[0]
         scores = fuse(cosines, scores)

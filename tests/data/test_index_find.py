@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data.index import build_index, open_index
+from data.search import find as find_module
 from data.search.bm25 import BM25
 from data.search.find import find
 from data.search.fusion import fuse
@@ -39,6 +40,14 @@ def test_the_three_orders(index):
     assert rows.tolist() == np.argsort(-expected, kind="stable").tolist()
     assert scores == pytest.approx(np.sort(expected)[::-1])
     assert find(index, "nothing of it", 4, by="words")[0].tolist() == []
+
+
+def test_beyond_the_depth_meaning_has_no_say(index, monkeypatch):
+    monkeypatch.setattr(find_module, "DEPTH", 1)
+    cosines = np.full(4, -np.inf)
+    cosines[2] = 1.0
+    _, scores = find(index, "tree", 1, by="both", vector=unit_vectors(4)[2], made_by=ENCODER)
+    assert scores == pytest.approx([fuse(cosines, index.words.scores("tree")).max()])
 
 
 def test_words_are_found_in_path_and_qualified_name_too(index):
