@@ -41,7 +41,7 @@ def large_index(folder: Path, count: int, encoder: Encoder, *, graph: bool) -> I
     """An index of `count` units with random vectors."""
     found = read_repository("package:networkx").units
     units = [found[i % len(found)] | {"code": f"{found[i % len(found)]['code']}\n# copy{i}"} for i in range(count)]
-    vectors = np.random.default_rng(0).normal(size=(count, encoder.config.hidden_size)).astype(np.float32)
+    vectors = np.random.default_rng(0).normal(size=(count, encoder.describe()["dimension"])).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     start = time.monotonic()
     manifest = build_index(folder, vectors, units, manifest=encoder.describe(), graph=graph)
