@@ -108,7 +108,7 @@ def test_a_stopped_run_goes_on_with_what_it_had_encoded(repository, tmp_path, mo
 
 
 def test_what_was_encoded_is_kept_before_the_next_texts_are(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(update, "CHUNK", 50)
+    monkeypatch.setattr(update, "CHUNK", 20)  # 2,640 bytes: less than a file's buffer holds back
     encode, kept = Encoder(), []
 
     def watched(texts):
@@ -117,7 +117,7 @@ def test_what_was_encoded_is_kept_before_the_next_texts_are(repository, tmp_path
         return encode(texts)
 
     bring_up_to_date(tmp_path / "index", repository, watched)
-    assert kept == [0, 50 * (32 + 24 * 4 + 4), 100 * (32 + 24 * 4 + 4)]
+    assert kept == [chunk * 20 * (32 + 24 * 4 + 4) for chunk in range(8)]
 
 
 def test_a_model_whose_weights_have_diverged_is_told_and_nothing_of_it_kept(repository, tmp_path):
