@@ -1,105 +1,194 @@
 """Search a repository by meaning.
 
-python search.py index package:networkx --out runs/networkx.index
-python search.py query runs/networkx.index "shortest path between two nodes"
+    python search.py index path/to/repository --out index        # again: only what has changed is encoded
+    python search.py query index "shortest path between two nodes"
+    python search.py query index                                 # asks for queries; a result's number opens it
+
+Without a terminal, queries are read line by line from what is piped in.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import shlex
+import shutil
+import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data.corpus import build_corpus
-from data.functions import functions_of
-from data.index import build_index, open_index, refuse_other_folder
+from data.index import Index, open_index, refuse_other_folder
+from data.search.find import BY, find
+from data.search.repository import read_repository
+from data.search.snippet import head, marked, printable, telling_line, telling_words
+from data.search.update import earlier_index, update_index
+from data.sources.locate import KINDS
 from model import load_encoder
-from model.console import UserError, progress, run_command
+from model.console import UserError, run_command
+from model.device import choose_device
+from model.encoder import Encoder
 from model.encoder_files import add_encoder_options, encoder_options
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
-EVERYTHING = 1_000_000  # a search leaves out no file for their number, and no function for its length
-
-
-def units_of(source: str) -> tuple[list[dict], Counter]:
-    """Every function of a repository: {"path", "qualname", "lines": [first, last], "code"}, and file rejects by reason.
-
-    Docstrings stay in the code: here they are what a searcher has to go by, not an answer to be hidden.
-    Raises UserError if there is no function.
-    """
-    corpus = build_corpus(source, max_files=EVERYTHING)
-    units = [
-        {
-            "path": function.path,
-            "qualname": function.qualname,
-            "lines": [function.first_line, function.last_line],
-            "code": function.source,
-        }
-        for file in progress(corpus.files, what="reading functions", unit="file")
-        for function in functions_of(file, min_lines=2, max_lines=EVERYTHING)
-    ]
-    if not units:
-        raise UserError(f"{source}: no function in its {len(corpus.files)} files; there is nothing to search")
-    return units, Counter(reject["reason"] for reject in corpus.rejects)
+KINDS_OF_UNITS = {"function": "functions", "class": "classes", "file": "files"}
+WITH_GOTO = {"code", "code-insiders", "codium", "cursor"}  # editors that take FILE:LINE after --goto, not +LINE FILE
 
 
 def index_command(options: argparse.Namespace) -> None:
-    """Write the index of a repository's functions."""
+    """Write the index of a repository's functions, classes and files, or bring it up to date."""
     refuse_other_folder(options.out)
-    units, rejects = units_of(options.repo)
-    encoder = load_encoder(options.model, **encoder_options(options))
-    texts = [unit["code"] for unit in units]
-    cut = encoder.reach_the_limit(texts, kind="passage")
-    description = encoder.describe()
-    if Path(description["model"]).is_dir():
-        description["model"] = str(Path(description["model"]).resolve())  # found again from another folder
-    vectors = encoder.encode(texts, kind="passage").numpy()
-    manifest = build_index(options.out, vectors, units, manifest=description)
-    print(f"{len(units)} functions of {len({unit['path'] for unit in units})} files in {options.out}")
-    for reason, number in rejects.most_common():
-        print(f"  left out: {number} files ({reason})")
-    if cut:
-        longest = encoder.embedding.max_length
-        print(f"  {cut} functions reach the model's {longest} tokens: only their beginning is searched")
-    print(f"  recall@10 of the graph against exact search: {manifest['recall@10']:.3f}")
+    earlier, unusable = earlier_index(options.out)
+    if unusable:
+        print(f"{unusable.partition(';')[0]}; all is built anew")
+    known = {"files": earlier.files, "units": earlier.units} if earlier else {}
+    repository = read_repository(options.repo, tests=options.tests, **known)
+    name, made = options.model, encoder_options(options)
+    if name is None and earlier:
+        name = earlier.manifest["model"]
+        made = {key: earlier.manifest[key] if value is None else value for key, value in made.items()}
+    encoder = load_encoder(name or DEFAULT_MODEL, device=choose_device(options.device), **made)
+    longest = encoder.embedding.max_length
+    manifest, encoded = update_index(
+        options.out, repository, lambda texts: encoder.encode(texts, kind="passage").numpy(),
+        description=encoder.describe() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
+    )  # fmt: skip
+    kinds = Counter(unit["kind"] for unit in repository.units)
+    counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in KINDS_OF_UNITS.items())
+    print(f"{len(repository.units):,} units in {options.out}: {counted}; {len(encoded):,} of them encoded now")
+    for reason, number in repository.left_out.most_common():
+        print(f"  left out: {number:,} files ({reason})")
+    if cut := encoder.reach_the_limit(encoded, kind="passage"):
+        print(f"  {cut:,} of those reach the model's {longest} tokens: only their beginning is searched by meaning")
+    if manifest["recall@10"] is not None:
+        print(f"  recall@10 of the graph against exact search: {manifest['recall@10']:.3f}")
+
+
+@dataclass(frozen=True)
+class Search:
+    """An index, and what makes its queries."""
+
+    index: Index
+    encoder: Encoder | None  # None: searched by words
+    by: str
+    k: int
+    exact: bool
+
+    def results(self, query: str) -> list[dict]:
+        """What is found, best first: {"query", "rank", "score", "path", "line", "file"} and the unit's own fields."""
+        vector = made_by = None
+        if self.encoder is not None:
+            (vector,) = np.asarray(self.encoder.encode([query], kind="query"))
+            made_by = self.encoder.describe()
+        rows, scores = find(self.index, query, self.k, by=self.by, vector=vector, made_by=made_by, exact=self.exact)
+        return [self._result(query, *one) for one in zip(range(1, len(rows) + 1), scores, rows, strict=True)]
+
+    def _result(self, query: str, rank: int, score: float, row: int) -> dict:
+        """The index of a run holds candidate codes, which need not say where they stand."""
+        unit, root = self.index.units[row], self.index.manifest["root"]
+        source = unit.get("source") or {}
+        path, line = source.get("path"), (source.get("lines") or [None])[0]
+        file = str(Path(root, path)) if root and path else None
+        place = {"path": path, "line": line, "file": file}
+        return {"query": query, "rank": rank, "score": round(float(score), 4), **place, **unit}
 
 
 def query_command(options: argparse.Namespace) -> None:
-    """Print the functions nearest in meaning."""
+    """Print what answers a query best: place, score, head, and the line in it that holds most of the query's words."""
     if options.k < 1:
         raise UserError(f"--k is {options.k}; ask for at least one result")
-    if not options.text.strip():
+    if options.text is not None and not options.text.strip():
         raise UserError("the query is empty; say what you are looking for")
+    if options.open and (options.text is None or not 1 <= options.open <= options.k):
+        raise UserError("--open takes the number of a result and needs a TEXT; without one, type the number when asked")
     index = open_index(options.index)
-
-    made = {name: index.manifest[name] for name in ("pooling", "query_prefix", "passage_prefix")}
-    encoder = load_encoder(options.model or index.manifest["model"], **made)
-    vector = np.asarray(encoder.encode([options.text], kind="query"))
-    ids, scores = index.search(vector, options.k, made_by=encoder.describe(), exact=options.exact)
-    found = [{**index.units[i], "score": round(float(score), 4)} for i, score in zip(ids[0], scores[0], strict=True)]
-    if options.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+    encoder = None
+    if options.by != "words":
+        made = {name: index.manifest[name] for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
+        name = options.model or index.manifest["model"]
+        encoder = load_encoder(name, device=choose_device(options.device), **made)
+    search = Search(index, encoder, options.by, options.k, options.exact)
+    if options.text is None and sys.stdin.isatty() and not options.json:
+        converse(search)
         return
-    places = [place_of(unit) for unit in found]
+    for query in sys.stdin if options.text is None else [options.text]:
+        if not query.strip():
+            continue
+        found = search.results(query.strip())
+        if options.json:
+            print("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found), end="", flush=True)
+        else:
+            show(search, found)
+        if options.open and options.open <= len(found):
+            open_in_editor(found[options.open - 1])
+
+
+def converse(search: Search) -> None:
+    """Queries and results until Ctrl-D."""
+    with contextlib.suppress(ImportError):  # not on Windows
+        import readline  # noqa: F401 (input() then has a history and can be edited)
+    print(f"{len(search.index.units):,} units. Type a query, or the number of a result to open it; Ctrl-D ends.")
+    found: list[dict] = []
+    while True:
+        try:
+            line = input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if line.isdecimal() and 1 <= int(line) <= len(found):
+            try:
+                open_in_editor(found[int(line) - 1])
+            except UserError as error:
+                print(error)
+        elif line:
+            found = search.results(line)
+            show(search, found, numbered=True)
+
+
+def show(search: Search, found: list[dict], *, numbered: bool = False) -> None:
+    """Each result in a line, below it what in it holds most of the query; on a terminal cut to its width and marked."""
+    if not found:
+        print("nothing found: no unit holds a word of the query")
+        return
+    telling = telling_words(found[0]["query"], search.index.words)
+    terminal = sys.stdout.isatty()
+    columns = shutil.get_terminal_size().columns if terminal else None
+
+    def line(start: str, text: str) -> None:
+        text = printable(text)[: columns and max(0, columns - len(start))]
+        print(start + (marked(text, telling) if terminal and "NO_COLOR" not in os.environ else text))
+
+    places = [printable(f"{one['path']}:{one['line']}" if one["line"] else one["path"] or one["id"]) for one in found]
     width = max(map(len, places))
-    for place, unit in zip(places, found, strict=True):
-        print(f"{place:{width}}  {unit['score']:.3f}  {first_line(unit['code'])}")
+    for one, place in zip(found, places, strict=True):
+        number = f"{one['rank']:2}  " if numbered else ""
+        first, best = head(one["code"]), telling_line(one["code"], telling)
+        line(f"{number}{place:{width}}  {one['score']:.3f}  ", first)
+        if best not in ("", first.strip()):
+            line(" " * (len(number) + 4), best)
 
 
-def place_of(unit: dict) -> str:
-    """path:line. The index of a run holds candidate codes: they say it under "source", or have an id alone."""
-    source = unit.get("source") or unit
-    return f"{source['path']}:{source['lines'][0]}" if "lines" in source else str(unit["id"])
-
-
-def first_line(code: str) -> str:
-    """The line of the `def`, decorators passed over."""
-    lines = code.split("\n")
-    return next((line for line in lines if line.startswith(("def ", "async def "))), lines[0])
+def open_in_editor(result: dict) -> None:
+    """Open a result in $VISUAL or $EDITOR at its line, and wait for the editor."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor:
+        raise UserError("no editor is named: set EDITOR, such as EDITOR=vim")
+    if result["file"] is None:
+        raise UserError("this index does not say where its files are: it was not made by search.py index")
+    if not Path(result["file"]).is_file():
+        raise UserError(f"{result['file']}: is there no more; bring the index up to date: python search.py index …")
+    file, line = result["file"], result["line"]
+    try:
+        command = shlex.split(editor)
+        goto = Path(command[0]).stem in WITH_GOTO
+        subprocess.run([*command, *(["--goto", f"{file}:{line}"] if goto else [f"+{line}", file])])
+    except (OSError, ValueError) as error:  # ValueError: a quote that is never closed
+        raise UserError(f"the editor {editor!r} does not start ({error}); set EDITOR") from None
 
 
 def main() -> None:
@@ -109,23 +198,36 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser("index", help=index_command.__doc__, description=index_command.__doc__)
+    index.add_argument("repo", metavar="REPO", help=f"{KINDS}: its Python, JavaScript and TypeScript files")
+    index.add_argument("--out", required=True, help="folder of the index; one that is there is brought up to date")
     index.add_argument(
-        "repo", metavar="REPO", help="a folder, package:NAME, pypi:NAME==VERSION, or a git URL: its Python functions"
+        "--model", help=f"encoder: folder, hub id or embedded default (default: the index's own, else {DEFAULT_MODEL})"
     )
-    index.add_argument("--out", required=True, help="folder to write; an index that is there is replaced")
+    index.add_argument("--tests", action="store_true", help="test files, too (default: they are left out)")
     index.add_argument(
-        "--model", default=DEFAULT_MODEL, help=f"encoder: a folder, a hub id or an embedded default ({DEFAULT_MODEL})"
-    )
+        "--graph", action="store_true",
+        help="build hnswlib's graph for approximate search (default: above 200,000 units)",
+    )  # fmt: skip
+    index.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add_encoder_options(index)
     query = commands.add_parser("query", help=query_command.__doc__, description=query_command.__doc__)
     query.add_argument(
         "index", metavar="INDEX", help="folder that `search.py index` wrote, or index/ of a train_embed.py run"
     )
-    query.add_argument("text", metavar="TEXT", help="what to look for, in your words")
+    query.add_argument("text", metavar="TEXT", nargs="?", help="what to look for (default: you are asked)")
     query.add_argument("--model", help="encoder (default: the one that the index names)")
-    query.add_argument("--k", type=int, default=10, help="number of results (default 10)")
-    query.add_argument("--json", action="store_true", help="print a JSON array with the whole code")
-    query.add_argument("--exact", action="store_true", help="compare with every function instead of walking the graph")
+    query.add_argument("--k", type=int, default=10, help="number of results (default %(default)s)")
+    query.add_argument(
+        "--by", choices=BY, default="meaning",
+        help="words: BM25, without the model; both: the two orders fused (default %(default)s)",
+    )  # fmt: skip
+    query.add_argument("--json", action="store_true", help="a JSON object a line for each result, with its code")
+    query.add_argument(
+        "--open", type=int, nargs="?", const=1, metavar="N",
+        help="open the first result, or the N-th, in $VISUAL or $EDITOR at its line",
+    )  # fmt: skip
+    query.add_argument("--exact", action="store_true", help="compare with every unit even if there is a graph to walk")
+    query.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     options = parser.parse_args()
     {"index": index_command, "query": query_command}[options.command](options)
 

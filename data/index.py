@@ -1,30 +1,49 @@
 """Vectors of a repository, kept on disk, with a manifest that says what made them.
 
-    INDEX/manifest.json   the encoder's description, metric, count, HNSW parameters, measured recall, sizes and hashes
-          vectors.npy     [N, D] float32, unit length: exact search, the reference
-          graph.hnsw      hnswlib's graph over the same vectors: approximate search (arXiv:1603.09320)
-          units.jsonl     what was indexed, a row a vector
+    INDEX/manifest.json            what made the vectors, count, graph and its measured recall; the generation, the size
+                                   and hash of each of its files, and a hash of all this
+          GENERATION/vectors.npy   [N, D] float32, unit length: exact search, the reference
+                     units.jsonl   what was indexed, a row a vector
+                     words.npz     BM25 over the same units
+                     files.jsonl   the files that the units were read from, with their hashes
+                     graph.hnsw    above 200,000 vectors, or if asked for: hnswlib's graph over the vectors, for
+                                   approximate search (arXiv:1603.09320)
+          tritune-index.lock       held by whoever writes
+
+A generation is never changed: the next one is written beside it, then the manifest is replaced in one step, then the
+old one is removed. So a kill at any moment leaves the old index or the new one, and who reads is not disturbed.
 
 A query is comparable to these vectors only if the same weights, pooling and prefix made it; any other is refused.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import hnswlib
 import numpy as np
 
+from data.search.bm25 import BM25
 from model.console import UserError
-from model.files import new_folder, read_json, read_jsonl, write_json, write_jsonl
+from model.files import read_json, read_jsonl, write_json, write_jsonl
 
-FORMAT = "tritune index 1"
-FILES = ("vectors.npy", "graph.hnsw", "units.jsonl")
+FORMAT = "tritune index 2"
+GRAPH = "graph.hnsw"
+LOCK = "tritune-index.lock"
+GENERATION = re.compile(r"[0-9a-f]{16}|new")  # named by the hashes of its files: the same content, the same name
 DESCRIPTION = ("model", "weights_sha256", "pooling", "query_prefix", "passage_prefix", "normalize", "dimension")
 HNSW = {"M": 16, "ef_construction": 200, "ef": 64, "seed": 0}
+EXACT_UP_TO = 200_000  # vectors; of 384 dimensions that is 0.3 GB to read for a query
 
 
 @dataclass(frozen=True)
@@ -33,9 +52,11 @@ class Index:
 
     folder: Path
     manifest: dict
-    vectors: np.ndarray  # [N, D]
+    vectors: np.ndarray  # [N, D], mapped from the disk
     units: list[dict]
-    graph: hnswlib.Index
+    words: BM25
+    files: list[dict]
+    graph: hnswlib.Index | None
 
     def search(
         self, queries: np.ndarray, k: int = 10, *, made_by: Mapping, exact: bool = False
@@ -45,7 +66,7 @@ class Index:
         queries  [Q, D], unit length
         k        at most the count; a larger one is cut to it
         made_by  `encoder.describe()` of the encoder that made the queries
-        exact    compare with every vector instead of walking the graph
+        exact    compare with every vector even if there is a graph to walk
         Raises UserError if another model, pooling or prefix made the queries.
         """
         made, asked = self.manifest, dict(made_by)
@@ -57,77 +78,174 @@ class Index:
                 )
         queries = _unit_vectors(queries, self.manifest["dimension"])
         k = min(k, len(self.units))
-        return (
-            _exact(self.vectors, queries, k) if exact else _approximate(self.graph, queries, k, self.manifest["hnsw"])
-        )
+        if exact or self.graph is None:
+            return _exact(self.vectors, queries, k)
+        return _approximate(self.graph, queries, k, self.manifest["hnsw"])
 
 
-def build_index(folder: Path | str, vectors: np.ndarray, units: Sequence[dict], *, manifest: Mapping) -> dict:
-    """Write an index of `vectors` [N, D] of `units` (a JSON object a vector) to `folder`, whole or not at all.
+def build_index(
+    folder: Path | str, vectors: np.ndarray, units: Sequence[dict], *, manifest: Mapping, graph: bool | None = None
+) -> dict:
+    """Write an index of `vectors` [N, D] of `units` to `folder`, whole or not at all.
 
+    units     a JSON object with "code" for each vector
     manifest  `encoder.describe()`
+    graph     whether to build hnswlib's graph; None: above EXACT_UP_TO vectors
     Returns the manifest as written. An index at `folder` is replaced; anything else there is a UserError.
     """
+    with writing(folder):
+        return write_index(folder, vectors, units, manifest=manifest, graph=graph)
+
+
+@contextlib.contextmanager
+def writing(folder: Path | str) -> Iterator[None]:
+    """Hold the index for writing. UserError while another process does, and for a folder that is no index."""
     folder = Path(folder)
     refuse_other_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "ab") as lock:  # the system lets go of it when the process ends, however it ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is writing this index; wait until it is done") from None
+        yield
+
+
+def write_index(
+    folder: Path | str,
+    vectors: np.ndarray,
+    units: Sequence[dict],
+    *,
+    manifest: Mapping,
+    graph: bool | None = None,
+    files: Sequence[dict] = (),
+    root: Path | None = None,
+) -> dict:
+    """As build_index, for who holds `writing(folder)`.
+
+    manifest  may have "max_length" (tokens that a text was cut to) besides
+    files     rows of files.jsonl: {"path", "sha256", "reason"}
+    root      the folder that the paths of the units are relative to
+    """
+    folder = Path(folder)
     if missing := [key for key in DESCRIPTION if key not in manifest]:
         raise ValueError(f"the description of the encoder lacks {', '.join(missing)}")
     if len(vectors) != len(units) or len(units) == 0:
         raise ValueError(f"{len(vectors)} vectors for {len(units)} units; as many are needed, and at least one")
     vectors = _unit_vectors(vectors, manifest["dimension"])
-    graph = hnswlib.Index(space="ip", dim=vectors.shape[1])
-    graph.init_index(len(vectors), HNSW["ef_construction"], HNSW["M"], random_seed=HNSW["seed"])
-    graph.add_items(vectors, np.arange(len(vectors)), num_threads=1)  # more threads: another graph at each run
+    new = folder / "new"
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
+    new.mkdir()
+    np.save(new / "vectors.npy", vectors, allow_pickle=False)
+    write_jsonl(new / "units.jsonl", units)
+    BM25([searched_text(unit) for unit in units]).save(new / "words.npz")
+    write_jsonl(new / "files.jsonl", files)
+    recall = None
+    if len(vectors) > EXACT_UP_TO if graph is None else graph:
+        built = _build_graph(vectors)
+        built.save_index(str(new / GRAPH))
+        recall = measured_recall(vectors, built)
     written = {
         "format": FORMAT,
         **{key: manifest[key] for key in DESCRIPTION},
+        "model": _findable(manifest["model"]),
+        "max_length": manifest.get("max_length"),
         "metric": "cosine",
         "count": len(vectors),
-        "hnsw": HNSW,
-        "recall@10": measured_recall(vectors, graph),
+        "root": None if root is None else str(root),
+        "hnsw": None if recall is None else HNSW,
+        "recall@10": recall,
     }
-    with new_folder(folder) as new:
-        np.save(new / "vectors.npy", vectors, allow_pickle=False)
-        graph.save_index(str(new / "graph.hnsw"))
-        write_jsonl(new / "units.jsonl", units)
-        written["files"] = {name: _fingerprint(new / name) for name in FILES}
-        write_json(new / "manifest.json", written)
+    _commit(folder, new, written)
     return written
+
+
+def _commit(folder: Path, new: Path, manifest: dict) -> None:
+    """Make what was written to `new` the index. Fills in what the manifest says of the files, and its own hash."""
+    prints = {}  # by the name of the file
+    for path in sorted(new.iterdir()):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        prints[path.name] = _fingerprint(path)
+    generation = hashlib.sha256(json.dumps(prints).encode()).hexdigest()[:16]
+    there = folder / generation
+    if there.exists() and any(_fingerprint(there / name) != prints[name] for name in prints):  # that one is damaged
+        shutil.rmtree(there)
+    if there.exists():  # nothing has changed
+        shutil.rmtree(new)
+    else:
+        os.replace(new, there)
+    manifest |= {"generation": generation, "files": prints}
+    manifest["sha256"] = _hash(manifest)
+    write_json(folder / "manifest.json", manifest)
+    for path in folder.iterdir():
+        if path.is_dir() and GENERATION.fullmatch(path.name) and path.name != generation:
+            shutil.rmtree(path)
+        elif path.name.startswith(".manifest.json."):  # of a run that was killed
+            path.unlink()
 
 
 def open_index(folder: Path | str) -> Index:
     """Open and verify an index. UserError if it is missing, half-written or damaged; it says how to build it again."""
     folder = Path(folder)
-    again = f"build it again: python search.py index REPO --out {folder}"
+    manifest = _read_manifest(folder)
+    try:
+        return _open_generation(folder, manifest)
+    except (UserError, OSError):
+        if _read_manifest(folder)["generation"] == manifest["generation"]:
+            raise
+        return open_index(folder)  # it was replaced while it was being opened
+
+
+def _read_manifest(folder: Path) -> dict:
+    again = f"build it again: {_command(folder)}"
     if not (folder / "manifest.json").exists():
-        raise UserError(f"{folder}: no index here (manifest.json is missing); {again}")
+        what = "its first run was stopped; go on" if (folder / LOCK).exists() else "build one"
+        raise UserError(f"{folder}: no index here (manifest.json is missing); {what}: {_command(folder)}")
     try:
         manifest = read_json(folder / "manifest.json")
     except UserError as error:
         raise UserError(f"{error}; {again}") from None
     if manifest.get("format") != FORMAT:
         raise UserError(f"{folder}: not a {FORMAT!r} (format is {manifest.get('format')!r}); {again}")
-    if missing := [key for key in (*DESCRIPTION, "count", "hnsw", "files") if key not in manifest]:
-        raise UserError(f"{folder}: damaged (manifest.json lacks {', '.join(missing)}); {again}")
-    for name in FILES:  # a damaged graph would crash hnswlib, or be searched without complaint
-        path, expected = folder / name, manifest["files"].get(name)
-        if not path.is_file():
-            raise UserError(f"{path}: missing; {again}")
-        if expected != _fingerprint(path):
-            raise UserError(f"{path}: damaged (not the file that the manifest describes); {again}")
-    vectors = np.load(folder / "vectors.npy", allow_pickle=False)
-    units = read_jsonl(folder / "units.jsonl")
-    graph = hnswlib.Index(space="ip", dim=manifest["dimension"])
-    graph.load_index(str(folder / "graph.hnsw"), max_elements=manifest["count"])
-    return Index(folder, manifest, vectors, units, graph)
+    if manifest.pop("sha256", None) != _hash(manifest):
+        raise UserError(f"{folder}/manifest.json: damaged (not as it was written); {again}")
+    return manifest
+
+
+def _open_generation(folder: Path, manifest: dict) -> Index:
+    again = f"build it again: {_command(folder)}"
+    generation = folder / manifest["generation"]
+    for name, expected in manifest["files"].items():  # a damaged graph would crash hnswlib, or be searched unnoticed
+        found = _fingerprint(generation / name)
+        if found is None:
+            raise UserError(f"{generation / name}: missing; {again}")
+        if found != expected:
+            raise UserError(f"{generation / name}: damaged (not the file that the manifest describes); {again}")
+    vectors = np.load(generation / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    graph = None
+    if manifest["hnsw"] is not None:
+        graph = hnswlib.Index(space="ip", dim=manifest["dimension"])
+        graph.load_index(str(generation / GRAPH), max_elements=manifest["count"])
+    units, files = read_jsonl(generation / "units.jsonl"), read_jsonl(generation / "files.jsonl")
+    return Index(folder, manifest, vectors, units, BM25.load(generation / "words.npz"), files, graph)
+
+
+def _command(folder: Path) -> str:
+    return f"python search.py index REPO --out {shlex.quote(str(folder))}"
 
 
 def refuse_other_folder(folder: Path | str) -> None:
-    """UserError unless `folder` is new, empty, or an index (even a damaged one): what `build_index` may replace."""
+    """UserError unless `folder` is new, empty, or an index (even a damaged one): what may be written to."""
     folder = Path(folder)
-    ours = all((folder / name).is_file() for name in ("manifest.json", "units.jsonl"))
-    if folder.exists() and not ours and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is not an index; give a new folder")
+    if folder.exists() and not (folder / LOCK).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is not an index of this version; give a new folder")
+
+
+def searched_text(unit: dict) -> str:
+    """What BM25 reads of a unit: its code, and the path and qualified name of where it stands."""
+    source = unit.get("source") or {}
+    return "\n".join([source.get("path") or "", source.get("qualname") or "", unit["code"]])
 
 
 def measured_recall(vectors: np.ndarray, graph: hnswlib.Index, k: int = 10, sample: int = 500) -> float:
@@ -142,10 +260,27 @@ def measured_recall(vectors: np.ndarray, graph: hnswlib.Index, k: int = 10, samp
     return float((found >= exact[:, -1:] - 1e-6).mean())
 
 
+def _build_graph(vectors: np.ndarray) -> hnswlib.Index:
+    graph = hnswlib.Index(space="ip", dim=vectors.shape[1])
+    graph.init_index(len(vectors), HNSW["ef_construction"], HNSW["M"], random_seed=HNSW["seed"])
+    graph.add_items(vectors, np.arange(len(vectors)), num_threads=1)  # more threads: another graph at each run
+    return graph
+
+
 def _exact(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    cosines = queries @ vectors.T  # [Q, N]
-    ids = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-    return ids, np.take_along_axis(cosines, ids, axis=1)
+    ids, found = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    for i, query in enumerate(queries):
+        cosines = vectors @ query  # [N]; one query at a time, as [Q, N] may not fit in memory
+        ids[i] = best(cosines, k)
+        found[i] = cosines[ids[i]]
+    return ids, found
+
+
+def best(scores: np.ndarray, k: int) -> np.ndarray:
+    """The places of the k largest, best first, of equal ones the earlier."""
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    candidates = np.flatnonzero(scores >= least)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
 
 
 def _approximate(graph: hnswlib.Index, queries: np.ndarray, k: int, hnsw: Mapping) -> tuple[np.ndarray, np.ndarray]:
@@ -163,5 +298,21 @@ def _unit_vectors(vectors: np.ndarray, dimension: int) -> np.ndarray:
     return vectors
 
 
-def _fingerprint(path: Path) -> dict:
-    return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+def _findable(model: str) -> str:
+    """A model that is a folder or a file by its absolute path, so that it is found from other folders too."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.exists() else model
+
+
+def _hash(value) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprint(path: Path) -> dict | None:
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}

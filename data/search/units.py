@@ -1,6 +1,7 @@
-"""What is searched: a function or a whole file, as the text that stands for it.
+"""What is searched: a function, a class or a whole file, as the text that stands for it.
 
-Every unit is {"id", "kind": "function" or "file", "code", "source"}.
+Every unit is {"id", "kind": "function", "class" or "file", "code", "source"}. Data is made of functions and files
+without what documents them, as that gives the queries; search.py searches all three with it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,29 @@ import re
 from data.corpus import SourceFile
 from data.functions import Function, functions_of, source_of
 from data.script_functions import ScriptFunction, script_functions_of
+from data.search.classes import class_units
 from data.syntax import parse
 
 AnyFunction = Function | ScriptFunction
+ALL_LINES = 1_000_000
 # The top level of a JavaScript or TypeScript file, a name a line.
 OUTLINE = re.compile(
     r"^(?:export\s+)?(?:default\s+)?(?:declare\s+)?(?:abstract\s+)?(?:async\s+)?"
     r"(?:function\*?|class|interface|type|enum|const|let|namespace)\s+\w[^\n{=;]*",
     re.MULTILINE,
 )
+OPENING = re.compile(r"\s*(?:#![^\n]*\s*)?/\*\*.*?\*/", re.DOTALL)  # the JSDoc that a file begins with
+
+
+def documented_units(file: SourceFile) -> list[dict]:
+    """The file, its classes and its functions in the order of their lines, each with what documents it."""
+    functions = [
+        function_unit(one) | {"code": one.source} for one in functions_in(file, min_lines=1, max_lines=ALL_LINES)
+    ]
+    units = [file_unit(file, documented=True), *class_units(file), *functions]
+    for unit in units:
+        unit["source"] = {key: unit["source"][key] for key in ("path", "qualname", "lines")}
+    return sorted(units, key=lambda unit: unit["source"]["lines"][0])  # stable: the file comes first
 
 
 def functions_in(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -> list[AnyFunction]:
@@ -38,12 +53,17 @@ def function_unit(function: AnyFunction) -> dict:
     }
 
 
-def file_unit(file: SourceFile) -> dict:
-    """A file as its outline: path, classes and signatures. Its docstring is left out, as it gives the query."""
-    outline = _python_outline(file.text) if file.path.endswith(".py") else OUTLINE.findall(file.text)
+def file_unit(file: SourceFile, *, documented: bool = False) -> dict:
+    """A file as its outline: path, classes and signatures; if `documented`, with what it says at its top."""
+    python = file.path.endswith(".py")
+    outline = _python_outline(file.text) if python else OUTLINE.findall(file.text)
+    said = []
+    if documented:
+        opening = ast.get_docstring(parse(file.text)) if python else OPENING.match(file.text)
+        said = [opening if python else opening[0].strip()] if opening else []
     source = {"path": file.path, "qualname": None, "commit": file.commit, "license": file.license}
     lines = [1, file.text.rstrip("\n").count("\n") + 1]
-    code = "\n".join([f"# {file.path}", *(line.rstrip() for line in outline)])
+    code = "\n".join([f"# {file.path}", *said, *(line.rstrip() for line in outline)])
     return {"id": file.path, "kind": "file", "code": code, "source": {**source, "lines": lines}}
 
 

@@ -1,9 +1,12 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.index import HNSW, build_index, measured_recall, open_index
+from data import index as data_index
+from data.index import HNSW, best, build_index, measured_recall, open_index, writing
 from model.console import UserError
 
 ENCODER = {
@@ -22,10 +25,23 @@ def unit_vectors(n, seed=0):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def units(n):
+    return [{"name": f"f{i}", "code": f"def f{i}(): return word{i % 7}"} for i in range(n)]
+
+
+def build(folder, vectors, **options):
+    return build_index(folder, vectors, units(len(vectors)), manifest=ENCODER, graph=True, **options)
+
+
 @pytest.fixture
 def folder(tmp_path):
-    build_index(tmp_path / "index", unit_vectors(300), [{"name": f"f{i}"} for i in range(300)], manifest=ENCODER)
+    build(tmp_path / "index", unit_vectors(300))
     return tmp_path / "index"
+
+
+def contents(folder):
+    """{relative path: bytes} of an index, but for what only writers read."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_exact_search_is_the_sorted_cosine(folder):
@@ -46,6 +62,22 @@ def test_the_graph_finds_what_exact_search_finds(folder):
     assert [index.units[i]["name"] for i in found[0]] == [f"f{i}" for i in found[0]]
 
 
+def test_equal_scores_stand_in_the_order_of_the_units():
+    scores = np.array([0.5, 0.9, 0.5, 0.9, 0.1, 0.5])
+    for k in range(1, 7):
+        assert best(scores, k).tolist() == [1, 3, 0, 2, 5, 4][:k]
+
+
+def test_a_graph_is_built_above_so_many_vectors_or_if_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_index, "EXACT_UP_TO", 40)
+    for n, graph, there in ((40, None, False), (41, None, True), (41, False, False), (5, True, True)):
+        manifest = build_index(tmp_path / "index", unit_vectors(n), units(n), manifest=ENCODER, graph=graph)
+        index = open_index(tmp_path / "index")
+        assert ((index.graph is not None), ("graph.hnsw" in manifest["files"])) == (there, there)
+        assert (manifest["recall@10"] is not None) == (manifest["hnsw"] is not None) == there
+        assert index.search(unit_vectors(3)[:1], 2, made_by=ENCODER)[0][0, 0] == 0
+
+
 def test_k_above_ef_and_above_the_count_is_answered(folder):
     index = open_index(folder)
     assert index.manifest["hnsw"]["ef"] < 200
@@ -56,7 +88,7 @@ def test_k_above_ef_and_above_the_count_is_answered(folder):
 
 def test_equal_vectors_do_not_break_the_graph_nor_its_recall(tmp_path):
     vectors = np.repeat(unit_vectors(5), 60, axis=0)
-    manifest = build_index(tmp_path / "index", vectors, [{"i": i} for i in range(300)], manifest=ENCODER)
+    manifest = build(tmp_path / "index", vectors)
     assert manifest["recall@10"] > 0.99
     ids, _ = open_index(tmp_path / "index").search(vectors[:2], 100, made_by=ENCODER)
     assert ids.shape == (2, 100)
@@ -70,15 +102,23 @@ def test_recall_is_measured_not_assumed(folder):
 
 
 def test_the_same_vectors_give_the_same_files(folder, tmp_path):
-    build_index(tmp_path / "again", unit_vectors(300), [{"name": f"f{i}"} for i in range(300)], manifest=ENCODER)
-    assert (tmp_path / "again/manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
+    build(tmp_path / "again", unit_vectors(300))
+    assert contents(tmp_path / "again") == contents(folder)
 
 
 def test_the_manifest_says_what_made_the_vectors(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert ENCODER.items() <= manifest.items()
     assert manifest["metric"] == "cosine" and manifest["count"] == 300 and manifest["hnsw"] == HNSW
-    assert set(manifest["files"]) == {"vectors.npy", "graph.hnsw", "units.jsonl"}
+    assert set(manifest["files"]) == {path.name for path in (folder / manifest["generation"]).iterdir()}
+
+
+def test_a_model_in_a_folder_is_found_from_other_folders(tmp_path, monkeypatch):
+    (tmp_path / "runs/model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name, written in (("runs/model", str(tmp_path / "runs/model")), ("org/model", "org/model")):
+        build_index("index", unit_vectors(2), units(2), manifest=ENCODER | {"model": name})
+        assert open_index("index").manifest["model"] == written
 
 
 @pytest.mark.parametrize("key", ["weights_sha256", "pooling", "query_prefix", "passage_prefix", "normalize"])
@@ -91,35 +131,141 @@ def test_the_same_weights_under_another_name_are_the_same_model(folder):
     open_index(folder).search(unit_vectors(1), made_by=ENCODER | {"model": "/some/copy"})
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "graph.hnsw", "units.jsonl"])
+@pytest.mark.parametrize("name", ["vectors.npy", "graph.hnsw", "units.jsonl", "words.npz", "files.jsonl"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
-def test_a_damaged_file_is_found_and_the_way_out_told(folder, name, damage):
-    content = bytearray((folder / name).read_bytes())
-    if damage == "gone":
-        (folder / name).unlink()
-    else:
-        content[len(content) // 2] ^= 1
-        (folder / name).write_bytes(content if damage == "flipped" else content[:-10])
-    with pytest.raises(UserError, match=rf"{name}: (damaged|missing).*build it again: python search.py index"):
-        open_index(folder)
+def test_a_damaged_file_is_found_and_the_way_out_told(tmp_path, name, damage):
+    def write():
+        files = [{"path": "a.py", "sha256": "0", "reason": None}]
+        with writing(tmp_path / "index"):
+            data_index.write_index(
+                tmp_path / "index", unit_vectors(30), units(30), manifest=ENCODER, graph=True, files=files
+            )
+
+    write()
+    (path,) = (tmp_path / "index").rglob(name)
+    content = path.read_bytes()
+    places = (0, len(content) // 2, len(content) - 1)
+    flipped = [bytes([*content[:place], content[place] ^ 1, *content[place + 1 :]]) for place in places]
+    bad = {"cut": [content[:-10]], "gone": [None], "flipped": flipped}[damage]
+    for one in bad:
+        path.unlink() if one is None else path.write_bytes(one)
+        with pytest.raises(UserError, match=rf"{name}: (damaged|missing).*build it again: python search.py index"):
+            open_index(tmp_path / "index")
+    write()
+    assert len(open_index(tmp_path / "index").units) == 30
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"format": "other"}', '{"format": "tritune index 1", "count": 3}'])
+def test_a_byte_of_the_manifest_that_changed_is_found(folder):
+    content = (folder / "manifest.json").read_bytes()
+    for place in range(0, len(content), 7):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        (folder / "manifest.json").write_bytes(flipped)
+        with pytest.raises(UserError, match="build it again"):
+            open_index(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": "other"}', '{"format": "tritune index 2", "count": 3}'])
 def test_a_damaged_manifest_is_found(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(UserError, match="build it again"):
         open_index(folder)
     (folder / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"manifest.json is missing.*build it again"):
+    with pytest.raises(
+        UserError, match=r"manifest.json is missing.*its first run was stopped; go on: python search.py"
+    ):
         open_index(folder)
+    build(folder, unit_vectors(20))
+    assert len(open_index(folder).units) == 20 and len(list(folder.iterdir())) == 3
+
+
+class Stopped(BaseException):
+    """As a kill: nothing handles it."""
+
+
+def test_a_writer_that_is_stopped_at_any_step_leaves_the_old_index_or_the_new_one(tmp_path, monkeypatch):
+    """Stopped before each change of the disk in turn, until it gets to its end."""
+    steps, last = 0, None
+
+    def stopping(function):
+        def step(*arguments, **keywords):
+            nonlocal steps
+            steps += 1
+            if steps == last:
+                raise Stopped
+            return function(*arguments, **keywords)
+
+        return step
+
+    folder, old, new = tmp_path / "index", unit_vectors(20), unit_vectors(30)
+    build(folder, old)
+    before = contents(folder)
+    build(tmp_path / "new", new)
+    after = contents(tmp_path / "new")
+    for module, name in (
+        (os, "replace"), (os, "fsync"), (np, "save"), (data_index.shutil, "rmtree"), (Path, "unlink"), (Path, "mkdir"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, stopping(getattr(module, name)))
+    seen, last = set(), 0
+    while True:
+        steps, last = 0, last + 1
+        try:
+            build(folder, new)
+        except Stopped:
+            count = len(open_index(folder).units)
+            seen.add(count)
+            assert count in (20, 30)
+            if count == 30:  # back to the old one
+                steps, last, place = 0, -1, last
+                build(folder, old)
+                last = place
+                assert contents(folder) == before
+        else:
+            break
+    assert seen == {20, 30} and last > 12
+    monkeypatch.undo()
+    (folder / ".manifest.json.x7").write_text("{")  # what a real kill leaves there
+    build(folder, new)
+    assert contents(folder) == after
+
+
+def test_a_second_writer_is_refused_and_disturbs_nothing(folder):
+    before = contents(folder)
+    with writing(folder):
+        with pytest.raises(UserError, match="another process is writing this index"):
+            build(folder, unit_vectors(5))
+        assert contents(folder) == before
+    build(folder, unit_vectors(5))
+    assert len(open_index(folder).units) == 5
+
+
+def test_who_opens_an_index_while_it_is_replaced_gets_the_new_one(folder, monkeypatch):
+    read = data_index._read_manifest
+
+    def replaced_after_reading(place):
+        manifest = read(place)
+        monkeypatch.setattr(data_index, "_read_manifest", read)
+        build(folder, unit_vectors(5))
+        return manifest
+
+    monkeypatch.setattr(data_index, "_read_manifest", replaced_after_reading)
+    assert len(open_index(folder).units) == 5
+
+
+def test_an_index_that_is_open_answers_on_after_it_was_replaced(folder):
+    index = open_index(folder)
+    build(folder, unit_vectors(5))
+    query = unit_vectors(300)[200:201]
+    assert index.search(query, 1, made_by=ENCODER, exact=True)[0].tolist() == [[200]]
 
 
 def test_a_failure_leaves_the_old_index(folder):
-    before = (folder / "manifest.json").read_bytes()
+    before = contents(folder)
     with pytest.raises(TypeError):
-        build_index(folder, unit_vectors(2), [{"a": 1}, {"a": object()}], manifest=ENCODER)
-    assert (folder / "manifest.json").read_bytes() == before and open_index(folder)
-    assert [path.name for path in folder.parent.iterdir()] == ["index"]
+        build_index(folder, unit_vectors(2), [{"code": ""}, {"code": "", "a": object()}], manifest=ENCODER)
+    assert open_index(folder) and contents(folder).items() >= before.items()
+    build(folder, unit_vectors(300))
+    assert contents(folder) == before
 
 
 def test_a_folder_that_is_no_index_is_never_replaced(tmp_path):
@@ -132,7 +278,7 @@ def test_a_folder_that_is_no_index_is_never_replaced(tmp_path):
 def test_vectors_that_are_not_cosine_ready_are_refused(tmp_path):
     for bad in (2 * unit_vectors(3), np.full((3, 24), np.nan)):
         with pytest.raises(ValueError, match="unit length"):
-            build_index(tmp_path / "index", bad, [{}] * 3, manifest=ENCODER)
+            build(tmp_path / "index", bad)
     with pytest.raises(ValueError, match=r"\[N, 24\]"):
         build_index(tmp_path / "index", unit_vectors(3)[:, :8], [{}] * 3, manifest=ENCODER)
     with pytest.raises(ValueError, match="3 vectors for 2 units"):

@@ -1,0 +1,104 @@
+"""How long a query takes in a large index, from its words to ten units, beside sentence-transformers' own search.
+
+    python -m bench.search --units 50000
+
+The units are the functions, classes and files of networkx, again and again, each copy with a word of its own; their
+vectors are random, which costs an exact search what real ones would. Queries are real: both sides encode them, but for
+ours by words, which needs no vector. The index is opened once, as `search.py query INDEX` does; sentence-transformers
+has its vectors in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.measure import in_turn, report, row
+from data.index import Index, build_index, open_index
+from data.search.find import BY, find
+from data.search.repository import read_repository
+from model import load_encoder
+from model.console import need, run_command
+from model.encoder import Encoder
+from model.weights import locate
+
+MODEL = "all-minilm-l6-v2"
+QUERIES = [
+    "shortest path between two nodes", "colour the nodes of a graph", "read edges from a csv file",
+    "is the graph connected", "maximum flow", "add_weighted_edges_from", "find all cycles of a directed graph",
+    "random graph with a given degree sequence", "draw a network with matplotlib", "pagerank of each node",
+]  # fmt: skip
+
+
+def large_index(folder: Path, count: int, encoder: Encoder, *, graph: bool) -> Index:
+    """An index of `count` units with random vectors."""
+    found = read_repository("package:networkx").units
+    units = [found[i % len(found)] | {"code": f"{found[i % len(found)]['code']}\n# copy{i}"} for i in range(count)]
+    vectors = np.random.default_rng(0).normal(size=(count, encoder.describe()["dimension"])).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    start = time.monotonic()
+    manifest = build_index(folder, vectors, units, manifest=encoder.describe(), graph=graph)
+    built = time.monotonic() - start
+    index = open_index(folder)
+    print(f"{count:,} units: index written in {built:.1f} s, opened in {time.monotonic() - start - built:.1f} s")
+    if graph:
+        print(f"recall@10 of the graph against exact search: {manifest['recall@10']:.3f}")
+    return index
+
+
+def milliseconds(answer: Callable[[str], object]) -> float:
+    """The slowest of the queries."""
+    times = []
+    for query in QUERIES:
+        start = time.perf_counter()
+        answer(query)
+        times.append(1000 * (time.perf_counter() - start))
+    return max(times)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--units", type=int, default=50_000, help="in the index (default: %(default)s)")
+    parser.add_argument("--graph", action="store_true", help="with hnswlib's graph, which is walked where it may be")
+    parser.add_argument("--runs", type=int, default=5, help="of each side, in turn (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
+    options = parser.parse_args()
+    peer = need("sentence_transformers", why="the comparison")
+    util = need("sentence_transformers.util", why="the comparison")
+    encoder = load_encoder(MODEL)
+    theirs = peer.SentenceTransformer(str(locate(MODEL)), device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        index = large_index(Path(folder) / "index", options.units, encoder, graph=options.graph)
+        corpus = torch.from_numpy(np.array(index.vectors))
+
+        def ours(query: str, by: str) -> object:
+            if by == "words":
+                return find(index, query, 10, by=by)
+            (vector,) = np.asarray(encoder.encode([query], kind="query"))
+            return find(index, query, 10, by=by, vector=vector, made_by=encoder.describe())
+
+        def semantic_search(query: str) -> object:
+            return util.semantic_search(theirs.encode(query, convert_to_tensor=True), corpus, top_k=10)
+
+        rows = []
+        for by in BY:
+            sides = (lambda by=by: milliseconds(lambda query: ours(query, by)), lambda: milliseconds(semantic_search))
+            for side in sides:
+                side()  # the first queries of a process are slower
+            figures = in_turn(*sides, options.runs)
+            note = f"the slowest of {len(QUERIES)} queries, of all runs {max(figures[0]):.1f}"
+            rows.append(row(f"a query by {by} among {options.units:,}", "ms", *figures, note=note))
+    device, dtype = torch.device("cpu"), torch.float32
+    report(rows, device=device, dtype=dtype, peers=["sentence-transformers", "hnswlib"], out=options.out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

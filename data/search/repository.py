@@ -1,0 +1,124 @@
+"""What a repository holds to be searched: its files, and of these the units, read again only where a file has changed.
+
+Left out is what nobody wrote (vendored, generated, minified, data) and, unless they are asked for, tests. Beyond what
+training data is held to, short files stay, and all is as it stands: nothing is redacted, no duplicate dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.corpus import SourceFile
+from data.filters import MOST_BYTES, decode, reject_path, reject_text
+from data.search.units import documented_units
+from data.sources.languages import GRAMMARS, grammar_of, language_of, packages_of
+from data.sources.locate import locate
+from model.console import UserError, progress
+
+STAY = ("too short", "mostly comments")  # reasons not to learn from a file, and none not to find it
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The units of a repository, in the order of their paths and lines."""
+
+    root: Path  # the paths of the units are relative to it
+    units: list[dict]
+    files: list[dict]  # {"path", "sha256", "reason"}: those that were read, and why one gave no unit, else null
+    left_out: Counter  # files by reason
+
+
+def read_repository(
+    source: str, *, tests: bool = False, files: Iterable[dict] = (), units: Iterable[dict] = ()
+) -> Repository:
+    """The units of every source file of `source` (as data.corpus takes it).
+
+    tests         test files too
+    files, units  as an earlier call gave them: a file whose bytes are the same is not taken apart again
+    Raises UserError if there is no unit.
+    """
+    located = locate(source)
+    root = located.root if source.startswith("package:") else located.tree  # paths of a package start with its name
+    known = {(row["path"], row["sha256"]): row["reason"] for row in files}
+    known_units: dict[str, list[dict]] = {}
+    for unit in units if known else ():
+        known_units.setdefault(unit["source"]["path"], []).append(unit)
+    found: list[dict] = []
+    read: list[dict] = []
+    left_out: Counter = Counter()
+    for file in progress(_source_files(located.tree), what="reading files", unit="file"):
+        path = os.fsencode(file.relative_to(root).as_posix()).decode("utf-8", "replace")
+        reason, data = _content(file, path, tests)
+        if reason is None:
+            digest = hashlib.sha256(data).hexdigest()
+            if (path, digest) in known:
+                reason, own = known[path, digest], known_units.get(path, [])
+            else:
+                reason, own = _take_apart(path, data, digest)
+            read.append({"path": path, "sha256": digest, "reason": reason})
+            found += own
+        if reason is not None:
+            left_out[reason] += 1
+    if not found:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+        raise UserError(f"{source}: nothing to search in it: {f'left out {reasons}' if reasons else 'no source file'}")
+    return Repository(root, found, read, left_out)
+
+
+def _source_files(tree: Path) -> list[Path]:
+    """By path. In a git repository those that it holds or does not ignore; linked folders are not followed."""
+    if tree.is_file():
+        return [tree]
+    listed = None
+    if (tree / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(tree), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, capture_output=True)
+    if listed is not None and listed.returncode == 0:
+        # one that was deleted is listed until that is committed, one in conflict three times
+        names = sorted({os.fsdecode(name) for name in listed.stdout.split(b"\0") if name})
+        found = [tree / name for name in names if os.path.lexists(tree / name)]
+    else:
+        found = sorted(Path(folder, name) for folder, _, names in os.walk(tree) for name in names)
+    return [file for file in found if grammar_of(file.name, tuple(GRAMMARS))]
+
+
+def _content(file: Path, path: str, tests: bool) -> tuple[str | None, bytes]:
+    """(reason to leave a file out without looking into it, or None; its bytes)."""
+    if (why := reject_path(path)) and not (tests and why[0] == "test file"):
+        return why[0], b""
+    language = language_of(path)
+    missing = [package for package in packages_of([language]) if importlib.util.find_spec(package) is None]
+    if missing:
+        return f"{language} needs pip install {' '.join(missing).replace('_', '-')}", b""
+    try:
+        if file.is_symlink():
+            return "link", b""
+        if not file.is_file():
+            return "not readable", b""  # a pipe would keep us waiting
+        if file.stat().st_size > MOST_BYTES:
+            return "too large", b""
+        return None, file.read_bytes()
+    except OSError:
+        return "not readable", b""
+
+
+def _take_apart(path: str, data: bytes, digest: str) -> tuple[str | None, list[dict]]:
+    """(reason to leave a file out, or None; its units)."""
+    text = decode(data)
+    if text is None:
+        return "not UTF-8", []
+    if not text.strip():
+        return "empty", []
+    why = reject_text(text, grammar_of(path, tuple(GRAMMARS)))
+    if why and why[0] not in STAY:
+        return why[0], []
+    file = SourceFile(path, text, digest, license=None, commit=None, split="", language=language_of(path))
+    return None, documented_units(file)

@@ -1,0 +1,44 @@
+"""What of a unit is shown: its head, and the line that holds most of the query, with the query's words marked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from data.search.bm25 import BM25, WORD, words
+
+MARK, PLAIN = "\033[1;31m", "\033[0m"  # bold red, as grep marks what matches
+COMMON = 0.7  # rarity of a word that half of the units hold (ln 2): those tell nothing
+JSDOC = re.compile(r"\A/\*\*.*?\*/\s*", re.DOTALL)
+DEFINES = re.compile(r"((export|default|abstract|async|static) )*(def|class|function\*?|interface)\b")
+
+
+def telling_words(query: str, bm25: BM25) -> dict[str, float]:
+    """The query's words that tell units apart, with how rare they are."""
+    rarity = {word: bm25.rarity(word) for word in words(query)}
+    return {word: weight for word, weight in rarity.items() if weight > COMMON}
+
+
+def head(code: str) -> str:
+    """The line that names a unit: of the `def` or `class`, decorators and JSDoc passed over; of a file, its path."""
+    lines = JSDOC.sub("", code).split("\n")
+    if code.startswith("# "):
+        return lines[0]
+    return next((line for line in lines if DEFINES.match(line)), lines[0])
+
+
+def telling_line(code: str, telling: Mapping[str, float]) -> str:
+    """The first line that holds most of these words by their weight; "" if none holds any."""
+    weighed = [(sum(telling.get(word, 0.0) for word in set(words(line))), line) for line in code.split("\n")]
+    weight, line = max(weighed, key=lambda one: one[0])
+    return line.strip() if weight > 0 else ""
+
+
+def marked(line: str, telling: Collection[str]) -> str:
+    """The line with these words marked for a terminal."""
+    return WORD.sub(lambda found: f"{MARK}{found[0]}{PLAIN}" if found[0].lower() in telling else found[0], line)
+
+
+def printable(text: str) -> str:
+    """The text without what could move a terminal's cursor or colour it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text).expandtabs(4))
