@@ -24,9 +24,9 @@ import torch
 from data.search.bm25 import BM25, words
 from eval.compare import compare_runs, number, told
 from eval.ranking.codes import FORMS, in_form
-from eval.ranking.failures import CUT, worst_queries
+from eval.ranking.failures import worst_queries
 from eval.ranking.files import graded_codes, kind_of, own_candidates, read_retrieval, relevance
-from eval.ranking.metrics import METRICS, first, fuse, ranks_of
+from eval.ranking.metrics import CUT, METRICS, first, fuse, ranks_of
 from eval.stats import bootstrap_mean
 from model import load_encoder
 from model.console import UserError, progress, run_command
@@ -228,9 +228,9 @@ def main() -> None:
     add_encoder_options(parser)
     options = parser.parse_args()
     queries, candidates = read_retrieval(options.data, options.candidates)  # before a model is fetched
-    device = choose_device(options.device)
-    encoder = load_encoder(options.model, device=device, **encoder_options(options))
-    base = load_encoder(options.base, device=device) if options.base else None
+    how = {"device": choose_device(options.device), **encoder_options(options)}
+    encoder = load_encoder(options.model, **how)
+    base = load_encoder(options.base, **how) if options.base else None
 
     results, told_all = {}, []
     for form in dict.fromkeys(options.code):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from data.search.bm25 import words
 from eval.ranking.files import graded_codes, kind_of
-
-CUT = 10  # ranks that count as found
+from eval.ranking.metrics import CUT
 
 
 def worst_queries(result: dict, queries: list[dict], candidates: list[dict], count: int = 15) -> list[dict]:

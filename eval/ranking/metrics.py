@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+CUT = 10  # ranks that count as found
 RRF_K = 60  # as in the paper
 
 
@@ -63,7 +64,7 @@ def average_precision(ranks: np.ndarray, grades: np.ndarray) -> float:
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     f"{name}@{k}": partial(metric, k=k)
-    for k in (10, 5, 1)
+    for k in (CUT, 5, 1)
     for name, metric in (("mrr", reciprocal_rank), ("ndcg", ndcg), ("recall", recall))
 } | {"map": average_precision}
 
