@@ -183,7 +183,7 @@ def _hash(rows: list[dict]) -> str:
 
 def describe(result: dict, name: str) -> str:
     """A line for each way to search, best nDCG@10 first, and what it gains over the model `name`; then the kinds."""
-    names = {"random": "chance", "path": "path and name", "bm25": "BM25", "hybrid": f"{name} + BM25", "base": "base"}
+    names = {"random": "chance", "path": "path and name", "bm25": "BM25", "hybrid": f"{name} + BM25", "base": "its base"}
     systems = {name: result} | {names[system]: result[system] for system in result["changes"]}
     gains = {names[system]: change["ndcg@10"] for system, change in result["changes"].items()}
     rows = [("", *SHOWN, "nDCG@10 against the model", "verdict")]
@@ -199,7 +199,7 @@ def describe(result: dict, name: str) -> str:
     low, high = (number(end) for end in result["intervals"]["ndcg@10"])
     said = f"{result['n']:,} queries against {result['candidates']:,} candidates · nDCG@10 of the model [{low}, {high}]"
     if result["verbatim"]:
-        said += f" · {result['verbatim']} queries stand word for word in their code"
+        said += f" · word for word in their code: {result['verbatim']}"
     return "\n".join([said, *lines])
 
 
