@@ -174,7 +174,7 @@ def in_a_process(work: dict, folder: Path) -> dict:
     work = work | {"out": tempfile.mkdtemp(prefix="run-", dir=folder)}
     write_json(folder / "work.json", work)
     command = [sys.executable, "-m", "bench.embed", "--child", str(folder / "work.json")]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def train_ours(work: dict) -> dict:

@@ -183,7 +183,8 @@ def _hash(rows: list[dict]) -> str:
 
 def describe(result: dict, name: str) -> str:
     """A line for each way to search, best nDCG@10 first, and what it gains over the model `name`; then the kinds."""
-    names = {"random": "chance", "path": "path and name", "bm25": "BM25", "hybrid": f"{name} + BM25", "base": "its base"}
+    names = {"random": "chance", "path": "path and name", "bm25": "BM25", "base": "its base"}
+    names["hybrid"] = f"{name} + BM25"
     systems = {name: result} | {names[system]: result[system] for system in result["changes"]}
     gains = {names[system]: change["ndcg@10"] for system, change in result["changes"].items()}
     rows = [("", *SHOWN, "nDCG@10 against the model", "verdict")]
