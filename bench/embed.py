@@ -89,7 +89,7 @@ def quality(corpus: Corpus, options: argparse.Namespace, folder: Path, device: s
             results.append(evaluate_retrieval(encoder, pairs.test, pairs.candidates))
             print(f"quality, {side}, seed {seed}: nDCG@10 {results[-1]['metrics']['ndcg@10']:.3f}", flush=True)
     rows = []
-    for name, others in {"the base": [base], "BM25": [base | base["bm25"]], f"{PEER}'s": tuned["theirs"]}.items():
+    for name, others in {"the base": [base], "BM25": [base | base["bm25"]], f"{PEER}'": tuned["theirs"]}.items():
         change = compare_runs(others, {"ours": tuned["ours"]})["ours"]["ndcg@10"]
         value, low, high = (number(100 * x, sign=True) for x in (change["value"], *change["interval"]))
         note = f"{value} [{low}, {high}] points, {told('ndcg@10', change)}; {len(pairs.train)} pairs, {QUERIES} queries"
