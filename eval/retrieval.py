@@ -1,12 +1,11 @@
-"""How well queries find their code: MRR@10, nDCG@10, Recall@10 against all candidates, beside BM25.
+"""How well queries find their code: MRR, nDCG, Recall and MAP against all candidates, beside simpler ways to search.
 
     query ─ encode ─┐
-                    ├─ scores [N] ─ ranked grades [N] ─ metrics        every candidate competes, there is no sampling
+                    ├─ scores [N] ─ ranks of the relevant codes ─ metrics    every candidate competes, none is sampled
     code ── encode ─┘
 
-The metrics are those of trec_eval (linear gain, log2 discount), cut at ten. Only ties differ: trec_eval orders equal
-scores by document id, so that a model which scores everything alike gets what the names happen to give. Here equal
-scores rank the relevant code last, and such a model gets nothing.
+Beside the model: BM25 over the code, BM25 over path and name alone, chance, the fusion of model and BM25, and the model
+that it was tuned from. What is read is in eval/ranking/files.py, the metrics in eval/ranking/metrics.py.
 """
 
 from __future__ import annotations
@@ -16,206 +15,114 @@ import hashlib
 import json
 import platform
 import sys
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from data.search.bm25 import BM25, words
+from eval.compare import compare_runs, number, told
+from eval.ranking.codes import FORMS, in_form
+from eval.ranking.failures import worst_queries
+from eval.ranking.files import graded_codes, kind_of, own_candidates, read_retrieval, relevance
+from eval.ranking.metrics import CUT, METRICS, first, fuse, ranks_of
 from eval.stats import bootstrap_mean
 from model import load_encoder
 from model.console import UserError, progress, run_command
+from model.device import choose_device
 from model.encoder_files import add_encoder_options, encoder_options
-from model.files import read_jsonl, write_json
+from model.files import write_json, write_text
 
-CUT = 10
-METRICS = ("mrr@10", "ndcg@10", "recall@10")
+__all__ = ["evaluate_retrieval", "own_candidates", "relevance", "worst_queries"]
 
-
-def rank(scores: np.ndarray, grades: np.ndarray) -> np.ndarray:
-    """Candidates from best to worst; of equal scores the higher grade comes last.
-
-    scores  [N]  larger is better
-    grades  [N]  0 for irrelevant, positive for relevant
-    Returns the order, [N] indices.
-    """
-    return np.lexsort((grades, -scores))
-
-
-def mrr_at_10(ranked: np.ndarray) -> float:
-    """1 / rank of the first relevant candidate, 0 beyond ten. `ranked` [N] holds the grades from best to worst."""
-    hits = np.flatnonzero(ranked[:CUT] > 0)
-    return 1.0 / (int(hits[0]) + 1) if len(hits) else 0.0
-
-
-def ndcg_at_10(ranked: np.ndarray) -> float:
-    """Discounted gain over that of the best order (Järvelin & Kekäläinen, TOIS 20, 2002). `ranked` as in mrr_at_10."""
-    discount = 1 / np.log2(np.arange(2, CUT + 2))
-    ideal = np.sort(ranked)[::-1][:CUT]
-    gain, best = (float((g * discount[: len(g)]).sum()) for g in (ranked[:CUT], ideal))
-    return gain / best if best > 0 else 0.0
-
-
-def recall_at_10(ranked: np.ndarray) -> float:
-    """Share of the relevant candidates among the first ten. `ranked` as in mrr_at_10."""
-    relevant = np.count_nonzero(ranked > 0)
-    return np.count_nonzero(ranked[:CUT] > 0) / relevant if relevant else 0.0
+SHOWN = ("mrr@10", "ndcg@10", "recall@10", "recall@1", "map")
+OF_A_KIND = ("mrr@10", "ndcg@10", "recall@10")
 
 
 def evaluate_retrieval(
-    encoder, queries: list[dict], candidates: list[dict], passages: np.ndarray | None = None
+    encoder,
+    queries: list[dict],
+    candidates: list[dict],
+    passages: np.ndarray | None = None,
+    *,
+    base=None,
+    seed: int = 0,
 ) -> dict:
-    """Rank all candidates for each query, by the encoder and by BM25.
+    """Rank all candidates for each query, by the encoder and by what it is to be held against.
 
     encoder     has `encode(texts, kind="query" | "passage")` -> [N, D] of unit length, and `describe()`
-    queries     text–code pairs, "code_id" (one id or a list) naming the relevant candidates
+    queries     text–code pairs; "code_id" names the relevant candidates: an id, a list, or {id: grade}
     candidates  {"id", "code", ...}
     passages    the candidates' vectors [N, D], when the encoder has made them already
-    Returns an eval result: "metrics", "intervals", "n", "values" (metric -> query id -> value), "results" (one row a
-    query: status "pass" if a relevant candidate is among the first ten, "rank" of the best one, "bm25_rank", "top" ten
-    ids), "bm25" (the same figures), "sandbox" (none: nothing is executed) and "environment".
+    base        another encoder, such as the one that was tuned
+    seed        of the ranking by chance
+    Returns an eval result: "metrics", "intervals", "by_category" (the same for each kind of query), "n", "candidates",
+    "values" (metric -> query id -> value), "results" (one row a query: status "pass" if a relevant candidate is among
+    the first ten, "rank" of the best one, "bm25_rank", "top" ten ids), "verbatim" (how many queries stand word for word
+    in a code that answers them), "sandbox" (none: nothing is executed) and "environment". Of "random", "path" (where
+    the candidates have a source), "bm25", "hybrid" and "base", each a key, the same figures; "changes" holds what is
+    gained by each of them over the encoder, paired by query, as `eval.compare` gives it.
     Raises UserError for a query without its candidate, for ids used twice, and for nothing to evaluate.
     """
-    grades = relevance(queries, candidates)
-    if passages is None:
-        passages = _vectors(encoder, [row["code"] for row in candidates], "passage")  # [N, D]
-    asked = _vectors(encoder, [row["query"] for row in queries], "query")  # [Q, D]
-    bm25 = BM25([row["code"] for row in candidates])
-    values = {system: {metric: {} for metric in METRICS} for system in ("encoder", "bm25")}
+    relevant = relevance(queries, candidates)
+    scorers = _scorers(encoder, queries, candidates, passages, base, seed)
+    values = {system: {metric: {} for metric in METRICS} for system in (*scorers, "hybrid")}
     results = []
     for i, query in enumerate(progress(queries, what="ranking", unit="query")):
-        # Products of equal vectors differ by about 1e-7, depending on their place in memory; equal texts must tie.
-        scores = {"encoder": np.round(passages @ asked[i], 6), "bm25": bm25.scores(query["query"])}
+        scores = {system: scorer(i) for system, scorer in scorers.items()}
+        scores["hybrid"] = fuse(scores["encoder"], scores["bm25"])
         best = {}
-        for system in scores:
-            order = rank(scores[system], grades[i])
-            ranked = grades[i][order]
-            best[system] = int(np.flatnonzero(ranked)[0]) + 1
-            for metric, function in zip(METRICS, (mrr_at_10, ndcg_at_10, recall_at_10), strict=True):
-                values[system][metric][query["id"]] = function(ranked)
-            if system == "encoder":
-                top = [candidates[j]["id"] for j in order[:CUT]]
+        for system, of_all in scores.items():
+            ranks, grades = ranks_of(of_all, *relevant[i])
+            best[system] = int(ranks[0])
+            for metric, function in METRICS.items():
+                values[system][metric][query["id"]] = function(ranks, grades)
         results.append(
             {
                 "id": query["id"],
                 "status": "pass" if best["encoder"] <= CUT else "wrong",
                 "rank": best["encoder"],
                 "bm25_rank": best["bm25"],
-                "top": top,
+                "top": [candidates[j]["id"] for j in first(scores["encoder"], *relevant[i], CUT)],
             }
         )
-    return {
-        **_summary(values["encoder"]),
+    others = {system: _summary(values[system], queries) for system in values if system != "encoder"}
+    result = {
+        **_summary(values["encoder"], queries),
         "n": len(queries),
         "candidates": len(candidates),
-        "values": values["encoder"],
         "results": results,
-        "bm25": {**_summary(values["bm25"]), "values": values["bm25"]},
+        **others,
+        "verbatim": _verbatim(queries, candidates),
         "sandbox": None,
-        "environment": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            **{f"encoder_{key}": value for key, value in encoder.describe().items()},
-            "queries_sha256": _hash(queries),
-            "candidates_sha256": _hash(candidates),
-        },
+        "environment": _environment(encoder, base, queries, candidates),
     }
+    return result | {"changes": compare_runs([result], {name: [result | other] for name, other in others.items()})}
 
 
-def worst_queries(result: dict, queries: list[dict], candidates: list[dict], count: int = 15) -> list[dict]:
-    """The queries that ranked worst, what was found instead, and a cause found by program (see `_cause`).
+def _scorers(encoder, queries, candidates, passages, base, seed: int) -> dict[str, Callable[[int], np.ndarray]]:
+    """Each way to search but the hybrid: number of a query -> scores of all candidates [N]."""
+    codes, asked = [row["code"] for row in candidates], [row["query"] for row in queries]
 
-    `result` is that of `evaluate_retrieval` on the same queries and candidates. Returns up to `count` rows {"id",
-    "category", "prompt", "answer", "cause", "check"}, worst first; queries whose code came first are never among them.
-    """
-    by_id = {row["id"]: row for row in candidates}
-    query_of = {row["id"]: row for row in queries}
-    missed = sorted((row for row in result["results"] if row["rank"] > 1), key=lambda row: (-row["rank"], row["id"]))
-    rows = []
-    for row in missed[:count]:
-        query = query_of[row["id"]]
-        relevant = [by_id[i] for i in _code_ids(query)]
-        first = by_id[row["top"][0]]
-        rows.append(
-            {
-                "id": row["id"],
-                "category": query.get("kind") or query.get("category") or "query",
-                "prompt": query["query"],
-                "answer": f"# found first: {_place(first)}\n{first['code']}",
-                "cause": _cause(query["query"], relevant, first, row["bm25_rank"]),
-                "check": _evidence(row, query["query"], relevant, first, len(candidates)),
-            }
-        )
-    return rows
+    def dense(model, passages=None):
+        if passages is None:
+            passages = _vectors(model, codes, "passage")  # [N, D]
+        vectors = _vectors(model, asked, "query")  # [Q, D]
+        # Products of equal vectors differ by about 1e-7, depending on their place in memory; equal texts must tie.
+        return lambda i: np.round(passages @ vectors[i], 6)
 
+    def lexical(texts):
+        bm25 = BM25(texts)
+        return lambda i: bm25.scores(asked[i])
 
-def _cause(query: str, relevant: list[dict], first: dict, bm25_rank: int) -> str:
-    """Why `first` may have come before the relevant code: the first of these that holds."""
-    asked, found = set(words(query)), set(words(first["code"]))
-    wanted = [set(words(code["code"])) for code in relevant]
-    held = max(len(asked & code) for code in wanted)
-    if max(_jaccard(code, found) for code in wanted) >= 0.7:
-        return "a near-duplicate ranks above"
-    if _name(first) and _name(first) in map(_name, relevant):
-        return "a function of the same name ranks above"
-    if held == 0:
-        return "the query shares no word with the code"
-    if len(asked & found) > held:
-        return "the code found holds more of the query's words"
-    if bm25_rank <= CUT:
-        return "the words are there (BM25 finds it), the vector misses them"
-    return "the query is short" if len(asked) <= 3 else "the meaning is missed"
-
-
-def _evidence(row: dict, query: str, relevant: list[dict], first: dict, count: int) -> str:
-    """Ranks, words in common, and the code that should have come first."""
-    asked = set(words(query))
-    lines = [f"rank {row['rank']} of {count}, by BM25 {row['bm25_rank']}"]
-    for what, code in (("found first", first), *(("wanted", code) for code in relevant)):
-        lines.append(f"{what} holds {len(asked & set(words(code['code'])))} of the query's {len(asked)} words")
-    return "\n".join(lines + [f"# wanted: {_place(code)}\n{code['code']}" for code in relevant])
-
-
-def _jaccard(one: set, other: set) -> float:
-    return len(one & other) / max(1, len(one | other))
-
-
-def _name(candidate: dict) -> str:
-    """The function's own name, without its class; a whole file has none."""
-    return ((candidate.get("source") or {}).get("qualname") or "").rpartition(".")[2]
-
-
-def _place(candidate: dict) -> str:
-    source = candidate.get("source") or {}
-    return " ".join(str(source[key]) for key in ("path", "qualname") if source.get(key)) or str(candidate["id"])
-
-
-def _code_ids(query: dict) -> list:
-    return query["code_id"] if isinstance(query["code_id"], list) else [query["code_id"]]
-
-
-def relevance(queries: list[dict], candidates: list[dict]) -> np.ndarray:
-    """[Q, N] int8: 1 where the candidate is relevant to the query. UserError for rows that cannot be evaluated."""
-    if not queries or not candidates:
-        raise UserError("nothing to evaluate: give at least one query and one candidate")
-    for what, rows, fields in (
-        ("query", queries, ("id", "query", "code_id")),
-        ("candidate", candidates, ("id", "code")),
-    ):
-        for number, row in enumerate(rows, 1):
-            if missing := [field for field in fields if row.get(field) in (None, "", [])]:
-                raise UserError(f"{what} {number}: {missing[0]!r} is missing or empty (it has: {', '.join(row)})")
-        twice = [i for i, n in Counter(row["id"] for row in rows).items() if n > 1]
-        if twice:
-            raise UserError(f"the {what} id {twice[0]!r} is used twice; ids must be unique")
-    column = {row["id"]: i for i, row in enumerate(candidates)}
-    grades = np.zeros((len(queries), len(candidates)), dtype=np.int8)
-    for i, query in enumerate(queries):
-        for code_id in _code_ids(query):
-            if code_id not in column:
-                raise UserError(f"query {query['id']!r} wants {code_id!r}, which is not among the candidates")
-            grades[i, column[code_id]] = 1
-    return grades
+    scorers = {"encoder": dense(encoder, passages), "bm25": lexical(codes)}
+    sources = [row.get("source") or {} for row in candidates]
+    places = [" ".join(str(source.get(key) or "") for key in ("path", "qualname")) for source in sources]
+    if any(map(str.strip, places)):
+        scorers["path"] = lexical(places)
+    scorers["random"] = lambda i: np.random.default_rng((seed, i)).random(len(candidates))
+    return scorers | ({"base": dense(base)} if base is not None else {})
 
 
 def _vectors(encoder, texts: list[str], kind: str) -> np.ndarray:
@@ -225,11 +132,48 @@ def _vectors(encoder, texts: list[str], kind: str) -> np.ndarray:
     return vectors
 
 
-def _summary(values: Mapping[str, Mapping[str, float]]) -> dict:
-    intervals = {metric: bootstrap_mean(list(by_id.values())) for metric, by_id in values.items()}
+def _summary(values: Mapping[str, Mapping], queries: list[dict]) -> dict:
+    """Means and their intervals, of all queries and of each kind of them."""
+    kinds: dict[str, list] = {}
+    for query in queries:
+        if kind := kind_of(query):
+            kinds.setdefault(kind, []).append(query["id"])
+    of_kinds = {
+        kind: {"n": len(ids)} | _means({metric: [values[metric][i] for i in ids] for metric in OF_A_KIND})
+        for kind, ids in sorted(kinds.items())
+    }
+    all_of_them = _means({metric: list(by_id.values()) for metric, by_id in values.items()})
+    return {**all_of_them, "by_category": of_kinds, "values": values}
+
+
+def _means(values: Mapping[str, list[float]]) -> dict:
+    intervals = {metric: bootstrap_mean(each) for metric, each in values.items()}
     return {
         "metrics": {metric: mean for metric, (mean, _, _) in intervals.items()},
         "intervals": {metric: [low, high] for metric, (_, low, high) in intervals.items()},
+    }
+
+
+def _verbatim(queries: list[dict], candidates: list[dict]) -> int:
+    code_of = {row["id"]: row["code"] for row in candidates}
+
+    def text(of: str) -> str:
+        return f" {' '.join(words(of))} "
+
+    return sum(any(text(query["query"]) in text(code_of[i]) for i in graded_codes(query)) for query in queries)
+
+
+def _environment(encoder, base, queries: list[dict], candidates: list[dict]) -> dict:
+    """What the figures depend on: versions, models, and the hashes of what was ranked."""
+    models = {"encoder": encoder} | ({"base": base} if base is not None else {})
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        **{f"{name}_{key}": value for name, model in models.items() for key, value in model.describe().items()},
+        "queries_sha256": _hash(queries),
+        "candidates_sha256": _hash(candidates),
     }
 
 
@@ -237,44 +181,80 @@ def _hash(rows: list[dict]) -> str:
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
-def own_candidates(pairs: list[dict]) -> tuple[list[dict], list[dict]]:
-    """Queries and candidates of pairs that come without a candidate file: their distinct codes are the candidates.
-
-    Raises UserError for a pair without "code".
-    """
-    ids: dict[str, str] = {}  # code -> id of the first pair that has it
-    for number, pair in enumerate(pairs, 1):
-        if not pair.get("code"):
-            raise UserError(f"pair {number}: 'code' is missing or empty (it has: {', '.join(pair)})")
-        ids.setdefault(pair["code"], str(pair.get("id")))
-    sources = {pair["code"]: pair.get("source") for pair in reversed(pairs)}
-    candidates = [{"id": code_id, "code": code, "source": sources[code]} for code, code_id in ids.items()]
-    return [{**pair, "code_id": ids[pair["code"]]} for pair in pairs], candidates
+def describe(result: dict, name: str) -> str:
+    """A line for each way to search, best nDCG@10 first, and what it gains over the model `name`; then the kinds."""
+    names = {"random": "chance", "path": "path and name", "bm25": "BM25", "base": "its base"}
+    names["hybrid"] = f"{name} + BM25"
+    systems = {name: result} | {names[system]: result[system] for system in result["changes"]}
+    gains = {names[system]: change["ndcg@10"] for system, change in result["changes"].items()}
+    rows = [("", *SHOWN, "nDCG@10 against the model", "verdict")]
+    for system in sorted(systems, key=lambda system: -systems[system]["metrics"]["ndcg@10"]):
+        rows.append((system, *(number(systems[system]["metrics"][metric]) for metric in SHOWN)))
+        if gain := gains.get(system):
+            low, high = (number(end, sign=True) for end in gain["interval"])
+            rows[-1] += (f"{number(gain['value'], sign=True)} [{low}, {high}]", told("ndcg@10", gain))
+    for kind, of_kind in result["by_category"].items():
+        rows.append((f"{kind}, n = {of_kind['n']}", *(number(of_kind["metrics"][metric]) for metric in OF_A_KIND)))
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() for row in rows]
+    low, high = (number(end) for end in result["intervals"]["ndcg@10"])
+    said = f"{result['n']:,} queries against {result['candidates']:,} candidates · nDCG@10 of the model [{low}, {high}]"
+    if result["verbatim"]:
+        said += f" · word for word in their code: {result['verbatim']}"
+    return "\n".join([said, *lines])
 
 
 def main() -> None:
     """The command `python -m eval.retrieval`."""
-    parser = argparse.ArgumentParser(description="MRR@10, nDCG@10 and Recall@10 of an encoder, beside BM25.")
-    parser.add_argument("--model", required=True, help="encoder: a folder, a hub id or an embedded default")
-    parser.add_argument("--data", required=True, help="text–code pairs, JSON Lines")
-    parser.add_argument(
-        "--candidates", help="codes to search, JSON Lines with id and code (default: the codes of --data)"
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.retrieval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", required=True, help="result, JSON")
+    parser.add_argument("--model", required=True, help="encoder: a folder, a hub id or an embedded default")
+    parser.add_argument("--base", help="another encoder to hold it against, such as what it was tuned from")
+    parser.add_argument(
+        "--data", required=True,
+        help="text–code pairs, JSON Lines, or a folder of data.pairs; CodeSearchNet's .jsonl, CoSQA's .json, a folder "
+        "of BEIR or CoIR (qrels/test.tsv; or give its qrels/F.tsv)",
+    )  # fmt: skip
+    parser.add_argument("--candidates", help="codes to search, JSON Lines with id and code (default: those of --data)")
+    parser.add_argument(
+        "--code", nargs="+", choices=FORMS, default=["as-is"],
+        help="forms of the codes to measure, the first before the others; renamed is without docstrings too "
+        "(default: as-is)",
+    )  # fmt: skip
+    parser.add_argument("--worst", type=int, default=15, help="queries to explain (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the ranking by chance (default: %(default)s)")
+    parser.add_argument("--out", required=True, type=Path, help="result, JSON; F.md beside F.json is for reading")
     add_encoder_options(parser)
     options = parser.parse_args()
-    pairs = read_jsonl(options.data)
-    queries, candidates = (pairs, read_jsonl(options.candidates)) if options.candidates else own_candidates(pairs)
-    relevance(queries, candidates)  # bad rows are told before a model is fetched
+    queries, candidates = read_retrieval(options.data, options.candidates)  # before a model is fetched
+    how = {"device": choose_device(options.device), **encoder_options(options)}
+    encoder = load_encoder(options.model, **how)
+    base = load_encoder(options.base, **how) if options.base else None
 
-    encoder = load_encoder(options.model, **encoder_options(options))
-    result = evaluate_retrieval(encoder, queries, candidates)
-    write_json(options.out, result)
-    print(f"{len(queries)} queries against {len(candidates)} candidates")
-    for metric in METRICS:
-        value, (low, high), bm25 = (result["metrics"][metric], result["intervals"][metric], result["bm25"]["metrics"])
-        print(f"{metric:10} {value:.3f}  [{low:.3f}, {high:.3f}]  BM25 {bm25[metric]:.3f}")
-    print(f"written to {options.out}")
+    results, told_all = {}, []
+    for form in dict.fromkeys(options.code):
+        rows, changed = in_form(candidates, form)
+        results[form] = evaluate_retrieval(encoder, queries, rows, base=base, seed=options.seed)
+        results[form] |= {"form": form, "changed": changed}
+        results[form]["worst"] = worst_queries(results[form], queries, rows, options.worst)
+        head = f"codes {form}" + (f" ({changed:,} changed)" if changed else "")
+        told_all.append(f"{head} · {describe(results[form], Path(options.model).name)}")
+        print(told_all[-1])
+    whole, *others = results.values()
+    write_json(options.out, whole | {"forms": {other["form"]: other for other in others}})
+    write_text(options.out.with_suffix(".md"), _as_markdown(told_all, whole["worst"]))
+    print(f"written to {options.out} and {options.out.with_suffix('.md')}")
+
+
+def _as_markdown(tables: list[str], worst: list[dict]) -> str:
+    parts = ["# Retrieval", *(f"```\n{table}\n```" for table in tables), f"## The {len(worst)} worst queries"]
+    for row in worst:
+        parts.append(
+            f"### {row['prompt']}\n\n{row['cause']}\n\n````\n{row['check']}\n````\n\n````\n{row['answer']}\n````"
+        )
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,21 +1,15 @@
 import json
 import math
+import re
 
-import numpy as np
 import pytest
 import torch
 
 from eval import retrieval
-from eval.retrieval import (
-    evaluate_retrieval,
-    mrr_at_10,
-    ndcg_at_10,
-    own_candidates,
-    rank,
-    recall_at_10,
-    worst_queries,
-)
+from eval.ranking.codes import in_form
+from eval.retrieval import evaluate_retrieval, worst_queries
 from model.console import UserError
+from model.files import write_jsonl
 
 
 class TableEncoder:
@@ -39,32 +33,12 @@ def codes(n):
     ]
 
 
-def test_metrics_of_a_worked_example():
-    ranked = np.array([0, 1, 0, 2] + [0] * 7 + [1])  # the last relevant one is twelfth
-    assert mrr_at_10(ranked) == 1 / 2
-    ideal = 2 / math.log2(2) + 1 / math.log2(3) + 1 / math.log2(4)
-    assert ndcg_at_10(ranked) == pytest.approx((1 / math.log2(3) + 2 / math.log2(5)) / ideal)
-    assert recall_at_10(ranked) == 2 / 3
-
-
-def test_a_rank_of_ten_counts_and_eleven_does_not():
-    for place, counts in ((9, True), (10, False)):
-        ranked = np.eye(20, dtype=int)[place]
-        assert (mrr_at_10(ranked) > 0, ndcg_at_10(ranked) > 0, recall_at_10(ranked) > 0) == (counts,) * 3
-
-
-def test_equal_scores_rank_the_relevant_code_last():
-    grades = np.array([1, 0, 2, 0])
-    assert grades[rank(np.ones(4), grades)].tolist() == [0, 0, 1, 2]
-    assert rank(np.array([0.1, 0.9, 0.5, 0.5]), grades).tolist() == [1, 3, 2, 0]
-
-
 def test_a_model_that_scores_everything_alike_gets_nothing():
     candidates = codes(30)
     queries = [{"id": f"q{i}", "query": f"query {i}", "code_id": f"c{i}"} for i in range(5)]
     same = dict.fromkeys([row["code"] for row in candidates] + [row["query"] for row in queries], 0.3)
     result = evaluate_retrieval(TableEncoder(same), queries, candidates)
-    assert result["metrics"] == {"mrr@10": 0, "ndcg@10": 0, "recall@10": 0}
+    assert result["metrics"].pop("map") == pytest.approx(1 / 30) and not any(result["metrics"].values())
     assert [row["rank"] for row in result["results"]] == [30] * 5
 
 
@@ -100,9 +74,79 @@ def test_the_result_says_rank_status_and_what_was_found():
     assert result["metrics"]["mrr@10"] == pytest.approx(4 / 9) and result["n"] == 3
     low, high = result["intervals"]["mrr@10"]
     assert low == 0.0 and high == 1.0
-    assert result["bm25"]["metrics"].keys() == result["metrics"].keys()
+    assert result["bm25"]["metrics"].keys() == result["metrics"].keys() >= {"ndcg@5", "recall@1", "map"}
     assert result["environment"]["encoder_model"] == "table" and result["sandbox"] is None
     json.dumps(result, allow_nan=False)
+
+
+def test_grades_count_in_the_gain():
+    candidates = codes(3)
+    angles = {row["code"]: i / 10 for i, row in enumerate(candidates)} | {"x": 0.0}
+    gains = [
+        evaluate_retrieval(TableEncoder(angles), [{"id": "q", "query": "x", "code_id": wanted}], candidates)["metrics"]
+        for wanted in ({"c0": 3, "c1": 1}, {"c0": 1, "c1": 3}, {"c1": 1, "c0": 0})
+    ]
+    assert gains[0]["ndcg@10"] == 1 > gains[1]["ndcg@10"] > gains[2]["ndcg@10"] == pytest.approx(1 / math.log2(3))
+
+
+def ten_queries():
+    """Codes whose words and places tell; the tuned encoder is always right, the base never."""
+    numbers = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    candidates = [
+        {"id": n, "code": f"def {n}(): return {n}", "source": {"path": f"{numbers[-i]}.py", "qualname": None}}
+        for i, n in enumerate(numbers)
+    ]
+    queries = [
+        {"id": f"q{i}", "query": f"find {n}", "code_id": n, "kind": "function", "origin": "call" if i < 4 else "name"}
+        for i, n in enumerate(numbers)
+    ]
+    right = {row["code"]: i / 4 for i, row in enumerate(candidates)} | {
+        f"find {n}": i / 4 for i, n in enumerate(numbers)
+    }
+    return queries, candidates, TableEncoder(right), TableEncoder(dict.fromkeys(right, 0.0))
+
+
+def test_every_other_way_to_search_stands_beside_the_model():
+    queries, candidates, tuned, base = ten_queries()
+    result = evaluate_retrieval(tuned, queries, candidates, base=base)
+    first = {system: result[system]["metrics"]["recall@1"] for system in result["changes"]}
+    assert result["metrics"]["recall@1"] == 1
+    # Paths hold the words of other codes but for two; where both are right, so is their fusion; to the base all is one.
+    assert first == {"bm25": 1, "path": 0.2, "random": pytest.approx(0.1, abs=0.2), "hybrid": 1, "base": 0}
+    change = result["changes"]["base"]["recall@1"]
+    assert change["value"] == -1 and change["interval"][1] < 0 and change["p"] <= change["p_holm"] < 0.02
+    assert result["changes"]["bm25"]["recall@1"]["value"] == 0
+    assert evaluate_retrieval(tuned, queries, candidates, base=base) == result  # chance is seeded
+    assert evaluate_retrieval(tuned, queries, candidates, seed=1)["random"]["values"] != result["random"]["values"]
+
+
+def test_without_places_there_is_no_search_by_them():
+    queries, candidates, tuned, _ = ten_queries()
+    result = evaluate_retrieval(tuned, queries, [row | {"source": None} for row in candidates])
+    assert result["changes"].keys() == {"random", "bm25", "hybrid"} and "path" not in result and "base" not in result
+
+
+def test_figures_by_kind_of_query():
+    queries, candidates, tuned, base = ten_queries()
+    result = evaluate_retrieval(tuned, queries, candidates, base=base)
+    assert {kind: row["n"] for kind, row in result["by_category"].items()} == {"function": 6, "usage": 4}
+    assert result["base"]["by_category"]["usage"]["metrics"]["recall@10"] == 1
+    path = result["path"]
+    mean = sum(path["values"]["mrr@10"][f"q{i}"] for i in range(4)) / 4
+    assert path["by_category"]["usage"]["metrics"]["mrr@10"] == pytest.approx(mean) != path["metrics"]["mrr@10"]
+
+
+def test_queries_that_stand_in_their_code_are_counted():
+    candidates = [
+        {"id": "a", "code": 'def f():\n    """Walk the tree.\n\n    More."""'},
+        {"id": "b", "code": "def walk(): the"},
+    ]
+    queries = [
+        {"id": str(i), "query": q, "code_id": c}
+        for i, (q, c) in enumerate([("Walk the tree", "a"), ("walk the tree", "b"), ("alk the tree", "a")])
+    ]
+    same = dict.fromkeys([*(row["code"] for row in candidates), *(row["query"] for row in queries)], 0.0)
+    assert evaluate_retrieval(TableEncoder(same), queries, candidates)["verbatim"] == 1
 
 
 def test_causes_are_told_by_program():
@@ -143,39 +187,10 @@ def test_causes_are_told_by_program():
     assert "found first: m.py C.walk" in name["answer"] and "wanted: m.py A.walk" in name["check"]
 
 
-@pytest.mark.parametrize(
-    ("queries", "candidates", "says"),
-    [
-        ([], codes(1), "nothing to evaluate"),
-        ([{"id": "q", "query": "x", "code_id": "gone"}], codes(1), "'gone', which is not among the candidates"),
-        ([{"id": "q", "query": "x"}], codes(1), "query 1: 'code_id' is missing"),
-        ([{"id": "q", "query": "x", "code_id": "c0"}] * 2, codes(1), "query id 'q' is used twice"),
-        ([{"id": "q", "query": "x", "code_id": "c0"}], codes(1) * 2, "candidate id 'c0' is used twice"),
-    ],
-)
-def test_bad_rows_are_told(queries, candidates, says):
-    with pytest.raises(UserError, match=says):
-        evaluate_retrieval(TableEncoder({}), queries, candidates)
-
-
 def test_a_model_that_diverged_is_told():
     queries = [{"id": "q", "query": "x", "code_id": "c0"}]
     with pytest.raises(UserError, match="not finite"):
         evaluate_retrieval(TableEncoder({"x": 0.0, codes(1)[0]["code"]: math.nan}), queries, codes(1))
-
-
-def test_without_candidates_the_distinct_codes_compete():
-    pairs = [
-        {"id": "1", "query": "a", "code": "one", "source": {"path": "x"}},
-        {"id": "2", "query": "b", "code": "two", "code_id": "ignored"},
-        {"id": "3", "query": "c", "code": "one"},
-    ]
-    queries, candidates = own_candidates(pairs)
-    assert candidates == [
-        {"id": "1", "code": "one", "source": {"path": "x"}},
-        {"id": "2", "code": "two", "source": None},
-    ]
-    assert [query["code_id"] for query in queries] == ["1", "2", "1"]
 
 
 def test_the_command_tells_bad_data_before_it_loads_a_model(tmp_path, monkeypatch):
@@ -183,6 +198,27 @@ def test_the_command_tells_bad_data_before_it_loads_a_model(tmp_path, monkeypatc
     data.write_text('{"id": "1", "query": "", "code": "x"}\n')
     out = tmp_path / "out.json"
     monkeypatch.setattr("sys.argv", ["retrieval", "--model", "nowhere", "--data", str(data), "--out", str(out)])
-    with pytest.raises(UserError, match="query 1: 'query' is missing or empty"):
+    with pytest.raises(UserError, match=r'pairs.jsonl:1: "query" is missing, empty'):
         retrieval.main()
     assert not out.exists()
+
+
+def test_the_command_measures_every_form_and_explains_the_worst(tmp_path, monkeypatch, capsys):
+    queries, candidates, tuned, base = ten_queries()
+    bare = [row["code"] for row in in_form(candidates, "renamed")[0]]
+    tuned.angles |= dict.fromkeys(bare, 0.0)
+    base.angles |= dict.fromkeys(bare, 0.0)
+    write_jsonl(tmp_path / "test.jsonl", queries)
+    write_jsonl(tmp_path / "candidates.jsonl", candidates)
+    monkeypatch.setattr(retrieval, "load_encoder", lambda name, **_: {"tuned": tuned, "base": base}[name])
+    arguments = ["--model", "tuned", "--base", "base", "--code", "as-is", "renamed", "--out", tmp_path / "out.json"]
+    monkeypatch.setattr("sys.argv", ["retrieval", "--data", str(tmp_path), *map(str, arguments)])
+    retrieval.main()
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["form"] == "as-is" and result["changed"] == 0 and result["metrics"]["recall@1"] == 1
+    assert result["forms"]["renamed"]["changed"] == 10 and result["forms"]["renamed"]["metrics"]["recall@1"] == 0
+    assert not result["worst"] and len(result["forms"]["renamed"]["worst"]) == 10
+    said = capsys.readouterr().out
+    for words in ("10 queries against 10 candidates", "tuned + BM25", "path and name", "chance", "usage, n = 4"):
+        assert words in said and words in (tmp_path / "out.md").read_text()
+    assert re.search(r"its base +0.100 .* worse", said)

@@ -1,0 +1,271 @@
+"""Tuning an encoder and encoding with it, ours against sentence-transformers, on the installed networkx.
+
+python -m bench.embed --out runs/bench/embed.json
+
+quality   nDCG@10 on held-out files after `train_embed.py`, against the base, BM25, and SentenceTransformerTrainer at
+          its defaults on the same pairs with the same epochs and batch; docstrings are not in the codes
+training  pairs a second on pairs of mixed lengths, without the first steps
+encoding  texts a second on all functions and files, in fp32
+memory    the highest resident size of a step above that with the weights loaded; theirs by its cached loss
+
+Each figure is that of a process of its own, and the sides take turns. Theirs has its best settings for speed, found by
+one trial each: bf16 or fp32 for training, the batch size for encoding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import train_embed
+from bench.measure import Memory, report, row
+from bench.train import Clock
+from data.corpus import Corpus, build_corpus
+from data.pairs import ORIGINS, build_text_code_pairs
+from eval.compare import compare_runs, number, told
+from eval.retrieval import describe, evaluate_retrieval
+from model import load_encoder, save_encoder
+from model.console import need, run_command
+from model.device import choose_device, choose_dtype, cpu_has_bf16
+from model.files import read_json, read_jsonl, write_json, write_jsonl
+
+QUERIES = 200  # held-out
+PEER = "sentence-transformers"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="all-minilm-l6-v2", help="what is tuned (default: %(default)s)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="which figures (default: all)")
+    parser.add_argument("--pairs", type=int, default=300, help="to learn from, for quality (default: %(default)s)")
+    parser.add_argument("--epochs", type=float, default=4.0, help="over them (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help="pairs of a step (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="of training for quality: one, or three and more (default: 0)"
+    )
+    parser.add_argument("--runs", type=int, default=5, help="of each side for speed, in turn (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=8, help="measured for speed (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before those (default: %(default)s)")
+    parser.add_argument("--memory-batch", type=int, default=512, help="pairs of its one step (default: %(default)s)")
+    parser.add_argument("--ours", default="", help="further options of train_embed.py, in one text (default: none)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        work = read_json(options.child)
+        print(json.dumps(MEASURES[work["measure"]](work)))
+        return
+    need("sentence_transformers", why="the comparison")
+    device = choose_device(options.device)
+    corpus = build_corpus("package:networkx", seed=0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_encoder(load_encoder(options.model), folder / "model")
+        rows = [line for kind in options.rows for line in ROWS[kind](corpus, options, folder, str(device))]
+    report(rows, device=device, dtype=choose_dtype(device), peers=[PEER, "transformers"], out=options.out)
+
+
+def quality(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
+    """nDCG@10 in percent, and the paired change in percentage points."""
+    pairs = build_text_code_pairs(corpus, count=options.pairs, test_count=QUERIES, min_lines=5, max_lines=60)
+    base = evaluate_retrieval(load_encoder(str(folder / "model"), device=device), pairs.test, pairs.candidates)
+    print(describe(base, "base"), flush=True)
+    tuned: dict[str, list[dict]] = {"ours": [], "theirs": []}
+    for seed in options.seeds:
+        for side, results in tuned.items():
+            work = _work(options, folder, device, f"train {side}", pairs.train) | {"seed": seed, "warmup": 0}
+            encoder = load_encoder(in_a_process(work, folder)["model"], device=device)
+            results.append(evaluate_retrieval(encoder, pairs.test, pairs.candidates))
+            print(f"quality, {side}, seed {seed}: nDCG@10 {results[-1]['metrics']['ndcg@10']:.3f}", flush=True)
+    rows = []
+    for name, others in {"the base": [base], "BM25": [base | base["bm25"]], f"{PEER}'": tuned["theirs"]}.items():
+        change = compare_runs(others, {"ours": tuned["ours"]})["ours"]["ndcg@10"]
+        value, low, high = (number(100 * x, sign=True) for x in (change["value"], *change["interval"]))
+        note = f"{value} [{low}, {high}] points, {told('ndcg@10', change)}; {len(pairs.train)} pairs, {QUERIES} queries"
+        ours, theirs = _percent(tuned["ours"]), _percent(others)
+        rows.append(row(f"nDCG@10 against {name}", "%", ours, theirs * (len(ours) // len(theirs)), note=note))
+    return rows
+
+
+def _percent(results: list[dict]) -> list[float]:
+    return [100 * result["metrics"]["ndcg@10"] for result in results]
+
+
+def training(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
+    """Pairs a second."""
+    pairs = _mixed_pairs(corpus, options.batch * (options.warmup + options.steps))
+    work = _work(options, folder, device, "train", pairs) | {"epochs": 1.0}
+    precisions = [{"bf16": False}, {"bf16": True}] if cpu_has_bf16() or device != "cpu" else [{"bf16": False}]
+    setting = _best(work, folder, precisions)
+    return [_in_turn("training, mixed lengths", "pairs/s", "rate", work | setting, folder, options.runs, str(setting))]
+
+
+def encoding(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
+    """Texts a second."""
+    candidates = build_text_code_pairs(corpus).candidates
+    work = _work(options, folder, device, "encode", candidates)
+    setting = _best(work, folder, [{"batch_size": size} for size in (8, 16, 32, 64, 128)])
+    name = f"encoding {len(candidates):,} codes"
+    return [_in_turn(name, "texts/s", "rate", work | setting, folder, options.runs, str(setting))]
+
+
+def memory(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
+    """GiB above the weights."""
+    pairs = _mixed_pairs(corpus, options.memory_batch)
+    setting = {"bf16": cpu_has_bf16() or device != "cpu", "cached": True}
+    work = _work(options, folder, device, "train", pairs) | {"batch": len(pairs), "epochs": 1.0, "warmup": 0} | setting
+    return [_in_turn(f"memory, batch {len(pairs)}", "GiB", "gib", work, folder, options.runs, str(setting))]
+
+
+ROWS = {"quality": quality, "training": training, "encoding": encoding, "memory": memory}
+
+
+def _mixed_pairs(corpus: Corpus, count: int) -> list[dict]:
+    """So many pairs of functions and files as they come, short ones and long ones."""
+    pairs = build_text_code_pairs(corpus, count=100_000, origins=ORIGINS, queries_per_code=4).train
+    random.Random(0).shuffle(pairs)
+    return pairs[:count]
+
+
+def _work(options: argparse.Namespace, folder: Path, device: str, measure: str, rows: list[dict]) -> dict:
+    """What a process is told."""
+    write_jsonl(folder / "rows.jsonl", rows)
+    return {
+        "measure": measure, "model": str(folder / "model"), "rows": str(folder / "rows.jsonl"), "device": device,
+        "epochs": options.epochs, "batch": options.batch, "seed": 0, "warmup": options.warmup, "bf16": False,
+        "cached": False, "ours": shlex.split(options.ours),
+    }  # fmt: skip
+
+
+def _best(work: dict, folder: Path, settings: list[dict]) -> dict:
+    """The setting by which theirs is fastest, of one trial each."""
+    if len(settings) == 1:
+        return settings[0]
+    measure = {"measure": f"{work['measure']} theirs"}
+    rates = [in_a_process(work | measure | setting, folder)["rate"] for setting in settings]
+    for setting, rate in zip(settings, rates, strict=True):
+        print(f"trial of theirs, {setting}: {rate:.1f}", flush=True)
+    return settings[rates.index(max(rates))]
+
+
+def _in_turn(name: str, unit: str, key: str, work: dict, folder: Path, runs: int, note: str) -> dict:
+    """One row of the result."""
+    figures: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for run in range(runs):
+        for side in (("ours", "theirs"), ("theirs", "ours"))[run % 2]:
+            figures[side].append(in_a_process(work | {"measure": f"{work['measure']} {side}"}, folder)[key])
+            print(f"{name}, {side}: {figures[side][-1]:.3g} {unit}", flush=True)
+    return row(name, unit, figures["ours"], figures["theirs"], note=f"theirs: {note}")
+
+
+def in_a_process(work: dict, folder: Path) -> dict:
+    """What one side measures of itself, in a new folder of its own. CalledProcessError if it fails."""
+    work = work | {"out": tempfile.mkdtemp(prefix="run-", dir=folder)}
+    write_json(folder / "work.json", work)
+    command = [sys.executable, "-m", "bench.embed", "--child", str(folder / "work.json")]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def train_ours(work: dict) -> dict:
+    """`train_embed.py` as a user runs it."""
+    loaded: list[Memory] = []
+
+    def load_and_count(*arguments, **keywords):
+        encoder = load_encoder(*arguments, **keywords)
+        loaded.append(Memory(torch.device(work["device"])))
+        return encoder
+
+    train_embed.load_encoder = load_and_count  # memory counts from where the weights are there
+    out = Path(work["out"]) / "run"
+    options = {
+        "model": work["model"], "data": work["rows"], "out": out, "epochs": work["epochs"], "batch": work["batch"],
+        "seed": work["seed"], "device": work["device"], "checkpoint-every": 0,
+    }  # fmt: skip
+    train_embed.main([word for key, value in options.items() for word in (f"--{key}", str(value))] + work["ours"])
+    steps = [line for line in read_jsonl(out / "metrics.jsonl") if "loss" in line]
+    return {"rate": pairs_per_second(steps, work["warmup"]), "gib": loaded[0].peak(), "model": str(out / "model")}
+
+
+def pairs_per_second(steps: list[dict], warmup: int) -> float:
+    """Of the lines of metrics.jsonl, without the first `warmup` ones."""
+    began = steps[warmup - 1]["seconds"] if warmup else 0.0
+    return sum(step["pairs"] for step in steps[warmup:]) / (steps[-1]["seconds"] - began)
+
+
+def train_theirs(work: dict) -> dict:
+    """SentenceTransformerTrainer with MultipleNegativesRankingLoss on the same rows, else at its defaults."""
+    from datasets import Dataset
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+        losses,
+    )
+    from transformers import TrainerCallback
+
+    rows = [{"anchor": row["query"], "positive": row["code"]} for row in read_jsonl(work["rows"])]
+    model, clock = SentenceTransformer(work["model"], device=work["device"]), Clock(work["warmup"])
+    held = Memory(torch.device(work["device"]))
+
+    class Times(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            clock.begin()
+
+        def on_step_end(self, args, state, control, **_):
+            clock.end()
+
+    loss = losses.CachedMultipleNegativesRankingLoss if work["cached"] else losses.MultipleNegativesRankingLoss
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=work["out"], num_train_epochs=work["epochs"], per_device_train_batch_size=work["batch"],
+        seed=work["seed"], bf16=work["bf16"], use_cpu=work["device"] == "cpu", save_strategy="no", report_to=[],
+        disable_tqdm=True,
+    )  # fmt: skip
+    trainer = SentenceTransformerTrainer(
+        model=model, args=arguments, train_dataset=Dataset.from_list(rows), loss=loss(model), callbacks=[Times()]
+    )
+    trainer.train()
+    figures = {"gib": held.peak(), "model": f"{work['out']}/model"}
+    model.save_pretrained(figures["model"])
+    # The last batch may be smaller than the others; where speed is measured, it is not.
+    return figures | {"rate": work["batch"] * len(clock.seconds[work["warmup"] :]) / clock.total}
+
+
+def encode_ours(work: dict) -> dict:
+    """Encoder.encode."""
+    encoder = load_encoder(work["model"], device=work["device"])
+    return _encoding_rate(lambda texts: encoder.encode(texts, kind="passage"), work)
+
+
+def encode_theirs(work: dict) -> dict:
+    """SentenceTransformer.encode."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(work["model"], device=work["device"])
+    return _encoding_rate(lambda texts: model.encode(texts, batch_size=work["batch_size"]), work)
+
+
+def _encoding_rate(encode, work: dict) -> dict:
+    texts = [row["code"] for row in read_jsonl(work["rows"])]
+    encode(texts[:64])
+    started = time.perf_counter()
+    encode(texts)  # both give the vectors on the CPU: nothing is still under way
+    return {"rate": len(texts) / (time.perf_counter() - started)}
+
+
+MEASURES = {
+    "train ours": train_ours, "train theirs": train_theirs, "encode ours": encode_ours, "encode theirs": encode_theirs,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
