@@ -19,6 +19,9 @@ slow: .venv/.slow                  ## the long proofs, llama.cpp among them
 bench: .venv/.bench                ## side by side with the peers; alone on the machine, about an hour
 	$(BIN)/python -m bench.generate --out runs/bench/generate.json
 	$(BIN)/python -m bench.train --out runs/bench/train.json
+	$(BIN)/python -m bench.embed --out runs/bench/embed.json
+	$(BIN)/python -m bench.search --out runs/bench/search.json
+	$(BIN)/python -m bench.sandbox --out runs/bench/sandbox.json
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -176,12 +176,13 @@ def _retrieval_picture(before: dict, after: dict) -> Safe:
             if metric in result["metrics"]
         ]
         for metric in after["metrics"]
+        if metric.endswith("@10")
     }
     return dots("Retrieval, with 95 % intervals", rows)
 
 
 def _beside_bm25(before: dict, after: dict) -> Safe:
-    metrics = list(after["metrics"])
+    metrics = [metric for metric in after["metrics"] if metric.endswith("@10")]
     rows = []
     for name, (_, result) in _retrieval_results(before, after).items():
         cells = []
@@ -193,7 +194,7 @@ def _beside_bm25(before: dict, after: dict) -> Safe:
     parts = [element("h3", "Beside BM25"), note(told_n), table(("system", *metrics), rows)]
     if after.get("bm25"):
         changes = compare({**after, **after["bm25"]}, after)
-        words = "; ".join(f"{m} {number(c['value'], sign=True)}, {told(m, c)}" for m, c in changes.items())
+        words = "; ".join(f"{m} {number(changes[m]['value'], sign=True)}, {told(m, changes[m])}" for m in metrics)
         parts.append(note(f"After tuning, paired against BM25: {words}."))
     return join(parts)
 

@@ -22,11 +22,12 @@ import numpy as np
 import torch
 
 from data.search.bm25 import BM25, words
+from data.search.fusion import fuse
 from eval.compare import compare_runs, number, told
 from eval.ranking.codes import FORMS, in_form
 from eval.ranking.failures import worst_queries
 from eval.ranking.files import graded_codes, kind_of, own_candidates, read_retrieval, relevance
-from eval.ranking.metrics import CUT, METRICS, first, fuse, ranks_of
+from eval.ranking.metrics import CUT, METRICS, first, ranks_of
 from eval.stats import bootstrap_mean
 from model import load_encoder
 from model.console import UserError, progress, run_command

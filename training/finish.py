@@ -21,6 +21,7 @@ from model.tokenizer import Tokenizer
 from model.weights import weights_sha256
 from training.run import Run
 
+HEADLINE = {"embed": ("mrr@10", "ndcg@10", "recall@10")}  # of the metrics in after.json; else all
 WITHOUT_BEARING = {"model", "out", "resume", "device", "shard"}  # options that say where it happened, not what
 
 
@@ -73,10 +74,11 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
     track: dict = {}
     if (run.folder / "after.json").is_file():
         before, after = read_json(run.folder / "before.json"), read_json(run.folder / "after.json")
-        changes = compare(before, after)
-        track = {"before": before["metrics"], "after": after["metrics"], "change": changes}
-        if "bm25" in after:
-            track["bm25"] = after["bm25"]["metrics"]
+        shown = HEADLINE.get(run.track) or after["metrics"]
+        changes = {metric: change for metric, change in compare(before, after).items() if metric in shown}
+        sides = {"before": before, "after": after} | ({"bm25": after["bm25"]} if "bm25" in after else {})
+        track = {name: {m: v for m, v in side["metrics"].items() if m in shown} for name, side in sides.items()}
+        track["change"] = changes
         print(table(before, after, changes))
     if (run.folder / "probe_after.json").is_file():
         before, after = (read_json(run.folder / f"probe_{when}.json") for when in ("before", "after"))

@@ -14,7 +14,6 @@ from functools import partial
 import numpy as np
 
 CUT = 10  # ranks that count as found
-RRF_K = 60  # as in the paper
 
 
 def ranks_of(scores: np.ndarray, relevant: np.ndarray, grades: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,13 +66,3 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     for k in (CUT, 5, 1)
     for name, metric in (("mrr", reciprocal_rank), ("ndcg", ndcg), ("recall", recall))
 } | {"map": average_precision}
-
-
-def fuse(*scores: np.ndarray) -> np.ndarray:
-    """Reciprocal rank fusion of several scores [N] of the same candidates: [N], larger is better.
-
-    Cormack, Clarke and Büttcher, SIGIR 2009. Equal scores share the last rank of theirs: what a system does not tell
-    apart it has no say in.
-    """
-    ranks = [len(one) - np.searchsorted(np.sort(one), one, side="left") for one in scores]
-    return sum(1 / (RRF_K + rank) for rank in ranks)

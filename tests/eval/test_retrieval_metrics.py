@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eval.ranking.codes import in_form, renamed, without_docstrings
-from eval.ranking.metrics import METRICS, first, fuse, ranks_of
+from eval.ranking.metrics import METRICS, first, ranks_of
 
 
 def of_grades(ranked):
@@ -35,11 +35,6 @@ def test_equal_scores_rank_the_relevant_code_last_and_the_better_one_behind_the_
     ranks, ordered = ranks_of(scores, relevant, grades)
     assert ranks.tolist() == [4, 5] and ordered.tolist() == [1, 2]
     assert first(scores, relevant, grades, 5).tolist() == [0, 2, 4, 3, 1]
-
-
-def test_fusion_is_that_of_the_paper_and_ties_share_their_last_rank():
-    one, other = np.array([9.0, 5.0, 1.0]), np.array([0.0, 0.0, 7.0])
-    assert np.allclose(fuse(one, other), [1 / 61 + 1 / 63, 1 / 62 + 1 / 63, 1 / 63 + 1 / 61])
 
 
 CODE = '''def outer(items):
