@@ -11,19 +11,16 @@ that it was tuned from. What is read is in eval/ranking/files.py, the metrics in
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import platform
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from data.search.bm25 import BM25, words
 from data.search.fusion import fuse
 from eval.compare import compare_runs, number, told
+from eval.environment import environment
 from eval.ranking.codes import FORMS, in_form
 from eval.ranking.failures import worst_queries
 from eval.ranking.files import graded_codes, kind_of, own_candidates, read_retrieval, relevance
@@ -97,7 +94,7 @@ def evaluate_retrieval(
         **others,
         "verbatim": _verbatim(queries, candidates),
         "sandbox": None,
-        "environment": _environment(encoder, base, queries, candidates),
+        "environment": environment(queries=queries, candidates=candidates) | _described(encoder=encoder, base=base),
     }
     return result | {"changes": compare_runs([result], {name: [result | other] for name, other in others.items()})}
 
@@ -164,22 +161,14 @@ def _verbatim(queries: list[dict], candidates: list[dict]) -> int:
     return sum(any(text(query["query"]) in text(code_of[i]) for i in graded_codes(query)) for query in queries)
 
 
-def _environment(encoder, base, queries: list[dict], candidates: list[dict]) -> dict:
-    """What the figures depend on: versions, models, and the hashes of what was ranked."""
-    models = {"encoder": encoder} | ({"base": base} if base is not None else {})
+def _described(**models) -> dict[str, str | None]:
+    """What each model says of itself."""
     return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        **{f"{name}_{key}": value for name, model in models.items() for key, value in model.describe().items()},
-        "queries_sha256": _hash(queries),
-        "candidates_sha256": _hash(candidates),
+        f"{name}_{key}": value
+        for name, model in models.items()
+        if model is not None
+        for key, value in model.describe().items()
     }
-
-
-def _hash(rows: list[dict]) -> str:
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
 def describe(result: dict, name: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 IDENTIFIER = re.compile(r"\w+")
+ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s)$")  # three letters are left at least
 WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")  # HTTPServer_v2 -> HTTP Server v 2
 
 
@@ -27,15 +28,20 @@ def words(text: str) -> list[str]:
     return [word.lower() for word in WORD.findall(text)]
 
 
+def stems(text: str) -> list[str]:
+    """The words without their common endings, so that "parses" finds "parsing" (suffixing: Harman, JASIS 42, 1991)."""
+    return [ENDING.sub("", word) for word in words(text)]
+
+
 class BM25:
-    """Okapi BM25 over words (Robertson & Zaragoza, The Probabilistic Relevance Framework, 2009).
+    """Okapi BM25 over the stems of words (Robertson & Zaragoza, The Probabilistic Relevance Framework, 2009).
 
     The inverse document frequency is ln(1 + (N - df + 0.5) / (df + 0.5)), Lucene's, which is never negative.
     """
 
     def __init__(self, documents: Sequence[str], k1: float = 1.2, b: float = 0.75) -> None:
         self.size = len(documents)
-        self.rows: dict[str, int] = {}  # word -> its row
+        self.rows: dict[str, int] = {}  # stem -> its row
         row, document, tf = _count(documents, self.rows)
         lengths = np.bincount(document, tf, self.size)
         norm = k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-9))  # [N]
@@ -50,17 +56,17 @@ class BM25:
     def scores(self, query: str) -> np.ndarray:
         """[N]; a word that the query repeats counts each time."""
         scores = np.zeros(self.size)
-        for word in words(query):
-            if word in self.rows:
-                held = slice(*self.starts[self.rows[word] :][:2])
+        for stem in stems(query):
+            if stem in self.rows:
+                held = slice(*self.starts[self.rows[stem] :][:2])
                 scores[self.documents[held]] += self.weights[held]
         return scores
 
-    def rarity(self, word: str) -> float:
-        """The word's inverse document frequency; 0 when no document holds it."""
-        if word not in self.rows:
+    def rarity(self, stem: str) -> float:
+        """The stem's inverse document frequency; 0 when no document holds it."""
+        if stem not in self.rows:
             return 0.0
-        df = int(np.diff(self.starts[self.rows[word] :][:2])[0])
+        df = int(np.diff(self.starts[self.rows[stem] :][:2])[0])
         return math.log(1 + (self.size - df + 0.5) / (df + 0.5))
 
     def save(self, path: Path) -> None:
@@ -91,7 +97,7 @@ def _count(documents: Sequence[str], rows: dict[str, int]) -> tuple[np.ndarray, 
         counts: Counter[int] = Counter()
         for identifier, times in Counter(IDENTIFIER.findall(document)).items():
             if identifier not in pieces:
-                pieces[identifier] = [rows.setdefault(word, len(rows)) for word in words(identifier)]
+                pieces[identifier] = [rows.setdefault(stem, len(rows)) for stem in stems(identifier)]
             for word in pieces[identifier]:
                 counts[word] += times
         row.extend(counts.keys())

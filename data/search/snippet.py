@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from data.search.bm25 import BM25, WORD, words
+from data.search.bm25 import BM25, WORD, stems
 
 MARK, PLAIN = "\033[1;31m", "\033[0m"  # bold red, as grep marks what matches
 COMMON = 0.7  # rarity of a word that half of the units hold (ln 2): those tell nothing
@@ -14,9 +14,9 @@ DEFINES = re.compile(r"((export|default|abstract|async|static) )*(def|class|func
 
 
 def telling_words(query: str, bm25: BM25) -> dict[str, float]:
-    """The query's words that tell units apart, with how rare they are."""
-    rarity = {word: bm25.rarity(word) for word in words(query)}
-    return {word: weight for word, weight in rarity.items() if weight > COMMON}
+    """The stems of the query's words that tell units apart, with how rare they are."""
+    rarity = {stem: bm25.rarity(stem) for stem in stems(query)}
+    return {stem: weight for stem, weight in rarity.items() if weight > COMMON}
 
 
 def head(code: str) -> str:
@@ -29,14 +29,14 @@ def head(code: str) -> str:
 
 def telling_line(code: str, telling: Mapping[str, float]) -> str:
     """The first line that holds most of these words by their weight; "" if none holds any."""
-    weighed = [(sum(telling.get(word, 0.0) for word in set(words(line))), line) for line in code.split("\n")]
+    weighed = [(sum(telling.get(stem, 0.0) for stem in set(stems(line))), line) for line in code.split("\n")]
     weight, line = max(weighed, key=lambda one: one[0])
     return line.strip() if weight > 0 else ""
 
 
 def marked(line: str, telling: Collection[str]) -> str:
-    """The line with these words marked for a terminal."""
-    return WORD.sub(lambda found: f"{MARK}{found[0]}{PLAIN}" if found[0].lower() in telling else found[0], line)
+    """The line with the words of these stems marked for a terminal."""
+    return WORD.sub(lambda found: f"{MARK}{found[0]}{PLAIN}" if set(stems(found[0])) & set(telling) else found[0], line)
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.search.bm25 import words
+from data.search.bm25 import stems
 from eval.ranking.files import graded_codes, kind_of
 from eval.ranking.metrics import CUT
 
@@ -38,8 +38,8 @@ def worst_queries(result: dict, queries: list[dict], candidates: list[dict], cou
 
 def _cause(query: str, relevant: list[dict], first: dict, bm25_rank: int) -> str:
     """Why `first` may have come before the relevant code: the first of these that holds."""
-    asked, found = set(words(query)), set(words(first["code"]))
-    wanted = [set(words(code["code"])) for code in relevant]
+    asked, found = set(stems(query)), set(stems(first["code"]))
+    wanted = [set(stems(code["code"])) for code in relevant]
     held = max(len(asked & code) for code in wanted)
     if max(_jaccard(code, found) for code in wanted) >= 0.7:
         return "a near-duplicate ranks above"
@@ -56,10 +56,10 @@ def _cause(query: str, relevant: list[dict], first: dict, bm25_rank: int) -> str
 
 def _evidence(row: dict, query: str, relevant: list[dict], first: dict, count: int) -> str:
     """Ranks, words in common, and the code that should have come first."""
-    asked = set(words(query))
+    asked = set(stems(query))
     lines = [f"rank {row['rank']} of {count}, by BM25 {row['bm25_rank']}"]
     for what, code in (("found first", first), *(("wanted", code) for code in relevant)):
-        lines.append(f"{what} holds {len(asked & set(words(code['code'])))} of the query's {len(asked)} words")
+        lines.append(f"{what} holds {len(asked & set(stems(code['code'])))} of the query's {len(asked)} words")
     return "\n".join(lines + [f"# wanted: {place(code)}\n{code['code']}" for code in relevant])
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from data.search.bm25 import BM25, words
+from data.search.bm25 import BM25, stems, words
 
 
 def test_identifiers_are_taken_apart():
@@ -23,3 +23,9 @@ def test_bm25_is_the_written_formula():
 def test_bm25_finds_the_identifier_that_holds_the_words():
     candidates = ["def shortest_path(graph): ...", "def readGraphFile(path): ...", "class Node: ..."]
     assert BM25(candidates).scores("read a file").argmax() == 1
+
+
+def test_a_word_is_found_in_its_other_forms_and_short_words_stay_whole():
+    bm25 = BM25(["parsing the trees", "a bus is used", "bring"])
+    assert (bm25.scores("parse tree")[0] > 0) and bm25.scores("tree")[0] == bm25.scores("trees")[0] > 0
+    assert stems("parsed parses parsing is us bring Trees") == ["pars", "pars", "pars", "is", "us", "bring", "tree"]

@@ -75,8 +75,8 @@ def test_the_telling_line_holds_the_rare_words():
     code = "def walk(tree):\n    the = of\n    edge = 1\n    return depth(edge)"
     assert telling_line(code, telling) == "return depth(edge)"
     assert telling_line("def walk(tree): ...", telling) == ""
-    assert marked("treeDepth = depths + DEPTH", {"depth"}) == (
-        "tree\033[1;31mDepth\033[0m = depths + \033[1;31mDEPTH\033[0m"
+    assert marked("treeDepth = depths + DEPTH + deep", {"depth"}) == (
+        "tree\033[1;31mDepth\033[0m = \033[1;31mdepths\033[0m + \033[1;31mDEPTH\033[0m + deep"
     )
 
 
