@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 IDENTIFIER = re.compile(r"\w+")
-ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s)$")  # three letters are left at least
+ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")  # three letters are left at least
 WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")  # HTTPServer_v2 -> HTTP Server v 2
 
 

@@ -114,7 +114,7 @@ def test_bm25_on_cosqa_is_what_is_known_of_it(form, known):
         ranks_of(bm25.scores(query["query"]), *wanted)
         for query, wanted in zip(queries, relevance(queries, candidates), strict=True)
     ]
-    assert np.mean([METRICS["ndcg@10"](*one) for one in found]) == pytest.approx(known, abs=0.005)
+    assert np.mean([METRICS["ndcg@10"](*one) for one in found]) == pytest.approx(known, abs=0.01)
 
 
 @pytest.mark.parametrize(
