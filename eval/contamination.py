@@ -22,7 +22,7 @@ import numpy as np
 
 from data.dedup import KnownTexts, jaccard, shingles
 from data.sources.decontaminate import RUN
-from eval.stats import bootstrap_mean, wilson
+from eval.stats import mean_and_interval
 from model import load_encoder
 from model.console import UserError, progress, run_command
 from model.files import read_json, read_jsonl, read_text, write_json
@@ -114,9 +114,8 @@ def scores_without(result: dict, flagged: set[str]) -> dict[str, dict]:
 
 
 def _mean(values: list[float]) -> dict:
-    is_binary = set(values) <= {0.0, 1.0}
-    interval = wilson(sum(values), len(values)) if is_binary else bootstrap_mean(values)[1:]
-    return {"value": sum(values) / len(values), "interval": list(interval), "n": len(values)}
+    value, *interval = mean_and_interval(values)
+    return {"value": value, "interval": interval, "n": len(values)}
 
 
 def texts_of(rows: Sequence[dict]) -> list[tuple[str, str]]:

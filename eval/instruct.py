@@ -25,7 +25,7 @@ from eval.environment import environment
 from eval.hallucination import total_by_kind
 from eval.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
 from eval.sandbox import Job, protection, run_jobs
-from eval.stats import bootstrap_mean, wilson
+from eval.stats import summarise
 from lora.adapter_file import load_adapter
 from lora.frozen import QUANTIZE
 from lora.inject import folded
@@ -72,17 +72,17 @@ def grade_answers(
     values = _values(by_id, rows, ks)
     categories = {category: {i for i in by_id if by_id[i]["category"] == category} for category in READERS}
     return {
-        **_summary(values),
+        **summarise(values),
         "n": len(by_id),
         "values": values,
         "by_category": {
-            category: {"n": len(ids), **_summary(_restricted(values, ids))}
+            category: {"n": len(ids), **summarise(_restricted(values, ids))}
             for category, ids in categories.items()
             if ids
         },
         "hallucination": total_by_kind(row["names_by_kind"] for row in rows if row["sample"] == GREEDY),
         "gold": {
-            **_summary(_values(by_id, gold, ())),
+            **summarise(_values(by_id, gold, ())),
             "hallucination": total_by_kind(row["names_by_kind"] for row in gold),
             "invented": {row["id"]: row["hallucinated"] for row in gold if row["hallucinated"]},
         },
@@ -239,21 +239,6 @@ def _has_code(row: dict) -> bool:
 def _restricted(values: dict[str, dict[str, float]], ids: set[str]) -> dict[str, dict[str, float]]:
     kept = {metric: {i: value for i, value in of_task.items() if i in ids} for metric, of_task in values.items()}
     return {metric: of_task for metric, of_task in kept.items() if of_task}
-
-
-def _summary(values: dict[str, dict[str, float]]) -> dict:
-    """Means with their intervals: Wilson's for yes-or-no values, the bootstrap's for estimates of pass@k."""
-    metrics, intervals = {}, {}
-    for metric, of_task in values.items():
-        listed = list(of_task.values())
-        metrics[metric] = sum(listed) / len(listed)
-        is_binary = set(listed) <= {0.0, 1.0}
-        intervals[metric] = list(wilson(sum(listed), len(listed)) if is_binary else bootstrap_mean(listed)[1:])
-    return {
-        "metrics": metrics,
-        "intervals": intervals,
-        "n_of": {metric: len(of_task) for metric, of_task in values.items()},
-    }
 
 
 def answer_pairs(

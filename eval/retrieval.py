@@ -25,7 +25,7 @@ from eval.ranking.codes import FORMS, in_form
 from eval.ranking.failures import worst_queries
 from eval.ranking.files import graded_codes, kind_of, own_candidates, read_retrieval, relevance
 from eval.ranking.metrics import CUT, METRICS, first, ranks_of
-from eval.stats import bootstrap_mean
+from eval.stats import summarise
 from model import load_encoder
 from model.console import UserError, progress, run_command
 from model.device import choose_device
@@ -137,19 +137,10 @@ def _summary(values: Mapping[str, Mapping], queries: list[dict]) -> dict:
         if kind := kind_of(query):
             kinds.setdefault(kind, []).append(query["id"])
     of_kinds = {
-        kind: {"n": len(ids)} | _means({metric: [values[metric][i] for i in ids] for metric in OF_A_KIND})
+        kind: {"n": len(ids)} | summarise({metric: {i: values[metric][i] for i in ids} for metric in OF_A_KIND})
         for kind, ids in sorted(kinds.items())
     }
-    all_of_them = _means({metric: list(by_id.values()) for metric, by_id in values.items()})
-    return {**all_of_them, "by_category": of_kinds, "values": values}
-
-
-def _means(values: Mapping[str, list[float]]) -> dict:
-    intervals = {metric: bootstrap_mean(each) for metric, each in values.items()}
-    return {
-        "metrics": {metric: mean for metric, (mean, _, _) in intervals.items()},
-        "intervals": {metric: [low, high] for metric, (_, low, high) in intervals.items()},
-    }
+    return {**summarise(values), "by_category": of_kinds, "values": values}
 
 
 def _verbatim(queries: list[dict], candidates: list[dict]) -> int:

@@ -66,6 +66,23 @@ def bootstrap_mean(
     return float(values.mean()), low, high
 
 
+def mean_and_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float, float]:
+    """Mean, low, high (95 %) of a value a task: Wilson's interval where each is 0 or 1, else the bootstrap's."""
+    if set(values) <= {0.0, 1.0} and len(values):
+        return sum(values) / len(values), *wilson(sum(values), len(values))
+    return bootstrap_mean(values, seed=seed)
+
+
+def summarise(values: Mapping[str, Mapping[str, float]], *, seed: int = 0) -> dict:
+    """metric -> id -> value as {"metrics": means, "intervals": [low, high] of each, "n_of": over how many tasks}."""
+    found = {metric: mean_and_interval(list(of_task.values()), seed=seed) for metric, of_task in values.items()}
+    return {
+        "metrics": {metric: mean for metric, (mean, _, _) in found.items()},
+        "intervals": {metric: [low, high] for metric, (_, low, high) in found.items()},
+        "n_of": {metric: len(of_task) for metric, of_task in values.items()},
+    }
+
+
 def bootstrap_ratio(
     numerators: Sequence[float],
     denominators: Sequence[float],

@@ -21,7 +21,7 @@ import numpy as np
 
 from data.masking import encode_prompt, messages_of
 from eval.environment import environment
-from eval.stats import bootstrap_mean, wilson
+from eval.stats import summarise, wilson
 from lora.adapter_file import load_adapter
 from lora.frozen import QUANTIZE
 from lora.inject import folded
@@ -174,10 +174,7 @@ def _qa(tasks: list[dict], answers: list[str], seed: int) -> dict:
         references = one["references"]
         values["exact_match"][one["id"]] = float(normalize_answer(answer) in map(normalize_answer, references))
         values["token_f1"][one["id"]] = max(token_f1(answer, reference) for reference in references)
-    exact = values["exact_match"]
-    result = _means(tasks, answers, values, passed=exact, seed=seed)
-    result["intervals"]["exact_match"] = list(wilson(sum(exact.values()), len(exact)))
-    return result
+    return _means(tasks, answers, values, passed=values["exact_match"], seed=seed)
 
 
 def _summarization(tasks: list[dict], answers: list[str], seed: int) -> dict:
@@ -214,9 +211,6 @@ def _bleu(tasks: list[dict], answers: list[str], seed: int) -> tuple[float, floa
 
 def _means(tasks: list[dict], answers: list[str], values: dict, *, passed: dict, seed: int) -> dict:
     """An eval result of metrics that are means over tasks; a status is "graded" where there is no yes or no."""
-    metrics, intervals = {}, {}
-    for metric, of_task in values.items():
-        metrics[metric], *intervals[metric] = bootstrap_mean(list(of_task.values()), seed=seed)
     results = [
         {
             "id": one["id"],
@@ -226,7 +220,7 @@ def _means(tasks: list[dict], answers: list[str], values: dict, *, passed: dict,
         }
         for one, answer in zip(tasks, answers, strict=True)
     ]
-    return {"metrics": metrics, "intervals": intervals, "values": values, "results": results}
+    return summarise(values, seed=seed) | {"values": values, "results": results}
 
 
 GRADERS: dict[str, Callable[[list[dict], list[str], int], dict]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from eval.stats import bootstrap_mean, wilson
+from eval.stats import summarise
 
 GREEDY = "greedy"
 
@@ -21,7 +21,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def summary(rows: list[dict], ks: tuple[int, ...]) -> dict:
-    """The "metrics", "intervals" (95 %), "n" and "values" of graded rows {"task_id", "sample", "status"}.
+    """The "metrics", "intervals" (95 %), "n_of", "n" and "values" of graded rows {"task_id", "sample", "status"}.
 
     pass@k is estimated from the samples; greedy_pass@1 is the share of greedy answers that pass. Each stands there
     only if there are such answers.
@@ -35,10 +35,4 @@ def summary(rows: list[dict], ks: tuple[int, ...]) -> dict:
     values = {"greedy_pass@1": greedy} if greedy else {}
     for k in ks if sampled else ():
         values[f"pass@{k}"] = {task: pass_at_k(len(passed), sum(passed), k) for task, passed in sampled.items()}
-    metrics, intervals = {}, {}
-    for metric, of_task in values.items():
-        listed = list(of_task.values())
-        metrics[metric] = sum(listed) / len(listed)
-        is_binary = set(listed) <= {0.0, 1.0}
-        intervals[metric] = list(wilson(sum(listed), len(listed)) if is_binary else bootstrap_mean(listed)[1:])
-    return {"metrics": metrics, "intervals": intervals, "n": len(sampled.keys() | greedy.keys()), "values": values}
+    return summarise(values) | {"n": len(sampled.keys() | greedy.keys()), "values": values}
