@@ -27,6 +27,7 @@ from data.replay import OtherTexts, describe, read_other_texts, replay_examples
 from data.repository import repository_text
 from data.split import seeded_order
 from eval.forgetting import probe
+from eval.nearest import add_nearest, pieces_of_files
 from eval.perplexity import continuations, perplexity, worst_predictions
 from model import load_tokenizer
 from model.console import UserError, run_command
@@ -130,7 +131,9 @@ def main(arguments: list[str] | None = None) -> dict:
         seconds["train"] = time.perf_counter() - started - sum(seconds.values())
         save_trained(run, decoder, tokenizer, options.model)
         measure(run, "after", decoder, tokenizer, held_out, other)
-        write_json(run.folder / "failures.json", worst_predictions(decoder, tokenizer, held_out))
+        failures = worst_predictions(decoder, tokenizer, held_out)
+        add_nearest(failures, pieces_of_files([(file.path, file.text) for file in corpus.split("train")]))
+        write_json(run.folder / "failures.json", failures)
         run.add_samples(None, sample())
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
     data = {"path": options.corpus, "sha256": corpus.sha256(), "rows": len(corpus.split("train")), "unit": "files"}

@@ -24,6 +24,7 @@ from torch import nn
 
 from data.index import build_index
 from data.search.batches import PairTable, plan_batches
+from eval.nearest import add_nearest
 from eval.retrieval import evaluate_retrieval, own_candidates, relevance, worst_queries
 from lora.adapter_file import save_adapter
 from lora.inject import lora_layers, remove, trainable
@@ -138,7 +139,7 @@ def main(arguments: list[str] | None = None) -> dict:
     save_trained_encoder(run, encoder)
     with precision.autocast():
         if test:
-            measure_after(run, encoder, test, candidates)
+            measure_after(run, encoder, pairs, test, candidates)
         if options.probe:
             write_json(run.folder / "probe_after.json", evaluate_retrieval(encoder, *probe))
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
@@ -330,7 +331,7 @@ def save_trained_encoder(run: Run, encoder: Encoder) -> None:
     encoder.weights_sha256 = weights_sha256(run.folder / "model")
 
 
-def measure_after(run: Run, encoder: Encoder, test: list[dict], candidates: list[dict]) -> None:
+def measure_after(run: Run, encoder: Encoder, pairs: list[dict], test: list[dict], candidates: list[dict]) -> None:
     """Rank the held-out queries by the trained encoder; leave the result, failures, samples, and the index."""
     vectors = encoder.encode([row["code"] for row in candidates], kind="passage").numpy()
     after = evaluate_retrieval(encoder, test, candidates, vectors)
@@ -341,7 +342,15 @@ def measure_after(run: Run, encoder: Encoder, test: list[dict], candidates: list
         after.setdefault("dimensions", {})[str(width)] = metrics
         print(f"width    {width}: " + " · ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     write_json(run.folder / "after.json", after)
-    write_json(run.folder / "failures.json", worst_queries(after, test, candidates))
+    failures = worst_queries(after, test, candidates)
+    add_nearest(
+        failures,
+        [
+            {"id": pair.get("id", f"line {number}"), "prompt": pair["query"], "answer": pair["code"]}
+            for number, pair in enumerate(pairs, 1)
+        ],
+    )
+    write_json(run.folder / "failures.json", failures)
     run.add_samples(None, rankings_as_markdown(after, test, candidates))
     build_index(run.folder / "index", vectors, candidates, manifest=encoder.describe())
 

@@ -6,12 +6,10 @@ import ast
 import random
 import re
 
-import numpy as np
-
 from data.masking import training_messages
-from data.search.bm25 import BM25
 from data.syntax import parsed
 from eval.instruct import GREEDY
+from eval.nearest import add_nearest
 
 ENDED = {
     "timeout": "too slow",
@@ -124,26 +122,15 @@ def failures(
         order.append((turns[row["category"]], len(order), row))
     chosen = [row for _, _, row in sorted(order, key=lambda one: one[:2])[:count]]
     shown = [_shown(by_id[row["id"]], row) for row in chosen]
-    if train:
-        for row, nearest in zip(shown, _nearest([by_id[row["id"]] for row in chosen], train), strict=True):
-            row["nearest"] = nearest
+    add_nearest(shown, [_example(row, number) for number, row in enumerate(train or [], 1)])
     return shown
 
 
-def _nearest(pairs: list[dict], train: list[dict]) -> list[dict]:
-    """The likest training pair to each pair."""
-    conversations = [[turn["content"] for turn in training_messages(one)] for one in train]
-    index = BM25(["\n\n".join(texts[:-1]) for texts in conversations])
-    categories = np.array([one.get("category") for one in train])
-    found = []
-    for pair in pairs:
-        scores = index.scores(_prompt(pair))
-        same = categories == pair["category"]
-        best = int(np.where(same, scores, -1.0).argmax()) if same.any() else int(scores.argmax())
-        *asked, answer = conversations[best]
-        told = {"id": train[best].get("id", f"line {best + 1}"), "prompt": "\n\n".join(asked), "answer": answer}
-        found.append({**told, "score": float(scores[best])})
-    return found
+def _example(row: dict, number: int) -> dict:
+    """A training row of any form as an example of eval/nearest.py."""
+    *asked, answer = [turn["content"] for turn in training_messages(row)]
+    told = {"id": row.get("id", f"line {number}"), "category": row.get("category")}
+    return told | {"prompt": "\n\n".join(asked), "answer": answer}
 
 
 def _prompt(pair: dict) -> str:

@@ -46,8 +46,9 @@ def test_smoke_runs_all_three_tracks_and_is_not_repeated(tmp_path):
     assert "bm25" in metrics["tracks"]["embed"]
     assert (out / "embed" / "index").is_dir() and (out / "cpt" / "adapter").is_dir()
     assert json.loads((out / "sft" / "after.json").read_text())["sandbox"]["tier"]
-    failures = json.loads((out / "sft" / "failures.json").read_text())
-    assert failures and all(row["nearest"]["prompt"] for row in failures)
+    for name in ("cpt", "sft", "embed"):
+        failures = json.loads((out / name / "failures.json").read_text())
+        assert failures and all(row["nearest"]["prompt"] for row in failures)
     assert str(out / "report.html") in done.stdout and "min left" in done.stdout
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0 and again.stdout.count("is done already") == 3

@@ -41,6 +41,8 @@ def assert_complete(folder, track, metrics):
     assert environment.keys() >= {"torch", "device", "dtype", "source_sha256"}
     for name in ("before.json", "after.json", "failures.json", "samples.md", "report.html"):
         assert (folder / name).stat().st_size > 0
+    for row in json.loads((folder / "failures.json").read_text()):
+        assert row["nearest"]["prompt"] and row["cause"]
     assert all({"step", "loss", "lr", "norm"} <= row.keys() for row in rows(folder / "metrics.jsonl") if "loss" in row)
 
 
