@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.charts import interval_picture
+from eval.pages.charts import interval_picture
 from eval.stats import change_over_seeds, holm, paired_change, paired_ratio_of_sums, shares_of_ratio
 from model.console import UserError, run_command
 from model.files import read_json, write_json, write_text

@@ -5,8 +5,8 @@
 
 Two rates are kept apart. The *strict* one (`pass@k`) counts tasks whose check runs code, and an answer passes only by
 running. The *lenient* one (`lenient_pass@k`) counts all tasks and asks for the right form alone; what fails it, fails
-the strict one. Beside them stand the measures of eval/merit.py, style and hallucination; what reads text is also put
-to the pairs' own answers: what it finds there is its error.
+the strict one. Beside them stand the measures of eval/judging/merit.py, style and hallucination; what reads text is
+also put to the pairs' own answers: what it finds there is its error.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dataclasses import asdict
 from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt, messages_of
 from data.syntax import parsed
-from eval.answers import CODE_CATEGORIES, READERS, Reading
 from eval.codetasks.score import pass_at_k
 from eval.environment import environment
-from eval.hallucination import total_by_kind
-from eval.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
+from eval.judging.answers import CODE_CATEGORIES, READERS, Reading
+from eval.judging.hallucination import total_by_kind
+from eval.judging.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
 from eval.sandbox import Job, protection, run_jobs
 from eval.stats import summarise
 from lora.adapter_file import load_adapter

@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 from data.masking import encode_prompt, messages_of, plain_document, supervise
-from eval.charts import next_token_picture
 from eval.environment import environment
+from eval.pages.charts import next_token_picture
 from eval.perplexity import read_files
 from eval.stats import bootstrap_mean
 from lora.adapter_file import load_adapter

@@ -1,7 +1,7 @@
 """One self-contained HTML page of a run: what changed and how sure that is, how it was learnt, where it fails.
 
 The page reads what lies in the run folder and nothing else, points nowhere outside itself, and escapes every text:
-most of them were generated. What it shows of each track is in eval/report_tracks.py.
+most of them were generated. What it shows of each track is in eval/pages/tracks.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from eval.charts import interval_strip
 from eval.compare import LOWER_IS_BETTER, number, told, verdict
-from eval.report_tracks import Track, track_section
+from eval.pages.charts import interval_strip
+from eval.pages.tracks import Track, track_section
 from eval.schema import read_metrics
 from model.console import UserError, run_command
 from model.files import read_json, read_jsonl, write_text

@@ -5,7 +5,16 @@ from itertools import pairwise
 
 import pytest
 
-from eval.charts import MOST_POINTS, Dot, Scale, dots, interval_picture, interval_strip, loss_curve, next_token_picture
+from eval.pages.charts import (
+    MOST_POINTS,
+    Dot,
+    Scale,
+    dots,
+    interval_picture,
+    interval_strip,
+    loss_curve,
+    next_token_picture,
+)
 
 CHANGE = {"value": -0.5, "interval": [-1.0, 0.25], "distinguishable": False}
 

@@ -1,7 +1,7 @@
 import pytest
 
-from eval.hallucination import Answer, check_names
-from eval.style import lint
+from eval.judging.hallucination import Answer, check_names
+from eval.judging.style import lint
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eval import instruct
-from eval.answers import READERS
 from eval.errors import cause
 from eval.instruct import answer_pairs, grade_answers
-from eval.merit import MEASURES
+from eval.judging.answers import READERS
+from eval.judging.merit import MEASURES
 from model.console import UserError
 
 MODULE = '''"""Sums."""

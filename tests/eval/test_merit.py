@@ -5,9 +5,9 @@ import pytest
 from data.checks import doctest_check
 from data.corpus import build_corpus
 from data.functions import functions_of
-from eval.merit import add_measures, mutation_score
-from eval.structure import docstring_match, explanation_coverage
-from eval.style import complexity, docstring_issues, gains, is_gain, time_gain
+from eval.judging.merit import add_measures, mutation_score
+from eval.judging.structure import docstring_match, explanation_coverage
+from eval.judging.style import complexity, docstring_issues, gains, is_gain, time_gain
 
 FUNCTION = """def mean(values, *, start=0):
     if not values:

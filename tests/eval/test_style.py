@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from eval import style
-from eval.style import lint, style_issues
+from eval.judging import style
+from eval.judging.style import lint, style_issues
 from model.console import UserError
 
 CLEAN = "def f(values):\n    return [v + 1 for v in values]\n"

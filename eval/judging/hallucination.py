@@ -23,8 +23,8 @@ from pathlib import Path
 from data.corpus import import_root
 from data.filters import decode
 from data.syntax import parsed
-from eval.lookup import Call, Question, look_up
-from eval.style import UNDEFINED_NAME, Issue
+from eval.judging.lookup import Call, Question, look_up
+from eval.judging.style import UNDEFINED_NAME, Issue
 from model.console import UserError
 
 KINDS = {
@@ -44,7 +44,7 @@ class Answer:
     """What is to be checked, and against what.
 
     code      Python that parses, or None
-    issues    ruff's findings in it (eval.style.lint)
+    issues    ruff's findings in it (eval.judging.style.lint)
     prose     text whose `backticked` names are checked, or None
     prompt    what the model was shown: a name that stands there is not invented
     package   SOURCE of the code that the answer is about, or None

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 
 from data.checks import EXECUTED, KILLED, race_job
 from data.syntax import parsed
-from eval.answers import CODE_CATEGORIES, IN_PLACE, given_code
-from eval.hallucination import Answer, check_names
+from eval.judging.answers import CODE_CATEGORIES, IN_PLACE, given_code
+from eval.judging.hallucination import Answer, check_names
+from eval.judging.structure import docstring_match, docstring_text, explanation_coverage
+from eval.judging.style import docstring_issues, gains, is_gain, lint, style_issues, time_gain
 from eval.sandbox import Job, run_jobs
-from eval.structure import docstring_match, docstring_text, explanation_coverage
-from eval.style import docstring_issues, gains, is_gain, lint, style_issues, time_gain
 
 MEASURES = ("mutation_score", "improvement", "docstring_match", "docstring_clean", "explanation_coverage")
 

@@ -19,7 +19,7 @@ NOT_GOOGLES = ("D203", "D204", "D213", "D215", "D301", "D400", "D401", "D404", "
 # what a plainer way of writing shows in: style, and pylint's refactoring, simplify, perflint, return, pie, pyupgrade
 GAIN_RULES = (*RULES, "PLR", "SIM", "PERF", "RET", "PIE", "UP", "N", "D103")
 LEAST_TIME = 0.1  # share of the time; below it, layout in memory and caches may decide
-UNDEFINED_NAME = "F821"  # not a matter of style: eval/hallucination.py reads it
+UNDEFINED_NAME = "F821"  # not a matter of style: eval/judging/hallucination.py reads it
 
 
 def lint(sources: list[str]) -> list[list[Issue]]:

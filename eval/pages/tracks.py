@@ -6,8 +6,8 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from eval.charts import Dot, dots, loss_curve, norm_curve
 from eval.compare import compare, number, told
+from eval.pages.charts import Dot, dots, loss_curve, norm_curve
 from model.markup import Safe, code, details, element, join, markdown, note, safe, table
 
 LOSS = {"cpt": "nats per token", "sft": "nats per token", "embed": "InfoNCE in nats"}

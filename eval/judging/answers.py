@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from data.drafts.gap import GAP, fill_gap
 from data.syntax import parsed, same_code
-from eval import structure
 from eval.codetasks.extract import complete_function, correct_line, extract_code, fenced_blocks
+from eval.judging import structure
 from model.console import UserError
 
 CODE_CATEGORIES = ("complete", "fim", "bugfix", "unit_test", "improve")
