@@ -29,7 +29,7 @@ from data.split import seeded_order
 from data.syntax import parsed, same_code
 from data.teacher import Teacher
 from model.console import UserError, progress, run_command
-from model.files import parse_json, read_jsonl, read_text, write_json, write_jsonl
+from model.files import read_json_list, read_jsonl, write_json, write_jsonl
 from model.hub import snapshot
 
 HUB = "hub:"
@@ -231,13 +231,7 @@ def read_rows(place: str) -> tuple[list[dict], str, str | None]:
     path, commit = _from_hub(place) if place.startswith(HUB) else (Path(place), None)
     if path.suffix != ".json":
         return read_jsonl(path), path.stem, commit
-    try:
-        rows = parse_json(read_text(path))
-    except ValueError as error:
-        raise UserError(f"{place}: not readable as JSON ({error})") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{place}: expected a list of objects; JSON Lines end in .jsonl")
-    return rows, path.stem, commit
+    return read_json_list(path), path.stem, commit
 
 
 def _from_hub(place: str) -> tuple[Path, str]:

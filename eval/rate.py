@@ -13,7 +13,6 @@ import argparse
 import getpass
 import hashlib
 import json
-import os
 import random
 import secrets
 import sys
@@ -29,7 +28,7 @@ from threading import Lock
 
 from eval.stats import bootstrap_mean
 from model.console import UserError, run_command
-from model.files import read_json, read_jsonl
+from model.files import append_jsonl, read_json, read_jsonl, resume_jsonl
 from model.highlight import pieces
 
 QUESTIONS = {
@@ -71,10 +70,9 @@ class Votes:
         """The votes in a file, which is begun where there is none."""
         votes = cls(Path(path), header)
         if not votes.path.exists():
-            votes._append(header)
+            append_jsonl(votes.path, [header])
             return votes
-        _drop_half_a_line(votes.path)
-        first, *rows = read_jsonl(votes.path) or [{}]
+        first, *rows = resume_jsonl(votes.path) or [{}]
         if first != header:
             raise UserError(f"{path} holds votes on other answers; give another --out, or the answers that it is of")
         for row in rows:
@@ -84,23 +82,8 @@ class Votes:
     def add(self, row: dict) -> None:
         """Write one vote through to the disk."""
         with self.lock:
-            self._append(row)
+            append_jsonl(self.path, [row])
             self.rows[row["id"], row["rater"], row["question"]] = row
-
-    def _append(self, row: dict) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _drop_half_a_line(path: Path) -> None:
-    """What a cut of power left of a vote was never confirmed to the rater."""
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with path.open("r+b") as file:
-            file.truncate(whole)
 
 
 def items_of(a: dict, b: dict, prompts: dict[str, str]) -> tuple[list[Item], int]:

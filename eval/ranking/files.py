@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from model.console import UserError
-from model.files import parse_json, read_json, read_jsonl, read_text
+from model.files import read_json, read_json_list, read_jsonl, read_text
 
 Relevant = tuple[np.ndarray, np.ndarray]  # columns [R] among the candidates, and their grades [R]
 
@@ -141,12 +141,7 @@ def _of_codesearchnet(row: dict, where: str) -> dict:
 
 def _read_cosqa(data: Path, codes: Path) -> tuple[list[dict], list[dict]]:
     """CoSQA's own files (arXiv:2105.13239): queries as a list, the codes as keys of an object."""
-    try:
-        rows = parse_json(read_text(data))
-    except ValueError as error:
-        raise UserError(f"{data}: not readable as JSON ({error})") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f'{data}: expected a list of objects with "idx", "doc" and "retrieval_idx", as CoSQA has it')
+    rows = read_json_list(data)
     for number, row in enumerate(rows, 1):
         _text(row, "doc", f"{data}: row {number}")
         if not _is_id(row.get("retrieval_idx")):

@@ -5,7 +5,18 @@ import os
 import pytest
 
 from model.console import UserError
-from model.files import new_file, new_folder, read_json, read_jsonl, write_json, write_jsonl, write_text
+from model.files import (
+    append_jsonl,
+    new_file,
+    new_folder,
+    read_json,
+    read_json_list,
+    read_jsonl,
+    resume_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 
 def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -100,3 +111,25 @@ def test_what_only_looks_like_json_is_named(tmp_path, text, reason):
     (tmp_path / "x.jsonl").write_bytes(b"{}\n" + text)
     with pytest.raises(UserError, match=rf"x\.jsonl:2: .*{reason}"):
         read_jsonl(tmp_path / "x.jsonl")
+
+
+def test_added_rows_are_read_again_and_half_a_line_is_cut_off(tmp_path):
+    path = tmp_path / "deep" / "rows.jsonl"
+    assert resume_jsonl(path) == []
+    append_jsonl(path, [{"a": 1}])
+    append_jsonl(path, [{"a": "ß"}])
+    with path.open("ab") as file:
+        file.write(b'{"a": ')
+    assert resume_jsonl(path) == [{"a": 1}, {"a": "ß"}]
+    append_jsonl(path, [{"a": 3}])
+    assert read_jsonl(path) == [{"a": 1}, {"a": "ß"}, {"a": 3}]
+
+
+@pytest.mark.parametrize(("text", "says"), [("{", "not readable as JSON"), ('{"a": 1}', "list"), ("[1]", "list")])
+def test_a_json_list_holds_objects(tmp_path, text, says):
+    path = tmp_path / "rows.json"
+    path.write_text('[{"a": 1}]')
+    assert read_json_list(path) == [{"a": 1}]
+    path.write_text(text)
+    with pytest.raises(UserError, match=says):
+        read_json_list(path)
