@@ -14,17 +14,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from eval.asking import add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
 from eval.codetasks.ask import ask
 from eval.codetasks.grade import choose_ks, grade
 from eval.codetasks.javascript import node_command
 from eval.codetasks.tasks import NAMED, SPLITS, CodeTask, read_tasks
 from eval.sandbox import protection
-from lora.adapter_file import load_adapter
-from lora.frozen import QUANTIZE
-from lora.inject import folded
-from model import load_decoder, load_tokenizer
 from model.console import UserError, run_command
-from model.device import choose_device, choose_dtype
 from model.files import read_jsonl, write_json
 
 
@@ -38,23 +34,16 @@ def _parse_options() -> argparse.Namespace:
     who.add_argument("--gold", action="store_true", help="grade the tasks' own solutions")
     parser.add_argument("--tasks", required=True, help=f"{', '.join(NAMED)} or a file (see docs/formats.md)")
     parser.add_argument("--split", choices=[*SPLITS, "all"], default="test", help="of MBPP (default: %(default)s)")
-    parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
-    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
+    add_model_options(parser)
     parser.add_argument("--out", required=True, type=Path, help="result file, JSON")
     parser.add_argument("--samples", type=int, default=10, help="sampled answers a task (default: %(default)s)")
     parser.add_argument("--k", type=int, nargs="+", help="the ks of pass@k (default: 1, and 3 from 10 samples on)")
     parser.add_argument(
         "--prompt", choices=["auto", "chat", "plain"], default="auto", help="auto: chat if the model has a template"
     )
-    parser.add_argument("--temperature", type=float, default=0.8, help="of the samples (default: %(default)s)")
-    parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the samples (default: %(default)s)")
-    parser.add_argument("--max-new-tokens", type=int, default=512, help="tokens of an answer (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
-    parser.add_argument("--processes", type=int, help="sandboxed processes at once (default: the cores)")
-    parser.add_argument("--allow-unsafe-exec", action="store_true", help="run answers even where the network is open")
+    add_sampling_options(parser, max_new_tokens=512)
     options = parser.parse_args()
-    if options.adapter and not options.model:
-        raise UserError("--adapter goes with --model")
+    refuse_lone_adapter(options)
     if options.k and options.gold:
         raise UserError("--gold has one answer a task: leave out --k")
     if options.model:
@@ -63,14 +52,10 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _ask_model(options: argparse.Namespace, tasks: list[CodeTask]) -> list[dict]:
-    device = choose_device()
-    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
-    tokenizer = load_tokenizer(options.model)
     identity = [options.model, options.quantize]
     if options.adapter:
-        load_adapter(decoder, options.adapter)
         identity += [f"{path.name} {path.stat().st_mtime_ns}" for path in sorted(Path(options.adapter).iterdir())]
-    with folded(decoder):
+    with asked_model(options) as (decoder, tokenizer):
         return ask(
             decoder,
             tokenizer,

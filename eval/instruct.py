@@ -19,6 +19,7 @@ from dataclasses import asdict
 from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt, messages_of
 from data.syntax import parsed
+from eval.asking import add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
 from eval.codetasks.score import pass_at_k
 from eval.environment import environment
 from eval.judging.answers import CODE_CATEGORIES, READERS, Reading
@@ -26,12 +27,8 @@ from eval.judging.hallucination import total_by_kind
 from eval.judging.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
 from eval.sandbox import Job, protection, run_jobs
 from eval.stats import summarise
-from lora.adapter_file import load_adapter
-from lora.frozen import QUANTIZE
-from lora.inject import folded
-from model import generate, load_decoder, load_tokenizer
+from model import generate
 from model.console import UserError, run_command
-from model.device import choose_device, choose_dtype
 from model.files import read_jsonl, write_json
 
 GREEDY = "greedy"
@@ -280,37 +277,26 @@ def _parse_options() -> argparse.Namespace:
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--model", help="folder, hub id, .gguf file or embedded default whose answers are graded")
     who.add_argument("--answers", help='grade these answers instead: JSON Lines of {"id", "output", "sample"}')
-    parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
-    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
+    add_model_options(parser)
     parser.add_argument("--data", required=True, help="instruction pairs with checks, JSON Lines")
     parser.add_argument("--out", required=True, help="result file, JSON")
     parser.add_argument("--samples", type=int, default=10, help="sampled answers a task, for k > 1 (default: 10)")
     parser.add_argument("--k", type=int, nargs="+", default=[1, 3], help="the ks of pass@k; 1 is greedy (default: 1 3)")
-    parser.add_argument("--temperature", type=float, default=0.8, help="of the samples (default: 0.8)")
-    parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the samples (default: 0.95)")
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="tokens an answer may have (default: 256)")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
-    parser.add_argument("--processes", type=int, help="sandboxed processes at once (default: the cores)")
-    parser.add_argument("--allow-unsafe-exec", action="store_true", help="run answers even where the network is open")
+    add_sampling_options(parser, max_new_tokens=256)
     options = parser.parse_args()
     if min(options.k) < 1:
         raise UserError("--k takes whole numbers from 1 on")
     if options.model and max(options.k) > 1 and options.samples <= max(options.k):
         raise UserError(f"--samples {options.samples} is too few for pass@{max(options.k)}: give more than that")
-    if options.answers and options.adapter:
-        raise UserError("--adapter goes with --model, not with --answers")
+    refuse_lone_adapter(options)
     return options
 
 
 def _ask_model(options: argparse.Namespace, pairs: list[dict]) -> list[dict]:
-    device = choose_device()
-    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
-    if options.adapter:
-        load_adapter(decoder, options.adapter)
-    with folded(decoder):
+    with asked_model(options) as (decoder, tokenizer):
         return answer_pairs(
             decoder,
-            load_tokenizer(options.model),
+            tokenizer,
             pairs,
             samples=options.samples if max(options.k) > 1 else 0,
             temperature=options.temperature,

@@ -20,15 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from data.masking import encode_prompt, messages_of
+from eval.asking import add_model_options, asked_model, refuse_lone_adapter
 from eval.environment import environment
 from eval.stats import summarise, wilson
-from lora.adapter_file import load_adapter
-from lora.frozen import QUANTIZE
-from lora.inject import folded
-from model import generate, load_decoder, load_tokenizer
+from model import generate
 from model.console import UserError, need, run_command
 from model.decoder import Decoder
-from model.device import choose_device, choose_dtype
 from model.files import read_jsonl, write_json
 from model.tokenizer import Tokenizer
 
@@ -246,16 +243,13 @@ def _options() -> argparse.Namespace:
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--model", help="folder, hub id, .gguf file or embedded default that answers")
     who.add_argument("--answers", help='grade these answers instead: JSON Lines of {"id", "output"}')
-    parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
-    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
+    add_model_options(parser)
     parser.add_argument("--data", required=True, help="rows with their right answers, JSON Lines")
     parser.add_argument("--out", required=True, type=Path, help="result file, JSON")
     parser.add_argument("--max-new-tokens", type=int, help=f"tokens an answer may have (default: {NEW_TOKENS})")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     options = parser.parse_args()
-    if options.answers and options.adapter:
-        raise UserError("--adapter goes with --model, not with --answers")
+    refuse_lone_adapter(options)
     return options
 
 
@@ -272,14 +266,9 @@ def main() -> None:
         if len(answers) < len(rows):
             raise UserError(f"{options.answers}: {len(rows) - len(answers)} answers are to a task that has one already")
     else:
-        device = choose_device(options.device)
-        put = QUANTIZE[options.quantize]
-        decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=put)
-        if options.adapter:
-            load_adapter(decoder, options.adapter)
         new_tokens = options.max_new_tokens or NEW_TOKENS[options.task]
-        with folded(decoder):
-            answers = answer_tasks(decoder, load_tokenizer(options.model), tasks, max_new_tokens=new_tokens)
+        with asked_model(options) as (decoder, tokenizer):
+            answers = answer_tasks(decoder, tokenizer, tasks, max_new_tokens=new_tokens)
     result = grade(options.task, tasks, answers, seed=options.seed)
     result["settings"] = {name: str(value) for name, value in vars(options).items() if name != "out"}
     write_json(options.out, result)

@@ -158,6 +158,8 @@ def choose_ks(samples: int, ks: tuple[int, ...] | None) -> tuple[int, ...]:
         return (1, 3) if samples >= ENOUGH else (1,)
     if min(ks) < 1:
         raise UserError("--k takes whole numbers from 1 on")
-    if samples < max(ks):
-        raise UserError(f"{samples} samples a task are too few for pass@{max(ks)}: give more, or a smaller --k")
+    if samples <= max(ks) and max(ks) > 1:
+        raise UserError(
+            f"{samples} samples a task are too few for pass@{max(ks)}: give more than that, or a smaller --k"
+        )
     return ks
