@@ -86,7 +86,7 @@ def test_a_stopped_run_goes_on_and_runs_nothing_twice(result, tmp_path, monkeypa
         ([{"task_id": "three", "completion": ""}], "there is no task three"),
         ([{"task_id": "one"}], '"completion" that is text'),
         ([{**answer, "sample": "x"} for answer in ANSWERS], '"sample" is a number'),
-        ([answer for answer in ANSWERS if answer["sample"] in (0, 1)], "too few for pass@3"),
+        ([answer for answer in ANSWERS if answer["sample"] in (0, 1, 2)], "too few for pass@3"),
         ([answer for answer in ANSWERS if answer["sample"] == "greedy"], "0 samples a task are too few"),
     ],
 )
@@ -96,7 +96,9 @@ def test_answers_that_do_not_fit_are_refused_before_anything_runs(answers, reaso
         grade(TASKS, answers, ks=(1, 3))
 
 
-@pytest.mark.parametrize(("samples", "ks", "chosen"), [(10, None, (1, 3)), (9, None, (1,)), (3, (3,), (3,))])
+@pytest.mark.parametrize(
+    ("samples", "ks", "chosen"), [(10, None, (1, 3)), (9, None, (1,)), (4, (3,), (3,)), (1, (1,), (1,))]
+)
 def test_fewer_than_ten_samples_estimate_more_than_pass_at_1_only_if_asked(samples, ks, chosen):
     assert choose_ks(samples, ks) == chosen
 
