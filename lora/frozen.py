@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lora.nf4 import NF4Weight
 from lora.targets import HEAD
+from model.linear import Linear, product
 from model.weights import Put, put
 
 FrozenWeight = nn.Parameter | NF4Weight
@@ -24,7 +25,7 @@ def dense(weight: FrozenWeight) -> torch.Tensor:
 
 def multiply(x: torch.Tensor, weight: FrozenWeight, bias: torch.Tensor | None) -> torch.Tensor:
     """x Wᵀ + bias: [..., in] -> [..., out]. In NF4 the gradient is that of x alone."""
-    return _Multiply.apply(x, weight, bias) if isinstance(weight, NF4Weight) else F.linear(x, weight, bias)
+    return _Multiply.apply(x, weight, bias) if isinstance(weight, NF4Weight) else product(x, weight, bias)
 
 
 class _Multiply(torch.autograd.Function):
@@ -55,7 +56,7 @@ def linear(weight: FrozenWeight, bias: nn.Parameter | None) -> nn.Linear | NF4Li
     if isinstance(weight, NF4Weight):
         return NF4Linear(weight, bias)
     out_features, in_features = weight.shape
-    layer = nn.Linear(in_features, out_features, bias=bias is not None, device="meta")
+    layer = Linear(in_features, out_features, bias=bias is not None, device="meta")
     layer.weight, layer.bias = weight, bias
     return layer
 

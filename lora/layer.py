@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from lora.frozen import NF4Linear, dense, multiply
 from lora.joint import project, project_product
 from model.decoder import activate
+from model.linear import product
 
 
 class LoRALinear(nn.Module):
@@ -60,16 +61,16 @@ class LoRALinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
         if self.folded is not None:
-            return F.linear(x, self.folded, self.bias)
+            return product(x, self.folded, self.bias)
         plain = multiply(x, self.weight, self.bias)
         low_rank = F.linear(self.dropout(x), self.lora_A.weight.to(x.dtype))  # [..., r]
         delta = self.scale * F.linear(low_rank, self.lora_B.weight.to(x.dtype))  # [..., out]
         if self.lora_magnitude_vector is None:
             return plain + delta
         stretch = self.lora_magnitude_vector / self._sum().norm(dim=1)  # [out], exactly 1 while fresh
-        product = plain if self.bias is None else plain - self.bias
+        unbiased = plain if self.bias is None else plain - self.bias
         # written as a change to `plain`, which a fresh adapter then leaves alone to the last bit
-        return plain + (stretch - 1).to(plain.dtype) * product + stretch.to(plain.dtype) * delta
+        return plain + (stretch - 1).to(plain.dtype) * unbiased + stretch.to(plain.dtype) * delta
 
     @staticmethod
     def project(x: torch.Tensor, layers: Sequence[nn.Module]) -> tuple[torch.Tensor, ...]:

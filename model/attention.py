@@ -56,9 +56,9 @@ def document_attention(
     if lengths is None:
         return attend(q, k, v)
     assert q.shape[0] == 1 and sum(lengths) == q.shape[2], "lengths describe one row of documents"
-    is_plain = causal and softcap is None and (window is None or max(lengths) <= window)
-    if q.is_cuda and is_plain and len(lengths) > 1 and _knows_borders(q.device, q.dtype, q.shape[-1]):
-        return _in_one_call(q, *_expanded(q, k, v), lengths, dropout=dropout, scale=scale)
+    is_plain = softcap is None and _sees_all(max(lengths), window, causal)
+    if q.is_cuda and is_plain and len(lengths) > 1 and _knows_borders(q.device, q.dtype, q.shape[-1], causal):
+        return _in_one_call(q, *_expanded(q, k, v), lengths, causal=causal, dropout=dropout, scale=scale)
     documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
     return torch.cat([attend(*qkv) for qkv in documents], dim=2)
 
@@ -70,8 +70,7 @@ def _attend(q, k, v, *, causal, dropout, window, scale, softcap) -> torch.Tensor
     if on_cpu_in_bf16 and tokens > SHORT and not dropout and softcap is None:
         return product_attention(q, k, v, causal=causal, window=window, scale=scale)
     k, v = _expanded(q, k, v)
-    sees_all = window is None or (tokens <= window if causal else tokens <= window + 1)
-    if sees_all and softcap is None:
+    if softcap is None and _sees_all(tokens, window, causal):
         rules = {"is_causal": causal, "dropout_p": dropout, "scale": scale}
         if on_cpu_in_bf16 and tokens <= SHORT:
             with torch.autocast("cpu", enabled=False):  # a CPU comes back two to three times as fast from fp32
@@ -90,18 +89,23 @@ def _attend(q, k, v, *, causal, dropout, window, scale, softcap) -> torch.Tensor
     return torch.cat(out, dim=2)
 
 
+def _sees_all(tokens: int, window: int | None, causal: bool) -> bool:
+    """Whether a window hides nothing in a document of so many tokens."""
+    return window is None or tokens <= (window if causal else window + 1)
+
+
 def _expanded(q, k, v) -> tuple[torch.Tensor, torch.Tensor]:
     """A key head for each query head: the kernels of a T4 and of a CPU know no grouped heads and would fall back."""
     groups = q.shape[1] // k.shape[1]
     return (k, v) if groups == 1 else (k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1))
 
 
-def _in_one_call(q, k, v, lengths, *, dropout: float, scale: float | None) -> torch.Tensor:
-    """Causal attention inside each document of a row on a GPU; q, k, v [1, H, T, D] with as many heads each."""
+def _in_one_call(q, k, v, lengths, *, causal: bool, dropout: float, scale: float | None) -> torch.Tensor:
+    """Attention inside each document of a row on a GPU; q, k, v [1, H, T, D] with as many heads each."""
     borders = _borders(tuple(lengths), q.device)
     out, *_ = torch.ops.aten._efficient_attention_forward(
         *(x.transpose(1, 2) for x in (q, k, v)), None, borders, borders, max(lengths), max(lengths), dropout,
-        custom_mask_type=1, compute_log_sumexp=True, scale=scale,
+        custom_mask_type=int(causal), compute_log_sumexp=True, scale=scale,
     )  # fmt: skip
     return out.transpose(1, 2)
 
@@ -115,17 +119,17 @@ def _borders(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
 @cache
 @torch.inference_mode(False)  # sampling may be the first to ask
 @torch.enable_grad()
-def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool) -> bool:
     """Whether the kernel does on this GPU what a call for each document does, forward and backward: by trying it."""
     lengths, drawn = [9, 24, 1], torch.Generator(device).manual_seed(0)
     q, k, v, weight = (
         torch.randn(1, 2, 34, head_dim, generator=drawn, device=device, dtype=dtype).requires_grad_() for _ in range(4)
     )
-    rules = {"causal": True, "dropout": 0.0, "window": None, "scale": None, "softcap": None}
+    rules = {"causal": causal, "dropout": 0.0, "window": None, "scale": None, "softcap": None}
     documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
     apart = torch.cat([_attend(*qkv, **rules) for qkv in documents], dim=2)
     try:
-        together = _in_one_call(q, k, v, lengths, dropout=0.0, scale=None)
+        together = _in_one_call(q, k, v, lengths, causal=causal, dropout=0.0, scale=None)
         pairs = [
             (together, apart),
             *zip(*(torch.autograd.grad(x, (q, k, v), weight) for x in (together, apart)), strict=True),

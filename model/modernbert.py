@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from model.attention import document_attention
 from model.encoder_config import ModernBertConfig
+from model.linear import Linear
 from model.rope import rope_cos_sin, rotate
 
 
@@ -43,8 +44,8 @@ class Attention(nn.Module):
     def __init__(self, config: ModernBertConfig, window: int | None) -> None:
         super().__init__()
         self.heads, self.window, self.dropout = config.num_attention_heads, window, config.attention_dropout
-        self.Wqkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.attention_bias)
-        self.Wo = nn.Linear(config.hidden_size, config.hidden_size, bias=config.attention_bias)
+        self.Wqkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=config.attention_bias)
+        self.Wo = Linear(config.hidden_size, config.hidden_size, bias=config.attention_bias)
         self.out_drop = nn.Dropout(config.attention_dropout)
 
     def forward(self, x: torch.Tensor, rope, lengths: list[int] | None) -> torch.Tensor:
@@ -61,8 +62,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModernBertConfig) -> None:
         super().__init__()
-        self.Wi = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
-        self.Wo = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.Wi = Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
+        self.Wo = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self.drop = nn.Dropout(config.mlp_dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
