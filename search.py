@@ -1,4 +1,4 @@
-"""Search a repository by meaning.
+"""Search a repository by meaning and by words.
 
     python search.py index path/to/repository --out index        # again: only what has changed is encoded
     python search.py query index "shortest path between two nodes"
@@ -218,8 +218,8 @@ def main() -> None:
     query.add_argument("--model", help="encoder (default: the one that the index names)")
     query.add_argument("--k", type=int, default=10, help="number of results (default %(default)s)")
     query.add_argument(
-        "--by", choices=BY, default="meaning",
-        help="words: BM25, without the model; both: the two orders fused (default %(default)s)",
+        "--by", choices=BY, default="both",
+        help="meaning: by the model; words: BM25, without it; both: the two orders fused (default %(default)s)",
     )  # fmt: skip
     query.add_argument("--json", action="store_true", help="a JSON object a line for each result, with its code")
     query.add_argument(

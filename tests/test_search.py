@@ -130,7 +130,7 @@ def test_the_line_below_a_result_holds_most_of_the_query(repository, monkeypatch
     assert lines_found(capsys)[1] == "    queue.extend(graph[queue.pop(0)])"  # no mark: this is no terminal
 
 
-@pytest.mark.parametrize("more", [[], ["--exact"], ["--by", "both"]])
+@pytest.mark.parametrize("more", [[], ["--exact"], ["--by", "meaning"]])
 def test_json_lines_hold_the_whole_code_and_more_than_there_is_may_be_asked_for(repository, monkeypatch, capsys, more):
     command(monkeypatch, "index", repository / "repository", "--out", repository / "index", "--graph")
     assert "recall@10 of the graph against exact search: 1.000" in capsys.readouterr().out
@@ -307,8 +307,8 @@ def test_a_conversation_in_a_terminal_and_queries_from_a_pipe(real, terminal, ed
     assert command(monkeypatch, *real[0][2:]) == 0
     for name in ("EDITOR", "VISUAL"):
         monkeypatch.setitem(test_chat.ENVIRONMENT, name, os.environ.get(name, ""))
-    query = [sys.executable, "search.py", "query", str(real[2]), "--k", "3", "--by", "both"]
-    there = terminal(query, columns=60)
+    query = [sys.executable, "search.py", "query", str(real[2]), "--k", "3"]
+    there = terminal([*query, "--by", "words"], columns=60)
     assert "62 units. Type a query, or the number of a result" in there.until("\n> ", seconds=60)
     shown = there.say("a gargoyle").splitlines()
     assert shown[0].startswith(" 1  esc.py:1") and shown[0].endswith("def escape():")

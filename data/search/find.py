@@ -1,7 +1,7 @@
 """The units that answer a query: by meaning, by words, or by both.
 
-Meaning alone is the default, as it measures better: with all-MiniLM-L6-v2 the fusion loses 0.092 of nDCG@10 on CoSQA's
-500 queries (95 % interval 0.062 to 0.123), and on 300 of networkx it is not told apart (bench/RESULTS.md).
+Both is the default: with all-MiniLM-L6-v2 as it is, it finds more than meaning alone in four repositories, and neither
+there with a tuned encoder nor on CoSQA is it told apart from it, or it finds more (bench/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from data.index import Index, best
 from data.search.fusion import fuse
 
-BY = ("meaning", "words", "both")
+BY = ("both", "meaning", "words")
 DEPTH = 200  # units whose rank by meaning counts in the fusion; the others share the last
 
 
@@ -22,14 +22,15 @@ def find(
     query: str,
     k: int,
     *,
-    by: str = "meaning",
+    by: str = "both",
     vector: np.ndarray | None = None,
     made_by: Mapping | None = None,
     exact: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `index.units` [n] and their scores [n], best first; n is k, or less where fewer are found.
 
-    by               "meaning" scores by cosine, "words" by BM25, "both" by the fusion of the two orders
+    by               "both" scores by the fusion of the two orders (data/search/fusion.py), "meaning" by cosine, "words"
+                     by BM25
     vector, made_by  the query's vector [D] and `encoder.describe()`; by words none is needed
     exact            compare with every vector even if there is a graph
     """

@@ -21,10 +21,10 @@ def index(tmp_path, request):
     return open_index(tmp_path / "index")
 
 
-def test_fusion_is_the_papers_sum_with_ties_sharing_the_last_rank():
+def test_fusion_is_the_weighted_sum_of_inverse_ranks_with_ties_sharing_the_last():
     fused = fuse(np.array([0.9, 0.5, 0.5, -np.inf]), np.array([0.0, 3.0, 0.0, 0.0]))
     ranks = [(1, 4), (3, 1), (3, 4), (4, 4)]
-    assert fused == pytest.approx([61 * (1 / (60 + a) + 1 / (60 + b)) / 2 for a, b in ranks])
+    assert fused == pytest.approx([11 / 1.3 * (1 / (10 + a) + 0.3 / (10 + b)) for a, b in ranks])
     assert fuse(np.array([2.0, 1.0]), np.array([5.0, 0.0]))[0] == 1
 
 
@@ -35,7 +35,7 @@ def test_the_three_orders(index):
     assert rows[0] == 2 and cosines == pytest.approx(np.sort(unit_vectors(4) @ vector)[::-1], abs=1e-6)
     rows, scores = find(index, "tree", 4, by="words")
     assert rows.tolist() == [1, 0] and scores == pytest.approx(sorted(index.words.scores("tree"))[:1:-1])
-    rows, scores = find(index, "tree", 4, by="both", **asked)
+    rows, scores = find(index, "tree", 4, **asked)
     expected = fuse((unit_vectors(4) @ vector).astype(float), index.words.scores("tree"))
     assert rows.tolist() == np.argsort(-expected, kind="stable").tolist()
     assert scores == pytest.approx(np.sort(expected)[::-1])
