@@ -25,6 +25,7 @@ from model.tokenizer import Tokenizer
 
 POOLINGS = ("mean", "cls", "lasttoken")
 TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # of `encode`: a processor keeps so many in its cache
+TILE = 32  # tokens
 LOWERCASE = tokenizers.normalizers.Lowercase()  # not str.lower: the two differ, as in the sigma that ends a word
 
 
@@ -87,15 +88,21 @@ class Encoder(nn.Module):
 
     def embed(self, rows: list[list[int]]) -> torch.Tensor:
         """Unit vectors [N, D] in fp32 of tokenized texts, with gradients. One packed forward pass."""
-        return self.embed_packed(*self.pack(rows))
+        return self.embed_packed(*self.pack(rows))[: len(rows)]
 
     def pack(self, rows: list[list[int]]) -> tuple[torch.Tensor, list[int]]:
-        """Tokenized texts one after another [1, T] int64, and the length of each."""
-        packed = torch.tensor([[token for row in rows for token in row]], device=self.device)
-        return packed, [len(row) for row in rows]
+        """Tokenized texts one after another [1, T] int64, and the length of each; at the end perhaps a filler.
+
+        The filler is a text that makes T a multiple of TILE. oneDNN keeps what it prepares for each T that it meets,
+        and pieces of memory that are kept leave holes between them: without it, many chunks take gigabytes.
+        """
+        tokens = [token for row in rows for token in row]
+        filler = [0] * (-len(tokens) % TILE)
+        lengths = [len(row) for row in rows] + ([len(filler)] if filler else [])
+        return torch.tensor([tokens + filler], device=self.device), lengths
 
     def embed_packed(self, packed: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-        """`embed` of what `pack` gives."""
+        """`embed` of what `pack` gives; a filler has a vector too, the last."""
         return F.normalize(pool(self(packed, lengths), lengths, self.embedding.pooling), dim=-1)
 
     @torch.inference_mode()

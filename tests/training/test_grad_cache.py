@@ -86,6 +86,7 @@ def test_what_is_computed_again_draws_the_same_dropout_under_autocast_and_a_loss
     assert (precision.scale > 1) == (dtype == "fp16")
 
     def by_hand(rows):
+        torch.set_autocast_cache_enabled(False)  # each chunk's gradients are fp32 before they are summed
         return torch.cat([encoder.embed(chunk) for chunk in chunks(rows, 40)])
 
     kept = gradients(encoder, by_hand, precision=precision)
@@ -97,9 +98,10 @@ def test_what_is_computed_again_draws_the_same_dropout_under_autocast_and_a_loss
 
 
 def test_one_chunk_at_a_time_is_in_memory(encoder):
-    made, most = [], []
+    made, most, recorded = [], [], []
 
     def watch(module, inputs, output):
+        recorded.append(output.requires_grad)
         most.append(sum(tensor() is not None for tensor in made))
         made.append(weakref.ref(output))
 
@@ -108,11 +110,12 @@ def test_one_chunk_at_a_time_is_in_memory(encoder):
     torch.cat([encoder.embed(chunk) for chunk in chunks(rows, 40)]).sum().backward()
     count = len(made)
     assert max(most) == count - 1 > 2  # in pieces alone nothing is saved
-    made.clear(), most.clear()
+    made.clear(), most.clear(), recorded.clear()
     vectors = embed_in_chunks(encoder, rows, chunk_tokens=40)
     assert len(made) == count and sum(tensor() is not None for tensor in made) == 0
     vectors.sum().backward()
     assert len(made) == 2 * count and max(most) <= 1
+    assert recorded == [False] * count + [True] * count  # what a graph keeps would leave holes in memory
 
 
 def test_chunks_are_used_only_for_a_batch_that_does_not_fit(encoder, monkeypatch):
