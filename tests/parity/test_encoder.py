@@ -141,6 +141,17 @@ def test_texts_packed_in_a_row_do_not_see_each_other(published):
         assert_close(actual, reference(ids).last_hidden_state, atol=1e-5, rtol=1e-5)
 
 
+def test_a_row_is_filled_to_whole_tiles_and_the_filler_changes_no_vector(published, monkeypatch):
+    encoder = load_encoder(str(published[2]))
+    rows = [ids.tolist() for ids in IDS[0].split([9, 1, 23])] + [IDS[1].tolist()]
+    packed, lengths = encoder.pack(rows)
+    assert packed.shape == (1, 96) and lengths == [9, 1, 23, 33, 30]
+    filled = encoder.embed(rows)
+    monkeypatch.setattr("model.encoder.TILE", 1)
+    assert encoder.pack(rows)[1] == [9, 1, 23, 33] and len(filled) == 4
+    assert_close(filled, encoder.embed(rows), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("family", ["xlm-roberta", "modernbert", "qwen3"])
 def test_a_network_that_was_saved_under_a_head_is_found(family, tmp_path):
     """Published files are often those of the pre-training model: another prefix, and a head too many."""
