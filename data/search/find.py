@@ -1,7 +1,7 @@
 """The units that answer a query: by meaning, by words, or by both.
 
-Both is the default: with all-MiniLM-L6-v2 it found more than meaning alone in four repositories; on CoSQA, and with a tuned
-encoder, as much or more (bench/RESULTS.md).
+Both is the default: with all-MiniLM-L6-v2 it found more than meaning alone in four repositories; on CoSQA, and with a
+tuned encoder, as much or more (bench/RESULTS.md).
 """
 
 from __future__ import annotations
