@@ -28,6 +28,7 @@ from data.search.find import BY, find
 from data.search.repository import read_repository
 from data.search.snippet import head, marked, printable, telling_line, telling_words
 from data.search.update import earlier_index, update_index
+from data.sources.languages import GRAMMARS
 from data.sources.locate import KINDS
 from model import load_encoder
 from model.console import UserError, run_command
@@ -167,7 +168,7 @@ def show(search: Search, found: list[dict], *, numbered: bool = False) -> None:
     width = max(map(len, places))
     for one, place in zip(found, places, strict=True):
         number = f"{one['rank']:2}  " if numbered else ""
-        first, best = head(one["code"]), telling_line(one["code"], telling)
+        first, best = head(one), telling_line(one["code"], telling)
         line(f"{number}{place:{width}}  {one['score']:.3f}  ", first)
         if best not in ("", first.strip()):
             line(" " * (len(number) + 4), best)
@@ -198,7 +199,7 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser("index", help=index_command.__doc__, description=index_command.__doc__)
-    index.add_argument("repo", metavar="REPO", help=f"{KINDS}: its Python, JavaScript and TypeScript files")
+    index.add_argument("repo", metavar="REPO", help=f"{KINDS}: its files in {', '.join(GRAMMARS)}")
     index.add_argument("--out", required=True, help="folder of the index; one that is there is brought up to date")
     index.add_argument(
         "--model", help=f"encoder: folder, hub id or embedded default (default: the index's own, else {DEFAULT_MODEL})"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.sources.curate import ALIKE, DUPLICATE, Candidate, Options, curate
 from data.sources.examine import read_again, sha256
-from data.sources.languages import GRAMMARS
+from data.sources.languages import NAMES
 from data.sources.locate import KINDS, import_root
 from model.console import UserError, run_command
 from model.files import new_folder, read_json, read_jsonl, write_json, write_jsonl
@@ -217,7 +217,7 @@ def main() -> None:
         help="module: the files of a folder all go to one side (default file)",
     )  # fmt: skip
     parser.add_argument(
-        "--languages", nargs="+", choices=list(GRAMMARS), default=["python"],
+        "--languages", nargs="+", choices=list(NAMES), default=["python"],
         help="languages that are read; all but python need tree-sitter (default python)",
     )  # fmt: skip
     parser.add_argument(

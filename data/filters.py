@@ -16,8 +16,13 @@ VENDORED = frozenset(
     | {"externals", "node_modules", "bower_components", "site-packages", "venv", "build", "dist", "__pycache__"}
 )
 TEST_FOLDERS = frozenset({"test", "tests", "testing", "__tests__", "__mocks__", "spec", "specs", "e2e"})
-TEST_NAMES = re.compile(r"conftest\.py|test_.*\.py|.*_tests?\.py|tests?\.py|.*\.(test|spec|bench)\.[cm]?[jt]sx?")
-GENERATED_NAMES = re.compile(r".*_pb2(_grpc)?\.py|.*_pb\.[jt]s|parsetab\.py|lextab\.py")
+TEST_NAMES = re.compile(
+    r"conftest\.py|test_.*\.py|.*_tests?\.py|tests?\.py|.*\.(test|spec|bench)\.[cm]?[jt]sx?"
+    r"|.*_(unit)?tests?\.(go|c|cc|cpp|cxx|rb)|.*_spec\.rb|.*Tests?\.(java|cs|php)"
+)
+GENERATED_NAMES = re.compile(
+    r".*_pb2(_grpc)?\.py|.*_pb\.[jt]s|parsetab\.py|lextab\.py|.*\.pb\.(go|cc|h)|.*\.g\.cs|zz_generated.*\.go"
+)
 GENERATED = re.compile(
     r"@generated\b|\bdo not (edit|modify)\b|\bauto(matically)?[- ]?generated\b|\bgenerated automatically\b"
     r"|\bthis file (is|was) generated\b"

@@ -59,9 +59,7 @@ def functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -
         return []
     tree = parse(file.text)
     lines = file.text.split("\n")
-    functions = [
-        _function(file, lines, node, owner) for node, owner in _definitions(tree, "") if _has_block(node, lines)
-    ]
+    functions = [_function(file, lines, node, owner) for node, owner in _definitions(tree) if _has_block(node, lines)]
     return [function for function in functions if min_lines <= function.code_lines <= max_lines]
 
 
@@ -101,15 +99,16 @@ def module_name(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def _definitions(node: ast.AST, owner: str) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]]:
+def _definitions(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]]:
     """Every definition outside other functions, also under `if` and `try`, with the class path it stands in."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield child, owner
-        elif isinstance(child, ast.ClassDef):
-            yield from _definitions(child, f"{owner}{child.name}.")
-        elif isinstance(child, ast.stmt | ast.ExceptHandler):
-            yield from _definitions(child, owner)
+    waiting = [(child, "") for child in reversed(tree.body)]
+    while waiting:
+        node, owner = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node, owner
+        elif isinstance(node, ast.stmt | ast.ExceptHandler):
+            owner = f"{owner}{node.name}." if isinstance(node, ast.ClassDef) else owner
+            waiting += [(child, owner) for child in reversed(list(ast.iter_child_nodes(node)))]
 
 
 def _has_block(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> bool:

@@ -39,52 +39,51 @@ def class_units(file: SourceFile) -> list[dict]:
 
 
 def _python_classes(text: str) -> Iterator[Found]:
-    def below(node: ast.AST, owner: str) -> Iterator[Found]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.ClassDef):
-                first = min([child.lineno, *(one.lineno for one in child.decorator_list)])
-                methods = [one for one in ast.walk(child) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-                bodies = [
-                    range(one.body[0].lineno, one.end_lineno + 1) for one in methods if one.body[0].lineno > one.lineno
-                ]
-                yield owner + child.name, first, first, child.end_lineno, bodies
-                yield from below(child, f"{owner}{child.name}.")
-            elif isinstance(child, ast.If | ast.Try | ast.ExceptHandler | ast.With):
-                yield from below(child, owner)
-
-    return below(parse(text), "")
+    waiting = [(child, "") for child in reversed(parse(text).body)]
+    while waiting:
+        node, owner = waiting.pop()
+        if isinstance(node, ast.ClassDef):
+            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+            methods = [one for one in ast.walk(node) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+            bodies = [
+                range(one.body[0].lineno, one.end_lineno + 1) for one in methods if one.body[0].lineno > one.lineno
+            ]
+            yield owner + node.name, first, first, node.end_lineno, bodies
+            owner = f"{owner}{node.name}."
+        elif not isinstance(node, ast.If | ast.Try | ast.ExceptHandler | ast.With):
+            continue
+        waiting += [(child, owner) for child in reversed(list(ast.iter_child_nodes(node)))]
 
 
 def _script_classes(file: SourceFile) -> Iterator[Found]:
     grammar = grammar_of(file.path, ("javascript", "typescript"))
-
-    def below(node, owner: str) -> Iterator[Found]:
-        for child in node.named_children:
-            if child.type in FUNCTIONS | VALUES:
-                continue
-            name = child.child_by_field_name("name")
-            if child.type in CLASSES | {"interface_declaration"}:
-                name = name or child.parent.child_by_field_name("name")  # const Name = class {}
-                qualname = owner + (name.text.decode() if name else "default")
-                statement = child if child.parent.type != "export_statement" else child.parent
-                above = statement.prev_named_sibling
-                documented = above is not None and above.text.startswith(b"/**")
-                start = (above if documented else statement).start_point[0] + 1
-                yield qualname, start, statement.start_point[0] + 1, child.end_point[0] + 1, list(_script_bodies(child))
-                yield from below(child.child_by_field_name("body"), f"{qualname}.")
-            elif child.type in ("internal_module", "module") and name:
-                yield from below(child, f"{owner}{name.text.decode()}.")
-            else:
-                yield from below(child, owner)
-
-    return below(tree_of(file.text, grammar).root_node, "")
+    waiting = [(tree_of(file.text, grammar).root_node, "")]
+    while waiting:
+        node, owner = waiting.pop()
+        if node.type in FUNCTIONS | VALUES:
+            continue
+        name = node.child_by_field_name("name")
+        if node.type in CLASSES | {"interface_declaration"}:
+            name = name or node.parent.child_by_field_name("name")  # const Name = class {}
+            qualname = owner + (name.text.decode() if name else "default")
+            statement = node if node.parent.type != "export_statement" else node.parent
+            above = statement.prev_named_sibling
+            documented = above is not None and above.text.startswith(b"/**")
+            start = (above if documented else statement).start_point[0] + 1
+            yield qualname, start, statement.start_point[0] + 1, node.end_point[0] + 1, list(_script_bodies(node))
+            node, owner = node.child_by_field_name("body"), f"{qualname}."
+        elif node.type in ("internal_module", "module") and name:
+            owner = f"{owner}{name.text.decode()}."
+        waiting += [(child, owner) for child in reversed(node.named_children)]
 
 
 def _script_bodies(node) -> Iterator[range]:
     """The lines below a method's or function's opening brace, with the closing one."""
-    for child in node.named_children:
-        body = child.child_by_field_name("body") if child.type in FUNCTIONS | VALUES else None
-        if body is not None:
-            yield range(body.start_point[0] + 2, body.end_point[0] + 2)
-        else:
-            yield from _script_bodies(child)
+    waiting = [node]
+    while waiting:
+        for child in waiting.pop().named_children:
+            body = child.child_by_field_name("body") if child.type in FUNCTIONS | VALUES else None
+            if body is not None:
+                yield range(body.start_point[0] + 2, body.end_point[0] + 2)
+            else:
+                waiting.append(child)

@@ -24,6 +24,7 @@ from data.sources.locate import locate
 from model.console import UserError, progress
 
 STAY = ("too short", "mostly comments")  # reasons not to learn from a file, and none not to find it
+IN_PART = "does not parse"  # neither is this where tree-sitter reads: it goes on behind what it does not know
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,9 @@ def _take_apart(path: str, data: bytes, digest: str) -> tuple[str | None, list[d
         return "not UTF-8", []
     if not text.strip():
         return "empty", []
-    why = reject_text(text, grammar_of(path, tuple(GRAMMARS)))
-    if why and why[0] not in STAY:
+    grammar = grammar_of(path, tuple(GRAMMARS))
+    why = reject_text(text, grammar)
+    if why and why[0] not in (STAY if grammar == "python" else (*STAY, IN_PART)):
         return why[0], []
     file = SourceFile(path, text, digest, license=None, commit=None, split="", language=language_of(path))
     return None, documented_units(file)

@@ -9,8 +9,9 @@ from data.search.bm25 import BM25, WORD, stems
 
 MARK, PLAIN = "\033[1;31m", "\033[0m"  # bold red, as grep marks what matches
 COMMON = 0.7  # rarity of a word that half of the units hold (ln 2): those tell nothing
-JSDOC = re.compile(r"\A/\*\*.*?\*/\s*", re.DOTALL)
 DEFINES = re.compile(r"((export|default|abstract|async|static) )*(def|class|function\*?|interface)\b")
+# What may stand above it in other languages: comments, attributes, the parameters of a template.
+ABOVE = re.compile(r"\s*(?:/\*.*?\*/|(?://|#|\[|template\b|@\w)[^\n]*(?=\n))", re.DOTALL)
 
 
 def telling_words(query: str, bm25: BM25) -> dict[str, float]:
@@ -19,12 +20,13 @@ def telling_words(query: str, bm25: BM25) -> dict[str, float]:
     return {stem: weight for stem, weight in rarity.items() if weight > COMMON}
 
 
-def head(code: str) -> str:
-    """The line that names a unit: of the `def` or `class`, decorators and JSDoc passed over; of a file, its path."""
-    lines = JSDOC.sub("", code).split("\n")
-    if code.startswith("# "):
-        return lines[0]
-    return next((line for line in lines if DEFINES.match(line)), lines[0])
+def head(unit: Mapping) -> str:
+    """The line that names a unit, comments and decorators above it passed over; of a file, its path."""
+    code, start = unit["code"], 0
+    while unit.get("kind") != "file" and (found := ABOVE.match(code, start)):
+        start = found.end()
+    lines = code[start:].lstrip().split("\n")
+    return lines[0] if unit.get("kind") == "file" else next(filter(DEFINES.match, lines), lines[0])
 
 
 def telling_line(code: str, telling: Mapping[str, float]) -> str:

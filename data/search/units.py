@@ -13,6 +13,8 @@ from data.corpus import SourceFile
 from data.functions import Function, functions_of, source_of
 from data.script_functions import ScriptFunction, script_functions_of
 from data.search.classes import class_units
+from data.search.definitions import definition_units
+from data.sources.languages import NAMES, language_of
 from data.syntax import parse
 
 AnyFunction = Function | ScriptFunction
@@ -28,10 +30,12 @@ OPENING = re.compile(r"\s*(?:#![^\n]*\s*)?/\*\*.*?\*/", re.DOTALL)  # the JSDoc 
 
 def documented_units(file: SourceFile) -> list[dict]:
     """The file, its classes and its functions in the order of their lines, each with what documents it."""
-    functions = [
-        function_unit(one) | {"code": one.source} for one in functions_in(file, min_lines=1, max_lines=ALL_LINES)
-    ]
-    units = [file_unit(file, documented=True), *class_units(file), *functions]
+    if language_of(file.path) in NAMES:
+        found = functions_in(file, min_lines=1, max_lines=ALL_LINES)
+        functions = [function_unit(one) | {"code": one.source} for one in found]
+        units = [file_unit(file, documented=True), *class_units(file), *functions]
+    else:
+        units = definition_units(file)
     for unit in units:
         unit["source"] = {key: unit["source"][key] for key in ("path", "qualname", "lines")}
     return sorted(units, key=lambda unit: unit["source"]["lines"][0])  # stable: the file comes first

@@ -50,8 +50,8 @@ class Options:
             raise UserError("max_files must be at least 1, the shares not negative and below 1 together")
         if self.split_by not in ("file", "module"):
             raise UserError(f"split by {self.split_by!r}: expected file or module")
-        if unknown := [language for language in self.languages if language not in GRAMMARS]:
-            raise UserError(f"language {unknown[0]!r}: expected {', '.join(GRAMMARS)}")
+        if unknown := [language for language in self.languages if language not in NAMES]:
+            raise UserError(f"language {unknown[0]!r}: expected {', '.join(NAMES)}")
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """What a file is written in, and what its text is made of: code, comments, string literals.
 
-Python is read by the standard library's ast and tokenize. JavaScript and TypeScript are read by tree-sitter, an extra.
+Python is read by the standard library's ast and tokenize, all others by tree-sitter, an extra.
 Nothing here imports torch: the processes that examine files start in a fraction of a second.
 """
 
@@ -17,18 +17,35 @@ from pathlib import PurePosixPath
 
 from data.syntax import parse
 
+NAMES = {"python": "Python", "javascript": "JavaScript", "typescript": "TypeScript"}  # of what a corpus is made of
 GRAMMARS = {  # language -> suffix -> grammar; <T>x is a cast in .ts and an element in .tsx
     "python": {".py": "python"},
     "javascript": dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "javascript"),
     "typescript": {**dict.fromkeys((".ts", ".mts", ".cts"), "typescript"), ".tsx": "tsx"},
+    # searched alone (data/search/definitions.py); a .h is read as C++, which C is nearly a part of
+    "c": {".c": "c"},
+    "cpp": dict.fromkeys((".h", ".hh", ".hpp", ".hxx", ".cc", ".cpp", ".cxx", ".cu", ".cuh"), "cpp"),
+    "csharp": {".cs": "csharp"},
+    "go": {".go": "go"},
+    "java": {".java": "java"},
+    "php": {".php": "php"},
+    "ruby": {".rb": "ruby"},
+    "rust": {".rs": "rust"},
 }
-NAMES = {"python": "Python", "javascript": "JavaScript", "typescript": "TypeScript"}
 PARSERS = {  # grammar -> the package and function that give it
+    "c": ("tree_sitter_c", "language"),
+    "cpp": ("tree_sitter_cpp", "language"),
+    "csharp": ("tree_sitter_c_sharp", "language"),
+    "go": ("tree_sitter_go", "language"),
+    "java": ("tree_sitter_java", "language"),
     "javascript": ("tree_sitter_javascript", "language"),
+    "php": ("tree_sitter_php", "language_php"),
+    "ruby": ("tree_sitter_ruby", "language"),
+    "rust": ("tree_sitter_rust", "language"),
     "typescript": ("tree_sitter_typescript", "language_typescript"),
     "tsx": ("tree_sitter_typescript", "language_tsx"),
 }
-COMMENTS = frozenset({"comment", "html_comment", "hash_bang_line"})
+COMMENTS = frozenset({"comment", "line_comment", "block_comment", "html_comment", "hash_bang_line"})
 LITERALS = COMMENTS | {"string", "template_string", "regex", "jsx_text"}
 PYTHON_LITERALS = frozenset({"COMMENT", "STRING", "FSTRING_MIDDLE", "TSTRING_MIDDLE"})  # from 3.12, from 3.14 on
 HEAD_LINES = 20

@@ -81,10 +81,20 @@ def test_the_telling_line_holds_the_rare_words():
 
 
 def test_the_head_is_the_line_that_names_the_unit():
-    assert head("@cache\n@wraps(\n    f)\nasync def run(self):\n    def inner(): ...") == "async def run(self):"
-    assert head("/** function of\n * class */\nexport default class Box {") == "export default class Box {"
-    assert head("/** Doc. */\nput(item) {\n}") == "put(item) {"
-    assert head("# a/b.py\nclass Box: put") == "# a/b.py"
+    for code, expected in (
+        ("@cache\n@wraps(\n    f)\nasync def run(self):\n    def inner(): ...", "async def run(self):"),
+        ("/** function of\n * class */\nexport default class Box {", "export default class Box {"),
+        ("/** Doc. */\nput(item) {\n}", "put(item) {"),
+        ("/** Doc. */ put(item) {\n}", "put(item) {"),
+        ("// Says.\n// More.\n[Serializable]\npublic class Cart\n{", "public class Cart"),
+        ("/// A point.\n#[derive(Debug)]\npub struct Point {", "pub struct Point {"),
+        ("# Says.\ndef depth(node)\nend", "def depth(node)"),
+        ("template <typename T>\ndouble area() {", "double area() {"),
+        ("x = 1", "x = 1"),
+        ("# only a comment", "# only a comment"),
+    ):
+        assert head({"kind": "function", "code": code}) == head({"code": code}) == expected
+    assert head({"kind": "file", "code": "# a/b.py\nclass Box: put"}) == "# a/b.py"
 
 
 def test_what_is_shown_cannot_steer_the_terminal():

@@ -109,6 +109,14 @@ def test_a_typescript_file_its_classes_and_its_functions_are_units():
     assert units[2]["code"].startswith("/** Puts it in. */\nput(item: T)")
 
 
+def test_a_file_may_nest_deeper_than_pythons_stack():
+    chain = "if x == 0:\n    class A: pass\n" + "".join(f"elif x == {i}:\n    pass\n" for i in range(1, 1200))
+    assert [unit["id"] for unit in units_of("a.py", chain)] == ["a.py", "a.py:2"]
+    pytest.importorskip("tree_sitter_javascript")
+    calls = "class A {}\nlet x = " + "call(\n" * 3000 + "1" + ")\n" * 3000 + ";\nfunction after() { return 1; }\n"
+    assert [unit["id"] for unit in units_of("a.js", calls)] == ["a.js", "a.js:1", "a.js:6003"]
+
+
 @pytest.fixture
 def folder(tmp_path):
     files = {
@@ -138,6 +146,13 @@ def test_short_files_stay_and_what_is_left_out_is_counted(folder):
     }  # fmt: skip
     assert found.root == folder
     assert "tests/test_a.py:1" in [unit["id"] for unit in read_repository(str(folder), tests=True).units]
+
+
+def test_what_tree_sitter_reads_in_part_stays(folder):
+    pytest.importorskip("tree_sitter_c")
+    (folder / "odd.c").write_text("int before(void) { return 1; }\nFOO(bar { ;;; ]] \n" + "\n#if\n]]" * 20)
+    found = read_repository(str(folder))
+    assert "odd.c:1" in [unit["id"] for unit in found.units] and found.left_out["does not parse"] == 1  # broken.py
 
 
 def test_only_what_changed_is_taken_apart_again(folder, monkeypatch):

@@ -1,0 +1,144 @@
+"""Functions and classes in the languages that are searched and not learnt from: Go, Rust, Java, C, C++, C#, Ruby, PHP.
+
+    // How large it is.             what touches a definition from above belongs to it: comments, attributes
+    double Circle::area() {         function "Circle.area": the names around it, then its own
+      …
+
+One walk over tree-sitter's tree for all of them: the sets below say which of its nodes are what. A definition without a
+body, such as a prototype, is no unit of its own; it is read in its class and in its file.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data.corpus import SourceFile
+from data.sources.languages import COMMENTS, GRAMMARS, grammar_of, tree_of
+
+FUNCTIONS = frozenset(
+    {"function_declaration", "function_definition", "function_item", "method_declaration", "method", "singleton_method"}
+    | {"constructor_declaration", "compact_constructor_declaration", "destructor_declaration", "operator_declaration"}
+)
+CLASSES = frozenset(
+    {"class_declaration", "interface_declaration", "enum_declaration", "record_declaration", "struct_declaration"}
+    | {"annotation_type_declaration", "trait_declaration", "class", "module", "type_spec"}
+    | {"struct_item", "enum_item", "union_item", "trait_item"}
+    | {"class_specifier", "struct_specifier", "union_specifier", "enum_specifier"}
+)
+SCOPES = frozenset({"impl_item", "mod_item"})  # of Rust: a name for what is inside
+WRAPPERS = frozenset({"template_declaration", "type_declaration", "type_definition"})  # begin before what they define
+BODILESS = frozenset({"type_spec", "struct_item"})  # type A int; struct Unit;
+ATTRIBUTES = frozenset({"attribute_item", "attribute_declaration"})  # lines of their own: #[test]
+LICENSE = re.compile(r"copyright|licen[sc]e|spdx", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function or class; lines are counted from 1, the last one is included."""
+
+    kind: str  # "function" or "class"
+    qualname: str
+    above: int  # where its comments begin
+    first: int
+    named: int  # where its name stands: attributes may come before
+    body: int  # from here on a class leaves it out
+    last: int
+
+
+def definition_units(file: SourceFile) -> list[dict]:
+    """The file, its classes without the bodies of their functions, and its functions, each with its comments."""
+    lines = file.text.split("\n")
+    root = tree_of(file.text, grammar_of(file.path, tuple(GRAMMARS))).root_node
+    found = list(_definitions(root))
+    units = [_file_unit(file, lines, root, found)]
+    for one in found:
+        inside = [other for other in found if other.kind == "function" and one.first <= other.first < one.last]
+        hidden = {n for other in inside for n in range(other.body, other.last + 1)} if one.kind == "class" else set()
+        code = "\n".join(lines[n - 1] for n in range(one.above, one.last + 1) if n not in hidden)
+        source = {"path": file.path, "qualname": one.qualname, "lines": [one.first, one.last]}
+        code = textwrap.dedent(code).rstrip()
+        units.append({"id": f"{file.path}:{one.first}", "kind": one.kind, "code": code, "source": source})
+    return units
+
+
+def _file_unit(file: SourceFile, lines: list[str], root, found: list[Definition]) -> dict:
+    """A file as its path, what it says at its top, and the line that begins each definition."""
+    ends = min((one.above for one in found), default=len(lines) + 1)
+    said = [one.text.decode() for one in root.named_children if one.type in COMMENTS and one.start_point[0] + 1 < ends]
+    said = [text.rstrip() for text in said if not LICENSE.search(text)]
+    heads = [lines[one.named - 1].strip() for one in found]
+    source = {"path": file.path, "qualname": None, "lines": [1, file.text.rstrip("\n").count("\n") + 1]}
+    code = "\n".join([f"# {file.path}", *said, *heads])
+    return {"id": file.path, "kind": "file", "code": code, "source": source}
+
+
+def _definitions(root) -> Iterator[Definition]:
+    """From the top to the bottom, one a line at most; what is inside a function belongs to it."""
+    waiting, begun = [(root, "")], set()
+    while waiting:
+        node, owner = waiting.pop()
+        is_function, is_class = node.type in FUNCTIONS, node.type in CLASSES
+        name = _name(node) if is_function or is_class or node.type in SCOPES else None
+        qualname = owner + (_receiver(node) + name.text.decode() if name else "")
+        qualname = re.sub(r"<[^<>]*>|\s", "", qualname).replace("::", ".")
+        is_whole = node.type in BODILESS or node.child_by_field_name("body") is not None
+        if name and is_whole and (is_function or is_class):
+            found = _definition("function" if is_function else "class", qualname, node, name)
+            if found.first not in begun:
+                begun.add(found.first)
+                yield found
+        if not is_function:
+            below = f"{qualname}." if name else owner
+            waiting += [(child, below) for child in reversed(node.named_children)]
+
+
+def _definition(kind: str, qualname: str, node, name) -> Definition:
+    whole = node
+    while whole.parent is not None and whole.parent.type in WRAPPERS and len(whole.parent.named_children) <= 2:
+        whole = whole.parent
+    # Ruby's first statement of a body has its comments before the body
+    above, top = whole.prev_named_sibling or whole.parent.prev_named_sibling, whole.start_point[0]
+    while above is not None and above.type in COMMENTS | ATTRIBUTES and top - _last_row(above) <= 1:
+        before = above.prev_named_sibling
+        if before is not None and _last_row(before) == above.start_point[0]:
+            break  # it stands behind something else on its line
+        top, above = above.start_point[0], before
+    body, last = node.child_by_field_name("body"), whole.end_point[0]
+    begins = last if body is None else body.start_point[0] - _begins_its_line(body)
+    rows = (top, whole.start_point[0], name.start_point[0], begins + 1, last)
+    return Definition(kind, qualname, *(row + 1 for row in rows))
+
+
+def _last_row(node) -> int:
+    """Where it ends; a line comment of Rust's ends where the next line begins."""
+    row, column = node.end_point
+    return row if column else row - 1
+
+
+def _begins_its_line(node) -> bool:
+    text, start = node.parent.text, node.start_byte - node.parent.start_byte
+    line = text.rfind(b"\n", 0, start) + 1
+    return line > 0 and not text[line:start].strip()
+
+
+def _name(node):
+    """What names a definition, or None; C and C++ wrap it in what is declared of it: `int *f(int x)`."""
+    name = node.child_by_field_name("name") or (node.child_by_field_name("type") if node.type == "impl_item" else None)
+    if name is None and node.type in CLASSES and node.parent.type == "type_definition":
+        node = node.parent  # typedef struct { … } name;
+    declared = node.child_by_field_name("declarator")
+    while declared is not None:
+        name = declared
+        inner = declared.named_children[-1] if declared.type == "reference_declarator" else None
+        declared = declared.child_by_field_name("declarator") or inner
+    return name
+
+
+def _receiver(node) -> str:
+    """Of a method in Go the type that has it: func (s *Stack[T]) Push(item T)."""
+    receiver = node.child_by_field_name("receiver")
+    found = re.search(r"(\w+)\s*(?:\[[^]]*\])?\s*,?\s*\)$", receiver.text.decode()) if receiver is not None else None
+    return f"{found[1]}." if found else ""
