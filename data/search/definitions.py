@@ -32,6 +32,7 @@ SCOPES = frozenset({"impl_item", "mod_item"})  # of Rust: a name for what is ins
 WRAPPERS = frozenset({"template_declaration", "type_declaration", "type_definition"})  # begin before what they define
 BODILESS = frozenset({"type_spec", "struct_item"})  # type A int; struct Unit;
 ATTRIBUTES = frozenset({"attribute_item", "attribute_declaration"})  # lines of their own: #[test]
+ARGUMENTS = re.compile(r"<(?:[^<>]|<[^<>]*>)*>|\s")  # of a template, in a qualified name
 LICENSE = re.compile(r"copyright|licen[sc]e|spdx", re.IGNORECASE)
 
 
@@ -83,7 +84,7 @@ def _definitions(root) -> Iterator[Definition]:
         is_function, is_class = node.type in FUNCTIONS, node.type in CLASSES
         name = _name(node) if is_function or is_class or node.type in SCOPES else None
         qualname = owner + (_receiver(node) + name.text.decode() if name else "")
-        qualname = re.sub(r"<[^<>]*>|\s", "", qualname).replace("::", ".")
+        qualname = ARGUMENTS.sub("", qualname).replace("::", ".")
         is_whole = node.type in BODILESS or node.child_by_field_name("body") is not None
         if name and is_whole and (is_function or is_class):
             found = _definition("function" if is_function else "class", qualname, node, name)
@@ -126,8 +127,12 @@ def _begins_its_line(node) -> bool:
 
 def _name(node):
     """What names a definition, or None; C and C++ wrap it in what is declared of it: `int *f(int x)`."""
-    name = node.child_by_field_name("name") or (node.child_by_field_name("type") if node.type == "impl_item" else None)
-    if name is None and node.type in CLASSES and node.parent.type == "type_definition":
+    name = node.child_by_field_name("name")
+    if node.type == "impl_item":
+        name = node.child_by_field_name("type")
+        while name.type in ("reference_type", "generic_type"):
+            name = name.child_by_field_name("type")
+    elif name is None and node.type in CLASSES and node.parent.type == "type_definition":
         node = node.parent  # typedef struct { … } name;
     declared = node.child_by_field_name("declarator")
     while declared is not None:

@@ -48,7 +48,7 @@ impl fmt::Display for Point {
     }
 }
 
-impl<T> Wrapper<T> {
+impl<'a, T> Say for &'a mut Wrapper<Vec<T>> {
     pub fn new() -> Self
     where
         T: Copy,
@@ -128,7 +128,7 @@ class Box : public Base {
 
 // Area of it.
 template <typename T>
-double Box<T>::area() const {
+double Box<std::vector<T>>::area() const {
   return 1;
 }
 
