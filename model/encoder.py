@@ -8,6 +8,8 @@ padding and attend only to themselves. Checked against transformers and sentence
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import tokenizers
@@ -24,7 +26,8 @@ from model.modernbert import ModernBert
 from model.tokenizer import Tokenizer
 
 POOLINGS = ("mean", "cls", "lasttoken")
-TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # of `encode`: a processor keeps so many in its cache
+TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # of `encode`: a core keeps so many in its cache
+MOST_WORKERS = 16  # of `encode`: more would wait for each other, as Python runs one thread at a time
 TILE = 32  # tokens
 LOWERCASE = tokenizers.normalizers.Lowercase()  # not str.lower: the two differ, as in the sigma that ends a word
 
@@ -116,10 +119,15 @@ class Encoder(nn.Module):
         self.eval()
         rows = self.tokenize(texts, kind)
         vectors = torch.empty(len(rows), self.config.hidden_size)
+
+        def encode_batch(batch: list[int]) -> int:
+            vectors[batch] = self.embed([rows[i] for i in batch]).cpu()
+            return len(batch)
+
         with progress(what=f"encoding {kind}", total=len(rows), unit="text") as bar:
-            for batch in batches_by_length(rows, TOKENS_AT_ONCE[self.device.type]):
-                vectors[batch] = self.embed([rows[i] for i in batch]).cpu()
-                bar.update(len(batch))
+            batches = batches_by_length(rows, TOKENS_AT_ONCE[self.device.type])
+            for done in on_all_cores(encode_batch, batches, self.device):
+                bar.update(done)
         self.train(was_training)
         return vectors if dimension is None else F.normalize(vectors[:, :dimension], dim=-1)
 
@@ -185,3 +193,28 @@ def batches_by_length(rows: list[list[int]], tokens: int) -> list[list[int]]:
         batches[-1].append(i)
         used += len(rows[i])
     return batches
+
+
+def on_all_cores(work: Callable[[list[int]], int], batches: list[list[int]], device: torch.device) -> Iterator[int]:
+    """work(batch) for each batch; on a CPU several at a time, each on a core of its own.
+
+    A core then waits for no other after each operation, and the small ones, which one core does anyway, are done on
+    all: up to a sixth faster than all cores on one batch. Autocast is as the caller has it; gradients are not kept.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, len(batches), MOST_WORKERS) if device.type == "cpu" else 1
+    if workers < 2:
+        yield from map(work, batches)
+        return
+    autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def begin() -> None:
+        torch.set_num_threads(threads // workers)
+        torch.set_autocast_enabled("cpu", autocast[0])
+        torch.set_autocast_dtype("cpu", autocast[1])
+
+    try:
+        with ThreadPoolExecutor(workers, initializer=begin) as pool:
+            yield from pool.map(torch.inference_mode()(work), batches)
+    finally:
+        torch.set_num_threads(threads)  # what a thread sets is set for those that begin later

@@ -21,7 +21,7 @@ from data.index import DESCRIPTION, Index, open_index, write_index, writing
 from data.search.repository import Repository
 from model.console import UserError, progress
 
-CHUNK = 64  # texts that are encoded, then kept
+CHUNK = 256  # texts that are encoded, then kept: some seconds of work
 
 Encode = Callable[[list[str]], np.ndarray]  # texts -> [n, D] float32, unit length
 

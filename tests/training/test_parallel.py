@@ -162,10 +162,10 @@ def assert_same_log(one, two):
         assert a | costs == pytest.approx(b | costs, rel=1e-5)
 
 
-def assert_same_adapter(one, two):
+def assert_same_adapter(one, two, *, atol=1e-5):
     a, b = (load_file(out / "adapter" / "adapter_model.safetensors") for out in (one, two))
     for name in a.keys() | b.keys():
-        assert_close(a[name], b[name], rtol=1e-5, atol=1e-5)
+        assert_close(a[name], b[name], rtol=1e-5, atol=atol)
 
 
 @pytest.fixture
@@ -247,7 +247,8 @@ def test_negatives_of_other_processes_are_negatives(reference_encoder, tmp_path)
     quiet = as_two("train_embed.py", *options(**given, out=two), *flags)[1]
     assert quiet == "" and [row["pairs"] for row in rows(one / "metrics.jsonl")[:4]] == [5, 4, 4, 4]
     assert_same_log(one, two)
-    assert_same_adapter(one, two)
+    # Where a gradient is hardly more than its last digits, Adam steps by these: on some processors that is half a step.
+    assert_same_adapter(one, two, atol=5e-5)
 
 
 def test_shard_is_refused_alone_and_with_what_it_does_not_go_with(tiny, tiny_folder, tmp_path):

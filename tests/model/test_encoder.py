@@ -1,0 +1,76 @@
+"""Texts by the batch, on all cores of a CPU."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from model import encoder as module
+from model import load_encoder
+from model.encoder import batches_by_length, on_all_cores
+
+CPU = torch.device("cpu")
+BATCHES = [[n] for n in range(12)]
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield 4
+    torch.set_num_threads(before)
+
+
+def test_batches_hold_so_many_tokens_and_every_text_once():
+    rows = [[0] * n for n in (3, 9, 1, 5, 5, 2)]
+    batches = batches_by_length(rows, 8)
+    assert batches == [[1], [3], [4, 0], [5, 2]]  # longest first; one that is too long is alone
+
+
+def test_many_texts_have_the_vectors_that_each_has_alone(reference_encoder, threads, monkeypatch):
+    encoder = load_encoder(str(reference_encoder[1]))
+    texts = [f"def {'xyz'[n % 3]} " + "return a b " * (n % 7) for n in range(40)]
+    monkeypatch.setitem(module.TOKENS_AT_ONCE, "cpu", 60)
+    seen, embed = set(), encoder.embed
+    monkeypatch.setattr(
+        encoder, "embed", lambda rows: seen.add(threading.get_ident()) or time.sleep(0.01) or embed(rows)
+    )
+    vectors = encoder.encode(texts)
+    assert len(seen) > 1 and threading.get_ident() not in seen
+    assert_close(vectors, torch.cat([encoder.encode([text]) for text in texts]), atol=1e-6, rtol=0)
+    assert threading.get_ident() in seen  # a batch alone has all cores
+    assert torch.get_num_threads() == threads and not encoder.training
+
+
+def test_each_batch_is_done_on_a_core_of_its_own_as_the_caller_computes(threads):
+    def work(batch):
+        time.sleep(0.01)
+        half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+        return threading.get_ident(), torch.get_num_threads(), half
+
+    with torch.autocast("cpu", dtype=torch.float16):
+        idents, each, half = zip(*on_all_cores(work, BATCHES, CPU), strict=True)
+    assert len(set(idents)) == 4 and set(each) == {1} and set(half) == {torch.float16}
+    assert {half for _, _, half in on_all_cores(work, BATCHES, CPU)} == {False}
+    assert {each for _, each, _ in on_all_cores(work, BATCHES[:2], CPU)} == {2}
+    assert list(on_all_cores(work, BATCHES[:1], CPU)) == [(threading.get_ident(), 4, False)]
+    assert {ident for ident, _, _ in on_all_cores(work, BATCHES, torch.device("cuda"))} == {threading.get_ident()}
+
+
+def test_after_an_error_nothing_more_is_begun_and_the_threads_are_as_before(threads):
+    begun = []
+
+    def work(batch):
+        begun.append(batch)
+        time.sleep(0.05)
+        if batch == [1]:
+            raise ValueError("no vector")
+        return 1
+
+    with pytest.raises(ValueError, match="no vector"):
+        list(on_all_cores(work, [[n] for n in range(100)], CPU))
+    assert len(begun) < 20 and torch.get_num_threads() == threads
