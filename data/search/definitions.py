@@ -130,15 +130,15 @@ def _name(node):
     name = node.child_by_field_name("name")
     if node.type == "impl_item":
         name = node.child_by_field_name("type")
-        while name.type in ("reference_type", "generic_type"):
+        while name is not None and name.type in ("reference_type", "generic_type"):
             name = name.child_by_field_name("type")
     elif name is None and node.type in CLASSES and node.parent.type == "type_definition":
         node = node.parent  # typedef struct { … } name;
     declared = node.child_by_field_name("declarator")
     while declared is not None:
         name = declared
-        inner = declared.named_children[-1] if declared.type == "reference_declarator" else None
-        declared = declared.child_by_field_name("declarator") or inner
+        inner = declared.named_children[-1:] if declared.type == "reference_declarator" else []
+        declared = declared.child_by_field_name("declarator") or next(iter(inner), None)
     return name
 
 

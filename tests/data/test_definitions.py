@@ -297,3 +297,11 @@ def test_what_cannot_be_parsed_is_read_around():
     deep = "int x = " + "(\n" * 3000 + "1" + ")" * 3000 + ";\nint after(void) { return 2; }\n"
     assert units_of("deep.c", deep).keys() == {None, "after"}
     assert units_of("empty.go", "package empty\n").keys() == {None}
+
+
+@pytest.mark.parametrize("path", FOUND)
+def test_a_text_with_a_piece_missing_anywhere_still_has_units(path):
+    text, _ = FOUND[path]
+    for start in range(0, len(text), 3):
+        for missing in (1, 9, len(text)):
+            units_of(path, text[:start] + text[start + missing :])
