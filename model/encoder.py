@@ -26,7 +26,7 @@ from model.modernbert import ModernBert
 from model.tokenizer import Tokenizer
 
 POOLINGS = ("mean", "cls", "lasttoken")
-TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}  # of `encode`: a core keeps so many in its cache
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 16384}  # of `encode`: so many stay in a processor's cache, for each core
 MOST_WORKERS = 16  # of `encode`: more would wait for each other, as Python runs one thread at a time
 TILE = 32  # tokens
 LOWERCASE = tokenizers.normalizers.Lowercase()  # not str.lower: the two differ, as in the sigma that ends a word
