@@ -34,7 +34,7 @@ from data.pairs import ORIGINS, build_text_code_pairs
 from eval.compare import compare_runs, number, told
 from eval.retrieval import describe, evaluate_retrieval
 from model import load_encoder, save_encoder
-from model.console import need, run_command
+from model.console import UserError, need, run_command
 from model.device import choose_device, choose_dtype, cpu_has_bf16
 from model.files import read_json, read_jsonl, write_json, write_jsonl
 
@@ -171,11 +171,14 @@ def _in_turn(name: str, unit: str, key: str, work: dict, folder: Path, runs: int
 
 
 def in_a_process(work: dict, folder: Path) -> dict:
-    """What one side measures of itself, in a new folder of its own. CalledProcessError if it fails."""
+    """What one side measures of itself, in a new folder of its own. UserError, with what it said last, if it fails."""
     work = work | {"out": tempfile.mkdtemp(prefix="run-", dir=folder)}
     write_json(folder / "work.json", work)
     command = [sys.executable, "-m", "bench.embed", "--child", str(folder / "work.json")]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{work['measure']} failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def train_ours(work: dict) -> dict:

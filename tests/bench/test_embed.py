@@ -8,6 +8,7 @@ import pytest
 
 from bench import embed
 from bench.embed import pairs_per_second
+from model.console import UserError
 
 
 def test_pairs_a_second_leave_out_the_warm_up():
@@ -21,6 +22,12 @@ def test_the_faster_setting_of_theirs_is_taken(monkeypatch, tmp_path):
     monkeypatch.setattr(embed, "in_a_process", lambda work, folder: {"rate": rates[work["batch_size"]]})
     settings = [{"batch_size": size} for size in rates]
     assert embed._best({"measure": "encode"}, tmp_path, settings) == {"batch_size": 32}
+
+
+def test_a_side_that_fails_says_why(tmp_path):
+    work = {"measure": "encode ours", "model": str(tmp_path / "nowhere"), "device": "cpu"}
+    with pytest.raises(UserError, match=r"^encode ours failed: .*nowhere"):
+        embed.in_a_process(work, tmp_path)
 
 
 @pytest.mark.slow
