@@ -30,6 +30,15 @@ CODE = "\n".join(f"name_{i} = {i}" for i in range(LEAST_CODE_LINES))
         ("src/index.d.ts", "declarations"),
         ("lib/jquery.min.js", "minified"),
         ("lib/minimal.js", None),
+        ("pkg/pile.go", None),
+        ("pkg/pile_test.go", "test file"),
+        ("src/graph_unittest.cc", "test file"),
+        ("lib/tree_spec.rb", "test file"),
+        ("src/CartTests.cs", "test file"),
+        ("src/Latest.java", None),
+        ("api/message.pb.go", "generated"),
+        ("obj/Form.g.cs", "generated"),
+        ("api/zz_generated.deepcopy.go", "generated"),
     ],
 )
 def test_a_path_is_rejected_by_what_it_says(path, reason):
