@@ -291,6 +291,11 @@ def test_a_file_says_what_its_top_says_and_what_it_defines(path, code):
     assert units_of(path, FOUND[path][0])[None]["code"] == f"# {path}\n{code}"
 
 
+def test_a_comment_behind_a_statement_belongs_to_that():
+    text = "int limit = 3; // items\nint add(void) { return 1; }\n"
+    assert units_of("near.c", text)["add"]["code"] == "int add(void) { return 1; }"
+
+
 def test_what_cannot_be_parsed_is_read_around():
     text = "int before(void) { return 1; }\nFOO(bar { ;;; ]] \nint after(void) {\n  return 2;\n}\n"
     assert {"before"} <= units_of("odd.c", text).keys()

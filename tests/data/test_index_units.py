@@ -117,6 +117,14 @@ def test_a_file_may_nest_deeper_than_pythons_stack():
     assert [unit["id"] for unit in units_of("a.js", calls)] == ["a.js", "a.js:1", "a.js:6003"]
 
 
+@pytest.mark.parametrize("suffix", ["ts", "tsx"])
+def test_a_script_with_a_piece_missing_anywhere_still_has_units(suffix):
+    pytest.importorskip("tree_sitter_typescript")
+    for start in range(0, len(SCRIPT), 2):
+        for missing in (1, 9, len(SCRIPT)):
+            assert units_of(f"box.{suffix}", SCRIPT[:start] + SCRIPT[start + missing :])[0]["kind"] == "file"
+
+
 @pytest.fixture
 def folder(tmp_path):
     files = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -59,6 +60,12 @@ def test_each_batch_is_done_on_a_core_of_its_own_as_the_caller_computes(threads)
     assert {each for _, each, _ in on_all_cores(work, BATCHES[:2], CPU)} == {2}
     assert list(on_all_cores(work, BATCHES[:1], CPU)) == [(threading.get_ident(), 4, False)]
     assert {ident for ident, _, _ in on_all_cores(work, BATCHES, torch.device("cuda"))} == {threading.get_ident()}
+
+
+def test_threads_that_begin_later_have_all_cores_again(threads):
+    list(on_all_cores(len, BATCHES, CPU))
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == threads
 
 
 def test_after_an_error_nothing_more_is_begun_and_the_threads_are_as_before(threads):
