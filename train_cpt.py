@@ -120,21 +120,22 @@ def main(arguments: list[str] | None = None) -> dict:
     write_data_card(run.folder, corpus=corpus)
 
     seconds = {"prepare": time.perf_counter() - started}
-    with precision.autocast():
-        if run.resume_from is None:  # the adapter is fresh and changes nothing yet
+    if run.resume_from is None:  # the adapter is fresh and changes nothing yet
+        with precision.as_loaded(decoder):
             measure(run, "before", decoder, tokenizer, held_out, other)
-        seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-        run.seconds_after = seconds["before"]
-        sample = partial(continuations, decoder, tokenizer, held_out)
-        with parallel.together(decoder, seed=options.seed, shard=options.shard):  # behind it one process is left
-            learn(run, decoder, precision, rows, windows, validation=validation, sample=sample)
-        seconds["train"] = time.perf_counter() - started - sum(seconds.values())
-        save_trained(run, decoder, tokenizer, options.model)
+    seconds["before"] = time.perf_counter() - started - sum(seconds.values())
+    run.seconds_after = seconds["before"]
+    sample = partial(sample_continuations, decoder, tokenizer, held_out, precision)
+    with parallel.together(decoder, seed=options.seed, shard=options.shard):  # after it one process is left
+        learn(run, decoder, precision, rows, windows, validation=validation, sample=sample)
+    seconds["train"] = time.perf_counter() - started - sum(seconds.values())
+    save_trained(run, decoder, tokenizer, options.model)
+    with precision.as_loaded(decoder):
         measure(run, "after", decoder, tokenizer, held_out, other)
         failures = worst_predictions(decoder, tokenizer, held_out)
-        add_nearest(failures, pieces_of_files([(file.path, file.text) for file in corpus.split("train")]))
-        write_json(run.folder / "failures.json", failures)
-        run.add_samples(None, sample())
+    add_nearest(failures, pieces_of_files([(file.path, file.text) for file in corpus.split("train")]))
+    write_json(run.folder / "failures.json", failures)
+    run.add_samples(None, sample())
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
     data = {"path": options.corpus, "sha256": corpus.sha256(), "rows": len(corpus.split("train")), "unit": "files"}
     return finish(run, seconds=seconds, data=data)
@@ -211,6 +212,12 @@ def learn(
         if run.due(step, options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
     best.restore()
+
+
+def sample_continuations(decoder: Decoder, tokenizer: Tokenizer, held_out: list[tuple[str, str]], precision) -> str:
+    """Markdown: how the model continues the first lines of a few held-out files."""
+    with precision.as_loaded(decoder):
+        return continuations(decoder, tokenizer, held_out)
 
 
 def held_out_files(corpus: Corpus, options: Options) -> list[tuple[str, str]]:

@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> dict:
     probe = read_test(options.probe)
     pool = read_pool(options.pool, test)
     refuse_what_does_not_fit(options, pairs)
-    encoder = load_for_training(options, device)
+    encoder = load_for_training(options, dtype, device)
     print(describe_model(options.model, encoder, dtype))
     how = encoder.embedding
     print(f"vectors  {how.pooling} pooling · {how.query_prefix!r} before a query, {how.passage_prefix!r} before a code")
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> dict:
     precision = Precision(device, dtype)
     table = PairTable(pairs, encoder, negatives=options.negatives, pool=pool)
     if options.mine:
-        table.use(mine(run, table, precision, epoch=0))
+        table.use(mine(run, table, epoch=0))
     plan = plan_batches(table.lengths(), pairs_per_step=options.batch, epochs=options.epochs, seed=options.seed)
     fit_chunks(run, encoder, precision, table, plan)
     if options.dry_run:
@@ -126,22 +126,20 @@ def main(arguments: list[str] | None = None) -> dict:
     copy_data_card(Path(options.data).parent, run)
 
     seconds = {"prepare": time.perf_counter() - started}
-    with precision.autocast():
-        if test and run.resume_from is None:
-            write_json(run.folder / "before.json", evaluate_retrieval(encoder, test, candidates))
-        if options.probe and run.resume_from is None:
-            write_json(run.folder / "probe_before.json", evaluate_retrieval(encoder, *probe))
+    if test and run.resume_from is None:
+        write_json(run.folder / "before.json", evaluate_retrieval(encoder, test, candidates))
+    if options.probe and run.resume_from is None:
+        write_json(run.folder / "probe_before.json", evaluate_retrieval(encoder, *probe))
     seconds["before"] = time.perf_counter() - started - sum(seconds.values())
     run.seconds_after = seconds["before"]
     with parallel.together(encoder, seed=options.seed):  # behind it one process is left
         learn(run, encoder, precision, table, plan)
     seconds["train"] = time.perf_counter() - started - sum(seconds.values())
     save_trained_encoder(run, encoder)
-    with precision.autocast():
-        if test:
-            measure_after(run, encoder, pairs, test, candidates)
-        if options.probe:
-            write_json(run.folder / "probe_after.json", evaluate_retrieval(encoder, *probe))
+    if test:
+        measure_after(run, encoder, pairs, test, candidates)
+    if options.probe:
+        write_json(run.folder / "probe_after.json", evaluate_retrieval(encoder, *probe))
     seconds["after"] = time.perf_counter() - started - sum(seconds.values())
     data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}
     return finish(run, seconds=seconds, data=data)
@@ -165,7 +163,7 @@ def learn(
     for step in run.steps(done, len(plan), max_minutes=options.max_minutes):
         epoch, chosen = plan[step - 1]
         if options.mine and epoch > mined_for:
-            table.use(mine(run, table, precision, epoch))
+            table.use(mine(run, table, epoch))
             mined_for = epoch
         batch = table.batch(chosen)
         embed = embedder(encoder, batch, options.chunk_tokens)  # encoder.embed, in chunks if the batch is too large
@@ -192,8 +190,11 @@ def learn(
     encoder.eval()
 
 
-def load_for_training(options: Options, device: torch.device) -> Encoder:
-    """The encoder in fp32, with what is to learn of it."""
+def load_for_training(options: Options, dtype: torch.dtype, device: torch.device) -> Encoder:
+    """The encoder with fp32 weights, of which those that --lora and --top-layers name are trainable.
+
+    dtype  that it encodes in, to be measured and to mine negatives
+    """
     encoder = load_encoder(
         options.model,
         device=device,
@@ -202,6 +203,7 @@ def load_for_training(options: Options, device: torch.device) -> Encoder:
         passage_prefix=options.passage_prefix,
         max_length=options.max_length,
     )
+    encoder.compute_dtype = dtype
     if options.lora:
         add_adapter(encoder, options)
     elif options.top_layers:
@@ -222,13 +224,12 @@ def make_objective(encoder: Encoder, options: Options) -> Objective:
     ).to(encoder.device)
 
 
-def mine(run: Run, table: PairTable, precision: Precision, epoch: int) -> list[list[int]]:
+def mine(run: Run, table: PairTable, epoch: int) -> list[list[int]]:
     """Hard negatives for an epoch; those of a later epoch than the first are kept for a run that is resumed in it."""
     path = run.shared / "mined" / f"epoch-{epoch}.json"
     if epoch and run.resume_from and path.is_file():
         return read_json(path)["negatives"]
-    with precision.autocast():
-        found = parallel.of_every_rank(table.mine())[0]  # a last digit may differ between ranks
+    found = parallel.of_every_rank(table.mine())[0]  # a last digit may differ between ranks
     print(f"mined    {sum(map(len, found))} hard negatives of {len(found)} pairs among {len(table.codes):,} codes")
     if epoch and parallel.rank() == 0:
         write_json(path, {"negatives": found})

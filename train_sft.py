@@ -225,7 +225,7 @@ def refuse_bad_tasks(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, o
 
 def evaluate(decoder: Decoder, tokenizer: Tokenizer, test: list[dict], precision: Precision, options: Options) -> dict:
     """Answer the test tasks, greedily and sampled, and grade the answers."""
-    with precision.autocast(), folded(decoder):
+    with precision.as_loaded(decoder), folded(decoder):
         answers = answer_pairs(
             decoder,
             tokenizer,
@@ -244,7 +244,7 @@ def answer_some(decoder: Decoder, tokenizer: Tokenizer, pairs: list[dict], preci
     chosen = [training_messages(pair)[:-1] for pair in pairs[:3]]
     prompts = [encode_prompt(tokenizer, messages) for messages in chosen]
     rules = {"max_new_tokens": min(64, options.max_new_tokens), "stop_ids": tokenizer.stop_ids}
-    with precision.autocast(), folded(decoder):
+    with precision.as_loaded(decoder), folded(decoder):
         answers = generate(decoder, prompts, **rules, what="samples")
     fence = "`" * 4
     return "\n\n".join(

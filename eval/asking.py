@@ -12,7 +12,7 @@ from lora.inject import folded
 from model import load_decoder, load_tokenizer
 from model.console import UserError
 from model.decoder import Decoder
-from model.device import choose_device, choose_dtype
+from model.device import DTYPES, choose_device, choose_dtype
 from model.tokenizer import Tokenizer
 
 
@@ -20,7 +20,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """What goes with --model."""
     parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
     parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
+    add_dtype_options(parser)
+
+
+def add_dtype_options(parser: argparse.ArgumentParser) -> None:
+    """Where a network computes, and in what; `choose_device` and `choose_dtype` take the values."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--dtype", choices=("auto", *DTYPES), default="auto",
+        help="compute dtype; auto: half precision where the hardware has it, as in training (default: %(default)s)",
+    )  # fmt: skip
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
@@ -43,9 +52,10 @@ def refuse_lone_adapter(options: argparse.Namespace) -> None:
 
 @contextmanager
 def asked_model(options: argparse.Namespace) -> Iterator[tuple[Decoder, Tokenizer]]:
-    """--model in the dtype of the device, with the adapter folded in for speed."""
+    """--model in --dtype, with the adapter folded in for speed."""
     device = choose_device(options.device)
-    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
+    dtype = choose_dtype(device, options.dtype)
+    decoder = load_decoder(options.model, dtype=dtype, device=device, put=QUANTIZE[options.quantize])
     if options.adapter:
         load_adapter(decoder, options.adapter)
     with folded(decoder):

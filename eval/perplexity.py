@@ -20,6 +20,7 @@ import torch
 from data.corpus import load_corpus
 from data.masking import Example, plain_document
 from data.packing import to_batch
+from eval.asking import add_dtype_options
 from eval.environment import environment
 from eval.stats import bootstrap_ratio
 from lora.adapter_file import load_adapter
@@ -27,7 +28,7 @@ from lora.frozen import QUANTIZE
 from model import generate, load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
-from model.device import choose_device
+from model.device import choose_device, choose_dtype
 from model.files import write_json
 from model.loss import IGNORE, causal_lm_loss
 from model.tokenizer import Tokenizer
@@ -235,11 +236,13 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=1024, help="tokens seen at once (default: %(default)s)")
     parser.add_argument("--stride", type=int, help="tokens that the window moves on (default: half of it)")
     parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add_dtype_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     options = parser.parse_args()
     files = read_files(options.data)
-    decoder = load_decoder(options.model, device=choose_device(options.device), put=QUANTIZE[options.quantize])
+    device = choose_device(options.device)
+    dtype = choose_dtype(device, options.dtype)
+    decoder = load_decoder(options.model, dtype=dtype, device=device, put=QUANTIZE[options.quantize])
     if not 2 <= options.window <= decoder.config.max_tokens:
         raise UserError(f"--window {options.window}: give 2 to the model's {decoder.config.max_tokens} positions")
     if options.stride is not None and not 1 <= options.stride < options.window:

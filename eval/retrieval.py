@@ -19,6 +19,7 @@ import numpy as np
 
 from data.search.bm25 import BM25, words
 from data.search.fusion import fuse
+from eval.asking import add_dtype_options
 from eval.compare import compare_runs, number, told
 from eval.environment import environment
 from eval.ranking.codes import FORMS, in_form
@@ -28,7 +29,7 @@ from eval.ranking.metrics import CUT, METRICS, first, ranks_of
 from eval.stats import summarise
 from model import load_encoder
 from model.console import UserError, progress, run_command
-from model.device import choose_device
+from model.device import choose_device, choose_dtype
 from model.encoder_files import add_encoder_options, encoder_options
 from model.files import write_json, write_text
 
@@ -204,15 +205,18 @@ def main() -> None:
         "(default: as-is)",
     )  # fmt: skip
     parser.add_argument("--worst", type=int, default=15, help="queries to explain (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add_dtype_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the ranking by chance (default: %(default)s)")
     parser.add_argument("--out", required=True, type=Path, help="result, JSON; F.md beside F.json is for reading")
     add_encoder_options(parser)
     options = parser.parse_args()
     queries, candidates = read_retrieval(options.data, options.candidates)  # before a model is fetched
-    how = {"device": choose_device(options.device), **encoder_options(options)}
-    encoder = load_encoder(options.model, **how)
-    base = load_encoder(options.base, **how) if options.base else None
+    device = choose_device(options.device)
+    dtype, how = choose_dtype(device, options.dtype), encoder_options(options)
+    encoder = load_encoder(options.model, device=device, **how)
+    base = load_encoder(options.base, device=device, **how) if options.base else None
+    for each in filter(None, (encoder, base)):
+        each.compute_dtype = dtype
 
     results, told_all = {}, []
     for form in dict.fromkeys(options.code):

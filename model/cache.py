@@ -114,8 +114,8 @@ class Pages:
             memory[layer].view(-1, head_dim).index_copy_(0, at, x.to(memory.dtype).flatten(0, 1))
 
     def scores(self, layer: int, q: torch.Tensor) -> torch.Tensor:
-        """q · k of each owner's queries and tokens: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
-        of_page = q.index_select(0, self.owner) @ self.keys[layer, : len(self.owner)].mT  # [M, H_kv, Q, PAGE]
+        """q · k of each owner's queries and tokens, in fp32: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 without a page."""
+        of_page = scores_in_fp32(q.index_select(0, self.owner), self.keys[layer, : len(self.owner)])  # [M, …, PAGE]
         of_page[0] = 0
         of_owner = of_page.index_select(0, self.pages).unflatten(0, (len(q), -1))  # [O, N / PAGE, H_kv, Q, PAGE]
         return of_owner.permute(0, 2, 3, 1, 4).flatten(3)
@@ -126,6 +126,21 @@ class Pages:
         of_page = of_owner.index_select(0, self.place) @ self.values[layer, : len(self.owner)]  # [M, H_kv, Q, D]
         of_page[0] = 0
         return of_page.index_select(0, self.pages).unflatten(0, (len(weights), -1)).sum(1)
+
+
+def scores_in_fp32(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """q kᵀ in fp32 of tensors in half precision: q [M, H, Q, D], k [M, H, N, D] -> [M, H, Q, N].
+
+    A product in half precision is summed in fp32 but rounded when it is stored: in bf16 a score of 300 is then off by
+    up to 1, and Qwen2 has such scores. What the rounding lost is a second product, which starts at minus the first:
+    it is small, so its own rounding is harmless. On a CPU this takes a third of the time of a product of fp32 copies.
+    """
+    heads = q.shape[1]
+    q, k = q.flatten(0, 1), k.flatten(0, 1)
+    scores = torch.bmm(q, k.mT)
+    if scores.dtype.itemsize < 4:
+        scores = scores.float() + torch.baddbmm(scores, q, k.mT, beta=-1)
+    return scores.unflatten(0, (-1, heads))
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -224,12 +239,14 @@ class KVCache:
         (rows, heads, _, head_dim), key_heads, dtype = q.shape, k.shape[1], q.dtype
         at = self.positions() if self.prompts is None else self.written
         self.answers.write(layer, k[:, :, 0], v[:, :, 0], self.answers.last, at % PAGE)
-        q = (q * scale).to(self.answers.keys.dtype).view(rows, key_heads, -1, head_dim)  # [R, H_kv, G, D]
+        factor, exponent = math.frexp(scale)  # a power of two scales q exactly; without it fp16 scores may overflow
+        q = (q * 2.0**exponent).to(self.answers.keys.dtype).view(rows, key_heads, -1, head_dim)  # [R, H_kv, G, D]
         scores = self.answers.scores(layer, q)  # [R, H_kv, G, N]
         if self.prompts is not None:
             read = self._by_row(self.prompts.scores(layer, self._by_slot(q)))  # [R, H_kv, G, S]
             scores = torch.cat((read, scores), dim=-1)
-        scores = scores + bias if softcap is None else soft_cap(scores.float(), softcap) + bias  # fp32
+        scores = scores * factor
+        scores = scores + bias if softcap is None else soft_cap(scores, softcap) + bias
         weights = scores.softmax(-1).to(q.dtype)
         out = self.answers.mix(layer, weights[..., -self.answers.room :])
         if self.prompts is not None:

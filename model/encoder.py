@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import tokenizers
 import torch
@@ -60,6 +61,7 @@ class Encoder(nn.Module):
     embedding: Embedding | None = None
     source = ""  # the name it was loaded by
     weights_sha256 = ""
+    compute_dtype = torch.float32  # of the matrix products of `encode`; the weights may stay in fp32 beside it
 
     @property
     def device(self) -> torch.device:
@@ -112,6 +114,8 @@ class Encoder(nn.Module):
     def encode(self, texts: list[str], kind: str = "passage", *, dimension: int | None = None) -> torch.Tensor:
         """Embed texts for search: [N, D] float32 on the CPU, of unit length even if the model's files ask for none.
 
+        Matrix products are in `compute_dtype`, whatever autocast the caller has.
+
         kind       "query" or "passage": chooses the model's prefix
         dimension  only so many first numbers of each vector, for a model that was trained for it (None: all)
         """
@@ -121,7 +125,9 @@ class Encoder(nn.Module):
         vectors = torch.empty(len(rows), self.config.hidden_size)
 
         def encode_batch(batch: list[int]) -> int:
-            vectors[batch] = self.embed([rows[i] for i in batch]).cpu()
+            half, dtype = self.compute_dtype != torch.float32, self.compute_dtype
+            with torch.autocast(self.device.type, dtype=dtype, enabled=half, cache_enabled=False):
+                vectors[batch] = self.embed([rows[i] for i in batch]).cpu()
             return len(batch)
 
         with progress(what=f"encoding {kind}", total=len(rows), unit="text") as bar:
@@ -199,22 +205,16 @@ def on_all_cores(work: Callable[[list[int]], int], batches: list[list[int]], dev
     """work(batch) for each batch; on a CPU several at a time, each on a core of its own.
 
     A core then waits for no other after each operation, and the small ones, which one core does anyway, are done on
-    all: up to a sixth faster than all cores on one batch. Autocast is as the caller has it; gradients are not kept.
+    all: up to a sixth faster than all cores on one batch. Gradients are not kept, nor is the caller's autocast.
     """
     threads = torch.get_num_threads()
     workers = min(threads, len(batches), MOST_WORKERS) if device.type == "cpu" else 1
     if workers < 2:
         yield from map(work, batches)
         return
-    autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-
-    def begin() -> None:
-        torch.set_num_threads(threads // workers)
-        torch.set_autocast_enabled("cpu", autocast[0])
-        torch.set_autocast_dtype("cpu", autocast[1])
 
     try:
-        with ThreadPoolExecutor(workers, initializer=begin) as pool:
+        with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, threads // workers)) as pool:
             yield from pool.map(torch.inference_mode()(work), batches)
     finally:
         torch.set_num_threads(threads)  # what a thread sets is set for those that begin later

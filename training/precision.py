@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
 from torch import nn
 
 from data.packing import Batch
+from lora.inject import lora_layers
 from model.console import UserError
 from model.decoder import Decoder
 from training.parallel import clip_gradients, of_every_rank
@@ -41,8 +43,31 @@ class Precision:
         return self.scaler.get_scale()
 
     def autocast(self) -> AbstractContextManager:
-        """Matrix products in the compute dtype, everything delicate in fp32."""
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        """Matrix products in the compute dtype, everything delicate in fp32: around one forward pass, never a loop.
+
+        Nothing is cached: autocast would keep the cast weights until the outermost block ends, and an optimiser step
+        or a switch to gradients inside it would go unnoticed. Each weight is cast once a pass in any case.
+        """
+        enabled = self.dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=enabled, cache_enabled=False)
+
+    @contextmanager
+    def as_loaded(self, decoder: Decoder) -> Iterator[None]:
+        """Inside the block the decoder computes what its saved files do when they are loaded in the compute dtype.
+
+        Weights that are trained in fp32 (--full) are rounded to the compute dtype; modules kept in fp32 stay there, and
+        so does an adapter, whose base is in the compute dtype already.
+        """
+        kept = [decoder.get_submodule(name) for name in self.fp32_modules] + list(lora_layers(decoder).values())
+        stays = {parameter for module in kept for parameter in module.parameters()}
+        masters = {p: p.data for p in decoder.parameters() if p.is_floating_point() and p not in stays}
+        for parameter, master in masters.items():
+            parameter.data = master.to(self.dtype)
+        try:
+            yield
+        finally:
+            for parameter, master in masters.items():
+                parameter.data = master
 
     def backward(self, loss: torch.Tensor) -> None:
         """Gradients of the loss, times the scale in fp16."""

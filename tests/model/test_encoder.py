@@ -47,19 +47,33 @@ def test_many_texts_have_the_vectors_that_each_has_alone(reference_encoder, thre
     assert torch.get_num_threads() == threads and not encoder.training
 
 
-def test_each_batch_is_done_on_a_core_of_its_own_as_the_caller_computes(threads):
+def test_each_batch_is_done_on_a_core_of_its_own(threads):
     def work(batch):
         time.sleep(0.01)
-        half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
-        return threading.get_ident(), torch.get_num_threads(), half
+        return threading.get_ident(), torch.get_num_threads()
 
+    idents, each = zip(*on_all_cores(work, BATCHES, CPU), strict=True)
+    assert len(set(idents)) == 4 and set(each) == {1}
+    assert {each for _, each in on_all_cores(work, BATCHES[:2], CPU)} == {2}
+    assert list(on_all_cores(work, BATCHES[:1], CPU)) == [(threading.get_ident(), 4)]
+    assert {ident for ident, _ in on_all_cores(work, BATCHES, torch.device("cuda"))} == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batches", [1, 5])
+def test_encode_multiplies_in_its_own_dtype_whatever_the_caller_has(reference_encoder, monkeypatch, dtype, batches):
+    encoder = load_encoder(str(reference_encoder[1]))
+    monkeypatch.setitem(module.TOKENS_AT_ONCE, "cpu", 10_000 if batches == 1 else 6)
+    texts = ["shortest path", "tree", "graph of roads", "node", "edge"]
+    plain, encoder.compute_dtype = encoder.encode(texts), dtype
+    seen = set()
+    first = encoder.encoder["layer"][0]
+    first.intermediate["dense"].register_forward_hook(lambda layer, inputs, output: seen.add(output.dtype))
+    alone = encoder.encode(texts)
     with torch.autocast("cpu", dtype=torch.float16):
-        idents, each, half = zip(*on_all_cores(work, BATCHES, CPU), strict=True)
-    assert len(set(idents)) == 4 and set(each) == {1} and set(half) == {torch.float16}
-    assert {half for _, _, half in on_all_cores(work, BATCHES, CPU)} == {False}
-    assert {each for _, each, _ in on_all_cores(work, BATCHES[:2], CPU)} == {2}
-    assert list(on_all_cores(work, BATCHES[:1], CPU)) == [(threading.get_ident(), 4, False)]
-    assert {ident for ident, _, _ in on_all_cores(work, BATCHES, torch.device("cuda"))} == {threading.get_ident()}
+        assert torch.equal(encoder.encode(texts), alone)
+    assert seen == {dtype} and torch.equal(alone, plain) == (dtype == torch.float32)
+    assert_close(alone, plain, atol=0.03, rtol=0)
 
 
 def test_threads_that_begin_later_have_all_cores_again(threads):
