@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart smoke test slow bench lint clean
+.PHONY: quickstart smoke test slow bench gpu lint clean
 
 quickstart: .venv/.extras          ## all three tracks on the embedded defaults, ends in a report
 	$(BIN)/python quickstart.py
@@ -22,6 +22,9 @@ bench: .venv/.bench                ## side by side with the peers; alone on the 
 	$(BIN)/python -m bench.embed --out runs/bench/embed.json
 	$(BIN)/python -m bench.search --out runs/bench/search.json
 	$(BIN)/python -m bench.sandbox --out runs/bench/sandbox.json
+
+gpu: .venv/.bench                  ## everything there is to measure on a GPU, in under ten minutes; downloads no model
+	$(BIN)/python -m bench.gpu --out runs/bench/gpu.json
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

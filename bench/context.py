@@ -4,7 +4,8 @@
 
 The network has a well-known shape and random weights; the text is one row of random tokens, all learnt, and activations
 are recomputed on both sides, as trl does by default. A length is tried in a process of its own, which fails where the
-device's memory ends; it counts as fitting if the weights and what the step takes above them stay below the cap.
+device's memory ends; it counts as fitting if the weights and what the step takes above them stay below the cap. Ours is
+bench.memory, which needs no file; --alone leaves trl out.
 Lengths are doubled until one does not fit or the shape has no more positions, then the gap is halved until it is an
 eighth of the length.
 """
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +28,7 @@ from bench.train import in_a_process
 from model import load_tokenizer, save_decoder
 from model.console import UserError, need, run_command
 from model.device import choose_device, choose_dtype
+from model.files import read_json
 from model.weights import put
 
 
@@ -39,46 +42,69 @@ def main() -> None:
     parser.add_argument("--checkpointing", choices=("full", "offload"), default="full", help="ours (default: full)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--turing", action="store_true", help="let both sides have no more of a GPU than a T4 has")
+    parser.add_argument("--alone", action="store_true", help="ours only: no trl, no tokenizer, no file")
     parser.add_argument("--seed", type=int, default=0, help="of weights and text (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
     options = parser.parse_args()
-    need("trl", why="the comparison")
+    if not options.alone:
+        need("trl", why="the comparison")
     device = choose_device(options.device)
     if options.turing:
         be_turing(device)
     dtype = choose_dtype(device)
-    torch.manual_seed(options.seed)
-    config = config_of(options)
+    most = config_of(options).max_position_embeddings
     with tempfile.TemporaryDirectory() as folder:
-        decoder = random_decoder(config, dtype, torch.device("cpu"), put)
-        save_decoder(decoder, load_tokenizer("smollm2-135m"), Path(folder) / "model")
-        weights = sum(parameter.nbytes for parameter in decoder.parameters())
-        del decoder
-        work = {
-            "model": f"{folder}/model", "device": str(device), "turing": options.turing, "seed": options.seed,
-            "their_dtype": "auto", "warmup": 0, "batch": 1, "checkpointing": options.checkpointing,
-        }  # fmt: skip
+        sides = {"ours": partial(our_bytes, options, Path(folder) / "figures.json")}
+        if not options.alone:
+            sides["its defaults"] = partial(their_bytes, **prepared(options, dtype, device, Path(folder)))
 
         def fits(side: str, tokens: int) -> bool:
-            ids = torch.randint(config.vocab_size, (tokens,)).tolist()
             try:
-                figures = in_a_process(work | {"side": side, "rows": [[ids, ids]]}, Path(folder) / "work.json")
+                taken = sides[side](tokens)
             except subprocess.CalledProcessError as failed:
                 if not any(word in failed.stderr for word in ("out of memory", "OutOfMemory", "can't allocate")):
                     raise
                 print(f"{side}, {tokens:,} tokens: out of memory", flush=True)
                 return False
-            taken = weights + figures["gib"] * 2**30
             print(f"{side}, {tokens:,} tokens: {taken / 1e9:.2f} GB", flush=True)
             return taken <= options.cap * 1e9
 
-        most = config.max_position_embeddings
-        lengths = [
-            float(longest(lambda tokens, side=side: fits(side, tokens), options.shortest, most))
-            for side in ("ours", "its defaults")
-        ]
-    rows = [row(f"{options.shape}, longest text in {options.cap:g} GB", "tokens", *([n] for n in lengths))]
-    report(rows, device=device, dtype=dtype, peers=["trl", "peft", "transformers"], out=options.out)
+        lengths = {side: longest(partial(fits, side), options.shortest, most) for side in sides}
+    name = f"{options.shape}, longest text in {options.cap:g} GB"
+    rows = [row(name, "tokens", [float(lengths["ours"])], [float(lengths[s]) for s in sides if s != "ours"])]
+    peers = [] if options.alone else ["trl", "peft", "transformers"]
+    report(rows, device=device, dtype=dtype, peers=peers, out=options.out)
+
+
+def our_bytes(options: argparse.Namespace, out: Path, tokens: int) -> int:
+    """What one step on a text of so many tokens takes, weights included. CalledProcessError where it does not fit."""
+    command = [
+        sys.executable, "-m", "bench.memory", "--shape", options.shape, "--rows", "1", "--tokens", str(tokens),
+        "--steps", "1", "--checkpointing", options.checkpointing, "--device", options.device, "--out", str(out),
+        *(["--layers", str(options.layers)] if options.layers else []), *(["--turing"] if options.turing else []),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return next(int(row["ours"] * 2**30) for row in read_json(out)["rows"] if row["name"] == "peak")
+
+
+def prepared(options: argparse.Namespace, dtype: torch.dtype, device: torch.device, folder: Path) -> dict:
+    """The network as a folder for trl to load, as keywords of `their_bytes`."""
+    torch.manual_seed(options.seed)
+    config = config_of(options)
+    decoder = random_decoder(config, dtype, torch.device("cpu"), put)
+    save_decoder(decoder, load_tokenizer("smollm2-135m"), folder / "model")
+    work = {
+        "model": f"{folder}/model", "device": str(device), "turing": options.turing, "seed": options.seed,
+        "their_dtype": "auto", "warmup": 0, "batch": 1, "side": "its defaults",
+    }  # fmt: skip
+    weights = sum(parameter.nbytes for parameter in decoder.parameters())
+    return {"work": work, "weights": weights, "words": config.vocab_size, "path": folder / "work.json"}
+
+
+def their_bytes(tokens: int, *, work: dict, weights: int, words: int, path: Path) -> int:
+    """The same of trl."""
+    ids = torch.randint(words, (tokens,)).tolist()
+    return weights + int(in_a_process(work | {"rows": [[ids, ids]]}, path)["gib"] * 2**30)
 
 
 def longest(fits: Callable[[int], bool], shortest: int, most: int) -> int:

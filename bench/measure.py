@@ -36,15 +36,15 @@ def be_turing(device: torch.device) -> None:
 
 
 def row(name: str, unit: str, ours: list[float], theirs: list[float], *, note: str = "") -> dict:
-    """One line of the result: medians, and their ratio as "how many times theirs"."""
-    median_ours, median_theirs = statistics.median(ours), statistics.median(theirs)
+    """One line of the result: medians, and their ratio as "how many times theirs". `theirs` is empty without a peer."""
+    median_ours, median_theirs = statistics.median(ours), statistics.median(theirs) if theirs else None
     return {
         "name": name,
         "ours": median_ours,
         "theirs": median_theirs,
         "unit": unit,
-        "ratio": median_ours / median_theirs,
-        "runs": [{"ours": a, "theirs": b} for a, b in zip(ours, theirs, strict=True)],
+        "ratio": median_ours / median_theirs if theirs else None,
+        "runs": [{"ours": a, "theirs": b} for a, b in zip(ours, theirs or [None] * len(ours), strict=True)],
         "note": note,
     }
 
@@ -52,12 +52,13 @@ def row(name: str, unit: str, ours: list[float], theirs: list[float], *, note: s
 def report(rows: list[dict], *, device: torch.device, dtype: torch.dtype, peers: list[str], out: Path | None) -> None:
     """Print the table, and write it with what it depends on."""
     for line in rows:
-        spread = [run["ours"] / run["theirs"] for run in line["runs"]]
-        print(
-            f"{line['name']:44}  ours {line['ours']:8.1f}  theirs {line['theirs']:8.1f} {line['unit']:9}"
-            f"  ratio {line['ratio']:.2f}  (each run: {', '.join(f'{ratio:.2f}' for ratio in spread)})"
-            + (f"  {line['note']}" if line["note"] else "")
-        )
+        shown = f"{line['name']:44}  ours {line['ours']:8.1f}"
+        if line["theirs"] is None:
+            shown += f" {line['unit']:9}"
+        else:
+            spread = ", ".join(f"{run['ours'] / run['theirs']:.2f}" for run in line["runs"])
+            shown += f"  theirs {line['theirs']:8.1f} {line['unit']:9}  ratio {line['ratio']:.2f}  (each run: {spread})"
+        print(shown + (f"  {line['note']}" if line["note"] else ""))
     if out is not None:
         versions = {peer: version(peer) for peer in peers}
         write_json(out, {"rows": rows, "environment": environment(device, dtype) | versions})

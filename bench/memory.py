@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import Memory
+from bench.measure import Memory, be_turing, row
 from eval.environment import environment
 from lora.frozen import QUANTIZE
 from lora.inject import DECODER_TARGETS, inject, trainable
@@ -64,10 +64,13 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="(default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of products (default: %(default)s)")
+    parser.add_argument("--turing", action="store_true", help="have no more of a GPU than a T4 has")
     parser.add_argument("--seed", type=int, default=0, help="of weights and texts (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
     options = parser.parse_args()
     device = choose_device(options.device)
+    if options.turing:
+        be_turing(device)
     dtype = choose_dtype(device, options.dtype)
     torch.manual_seed(options.seed)
     figures = measure(options, device, dtype)
@@ -75,10 +78,7 @@ def main() -> None:
         print(f"{options.shape}, {name:24} {value:8.2f} {unit}")
     if options.out is not None:
         asked = {name: str(value) for name, value in vars(options).items() if name != "out"}
-        rows = [
-            {"name": name, "ours": value, "theirs": None, "unit": unit, "ratio": None, "runs": [{"ours": value}]}
-            for name, unit, value in figures
-        ]
+        rows = [row(name, unit, [value], []) for name, unit, value in figures]
         write_json(options.out, {"rows": rows, "options": asked, "environment": environment(device, dtype)})
 
 
