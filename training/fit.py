@@ -17,7 +17,7 @@ import torch
 from data.masking import Example
 from data.packing import to_batch
 from lora.inject import trainable
-from model.console import UserError, is_out_of_memory
+from model.console import UserError, lack_of_memory
 from model.decoder import Decoder
 from model.files import read_json
 from model.loss import causal_lm_loss, supervised_tokens
@@ -115,7 +115,7 @@ def _attempt(decoder: Decoder, precision: Precision, row: list[Example]) -> Cost
     try:
         return measure_pass(decoder, precision, row)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not lack_of_memory(error):
             raise
     # Only here, outside of the clause, has the exception let go of its frames, and of their tensors.
     decoder.zero_grad(set_to_none=True)

@@ -21,7 +21,7 @@ import train_sft
 from data.masking import Example
 from eval.asking import LESS_MEMORY
 from lora.inject import DECODER_TARGETS, inject
-from model.console import UserError, is_out_of_memory, run_command
+from model.console import UserError, lack_of_memory, run_command
 from model.decoder import Backbone
 from training import fit as fit_module
 from training.fit import MODES, fit
@@ -59,13 +59,23 @@ def test_every_way_of_running_out_is_one_line(capsys, lack):
     assert ("2.25 GiB more were asked for" in said) == (lack in ("gpu", "cpu"))
 
 
+def test_an_error_that_a_lack_has_led_to_is_one():
+    try:
+        try:
+            raise torch.OutOfMemoryError(CUDA_SAYS)
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    except RuntimeError as error:
+        assert lack_of_memory(error) == "the GPU is out of memory (2.25 GiB more were asked for)"
+
+
 def test_other_errors_keep_their_traceback():
     for error in (RuntimeError("shapes do not match"), OSError(2, "No such file"), ValueError("out of range")):
 
         def main(error=error):
             raise error
 
-        assert not is_out_of_memory(error)
+        assert lack_of_memory(error) is None
         with pytest.raises(type(error)):
             run_command(main)
 
