@@ -262,8 +262,5 @@ def side_by_side(left: str, right: str, *, titles: list[str], width: int) -> str
 
 
 if __name__ == "__main__":
-    less = (
-        "--quantize nf4, fewer --max-new-tokens, a shorter prompt or --device "
-        "cpu"
-    )
+    less = "--quantize nf4, fewer --max-new-tokens, a shorter prompt or --device cpu"
     sys.exit(run_command(main, needs_less_with=less))

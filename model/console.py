@@ -50,8 +50,8 @@ def run_command(main: Callable[[], None], *, needs_less_with: str = "a smaller m
 def lack_of_memory(error: BaseException) -> str | None:
     """What an error says if memory has run out, a GPU's or the host's, and how much was asked for; else None.
 
-    It is torch.OutOfMemoryError, a RuntimeError of the CPU's allocator or of CUDA's libraries, MemoryError, the system's
-    ENOMEM, or any error that one of these has led to, as when a CUDA graph cannot be recorded to its end.
+    Such are torch.OutOfMemoryError, some RuntimeErrors of the CPU's allocator and of CUDA's libraries, MemoryError, the
+    system's ENOMEM, and what one of these has led to, as when a CUDA graph cannot be recorded to its end.
     """
     words = str(error)
     if not (

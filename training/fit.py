@@ -99,8 +99,9 @@ def fit(
             cost = _attempt(decoder, precision, [example for row in chosen for example in row])
             if cost is not None:
                 print(
-                    f"fit      {count} rows a pass, checkpointing {decoder.checkpointing}: {cost.bytes / 2**30:.2f} GiB "
-                    f"of {room / 2**30:.2f} for {cost.tokens:,} tokens · {cost.tokens / cost.seconds:,.0f} tokens/s"
+                    f"fit      {count} rows a pass, checkpointing {decoder.checkpointing}: {cost.bytes / 2**30:.2f} "
+                    f"GiB of {room / 2**30:.2f} for {cost.tokens:,} tokens · "
+                    f"{cost.tokens / cost.seconds:,.0f} tokens/s"
                 )
                 return count, decoder.checkpointing
             count //= 2

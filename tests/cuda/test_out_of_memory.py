@@ -164,7 +164,8 @@ def test_a_run_keeps_its_checkpoint_and_goes_on_with_less_memory(monkeypatch, ti
         return [*parts, "--dtype", "fp32", "--micro-batch", 2, "--checkpoint-every", 1, *more]
 
     train_sft.main(list(map(str, options(tmp_path / "whole"))))
-    out, capfd_before = tmp_path / "run", capfd.readouterr()
+    out = tmp_path / "run"
+    capfd.readouterr()
     patch = fail_in_pass(monkeypatch, 4)  # two to a step: in the midst of the second
     assert run_as_a_script(monkeypatch, "train_sft.py", *options(out)) == 2
     patch.undo()
