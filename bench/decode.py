@@ -19,7 +19,7 @@ import torch
 from bench.measure import report, row
 from bench.memory import SHAPES, config_of, random_decoder
 from model import load_decoder
-from model.console import progress, run_command
+from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import DTYPES, choose_device, choose_dtype
 from model.weights import put
@@ -41,6 +41,8 @@ def main() -> None:
     options = parser.parse_args()
     device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)
+    if dtype == torch.float32:
+        raise UserError("fp32 has nothing to lose in a cache; give --dtype bf16 or fp16 on hardware that has it")
     torch.manual_seed(options.seed)
     if options.model:
         name, decoder = options.model, load_decoder(options.model, dtype=dtype, device=device)
