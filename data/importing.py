@@ -29,7 +29,7 @@ from data.split import seeded_order
 from data.syntax import parsed, same_code
 from data.teacher import Teacher
 from model.console import UserError, progress, run_command
-from model.files import read_json_list, read_jsonl, write_json, write_jsonl
+from model.files import SURROGATE, read_objects, write_json, write_jsonl
 from model.hub import snapshot
 
 HUB = "hub:"
@@ -39,7 +39,6 @@ OTHER_LANGUAGE = re.compile(
     r"|objective-c|latex|xml)\b|\bC(?:\+\+|#)|\bC (?:program|code|function|language)\b|\bin (?:C|R|Go)\b(?![+#])",
     re.IGNORECASE,
 )
-SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON may escape one half of a pair alone; UTF-8 cannot
 LEAST_WORDS = 8  # of an explanation
 LONGEST = 4000  # characters of an answer, and of a question
 EXPLAIN = "{question}\n\n```python\n{code}\n```\n\nExplain this solution in two to four sentences. No code."
@@ -225,13 +224,11 @@ def split_rows(rows: list[ImportedRow], *, test_share: float, validation_share: 
 
 
 def read_rows(place: str) -> tuple[list[dict], str, str | None]:
-    """Rows of a .json list, of JSON Lines, or of hub:OWNER/NAME/FILE; the file's name without its ending; the commit
-    on the hub.
+    """Rows of a JSON list, of JSON Lines, or of hub:OWNER/NAME/FILE; the file's name without its ending; the commit on
+    the hub.
     """
     path, commit = _from_hub(place) if place.startswith(HUB) else (Path(place), None)
-    if path.suffix != ".json":
-        return read_jsonl(path), path.stem, commit
-    return read_json_list(path), path.stem, commit
+    return read_objects(path), Path(path.name.removesuffix(".gz")).stem, commit
 
 
 def _from_hub(place: str) -> tuple[Path, str]:

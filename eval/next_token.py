@@ -32,7 +32,7 @@ from model import load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
-from model.files import read_jsonl, write_json, write_text
+from model.files import is_jsonl, read_jsonl, write_json, write_text
 from model.tokenizer import Tokenizer
 
 CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
@@ -202,7 +202,7 @@ def read_prompts(tokenizer: Tokenizer, place: Path, *, kind: str, count: int, wi
     file, a folder, or a corpus (seen: its training files; unseen: its test files): asked about is the middle of the
     first `window` tokens.
     """
-    if place.suffix != ".jsonl":
+    if not is_jsonl(place):
         files = read_files(place, split="train" if kind == "seen" else "test")[:count]
         cut = [(name, plain_document(tokenizer, text).input_ids[:window]) for name, text in files]
         return [Prompt(name, kind, ids, (len(ids) + 1) // 2) for name, ids in cut]
