@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
-import math
 import os
 import re
 import shutil
@@ -119,22 +118,13 @@ def read_text(path: Path | str) -> str:
 def parse_json(text: str, *, object_pairs_hook: Callable[[list[tuple]], dict] = dict):
     """The value of a JSON text. ValueError for anything else, NaN, infinity and bottomless nesting included."""
     try:
-        return json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=object_pairs_hook
-        )
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=object_pairs_hook)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def _refuse_constant(name: str):
     raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError(f"{digits} is more than a number can hold")
-    return value
 
 
 def _each_key_once(pairs: list[tuple]) -> dict:

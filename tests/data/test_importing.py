@@ -162,7 +162,7 @@ def test_a_teacher_explains_what_comes_without_words():
 
 def test_files_that_are_no_rows_are_named(tmp_path):
     file = tmp_path / "rows.json"
-    for text, words in (("{", "not readable as JSON"), ('{"a": 1}', "list of objects"), ("[1]", "list of objects")):
+    for text, words in (("{", "rows.json:1: not JSON"), ('[{"a": 1}', "not readable as JSON"), ("[1]", "list of objects")):
         file.write_text(text)
         with pytest.raises(UserError, match=words):
             read_rows(str(file))

@@ -131,7 +131,6 @@ def test_a_figure_that_is_no_number_is_not_written(tmp_path):
         (b"3\n", ":1: expected"),
         (b'{"a": 1}\n{"a": "x\x0cy"}\n', ":2: not JSON"),  # a control character must be escaped in a string
         (b'{"a": {"weight": 0, "weight": 1}}\n', ":1: .*'weight' is there twice"),
-        (b'{"a": 1e999}\n', ":1: .*1e999"),
         ('{"a": 1}\n'.encode("utf-16"), ":1: not UTF-8"),
     ],
 )
