@@ -24,13 +24,14 @@ from data.corpus import SPLITS
 from data.drafts.pair_filters import PLACEHOLDER, Distinct, pair_problem
 from data.drafts.replies import Reply
 from data.drafts.teaching import FENCED, SYSTEM, add_teacher_options, teacher_of
-from data.masking import training_messages
+from data.rows import training_conversation
 from data.split import seeded_order
 from data.syntax import parsed, same_code
 from data.teacher import Teacher
 from model.console import UserError, progress, run_command
 from model.files import SURROGATE, read_objects, write_json, write_jsonl
 from model.hub import snapshot
+from model.left_out import THOUGHTS
 
 HUB = "hub:"
 OTHER_LANGUAGE = re.compile(
@@ -82,8 +83,12 @@ def import_rows(rows: list[dict], *, name: str) -> tuple[list[ImportedRow], list
 
 def _read_row(id: str, row: dict) -> ImportedRow:
     """ValueError says why a row is not used."""
-    messages = training_messages(row)
-    *question, answer = messages
+    whole = training_conversation(row)
+    *question, answer = messages = whole.messages
+    if whole.tools or any("tool_calls" in message for message in messages):
+        raise ValueError("calls tools")
+    if THOUGHTS & answer.keys():
+        raise ValueError("an answer with its thoughts apart")
     if not any(message["content"].strip() for message in question):
         raise ValueError("no question")
     asked = "\n".join(message["content"] for message in question if message["role"] == "user")
@@ -100,7 +105,9 @@ def _read_row(id: str, row: dict) -> ImportedRow:
         raise ValueError("placeholder in the answer")
     fields = {}
     if len(question) == 1:
-        alone = {"instruction": row.get("instruction") or question[0]["content"], "input": row.get("input") or ""}
+        given = {"instruction": row.get("instruction"), "input": row.get("input") or ""}
+        is_apart = "\n\n".join(filter(None, given.values())) == question[0]["content"]
+        alone = given if is_apart else {"instruction": question[0]["content"], "input": ""}
         fields = {key: value.strip() for key, value in alone.items()}
     return ImportedRow(id, tuple(question), code, words, fields)
 
