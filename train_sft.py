@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 
-from data.masking import Example, encode_prompt, messages_of, tokenize_rows, training_messages
+from data.masking import ONLY_READ, Example, encode_prompt, tokenize_rows
 from data.packing import in_passes, pack, plan_windows, to_batch
+from data.rows import conversation_of, named_line, training_conversation, unread_fields
 from eval.errors import failures
 from eval.instruct import answer_pairs, grade_answers
 from eval.sandbox import protection
@@ -201,6 +202,10 @@ def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Op
         f"data     {Path(where).name}: {len(examples)} pairs · {tokens:,} tokens, {supervised:,} supervised · "
         f"{lost['cut']} cut off, {lost['dropped']} dropped at {options.max_length} · rows {fill:.1f} % full"
     )
+    if lost["read"]:
+        print(f"note     {ONLY_READ.format(lost['read'])}")
+    if unread := unread_fields(pairs):
+        print(f"fields   not part of what is trained: {', '.join(unread)}")
     return rows
 
 
@@ -215,7 +220,9 @@ def refuse_bad_tasks(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, o
             raise UserError(
                 f"{options.test}:{number}: {', '.join(missing)} missing: only pairs with a check can be graded"
             )
-        tokens = len(encode_prompt(tokenizer, messages_of(row)[:1]))
+        with named_line(f"{options.test}:{number}"):
+            asked = conversation_of(row).question
+            tokens = len(encode_prompt(tokenizer, asked.messages, tools=asked.tools))
         if tokens > room:
             raise UserError(
                 f"{options.test}:{number}: a prompt of {tokens} tokens and an answer of {options.max_new_tokens} "
@@ -235,21 +242,22 @@ def evaluate(decoder: Decoder, tokenizer: Tokenizer, test: list[dict], precision
             top_p=options.top_p,
             max_new_tokens=options.max_new_tokens,
             seed=options.seed,
+            where=options.test,
         )
     return grade_answers(test, answers)
 
 
 def answer_some(decoder: Decoder, tokenizer: Tokenizer, pairs: list[dict], precision, options: Options) -> str:
     """Markdown: what the model answers to the first training pairs, greedily."""
-    chosen = [training_messages(pair)[:-1] for pair in pairs[:3]]
-    prompts = [encode_prompt(tokenizer, messages) for messages in chosen]
+    chosen = [training_conversation(pair).question for pair in pairs[:3]]
+    prompts = [encode_prompt(tokenizer, asked.messages, tools=asked.tools) for asked in chosen]
     rules = {"max_new_tokens": min(64, options.max_new_tokens), "stop_ids": tokenizer.stop_ids}
     with precision.as_loaded(decoder), folded(decoder):
         answers = generate(decoder, prompts, **rules, what="samples")
     fence = "`" * 4
     return "\n\n".join(
-        f"{fence}\n{messages[-1]['content']}\n{fence}\n\nanswer\n\n{fence}\n{tokenizer.decode(ids)}\n{fence}"
-        for messages, (ids,) in zip(chosen, answers, strict=True)
+        f"{fence}\n{asked.messages[-1]['content']}\n{fence}\n\nanswer\n\n{fence}\n{tokenizer.decode(ids)}\n{fence}"
+        for asked, (ids,) in zip(chosen, answers, strict=True)
     )
 
 

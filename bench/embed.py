@@ -178,7 +178,7 @@ def in_a_process(work: dict, folder: Path) -> dict:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{work['measure']} failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.rstrip("\n").rpartition("\n")[2])
 
 
 def train_ours(work: dict) -> dict:

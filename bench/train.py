@@ -146,7 +146,8 @@ def in_a_process(work: dict, path: Path) -> dict:
     """What one side measures of itself; `path` takes the work there. CalledProcessError if it fails."""
     write_json(path, work)
     command = [sys.executable, "-m", "bench.train", "--child", str(path)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(told.rstrip("\n").rpartition("\n")[2])
 
 
 def _recent(losses: list[float]) -> list[float]:

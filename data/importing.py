@@ -24,13 +24,14 @@ from data.corpus import SPLITS
 from data.drafts.pair_filters import PLACEHOLDER, Distinct, pair_problem
 from data.drafts.replies import Reply
 from data.drafts.teaching import FENCED, SYSTEM, add_teacher_options, teacher_of
-from data.masking import training_messages
+from data.rows import training_conversation
 from data.split import seeded_order
 from data.syntax import parsed, same_code
 from data.teacher import Teacher
 from model.console import UserError, progress, run_command
-from model.files import read_json_list, read_jsonl, write_json, write_jsonl
+from model.files import SURROGATE, read_objects, write_json, write_jsonl
 from model.hub import snapshot
+from model.left_out import THOUGHTS
 
 HUB = "hub:"
 OTHER_LANGUAGE = re.compile(
@@ -39,7 +40,6 @@ OTHER_LANGUAGE = re.compile(
     r"|objective-c|latex|xml)\b|\bC(?:\+\+|#)|\bC (?:program|code|function|language)\b|\bin (?:C|R|Go)\b(?![+#])",
     re.IGNORECASE,
 )
-SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON may escape one half of a pair alone; UTF-8 cannot
 LEAST_WORDS = 8  # of an explanation
 LONGEST = 4000  # characters of an answer, and of a question
 EXPLAIN = "{question}\n\n```python\n{code}\n```\n\nExplain this solution in two to four sentences. No code."
@@ -83,8 +83,12 @@ def import_rows(rows: list[dict], *, name: str) -> tuple[list[ImportedRow], list
 
 def _read_row(id: str, row: dict) -> ImportedRow:
     """ValueError says why a row is not used."""
-    messages = training_messages(row)
-    *question, answer = messages
+    whole = training_conversation(row)
+    *question, answer = messages = whole.messages
+    if whole.tools or any("tool_calls" in message for message in messages):
+        raise ValueError("calls tools")
+    if THOUGHTS & answer.keys():
+        raise ValueError("an answer with its thoughts apart")
     if not any(message["content"].strip() for message in question):
         raise ValueError("no question")
     asked = "\n".join(message["content"] for message in question if message["role"] == "user")
@@ -101,7 +105,9 @@ def _read_row(id: str, row: dict) -> ImportedRow:
         raise ValueError("placeholder in the answer")
     fields = {}
     if len(question) == 1:
-        alone = {"instruction": row.get("instruction") or question[0]["content"], "input": row.get("input") or ""}
+        given = {"instruction": row.get("instruction"), "input": row.get("input") or ""}
+        is_apart = "\n\n".join(filter(None, given.values())) == question[0]["content"]
+        alone = given if is_apart else {"instruction": question[0]["content"], "input": ""}
         fields = {key: value.strip() for key, value in alone.items()}
     return ImportedRow(id, tuple(question), code, words, fields)
 
@@ -225,13 +231,11 @@ def split_rows(rows: list[ImportedRow], *, test_share: float, validation_share: 
 
 
 def read_rows(place: str) -> tuple[list[dict], str, str | None]:
-    """Rows of a .json list, of JSON Lines, or of hub:OWNER/NAME/FILE; the file's name without its ending; the commit
-    on the hub.
+    """Rows of a JSON list, of JSON Lines, or of hub:OWNER/NAME/FILE; the file's name without its ending; the commit on
+    the hub.
     """
     path, commit = _from_hub(place) if place.startswith(HUB) else (Path(place), None)
-    if path.suffix != ".json":
-        return read_jsonl(path), path.stem, commit
-    return read_json_list(path), path.stem, commit
+    return read_objects(path), Path(path.name.removesuffix(".gz")).stem, commit
 
 
 def _from_hub(place: str) -> tuple[Path, str]:

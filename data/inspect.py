@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.masking import Example, encode_prompt, show_mask, supervise, training_messages
+from data.masking import ONLY_READ, Example, answers_only_read, encode_prompt, show_mask, supervise
 from data.packing import pack, to_batch
+from data.rows import named_line, training_conversation, unread_fields
 from model import load_tokenizer
 from model.console import UserError, progress, run_command
 from model.files import read_jsonl, write_text
@@ -65,7 +66,9 @@ class Document:
         )
 
 
-def check_row(tokenizer: Tokenizer, messages: list[dict], example: Example, *, bos: int | None) -> None:
+def check_row(
+    tokenizer: Tokenizer, messages: list[dict], example: Example, *, bos: int | None, tools: list[dict] | None = None
+) -> None:
     """Raise ValueError, with the reason, unless the four rules of a training row hold.
 
     messages  the conversation, the answer last       example  its ids and labels, not cut
@@ -75,7 +78,7 @@ def check_row(tokenizer: Tokenizer, messages: list[dict], example: Example, *, b
     """
     if not example.supervised:
         raise ValueError("nothing is supervised: the loss would have no token of this row")
-    prompt = encode_prompt(tokenizer, messages[:-1])
+    prompt = encode_prompt(tokenizer, messages[:-1], tools=tools)
     pairs = zip(prompt, [*example.input_ids, None], strict=False)
     if (at := next((i for i, (one, other) in enumerate(pairs) if one != other), None)) is not None:
         raise ValueError(
@@ -103,12 +106,10 @@ def checked_examples(
     bos = bos_of(tokenizer)
     examples = []
     for number, row in enumerate(progress(rows, what="checking", unit="row"), 1):
-        try:
-            messages = training_messages(row)
-            example = supervise(tokenizer, messages, train_on_prompt=train_on_prompt)
-            check_row(tokenizer, messages, example, bos=bos)
-        except (ValueError, UserError) as error:
-            raise UserError(f"{where}:{number}: {error}") from None
+        with named_line(f"{where}:{number}"):
+            asked = training_conversation(row)
+            example = supervise(tokenizer, asked.messages, tools=asked.tools, train_on_prompt=train_on_prompt)
+            check_row(tokenizer, asked.messages, example, bos=bos, tools=asked.tools)
         examples.append(example)
     return examples
 
@@ -244,6 +245,12 @@ def main() -> None:
         f"{shortened:,} cut at {size:,}, {len(cut) - len(kept):,} of them left with nothing to learn and dropped"
     )
     print(f"data     {told}")
+    messages = [training_conversation(row).messages for row in rows]
+    read = sum(map(answers_only_read, messages, whole))
+    if read and not options.train_on_prompt:
+        print(f"note     {ONLY_READ.format(read)}")
+    if unread := unread_fields(rows):
+        print(f"fields   not part of what is trained: {', '.join(unread)}")
     if bos_of(tokenizer) is None and tokenizer.prefix_ids:
         print("note     the tokenizer puts a BOS before a plain text, the chat template none: rows go without")
     print(f"packed   {len(packed):,} rows of at most {size:,} tokens; {min(options.rows, len(packed))} shown")

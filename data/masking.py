@@ -12,9 +12,11 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from model.console import UserError
+from data.rows import named_line, training_conversation
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer
+
+ONLY_READ = "{} answers are read, not learnt: nothing asks for them, or the template rewrites them once more follows"
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,18 @@ class Example:
         return sum(label != IGNORE for label in self.labels[1:])
 
 
-def supervise(tokenizer: Tokenizer, messages: list[dict], *, train_on_prompt: bool = False) -> Example:
-    """Ids and labels of a conversation, built side by side so that they cannot drift apart."""
+def supervise(
+    tokenizer: Tokenizer, messages: list[dict], *, tools: list[dict] | None = None, train_on_prompt: bool = False
+) -> Example:
+    """Ids and labels of a conversation, built side by side so that they cannot drift apart.
+
+    messages, tools  as Tokenizer.render takes them; an answer with "weight": 0 is read, not learnt
+    """
+    if train_on_prompt and any(message.get("weight") == 0 for message in messages):
+        raise ValueError("--train-on-prompt learns every token, and an answer here is not to be learnt; omit either")
     ids: list[int] = []
     labels: list[int] = []
-    segments = tokenizer.segments(messages)
+    segments = tokenizer.segments(messages, tools=tools)
     for segment, piece in zip(segments, tokenizer.encode_segments(segments), strict=True):
         ids += piece
         labels += piece if segment.is_learnt or train_on_prompt else [IGNORE] * len(piece)
@@ -63,9 +72,9 @@ def show_mask(tokenizer: Tokenizer, example: Example) -> str:
     return "\n".join(parts)
 
 
-def encode_prompt(tokenizer: Tokenizer, messages: list[dict]) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, messages: list[dict], *, tools: list[dict] | None = None) -> list[int]:
     """Ids up to where the assistant begins to speak: a prefix of `supervise(messages + answer).input_ids`."""
-    segments = tokenizer.segments(messages, add_generation_prompt=True)
+    segments = tokenizer.segments(messages, add_generation_prompt=True, tools=tools)
     return [token for piece in tokenizer.encode_segments(segments) for token in piece]
 
 
@@ -75,65 +84,42 @@ def plain_document(tokenizer: Tokenizer, text: str) -> Example:
     return Example(tokenizer.prefix_ids + ids, [IGNORE] * len(tokenizer.prefix_ids) + ids)
 
 
-def messages_of(row: dict) -> list[dict]:
-    """The conversation of a data row: chat (`messages`), instruction pair or Alpaca, or prompt/completion.
-
-    The assistant's answer comes last when the row has one. ValueError says what a row lacks.
-    """
-    if "messages" in row:
-        turns = row["messages"]
-        if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
-            raise ValueError('"messages" must be a list of {"role", "content"}')
-        return [{"role": _text(turn, "role"), "content": _text(turn, "content")} for turn in turns]
-    if "prompt" in row:
-        question, answer = _text(row, "prompt"), "completion"
-    elif "instruction" in row:
-        given = row.get("input") or ""
-        question = _text(row, "instruction") + (f"\n\n{_text(row, 'input')}" if given else "")
-        answer = "output"
-    else:
-        raise ValueError(f'"instruction", "messages" or "prompt" is missing (this line has: {", ".join(row)})')
-    messages = [{"role": "user", "content": question}]
-    return [*messages, {"role": "assistant", "content": _text(row, answer)}] if answer in row else messages
-
-
-def training_messages(row: dict) -> list[dict]:
-    """`messages_of` a row that must end with an answer. ValueError when it does not, or when the answer is empty."""
-    messages = messages_of(row)
-    if messages[-1]["role"] != "assistant":
-        wanted = "completion" if "prompt" in row else "output" if "instruction" in row else "an assistant message"
-        raise ValueError(f'"{wanted}" is missing (this line has: {", ".join(row)})')
-    if not messages[-1]["content"].strip():
-        raise ValueError("the answer is empty")
-    return messages
-
-
-def _text(row: dict, key: str) -> str:
-    if key not in row:
-        raise ValueError(f'"{key}" is missing (this line has: {", ".join(row)})')
-    if not isinstance(row[key], str):
-        raise ValueError(f'"{key}" must be a string, not {type(row[key]).__name__}')
-    return row[key]
-
-
 def tokenize_rows(
     rows: list[dict], tokenizer: Tokenizer, *, max_length: int, where: str, train_on_prompt: bool = False
 ) -> tuple[list[Example], dict[str, int]]:
     """Examples of instruction rows, cut to max_length tokens, and what was lost on the way.
 
-    Returns the examples and {"cut": rows whose answer lost its end, "dropped": rows left with nothing supervised}.
+    Returns the examples and the counts of `cut_examples`, with "read": answers that the template, once the conversation
+    continues, writes otherwise than it asks for them (Qwen3 removes its think block). They are read, not learnt.
     UserError names file and line of a row that cannot be used, before anything is trained.
     """
-    examples, lost = [], {"cut": 0, "dropped": 0}
+    examples, read = [], 0
     for number, row in enumerate(rows, 1):
-        try:
-            example = supervise(tokenizer, training_messages(row), train_on_prompt=train_on_prompt)
-        except ValueError as error:
-            raise UserError(f"{where}:{number}: {error}") from None
-        kept = Example(example.input_ids[:max_length], example.labels[:max_length])
-        if not kept.supervised:
+        with named_line(f"{where}:{number}"):
+            asked = training_conversation(row)
+            example = supervise(tokenizer, asked.messages, tools=asked.tools, train_on_prompt=train_on_prompt)
+        examples.append(example)
+        read += 0 if train_on_prompt else answers_only_read(asked.messages, example)
+    kept, lost = cut_examples(examples, max_length)
+    return kept, {**lost, "read": read}
+
+
+def answers_only_read(messages: list[dict], example: Example) -> int:
+    """How many answers of a conversation that are to be learnt have no label in its example."""
+    wanted = sum(message["role"] == "assistant" and message.get("weight") != 0 for message in messages)
+    return wanted - sum(is_learnt for *_, is_learnt in spans(example.labels))
+
+
+def cut_examples(examples: list[Example], max_length: int) -> tuple[list[Example], dict[str, int]]:
+    """The first max_length tokens of each, and {"cut": how many were longer, "dropped": how many have nothing
+    supervised left}. What was dropped is not among the examples, nor counted as cut.
+    """
+    kept, lost = [], {"cut": 0, "dropped": 0}
+    for whole in examples:
+        example = Example(whole.input_ids[:max_length], whole.labels[:max_length])
+        if not example.supervised:
             lost["dropped"] += 1
             continue
-        lost["cut"] += len(kept.input_ids) < len(example.input_ids)
-        examples.append(kept)
-    return examples, lost
+        lost["cut"] += len(example.input_ids) < len(whole.input_ids)
+        kept.append(example)
+    return kept, lost

@@ -13,8 +13,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.masking import Example, messages_of, plain_document, supervise, tokenize_rows, training_messages
+from data.masking import Example, cut_examples, plain_document, supervise
 from data.packing import pieces
+from data.rows import is_conversation, named_line, training_conversation
 from data.split import seeded_order
 from model.console import UserError
 from model.files import read_jsonl, read_text
@@ -27,7 +28,7 @@ MOST_HELD_BACK = 50
 
 @dataclass(frozen=True)
 class OtherTexts:
-    """Rows by name, {"text": …} or a conversation in any format of data/masking.py; no text is in both, nor twice."""
+    """Rows by name, {"text": …} or a conversation in any form of data/rows.py; no text is in both, nor twice."""
 
     replay: dict[str, dict]
     probe: dict[str, dict]
@@ -74,15 +75,13 @@ def _read(place: str) -> dict[str, dict]:
         return {file.relative_to(path).as_posix(): {"text": read_text(file)} for file in files}
     rows = {}
     for number, row in enumerate(read_jsonl(path), 1):
-        try:
+        with named_line(f"{place}:{number}"):
             if is_conversation(row):
-                training_messages(row)
+                training_conversation(row)
             elif not isinstance(row.get("text"), str):
                 raise ValueError(
                     f'"text", or the fields of a conversation, are missing (this line has: {", ".join(row)})'
                 )
-        except ValueError as error:
-            raise UserError(f"{place}:{number}: {error}") from None
         rows[f"{path.name}:{number}"] = row
     return rows
 
@@ -91,7 +90,11 @@ def _without(rows: dict[str, dict], seen: set[str], lost: dict[str, int]) -> dic
     """The rows that hold a text which is not in `seen`; adds it there, and the others to `lost`."""
     kept = {}
     for name, row in rows.items():
-        text = "\n\n".join(turn["content"] for turn in messages_of(row)) if is_conversation(row) else row["text"]
+        if is_conversation(row):
+            asked = training_conversation(row)
+            text = json.dumps([asked.messages, asked.tools])
+        else:
+            text = row["text"]
         if not text.strip():
             lost["empty"] += 1
         elif text in seen:
@@ -102,16 +105,12 @@ def _without(rows: dict[str, dict], seen: set[str], lost: dict[str, int]) -> dic
     return kept
 
 
-def is_conversation(row: dict) -> bool:
-    """Whether a row is to be read with the chat template. Alpaca's rows have a "text" as well; it is not read."""
-    return any(key in row for key in ("messages", "instruction", "prompt"))
-
-
 def whole_example(tokenizer: Tokenizer, row: dict) -> Example:
     """The row as one document: a plain text learnt whole, or a conversation with its mask."""
-    return (
-        supervise(tokenizer, training_messages(row)) if is_conversation(row) else plain_document(tokenizer, row["text"])
-    )
+    if not is_conversation(row):
+        return plain_document(tokenizer, row["text"])
+    asked = training_conversation(row)
+    return supervise(tokenizer, asked.messages, tools=asked.tools)
 
 
 def replay_examples(
@@ -130,7 +129,9 @@ def replay_examples(
     lost = {"cut": 0, "dropped": 0}
     for name, row in rows.items():
         if is_conversation(row):
-            parts, here = tokenize_rows([row], tokenizer, max_length=size, where=name)
+            with named_line(name):
+                whole = whole_example(tokenizer, row)
+            parts, here = cut_examples([whole], size)
             lost = {reason: lost[reason] + here[reason] for reason in lost}
         else:
             parts = pieces(plain_document(tokenizer, row["text"]), size)

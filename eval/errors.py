@@ -6,7 +6,7 @@ import ast
 import random
 import re
 
-from data.masking import training_messages
+from data.rows import training_conversation
 from data.syntax import parsed
 from eval.instruct import GREEDY
 from eval.nearest import add_nearest
@@ -128,7 +128,7 @@ def failures(
 
 def _example(row: dict, number: int) -> dict:
     """A training row of any form as an example of eval/nearest.py."""
-    *asked, answer = [turn["content"] for turn in training_messages(row)]
+    *asked, answer = [turn["content"] for turn in training_conversation(row).messages]
     told = {"id": row.get("id", f"line {number}"), "category": row.get("category")}
     return told | {"prompt": "\n\n".join(asked), "answer": answer}
 

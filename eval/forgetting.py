@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data.masking import Example
 from data.replay import whole_example
+from data.rows import named_line
 from eval.compare import compare
 from eval.perplexity import score
 from model.console import UserError
@@ -29,7 +30,8 @@ def probe(
     """
     documents = []
     for name, row in texts.items():
-        whole = whole_example(tokenizer, row)
+        with named_line(name):
+            whole = whole_example(tokenizer, row)
         example = Example(whole.input_ids[:most_tokens], whole.labels[:most_tokens])
         if example.supervised:
             said = tokenizer.decode([label for label in example.labels if label != IGNORE])

@@ -17,7 +17,8 @@ from collections import defaultdict
 from dataclasses import asdict
 
 from data.checks import EXECUTED, jobs_of, judge
-from data.masking import encode_prompt, messages_of
+from data.masking import encode_prompt
+from data.rows import conversation_of, named_line
 from data.syntax import parsed
 from eval.asking import LESS_MEMORY, add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
 from eval.codetasks.score import pass_at_k
@@ -248,12 +249,17 @@ def answer_pairs(
     top_p: float,
     max_new_tokens: int,
     seed: int,
+    where: str = "pairs",
 ) -> list[dict]:
-    """One greedy answer and `samples` sampled ones for each pair: {"id", "sample", "output", "stopped"}."""
+    """One greedy answer and `samples` sampled ones for each pair: {"id", "sample", "output", "stopped"}.
+
+    where  the file of the pairs, which an error names with the line
+    """
     prompts = []
-    for pair in pairs:
-        messages = messages_of(pair)
-        prompts.append(encode_prompt(tokenizer, messages[:-1] if messages[-1]["role"] == "assistant" else messages))
+    for number, pair in enumerate(pairs, 1):
+        with named_line(f"{where}:{number}"):
+            asked = conversation_of(pair).question
+            prompts.append(encode_prompt(tokenizer, asked.messages, tools=asked.tools))
     continuations = generate(
         decoder,
         prompts,
@@ -303,6 +309,7 @@ def _ask_model(options: argparse.Namespace, pairs: list[dict]) -> list[dict]:
             top_p=options.top_p,
             max_new_tokens=options.max_new_tokens,
             seed=options.seed,
+            where=options.data,
         )
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from data.masking import encode_prompt, messages_of, plain_document, supervise
+from data.masking import encode_prompt, plain_document, supervise
+from data.rows import conversation_of, is_conversation, named_line
 from eval.environment import environment
 from eval.pages.charts import next_token_picture
 from eval.perplexity import read_files
@@ -32,7 +33,7 @@ from model import load_decoder, load_tokenizer
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
-from model.files import read_jsonl, write_json, write_text
+from model.files import is_jsonl, read_jsonl, write_json, write_text
 from model.tokenizer import Tokenizer
 
 CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
@@ -198,27 +199,24 @@ def given_prompt(tokenizer: Tokenizer, text: str, *, name: str = "prompt", kind:
 def read_prompts(tokenizer: Tokenizer, place: Path, *, kind: str, count: int, window: int) -> list[Prompt]:
     """The first `count` prompts of a place.
 
-    JSON Lines hold data rows (data/masking.py) or {"text"}: asked about is the first token of a row's answer. Else a
+    JSON Lines hold data rows (data/rows.py) or {"text"}: asked about is the first token of a row's answer. Else a
     file, a folder, or a corpus (seen: its training files; unseen: its test files): asked about is the middle of the
     first `window` tokens.
     """
-    if place.suffix != ".jsonl":
+    if not is_jsonl(place):
         files = read_files(place, split="train" if kind == "seen" else "test")[:count]
         cut = [(name, plain_document(tokenizer, text).input_ids[:window]) for name, text in files]
         return [Prompt(name, kind, ids, (len(ids) + 1) // 2) for name, ids in cut]
     prompts = []
     for number, row in enumerate(read_jsonl(place)[:count], start=1):
         name = str(row.get("id", f"{place.name}:{number}"))
-        if "text" in row:
+        if "text" in row and not is_conversation(row):
             prompts.append(given_prompt(tokenizer, str(row["text"]), name=name, kind=kind))
             continue
-        try:
-            messages = messages_of(row)
-        except ValueError as error:
-            raise UserError(f"{place}:{number}: {error}") from None
-        has_answer = messages[-1]["role"] == "assistant"
-        asked = encode_prompt(tokenizer, messages[:-1] if has_answer else messages)
-        ids = supervise(tokenizer, messages).input_ids if has_answer else asked
+        with named_line(f"{place}:{number}"):
+            whole = conversation_of(row)
+            asked = encode_prompt(tokenizer, whole.question.messages, tools=whole.tools)
+            ids = supervise(tokenizer, whole.messages, tools=whole.tools).input_ids if whole.answer else asked
         prompts.append(Prompt(name, kind, ids, len(asked)))
     return prompts
 

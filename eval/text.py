@@ -3,7 +3,7 @@
     python -m eval.text --task classification --model M [--adapter A] --data F.jsonl --out F.json
     python -m eval.text --task summarization --answers A.jsonl --data F.jsonl --out F.json
 
-F.jsonl holds rows of any instruction form (data/masking.py); "references" lists further right answers. Answers are
+F.jsonl holds rows of any instruction form (data/rows.py); "references" lists further right answers. Answers are
 greedy. BLEU is sacrebleu's and ROUGE is rouge-score's, so that a figure can be set beside a published one.
 """
 
@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.masking import encode_prompt, messages_of
+from data.masking import encode_prompt
+from data.rows import conversation_of, named_line
 from eval.asking import LESS_MEMORY, add_model_options, asked_model, refuse_lone_adapter
 from eval.environment import environment
 from eval.stats import summarise, wilson
@@ -35,22 +36,20 @@ NEW_TOKENS = {"classification": 16, "qa": 48, "summarization": 128}
 
 
 def read_tasks(rows: list[dict], *, where: str = "data") -> list[dict]:
-    """Rows as {"id", "messages" (the question), "references" (right answers, one or more)}.
+    """Rows as {"id", "messages" (the question), "tools" or None, "references" (right answers, one or more)}.
 
     UserError names the row that has no answer, an empty one, or an id that another has.
     """
     tasks, seen = [], set()
     for number, row in enumerate(rows, start=1):
-        try:
-            messages = messages_of(row)
-        except ValueError as error:
-            raise UserError(f"{where}:{number}: {error}") from None
-        has_answer = messages[-1]["role"] == "assistant"
-        further = row.get("references", [])
-        references = ([messages[-1]["content"]] if has_answer else []) + (further if isinstance(further, list) else [0])
+        with named_line(f"{where}:{number}"):
+            asked = conversation_of(row)
+        further = row.get("references") or []
+        own = [asked.answer["content"]] if asked.answer else []
+        references = own + (further if isinstance(further, list) else [0])
         if not references or not all(isinstance(text, str) and text.strip() for text in references):
             raise UserError(f"{where}:{number}: no right answer, or an empty one, to grade by")
-        task = {"id": str(row.get("id", number)), "messages": messages[:-1] if has_answer else messages}
+        task = {"id": str(row.get("id", number)), "messages": asked.question.messages, "tools": asked.tools}
         if task["id"] in seen:
             raise UserError(f"{where}:{number}: the id {task['id']!r} is there twice")
         seen.add(task["id"])
@@ -227,9 +226,14 @@ GRADERS: dict[str, Callable[[list[dict], list[str], int], dict]] = {
 }
 
 
-def answer_tasks(decoder: Decoder, tokenizer: Tokenizer, tasks: list[dict], *, max_new_tokens: int) -> dict[str, str]:
+def answer_tasks(
+    decoder: Decoder, tokenizer: Tokenizer, tasks: list[dict], *, max_new_tokens: int, where: str = "data"
+) -> dict[str, str]:
     """The greedy answer to each task, by id."""
-    prompts = [encode_prompt(tokenizer, one["messages"]) for one in tasks]
+    prompts = []
+    for number, one in enumerate(tasks, 1):
+        with named_line(f"{where}:{number}"):
+            prompts.append(encode_prompt(tokenizer, one["messages"], tools=one["tools"]))
     stop_ids = tokenizer.stop_ids
     new = generate(decoder, prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids, what="answering")
     return {one["id"]: tokenizer.decode(ids).strip() for one, (ids,) in zip(tasks, new, strict=True)}
@@ -268,7 +272,7 @@ def main() -> None:
     else:
         new_tokens = options.max_new_tokens or NEW_TOKENS[options.task]
         with asked_model(options) as (decoder, tokenizer):
-            answers = answer_tasks(decoder, tokenizer, tasks, max_new_tokens=new_tokens)
+            answers = answer_tasks(decoder, tokenizer, tasks, max_new_tokens=new_tokens, where=options.data)
     result = grade(options.task, tasks, answers, seed=options.seed)
     result["settings"] = {name: str(value) for name, value in vars(options).items() if name != "out"}
     write_json(options.out, result)

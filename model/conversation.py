@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from model.console import UserError
+from model.left_out import has_thought, left_out
 
 THINK = ("<think>", "</think>")
 
@@ -35,6 +36,7 @@ def split_conversation(
     tokenizer, messages: list[dict], *, add_generation_prompt: bool, tools: list[dict] | None
 ) -> list[Segment]:
     """What Tokenizer.segments returns; `tokenizer` is that Tokenizer."""
+    messages = _with_arguments_as_written(tokenizer, messages)
     text = tokenizer.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
     spans = _learnt_spans(tokenizer, messages, tools, text)
     last = len(messages) - 1
@@ -49,9 +51,42 @@ def split_conversation(
             )
         spans = {last: spans[last]}
     pieces = _pieces(tokenizer, messages, tools, text, add_generation_prompt)
+    _refuse_left_out(tokenizer, messages, tools, add_generation_prompt)
     if add_generation_prompt:
         pieces += tokenizer.split_control(tokenizer.answer_lead)
-    return _cut(pieces, list(spans.values()))
+    return _cut(pieces, [span for i, span in spans.items() if messages[i].get("weight") != 0])
+
+
+def _refuse_left_out(tokenizer, messages, tools, add_generation_prompt: bool) -> None:
+    """UserError for a part that the template does not write: it would be neither learnt nor asked with."""
+    missing = left_out(tokenizer, messages, tools, add_generation_prompt=add_generation_prompt)
+    if not add_generation_prompt:  # a thought is written where its answer comes last, if anywhere
+        ends = [i + 1 for i, message in enumerate(messages[:-1]) if has_thought(message)]
+        missing += [name for end in ends for name in left_out(tokenizer, messages[:end], tools)]
+    if missing:
+        raise UserError(
+            f"the model's chat template leaves out {', '.join(dict.fromkeys(missing))}: remove it, or give a template "
+            "that writes it with --chat-template FILE"
+        )
+
+
+def _with_arguments_as_written(tokenizer, messages: list[dict]) -> list[dict]:
+    """The messages, the arguments of their calls as JSON text for a template that adds them to text (DeepSeek's)."""
+    if not any(message.get("tool_calls") for message in messages) or not tokenizer.arguments_as_text:
+        return messages
+    written = []
+    for message in messages:
+        calls = [_with_text(call) for call in message.get("tool_calls") or ()]
+        written.append({**message, "tool_calls": calls} if calls else message)
+    return written
+
+
+def _with_text(call: dict) -> dict:
+    function = call.get("function", call)
+    arguments = function.get("arguments", {})
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    written = {**function, "arguments": text}
+    return {**call, "function": written} if "function" in call else written
 
 
 def _learnt_spans(tokenizer, messages, tools, text: str) -> dict[int, tuple[int, int]]:
@@ -127,11 +162,11 @@ def _outside_think(change: Callable[[str], str]) -> Callable[[str], str]:
 
 
 def _map_text(value, change: Callable[[str], str]):
-    """The same JSON value with every string in it changed; keys stay."""
+    """The same JSON value with every string in it changed, keys too: those of a call's arguments come from the data."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {key: _map_text(item, change) for key, item in value.items()}
+        return {change(key): _map_text(item, change) for key, item in value.items()}
     return [_map_text(item, change) for item in value] if isinstance(value, list | tuple) else value
 
 

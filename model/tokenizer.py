@@ -168,7 +168,8 @@ class Tokenizer:
     ) -> str:
         """The conversation as the model's chat template writes it.
 
-        messages  [{"role", "content"}], and what else the template knows: "tool_calls", "reasoning_content"
+        messages  [{"role", "content"}], and what else the template knows: "tool_calls", "reasoning_content"; "weight"
+                  is for the mask and not shown to it
         tools     JSON schemas, [{"type": "function", "function": {"name", "description", "parameters"}}]
         Raises UserError without a template, and with the template's own reason when it refuses.
         """
@@ -184,7 +185,10 @@ class Tokenizer:
             for key, value in self.settings.items()
             if key.endswith("_token") and isinstance(value, str | dict)
         }
-        seen = [{key: value for key, value in message.items() if value is not None} for message in messages]
+        seen = [
+            {key: value for key, value in message.items() if value is not None and key != "weight"}
+            for message in messages
+        ]
         conversation = {"messages": seen, "tools": tools, "documents": None}
         conversation["add_generation_prompt"] = add_generation_prompt
         return render_template(self._compiled[name], tokens | self.template_options | conversation)
@@ -205,7 +209,8 @@ class Tokenizer:
 
         Exceptions: a template without a generation prompt gets what it writes before an answer as one. A system
         message that the template shows only while no answer follows (Mistral) moves into the last question.
-        Raises UserError when the last message is an answer that does not follow its prompt: it cannot be trained.
+        Raises UserError when the last message is an answer that does not follow its prompt: it cannot be trained. Also
+        for what the template leaves out: tools, a system message, a thought, the words beside a call.
         """
         return split_conversation(self, messages, add_generation_prompt=add_generation_prompt, tools=tools)
 
@@ -227,6 +232,21 @@ class Tokenizer:
             return ""
         whole = self.render([QUESTION, {"role": "assistant", "content": PROBE}])
         return whole[len(prompt) :].partition(PROBE)[0] if whole.startswith(prompt) else ""
+
+    @cached_property
+    def arguments_as_text(self) -> bool:
+        """Whether the template takes the arguments of a call only as JSON text, not as an object."""
+
+        def takes(arguments) -> bool:
+            function = {"name": "f", "arguments": arguments}
+            call = {"id": "abcdefghi", "type": "function", "function": function}
+            try:
+                self.render([QUESTION, {"role": "assistant", "content": "", "tool_calls": [call]}])
+            except UserError:
+                return False
+            return True
+
+        return not takes({"x": "y"}) and takes('{"x": "y"}')
 
     @cached_property
     def control_pattern(self) -> re.Pattern:

@@ -61,6 +61,20 @@ def test_nothing_pickled_is_ever_loaded():
         assert not names & {"pickle", "marshal", "shelve", "dill", "joblib"} and "torch.load" not in calls, path
 
 
+def test_json_lines_are_read_in_one_place():
+    """model/files.py knows where a row ends and what gzip is; str.splitlines cuts rows at U+2028 and U+0085."""
+    for path in [*FILES, *ROOT.glob("*.py"), *ROOT.glob("bench/*.py")]:
+        if path == ROOT / "model" / "files.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert "gzip" not in imported(path), path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.For | ast.Call):
+                text = ast.unparse(node)
+                parses = "json.loads(" in text or "parse_json(" in text
+                assert not (parses and "splitlines" in text), f"{path}:{node.lineno}"
+
+
 def test_the_core_requirements_are_the_six():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     packages = [line.split(">=")[0] for line in lines if line and not line.startswith("#")]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from eval.environment import environment
 from model.console import UserError
-from model.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from model.files import read_json, read_jsonl, resume_jsonl, write_json, write_jsonl, write_text
 from training import parallel
 from training.checkpoint import latest_checkpoint
 from training.memory import peak_memory
@@ -80,7 +80,7 @@ class Run:
         log = self.folder / "metrics.jsonl"
         done = int(self.resume_from.name.removeprefix("step-")) if self.resume_from else 0
         # what a killed run logged after its last checkpoint will be done again
-        write_jsonl(log, [row for row in _log_rows(log) if row["step"] <= done] if log.exists() else [])
+        write_jsonl(log, [row for row in resume_jsonl(log) if row["step"] <= done])
         self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run is)
 
     def steps(self, first: int, total: int, *, max_minutes: float = 0.0) -> Iterator[int]:
@@ -178,12 +178,3 @@ class Run:
                     f"{self.folder}: cannot resume with --{name.replace('_', '-')} {entry['value']}; the run was "
                     f"started with {before}"
                 )
-
-
-def _log_rows(path: Path) -> list[dict]:
-    """Rows of metrics.jsonl; a last line that a kill cut short is left out."""
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
-    return read_jsonl(path)

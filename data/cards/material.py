@@ -9,8 +9,8 @@ from pathlib import Path
 
 from data.corpus import SPLITS, Corpus, load_corpus
 from data.instruct import InstructionPairs
-from data.masking import training_messages
 from data.pairs import TextCodePairs, load_text_code_pairs
+from data.rows import named_line, training_conversation
 from model.console import UserError
 from model.files import read_json, read_jsonl
 
@@ -129,10 +129,8 @@ def _instruction_rows(path: Path) -> list[dict]:
     """The rows of a file that may be missing; those of another format get an instruction and an output from it."""
     rows = []
     for number, row in enumerate(read_jsonl(path) if path.is_file() else [], 1):
-        try:
-            *asked, answer = training_messages(row)
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: {error}") from None
+        with named_line(f"{path}:{number}"):
+            *asked, answer = training_conversation(row).messages
         told = {"id": f"{path.stem}/{number}"}
         if "instruction" not in row:
             told |= {"instruction": asked[-1]["content"] if asked else "", "output": answer["content"]}

@@ -22,7 +22,7 @@ from pathlib import Path
 from data.drafts.docstyle import docstring_in
 from data.drafts.pair_filters import normalized, pair_problem
 from data.drafts.replies import Reply
-from data.masking import messages_of
+from data.rows import conversation_of
 from data.teacher import KEY_VARIABLES, Limits, Teacher
 from model.console import UserError
 from model.files import read_json, write_jsonl
@@ -65,7 +65,7 @@ def teach(pairs: list[dict], teacher: Teacher, *, candidates: int, most_output: 
 
 def question(pair: dict) -> list[dict]:
     """What a teacher is asked for a pair: the conversation up to the answer."""
-    messages = messages_of({key: value for key, value in pair.items() if key != "output"})
+    messages = conversation_of({key: value for key, value in pair.items() if key != "output"}).messages
     return [{"role": "system", "content": SYSTEM}, *messages]
 
 

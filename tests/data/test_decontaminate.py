@@ -76,9 +76,9 @@ def test_the_sanitized_list_is_read_too(tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"task_id": 1}\n{"text": "x"}\n', "task 2 has no task_id"),
-        ("a.jsonl", b"{", "not JSON"),
-        ("a.jsonl", b"\xff", "not readable"),
-        ("a.jsonl.gz", b"no gzip", "not readable"),
+        ("a.jsonl", b"{", "a.jsonl:1: not JSON"),
+        ("a.jsonl", b"\xff", "a.jsonl:1: not UTF-8"),
+        ("a.jsonl.gz", b"\x1f\x8bno gzip", "a damaged gzip file"),
         ("b.jsonl", None, "no such file"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 
 from data.drafts.replies import Reply
 from data.importing import explain_with, import_rows, main, parted, read_rows, split_rows, with_four_spaces
-from data.masking import training_messages
+from data.rows import training_conversation
 from data.syntax import parsed
 from model.console import UserError
 
@@ -82,11 +82,11 @@ def test_rows_of_every_form_become_pairs_that_can_be_trained_on():
     )
     assert reasons == [] and [one.id for one in kept] == ["x/1", "x/2", "x/3", "x/4"]
     pairs = [one.as_pair(explained=False, source={"path": "x"}) for one in kept]
-    asked = [training_messages(pair)[0]["content"] for pair in pairs]
+    asked = [training_conversation(pair).messages[0]["content"] for pair in pairs]
     assert asked == ["Write a function that adds.", "Multiply.", "Add.", "Be brief."]
     assert pairs[0]["instruction"] and pairs[1]["instruction"] and "messages" in pairs[3]
     for pair in pairs:
-        answer = training_messages(pair)[-1]["content"]
+        answer = training_conversation(pair).messages[-1]["content"]
         assert ast.parse(answer) and "\n    return" in answer
         assert pair["source"] == {"path": "x"} and pair["category"] == "code"
 
@@ -162,7 +162,8 @@ def test_a_teacher_explains_what_comes_without_words():
 
 def test_files_that_are_no_rows_are_named(tmp_path):
     file = tmp_path / "rows.json"
-    for text, words in (("{", "not readable as JSON"), ('{"a": 1}', "list of objects"), ("[1]", "list of objects")):
+    bad = {"{": "rows.json:1: not JSON", '[{"a": 1}': "not readable as JSON", "[1]": "list of objects"}
+    for text, words in bad.items():
         file.write_text(text)
         with pytest.raises(UserError, match=words):
             read_rows(str(file))
@@ -311,3 +312,18 @@ def test_codealpaca_gives_python_that_parses_with_four_spaces():
             (len(line) - len(line.lstrip())) % 4 == 0 for line in one.code.split("\n") if line.startswith("  if ")
         )
     assert {reject["reason"] for reject in rejects} >= {"no Python that parses", "asks for javascript", "asks for sql"}
+
+
+def test_a_row_keeps_its_system_message_and_one_that_calls_tools_is_rejected():
+    row = {"instruction": "Print one.", "input": "", "output": "print(1 + 0)"}
+    rows = [
+        {**row, "system": "Python alone."},
+        {**row, "tools": [{"name": "f"}]},
+        {**row, "reasoning_content": "easy"},
+        {**row, "prompt": "Below is an instruction: Print one. Response: print(1 + 0)", "instruction": "Print one."},
+    ]
+    kept, rejects = import_rows(rows, name="x")
+    chat, pair = (one.as_pair(explained=False, source={}) for one in kept)
+    assert [message["role"] for message in chat["messages"]] == ["system", "user", "assistant"]
+    assert pair["instruction"] == "Print one." and "messages" not in pair
+    assert [one["reason"] for one in rejects] == ["calls tools", "an answer with its thoughts apart"]

@@ -18,8 +18,9 @@ from data.inspect import (
     spread,
     token_texts,
 )
-from data.masking import Example, messages_of, show_mask, supervise
+from data.masking import Example, show_mask, supervise
 from data.packing import pack
+from data.rows import conversation_of
 from model import load_tokenizer
 from model.console import UserError, run_command
 from model.loss import IGNORE
@@ -77,7 +78,7 @@ def test_positions_restart_and_documents_lie_end_to_end(packed):
 
 
 def test_the_texts_of_tokens_join_to_the_text_and_hold_no_half_characters(tokenizer):
-    ids = supervise(tokenizer, messages_of(ROWS[1])).input_ids
+    ids = supervise(tokenizer, conversation_of(ROWS[1]).messages).input_ids
     texts = token_texts(tokenizer, ids)
     assert len(texts) == len(ids) and "".join(texts) == tokenizer.decode(ids, keep_special=True)
     assert "\ufffd" not in "".join(texts) and "" in texts and "漢" in texts
@@ -119,7 +120,7 @@ def test_rows_from_first_to_last_are_shown():
     ],
 )
 def test_a_row_that_breaks_a_rule_is_refused(tokenizer, change, reason):
-    messages = messages_of(ROWS[0])
+    messages = conversation_of(ROWS[0]).messages
     example = supervise(tokenizer, messages)
     check_row(tokenizer, messages, example, bos=None)
     with pytest.raises(ValueError, match=reason):
@@ -175,3 +176,22 @@ def test_the_command_counts_what_is_cut_and_writes_the_page(tokenizer_folder, tm
     assert "5 rows, every rule holds" in said and "2 cut at 110, 1 of them left with nothing to learn" in said
     assert "\x1b" not in said and "rows.jsonl:4 · row 0–109 · positions 0–109" in said
     assert (tmp_path / "page.html").read_text().count("<h3>") >= 2
+
+
+def test_what_is_read_beside_the_answer_is_shown_and_what_is_not_is_told(
+    tokenizer_folder, tmp_path, monkeypatch, capsys
+):
+    rows = [
+        {**ROWS[0], "system": "Be BRIEF.", "history": [["EARLIER?", "yes"]], "score": 3},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "WRONG", "weight": 0},
+                      {"role": "user", "content": "c"}, {"role": "assistant", "content": "right"}]},
+    ]  # fmt: skip
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    assert command(monkeypatch, "--model", tokenizer_folder, "--data", data, "--rows", 1) == 0
+    said = capsys.readouterr().out
+    assert "BRIEF" in said and "EARLIER?" in said and "── learnt ──\nyes<|im_end|>" in said
+    assert "WRONG" in said and "── learnt ──\nWRONG" not in said and "── learnt ──\nright<|im_end|>" in said
+    assert "fields   not part of what is trained: score\n" in said
+    data = write_rows(tmp_path / "rows.jsonl", [ROWS[0], {**ROWS[1], "tools": [{"name": "f"}]}])
+    assert command(monkeypatch, "--model", tokenizer_folder, "--data", data) == 2
+    assert f'{data}:2: the model\'s chat template leaves out "tools"' in capsys.readouterr().err

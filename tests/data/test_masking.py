@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from data.masking import messages_of, plain_document, supervise, tokenize_rows
+from data.masking import plain_document, supervise, tokenize_rows
+from data.rows import conversation_of
 from model import load_tokenizer
 from model.console import UserError
 from model.loss import IGNORE
@@ -17,7 +18,7 @@ def learnt(tokenizer, example) -> str:
 
 
 def test_only_the_answer_and_its_stop_token_are_learnt(tokenizer):
-    example = supervise(tokenizer, messages_of(ROW))
+    example = supervise(tokenizer, conversation_of(ROW).messages)
     assert learnt(tokenizer, example) == "    return a + b<|im_end|>"
     assert all(label in (token, IGNORE) for token, label in zip(example.input_ids, example.labels, strict=True))
 
@@ -29,7 +30,7 @@ def test_every_answer_of_a_conversation_is_learnt(tokenizer):
 
 
 def test_the_prompt_is_learnt_when_asked_for(tokenizer):
-    example = supervise(tokenizer, messages_of(ROW), train_on_prompt=True)
+    example = supervise(tokenizer, conversation_of(ROW).messages, train_on_prompt=True)
     assert example.labels == example.input_ids
 
 
@@ -45,7 +46,7 @@ def test_a_template_that_ends_no_turn_gets_the_end_token(tokenizer_folder, tmp_p
     (tmp_path / "tokenizer.json").write_bytes((tokenizer_folder / "tokenizer.json").read_bytes())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = load_tokenizer(str(tmp_path))
-    assert learnt(tokenizer, supervise(tokenizer, messages_of(ROW))) == "    return a + b<|endoftext|>"
+    assert learnt(tokenizer, supervise(tokenizer, conversation_of(ROW).messages)) == "    return a + b<|endoftext|>"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_template_that_ends_no_turn_gets_the_end_token(tokenizer_folder, tmp_p
     ],
 )
 def test_every_accepted_format_gives_the_same_example(tokenizer, row):
-    assert supervise(tokenizer, messages_of(row)) == supervise(tokenizer, messages_of(ROW))
+    assert supervise(tokenizer, conversation_of(row).messages) == supervise(tokenizer, conversation_of(ROW).messages)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +86,34 @@ def test_a_bad_row_names_file_line_and_reason(tokenizer, row, reason):
 
 
 def test_rows_cut_and_rows_left_with_nothing_to_learn_are_counted(tokenizer):
-    prompt = len(supervise(tokenizer, messages_of(ROW)).input_ids) - len(tokenizer.encode(ROW["output"])) - 2
+    whole = supervise(tokenizer, conversation_of(ROW).messages)
+    prompt = len(whole.input_ids) - len(tokenizer.encode(ROW["output"])) - 2
     long = {**ROW, "output": ROW["output"] * 40}
     examples, lost = tokenize_rows([ROW, long], tokenizer, max_length=prompt + 20, where="x")
-    assert lost == {"cut": 1, "dropped": 0} and len(examples) == 2
+    assert lost == {"cut": 1, "dropped": 0, "read": 0} and len(examples) == 2
     assert len(examples[1].input_ids) == prompt + 20
     examples, lost = tokenize_rows([ROW, long], tokenizer, max_length=prompt, where="x")
-    assert lost == {"cut": 0, "dropped": 2} and examples == []
+    assert lost == {"cut": 0, "dropped": 2, "read": 0} and examples == []
+
+
+def test_a_row_that_the_template_cannot_say_names_file_and_line(tokenizer):
+    row = {**ROW, "tools": [{"type": "function", "function": {"name": "read_clock"}}]}
+    with pytest.raises(UserError, match=r'^pairs.jsonl:2: the model\'s chat template leaves out "tools": remove it'):
+        tokenize_rows([ROW, row], tokenizer, max_length=99, where="pairs.jsonl")
+
+
+def test_answers_that_the_template_rewrites_afterwards_are_counted(tokenizer_folder, tmp_path):
+    """As Qwen3's: an answer is asked for after an empty think block, which goes once the conversation continues."""
+    settings = json.loads((tokenizer_folder / "tokenizer_config.json").read_text())
+    settings["chat_template"] = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if loop.last and m.role == 'assistant' %}<think/>{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think/>{% endif %}"
+    )
+    (tmp_path / "tokenizer.json").write_bytes((tokenizer_folder / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(str(tmp_path))
+    row = {**ROW, "history": [["a", "b"], ["c", "d"]]}
+    (example,), lost = tokenize_rows([row], tokenizer, max_length=999, where="x")
+    assert lost == {"cut": 0, "dropped": 0, "read": 2}
+    assert learnt(tokenizer, example) == "    return a + b<|im_end|>"

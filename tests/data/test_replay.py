@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from data.masking import plain_document, supervise, training_messages
+from data.masking import plain_document, supervise
 from data.replay import describe, read_other_texts, replay_examples, whole_example
+from data.rows import training_conversation
 from model.console import UserError
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
@@ -30,7 +31,7 @@ def test_texts_and_conversations_are_read_from_lines_and_texts_from_a_folder(tmp
     plain, chat, pair = (whole_example(tokenizer, row) for row in other.replay.values())
     assert plain == plain_document(tokenizer, "a b c")
     assert chat == supervise(tokenizer, CHAT["messages"])
-    assert pair == supervise(tokenizer, training_messages(PAIR))  # Alpaca's "text" is not what is learnt
+    assert pair == supervise(tokenizer, training_conversation(PAIR).messages)  # Alpaca's "text" is not what is learnt
     (tmp_path / "folder" / "sub").mkdir(parents=True)
     for name in ("a.py", "sub/b.md", "c.rst", "d.txt", "e.json", "f.pyc"):
         (tmp_path / "folder" / name).write_text(f"in {name}\n")

@@ -352,10 +352,10 @@ def test_one_greedy_and_n_sampled_answers_come_from_the_model(monkeypatch):
     tokenizer = SimpleNamespace(stop_ids={2}, decode=lambda ids: "x" * len(ids))
     user = {"role": "user", "content": "q"}
     monkeypatch.setattr(instruct, "generate", generate)
-    monkeypatch.setattr(instruct, "messages_of", lambda row: [user, {"role": "assistant", "content": "gold"}])
-    monkeypatch.setattr(instruct, "encode_prompt", lambda tokenizer, messages: [len(messages)])
+    monkeypatch.setattr(instruct, "encode_prompt", lambda tokenizer, messages, tools: [len(messages)])
     options = {"samples": 4, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 3, "seed": 5}
-    answers = answer_pairs(None, tokenizer, [{"id": "a"}, {"id": "b"}], **options)
+    chat = {"messages": [user, {"role": "assistant", "content": "gold"}]}
+    answers = answer_pairs(None, tokenizer, [{"id": "a", **chat}, {"id": "b", **chat}], **options)
     ((prompts, samples, settings),) = asked  # each prompt is read once
     assert prompts == [[1], [1]]  # the gold answer is not in the prompt
     assert samples == 5 and settings["temperature"] == [0.0, 0.7, 0.7, 0.7, 0.7] and settings["seed"] == 5

@@ -109,7 +109,10 @@ def test_a_window_keeps_the_place_asked_about():
 
 
 def test_a_row_is_asked_for_the_first_token_of_its_answer(tmp_path, tokenizer):
-    write_jsonl(tmp_path / "rows.jsonl", [CHAT, {"id": "t", "text": TEXT}, {"prompt": "x"}, {"text": "left out"}])
+    write_jsonl(
+        tmp_path / "rows.jsonl",
+        [{**CHAT, "text": "a copy"}, {"id": "t", "text": TEXT}, {"prompt": "x"}, {"text": "left out"}],
+    )
     first, text, open_ended = read_prompts(tokenizer, tmp_path / "rows.jsonl", kind="seen", count=3, window=64)
     assert first.input_ids[: first.at] == encode_prompt(tokenizer, CHAT["messages"][:1])
     assert tokenizer.decode(first.input_ids[first.at :]).startswith("a + b") and first.name == "rows.jsonl:1"

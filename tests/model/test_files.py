@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import json
 import os
 
 import pytest
@@ -12,6 +14,7 @@ from model.files import (
     read_json,
     read_json_list,
     read_jsonl,
+    read_objects,
     resume_jsonl,
     write_json,
     write_jsonl,
@@ -61,6 +64,53 @@ def test_rows_survive_a_round_trip(tmp_path):
     assert read_jsonl(tmp_path / "x.jsonl") == rows
 
 
+# What str.splitlines takes for the end of a line and JSON does not: each may stand in a string as it is.
+NO_LINE_ENDS = ["\x85", "\u2028", "\u2029"]
+ROWS = [{"a": f"one{character}row"} for character in NO_LINE_ENDS]
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        LINES,
+        LINES.replace(b"\n", b"\r\n"),
+        LINES[:-1],
+        LINES + b"\n \r\n",
+        b"\xef\xbb\xbf" + LINES,
+    ],
+    ids=["lines", "CRLF", "no last line end", "blank lines at the end", "byte-order mark"],
+)
+def test_a_row_ends_at_a_line_feed_and_nowhere_else(tmp_path, data, pack):
+    for name in ("x.jsonl", "x.jsonl.gz"):  # what a file is stands in its first bytes, whatever it is called
+        (tmp_path / name).write_bytes(pack(data))
+        assert read_jsonl(tmp_path / name) == ROWS == read_objects(tmp_path / name)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_json_list_is_known_by_how_it_begins(tmp_path, mark, pack):
+    (tmp_path / "x.json").write_bytes(pack(mark + b"\n" + json.dumps(ROWS, indent=1, ensure_ascii=False).encode()))
+    assert read_json_list(tmp_path / "x.json") == ROWS == read_objects(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:30] + b"!!" + data[32:]])
+def test_a_damaged_gzip_file_is_named(tmp_path, damage):
+    (tmp_path / "x.jsonl.gz").write_bytes(damage(gzip.compress(LINES)))
+    for read in (read_jsonl, read_objects):
+        with pytest.raises(UserError, match=r"x\.jsonl\.gz: a damaged gzip file"):
+            read(tmp_path / "x.jsonl.gz")
+
+
+def test_half_a_surrogate_pair_that_was_read_can_be_written(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"a": "\\ud800 \\ud83d\\ude00"}\n')
+    rows = read_jsonl(tmp_path / "x.jsonl")
+    write_jsonl(tmp_path / "y.jsonl", rows)
+    append_jsonl(tmp_path / "y.jsonl", rows)
+    assert read_jsonl(tmp_path / "y.jsonl") == rows * 2 == [{"a": "\ud800 😀"}] * 2
+
+
 def test_blank_lines_behind_the_last_row_are_passed_over(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"a": 1}\r\n\n \n')
     assert read_jsonl(tmp_path / "x.jsonl") == [{"a": 1}]
@@ -79,6 +129,9 @@ def test_a_figure_that_is_no_number_is_not_written(tmp_path):
         (b'{"a": 1}\n{"a"\n', ":2: not JSON"),
         (b'{"a": 1}\n\n{"a": 2}\n', ":2: a blank line"),  # row and line numbers would part
         (b"3\n", ":1: expected"),
+        (b'{"a": 1}\n{"a": "x\x0cy"}\n', ":2: not JSON"),  # a control character must be escaped in a string
+        (b'{"a": {"weight": 0, "weight": 1}}\n', ":1: .*'weight' is there twice"),
+        ('{"a": 1}\n'.encode("utf-16"), ":1: not UTF-8"),
     ],
 )
 def test_a_bad_line_is_named_with_file_line_and_reason(tmp_path, data, reason):

@@ -102,10 +102,11 @@ def test_sft_learns_the_answer_and_to_stop(tiny_folder, tmp_path):
             epochs=60, lr=4e-3, full=True, dtype="fp32", checkpoint_every=0,
         )
     )  # fmt: skip
-    from data.masking import encode_prompt, messages_of
+    from data.masking import encode_prompt
+    from data.rows import conversation_of
 
     decoder, tokenizer = load_decoder(str(tmp_path / "run" / "model")), load_tokenizer(str(tmp_path / "run" / "model"))
-    prompts = [encode_prompt(tokenizer, messages_of(pair)[:1]) for pair in pairs[:4]]
+    prompts = [encode_prompt(tokenizer, conversation_of(pair).messages[:1]) for pair in pairs[:4]]
     answers = generate(decoder, prompts, max_new_tokens=20, stop_ids=tokenizer.stop_ids)
     assert [tokenizer.decode(answer[0]) for answer in answers] == [pair["output"] for pair in pairs[:4]]
     summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
