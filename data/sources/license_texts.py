@@ -60,25 +60,28 @@ CHOICE = re.compile(
 )
 
 
-def read_license(path: Path) -> str:
-    """The text of a licence file in whatever encoding, cut at MOST_BYTES; "" for one that is binary or unreadable."""
+def identify_file(path: Path) -> str | None:
+    """`identify` for a file in whatever encoding; None for one that is binary or unreadable.
+
+    Of a longer file than MOST_BYTES the rest counts as other terms: nobody knows what it asks.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError:
-        return ""
+        return None
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     text = data.decode(encoding, "replace")
-    return "" if "\0" in text else text
+    return None if "\0" in text else identify(text, whole=len(data) <= MOST_BYTES)
 
 
-def identify(text: str) -> str | None:
+def identify(text: str, *, whole: bool = True) -> str | None:
     """The SPDX expression of the licences that a text holds; None for a blank one.
 
     Two licences are joined by OR where the text leaves the choice between them; else all are joined by AND. Words that
-    may narrow what they permit add `AND LicenseRef-other-terms`, so that no list of permissive licences meets it. A
-    text of one line that holds no licence is taken for a name; any other is called LicenseRef- and its first line.
-    Raises UserError where the extra package licenseclassifier is missing.
+    may narrow what they permit add `AND LicenseRef-other-terms`, so that no list of permissive licences meets it, and
+    so does a text that is not whole. A text of one line that holds no licence is taken for a name; any other is called
+    LicenseRef- and its first line. Raises UserError where the extra package licenseclassifier is missing.
     """
     lines = [line.strip() for line in text.split("\n") if re.search(r"\w", line)]
     if not lines:
@@ -89,7 +92,7 @@ def identify(text: str) -> str | None:
     names = list(dict.fromkeys(name for name, _, _ in spans))
     rest = _besides(text, spans)
     gaps = (text[start:end] for name, start, end in spans if GAPPED.fullmatch(name))
-    narrowed = NARROWING.search(rest) or USES.search(rest) or any(map(USES.search, gaps)) or len(text) > MOST_BYTES
+    narrowed = not whole or NARROWING.search(rest) or USES.search(rest) or any(map(USES.search, gaps))
     joined = (" OR " if len(names) == 2 and CHOICE.search(rest) else " AND ").join(names)
     if not narrowed:
         return joined

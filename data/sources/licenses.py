@@ -12,7 +12,7 @@ import re
 from email.message import Message
 from pathlib import Path
 
-from data.sources.license_texts import identify, read_license
+from data.sources.license_texts import identify_file
 
 HEAD_LINES = 20
 SPDX = re.compile(r"SPDX-License-Identifier:\s*(\(?[\w.+-]+\)?(?: (?:AND|OR|WITH) \(?[\w.+-]+\)?)*)")
@@ -85,7 +85,7 @@ def _from_license_file(folder: Path) -> str | None:
     for path in sorted(folder.iterdir()):
         if not FILE.fullmatch(path.name) or path.suffix in NO_TEXT or not path.is_file():
             continue
-        if name := identify(read_license(path)):
+        if name := identify_file(path):
             return _spdx(name)
     return None
 
