@@ -17,6 +17,7 @@ procedural generation (Yang et al., arXiv:2504.21798) that apply to a function; 
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 
 from data.proofs.edits import Code, Edit
@@ -57,22 +58,25 @@ def mutants(function_source: str, *, whole_lines: bool = False) -> list[Mutant]:
     """
     code = Code(function_source)
     edits = {*edits_within_a_line(code)} | ({*edits_of_whole_lines(code)} if whole_lines else set())
+    docstring = ast.get_docstring(code.function, clean=False)
     found: dict[str, Mutant] = {}
     for edit in sorted(edits):
         mutant = _applied(code, edit)
-        if mutant.source not in found and _is_function(mutant.source):
+        if mutant.source not in found and _is_function(mutant.source, docstring):
             found[mutant.source] = mutant
     return list(found.values())
 
 
-def _is_function(source: str) -> bool:
-    """Whether a text is still one function that compiles.
+def _is_function(source: str, docstring: str | None) -> bool:
+    """Whether a text is still one function with this docstring that compiles.
 
     It is not where an edit cut through a pair of parentheses, or took out the binding that an inner function's
-    `nonlocal` refers to.
+    `nonlocal` refers to; a string after the first statement becomes the docstring when that goes.
     """
     tree = parsed(source)
-    return tree is not None and len(tree.body) == 1 and compiles(tree)
+    if tree is None or len(tree.body) != 1 or not compiles(tree):
+        return False
+    return ast.get_docstring(tree.body[0], clean=False) == docstring
 
 
 def _applied(code: Code, edit: Edit) -> Mutant:

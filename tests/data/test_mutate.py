@@ -260,6 +260,10 @@ def test_the_only_binding_of_a_nonlocal_stays(kind, binding):
     assert removed in changes(f"{binding}\nx = b{INNER}", kind, whole_lines=True)
 
 
+def test_no_string_becomes_the_docstring():
+    assert "" not in changes('x = a\n"""Of x."""\nreturn x', "assignment", whole_lines=True)
+
+
 @pytest.mark.parametrize("module", [heapq, textwrap, fnmatch], ids=lambda module: module.__name__)
 def test_mutants_of_the_standard_library_compile_and_keep_what_must_stay(module):
     functions = [one for _, one in inspect.getmembers(module, inspect.isfunction) if one.__module__ == module.__name__]
