@@ -33,7 +33,7 @@ from model import load_decoder, load_encoder
 from model.console import UserError, run_command
 from model.files import read_json, write_json, write_jsonl
 
-EXTRAS = ("gguf", "ruff")
+EXTRAS = ("gguf", "ruff", "licenseclassifier")
 CORPUS = "package:networkx"
 HERE = Path(__file__).resolve().parent
 

@@ -17,12 +17,13 @@ procedural generation (Yang et al., arXiv:2504.21798) that apply to a function; 
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 
 from data.proofs.edits import Code, Edit
 from data.proofs.line_edits import edits_of_whole_lines
 from data.proofs.operators import edits_within_a_line
-from data.syntax import parsed
+from data.syntax import compiles, parsed
 
 KINDS = (
     "comparison", "boundary", "boolean", "arithmetic", "operands", "operand", "constant", "arguments", "condition",
@@ -53,22 +54,29 @@ def mutants(function_source: str, *, whole_lines: bool = False) -> list[Mutant]:
     """Every mutant of a dedented function, in the order of the text. Signature, decorators and docstring stay.
 
     whole_lines  also those that remove, unwrap or reorder whole lines; each of the others changes exactly one line
-    Each one parses, has another syntax tree, and differs from the original in one place.
+    Each one compiles, has another syntax tree, and differs from the original in one place.
     """
     code = Code(function_source)
     edits = {*edits_within_a_line(code)} | ({*edits_of_whole_lines(code)} if whole_lines else set())
+    docstring = ast.get_docstring(code.function, clean=False)
     found: dict[str, Mutant] = {}
     for edit in sorted(edits):
         mutant = _applied(code, edit)
-        if mutant.source not in found and _parses(mutant.source):
+        if mutant.source not in found and _is_function(mutant.source, docstring):
             found[mutant.source] = mutant
     return list(found.values())
 
 
-def _parses(source: str) -> bool:
-    """Whether a text is still one function; not so where an edit cut through a pair of parentheses."""
+def _is_function(source: str, docstring: str | None) -> bool:
+    """Whether a text is still one function with this docstring that compiles.
+
+    It is not where an edit cut through a pair of parentheses, or took out the binding that an inner function's
+    `nonlocal` refers to; a string after the first statement becomes the docstring when that goes.
+    """
     tree = parsed(source)
-    return tree is not None and len(tree.body) == 1
+    if tree is None or len(tree.body) != 1 or not compiles(tree):
+        return False
+    return ast.get_docstring(tree.body[0], clean=False) == docstring
 
 
 def _applied(code: Code, edit: Edit) -> Mutant:

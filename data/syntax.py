@@ -14,11 +14,22 @@ def parse(text: str) -> ast.Module:
 
 
 def parsed(text: str) -> ast.Module | None:
-    """The tree, or None for what is no Python. Text is only parsed, never compiled or run."""
+    """The tree, or None for what is no Python. Nothing is compiled or run."""
     try:
         return parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # all four come from Python's own parser
         return None
+
+
+def compiles(tree: ast.Module) -> bool:
+    """Whether Python's compiler takes the tree: a `nonlocal` has its binding, a `break` its loop. Nothing is run."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(tree, "<text>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def same_code(first: str, second: str) -> bool:

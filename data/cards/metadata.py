@@ -221,8 +221,9 @@ def _field(name: str, values: list, source: dict, *, nested: bool = False) -> di
 
 
 def _license_url(name: str) -> str:
-    """The page of an SPDX licence; a licence that is described in words stays what it is."""
-    return f"https://spdx.org/licenses/{name}.html" if re.fullmatch(r"[\w.+-]+", name) else name
+    """The page of a licence on SPDX's list; an expression, LicenseRef- and words stay what they are."""
+    listed = re.fullmatch(r"(?!LicenseRef-)[\w.+-]+", name)
+    return f"https://spdx.org/licenses/{name}.html" if listed else name
 
 
 def _address(material: Material) -> str:

@@ -1,7 +1,7 @@
 """Under which licence a file stands: its own header, what REUSE says, the nearest licence file, the package's metadata.
 
 Names are SPDX's (https://spdx.org/licenses) where the text or the metadata allow it. A licence file of the GNU family
-does not say whether later versions count, so it is named without -only or -or-later.
+does not say whether later versions count, so it is named without -only or -or-later. license_texts.py reads the files.
 """
 
 from __future__ import annotations
@@ -12,39 +12,19 @@ import re
 from email.message import Message
 from pathlib import Path
 
+from data.sources.license_texts import identify_file
+
 HEAD_LINES = 20
 SPDX = re.compile(r"SPDX-License-Identifier:\s*(\(?[\w.+-]+\)?(?: (?:AND|OR|WITH) \(?[\w.+-]+\)?)*)")
 FILE = re.compile(r"(licen[sc]e|copying)([-_.][\w.-]+)?", re.IGNORECASE)
 NO_TEXT = frozenset({".py", ".js", ".mjs", ".cjs", ".ts", ".json", ".html", ".toml", ".yml", ".yaml"})
-TITLES = (  # what stands in the first lines of a licence's text
-    (r"gnu affero general public license version (\d)", "AGPL-{}"),
-    (r"gnu lesser general public license version (\d(?:\.\d)?)", "LGPL-{}"),
-    (r"gnu general public license version (\d)", "GPL-{}"),
-    (r"apache license,? version 2\.0", "Apache-2.0"),
-    (r"mozilla public license,? version 2\.0", "MPL-2.0"),
-    (r"eclipse public license - v 2\.0", "EPL-2.0"),
-    (r"boost software license - version 1\.0", "BSL-1.0"),
-    (r"cc0 1\.0 universal|creative commons legal code cc0", "CC0-1.0"),
-)
-PHRASES = (  # what a licence's text must and must not say
-    ("permission is hereby granted, free of charge, to any person obtaining a copy", "shall be included", "MIT"),
-    ("permission is hereby granted, free of charge, to any person obtaining a copy", "", "MIT-0"),
-    ("redistribution and use in source and binary forms", "all advertising materials", "BSD-4-Clause"),
-    ("redistribution and use in source and binary forms", "neither the name", "BSD-3-Clause"),
-    ("redistribution and use in source and binary forms", "may not be used to endorse", "BSD-3-Clause"),
-    ("redistribution and use in source and binary forms", "", "BSD-2-Clause"),
-    ("for any purpose with or without fee is hereby granted", "provided that the above copyright", "ISC"),
-    ("for any purpose with or without fee is hereby granted", "", "0BSD"),
-    ("this is free and unencumbered software released into the public domain", "", "Unlicense"),
-    ("python software foundation license version 2", "", "PSF-2.0"),
-)
-SPOKEN = {  # how metadata call a licence, in lower case -> SPDX
+SPOKEN = {  # what metadata and licence files of one line call a licence, in lower case, without commas -> SPDX
     "mit license": "MIT",
     "the mit license": "MIT",
     "apache software license": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
-    "apache license, version 2.0": "Apache-2.0",
+    "apache license version 2.0": "Apache-2.0",
     "bsd 3-clause": "BSD-3-Clause",
     "bsd-3": "BSD-3-Clause",
     "3-clause bsd": "BSD-3-Clause",
@@ -69,16 +49,6 @@ def declared(text: str) -> str | None:
     return found.group(1) if found else None
 
 
-def identify(text: str) -> str | None:
-    """The SPDX name of the licence whose text this is; None for a text that is not known."""
-    words = " ".join(text.lower().split())
-    for title, name in TITLES:
-        if found := re.search(title, words[:400]):
-            version = found.group(1) if found.re.groups else ""
-            return name.format(version if "." in version else f"{version}.0")
-    return next((name for phrase, other, name in PHRASES if phrase in words and other in words), None)
-
-
 def from_metadata(metadata: Message) -> str | None:
     """The licence that a Python package's metadata declare: expression, classifier, or a short free text."""
     if metadata["License-Expression"]:
@@ -91,7 +61,7 @@ def from_metadata(metadata: Message) -> str | None:
 
 
 def from_folder(folder: Path) -> str | None:
-    """From pyproject.toml's or package.json's `license`, else from a licence file: its name, or its first line."""
+    """From pyproject.toml's or package.json's `license`, else from the first licence file that can be read."""
     project = folder / "pyproject.toml"
     if project.is_file():
         declared_there = re.search(
@@ -115,16 +85,13 @@ def _from_license_file(folder: Path) -> str | None:
     for path in sorted(folder.iterdir()):
         if not FILE.fullmatch(path.name) or path.suffix in NO_TEXT or not path.is_file():
             continue
-        text = path.read_text("utf-8", "replace")
-        first = next((line.strip() for line in text.split("\n") if line.strip()), "")
-        name = identify(text) or (first if 0 < len(first) <= 80 else None)
-        if name:
-            return name
+        if name := identify_file(path):
+            return _spdx(name)
     return None
 
 
 def _spdx(name: str) -> str:
-    return SPOKEN.get(name.lower(), name)
+    return SPOKEN.get(name.lower().replace(",", ""), name)
 
 
 class FolderLicenses:

@@ -6,6 +6,7 @@ cloned.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -18,6 +19,7 @@ import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
+from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
@@ -37,15 +39,21 @@ class Located:
     """A source on the disk. `scanned` (folder or file) holds the Python code, `root` must be on sys.path to import it.
 
     Other languages know no such root: their files are looked for in the whole of `tree`, and named from there.
+    `metadata` are a Python package's; None where the files of `tree` are to say the licence.
     """
 
     source: str  # what build_corpus was asked for; a folder as an absolute path
     name: str
     root: Path
     scanned: Path
-    license: str | None
+    metadata: Message | None
     revision: str | None  # commit of a repository, NAME==VERSION of a package
     tree: Path
+
+    @functools.cached_property
+    def license(self) -> str | None:
+        """The licence of the whole. Read when it is asked for: a licence file needs an extra package."""
+        return from_folder(self.tree) if self.metadata is None else from_metadata(self.metadata)
 
 
 def locate(source: str) -> Located:
@@ -81,7 +89,7 @@ def _folder(source: str, folder: Path) -> Located:
     while (root / "__init__.py").exists():  # a folder inside a package: its modules are named from the top
         root = root.parent
     scanned = root if root.is_relative_to(folder) else folder
-    return Located(source, folder.name, root, scanned, from_folder(folder), _commit(folder), folder)
+    return Located(source, folder.name, root, scanned, None, _commit(folder), folder)
 
 
 def _installed_package(source: str) -> Located:
@@ -97,10 +105,10 @@ def _installed_package(source: str) -> Located:
     scanned = Path(places[0]).resolve()
     distributions = importlib.metadata.packages_distributions().get(name, [])
     if not distributions:
-        return Located(source, name, scanned.parent, scanned, None, None, scanned)
+        return Located(source, name, scanned.parent, scanned, Message(), None, scanned)
     metadata = importlib.metadata.metadata(distributions[0])
     revision = f"{metadata['Name']}=={metadata['Version']}"
-    return Located(source, name, scanned.parent, scanned, from_metadata(metadata), revision, scanned)
+    return Located(source, name, scanned.parent, scanned, metadata, revision, scanned)
 
 
 def _registry_package(source: str) -> Located:
@@ -113,10 +121,8 @@ def _registry_package(source: str) -> Located:
         with new_folder(folder) as temporary:
             unzip(_download_wheel(pinned, temporary / ".wheel"), temporary)
             shutil.rmtree(temporary / ".wheel")
-    licenses = [
-        from_metadata(HeaderParser().parsestr(path.read_text("utf-8"))) for path in folder.glob("*.dist-info/METADATA")
-    ]
-    return Located(source, match.group(1), folder, folder, next(iter(licenses), None), pinned, folder)
+    metadata = [HeaderParser().parsestr(path.read_text("utf-8")) for path in folder.glob("*.dist-info/METADATA")]
+    return Located(source, match.group(1), folder, folder, next(iter(metadata), None), pinned, folder)
 
 
 def _download_wheel(pinned: str, folder: Path) -> Path:
@@ -166,7 +172,7 @@ def _npm_package(source: str) -> Located:
         with new_folder(folder) as temporary:
             untar(_download_tarball(pinned, temporary / ".pack"), temporary)
             shutil.rmtree(temporary / ".pack")
-    return Located(source, name, folder, folder, from_folder(folder), pinned, folder)
+    return Located(source, name, folder, folder, None, pinned, folder)
 
 
 def _download_tarball(pinned: str, folder: Path) -> Path:
@@ -223,7 +229,7 @@ def _git_repository(source: str) -> Located:
                 why = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
                 raise UserError(f"{source}: not cloned ({why}). Check the address and your access to it")
     located = _folder(source, folder)
-    return Located(source, name, located.root, located.scanned, located.license, located.revision, folder)
+    return Located(source, name, located.root, located.scanned, None, located.revision, folder)
 
 
 def _commit(folder: Path) -> str | None:

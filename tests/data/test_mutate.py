@@ -1,4 +1,7 @@
 import ast
+import fnmatch
+import heapq
+import inspect
 import textwrap
 
 import pytest
@@ -238,6 +241,51 @@ def test_what_cannot_be_changed_gives_no_mutant():
     assert mutants("def f(x):\n    pass\n", whole_lines=True) == []
 
 
+INNER = "\ndef inner():\n    nonlocal x\n    g(x)\nreturn inner, x"
+
+
+@pytest.mark.parametrize(
+    ("kind", "binding"),
+    [
+        ("assignment", "x = a"),
+        ("condition", "if a:\n    x = b"),
+        ("loop", "for x in items:\n    g(x)"),
+        ("wrapper", "with g(a) as x:\n    x.run()"),
+    ],
+)
+def test_the_only_binding_of_a_nonlocal_stays(kind, binding):
+    """Without it the text would parse and not compile. One of two bindings may go."""
+    removed = {"assignment": "", "condition": "", "loop": "", "wrapper": "x.run()"}[kind]
+    assert removed not in changes(binding + INNER, kind, whole_lines=True)
+    assert removed in changes(f"{binding}\nx = b{INNER}", kind, whole_lines=True)
+
+
+def test_no_string_becomes_the_docstring():
+    assert "" not in changes('x = a\n"""Of x."""\nreturn x', "assignment", whole_lines=True)
+
+
+@pytest.mark.parametrize("module", [heapq, textwrap, fnmatch], ids=lambda module: module.__name__)
+def test_mutants_of_the_standard_library_compile_and_keep_what_must_stay(module):
+    functions = [one for _, one in inspect.getmembers(module, inspect.isfunction) if one.__module__ == module.__name__]
+    count = 0
+    for function in functions:
+        source = textwrap.dedent(inspect.getsource(function))
+        if source.count("\n") > 45:
+            continue
+        (original,) = ast.parse(source).body
+        for mutant in mutants(source, whole_lines=True):
+            tree = ast.parse(mutant.source)
+            compile(tree, "<mutant>", "exec")
+            (mutated,) = tree.body
+            assert ast.dump(mutated) != ast.dump(original)
+            for kept in ("name", "args", "decorator_list", "returns"):
+                before, after = getattr(original, kept), getattr(mutated, kept)
+                assert ast.dump(ast.Tuple([before])) == ast.dump(ast.Tuple([after])), (kept, mutant)
+            assert ast.get_docstring(mutated, clean=False) == ast.get_docstring(original, clean=False)
+            count += 1
+    assert count > 20
+
+
 NAMES = st.sampled_from(["a", "b", "n", "items"])
 ATOMS = NAMES | st.sampled_from(["0", "1", "2.5", "-1", "True", "None", '"é"', "g(a, b)", "items[0]", "range(n)"])
 OPERATOR = st.sampled_from(
@@ -277,9 +325,10 @@ def compound(inner):
 BODIES = st.lists(st.recursive(SIMPLE, compound, max_leaves=8), min_size=1, max_size=4).map("\n".join)
 
 
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")  # `1 is not 2`
 @settings(max_examples=60, deadline=None)
 @given(BODIES)
-def test_every_mutant_of_any_function_parses_differs_in_one_place_and_in_its_tree(body):
+def test_every_mutant_of_any_function_compiles_differs_in_one_place_and_in_its_tree(body):
     source = f'def f(a, b, n, items):\n    """Doc."""\n{textwrap.indent(body, "    ")}\n'
     try:
         tree = ast.dump(ast.parse(source))
@@ -289,7 +338,9 @@ def test_every_mutant_of_any_function_parses_differs_in_one_place_and_in_its_tre
     found = mutants(source, whole_lines=True)
     assert found == mutants(source, whole_lines=True)
     for mutant in found:
-        assert ast.dump(ast.parse(mutant.source)) != tree, mutant
+        mutated = ast.parse(mutant.source)
+        assert ast.dump(mutated) != tree, mutant
+        compile(mutated, "<mutant>", "exec")
         before, after = mutant.original_line.split("\n"), mutant.mutated_line.split("\n")
         first, last = mutant.line - 1, mutant.line - 1 + len(before)
         after = [] if mutant.mutated_line == "" else after

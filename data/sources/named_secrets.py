@@ -1,0 +1,133 @@
+"""Secrets of no known form: what stands after a telling name and looks drawn by chance.
+
+A name tells by its words: `db_password`, `X-Api-Key`, `clientSecret`, not `pad_token`, `token_url` or `primary_key`.
+Its value may be assigned, the default of a parameter or of a look-up in the environment, an entry of a dictionary, or a
+header. Names, and look-alikes, follow gitleaks' rule generic-api-key and detect-secrets' KeywordDetector; how a value
+looks that is drawn by chance is ours.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+TELLING = re.compile(r"(?i)key|token|secret|pass|pwd|credential|auth")
+NAME_BEFORE, NAME_AFTER = re.compile(r"[\w-]{0,40}$"), re.compile(r"[\w-]{0,40}")
+PASSWORDS = ("password", "passwd", "passphrase", "pwd", "passcode", "passwords")
+SECRETS = (
+    "secret", "secrets", "credential", "credentials", "apikey", "secretkey", "accesskey", "authkey", "accesstoken",
+)  # fmt: skip
+# what a key or a token is for, where it is a secret: `api_key`; and where a token is none: `pad_token`
+KEY_TO = frozenset({
+    "api", "access", "auth", "secret", "private", "client", "account", "service", "encryption", "encrypt",
+    "signing", "sign", "signature", "master", "admin", "app", "application", "consumer", "deploy", "db", "database",
+    "storage", "session", "shared", "subscription", "webhook", "jwt", "hmac", "aes", "ssh",
+})  # fmt: skip
+TOKEN_OF = frozenset({
+    "cls", "sep", "pad", "padding", "bos", "eos", "eot", "eol", "eom", "unk", "unknown", "mask", "start", "end",
+    "begin", "beginning", "special", "image", "img", "video", "audio", "text", "prompt", "next", "prev", "previous",
+    "last", "first", "new", "word", "sub", "stop", "think", "thinking", "tool", "system", "assistant", "im", "fim",
+    "prefix", "suffix", "middle", "pre", "post", "boi", "eoi", "boa", "decoder", "encoder", "language", "lang",
+    "speaker", "blank", "space", "newline", "line", "default", "placeholder", "public", "csrf", "page",
+    "continuation", "max", "min", "num", "n", "added", "extra",
+})  # fmt: skip
+# last words of names that are said of a secret, and hold none
+ABOUT = frozenset({
+    "env", "envvar", "var", "variable", "name", "names", "uri", "url", "urls", "path", "paths", "file", "files",
+    "filename", "dir", "folder", "type", "types", "kind", "id", "ids", "header", "headers", "field", "fields",
+    "prefix", "suffix", "param", "params", "parameter", "format", "length", "len", "size", "count", "limit", "ttl",
+    "scheme", "class", "regex", "pattern", "endpoint", "label", "labels", "message", "msg", "error", "errors",
+    "hint", "help", "prompt", "placeholder", "description", "doc", "docs", "version", "alias", "column", "index",
+    "location", "source", "policy", "attr", "attribute", "arg", "argument", "keyword", "ref", "arn", "template",
+    "algorithm", "alg", "method", "strategy", "provider", "manager", "store", "expiry", "expires", "expired",
+    "required", "valid", "invalid",
+})  # fmt: skip
+Q = r"\\?[\"'`]"  # a quotation mark, also one within a string
+S = r"\s{0,60}"  # bounded, and never twice in a row: a long gap must not cost its square
+OR = r"(?:or|\|\||\?\?)"
+# get("NAME", or get("NAME") or
+LOOKUP = rf"[\w.]{{1,60}}\({S}{Q}[^\"'`\n]{{1,80}}{Q}{S}(?:,{S}(?:\w{{1,20}}{S}=)?|\){S}{OR}){S}"
+VALUE = re.compile(
+    rf"(?:(?:{Q})?\]?{S}(?::{S}[\w.\[\], |]{{1,40}}?)?(?:===?|[!:]?=|=>|:)"  # assigned, annotated, compared; an entry
+    rf"|{Q}{S},(?:{S}default{S}=)?"  # ("NAME", default=
+    rf"|(?:{Q})?[\])]?{S}{OR}){S}"  # env["NAME"] or
+    rf"(?:{LOOKUP})?(?:[\w.]{{0,40}}(?:[Ss]ecret\w{{0,20}}|[Ss]tr|[Ss]tring|bytes)\({S})?(?:[(\[]{S}){{0,3}}"
+    rf"(?:{Q}[\w.@-]{{1,60}}{Q}{S},{S}(?={Q}[^\"'`]{{1,150}}{Q}{S}\)))?"  # ("user", of a pair
+    rf"(?:[bBrRfFuU]{{1,2}}(?=[\"'`]))?{Q}{{1,3}}([\w.=/+!#$%&*@~^?-]{{8,150}}){Q}"
+)
+BARE = re.compile(  # within a string or a comment: NAME=..., Name: ...
+    rf"[\"'`]?{S}[=:]{S}(?:(?:Bearer|Basic|Token){S})?([\w.=/+~%-]{{8,150}})(?=[\s\"'`&;,)\\]|$)"
+)
+BEARER = re.compile(r"\b(?:[Bb]earer|[Bb]asic)\s{1,9}([\w.~+/-]{16,150}={0,2})(?=[\s\"'`,;)\\]|$)")
+DUMMY = re.compile(r"(?i)pass|secret|token|key|user|example|dummy|fake|test|change|your|xxx|\*\*\*|^[$%{<\[(]")
+# bits a character: gitleaks' for keys of no known form, detect-secrets' for hexadecimal ones (4 is the most)
+LEAST_ENTROPY = {"KEY": 3.5, "PASSWORD": 2.75}
+LEAST_ENTROPY_HEX = 3.0
+HEX = re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}")
+LEAST_BARE = {"KEY": 16, "PASSWORD": 8}  # characters of a value that no quotation marks enclose
+# changes a character, from a small letter to a capital or a digit and the like: words have fewer, chance gives 0.4
+LEAST_CHANGES = 0.25
+
+
+def named_secrets(text: str) -> Iterator[tuple[int, int, str, int]]:
+    """(start, end, KEY or PASSWORD, from where on all must be one literal) of what telling names are given."""
+    done = 0
+    for word in TELLING.finditer(text):
+        if word.start() < done:
+            continue
+        start = NAME_BEFORE.search(text, max(done, word.start() - 40), word.start()).start()
+        done = NAME_AFTER.match(text, word.end()).end()
+        kind = kind_of(text[start:done])
+        if not kind:
+            continue
+        given = VALUE.match(text, done)
+        anchor = given.start(1) if given else start
+        if not given and (given := BARE.match(text, done)) and len(given.group(1)) < LEAST_BARE[kind]:
+            given = None
+        if given and drawn(given.group(1), kind):
+            yield *given.span(1), kind, anchor
+    for given in BEARER.finditer(text):
+        if drawn(given.group(1), "KEY"):
+            yield *given.span(1), "KEY", given.start()
+
+
+def kind_of(name: str) -> str | None:
+    """KEY or PASSWORD where a name says that it holds a secret, else None."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_").strip("_").split("_")
+    if words[-1] in ABOUT:
+        return None
+    if words == ["auth"]:  # auth=("ada", "...")
+        return "PASSWORD"
+    for before, word in zip(["", *words], words, strict=False):
+        if word.endswith(PASSWORDS) or (word in ("pass", "pw") and before):
+            return "PASSWORD"
+        if word.endswith(SECRETS) or (word == "key" and before in KEY_TO):
+            return "KEY"
+        if word.endswith("token") and before not in TOKEN_OF and word.removesuffix("token") not in TOKEN_OF:
+            return "KEY"
+    return None
+
+
+def drawn(value: str, kind: str) -> bool:
+    """Whether a text looks drawn by chance: letters and digits mixed up, and no word that stands for a secret."""
+    mixed = re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
+    least = LEAST_ENTROPY_HEX if HEX.fullmatch(value) else LEAST_ENTROPY[kind]
+    if not mixed or DUMMY.search(value) or entropy(value) < least:
+        return False
+    kinds = "".join(map(_class_of, value))
+    changes = len(re.findall(r"(?=a[A0#]|A0|0[aA]|#[aA0]|[A0]#)", kinds))
+    return changes > LEAST_CHANGES * len(value)
+
+
+def _class_of(sign: str) -> str:
+    if sign.isalpha():
+        return "A" if sign.isupper() else "a"
+    return "0" if sign.isdigit() else " " if sign in "_-./" else "#"
+
+
+def entropy(text: str) -> float:
+    """Shannon entropy of a text's characters, in bits a character."""
+    shares = [count / len(text) for count in Counter(text).values()]
+    return -sum(share * math.log2(share) for share in shares)
