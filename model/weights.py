@@ -23,7 +23,7 @@ from model.embedded import EMBEDDED, fetch_embedded
 from model.files import new_folder, read_json, read_text, write_json
 from model.gguf.file import GGUFFile
 from model.hub import snapshot
-from model.safetensors_file import read_safetensors, weight_files
+from model.safetensors_file import read_safetensors, stored_tensors, weight_files
 from model.tokenizer import Tokenizer
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]  # the last names the license
@@ -33,6 +33,7 @@ NOT_FROM_HUB = ["original/*", "onnx/*", "openvino/*", "consolidated*"]
 # What becomes of a tensor that is read: (the network, the parameter's name, the tensor in its dtype and on its device).
 Put = Callable[[nn.Module, str, torch.Tensor], None]
 
+HEAD = "lm_head.weight"
 LAYER = re.compile(r".*?\.\d+\.")  # model.layers.3.
 
 
@@ -70,14 +71,24 @@ def load_decoder(
     name  a folder in Hugging Face layout, a .gguf file, a hub id, or an embedded default
     put   what becomes of each tensor as it is read (lora.frozen.put_nf4: linear layers in 4 bits, never all dense)
     Raises UserError for an unsupported architecture or a tensor that is missing, left over or of another shape.
+
+    Where config.json says that the head is tied, or a .gguf file says nothing, a head in the file decides: a copy of
+    the embedding is tied and kept once; any other head is used, and `decoder.config` says so. transformers 5 decides
+    the same way (PreTrainedModel.tie_weights).
     """
     source = locate(name)
     gguf = GGUFFile(source) if source.suffix == ".gguf" else None
-    config = ModelConfig.from_dict(gguf.config() if gguf else read_json(source / "config.json"))
+    raw = gguf.config() if gguf else read_json(source / "config.json")
+    config = ModelConfig.from_dict(raw)
+    weights_decide = gguf is not None or config.tie_word_embeddings
+    if gguf is None and config.tie_word_embeddings and HEAD in stored_tensors(source):
+        config = ModelConfig.from_dict(raw | {"tie_word_embeddings": False})
     with torch.device("meta"):
         decoder = Decoder(config)
     tensors = gguf.tensors() if gguf else _decoder_tensors(source, dtype, device)
-    fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_decoder_leftovers(config), put=put)
+    fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_is_rope_buffer, put=put)
+    if weights_decide and not config.tie_word_embeddings and decoder.head_equals_embedding():
+        decoder.tie()
     return decoder.eval()
 
 
@@ -186,13 +197,9 @@ def _decoder_tensors(folder: Path, dtype, device) -> Iterator[tuple[str, torch.T
         del tensor  # as in `fill`
 
 
-def _decoder_leftovers(config: ModelConfig):
-    """Names that a file may hold besides the parameters: a second copy of a tied head, and old RoPE buffers."""
-
-    def is_known(name: str) -> bool:
-        return name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and config.tie_word_embeddings)
-
-    return is_known
+def _is_rope_buffer(name: str) -> bool:
+    """Old files hold RoPE's frequencies beside the parameters; they follow from config.json."""
+    return name.endswith("rotary_emb.inv_freq")
 
 
 def tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int, ...]]:
