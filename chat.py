@@ -228,6 +228,7 @@ def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
                 min_p=chat.sampling.min_p,
                 repetition_penalty=chat.sampling.repetition_penalty,
                 stop_ids=chat.tokenizer.stop_ids,
+                unused_ids=chat.tokenizer.unused_ids,
                 seed=chat.seed,
                 what=voice.name,
                 on_token=show,

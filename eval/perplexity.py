@@ -200,7 +200,8 @@ def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str,
     heads = ["\n".join(text.split("\n")[:20]) + "\n" for _, text in files[:count]]
     room = min(512, decoder.config.max_position_embeddings // 2)
     prompts = [plain_document(tokenizer, head).input_ids[:-1][-room:] for head in heads]
-    new = generate(decoder, prompts, max_new_tokens=min(64, room), stop_ids=tokenizer.stop_ids, what="samples")
+    rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
+    new = generate(decoder, prompts, max_new_tokens=min(64, room), **rules, what="samples")
     parts = ["# Samples\n\nThe first lines of held-out files, and how the tuned model goes on."]
     fence = "`" * 4
     for (path, _), head, (ids,) in zip(files, heads, new, strict=False):

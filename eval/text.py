@@ -230,8 +230,8 @@ GRADERS: dict[str, Callable[[list[dict], list[str], int], dict]] = {
 def answer_tasks(decoder: Decoder, tokenizer: Tokenizer, tasks: list[dict], *, max_new_tokens: int) -> dict[str, str]:
     """The greedy answer to each task, by id."""
     prompts = [encode_prompt(tokenizer, one["messages"]) for one in tasks]
-    stop_ids = tokenizer.stop_ids
-    new = generate(decoder, prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids, what="answering")
+    rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
+    new = generate(decoder, prompts, max_new_tokens=max_new_tokens, **rules, what="answering")
     return {one["id"]: tokenizer.decode(ids).strip() for one, (ids,) in zip(tasks, new, strict=True)}
 
 

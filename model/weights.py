@@ -102,12 +102,16 @@ def load_tokenizer(
     """
     source = locate(name)
     if source.suffix == ".gguf":
-        backend, settings, eos_ids = GGUFFile(source).tokenizer()
+        opened = GGUFFile(source)
+        backend, settings, eos_ids = opened.tokenizer()
+        rows = opened.config()["vocab_size"]
     else:
         backend, settings, eos_ids = tokenizer_files(source)
+        config = source / "config.json"
+        rows = read_json(config).get("vocab_size") if config.is_file() else None
     if chat_template is not None:
         settings["chat_template"] = read_text(chat_template)
-    return Tokenizer(backend, settings, eos_ids, template_options)
+    return Tokenizer(backend, settings, eos_ids, template_options, embedding_rows=rows)
 
 
 def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> None:
