@@ -23,8 +23,9 @@ from data.packing import to_batch
 from eval.environment import environment
 from eval.stats import bootstrap_ratio
 from lora.adapter_file import load_adapter
+from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen import QUANTIZE
-from model import generate, load_decoder, load_tokenizer
+from model import generate, load_decoder
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
@@ -247,7 +248,8 @@ def main() -> None:
         raise UserError(f"--stride {options.stride}: give 1 to {options.window - 1}, less than the window")
     if options.adapter:
         load_adapter(decoder, options.adapter)
-    result = perplexity(decoder, load_tokenizer(options.model), files, window=options.window, stride=options.stride)
+    tokenizer = load_trained_tokenizer(options.model, options.adapter)
+    result = perplexity(decoder, tokenizer, files, window=options.window, stride=options.stride)
     result |= summary(result["files"], seed=options.seed)
     write_json(options.out, result)
     for name, value in result["metrics"].items():

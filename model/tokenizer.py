@@ -80,8 +80,8 @@ class Tokenizer:
         if self.without_row and (odd := next((id_ for id_ in ids if id_ in self.without_row), None)) is not None:
             raise UserError(
                 f"the text has the token {self.without_row[odd]!r} with the id {odd}, and the model's embedding only "
-                f"{self.embedding_rows} rows: tokens were added and the model was not resized. Resize it (transformers: "
-                "model.resize_token_embeddings(len(tokenizer))) and save it, or use the model's own tokenizer"
+                f"{self.embedding_rows} rows: tokens were added and the model was not resized. Resize and save it "
+                "(transformers: model.resize_token_embeddings(len(tokenizer))), or use the model's own tokenizer"
             )
         return ids
 

@@ -93,12 +93,18 @@ def load_decoder(
 
 
 def load_tokenizer(
-    name: str, *, chat_template: str | Path | None = None, template_options: dict | None = None
+    name: str,
+    *,
+    chat_template: str | Path | None = None,
+    template_options: dict | None = None,
+    trained_with: Path | None = None,
 ) -> Tokenizer:
     """The tokenizer that belongs to a model.
 
     chat_template     a Jinja file that replaces the model's own
     template_options  variables for the template, such as {"enable_thinking": False}
+    trained_with      an adapter's folder: tokenizer.json, settings and chat template there replace the model's
+    Raises UserError when the adapter's tokenizer is not the model's, or has tokens that the model has no row for.
     """
     source = locate(name)
     if source.suffix == ".gguf":
@@ -109,6 +115,12 @@ def load_tokenizer(
         backend, settings, eos_ids = tokenizer_files(source)
         config = source / "config.json"
         rows = read_json(config).get("vocab_size") if config.is_file() else None
+    if trained_with is not None:
+        settings |= tokenizer_settings(trained_with)
+        if (trained_with / "tokenizer.json").is_file():
+            own = read_backend(trained_with)
+            _refuse_another_vocabulary(own, backend, rows, where=trained_with, pad=settings.get("pad_token"))
+            backend = own
     if chat_template is not None:
         settings["chat_template"] = read_text(chat_template)
     return Tokenizer(backend, settings, eos_ids, template_options, embedding_rows=rows)
@@ -208,26 +220,58 @@ def _is_rope_buffer(name: str) -> bool:
 
 def tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int, ...]]:
     """tokenizer.json, the settings beside it with the chat template, and the end-of-text ids."""
+    eos_ids: list[int] = []
+    for name in ("generation_config.json", "config.json"):
+        value = _optional_json(folder / name).get("eos_token_id")
+        eos_ids += [] if value is None else value if isinstance(value, list) else [value]
+    return read_backend(folder), tokenizer_settings(folder), tuple(dict.fromkeys(eos_ids))
+
+
+def read_backend(folder: Path) -> tokenizers.Tokenizer:
+    """tokenizer.json. UserError when it is missing or not readable."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise UserError(f"{folder}: no tokenizer.json; only fast tokenizers are read")
     try:
-        backend = tokenizers.Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise UserError(f"{path}: not a readable tokenizer ({error})") from None
-    optional = {
-        name: read_json(folder / name) if (folder / name).is_file() else {}
-        for name in ("special_tokens_map.json", "tokenizer_config.json", "config.json", "generation_config.json")
-    }
-    settings = optional["special_tokens_map.json"] | optional["tokenizer_config.json"]
+
+
+def tokenizer_settings(folder: Path) -> dict:
+    """tokenizer_config.json, with the chat template from wherever the folder keeps it. {} where there is nothing."""
+    settings = _optional_json(folder / "special_tokens_map.json") | _optional_json(folder / "tokenizer_config.json")
     templates = {"default": folder / "chat_template.jinja"} if (folder / "chat_template.jinja").is_file() else {}
     templates |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
     if list(templates) == ["default"]:  # files of their own take the place of what tokenizer_config.json holds
         settings["chat_template"] = read_text(templates["default"])
     elif templates:
         settings["chat_template"] = [{"name": name, "template": read_text(path)} for name, path in templates.items()]
-    eos_ids: list[int] = []
-    for source in ("generation_config.json", "config.json"):
-        value = optional[source].get("eos_token_id")
-        eos_ids += [] if value is None else value if isinstance(value, list) else [value]
-    return backend, settings, tuple(dict.fromkeys(eos_ids))
+    elif settings.get("chat_template") is None:  # where a processor of pictures and text keeps it
+        settings |= _optional_json(folder / "chat_template.json")
+    return settings
+
+
+def _optional_json(path: Path) -> dict:
+    return read_json(path) if path.is_file() else {}
+
+
+def _refuse_another_vocabulary(own, base, rows: int | None, *, where: Path, pad) -> None:
+    """UserError unless `own`, an adapter's tokenizer, agrees with `base` on common tokens and has rows for others.
+
+    A padding token needs none: it is never read.
+    """
+    known, ids = base.get_vocab(with_added_tokens=True), own.get_vocab(with_added_tokens=True)
+    moved = next((token for token in ids.keys() & known.keys() if ids[token] != known[token]), None)
+    if moved is not None:
+        raise UserError(
+            f"{where}: the adapter was trained with another model's tokenizer: {moved!r} has the id {ids[moved]}, in "
+            f"this model {known[moved]}; give the model that the adapter was trained on"
+        )
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    added = sorted(token for token in ids.keys() - known.keys() if rows is not None and ids[token] >= rows)
+    if added := [token for token in added if token != pad]:
+        raise UserError(
+            f"{where}: the adapter was trained with {len(added)} tokens more than the model has rows for ({added[0]!r} "
+            f"has the id {ids[added[0]]}, the embedding {rows} rows); give the resized model that it was trained on"
+        )
