@@ -33,6 +33,10 @@ NOT_FROM_HUB = ["original/*", "onnx/*", "openvino/*", "consolidated*"]
 # What becomes of a tensor that is read: (the network, the parameter's name, the tensor in its dtype and on its device).
 Put = Callable[[nn.Module, str, torch.Tensor], None]
 
+READ_BESIDE_WEIGHTS = (
+    "*config*.json", "modules.json", "[0-9]_*/config.json", "tokenizer.json", "special_tokens_map.json",
+    "chat_template.*", "additional_chat_templates/*.jinja",
+)  # fmt: skip
 HEAD = "lm_head.weight"
 LAYER = re.compile(r".*?\.\d+\.")  # model.layers.3.
 
@@ -144,6 +148,20 @@ def weights_sha256(source: Path) -> str:
         with open(path, "rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
+    return digest.hexdigest()
+
+
+def model_sha256(name: str) -> str:
+    """One hash over all that `name` is read from: weights, configuration, tokenizer, chat template, pooling.
+
+    Whole files: a model and its fine-tuned successor may differ in the last tensor alone. About 1 s for each GB.
+    """
+    source = locate(name)
+    if source.is_file():
+        return weights_sha256(source)
+    digest = hashlib.sha256(weights_sha256(source).encode())
+    for path in sorted({path for pattern in READ_BESIDE_WEIGHTS for path in source.glob(pattern)}):
+        digest.update(f"{path.relative_to(source).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
