@@ -64,7 +64,8 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
             passage_prefix=asked.get("passage_prefix"),
             max_length=asked.get("max_length"),
         )
-        network.tokenizer = tokenizer
+        if tokenizer.backend.get_vocab() != network.tokenizer.backend.get_vocab():
+            raise UserError(f"{adapter}: an encoder's adapter with tokens of its own is not merged here; use peft")
         load_adapter(network, adapter)
         remove(network, merge=True)
         save_encoder(_cast(network, network.config.raw, dtype), out)

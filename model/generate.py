@@ -201,7 +201,8 @@ class _Batch:
         active = self.active
         is_full = len(active) == len(self.samples)
         logits = self.decoder.logits(self.hidden if is_full else self.hidden[active])  # [active, V]
-        logits.index_fill_(1, self.unused, -torch.inf)
+        if len(self.unused):
+            logits.index_fill_(1, self.unused, -torch.inf)
         going = [self.samples[row] for row in active]
         temperatures = np.array([sample.temperature for sample in going])
         draws = np.array([sample.draws[len(sample.ids)] for sample in going])

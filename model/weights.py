@@ -117,8 +117,8 @@ def load_tokenizer(
         rows = opened.config()["vocab_size"]
     else:
         backend, settings, eos_ids = tokenizer_files(source)
-        config = source / "config.json"
-        rows = read_json(config).get("vocab_size") if config.is_file() else None
+        rows = _optional_json(source / "config.json").get("vocab_size")
+    rows = rows if isinstance(rows, int) else None  # ModelConfig says what is wrong with it
     if trained_with is not None:
         settings |= tokenizer_settings(trained_with)
         if (trained_with / "tokenizer.json").is_file():
