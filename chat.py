@@ -10,7 +10,8 @@ In a conversation:
     /reset  /help           forget what was said; these lines
     Ctrl-C  Ctrl-D          end an answer; end the conversation
 
-Every voice remembers the questions that it was asked and its own answers, not those of another.
+Every voice remembers the questions that it was asked and its own answers, not those of another. An adapter is asked in
+the chat template that it was trained with, and so is a base that has none of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.masking import encode_prompt
-from lora.adapter_file import load_adapter, read_provenance
+from lora.adapter_file import load_adapter
+from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen import QUANTIZE
 from lora.inject import Adapter, folded, use_adapter
 from model import generate, load_decoder, load_tokenizer
@@ -44,6 +46,7 @@ class Voice:
 
     name: str
     adapter: Adapter | None
+    tokenizer: Tokenizer
     messages: list[dict] = field(default_factory=list)
 
 
@@ -52,7 +55,6 @@ class Chat:
     """What all voices share."""
 
     decoder: Decoder
-    tokenizer: Tokenizer
     sampling: Sampling
     max_new_tokens: int
     seed: int
@@ -70,17 +72,16 @@ def main() -> None:
         )
     except ValueError as error:
         raise UserError(f"sampling: {error}") from None
-    template = options.chat_template
-    for folder in adapters.values():  # an adapter speaks the template that it was trained with
-        template = template or read_provenance(folder).get("settings", {}).get("chat_template")
-    device = choose_device(options.device)
-    tokenizer = load_tokenizer(options.model, chat_template=template)
-    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
-    chat = Chat(decoder, tokenizer, sampling, options.max_new_tokens, options.seed)
     system = [{"role": "system", "content": options.system}] if options.system else []
-    voices = {"base": Voice("base", None, [*system])}
+    tokenizers = tokenizers_of(options.model, adapters, options.chat_template)
+    for tokenizer in tokenizers.values():
+        encode_prompt(tokenizer, [*system, {"role": "user", "content": "?"}])  # refuse now, not at the first question
+    device = choose_device(options.device)
+    decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
+    chat = Chat(decoder, sampling, options.max_new_tokens, options.seed)
+    voices = {"base": Voice("base", None, tokenizers["base"], [*system])}
     for name, folder in adapters.items():
-        voices[name] = Voice(name, load_adapter(decoder, folder), [*system])
+        voices[name] = Voice(name, load_adapter(decoder, folder), tokenizers[name], [*system])
     tuned = next((voice for voice in voices.values() if voice.adapter), voices["base"])
     speaking = [voices["base"], tuned] if options.both else [tuned]
     prompt = options.prompt if options.prompt is not None or sys.stdin.isatty() else sys.stdin.read()
@@ -133,6 +134,18 @@ def named_folders(arguments: list[str]) -> dict[str, Path]:
             raise UserError(f"--adapter {argument}: there is a voice called {name} already; give it another name")
         folders[name] = Path(folder)
     return folders
+
+
+def tokenizers_of(model: str, adapters: dict[str, Path], chat_template: str | None) -> dict[str, Tokenizer]:
+    """Each voice's tokenizer, with the template that it was trained with; a base without one takes the first adapter's.
+
+    chat_template  a file that replaces them all
+    """
+    base = load_tokenizer(model, chat_template=chat_template)
+    own = {
+        name: load_trained_tokenizer(model, folder, chat_template=chat_template) for name, folder in adapters.items()
+    }
+    return {"base": next(iter(own.values()), base) if base.chat_template is None else base} | own
 
 
 def converse(chat: Chat, voices: dict[str, Voice], speaking: list[Voice], system: list[dict]) -> None:
@@ -212,7 +225,7 @@ def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
     def show(_prompt: int, _sample: int, token: int) -> None:
         nonlocal shown
         ids.append(token)
-        text = chat.tokenizer.decode(ids)
+        text = voice.tokenizer.decode(ids)
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # wait for the rest of a character
             if stream:
                 print(text[len(shown) :], end="", flush=True)
@@ -224,14 +237,15 @@ def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
         with folded(chat.decoder):
             generate(
                 chat.decoder,
-                [encode_prompt(chat.tokenizer, messages)],
+                [encode_prompt(voice.tokenizer, messages)],
                 max_new_tokens=chat.max_new_tokens,
                 temperature=chat.sampling.temperature,
                 top_k=chat.sampling.top_k,
                 top_p=chat.sampling.top_p,
                 min_p=chat.sampling.min_p,
                 repetition_penalty=chat.sampling.repetition_penalty,
-                stop_ids=chat.tokenizer.stop_ids,
+                stop_ids=voice.tokenizer.stop_ids,
+                unused_ids=voice.tokenizer.unused_ids,
                 seed=chat.seed,
                 what=voice.name,
                 on_token=show,

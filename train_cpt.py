@@ -101,6 +101,8 @@ def main(arguments: list[str] | None = None) -> dict:
     rows = packed_rows("train", corpus, tokenizer, options, most_tokens=options.most_tokens, other=other)
     validation = packed_rows("validation", corpus, tokenizer, options, most_tokens=8 * options.row_tokens)
     held_out = held_out_files(corpus, options)
+    if tokenizer.without_row:  # refuse now, not when these are measured
+        tokenizer.encode_batch([text for _, text in held_out])
     if not rows:
         raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
     precision = prepare(decoder, options, device, dtype)

@@ -251,9 +251,9 @@ def answer_some(decoder: Decoder, tokenizer: Tokenizer, pairs: list[dict], preci
     """Markdown: what the model answers to the first training pairs, greedily."""
     chosen = [training_conversation(pair).question for pair in pairs[:3]]
     prompts = [encode_prompt(tokenizer, asked.messages, tools=asked.tools) for asked in chosen]
-    rules = {"max_new_tokens": min(64, options.max_new_tokens), "stop_ids": tokenizer.stop_ids}
+    rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
     with precision.as_loaded(decoder), folded(decoder):
-        answers = generate(decoder, prompts, **rules, what="samples")
+        answers = generate(decoder, prompts, max_new_tokens=min(64, options.max_new_tokens), **rules, what="samples")
     fence = "`" * 4
     return "\n\n".join(
         f"{fence}\n{asked.messages[-1]['content']}\n{fence}\n\nanswer\n\n{fence}\n{tokenizer.decode(ids)}\n{fence}"

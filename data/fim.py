@@ -55,7 +55,7 @@ def fim_tokens(tokenizer: Tokenizer) -> FimTokens:
             f"--fim: this model has no tokens to fill in the middle with: {', '.join(missing[nearest])} ({nearest}'s) "
             f"missing, and no other family's are there. Leave --fim away, or take a model of {', '.join(FAMILIES)}"
         )
-    return FimTokens(*(known[token] for token in FAMILIES[nearest]))
+    return FimTokens(*tokenizer.checked([known[token] for token in FAMILIES[nearest]]))
 
 
 def split_in_three(text: str, rng: random.Random) -> tuple[str, str, str]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lora.adapter_file import load_adapter
+from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen import QUANTIZE
 from lora.inject import folded
-from model import load_decoder, load_tokenizer
+from model import load_decoder
 from model.console import UserError
 from model.decoder import Decoder
 from model.device import DTYPES, choose_device, choose_dtype
@@ -21,6 +22,9 @@ LESS_MEMORY = "--quantize nf4, fewer --max-new-tokens or --device cpu"
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """What goes with --model."""
     parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
+    parser.add_argument(
+        "--chat-template", help="a Jinja file (default: what the adapter was trained with, else the model's own)"
+    )
     parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
     add_dtype_options(parser)
 
@@ -47,9 +51,10 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, max_new_tokens: int
 
 
 def refuse_lone_adapter(options: argparse.Namespace) -> None:
-    """UserError for an adapter where no model is asked."""
-    if options.adapter and not options.model:
-        raise UserError("--adapter goes with --model, not with --answers")
+    """UserError for an adapter or a chat template where no model is asked."""
+    for name in ("adapter", "chat_template"):
+        if getattr(options, name) and not options.model:
+            raise UserError(f"--{name.replace('_', '-')} goes with --model, not with --answers")
 
 
 @contextmanager
@@ -57,8 +62,9 @@ def asked_model(options: argparse.Namespace) -> Iterator[tuple[Decoder, Tokenize
     """--model in --dtype, with the adapter folded in for speed."""
     device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)
+    tokenizer = load_trained_tokenizer(options.model, options.adapter, chat_template=options.chat_template)
     decoder = load_decoder(options.model, dtype=dtype, device=device, put=QUANTIZE[options.quantize])
     if options.adapter:
         load_adapter(decoder, options.adapter)
     with folded(decoder):
-        yield decoder, load_tokenizer(options.model)
+        yield decoder, tokenizer

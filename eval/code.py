@@ -21,7 +21,7 @@ from eval.codetasks.javascript import node_command
 from eval.codetasks.tasks import NAMED, SPLITS, CodeTask, read_tasks
 from eval.sandbox import protection
 from model.console import UserError, run_command
-from model.files import read_jsonl, write_json
+from model.files import read_jsonl, read_text, write_json
 
 
 def _parse_options() -> argparse.Namespace:
@@ -53,6 +53,8 @@ def _parse_options() -> argparse.Namespace:
 
 def _ask_model(options: argparse.Namespace, tasks: list[CodeTask]) -> list[dict]:
     identity = [options.model, options.quantize]
+    if options.chat_template:
+        identity += [read_text(options.chat_template)]
     if options.adapter:
         identity += [f"{path.name} {path.stat().st_mtime_ns}" for path in sorted(Path(options.adapter).iterdir())]
     with asked_model(options) as (decoder, tokenizer):

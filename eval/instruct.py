@@ -268,6 +268,7 @@ def answer_pairs(
         temperature=[0.0] + [temperature] * samples,
         top_p=top_p,
         stop_ids=tokenizer.stop_ids,
+        unused_ids=tokenizer.unused_ids,
         seed=seed,
         what="answering",
     )

@@ -27,9 +27,10 @@ from eval.pages.charts import next_token_picture
 from eval.perplexity import read_files
 from eval.stats import bootstrap_mean
 from lora.adapter_file import load_adapter
+from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen import QUANTIZE
 from lora.inject import Adapter, use_adapter
-from model import load_decoder, load_tokenizer
+from model import load_decoder
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
@@ -267,7 +268,7 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     """Command line."""
     options = _options()
-    tokenizer = load_tokenizer(options.model)
+    tokenizer = load_trained_tokenizer(options.model, options.adapter)
     prompts = [given_prompt(tokenizer, text, name=f"prompt {i}") for i, text in enumerate(options.prompt, start=1)]
     for kind, place in (("seen", options.seen), ("unseen", options.unseen)):
         if place:

@@ -24,8 +24,9 @@ from eval.asking import add_dtype_options
 from eval.environment import environment
 from eval.stats import bootstrap_ratio
 from lora.adapter_file import load_adapter
+from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen import QUANTIZE
-from model import generate, load_decoder, load_tokenizer
+from model import generate, load_decoder
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
@@ -201,7 +202,8 @@ def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str,
     heads = ["\n".join(text.split("\n")[:20]) + "\n" for _, text in files[:count]]
     room = min(512, decoder.config.max_position_embeddings // 2)
     prompts = [plain_document(tokenizer, head).input_ids[:-1][-room:] for head in heads]
-    new = generate(decoder, prompts, max_new_tokens=min(64, room), stop_ids=tokenizer.stop_ids, what="samples")
+    rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
+    new = generate(decoder, prompts, max_new_tokens=min(64, room), **rules, what="samples")
     parts = ["# Samples\n\nThe first lines of held-out files, and how the tuned model goes on."]
     fence = "`" * 4
     for (path, _), head, (ids,) in zip(files, heads, new, strict=False):
@@ -249,7 +251,8 @@ def main() -> None:
         raise UserError(f"--stride {options.stride}: give 1 to {options.window - 1}, less than the window")
     if options.adapter:
         load_adapter(decoder, options.adapter)
-    result = perplexity(decoder, load_tokenizer(options.model), files, window=options.window, stride=options.stride)
+    tokenizer = load_trained_tokenizer(options.model, options.adapter)
+    result = perplexity(decoder, tokenizer, files, window=options.window, stride=options.stride)
     result |= summary(result["files"], seed=options.seed)
     write_json(options.out, result)
     for name, value in result["metrics"].items():

@@ -234,8 +234,8 @@ def answer_tasks(
     for number, one in enumerate(tasks, 1):
         with named_line(f"{where}:{number}"):
             prompts.append(encode_prompt(tokenizer, one["messages"], tools=one["tools"]))
-    stop_ids = tokenizer.stop_ids
-    new = generate(decoder, prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids, what="answering")
+    rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
+    new = generate(decoder, prompts, max_new_tokens=max_new_tokens, **rules, what="answering")
     return {one["id"]: tokenizer.decode(ids).strip() for one, (ids,) in zip(tasks, new, strict=True)}
 
 

@@ -182,13 +182,18 @@ def _refuse_what_does_not_fit(parameters: dict, tensors: dict, folder: Path | st
     problems = [f"missing: {key}" for key in parameters.keys() - tensors.keys()]
     for key, tensor in tensors.items():
         if key not in parameters:
-            head = " (an adapter on the head is not implemented)" if f".{HEAD}." in key else ""
-            problems.append(f"left over: {key}{head}")
+            problems.append(f"left over: {key}{_why_left_over(key)}")
         elif tensor.shape != parameters[key].shape:
             problems.append(f"{key} is {list(tensor.shape)}, expected {list(parameters[key].shape)}")
     if problems:
         more = f" … and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise UserError(f"{folder}: the adapter does not fit this model: {'; '.join(sorted(problems)[:6])}{more}")
+
+
+def _why_left_over(key: str) -> str:
+    if ".lora_" not in key:
+        return " (a whole weight, such as rows for added tokens: merge it with peft (merge_and_unload), load the model)"
+    return " (an adapter on the head is not implemented)" if f".{HEAD}." in key else ""
 
 
 def whole(alpha: float) -> int | float:

@@ -38,6 +38,7 @@ from lora.adapter_file import (
     whole,
     write_adapter,
 )
+from lora.adapter_tokenizer import copy_tokenizer_files
 from lora.inject import linears
 from lora.targets import HEAD, pattern_value
 from model import load_decoder, load_encoder
@@ -84,6 +85,7 @@ def main() -> None:
         if options.fold.exists():
             raise UserError(f"{options.fold}: exists already; give another --fold")
         write_adapter(options.fold, *fold(facts), read_provenance(options.adapter))
+        copy_tokenizer_files(options.adapter, options.fold)
         facts = read_facts(options.fold)
     verdicts = check(facts, options.model)
     if options.json:

@@ -15,9 +15,10 @@ from pathlib import Path
 from torch import nn
 
 from lora.adapter_file import load_adapter, read_provenance
+from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen import QUANTIZE
 from lora.inject import remove
-from model import load_decoder, load_encoder, load_tokenizer, save_decoder, save_encoder
+from model import load_decoder, load_encoder, save_decoder, save_encoder
 from model.console import UserError, run_command
 from model.device import DTYPES
 from model.files import read_json, write_json
@@ -46,7 +47,8 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
     """Write base + adapter to `out`: for transformers, or, of an encoder, for sentence-transformers.
 
     dtype  "auto" (the one that the base's config.json names, else fp32), "fp32", "bf16" or "fp16"
-    A chat template, a pooling or prefixes that the adapter was trained with in place of the base's own are kept.
+    A tokenizer, a chat template, a pooling or prefixes that the adapter was trained with in place of the base's own are
+    kept.
     Also writes tritune.json: the adapter's (training/finish.py), with "merged" naming every adapter in these weights.
     Raises UserError for an adapter that is in the base already, and for all that load_adapter refuses.
     """
@@ -54,6 +56,7 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
     asked = provenance.get("settings", {})  # of the run that made the adapter
     if read_json(adapter / "adapter_config.json").get("task_type") == "FEATURE_EXTRACTION":
         # what the base's own files do not say was an option of the run
+        tokenizer = load_trained_tokenizer(model, adapter)
         network = load_encoder(
             model,
             pooling=asked.get("pooling"),
@@ -61,11 +64,13 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
             passage_prefix=asked.get("passage_prefix"),
             max_length=asked.get("max_length"),
         )
+        if tokenizer.backend.get_vocab() != network.tokenizer.backend.get_vocab():
+            raise UserError(f"{adapter}: an encoder's adapter with tokens of its own is not merged here; use peft")
         load_adapter(network, adapter)
         remove(network, merge=True)
         save_encoder(_cast(network, network.config.raw, dtype), out)
     else:
-        tokenizer = load_tokenizer(model, chat_template=asked.get("chat_template"))
+        tokenizer = load_trained_tokenizer(model, adapter)
         network = load_decoder(model, put=QUANTIZE[asked.get("quantize", "none")])
         load_adapter(network, adapter)
         remove(network, merge=True)

@@ -13,6 +13,7 @@ Qwen3 (arXiv:2505.09388), Gemma (arXiv:2403.08295, 2408.00118, 2503.19786), RMSN
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -270,6 +271,16 @@ class Decoder(nn.Module):
     def head_weight(self) -> torch.Tensor:
         """The output matrix [V, D]; the embedding itself when the two are tied."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
+
+    def head_equals_embedding(self) -> bool:
+        """Whether an untied head holds the embedding's values."""
+        return torch.equal(self.lm_head.weight, self.model.embed_tokens.weight)
+
+    def tie(self) -> None:
+        """Replace an untied head by the embedding."""
+        raw = self.config.raw | {"tie_word_embeddings": True}
+        self.config = self.model.config = replace(self.config, tie_word_embeddings=True, raw=raw)
+        del self.lm_head
 
     @property
     def softcap(self) -> float | None:

@@ -74,7 +74,7 @@ def load_encoder(
         raise UserError(f"{name} is a .gguf file, which holds no encoder here; give a folder or a hub id")
     with torch.device("meta"):
         encoder = new_encoder(read_json(source / "config.json"))
-    encoder.tokenizer = Tokenizer(*tokenizer_files(source))
+    encoder.tokenizer = Tokenizer(*tokenizer_files(source), embedding_rows=encoder.config.vocab_size)
     query, passage = _prefixes(source, name, query_prefix, passage_prefix)
     encoder.embedding = Embedding(
         pooling=_pooling(source / _pooling_folder(source) / "config.json", pooling),

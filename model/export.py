@@ -31,7 +31,7 @@ from model.files import read_json, write_json, write_text
 from model.gguf.layout import exact_context
 from model.gguf.tokenizer import NASTY
 from model.gguf.write import TYPES, write_gguf
-from model.ollama import modelfile
+from model.ollama import deviations, find_markup, modelfile
 from model.tokenizer import Tokenizer
 from model.weights import load_decoder, load_tokenizer, locate, save_decoder
 
@@ -153,6 +153,8 @@ def _gguf(source: str, target: Path, type: str) -> tuple[dict, dict]:
         )
     if no_template is not None:
         notes.append(f"the Modelfile has no TEMPLATE: {no_template}")
+    else:
+        notes += deviations(find_markup(tokenizer), tokenizer)
     del decoder
     report = _compare(probe, tokenizer, str(target), type)
     about = {"type": type, "has_chat_template": tokenizer.chat_template is not None}

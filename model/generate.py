@@ -50,6 +50,7 @@ def generate(
     min_p: float = 0.0,
     repetition_penalty: float = 1.0,
     stop_ids: Collection[int],
+    unused_ids: Collection[int] = (),
     stop_strings: Collection[str] = (),
     decode: Callable[[list[int]], str] | None = None,
     seed: int = 0,
@@ -65,6 +66,7 @@ def generate(
     temperature, top_k, top_p, min_p, repetition_penalty  see model.sampling.Sampling; a temperature may be given for
                     each sample
     stop_ids        tokens that end a continuation; they are not part of it
+    unused_ids      never generated: the rows of the embedding that have no token, Tokenizer.unused_ids
     stop_strings    texts that end a continuation; the token that completes one is its last. Needs `decode`, the
                     tokenizer's; cut the text itself with `before_stop`
     rows            sequences that grow at the same time
@@ -98,7 +100,8 @@ def generate(
     decoder.eval()
     with progress(what=what, total=len(waiting), unit="answer", hidden=on_token is not None) as bar:
         if waiting and max_new_tokens > 0:
-            batch = _Batch(decoder, prompts, waiting, rules, samples=samples, rows=rows, new_tokens=max_new_tokens)
+            sizes = {"samples": samples, "rows": rows, "new_tokens": max_new_tokens}
+            batch = _Batch(decoder, prompts, waiting, rules, unused_ids=unused_ids, **sizes)
             while batch.refill():
                 for row, token in zip(batch.active, batch.choose(), strict=True):
                     if is_over(batch.samples[row], token):
@@ -118,8 +121,11 @@ def before_stop(text: str, stop_strings: Collection[str]) -> str:
 class _Batch:
     """Which sample sits in which row, which prompt in which slot of the cache, and what each row says next."""
 
-    def __init__(self, decoder, prompts, waiting, rules: Sampling, *, samples: int, rows: int, new_tokens: int) -> None:
+    def __init__(
+        self, decoder, prompts, waiting, rules: Sampling, *, unused_ids, samples: int, rows: int, new_tokens: int
+    ) -> None:
         self.decoder, self.prompts, self.waiting, self.rules = decoder, prompts, waiting, rules
+        self.unused = torch.tensor(sorted(unused_ids), dtype=torch.int64, device=decoder.device)
         rows = min(rows, len(waiting))
         # with one lane an answer takes its prompt along when it leaves, and a second sample would miss it
         lanes = min(samples, max(2, rows))
@@ -196,6 +202,8 @@ class _Batch:
         active = self.active
         is_full = len(active) == len(self.samples)
         logits = self.decoder.logits(self.hidden if is_full else self.hidden[active])  # [active, V]
+        if len(self.unused):
+            logits.index_fill_(1, self.unused, -torch.inf)
         going = [self.samples[row] for row in active]
         temperatures = np.array([sample.temperature for sample in going])
         draws = np.array([sample.draws[len(sample.ids)] for sample in going])

@@ -2,8 +2,9 @@
 
 Ollama renders Go's text/template, not Jinja. Almost every chat template writes, before each message, markup that
 depends on the role before it and its own alone; that markup is found by rendering, written as a Go template, and taken
-only if it gives what the Jinja template gives for longer conversations too. Format: docs/modelfile.mdx and
-docs/template.mdx of Ollama.
+only if it gives what the Jinja template gives for longer conversations too. What a template does to the words
+themselves (strips them, takes the thoughts out of earlier answers) Go's template cannot: that is found and said.
+Format: docs/modelfile.mdx and docs/template.mdx of Ollama.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from model.tokenizer import Tokenizer
 CONTEXT = 8192  # tokens that Ollama makes room for at once; the whole context of a long model would fill a laptop
 START, GENERATION = "start", "generation"
 CONVERSATIONS = ("u", "uau", "uauau", "su", "suau", "suauau")
+CLOSING_TAG = re.compile(r"</\w+>|\[/\w+\]")  # </think>, [/THINK]
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
 
 
@@ -47,15 +49,38 @@ def find_markup(tokenizer: Tokenizer) -> Markup | str:
         return "the chat template writes today's date"
     for conversations in (CONVERSATIONS, [c for c in CONVERSATIONS if "s" not in c]):
         markup = _between(tokenizer, conversations)
-        if markup is not None and all(_agrees(markup, tokenizer, c) for c in conversations):
+        if markup is not None and all(_agrees(markup, tokenizer, _messages(c)) for c in conversations):
             if "{{" in "".join(markup.between.values()) or '"""' in "".join(markup.between.values()):
                 return "the chat template writes {{ or three quotation marks"
             return markup
     return "the chat template writes more than markup that depends on a message's role and the one before"
 
 
-def _messages(conversation: str) -> list[dict]:
-    return [{"role": ROLES[role], "content": f"\ue000{i}{role}\ue001"} for i, role in enumerate(conversation)]
+def deviations(markup: Markup, tokenizer: Tokenizer) -> list[str]:
+    """What Ollama will write otherwise than the chat template does, a sentence each; most templates have none."""
+    said = []
+    if not markup.has_system:
+        said.append("the model's chat template takes no system message before the first user's")
+    if not _agrees(markup, tokenizer, _messages("uau", "\n {} \n")):
+        said.append("the model's chat template strips the white space around a message; Ollama does not")
+    for closing in dict.fromkeys(CLOSING_TAG.findall(tokenizer.chat_template)):
+        opening = closing.replace("/", "")
+        thoughts = (f"{opening}hm{closing}{{}}", f"{opening}\nhm\n{closing}\n\n{{}}", f"hm{closing}{{}}")
+        if not all(_agrees(markup, tokenizer, _messages(c, u="{}", a=t)) for c in ("uau", "uauau") for t in thoughts):
+            said.append(
+                f"the model's chat template takes {opening} … {closing} out of earlier answers, or rewrites it; Ollama "
+                "sends earlier answers as they were given"
+            )
+    return said
+
+
+def _messages(conversation: str, form: str = "{}", **forms: str) -> list[dict]:
+    """Messages with words that can be found again, each in its role's form."""
+    words = (f"\ue000{i}{role}\ue001" for i, role in enumerate(conversation))
+    return [
+        {"role": ROLES[role], "content": forms.get(role, form).format(text)}
+        for role, text in zip(conversation, words, strict=True)
+    ]
 
 
 def _between(tokenizer: Tokenizer, conversations) -> Markup | None:
@@ -84,9 +109,11 @@ def _bos(tokenizer: Tokenizer) -> str:
     return tokenizer.decode(tokenizer.prefix_ids, keep_special=True)
 
 
-def _agrees(markup: Markup, tokenizer: Tokenizer, conversation: str) -> bool:
-    messages = _messages(conversation)
-    expected = tokenizer.render(messages, add_generation_prompt=True)
+def _agrees(markup: Markup, tokenizer: Tokenizer, messages: list[dict]) -> bool:
+    try:
+        expected = tokenizer.render(messages, add_generation_prompt=True)
+    except UserError:
+        return False
     return markup.render(messages) == (expected.removeprefix(_bos(tokenizer)) if tokenizer.prefix_ids else expected)
 
 
@@ -124,10 +151,7 @@ def modelfile(gguf_name: str, tokenizer: Tokenizer, *, context: int) -> tuple[st
     if missing is not None:
         lines.append(f"# no TEMPLATE: {missing}")
     else:
-        if not markup.has_system:
-            lines.append("# the model's chat template takes no system message before the first user's")
-        if " ? " not in tokenizer.render([{"role": "user", "content": " ? "}]):
-            lines.append("# the model's chat template strips the white space around a message; Ollama does not")
+        lines += [f"# {deviation}" for deviation in deviations(markup, tokenizer)]
         lines.append(f'TEMPLATE """{go_template(markup)}"""')
     lines += [f"# the model's context: {context} tokens", f"PARAMETER num_ctx {min(context, CONTEXT)}"]
     for id_ in sorted(tokenizer.stop_ids):

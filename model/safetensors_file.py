@@ -74,6 +74,12 @@ def read_safetensors(
 
     Raises UserError, before the first tensor, for a file that is damaged, missing or not described by its index.
     """
+    for path, tensors in itertools.groupby(stored_tensors(folder).values(), key=lambda tensor: tensor.path):
+        yield from _read(path, tensors, dtype, device)
+
+
+def stored_tensors(folder: Path) -> dict[str, Stored]:
+    """Every tensor in a model's folder by its name; only headers are read. UserError as for read_safetensors."""
     stored: dict[str, Stored] = {}
     for path in weight_files(folder):
         for tensor in read_header(path):
@@ -82,8 +88,7 @@ def read_safetensors(
             stored[tensor.name] = tensor
     if not (folder / SINGLE).exists() and (folder / INDEX).exists():
         _check_index(folder / INDEX, stored)
-    for path, tensors in itertools.groupby(stored.values(), key=lambda tensor: tensor.path):
-        yield from _read(path, tensors, dtype, device)
+    return stored
 
 
 def read_file(path: Path) -> Iterator[tuple[str, torch.Tensor]]:

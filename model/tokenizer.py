@@ -31,11 +31,15 @@ class Tokenizer:
         settings: dict,
         eos_ids: tuple[int, ...] = (),
         template_options: dict | None = None,
+        *,
+        embedding_rows: int | None = None,
     ) -> None:
         """`settings` are those of tokenizer_config.json; `eos_ids` those of the model's own configuration.
 
         `template_options` are variables that the chat template reads besides the messages, such as Qwen3's
         {"enable_thinking": False} or Llama 3's {"date_string": "26 Jul 2024"}; they hold for training and use alike.
+
+        `embedding_rows` is how many ids the model can read. No method here returns a larger one: UserError instead.
         """
         backend.no_truncation()  # a tokenizer.json may carry both, from whoever saved it last
         backend.no_padding()
@@ -45,11 +49,41 @@ class Tokenizer:
         self.chat_templates = _named_templates(settings.get("chat_template"))
         self.chat_template: str | None = self.chat_templates.get("default")
         self.eos_token = _token_text(settings.get("eos_token"))
+        self.embedding_rows = embedding_rows
         self._eos_ids = eos_ids
         self._definition = json.loads(backend.to_str())
         written = "\0".join(self.chat_templates.values())
         added = self._definition["added_tokens"]
         self.control_tokens = {token["content"]: token["id"] for token in added if _is_control(token, written)}
+
+    @cached_property
+    def _text_of(self) -> dict[int, str]:
+        return {id_: text for text, id_ in self.backend.get_vocab(with_added_tokens=True).items()}
+
+    @cached_property
+    def without_row(self) -> dict[int, str]:
+        """Tokens beyond the model's embedding, by id: they were added to the tokenizer and the model was not resized.
+
+        Harmless as long as they never occur, as a padding token (LLaMA's [PAD]) or a picture's (Gemma 3) do not.
+        """
+        if self.embedding_rows is None:
+            return {}
+        return {id_: text for id_, text in self._text_of.items() if id_ >= self.embedding_rows}
+
+    @cached_property
+    def unused_ids(self) -> list[int]:
+        """Ids of the embedding that have no token: rows that pad it to a round number. Never to be generated."""
+        return [id_ for id_ in range(self.embedding_rows or 0) if id_ not in self._text_of]
+
+    def checked(self, ids: list[int]) -> list[int]:
+        """The same ids. UserError when the model's embedding has no row for one of them."""
+        if self.without_row and (odd := next((id_ for id_ in ids if id_ in self.without_row), None)) is not None:
+            raise UserError(
+                f"the text has the token {self.without_row[odd]!r} with the id {odd}, and the model's embedding only "
+                f"{self.embedding_rows} rows: tokens were added and the model was not resized. Resize and save it "
+                "(transformers: model.resize_token_embeddings(len(tokenizer))), or use the model's own tokenizer"
+            )
+        return ids
 
     @cached_property
     def _plain(self) -> tokenizers.Tokenizer:
@@ -82,7 +116,7 @@ class Tokenizer:
         word = self.backend.encode("a", add_special_tokens=False).ids
         whole = self.backend.encode("a", add_special_tokens=True).ids
         start = next(i for i in range(len(whole)) if whole[i : i + len(word)] == word)
-        return whole[:start], whole[start + len(word) :]
+        return self.checked(whole[:start]), self.checked(whole[start + len(word) :])
 
     @cached_property
     def prefix_ids(self) -> list[int]:
@@ -95,15 +129,15 @@ class Tokenizer:
         bos = _token_text(self.settings.get("bos_token"))
         if before or self.settings.get("add_bos_token") is not True or bos not in self.control_tokens:
             return before
-        return [self.control_tokens[bos]]
+        return self.checked([self.control_tokens[bos]])
 
     @cached_property
     def eos_id(self) -> int:
         """The token that ends a document. UserError when the model's files name none."""
-        if self.eos_token is not None and self.backend.token_to_id(self.eos_token) is not None:
-            return self.backend.token_to_id(self.eos_token)
-        if self._eos_ids:
-            return self._eos_ids[0]
+        ids = [self.backend.token_to_id(self.eos_token)] if self.eos_token is not None else []
+        ids = [id_ for id_ in (*ids, *self._eos_ids) if id_ is not None]
+        if ids:
+            return self.checked(ids[:1])[0]
         raise UserError("the model's files name no end-of-text token (eos_token in tokenizer_config.json)")
 
     @cached_property
@@ -121,7 +155,8 @@ class Tokenizer:
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """`encode` of many texts at once, on all cores."""
         try:
-            return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+            encodings = self._plain.encode_batch_fast(texts, add_special_tokens=False)
+            return [self.checked(encoding.ids) for encoding in encodings]
         except (TypeError, UnicodeEncodeError):
             return [self.encode(text) for text in texts]  # names the text that is not Unicode
 
@@ -133,7 +168,7 @@ class Tokenizer:
         pieces, before = [], None
         for segment in segments:
             if segment.is_special:
-                pieces.append([self.control_tokens[segment.text]])
+                pieces.append(self.checked([self.control_tokens[segment.text]]))
             else:
                 in_line = before is not None and (not before.is_special or self._space_only_first)
                 pieces.append(self._encode_with(self._continuing if in_line else self._plain, segment.text))
@@ -146,7 +181,7 @@ class Tokenizer:
 
     def _encode_with(self, backend: tokenizers.Tokenizer, text: str) -> list[int]:
         try:
-            return backend.encode(text, add_special_tokens=False).ids
+            return self.checked(backend.encode(text, add_special_tokens=False).ids)
         except (TypeError, UnicodeEncodeError):
             at = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
             if at is None:

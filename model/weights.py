@@ -23,7 +23,7 @@ from model.embedded import EMBEDDED, fetch_embedded
 from model.files import new_folder, read_json, read_text, write_json
 from model.gguf.file import GGUFFile
 from model.hub import snapshot
-from model.safetensors_file import read_safetensors, weight_files
+from model.safetensors_file import read_safetensors, stored_tensors, weight_files
 from model.tokenizer import Tokenizer
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]  # the last names the license
@@ -33,6 +33,11 @@ NOT_FROM_HUB = ["original/*", "onnx/*", "openvino/*", "consolidated*"]
 # What becomes of a tensor that is read: (the network, the parameter's name, the tensor in its dtype and on its device).
 Put = Callable[[nn.Module, str, torch.Tensor], None]
 
+READ_BESIDE_WEIGHTS = (
+    "*config*.json", "modules.json", "[0-9]_*/config.json", "tokenizer.json", "special_tokens_map.json",
+    "chat_template.*", "additional_chat_templates/*.jinja",
+)  # fmt: skip
+HEAD = "lm_head.weight"
 LAYER = re.compile(r".*?\.\d+\.")  # model.layers.3.
 
 
@@ -70,33 +75,59 @@ def load_decoder(
     name  a folder in Hugging Face layout, a .gguf file, a hub id, or an embedded default
     put   what becomes of each tensor as it is read (lora.frozen.put_nf4: linear layers in 4 bits, never all dense)
     Raises UserError for an unsupported architecture or a tensor that is missing, left over or of another shape.
+
+    Where config.json says that the head is tied, or a .gguf file says nothing, a head in the file decides: a copy of
+    the embedding is tied and kept once; any other head is used, and `decoder.config` says so. transformers 5 decides
+    the same way (PreTrainedModel.tie_weights).
     """
     source = locate(name)
     gguf = GGUFFile(source) if source.suffix == ".gguf" else None
-    config = ModelConfig.from_dict(gguf.config() if gguf else read_json(source / "config.json"))
+    raw = gguf.config() if gguf else read_json(source / "config.json")
+    config = ModelConfig.from_dict(raw)
+    weights_decide = gguf is not None or config.tie_word_embeddings
+    if gguf is None and config.tie_word_embeddings and HEAD in stored_tensors(source):
+        config = ModelConfig.from_dict(raw | {"tie_word_embeddings": False})
     with torch.device("meta"):
         decoder = Decoder(config)
     tensors = gguf.tensors() if gguf else _decoder_tensors(source, dtype, device)
-    fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_decoder_leftovers(config), put=put)
+    fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_is_rope_buffer, put=put)
+    if weights_decide and not config.tie_word_embeddings and decoder.head_equals_embedding():
+        decoder.tie()
     return decoder.eval()
 
 
 def load_tokenizer(
-    name: str, *, chat_template: str | Path | None = None, template_options: dict | None = None
+    name: str,
+    *,
+    chat_template: str | Path | None = None,
+    template_options: dict | None = None,
+    trained_with: Path | None = None,
 ) -> Tokenizer:
     """The tokenizer that belongs to a model.
 
     chat_template     a Jinja file that replaces the model's own
     template_options  variables for the template, such as {"enable_thinking": False}
+    trained_with      an adapter's folder: tokenizer.json, settings and chat template there replace the model's
+    Raises UserError when the adapter's tokenizer is not the model's, or has tokens that the model has no row for.
     """
     source = locate(name)
     if source.suffix == ".gguf":
-        backend, settings, eos_ids = GGUFFile(source).tokenizer()
+        opened = GGUFFile(source)
+        backend, settings, eos_ids = opened.tokenizer()
+        rows = opened.config()["vocab_size"]
     else:
         backend, settings, eos_ids = tokenizer_files(source)
+        rows = _optional_json(source / "config.json").get("vocab_size")
+    rows = rows if isinstance(rows, int) else None  # ModelConfig says what is wrong with it
+    if trained_with is not None:
+        settings |= tokenizer_settings(trained_with)
+        if (trained_with / "tokenizer.json").is_file():
+            own = read_backend(trained_with)
+            _refuse_another_vocabulary(own, backend, rows, where=trained_with, pad=settings.get("pad_token"))
+            backend = own
     if chat_template is not None:
         settings["chat_template"] = read_text(chat_template)
-    return Tokenizer(backend, settings, eos_ids, template_options)
+    return Tokenizer(backend, settings, eos_ids, template_options, embedding_rows=rows)
 
 
 def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> None:
@@ -117,6 +148,20 @@ def weights_sha256(source: Path) -> str:
         with open(path, "rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
+    return digest.hexdigest()
+
+
+def model_sha256(name: str) -> str:
+    """One hash over all that `name` is read from: weights, configuration, tokenizer, chat template, pooling.
+
+    Whole files: a model and its fine-tuned successor may differ in the last tensor alone. About 1 s for each GB.
+    """
+    source = locate(name)
+    if source.is_file():
+        return weights_sha256(source)
+    digest = hashlib.sha256(weights_sha256(source).encode())
+    for path in sorted({path for pattern in READ_BESIDE_WEIGHTS for path in source.glob(pattern)}):
+        digest.update(f"{path.relative_to(source).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -186,37 +231,65 @@ def _decoder_tensors(folder: Path, dtype, device) -> Iterator[tuple[str, torch.T
         del tensor  # as in `fill`
 
 
-def _decoder_leftovers(config: ModelConfig):
-    """Names that a file may hold besides the parameters: a second copy of a tied head, and old RoPE buffers."""
-
-    def is_known(name: str) -> bool:
-        return name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and config.tie_word_embeddings)
-
-    return is_known
+def _is_rope_buffer(name: str) -> bool:
+    """Old files hold RoPE's frequencies beside the parameters; they follow from config.json."""
+    return name.endswith("rotary_emb.inv_freq")
 
 
 def tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int, ...]]:
     """tokenizer.json, the settings beside it with the chat template, and the end-of-text ids."""
+    eos_ids: list[int] = []
+    for name in ("generation_config.json", "config.json"):
+        value = _optional_json(folder / name).get("eos_token_id")
+        eos_ids += [] if value is None else value if isinstance(value, list) else [value]
+    return read_backend(folder), tokenizer_settings(folder), tuple(dict.fromkeys(eos_ids))
+
+
+def read_backend(folder: Path) -> tokenizers.Tokenizer:
+    """tokenizer.json. UserError when it is missing or not readable."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise UserError(f"{folder}: no tokenizer.json; only fast tokenizers are read")
     try:
-        backend = tokenizers.Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise UserError(f"{path}: not a readable tokenizer ({error})") from None
-    optional = {
-        name: read_json(folder / name) if (folder / name).is_file() else {}
-        for name in ("special_tokens_map.json", "tokenizer_config.json", "config.json", "generation_config.json")
-    }
-    settings = optional["special_tokens_map.json"] | optional["tokenizer_config.json"]
+
+
+def tokenizer_settings(folder: Path) -> dict:
+    """tokenizer_config.json, with the chat template from wherever the folder keeps it. {} where there is nothing."""
+    settings = _optional_json(folder / "special_tokens_map.json") | _optional_json(folder / "tokenizer_config.json")
     templates = {"default": folder / "chat_template.jinja"} if (folder / "chat_template.jinja").is_file() else {}
     templates |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
     if list(templates) == ["default"]:  # files of their own take the place of what tokenizer_config.json holds
         settings["chat_template"] = read_text(templates["default"])
     elif templates:
         settings["chat_template"] = [{"name": name, "template": read_text(path)} for name, path in templates.items()]
-    eos_ids: list[int] = []
-    for source in ("generation_config.json", "config.json"):
-        value = optional[source].get("eos_token_id")
-        eos_ids += [] if value is None else value if isinstance(value, list) else [value]
-    return backend, settings, tuple(dict.fromkeys(eos_ids))
+    elif settings.get("chat_template") is None:  # where a processor of pictures and text keeps it
+        settings |= _optional_json(folder / "chat_template.json")
+    return settings
+
+
+def _optional_json(path: Path) -> dict:
+    return read_json(path) if path.is_file() else {}
+
+
+def _refuse_another_vocabulary(own, base, rows: int | None, *, where: Path, pad) -> None:
+    """UserError unless `own`, an adapter's tokenizer, agrees with `base` on common tokens and has rows for others.
+
+    A padding token needs none: it is never read.
+    """
+    known, ids = base.get_vocab(with_added_tokens=True), own.get_vocab(with_added_tokens=True)
+    moved = next((token for token in ids.keys() & known.keys() if ids[token] != known[token]), None)
+    if moved is not None:
+        raise UserError(
+            f"{where}: the adapter was trained with another model's tokenizer: {moved!r} has the id {ids[moved]}, in "
+            f"this model {known[moved]}; give the model that the adapter was trained on"
+        )
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    added = sorted(token for token in ids.keys() - known.keys() if rows is not None and ids[token] >= rows)
+    if added := [token for token in added if token != pad]:
+        raise UserError(
+            f"{where}: the adapter was trained with {len(added)} tokens more than the model has rows for ({added[0]!r} "
+            f"has the id {ids[added[0]]}, the embedding {rows} rows); give the resized model that it was trained on"
+        )

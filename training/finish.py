@@ -54,6 +54,8 @@ def save_trained(run: Run, decoder: Decoder, tokenizer: Tokenizer, base_model: s
     """The adapter in PEFT's format, or, when all weights learnt, the model in Hugging Face's."""
     if lora_layers(decoder):
         save_adapter(decoder, run.folder / "adapter", base_model=base_model, task_type="CAUSAL_LM")
+        if run.options.as_dict().get("chat_template", {}).get("value"):  # as trl and PEFT leave it
+            write_text(run.folder / "adapter" / "chat_template.jinja", tokenizer.chat_template)
     else:
         save_decoder(decoder, tokenizer, run.folder / "model")
 

@@ -1,7 +1,7 @@
 """A run's folder: what was asked for, on what it ran, and a line a step; and the progress that a person sees.
 
 RUN/config.json        the track and every option with where its value came from
-    environment.json   versions, device, hashes of the data and of this source
+    environment.json   versions, device, hashes of the model, the data and this source
     metrics.jsonl      a line a step
     metrics.json       the summary, written last
     checkpoint/        to go on from, removed by nobody
@@ -9,6 +9,7 @@ RUN/config.json        the track and every option with where its value came from
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -21,12 +22,14 @@ from tqdm import tqdm
 from eval.environment import environment
 from model.console import UserError
 from model.files import read_json, read_jsonl, resume_jsonl, write_json, write_jsonl, write_text
+from model.weights import model_sha256
 from training import parallel
 from training.checkpoint import latest_checkpoint
 from training.memory import peak_memory
 from training.options import Resolved
 from training.trackers import open_trackers
 
+FILES = ("chat_template", "validation", "test", "candidates", "probe", "pool")  # options that name a file to read
 FITTED = ("micro_batch", "checkpointing")  # what --fit sets (training/fit.py)
 # May be others when a run is resumed. The last ones trade time for memory: a run that ran out of it goes on with less.
 FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run", "fit", "chunk_tokens", *FITTED}
@@ -63,19 +66,19 @@ class Run:
         """Create the folder. Called when all input has been read and found good. `data`: name -> hash or figure.
 
         log_to  see training/trackers.py
-        UserError when a run is resumed with other data: its position in them is no more than the number of the step.
+        UserError when a run is resumed with other data, whose position is no more than the number of the step, over
+        another model at the same path, or with another file of the same name.
         """
+        inputs = self._inputs()
         if self.resume_from:
-            before = read_json(self.folder / "environment.json")
-            odd = [name for name, value in data.items() if before.get(name) != value]
-            if odd:
-                raise UserError(f"{self.folder}: cannot resume, the data have changed ({odd[0]}); give another --out")
+            self._refuse_other_inputs(read_json(self.folder / "environment.json"), data, inputs)
         log_to = log_to if parallel.rank() == 0 else None
         self._device, self._trackers = device, open_trackers(log_to, self.folder, self.options.as_dict())
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", {"track": self.track, "options": self.options.as_dict()})
         write_json(
-            self.folder / "environment.json", environment(device, dtype) | {"processes": str(parallel.world())} | data
+            self.folder / "environment.json",
+            environment(device, dtype) | {"processes": str(parallel.world())} | inputs | data,
         )
         log = self.folder / "metrics.jsonl"
         done = int(self.resume_from.name.removeprefix("step-")) if self.resume_from else 0
@@ -168,6 +171,31 @@ class Run:
         for tracker in self._trackers:
             tracker.close()
         write_json(self.folder / "metrics.json", metrics)
+
+    def _inputs(self) -> dict[str, str]:
+        """{OPTION_sha256: of what the option names}: the model, and the files beside the training data."""
+        given = {name: entry["value"] for name, entry in self.options.as_dict().items()}
+        hashes = {}
+        if given.get("model"):  # once for all processes: it may be many GB
+            first = model_sha256(given["model"]) if parallel.rank() == 0 else ""
+            hashes["model_sha256"] = parallel.of_every_rank(first)[0]
+        for name in FILES:
+            if given.get(name) and Path(given[name]).is_file():
+                hashes[f"{name}_sha256"] = hashlib.sha256(Path(given[name]).read_bytes()).hexdigest()
+        return hashes
+
+    def _refuse_other_inputs(self, before: dict, data: dict[str, str], inputs: dict[str, str]) -> None:
+        odd = [name for name, value in data.items() if before.get(name) != value]
+        if odd:
+            raise UserError(f"{self.folder}: cannot resume, the data have changed ({odd[0]}); give another --out")
+        for name, value in inputs.items():
+            if before.get(name, value) != value:  # a run of an earlier version has recorded none
+                option = name.removesuffix("_sha256")
+                flag = f"--{option.replace('_', '-')} {getattr(self.options.values, option)}"
+                raise UserError(
+                    f"{self.folder}: cannot resume, {flag} is not what it was when the run was started ({name}); "
+                    "put that back, or give another --out"
+                )
 
     def _refuse_other_options(self, saved: dict) -> None:
         for name, entry in self.options.as_dict().items():

@@ -97,6 +97,7 @@ def _answer(decoder, tokenizer, tasks, texts, chat: bool, max_new_tokens: int, o
         temperature=[0.0] + [options["temperature"]] * samples,
         top_p=options["top_p"],
         stop_ids=tokenizer.stop_ids,
+        unused_ids=tokenizer.unused_ids,
         stop_strings=set(own[0]).intersection(*own),  # what only one task stops at is cut off below
         decode=tokenizer.decode,
         seed=options["seed"],

@@ -349,7 +349,7 @@ def test_one_greedy_and_n_sampled_answers_come_from_the_model(monkeypatch):
         asked.append((prompts, samples, settings))
         return [[[7] * (max_new_tokens if sample > 1 else 1) for sample in range(samples)] for _ in prompts]
 
-    tokenizer = SimpleNamespace(stop_ids={2}, decode=lambda ids: "x" * len(ids))
+    tokenizer = SimpleNamespace(stop_ids={2}, unused_ids=[9], decode=lambda ids: "x" * len(ids))
     user = {"role": "user", "content": "q"}
     monkeypatch.setattr(instruct, "generate", generate)
     monkeypatch.setattr(instruct, "encode_prompt", lambda tokenizer, messages, tools: [len(messages)])

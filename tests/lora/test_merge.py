@@ -105,3 +105,16 @@ def test_the_template_of_the_training_stays_with_the_merged_model(tiny_folder, t
     (adapter / "tritune.json").write_text(json.dumps({"schema": 1, "base": "tiny", "settings": settings}))
     merge(str(tiny_folder), adapter, tmp_path / "out")
     assert load_tokenizer(str(tmp_path / "out")).render([{"role": "user", "content": "x"}]) == "[x]"
+
+
+def test_an_encoder_s_adapter_with_tokens_of_its_own_is_refused(reference_encoder, tmp_path):
+    encoder = load_encoder(str(reference_encoder[1]))
+    adapter = adapter_for(encoder, tmp_path / "adapter", task="FEATURE_EXTRACTION", targets=["query"])
+    encoder.tokenizer.backend.save(str(adapter / "tokenizer.json"))
+    merge(str(reference_encoder[1]), adapter, tmp_path / "same")
+    for count, said in ((1, "tokens of its own"), (200, "tokens more than the model has rows for")):
+        encoder.tokenizer.backend.add_tokens([f"new{i}" for i in range(count)])
+        encoder.tokenizer.backend.save(str(adapter / "tokenizer.json"))
+        with pytest.raises(UserError, match=said):
+            merge(str(reference_encoder[1]), adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -24,7 +24,7 @@ from model import load_decoder, load_tokenizer
 from model.console import UserError
 from model.export import export
 from model.gguf.tokenizer import tokenizer_metadata
-from model.ollama import CONVERSATIONS, find_markup, go_template, modelfile
+from model.ollama import CONVERSATIONS, deviations, find_markup, go_template, modelfile
 from model.tokenizer import Tokenizer
 from tests.conftest import randomize
 
@@ -408,10 +408,46 @@ def test_the_modelfile_stops_where_training_did(tokenizer):
 
 def test_white_space_that_only_jinja_strips_is_said(tokenizer):
     stripping = TEMPLATES["chatml"].replace("m.content", "m.content.strip()")
-    for template, said in ((stripping, True), (TEMPLATES["chatml"], False)):
+    answers = TEMPLATES["chatml"].replace("m.content", "m.content.strip() if m.role == 'assistant' else m.content")
+    for template, said in ((stripping, True), (answers, True), (TEMPLATES["chatml"], False)):
         source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template})
         text, missing = modelfile("x.gguf", source, context=64)
         assert missing is None and ("strips the white space" in text) == said
+
+
+THINKING = "{% if '</think>' in m.content %}{{ CHANGED }}{% else %}{{ m.content }}{% endif %}"
+EARLIER = {  # what is done to an earlier answer with thoughts
+    "dropped": "m.content.split('</think>')[-1]",
+    "dropped with the lines after": "m.content.split('</think>')[-1].lstrip('\\n')",
+    "dropped before the last answer": "m.content if loop.revindex < 3 else m.content.split('</think>')[-1]",
+    "rewritten": "m.content.replace('<think>\\n', '<think>')",
+    "in brackets": "m.content.split('[/THINK]')[-1]",
+}
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_thoughts_that_only_jinja_takes_out_of_earlier_answers_are_said(name, tokenizer, tiny_folder, tmp_path):
+    change = THINKING.replace("CHANGED", EARLIER[name])
+    if name == "in brackets":
+        change = change.replace("</think>", "[/THINK]")
+    template = TEMPLATES["chatml"].replace("{{ m.content }}", change)
+    source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template})
+    text, missing = modelfile("x.gguf", source, context=64)
+    before, _, _ = text.partition("TEMPLATE")
+    tags = "[THINK] … [/THINK]" if name == "in brackets" else "<think> … </think>"
+    assert missing is None and before.count(f"takes {tags} out of earlier answers") == 1 and "white space" not in before
+    if name == "dropped":  # a person sees it too, and it stays in the report
+        folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
+        report = export(str(folder), "gguf", tmp_path / "out" / "x.gguf", type="f16")
+        assert [note for note in report["notes"] if tags in note]
+
+
+def test_tags_that_a_template_leaves_alone_are_not_warned_of(tokenizer):
+    template = TEMPLATES["chatml"] + "{% if tools %}<tool_call>{{ tools }}</tool_call> </think> [/INST]{% endif %}"
+    source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template})
+    assert deviations(find_markup(source), source) == []
 
 
 def jinja_files() -> list[Path]:

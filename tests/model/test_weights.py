@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from model import load_decoder, load_tokenizer, save_decoder
 from model.console import UserError
 from model.embedded import EMBEDDED, Embedded, _unzip
+from model.gguf.write import write_gguf
 from model.weights import locate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +121,81 @@ def test_a_tied_head_is_saved_once(tiny, tokenizer, tmp_path):
     assert "lm_head.weight" not in load_file(tmp_path / "saved" / "model.safetensors")
     ids = torch.arange(3, 20)[None]
     assert torch.equal(load_decoder(str(tmp_path / "saved"))(ids), tiny(ids))
+
+
+HEAD = "lm_head.weight"
+WORDS = torch.arange(3, 20)[None]
+
+
+@pytest.fixture
+def other_head(folder):
+    """config.json says that the head is tied, and the file has another one."""
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is True
+    change_tensors(folder, lambda t: t.update({HEAD: torch.randn(t["model.embed_tokens.weight"].shape)}))
+    return folder
+
+
+def test_a_head_that_differs_from_the_embedding_is_used_although_the_config_ties_them(other_head, tiny, tokenizer):
+    from transformers import AutoModelForCausalLM
+
+    decoder = load_decoder(str(other_head))
+    theirs = AutoModelForCausalLM.from_pretrained(other_head, dtype=torch.float32).eval()
+    torch.testing.assert_close(decoder(WORDS), theirs(WORDS).logits, atol=1e-4, rtol=0)
+    assert not torch.allclose(decoder(WORDS), tiny(WORDS), atol=0.1)
+    save_decoder(decoder, tokenizer, other_head / "saved")
+    again = load_decoder(str(other_head / "saved"))
+    assert torch.equal(again(WORDS), decoder(WORDS)) and not again.config.tie_word_embeddings
+    theirs = AutoModelForCausalLM.from_pretrained(other_head / "saved", dtype=torch.float32).eval()
+    torch.testing.assert_close(theirs(WORDS).logits, decoder(WORDS), atol=1e-4, rtol=0)
+
+
+def test_a_head_of_its_own_is_found_in_another_shard(other_head):
+    tensors = load_file(other_head / "model.safetensors")
+    (other_head / "model.safetensors").unlink()
+    head = tensors.pop(HEAD)
+    save_file({HEAD: head}, other_head / "model-00001-of-00002.safetensors")
+    save_file(tensors, other_head / "model-00002-of-00002.safetensors")
+    assert torch.equal(load_decoder(str(other_head)).head_weight, head)
+
+
+def test_a_head_of_its_own_reaches_a_gguf_file_and_a_merged_folder(other_head, tmp_path):
+    from lora.adapter_file import load_adapter, save_adapter
+    from lora.inject import inject, lora_layers
+    from lora.merge import merge
+
+    decoder = load_decoder(str(other_head))
+    write_gguf(decoder, load_tokenizer(str(other_head)), tmp_path / "model.gguf", type="f32", name="x")
+    torch.testing.assert_close(load_decoder(str(tmp_path / "model.gguf"))(WORDS), decoder(WORDS))
+    inject(decoder, r=2, alpha=4, targets=["q_proj"])
+    for layer in lora_layers(decoder).values():
+        torch.nn.init.normal_(layer.lora_B.weight)
+    save_adapter(decoder, tmp_path / "adapter", base_model="x", task_type="CAUSAL_LM")
+    assert torch.equal(decoder.head_weight, load_file(other_head / "model.safetensors")[HEAD])
+    merge(str(other_head), tmp_path / "adapter", tmp_path / "merged", dtype="fp32")
+    torch.testing.assert_close(load_decoder(str(tmp_path / "merged"))(WORDS), decoder(WORDS), atol=1e-5, rtol=1e-4)
+    from_gguf = load_decoder(str(tmp_path / "model.gguf"))
+    load_adapter(from_gguf, tmp_path / "adapter")
+    torch.testing.assert_close(from_gguf(WORDS), decoder(WORDS))
+
+
+def test_a_head_of_another_size_is_refused_by_name(folder):
+    change_tensors(folder, lambda t: t.update({HEAD: torch.zeros(7, 48)}))
+    with pytest.raises(UserError, match=r"lm_head\.weight is \[7, 48\], expected \[400, 48\]"):
+        load_decoder(str(folder))
+
+
+def test_a_copy_of_the_embedding_is_a_tied_head_kept_and_saved_once(folder, tiny, tokenizer, tmp_path):
+    change_tensors(folder, lambda t: t.update({HEAD: t["model.embed_tokens.weight"].clone()}))
+    decoder = load_decoder(str(folder))
+    assert decoder.head_weight is decoder.model.embed_tokens.weight and torch.equal(decoder(WORDS), tiny(WORDS))
+    save_decoder(decoder, tokenizer, tmp_path / "saved")
+    assert HEAD not in load_file(tmp_path / "saved" / "model.safetensors")
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(raw | {"tie_word_embeddings": False}))
+    untied = load_decoder(str(folder))  # as the file says: the two may be trained apart
+    assert untied.head_weight is not untied.model.embed_tokens.weight
+    write_gguf(untied, tokenizer, tmp_path / "two.gguf", type="f32", name="x")
+    assert load_decoder(str(tmp_path / "two.gguf")).config.tie_word_embeddings
 
 
 def test_stop_ids_that_only_the_generation_config_names_are_kept(tiny, tokenizer_folder, tmp_path, monkeypatch):

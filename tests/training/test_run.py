@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from model.console import UserError
 from model.files import read_jsonl
@@ -24,6 +28,54 @@ def test_a_run_is_not_gone_on_with_on_other_data(tmp_path):
     Run(tmp_path, "cpt", Resolved(None, {}), resume=True).start(**CPU, data={"data_sha256": "a"})
     with pytest.raises(UserError, match=r"the data have changed \(data_sha256\)"):
         Run(tmp_path, "cpt", Resolved(None, {}), resume=True).start(**CPU, data={"data_sha256": "b"})
+
+
+def flip_last_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def resumed(options: dict, out: Path) -> None:
+    """Start a run with these options, then resume it."""
+    given = Resolved(SimpleNamespace(**options), dict.fromkeys(options, "default"))
+    started = out.exists()
+    Run(out, "sft", given, resume=started).start(**CPU, data={})
+    (out / "checkpoint" / "step-00000001").mkdir(parents=True, exist_ok=True)
+    (out / "checkpoint" / "step-00000001" / "state.json").write_text("{}")
+
+
+@pytest.mark.parametrize("name", [
+    "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+])  # fmt: skip
+def test_a_run_is_not_resumed_over_another_model_at_the_same_path(tokenizer_folder, tmp_path, name):
+    model = Path(shutil.copytree(tokenizer_folder, tmp_path / "model"))
+    (model / "config.json").write_text('{"model_type": "llama"} ')
+    (model / "chat_template.jinja").write_text("{{ messages }}")
+    save_file({"a": torch.zeros(9)}, model / "model.safetensors")
+    options = {"model": str(model)}
+    resumed(options, tmp_path / "run")
+    shutil.copytree(model, tmp_path / "copy")
+    shutil.rmtree(model)
+    shutil.copytree(tmp_path / "copy", model)  # the same bytes: the same model
+    (model / "README.md").write_text("read by nobody")
+    resumed(options, tmp_path / "run")
+    flip_last_byte(model / name)
+    with pytest.raises(UserError, match=r"cannot resume, --model .*model is not what it was .*model_sha256"):
+        resumed(options, tmp_path / "run")
+    flip_last_byte(model / name)
+    resumed(options, tmp_path / "run")
+
+
+@pytest.mark.parametrize("option", ["model", "chat_template", "validation", "test", "candidates", "probe", "pool"])
+def test_a_run_is_not_resumed_with_another_file_of_the_same_name(tmp_path, option):
+    file = tmp_path / "given.gguf"
+    file.write_bytes(b"one")
+    resumed({option: str(file)}, tmp_path / "run")
+    resumed({option: str(file)}, tmp_path / "run")
+    file.write_bytes(b"other")
+    with pytest.raises(UserError, match=f"cannot resume, --{option.replace('_', '-')} .*given.gguf is not what it was"):
+        resumed({option: str(file)}, tmp_path / "run")
 
 
 def test_the_line_of_a_skipped_step_can_be_read_again(tmp_path):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import AddedToken, Tokenizer
 
 import train_cpt
 import train_embed
 import train_sft
+from data.corpus import open_corpus
 from data.index import open_index
 from model import generate, load_decoder, load_encoder, load_tokenizer
 from model.console import UserError
@@ -75,6 +79,26 @@ def test_cpt_learns_and_leaves_a_complete_run(corpus, tiny_folder, tmp_path, dty
     assert {tensor.dtype for tensor in load_file(out / "adapter" / "adapter_model.safetensors").values()} == {
         torch.float32
     }
+
+
+def test_cpt_refuses_a_token_without_a_row_before_the_run_s_folder_is_made(tiny_folder, tmp_path):
+    """Also where only a held-out file has it, which is read first when the training is about to begin."""
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.add_tokens([AddedToken(f"<unused{i}>") for i in range(400 - backend.get_vocab_size())])
+    backend.add_tokens([AddedToken("networkx")])
+    backend.save(str(folder / "tokenizer.json"))
+    code = tmp_path / "code"
+    code.mkdir()
+    for i in range(20):
+        lines = "".join(f"value_{i}_{j} = {i} * {j} + 1\n" for j in range(12))
+        (code / f"m{i}.py").write_text(lines)
+    held_out = code / open_corpus(str(code), seed=0).split("test")[0].path
+    held_out.write_text(held_out.read_text().replace(" = ", " = networkx * ", 1))
+    assert open_corpus(str(code), seed=0).split("test")[0].path == held_out.name
+    with pytest.raises(UserError, match="the token 'networkx' with the id 400"):
+        train_cpt.main(arguments(model=folder, corpus=code, out=tmp_path / "run", row_tokens=64))
+    assert not (tmp_path / "run").exists()
 
 
 def test_all_weights_learn_with_full_and_the_result_is_a_model(corpus, tiny_folder, tmp_path):
