@@ -175,8 +175,26 @@ class Tokenizer:
         return [[*self.prefix_ids, *ids[:room], *self.suffix_ids] for ids in self.encode_batch(texts)]
 
     def decode(self, ids: list[int], *, keep_special: bool = False) -> str:
-        """Text of ids; control tokens are left out unless asked for."""
+        """Text of ids; control tokens, and the space that SentencePiece puts first, are left out unless asked for."""
+        if keep_special and self._verbatim is not None:
+            pieces = [self.backend.id_to_token(i) for i in ids]
+            return self._verbatim.decode([piece for piece in pieces if piece is not None])
         return self.backend.decode(ids, skip_special_tokens=not keep_special)
+
+    @cached_property
+    def _verbatim(self) -> tokenizers.decoders.Decoder | None:
+        """The decoder without the step that strips the first space; None where there is no such step."""
+        decoder = self._definition["decoder"] or {}
+        steps = decoder["decoders"] if decoder.get("type") == "Sequence" else [decoder]
+        if not any(step.get("type") in ("Strip", "Metaspace") for step in steps):
+            return None
+        kept = [step | {"prepend_scheme": "never"} if step["type"] == "Metaspace" else step for step in steps]
+        kept = [step for step in kept if step["type"] != "Strip"]
+        empty = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}
+        empty |= dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding"))
+        return tokenizers.Tokenizer.from_str(
+            json.dumps(empty | {"decoder": {"type": "Sequence", "decoders": kept}})
+        ).decoder
 
     def render(
         self, messages: list[dict], *, add_generation_prompt: bool = False, tools: list[dict] | None = None
