@@ -53,14 +53,32 @@ def functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -
     """Functions of the module and methods of its classes whose code, docstring not counted, has min_lines to max_lines.
 
     Functions inside functions belong to the outer one. A function with its body on the line of its `def` is left out:
-    it has no header and body to tell apart. Files in other languages than Python give none.
+    it has no header and body to tell apart (`one_line_functions` has it). Files in other languages give none.
     """
     if file.language != "python":
         return []
     tree = parse(file.text)
     lines = file.text.split("\n")
-    functions = [_function(file, lines, node, owner) for node, owner in _definitions(tree) if _has_block(node, lines)]
+    found = [(node, owner) for node, owner in _definitions(tree) if _has_block(node, lines)]
+    functions = [_function(file, lines, node, owner) for node, owner in found]
     return [function for function in functions if min_lines <= function.code_lines <= max_lines]
+
+
+def one_line_functions(text: str) -> list[tuple[str, int, int]]:
+    """(qualname, first line, last line) of what `functions_of` leaves out: `def f(x): return x` and `f = lambda x: x`.
+
+    Lines are counted from 1, decorators and the last one included.
+    """
+    lines = text.split("\n")
+    found = []
+    for node, owner in _definitions(parse(text), lambdas=True):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            found.append((owner + target.id, node.lineno, node.end_lineno))
+        elif not _has_block(node, lines):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            found.append((owner + node.name, first, node.end_lineno))
+    return found
 
 
 def held_apart(functions: list[Function]) -> tuple[list[Function], list[dict]]:
@@ -99,16 +117,26 @@ def module_name(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def _definitions(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]]:
-    """Every definition outside other functions, also under `if` and `try`, with the class path it stands in."""
+def _definitions(tree: ast.Module, *, lambdas: bool = False) -> Iterator[tuple[ast.stmt, str]]:
+    """Every definition outside other functions, also under `if` and `try`, with the class path it stands in.
+
+    lambdas  also an assignment of a lambda to one name
+    """
     waiting = [(child, "") for child in reversed(tree.body)]
     while waiting:
         node, owner = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (lambdas and _names_lambda(node)):
             yield node, owner
         elif isinstance(node, ast.stmt | ast.ExceptHandler):
             owner = f"{owner}{node.name}." if isinstance(node, ast.ClassDef) else owner
             waiting += [(child, owner) for child in reversed(list(ast.iter_child_nodes(node)))]
+
+
+def _names_lambda(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Lambda):
+        return False
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return len(targets) == 1 and isinstance(targets[0], ast.Name)
 
 
 def _has_block(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> bool:

@@ -6,8 +6,9 @@
                      units.jsonl   what was indexed, a row a vector
                      words.npz     BM25 over the same units
                      files.jsonl   the files that the units were read from, with their hashes
-                     graph.hnsw    above 200,000 vectors, or if asked for: hnswlib's graph over the vectors, for
-                                   approximate search (arXiv:1603.09320)
+                     graph.hnsw    above 200,000 vectors, or if asked for: hnswlib's graph over the distinct vectors,
+                                   for approximate search (arXiv:1603.09320)
+                     equals.npy    beside the graph: [N] int64, the first row whose vector equals a row's
           tritune-index.lock       held by whoever writes
 
 A generation is never changed: the next one is written beside it, then the manifest is replaced in one step, then the
@@ -30,20 +31,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import hnswlib
 import numpy as np
-import torch
 
 from data.search.bm25 import BM25
+from data.search.nearest import HNSW, Graph, exact_search, measured_recall
 from model.console import UserError
 from model.files import read_json, read_jsonl, write_json, write_jsonl
 
 FORMAT = "tritune index 2"
-GRAPH = "graph.hnsw"
 LOCK = "tritune-index.lock"
 GENERATION = re.compile(r"[0-9a-f]{16}|new")  # named by the hashes of its files: the same content, the same name
 DESCRIPTION = ("model", "weights_sha256", "pooling", "query_prefix", "passage_prefix", "normalize", "dimension")
-HNSW = {"M": 16, "ef_construction": 200, "ef": 64, "seed": 0}
 EXACT_UP_TO = 200_000  # vectors; of 384 dimensions that is 0.3 GB to read for a query
 
 
@@ -57,7 +55,7 @@ class Index:
     units: list[dict]
     words: BM25
     files: list[dict]
-    graph: hnswlib.Index | None
+    graph: Graph | None
 
     def search(
         self, queries: np.ndarray, k: int = 10, *, made_by: Mapping, exact: bool = False
@@ -80,8 +78,8 @@ class Index:
         queries = _unit_vectors(queries, self.manifest["dimension"])
         k = min(k, len(self.units))
         if exact or self.graph is None:
-            return _exact(self.vectors, queries, k)
-        return _approximate(self.graph, queries, k, self.manifest["hnsw"])
+            return exact_search(self.vectors, queries, k)
+        return self.graph.search(self.vectors, queries, k, self.manifest["hnsw"]["ef"])
 
 
 def build_index(
@@ -143,8 +141,8 @@ def write_index(
     write_jsonl(new / "files.jsonl", files)
     recall = None
     if len(vectors) > EXACT_UP_TO if graph is None else graph:
-        built = _build_graph(vectors)
-        built.save_index(str(new / GRAPH))
+        built = Graph.build(vectors)
+        built.save(new)
         recall = measured_recall(vectors, built)
     written = {
         "format": FORMAT,
@@ -224,10 +222,7 @@ def _open_generation(folder: Path, manifest: dict) -> Index:
         if found != expected:
             raise UserError(f"{generation / name}: damaged (not the file that the manifest describes); {again}")
     vectors = np.load(generation / "vectors.npy", mmap_mode="c", allow_pickle=False)  # PyTorch warns of "r"
-    graph = None
-    if manifest["hnsw"] is not None:
-        graph = hnswlib.Index(space="ip", dim=manifest["dimension"])
-        graph.load_index(str(generation / GRAPH), max_elements=manifest["count"])
+    graph = None if manifest["hnsw"] is None else Graph.load(generation, manifest["count"], manifest["dimension"])
     units, files = read_jsonl(generation / "units.jsonl"), read_jsonl(generation / "files.jsonl")
     return Index(folder, manifest, vectors, units, BM25.load(generation / "words.npz"), files, graph)
 
@@ -247,49 +242,6 @@ def searched_text(unit: dict) -> str:
     """What BM25 reads of a unit: its code, and the path and qualified name of where it stands."""
     source = unit.get("source") or {}
     return "\n".join([source.get("path") or "", source.get("qualname") or "", unit["code"]])
-
-
-def measured_recall(vectors: np.ndarray, graph: hnswlib.Index, k: int = 10, sample: int = 500) -> float:
-    """Share of the exact k nearest that the graph finds too, for up to `sample` of the vectors as queries.
-
-    Vectors as near as the exact k-th count as found: among equal texts there is no right choice.
-    """
-    picked = np.random.default_rng(0).permutation(len(vectors))[:sample]
-    k = min(k, len(vectors))
-    _, exact = _exact(vectors, vectors[picked], k)
-    _, found = _approximate(graph, vectors[picked], k, HNSW)
-    return float((found >= exact[:, -1:] - 1e-6).mean())
-
-
-def _build_graph(vectors: np.ndarray) -> hnswlib.Index:
-    graph = hnswlib.Index(space="ip", dim=vectors.shape[1])
-    graph.init_index(len(vectors), HNSW["ef_construction"], HNSW["M"], random_seed=HNSW["seed"])
-    graph.add_items(vectors, np.arange(len(vectors)), num_threads=1)  # more threads: another graph at each run
-    return graph
-
-
-def _exact(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    ids, found = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    for i, query in enumerate(queries):
-        # [N]; one query at a time, as [Q, N] may not fit in memory. By PyTorch, which encoded the query: the threads of
-        # NumPy's library would still be spinning when the next query is encoded, and each wait costs up to 0.1 s.
-        cosines = (torch.from_numpy(vectors) @ torch.from_numpy(query)).numpy()
-        ids[i] = best(cosines, k)
-        found[i] = cosines[ids[i]]
-    return ids, found
-
-
-def best(scores: np.ndarray, k: int) -> np.ndarray:
-    """The places of the k largest, best first, of equal ones the earlier."""
-    least = np.partition(scores, len(scores) - k)[len(scores) - k]
-    candidates = np.flatnonzero(scores >= least)
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
-
-
-def _approximate(graph: hnswlib.Index, queries: np.ndarray, k: int, hnsw: Mapping) -> tuple[np.ndarray, np.ndarray]:
-    graph.set_ef(max(hnsw["ef"], k))  # not saved with the graph; below k it would mean nothing
-    ids, distances = graph.knn_query(queries, k=k, num_threads=1)
-    return ids.astype(np.int64), 1.0 - distances
 
 
 def _unit_vectors(vectors: np.ndarray, dimension: int) -> np.ndarray:

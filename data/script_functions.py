@@ -5,7 +5,11 @@
       return a + b;                               code_without_docstring   from `export` to the last brace
     }
 
-Functions, methods, and functions that get a name where they are bound: const f = () => {}, exports.f = function () {}.
+Functions, methods, and functions that get a name where they are bound, or handed over:
+
+    const f = () => {}, exports.f = function () {}    f          export default function () {}     default
+    const api = { get() {}, put: () => {} }           api.get    const View = memo((props) => {})  View
+    app.get('/tides', (request, response) => {})      app.get('/tides')
 """
 
 from __future__ import annotations
@@ -23,6 +27,10 @@ SIGNATURES = frozenset({"function_signature", "method_signature"})  # of TypeScr
 CLASSES = frozenset({"class_declaration", "abstract_class_declaration", "class"})
 FIELDS = frozenset({"public_field_definition", "field_definition"})
 VALUES = frozenset({"arrow_function", "function_expression", "generator_function"})  # what a name may be bound to
+CALLS = frozenset({"call_expression", "new_expression"})
+WRAPPERS = frozenset({"parenthesized_expression", "as_expression", "satisfies_expression", "await_expression"})
+DEEPEST = 20  # objects in objects: deeper ones are data
+LONGEST_ARGUMENT = 40  # characters, in a name
 LINK = re.compile(r"\{@\w+\s+(?:[^\s|}]*[\s|]+)?([^}]*)\}")  # {@link place text}: the text, else the place
 MARKUP = re.compile(r"!\[[^\]]*\]\([^)]*\)|</?(?:span|b|i|em|strong|code|p|br)\b[^>]*>")
 MARKDOWN_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
@@ -65,24 +73,28 @@ def script_functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int 
     return [function for function in found if min_lines <= function.code_lines <= max_lines]
 
 
-def _definitions(block, owner: str, overloads: dict[str, object]) -> Iterator[tuple]:
+def _definitions(block, owner: str, overloads: dict[str, object], depth: int = 0) -> Iterator[tuple]:
     """(node from where its text begins, qualname, JSDoc's node or None) of each definition in a block or class body.
 
     overloads: qualname -> the first JSDoc of the overloads that went before; filled as we go.
     """
+    if depth > DEEPEST:
+        return
     for statement in block.named_children:
         comment = _jsdoc_above(statement)
         node = statement
         if node.type == "export_statement":
             node = node.child_by_field_name("declaration") or node.child_by_field_name("value") or node
-        if node.type == "expression_statement":  # namespace N {}, and what is assigned
+        if node.type == "expression_statement":  # namespace N {}, what is assigned, what is called
             node = node.named_children[0]
         if node.type in ("internal_module", "module") and (body := node.child_by_field_name("body")):
-            yield from _definitions(body, f"{owner}{_name(node)}.", {})
+            yield from _definitions(body, f"{owner}{_name(node)}.", {}, depth + 1)
         for name, value in _named(node):
             qualname = owner + name
-            if value.type in CLASSES:
-                yield from _definitions(value.child_by_field_name("body"), f"{qualname}.", {})
+            inside = _inside(value)
+            if inside is not None:
+                below = owner if name in ("", "exports", "module.exports") else f"{qualname}."
+                yield from _definitions(inside, below, {}, depth + 1)
             elif value.type in SIGNATURES:
                 if comment is not None:
                     overloads.setdefault(qualname, comment)
@@ -91,26 +103,111 @@ def _definitions(block, owner: str, overloads: dict[str, object]) -> Iterator[tu
 
 
 def _named(node) -> Iterator[tuple[str, object]]:
-    """(name, function or class or signature) of what a statement or a member of a class defines."""
-    if node.type in FUNCTIONS | CLASSES | SIGNATURES:
-        if name := _name(node):  # `export default function () {}` has none
+    """(name, value) of what a statement or a member of a class or object defines.
+
+    The value is a function, class, signature or object, or the call that a function is handed to.
+    """
+    if node.parent.type == "export_statement" and node.parent.child_by_field_name("declaration") != node:
+        if (value := _bound(node)) is not None:
+            yield "default", value
+    elif node.type in FUNCTIONS | CLASSES | SIGNATURES:
+        if name := _name(node):
             yield name, node
-    elif node.type in FIELDS:
-        value = node.child_by_field_name("value")
-        if value is not None and value.type in VALUES:
-            yield _text(node.child_by_field_name("name") or node.child_by_field_name("property")), value
+    elif node.type in FIELDS | {"pair"}:
+        value = _bound(node.child_by_field_name("value"))
+        if value is not None:
+            keys = (node.child_by_field_name(field) for field in ("name", "property", "key"))
+            yield next(_text(key).strip("'\"") for key in keys if key is not None), value
     elif node.type in ("lexical_declaration", "variable_declaration"):
         bound = [one for one in node.named_children if one.type == "variable_declarator"]
         value = bound[0].child_by_field_name("value") if len(bound) == 1 else None  # of several none has its own text
-        if value is not None and value.type in VALUES | CLASSES:
+        if (value := _bound(value)) is not None:
             yield _name(bound[0]), value
     elif node.type == "assignment_expression":
         value = node.child_by_field_name("right")
-        if value.type in VALUES | CLASSES:
-            target = _text(node.child_by_field_name("left"))
-            name = re.sub(r"^(module\.)?exports\.|\.prototype\b", "", target)
-            if re.fullmatch(r"[\w$.]+", name):
-                yield name, value
+        while value.type == "assignment_expression":  # module.exports = exports.f = function () {}: by the first
+            value = value.child_by_field_name("right")
+        value = _bound(value)
+        target = _text(node.child_by_field_name("left"))
+        name = re.sub(r"^(module\.)?exports\.|\.prototype\b", "", target)
+        if value is not None and re.fullmatch(r"[\w$.]+", name):
+            yield name, value
+    elif (value := _bound(node)) is not None and (value.type in CALLS or node.type in CALLS | WRAPPERS):
+        yield "" if _invoked(value) is not None else _called(_unwrapped(node)), value
+
+
+def _bound(node):
+    """What a value gives a name to: a function, class or object, or the call that it is handed to. None for others."""
+    node = _unwrapped(node)
+    if node is None or node.type in VALUES | CLASSES | {"object"}:
+        return node
+    if node.type not in CALLS:
+        return None
+    if _invoked(node) is not None or any(_takes_function(call) for call in _chain(node)):
+        return node
+    given = [one for one in _arguments(node) if one.type == "object"]
+    return given[-1] if given else None
+
+
+def _inside(value):
+    """The body whose members are definitions of their own: of a class, an object, or a function that is called here."""
+    if value.type in CLASSES:
+        return value.child_by_field_name("body")
+    return value if value.type == "object" else _invoked(value)
+
+
+def _invoked(node):
+    """Of (function () { … })() the body: what is in it is the module's."""
+    function = _unwrapped(node.child_by_field_name("function")) if node.type == "call_expression" else None
+    body = function.child_by_field_name("body") if function is not None and function.type in VALUES else None
+    return body if body is not None and body.type == "statement_block" else None
+
+
+def _chain(call) -> Iterator:
+    """The calls of fetch(x).then(f).catch(g), the last one first."""
+    while call is not None:
+        if call.type in CALLS:
+            yield call
+            call = call.child_by_field_name("function")
+        elif call.type == "member_expression":
+            call = call.child_by_field_name("object")
+        else:
+            return
+
+
+def _takes_function(call) -> bool:
+    """Whether a function with statements is an argument; an expression such as (one) => one.name is none."""
+    bodies = [one.child_by_field_name("body") for one in _arguments(call) if one.type in VALUES]
+    return any(body is not None and body.type == "statement_block" for body in bodies)
+
+
+def _called(node) -> str:
+    """What a call is known by: app.get('/tides'), fetch().then()."""
+    pieces: list[str] = []
+    while node is not None:
+        if node.type in CALLS:
+            first = next(iter(_arguments(node)), None)
+            said = _text(first) if first is not None and first.type == "string" else ""
+            pieces.append(f"({said if len(said) <= LONGEST_ARGUMENT else said[: LONGEST_ARGUMENT - 1] + '…'})")
+            node = node.child_by_field_name("function") or node.child_by_field_name("constructor")
+        elif node.type == "member_expression":
+            pieces.append(f".{_text(node.child_by_field_name('property'))}")
+            node = node.child_by_field_name("object")
+        else:
+            pieces.append(_text(node) if node.type in ("identifier", "this", "super") else "")
+            node = None
+    return "".join(reversed(pieces))
+
+
+def _arguments(call) -> list:
+    given = call.child_by_field_name("arguments")
+    return given.named_children if given is not None else []
+
+
+def _unwrapped(node):
+    while node is not None and node.type in WRAPPERS | {"unary_expression"} and node.named_children:
+        node = node.named_children[0]
+    return node
 
 
 def _function(file: SourceFile, data: bytes, node, qualname: str, comment) -> ScriptFunction:
@@ -122,7 +219,7 @@ def _function(file: SourceFile, data: bytes, node, qualname: str, comment) -> Sc
     return ScriptFunction(
         path=file.path,
         qualname=qualname,
-        name=qualname.rpartition(".")[2],
+        name=re.search(r"(?:\(.*\)|[^.(])*$", qualname)[0],  # get('/v1.0'), of app.get('/v1.0')
         first_line=node.start_point[0] + 1,
         last_line=node.end_point[0] + 1,
         source=f"{jsdoc}\n{code}" if jsdoc else code,

@@ -8,38 +8,49 @@
 | jaccard | the 5-grams of tokens of a row and the task have a Jaccard index of 0.7 | StarCoder, arXiv:2305.06161 |
 | embedding | the cosine of a row and the task is 0.95, for rewordings that share no run (arXiv:2311.04850) | ours |
 
-Compared is what a task shows and wants. Its instruction is left out: many tasks are put in the same words.
+Compared is every text that a row or task holds (FIELDS), but for an instruction in data.instruct's own words: many
+tasks are put in the same. A row with none of these fields is refused; longer texts in other fields are counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data.dedup import KnownTexts, jaccard, shingles
+from data.corpus import load_corpus
+from data.dedup import WORD, KnownTexts, jaccard, shingles
+from data.drafts.phrasings import INSTRUCTIONS
 from data.sources.decontaminate import RUN
 from eval.stats import mean_and_interval
 from model import load_encoder
 from model.console import UserError, progress, run_command
-from model.files import read_json, read_jsonl, read_text, write_json
+from model.files import read_json, read_json_list, read_jsonl, read_text, write_json
 
 JACCARD = 0.7  # StarCoder's, arXiv:2305.06161
 COSINE = 0.95
 FIELDS = (
-    "input",
-    "output",
-    "query",
-    "code",
-    "text",
-    "prompt",
-    "completion",
-    "canonical_solution",
-    "test_list",
-    "tests",
+    *("instruction", "input", "output", "system", "history", "messages", "conversations"),
+    *("prompt", "completion", "response", "chosen", "rejected"),
+    *("query", "code", "negatives", "docstring", "content", "text", "document", "summary"),
+    *("question", "context", "answer", "answers", "problem", "description", "explanation"),
+    *("canonical_solution", "solution", "solutions", "test_setup_code", "setup", "test_list", "tests", "test"),
+    *("challenge_test_list", "reasoning", "reasoning_content"),
+)
+NOT_LEARNT = ("check", "source")  # of instruction pairs: what proves the answer, and where it comes from
+NO_TEXT = ("role", "type", "id", "name", "from")  # of a message
+OWN_WORDS = re.compile(
+    "|".join(
+        re.sub(r"\\\{\w+\\\}", ".{1,200}?", re.escape(phrase))
+        for phrases in INSTRUCTIONS.values()
+        for phrase in phrases
+    ),
+    re.DOTALL,
 )
 
 
@@ -118,29 +129,67 @@ def _mean(values: list[float]) -> dict:
     return {"value": value, "interval": interval, "n": len(values)}
 
 
-def texts_of(rows: Sequence[dict]) -> list[tuple[str, str]]:
-    """(id, text) of rows of any of the project's formats: FIELDS that they have, or the words of their messages."""
+def texts_of(rows: Sequence[dict], where: str = "data") -> list[tuple[str, str]]:
+    """(id, text) of rows of any form: all that FIELDS hold. UserError names the row that has no text in any of them."""
     texts = []
     for number, row in enumerate(rows, 1):
-        parts = [row[field] for field in FIELDS if row.get(field)]
-        parts += [message.get("content") or "" for message in row.get("messages", [])]
-        text = "\n".join("\n".join(map(str, part)) if isinstance(part, list) else str(part) for part in parts)
-        texts.append((str(row.get("id", row.get("task_id", f"row {number}"))), text))
+        parts = [text for field in FIELDS for text in _strings(row.get(field)) if text.strip()]
+        if not parts:
+            raise UserError(
+                f"{where}:{number}: nothing to compare: none of the fields that are read holds a text (this line has: "
+                f"{', '.join(map(str, row)) or 'nothing'}). Name them as docs/formats.md does, such as instruction, "
+                "input and output"
+            )
+        parts = [text for text in parts if not (text == row.get("instruction") and OWN_WORDS.fullmatch(text))]
+        texts.append((str(row.get("id", row.get("task_id", f"row {number}"))), "\n".join(parts)))
     return texts
 
 
-def _read(path: str) -> list[tuple[str, str]]:
-    """Rows of a JSON Lines file, or the files of a folder: a corpus."""
-    if Path(path).is_dir():
-        files = sorted(file for file in Path(path).rglob("*") if file.is_file() and file.suffix != ".jsonl")
-        return [(str(file.relative_to(path)), read_text(file)) for file in files]
-    return texts_of(read_jsonl(path))
+def fields_not_compared(rows: Sequence[dict]) -> dict[str, int]:
+    """Fields that hold a text of RUN words or more and are not read, each with the number of such rows."""
+    return dict(
+        Counter(
+            field
+            for row in rows
+            for field, value in row.items()
+            if field not in FIELDS + NOT_LEARNT and any(len(WORD.findall(text)) >= RUN for text in _strings(value))
+        )
+    )
+
+
+def _strings(value) -> Iterator[str]:
+    """The texts in a field: itself, those of a list, or of a message without its role."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        inner = value if isinstance(value, list) else [one for key, one in value.items() if key not in NO_TEXT]
+        for one in inner:
+            yield from _strings(one)
+
+
+def _read(path: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """Rows of a JSON Lines file with what is not compared of them; the training files of a corpus; or a folder's files.
+
+    UserError for a folder that holds rows: which of its files is meant?
+    """
+    folder = Path(path)
+    if (folder / "manifest.jsonl").is_file():
+        return [(file.path, file.text) for file in load_corpus(folder).split("train")], {}
+    if not folder.is_dir():
+        rows = read_json_list(path) if folder.suffix == ".json" else read_jsonl(path)
+        return texts_of(rows, path), fields_not_compared(rows)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    if rows := [file for file in files if ".jsonl" in file.suffixes]:
+        raise UserError(f"{path}: a folder with rows in it ({rows[0].relative_to(folder)}); give the file itself")
+    return [(str(file.relative_to(folder)), read_text(file)) for file in files], {}
 
 
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m eval.contamination", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--train", required=True, help="what was learnt from: JSON Lines, or a folder of files")
-    parser.add_argument("--tasks", required=True, help="what is evaluated on: JSON Lines")
+    parser.add_argument(
+        "--train", required=True, help="what was learnt from: JSON Lines, a corpus, or a folder of files"
+    )
+    parser.add_argument("--tasks", required=True, help="what is evaluated on: JSON Lines, or a .json list")
     parser.add_argument("--result", nargs="*", default=[], help="eval results on the tasks: scored without the flagged")
     parser.add_argument("--embedder", help="encoder for the third way (default: none; all-minilm-l6-v2 is embedded)")
     parser.add_argument(
@@ -156,17 +205,22 @@ def _parse_options() -> argparse.Namespace:
 def main() -> None:
     """Command line: compare, write, print what was flagged and what the scores are without it."""
     options = _parse_options()
+    (train, not_of_train), (tasks, not_of_tasks) = _read(options.train), _read(options.tasks)
     encoder = load_encoder(options.embedder) if options.embedder else None
     limits = {"jaccard_from": options.jaccard, "cosine_from": options.cosine}
-    rows = find_contamination(_read(options.train), _read(options.tasks), encoder=encoder, **limits)
+    rows = find_contamination(train, tasks, encoder=encoder, **limits)
     flagged = {row["id"] for row in rows if row["flagged_by"]}
     counts = {reason: sum(reason in row["flagged_by"] for row in rows) for reason in ("run", "jaccard", "embedding")}
     scores = {path: scores_without(read_json(path), flagged) for path in options.result}
     settings = {name: value for name, value in vars(options).items() if name != "out"}
     write_json(options.out, {"n": len(rows), "flagged": sorted(flagged), "counts": counts, "scores": scores,
-                             "tasks": rows, "settings": settings})  # fmt: skip
+                             "tasks": rows, "not_compared": {"train": not_of_train, "tasks": not_of_tasks},
+                             "settings": settings})  # fmt: skip
     told = ", ".join(f"{count} by {reason}" for reason, count in counts.items() if encoder or reason != "embedding")
     print(f"{len(flagged)} of {len(rows)} tasks flagged ({told}) -> {options.out}")
+    for path, fields in ((options.train, not_of_train), (options.tasks, not_of_tasks)):
+        for field, count in fields.items():
+            print(f"not compared: {field!r} of {path}, a text in {count} rows; rename it if it is learnt or asked")
     for path, metrics in scores.items():
         print(path)
         for metric, of in metrics.items():

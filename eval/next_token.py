@@ -35,6 +35,7 @@ from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
 from model.files import is_jsonl, read_jsonl, write_json, write_text
+from model.token_text import LOST, exact_text
 from model.tokenizer import Tokenizer
 
 CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
@@ -119,14 +120,14 @@ def compare_prompt(decoder: Decoder, tokenizer: Tokenizer, adapter: Adapter, pro
     Returns {"name", "kind", "text" (up to the place asked about), "base", "tuned", "positions"}. base and tuned list
     the `top` likeliest next tokens, {"id", "token", "p", "rank", "other_rank"}. A position t predicts the token after
     input_ids[:t + 1]: {"token", "kl", "entropy", "top1", "nll", "rank"}, the last four as [base, tuned]; token, nll
-    and rank (1 is the likeliest) are None where the text ends.
+    and rank (1 is the likeliest) are None where the text ends. Part of a character is written as its bytes: <0xE6>.
     """
     ids = torch.tensor(prompt.input_ids, device=decoder.device)
     hidden = {}
     for state in STATES:
         with _in_use(decoder, adapter, state):
             hidden[state] = decoder.hidden_states(ids[None])[0]  # [T, D]
-    row = {"name": prompt.name, "kind": prompt.kind, "text": tokenizer.decode(prompt.input_ids[: prompt.at])}
+    row = {"name": prompt.name, "kind": prompt.kind, "text": _text(tokenizer, prompt.input_ids[: prompt.at])}
     positions = []
     for start in range(0, len(ids), CHUNK):
         log_p = {}
@@ -140,6 +141,13 @@ def compare_prompt(decoder: Decoder, tokenizer: Tokenizer, adapter: Adapter, pro
             row["base"] = _top(tokenizer, asked["base"], asked["tuned"], top)
             row["tuned"] = _top(tokenizer, asked["tuned"], asked["base"], top)
     return row | {"positions": positions}
+
+
+def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
+    """Without control tokens; where a window cuts through a character, with the bytes that are there."""
+    text = tokenizer.decode(ids)
+    control = set(tokenizer.control_tokens.values())
+    return exact_text(tokenizer, [token for token in ids if token not in control]) if LOST in text else text
 
 
 @contextmanager
@@ -172,7 +180,7 @@ def _positions(tokenizer: Tokenizer, base: torch.Tensor, tuned: torch.Tensor, fo
     for row, token, surprise, rank in zip(
         rows, following.tolist(), nll, torch.stack(ranks, dim=1).tolist(), strict=False
     ):
-        row |= {"token": tokenizer.decode([token], keep_special=True), "nll": surprise, "rank": rank}
+        row |= {"token": exact_text(tokenizer, [token]), "nll": surprise, "rank": rank}
     return rows
 
 
@@ -182,7 +190,7 @@ def _top(tokenizer: Tokenizer, own: torch.Tensor, other: torch.Tensor, count: in
     return [
         {
             "id": token,
-            "token": tokenizer.decode([token], keep_special=True),
+            "token": exact_text(tokenizer, [token]),
             "p": p,
             "rank": rank,
             "other_rank": 1 + int((other > other[token]).sum()),

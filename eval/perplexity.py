@@ -32,6 +32,7 @@ from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
 from model.files import write_json
 from model.loss import IGNORE, causal_lm_loss
+from model.token_text import exact_text
 from model.tokenizer import Tokenizer
 
 
@@ -167,7 +168,7 @@ def worst_predictions(
     rows = []
     for nats, path, before, token, likeliest in sorted(found, reverse=True)[:count]:
         context = tokenizer.decode(before)
-        right, guess = (tokenizer.decode([t], keep_special=True) for t in (token, likeliest))
+        right, guess = (exact_text(tokenizer, [one]) for one in (token, likeliest))
         rows.append(
             {
                 "id": path,

@@ -14,7 +14,9 @@ import json
 import re
 from pathlib import Path
 
+import tokenizers
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from model.console import UserError
 from model.encoder import POOLINGS, Embedding, Encoder, new_encoder
@@ -113,7 +115,7 @@ def save_encoder(encoder: Encoder, folder: Path | str) -> None:
         save_weights(encoder, target)
         config = {key: value for key, value in encoder.config.raw.items() if key != "dtype"}  # torch_dtype's newer name
         write_json(target / "config.json", config | {"torch_dtype": dtype_name(encoder)})
-        encoder.tokenizer.save(target)
+        _save_tokenizer(encoder.tokenizer, target)
         write_json(
             target / "modules.json",
             [
@@ -136,6 +138,23 @@ def save_encoder(encoder: Encoder, folder: Path | str) -> None:
             target / "config_sentence_transformers.json",
             {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
         )
+
+
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """The tokenizer, with a post-processor that adds what only add_bos_token and add_eos_token asked for.
+
+    transformers 5 takes no notice of the two: sentence-transformers would pool another token than we do.
+    """
+    tokenizer.save(folder)
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
+    around = [tokenizer.prefix_ids, tokenizer.suffix_ids]
+    if sum(map(len, around)) > backend.num_special_tokens_to_add(is_pair=False):
+        before, after = ([backend.id_to_token(i) for i in ids] for ids in around)
+        pieces = [*before, "$A", *after]
+        pair = [*pieces, *(f"{piece}:1" for piece in [*before, "$B", *after])]
+        special = [(token, backend.token_to_id(token)) for token in dict.fromkeys(before + after)]
+        backend.post_processor = TemplateProcessing(single=pieces, pair=pair, special_tokens=special)
+        backend.save(str(folder / "tokenizer.json"))
 
 
 def _is_leftover(name: str) -> bool:
@@ -229,7 +248,7 @@ def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
             raise UserError(f"{path}: {key}={value!r} is not implemented")
     most, of_tokenizer = encoder.config.max_tokens, encoder.tokenizer.settings.get("model_max_length")
     length = (settings.get("max_seq_length") or min(of_tokenizer or most, most)) if given is None else given
-    least = encoder.tokenizer.backend.num_special_tokens_to_add(is_pair=False) + 1
+    least = len(encoder.tokenizer.prefix_ids) + len(encoder.tokenizer.suffix_ids) + 1
     if not isinstance(length, int) or not least <= length <= most:
         raise UserError(f"{source}: a length of {length} tokens; this model reads {least} to {most}")
     return length

@@ -16,8 +16,10 @@ import importlib.util
 import os
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
+import tokenizers
 import torch
 from torch.nn import functional as F
 
@@ -234,11 +236,20 @@ def _compare(probe: tuple[torch.Tensor, torch.Tensor], tokenizer: Tokenizer, tar
             f"spread, {type} explains {LIMITS[type]}; nothing was written"
         )
     chats = len(CHATS) if tokenizer.chat_template is not None else 0
-    return {"type": type, "comparison": comparison, "same_ids_of_texts": len(NASTY) + 1, "same_text_of_chats": chats}
+    texts = len(NASTY) + 1 + len(_added_tokens(tokenizer))
+    return {"type": type, "comparison": comparison, "same_ids_of_texts": texts, "same_text_of_chats": chats}
 
 
 def _same_texts(tokenizer: Tokenizer, again: Tokenizer) -> None:
     """UserError unless both read the same ids, render the same text and stop at the same tokens."""
+    for token in _added_tokens(tokenizer):
+        for text in _around(token.content):
+            if tokenizer.encode(text) != again.encode(text):
+                raise UserError(
+                    f"the added token {token.content!r}{_flags(token)} is read again otherwise than the source reads "
+                    f"it in {text[:60]!r}; nothing was written. Use --to hf, or take these settings out of the "
+                    "source's tokenizer.json if the model was trained without them"
+                )
     for text in (*NASTY, PROBE):
         if tokenizer.encode(text) != again.encode(text):
             raise UserError(
@@ -256,6 +267,25 @@ def _same_texts(tokenizer: Tokenizer, again: Tokenizer) -> None:
             f"BOS and stop tokens are {tokenizer.prefix_ids} and {sorted(tokenizer.stop_ids)}, "
             f"read again {again.prefix_ids} and {sorted(again.stop_ids)}; nothing was written"
         )
+
+
+def _added_tokens(tokenizer: Tokenizer) -> list[tokenizers.AddedToken]:
+    return list(tokenizer.backend.get_added_tokens_decoder().values())
+
+
+def _around(token: str) -> list[str]:
+    """Texts with an added token between spaces, letters and its like, and in Unicode's decomposed form.
+
+    They show what GGUF has no place for: a token that takes the spaces around it, that is one only as a word of its
+    own, or that is looked for in the normalized text (github.com/ggml-org/llama.cpp/issues/15842).
+    """
+    text = f"the {token} of {token}code, x{token}y \n{token}\t{token}  {token}{token}"
+    return list(dict.fromkeys((text, unicodedata.normalize("NFD", text))))
+
+
+def _flags(token: tokenizers.AddedToken) -> str:
+    names = [name for name in ("lstrip", "rstrip", "single_word", "normalized") if getattr(token, name)]
+    return f" ({', '.join(names)})" if names else ""
 
 
 def main() -> None:

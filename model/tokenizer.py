@@ -132,6 +132,22 @@ class Tokenizer:
         return self.checked([self.control_tokens[bos]])
 
     @cached_property
+    def suffix_ids(self) -> list[int]:
+        """What an encoder expects after a text: [SEP], or an EOS, which last-token pooling makes the vector of.
+
+        tokenizer.json's post-processor says so, or `add_eos_token` beside it: of e5-mistral's files only the latter,
+        which transformers 4 followed and transformers 5 does not (github.com/embeddings-benchmark/mteb/pull/5237).
+        UserError when the setting asks for a token that the files do not name.
+        """
+        _, after = self._around
+        if after or self.settings.get("add_eos_token") is not True:
+            return after
+        eos = None if self.eos_token is None else self.backend.token_to_id(self.eos_token)
+        if eos is None:
+            raise UserError(f"tokenizer_config.json: add_eos_token is true, but eos_token is {self.eos_token!r}")
+        return [eos]
+
+    @cached_property
     def eos_id(self) -> int:
         """The token that ends a document. UserError when the model's files name none."""
         ids = [self.backend.token_to_id(self.eos_token)] if self.eos_token is not None else []
@@ -190,13 +206,30 @@ class Tokenizer:
 
     def encode_for_encoder(self, texts: list[str], max_length: int) -> list[list[int]]:
         """Ids with the encoder's own special tokens around each text, the text cut so that all fit in max_length."""
-        before, after = self._around
-        room = max_length - len(before) - len(after)
-        return [before + ids[:room] + after for ids in self.encode_batch(texts)]
+        room = max_length - len(self.prefix_ids) - len(self.suffix_ids)
+        return [[*self.prefix_ids, *ids[:room], *self.suffix_ids] for ids in self.encode_batch(texts)]
 
     def decode(self, ids: list[int], *, keep_special: bool = False) -> str:
-        """Text of ids; control tokens are left out unless asked for."""
+        """Text of ids; control tokens, and the space that SentencePiece puts first, are left out unless asked for."""
+        if keep_special and self._verbatim is not None:
+            pieces = [self.backend.id_to_token(i) for i in ids]
+            return self._verbatim.decode([piece for piece in pieces if piece is not None])
         return self.backend.decode(ids, skip_special_tokens=not keep_special)
+
+    @cached_property
+    def _verbatim(self) -> tokenizers.decoders.Decoder | None:
+        """The decoder without the step that strips the first space; None where there is no such step."""
+        decoder = self._definition["decoder"] or {}
+        steps = decoder["decoders"] if decoder.get("type") == "Sequence" else [decoder]
+        if not any(step.get("type") in ("Strip", "Metaspace") for step in steps):
+            return None
+        kept = [step | {"prepend_scheme": "never"} if step["type"] == "Metaspace" else step for step in steps]
+        kept = [step for step in kept if step["type"] != "Strip"]
+        empty = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}
+        empty |= dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding"))
+        return tokenizers.Tokenizer.from_str(
+            json.dumps(empty | {"decoder": {"type": "Sequence", "decoders": kept}})
+        ).decoder
 
     def render(
         self, messages: list[dict], *, add_generation_prompt: bool = False, tools: list[dict] | None = None

@@ -5,11 +5,13 @@
       …
 
 One walk over tree-sitter's tree for all of them: the sets below say which of its nodes are what. A definition without a
-body, such as a prototype, is no unit of its own; it is read in its class and in its file.
+body, such as a prototype, is no unit of its own; it is read in its class and in its file. A function without a name is
+known by what holds it: var add = func() {}, $app->get('/tides', function () {}), get '/tides' do … end.
 """
 
 from __future__ import annotations
 
+import bisect
 import re
 import textwrap
 from collections.abc import Iterator
@@ -31,6 +33,17 @@ CLASSES = frozenset(
 SCOPES = frozenset({"impl_item", "mod_item"})  # of Rust: a name for what is inside
 WRAPPERS = frozenset({"template_declaration", "type_declaration", "type_definition"})  # begin before what they define
 BODILESS = frozenset({"type_spec", "struct_item"})  # type A int; struct Unit;
+HOLDERS = frozenset(  # statements and fields that may hold a function without a name
+    {"var_spec", "expression_statement", "assignment", "call", "declaration", "field_declaration", "static_item"}
+    | {"const_item", "global_statement"}
+)
+CLOSURES = frozenset(
+    {"func_literal", "anonymous_function", "lambda_expression", "closure_expression", "lambda", "do_block"}
+)
+CALLED = re.compile(  # get '/tides' do, $app->get('/tides', Route::get("/tides", namespace :db do
+    r"(?P<callee>[$\w][\w.:\\]*(?:(?:->|\?\.)\w+)*[?!]?)[ (]*(?P<argument>:\w+|\"[^\"\n]{,40}\"|'[^'\n]{,40}')?"
+)
+ASSIGNED = re.compile(r"(?:[\w<>,\[\]?]+\s+)*([$\w]+)\s*=(?!=)")  # Func<int, int> twice = …
 ATTRIBUTES = frozenset({"attribute_item", "attribute_declaration"})  # lines of their own: #[test]
 ARGUMENTS = re.compile(r"<(?:[^<>]|<[^<>]*>)*>|\s")  # of a template, in a qualified name
 LICENSE = re.compile(r"copyright|licen[sc]e|spdx", re.IGNORECASE)
@@ -78,7 +91,7 @@ def _file_unit(file: SourceFile, lines: list[str], root, found: list[Definition]
 
 def _definitions(root) -> Iterator[Definition]:
     """From the top to the bottom, one a line at most; what is inside a function belongs to it."""
-    waiting, begun = [(root, "")], set()
+    waiting, begun, starts = [(root, "")], set(), _starts(root)
     while waiting:
         node, owner = waiting.pop()
         is_function, is_class = node.type in FUNCTIONS, node.type in CLASSES
@@ -91,7 +104,12 @@ def _definitions(root) -> Iterator[Definition]:
             if found.first not in begun:
                 begun.add(found.first)
                 yield found
-        if not is_function:
+        if not name and (holder := _holder(node, *starts)):
+            held = _definition("function", owner + holder.replace("::", "."), node, node)
+            if held.first not in begun:
+                begun.add(held.first)
+                yield held
+        elif not is_function:
             below = f"{qualname}." if name else owner
             waiting += [(child, below) for child in reversed(node.named_children)]
 
@@ -111,6 +129,42 @@ def _definition(kind: str, qualname: str, node, name) -> Definition:
     begins = last if body is None else body.start_point[0] - _begins_its_line(body)
     rows = (top, whole.start_point[0], name.start_point[0], begins + 1, last)
     return Definition(kind, qualname, *(row + 1 for row in rows))
+
+
+def _starts(root) -> tuple[list[int], list[int]]:
+    """The bytes at which functions without a name begin, and those at which definitions do, in order."""
+    closures, definitions, waiting = [], [], [root]
+    while waiting:
+        node = waiting.pop()
+        if node.type in CLOSURES:
+            closures.append(node.start_byte)
+        elif node.type in FUNCTIONS or (node.type in CLASSES and node.is_named):
+            definitions.append(node.start_byte)
+        waiting += node.named_children
+    return sorted(closures), sorted(definitions)
+
+
+def _holder(node, closures: list[int], definitions: list[int]) -> str | None:
+    """What a statement or field is known by, if all that it defines is a function without a name; else None."""
+    if node.type not in HOLDERS or not _any_in(node, closures) or _any_in(node, definitions):
+        return None
+    for field in ("name", "left", "declarator"):
+        found = node.child_by_field_name(field)
+        while found is not None:
+            inner = found.child_by_field_name("name") or found.child_by_field_name("declarator")
+            if inner is None:
+                return found.text.decode()
+            found = inner
+    text = node.text.decode()
+    if assigned := ASSIGNED.match(text):
+        return assigned[1]
+    called = CALLED.match(text)
+    return f"{called['callee']}({called['argument'] or ''})" if called else None
+
+
+def _any_in(node, starts: list[int]) -> bool:
+    at = bisect.bisect_left(starts, node.start_byte)
+    return at < len(starts) and starts[at] < node.end_byte
 
 
 def _last_row(node) -> int:

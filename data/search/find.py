@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data.index import Index, best
+from data.index import Index
 from data.search.fusion import fuse
+from data.search.nearest import best
 
 BY = ("both", "meaning", "words")
 DEPTH = 200  # units whose rank by meaning counts in the fusion; the others share the last

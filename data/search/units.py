@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 
 from data.corpus import SourceFile
-from data.functions import Function, functions_of, source_of
+from data.functions import Function, functions_of, one_line_functions, source_of
 from data.script_functions import ScriptFunction, script_functions_of
 from data.search.classes import class_units
 from data.search.definitions import definition_units
@@ -33,7 +34,7 @@ def documented_units(file: SourceFile) -> list[dict]:
     if language_of(file.path) in NAMES:
         found = functions_in(file, min_lines=1, max_lines=ALL_LINES)
         functions = [function_unit(one) | {"code": one.source} for one in found]
-        units = [file_unit(file, documented=True), *class_units(file), *functions]
+        units = [file_unit(file, documented=True), *class_units(file), *functions, *_one_line_units(file)]
     else:
         units = definition_units(file)
     for unit in units:
@@ -55,6 +56,20 @@ def function_unit(function: AnyFunction) -> dict:
         "code": function.code_without_docstring,
         "source": source_of(function),
     }
+
+
+def _one_line_units(file: SourceFile) -> list[dict]:
+    """Python's functions without a block, `def f(x): return x` and `f = lambda x: x`: the lines that they stand on."""
+    if not file.path.endswith(".py"):
+        return []
+    lines = file.text.split("\n")
+    units: dict[str, dict] = {}  # by id: the first of those on one line stands for all
+    for qualname, first, last in one_line_functions(file.text):
+        code = textwrap.dedent("\n".join(lines[first - 1 : last]))
+        source = {"path": file.path, "qualname": qualname, "lines": [first, last]}
+        one = {"id": f"{file.path}:{first}", "kind": "function", "code": code, "source": source}
+        units.setdefault(one["id"], one)
+    return list(units.values())
 
 
 def file_unit(file: SourceFile, *, documented: bool = False) -> dict:

@@ -59,7 +59,7 @@ class Anatomy:
 
     code_lines: int  # lines that are neither blank nor only comment or docstring
     comments: int  # characters of the lines that are only comment; docstrings and /** */ are none
-    head: tuple[str, ...]  # the comments of the first HEAD_LINES lines and the module docstring's first three lines
+    head: tuple[str, ...]  # comments of the first HEAD_LINES lines, and so many lines of the module's docstring
 
 
 def grammar_of(path: str, languages: tuple[str, ...] | list[str]) -> str | None:
@@ -94,7 +94,7 @@ def anatomy(text: str, grammar: str) -> Anatomy:
         if found is comments and node.text.startswith(b"/**"):
             found = documentation
         found.update(range(node.start_point[0], node.end_point[0] + 1))
-    head = tuple(lines[number] for number in sorted(comments | documentation) if number < HEAD_LINES)
+    head = tuple(lines[number] for number in sorted((comments | documentation) - code) if number < HEAD_LINES)
     return Anatomy(len(code), sum(len(lines[number]) for number in comments - code), head)
 
 
@@ -132,7 +132,7 @@ def _python_anatomy(text: str, tree: ast.Module) -> Anatomy:
             documentation.update(range(node.lineno, node.end_lineno + 1))
     filled = {number for number, line in enumerate(lines, 1) if line.strip()}
     head = [line for line in lines[:HEAD_LINES] if line.lstrip().startswith("#")]
-    head += (ast.get_docstring(tree) or "").split("\n")[:3]
+    head += (ast.get_docstring(tree) or "").split("\n")[:HEAD_LINES]
     count = sum(len(lines[number - 1]) for number in comments - documentation)
     return Anatomy(len(filled - comments - documentation), count, tuple(head))
 

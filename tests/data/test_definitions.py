@@ -31,7 +31,7 @@ func (s *Stack[T]) Push(item T) {
 
 func New() *Stack[int] { return nil }
 
-var hidden = func() {}
+var drained = func() {}
 """
 RUST = """//! Shapes.
 use std::fmt;
@@ -182,7 +182,8 @@ function helper($x) { return $x; }
 """
 FOUND = {
     "pile.go": (GO, [("class", "Stack", 7, 9), ("class", "Height", 13, 13), ("class", "Shape", 14, 14),
-                     ("function", "Stack.Push", 18, 20), ("function", "New", 22, 22)]),
+                     ("function", "Stack.Push", 18, 20), ("function", "New", 22, 22),
+                     ("function", "drained", 24, 24)]),
     "shape.rs": (RUST, [("class", "Point", 6, 6), ("class", "Unit", 7, 7), ("function", "Point.fmt", 11, 13),
                         ("function", "Wrapper.new", 17, 23), ("class", "Shape", 26, 31),
                         ("function", "Shape.twice", 28, 30), ("function", "inner.helper", 34, 34)]),
@@ -279,7 +280,7 @@ def test_a_class_is_shown_without_the_bodies_of_its_functions(path, name, code):
         (
             "pile.go",
             "// Package pile keeps things.\ntype Stack[T any] struct {\nHeight int\nShape  interface{ Area() float64 }"
-            "\nfunc (s *Stack[T]) Push(item T) {\nfunc New() *Stack[int] { return nil }",
+            "\nfunc (s *Stack[T]) Push(item T) {\nfunc New() *Stack[int] { return nil }\nvar drained = func() {}",
         ),
         ("list.c", "/* Lists. */\n} other_t;\nstatic struct node *add(struct list *l, int (*cb)(int))"),
         ("Cart.cs", "public class Cart\npublic void Add(int x)\npublic int Twice() => 2 * Count;"),
@@ -310,3 +311,50 @@ def test_a_text_with_a_piece_missing_anywhere_still_has_units(path):
     for start in range(0, len(text), 3):
         for missing in (1, 9, len(text)):
             units_of(path, text[:start] + text[start + missing :])
+
+
+UNNAMED = {
+    "a.go": (
+        "package a\n\n// Handles it.\nvar handler = func(w int) {\n\tx()\n}\n\n"
+        "var (\n\ta = func() {\n\t\ty()\n\t}\n\tb = 1\n)\n",
+        {"handler": (4, 6), "a": (9, 11)},
+    ),
+    "a.php": (
+        "<?php\n$app->get('/v1/tides', function ($r) {\n    return 1;\n});\n"
+        "Route::post('/x', auth(), function () {\n    y();\n});\n"
+        "$f = function () {\n    return 2;\n};\n"
+        "add_action(NAME, function () {\n    x();\n});\n$y = array_map(fn($a) => $a, $x);\n",
+        {"$app->get('/v1/tides')": (2, 4), "Route.post('/x')": (5, 7), "$f": (8, 10), "add_action()": (11, 13)},
+    ),
+    "a.rb": (
+        "get '/tides' do\n  body\nend\nSQUARE = ->(x) { x * x }\nnamespace :db do\n  task(:go) { x }\nend\n"
+        "Point = Struct.new(:x) do\n  def sum\n    x\n  end\nend\nputs 1\nrows.each { |row| p row }\n",
+        {"get('/tides')": (1, 3), "SQUARE": (4, 4), "namespace(:db)": (5, 7), "sum": (9, 11)},
+    ),
+    "a.cpp": ("auto twice = [](int x) {\n  return 2 * x;\n};\nint g = 3;\nint h(int);\n", {"twice": (1, 3)}),
+    "a.rs": ("static TWICE: fn(i32) -> i32 = |x| {\n    2 * x\n};\nconst N: i32 = 1;\n", {"TWICE": (1, 3)}),
+    "A.java": (
+        "class A {\n  Runnable go = () -> {\n    x();\n  };\n"
+        "  Runnable old = new Runnable() {\n    public void run() {}\n  };\n  int n = 1;\n}\n",
+        {"A": (1, 9), "A.go": (2, 4), "A.run": (6, 6)},
+    ),
+    "A.cs": (
+        "class A\n{\n    Func<int, int> Twice = x => 2 * x;\n}\n"
+        'app.MapGet("/tides", () =>\n{\n    return 1;\n});\nvar y = 3;\n',
+        {"A": (1, 4), "A.Twice": (3, 3), 'app.MapGet("/tides")': (5, 8)},
+    ),
+}
+
+
+@pytest.mark.parametrize("path", UNNAMED)
+def test_functions_without_a_name_are_known_by_what_holds_them(path):
+    text, expected = UNNAMED[path]
+    found = units_of(path, text)
+    assert {name: tuple(unit["source"]["lines"]) for name, unit in found.items() if name} == expected
+    if path == "a.go":
+        assert found["handler"]["code"] == "// Handles it.\nvar handler = func(w int) {\n\tx()\n}"
+
+
+def test_calls_in_calls_are_read_in_a_moment():
+    text = "f(" * 2000 + "1" + ")" * 2000 + "\ndef after\n  1\nend\n"
+    assert "after" in units_of("a.rb", text)

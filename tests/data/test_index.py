@@ -2,11 +2,13 @@ import json
 import os
 from pathlib import Path
 
+import hnswlib
 import numpy as np
 import pytest
 
 from data import index as data_index
-from data.index import HNSW, best, build_index, measured_recall, open_index, writing
+from data.index import build_index, open_index, writing
+from data.search.nearest import HNSW, Graph, best, exact_search, measured_recall
 from model.console import UserError
 
 ENCODER = {
@@ -94,6 +96,54 @@ def test_equal_vectors_do_not_break_the_graph_nor_its_recall(tmp_path):
     assert ids.shape == (2, 100)
 
 
+def clustered(spread):
+    """400 vectors around one point, 100 elsewhere."""
+    around = unit_vectors(1) + spread * np.random.default_rng(0).normal(size=(400, 24)).astype(np.float32)
+    return np.concatenate([around / np.linalg.norm(around, axis=1, keepdims=True), unit_vectors(100, seed=1)])
+
+
+@pytest.mark.parametrize("spread", [0, 1e-7])  # the last bits differ where one text was encoded in two batches
+def test_many_equal_vectors_do_not_hide_the_others(tmp_path, spread):
+    vectors = clustered(spread)
+    assert build(tmp_path / "index", vectors)["recall@10"] == 1
+    index = open_index(tmp_path / "index")
+    for k in (1, 10, 401, 500, 5000):
+        rows, cosines = index.search(vectors[[0, 450]], k, made_by=ENCODER)
+        _, exact = index.search(vectors[[0, 450]], k, made_by=ENCODER, exact=True)
+        assert rows[1, 0] == 450 and all(len(set(row)) == len(row) for row in rows.tolist())
+        assert np.allclose(cosines, exact, atol=1e-5)
+    assert {path.name for path in (tmp_path / "index").rglob("*.npy")} == {"vectors.npy", "equals.npy"}
+
+
+def test_exact_search_answers_the_queries_for_which_a_graph_reaches_too_few():
+    """A graph of an older version has equal vectors, too: from among them the others cannot be reached."""
+    vectors = clustered(0)
+    links = hnswlib.Index(space="ip", dim=24)
+    links.init_index(500, HNSW["ef_construction"], HNSW["M"], random_seed=0)
+    links.add_items(vectors, np.arange(500), num_threads=1)
+    with pytest.raises(RuntimeError, match="2D array"):
+        links.set_ef(500)
+        links.knn_query(vectors[:1], k=450)
+    for k in (10, 450, 500):
+        rows, cosines = Graph(links, np.arange(500)).search(vectors, vectors[:2], k)
+        expected, exact = exact_search(vectors, vectors[:2], k)
+        assert rows.shape == (2, k) and np.allclose(cosines, exact, atol=1e-6)
+        assert k < 450 or np.array_equal(rows, expected)
+
+
+def test_another_error_of_the_graph_is_not_hidden():
+    graph = Graph.build(unit_vectors(3))
+    with pytest.raises(RuntimeError, match="1D or 2D"):  # hnswlib's, of a query that is an array of arrays
+        graph.search(unit_vectors(3), unit_vectors(3)[None, None], 1)
+
+
+def test_a_graph_without_its_list_of_equals_holds_each_vector(tmp_path):
+    Graph.build(unit_vectors(30)).save(tmp_path)
+    (tmp_path / "equals.npy").unlink()  # as an older version left it
+    rows, _ = Graph.load(tmp_path, 30, 24).search(unit_vectors(30), unit_vectors(30), 1)
+    assert rows[:, 0].tolist() == list(range(30))
+
+
 def test_recall_is_measured_not_assumed(folder):
     index = open_index(folder)
     assert index.manifest["recall@10"] > 0.98
@@ -131,7 +181,7 @@ def test_the_same_weights_under_another_name_are_the_same_model(folder):
     open_index(folder).search(unit_vectors(1), made_by=ENCODER | {"model": "/some/copy"})
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "graph.hnsw", "units.jsonl", "words.npz", "files.jsonl"])
+@pytest.mark.parametrize("name", ["vectors.npy", "graph.hnsw", "equals.npy", "units.jsonl", "words.npz", "files.jsonl"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
 def test_a_damaged_file_is_found_and_the_way_out_told(tmp_path, name, damage):
     def write():

@@ -75,6 +75,7 @@ def test_a_python_file_its_classes_and_its_functions_are_units():
         ("class", "Tree", 8, 20),
         ("function", "Tree.depth", 14, 17),
         ("class", "Tree.Node", 19, 20),
+        ("function", "Tree.Node.leaf", 20, 20),
         ("class", "Late", 24, 25),
         ("function", "plant", 28, 32),
     ]
@@ -85,8 +86,26 @@ def test_a_python_file_its_classes_and_its_functions_are_units():
         "              above=0):\n\n    class Node:\n        def leaf(self): return True"
     )
     assert codes["Tree.Node"] == "class Node:\n    def leaf(self): return True"
+    assert codes["Tree.Node.leaf"] == "def leaf(self): return True"
     assert '"""Plants one."""' in codes["plant"] and codes["Tree.depth"].startswith("def depth(self, node,\n")
     assert all(set(unit["source"]) == {"path", "qualname", "lines"} for unit in units)
+
+
+def test_one_line_functions_and_named_lambdas_are_units():
+    text = (
+        "def f(x): return x\n\n\n@cache\ndef g(): return 1\n\n\nh: Callable = lambda x: (\n    x + 1\n)\n"
+        "a = lambda: 1; b = lambda: 2\nclass C:\n    key = lambda self: 3\n    other = d[0] = lambda: 4\n"
+        "if True:\n    k = lambda: 5\ntable = {1: lambda: 6}\n\n\n"
+        "def outer():\n    inner = lambda: 7\n    return inner\n"
+    )
+    units = [unit for unit in units_of("a.py", text) if unit["kind"] == "function"]
+    assert [(unit["source"]["qualname"], *unit["source"]["lines"]) for unit in units] == [
+        ("f", 1, 1), ("g", 4, 5), ("h", 8, 10), ("a", 11, 11), ("C.key", 13, 13), ("k", 16, 16), ("outer", 20, 22),
+    ]  # fmt: skip
+    codes = [unit["code"] for unit in units]
+    assert codes[1] == "@cache\ndef g(): return 1" and codes[4] == "key = lambda self: 3"
+    assert all(set(unit["source"]) == {"path", "qualname", "lines"} for unit in units)
+    assert len({unit["id"] for unit in units}) == len(units)
 
 
 def test_a_typescript_file_its_classes_and_its_functions_are_units():

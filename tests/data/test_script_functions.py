@@ -74,7 +74,7 @@ def functions(text, path="src/a.ts", **limits):
 
 
 def test_functions_methods_and_bound_functions_have_names():
-    assert list(functions(TEXT)) == ["add", "twice", "say", "Box.get", "Box.put", "Deep.down"]
+    assert list(functions(TEXT)) == ["add", "twice", "say", "Box.get", "Box.put", "Deep.down", "default"]
     get = functions(TEXT)["Box.get"]
     assert (get.name, get.path, get.license, get.commit, get.split) == ("get", "src/a.ts", "MIT", "a@1.0.0", "test")
 
@@ -116,6 +116,59 @@ def test_functions_of_commonjs_and_of_prototypes_have_names():
     )
     assert list(functions(text, "lib/a.cjs")) == ["one", "two", "Box.three"]
     assert list(functions("var Box = class {\n  go() {\n    return 1;\n  }\n};\n", "lib/a.js")) == ["Box.go"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("export default function () {\n  return 1;\n}", ["default"]),
+        ("export default function named() {\n  return 1;\n}", ["named"]),
+        ("export default async (request) => {\n  return 1;\n};", ["default"]),
+        ("export default class {\n  go() {\n    return 1;\n  }\n}", ["default.go"]),
+        ("export default {\n  data() {\n    return 1;\n  },\n  a: 1,\n};", ["default.data"]),
+        ("export default memo(function View() {\n  return 1;\n});", ["default"]),
+        ("export const View = forwardRef((props, ref) => {\n  return 1;\n});", ["View"]),
+        (
+            "const api = {\n  get() {\n    return 1;\n  },\n  'a-b': () => {\n    return 2;\n  },\n};",
+            ["api.get", "api.a-b"],
+        ),
+        ("const api = {\n  v1: {\n    get: function () {\n      return 1;\n    },\n  },\n};", ["api.v1.get"]),
+        ("module.exports = {\n  run() {\n    return 1;\n  },\n};", ["run"]),
+        ("exports.a = exports.b = function () {\n  return 1;\n};", ["a"]),
+        ("app.get('/v1.0/tides', auth, async (request) => {\n  go();\n});", ["app.get('/v1.0/tides')"]),
+        ("fetch(url).then((answer) => {\n  go();\n}).catch(stop);", ["fetch().then().catch()"]),
+        ("await start(function () {\n  go();\n});", ["start()"]),
+        (f"on('{'a' * 60}', () => {{\n  go();\n}});", [f"on('{'a' * 38}…)"]),
+        ("new Vue({\n  methods: {\n    go() {\n      return 1;\n    },\n  },\n});", ["Vue().methods.go"]),
+        ("class A {\n  go = debounce(() => {\n    return 1;\n  });\n}", ["A.go"]),
+        ("(function ($) {\n  function go() {\n    return 1;\n  }\n})(jQuery);", ["go"]),
+        ("const m = (() => {\n  function go() {\n    return 1;\n  }\n  return { go };\n})();", ["m.go"]),
+        ("const total = rows.reduce((a, b) => a + b,\n  0);\nrows.forEach((row) => print(row),\n);", []),
+        ("const plain = {\n  a: 1,\n  b: [2, () => 3],\n};\nrun({\n  a: 1,\n});", []),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["js", "ts"])
+def test_functions_that_are_exported_handed_over_or_put_in_an_object_have_names(text, names, suffix):
+    assert list(functions(text + "\n", f"src/a.{suffix}")) == names
+
+
+def test_a_name_ends_after_the_last_dot_that_is_not_in_an_argument():
+    text = "/** Says the tides. */\napp.get('/v1.0/tides', () => {\n  go();\n});\n"
+    (one,) = functions(text).values()
+    assert (one.name, one.docstring) == ("get('/v1.0/tides')", "Says the tides.")
+    assert one.code_without_docstring == "app.get('/v1.0/tides', () => {\n  go();\n});"
+    (member,) = functions("const api = {\n  /** Gets. */\n  get() {\n    return 1;\n  },\n};\n").values()
+    assert (member.name, member.docstring, member.first_line, member.last_line) == ("get", "Gets.", 3, 5)
+    assert member.code_without_docstring == "get() {\n  return 1;\n}"
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [("{a: ", "}"), ("f(() => { ", " })"), ("(function () { ", " })()"), ("f(", ")"), ("(", ").g()")],
+)
+def test_nesting_deeper_than_pythons_stack_is_read(opening, closing):
+    text = f"const a = {opening * 3000}1{closing * 3000};\nfunction after() {{\n  return 1;\n}}\n"
+    assert "after" in functions(text, "a.js")
 
 
 def test_what_is_declared_without_a_body_is_passed_over():

@@ -1,11 +1,16 @@
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from data.corpus import SourceFile
+from data.drafts.phrasings import INSTRUCTIONS
+from eval import contamination
 from eval.contamination import find_contamination, main, scores_without, texts_of
-from model.console import UserError
+from model.console import UserError, run_command
+from model.files import write_jsonl
 
 TASK = (
     "def min_cost(cost, m, n):\n    total = [[0 for x in range(n)] for y in range(m)]\n"
@@ -61,13 +66,102 @@ def test_the_scores_without_the_flagged_are_over_the_rest():
         scores_without({}, set())
 
 
-def test_the_instruction_is_not_compared_and_all_formats_are_read():
+def test_every_text_of_every_format_is_compared():
     rows = [
-        {"id": "p", "instruction": "Write it.", "input": "a", "output": "b"},
+        {"id": "p", "instruction": "Sort the parcels.", "input": "a", "output": "b", "source": {"path": "x.py"}},
         {"task_id": 7, "text": "t", "code": "c", "test_list": ["x", "y"]},
-        {"messages": [{"role": "user", "content": "hello"}]},
+        {"task_id": "HumanEval/1", "prompt": "p", "canonical_solution": "s", "test": "def check(c): pass"},
+        {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": [{"text": "ha"}]}]},
+        {"conversations": [{"from": "human", "value": "hi"}], "system": "Be brief.", "weight": 1},
+        {"instruction": "Go on.", "history": [["q", "a"]], "output": ""},
+        {"id": 5, "question": "q", "context": "c", "answer": "a", "label": 1},
+        {"query": "q", "code": "c", "negatives": ["n"]},
     ]
-    assert texts_of(rows) == [("p", "a\nb"), ("7", "c\nt\nx\ny"), ("row 3", "hello")]
+    assert [(i, set(text.split("\n"))) for i, text in texts_of(rows)] == [
+        ("p", {"Sort the parcels.", "a", "b"}),
+        ("7", {"t", "c", "x", "y"}),
+        ("HumanEval/1", {"p", "s", "def check(c): pass"}),
+        ("row 4", {"hello", "ha"}),
+        ("row 5", {"hi", "Be brief."}),
+        ("row 6", {"Go on.", "q", "a"}),
+        ("5", {"q", "c", "a"}),
+        ("row 8", {"q", "c", "n"}),
+    ]
+
+
+@pytest.mark.parametrize("field", ["instruction", "input", "prompt", "question", "query", "messages", "output", "code"])
+def test_a_task_is_found_in_whatever_field_it_stands(field):
+    row = {"id": "leak", field: [{"role": "user", "content": TASK}] if field == "messages" else TASK}
+    (found,) = find_contamination(texts_of([row]), texts_of([{"id": "t", "instruction": "Do it.", "input": TASK}]))
+    assert found["run"] == "leak"
+
+
+def test_the_words_in_which_data_instruct_asks_say_nothing_of_a_task():
+    """Six phrasings a category: two pairs of different functions often have the same."""
+    for phrases in INSTRUCTIONS.values():
+        for phrase in phrases:
+            names = dict.fromkeys(("name", "qualname", "module", "test_name", "gap"))
+            train, task = (
+                {"instruction": phrase.format(**dict.fromkeys(names, name)), "input": name, "output": "x"}
+                for name in ("add", "Graph.nodes")
+            )
+            (row,) = find_contamination(texts_of([train]), texts_of([task]))
+            assert not row["flagged_by"], phrase
+    asked = "Write a function that sorts the parcels of a warehouse by weight and then by the day of arrival."
+    (row,) = find_contamination(texts_of([{"instruction": asked}]), texts_of([{"prompt": "# " + asked}]))
+    assert row["flagged_by"]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"utterance": TASK, "reply": "x"}, "this line has: utterance, reply"),
+        ({"id": "t", "messages": [], "label": "x"}, "this line has: id, messages, label"),
+        ({"instruction": "", "output": None}, "this line has: instruction, output"),
+        ({"prompt": 5}, "this line has: prompt"),
+        ({}, "this line has: nothing"),
+    ],
+)
+@pytest.mark.parametrize("side", ["--train", "--tasks"])
+def test_a_row_of_an_unknown_form_is_refused_and_not_counted_clean(tmp_path, monkeypatch, capsys, row, says, side):
+    for option in ("--train", "--tasks"):
+        rows = [{"instruction": TASK}, *([row] if option == side else [])]
+        write_jsonl(tmp_path / f"{option}.jsonl", rows)
+    arguments = ["--train", "--train.jsonl", "--tasks", "--tasks.jsonl", "--out", "o.json"]
+    monkeypatch.setattr(sys, "argv", ["x", *(f"{tmp_path / one}" if "." in one else one for one in arguments)])
+    assert run_command(main) == 2
+    error = capsys.readouterr().err
+    assert f"{side}.jsonl:2: nothing to compare" in error and says in error and not (tmp_path / "o.json").exists()
+
+
+def test_a_long_text_in_a_field_that_is_not_read_is_told(tmp_path, monkeypatch, capsys):
+    write_jsonl(tmp_path / "a.jsonl", [{"instruction": "x", "draft": TASK}, {"instruction": "y", "license": "MIT"}])
+    (tmp_path / "b.json").write_text(json.dumps([{"prompt": TASK, "check": {"setup": TASK}}]))
+    arguments = ["--train", tmp_path / "a.jsonl", "--tasks", tmp_path / "b.json", "--out", tmp_path / "o.json"]
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
+    assert run_command(main) == 0
+    assert f"not compared: 'draft' of {tmp_path / 'a.jsonl'}, a text in 1 rows" in capsys.readouterr().out
+    written = json.loads((tmp_path / "o.json").read_text())
+    assert written["not_compared"] == {"train": {"draft": 1}, "tasks": {}}
+
+
+def test_a_folder_is_a_corpus_or_files_and_never_rows_that_would_be_passed_over(tmp_path, monkeypatch, capsys):
+    (tmp_path / "pairs").mkdir()
+    write_jsonl(tmp_path / "pairs" / "train.jsonl", [{"instruction": TASK}])
+    (tmp_path / "pairs" / "data_card.md").write_text("# Pairs")
+    write_jsonl(tmp_path / "tasks.jsonl", [{"instruction": TASK}])
+    arguments = ["--train", tmp_path / "pairs", "--tasks", tmp_path / "tasks.jsonl", "--out", tmp_path / "o.json"]
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
+    assert run_command(main) == 2
+    assert "a folder with rows in it (train.jsonl); give the file itself" in capsys.readouterr().err
+
+
+def test_of_a_corpus_its_training_files_are_compared(monkeypatch):
+    files = [SourceFile(f"{side}.py", TASK, "", None, None, side) for side in ("train", "test")]
+    corpus = SimpleNamespace(split=lambda side: [file for file in files if file.split == side])
+    monkeypatch.setattr(contamination, "load_corpus", lambda folder: corpus)
+    monkeypatch.setattr(contamination.Path, "is_file", lambda path: path.name == "manifest.jsonl")
+    assert contamination._read("corpus") == ([("train.py", TASK)], {})
 
 
 def test_the_command_writes_flags_and_scores(tmp_path, monkeypatch, capsys):

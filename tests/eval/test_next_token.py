@@ -74,6 +74,18 @@ def test_the_top_lists_are_of_the_place_asked_about_each_with_its_rank_in_the_ot
     assert row["text"] == tokenizer.decode(ids[:at])
 
 
+def test_tokens_that_are_parts_of_characters_can_be_told_apart(adapted, tokenizer):
+    ids = tokenizer.encode("é日")
+    row = compare_prompt(adapted[0], tokenizer, adapted[1], Prompt("p", "seen", ids, 3), top=400)
+    assert [one["token"] for one in row["positions"]][:-1] == ["<0xA9>", "<0xE6>", "<0x97>", "<0xA5>"]
+    assert row["text"] == "é<0xE6>"  # cut in the middle of a character
+    for name in ("base", "tuned"):
+        texts = [one["token"] for one in row[name]]
+        assert len(set(texts)) == len(texts) == 400 and not any("\ufffd" in text for text in texts)
+    unused = [one["token"] for one in row["base"] if one["id"] >= tokenizer.backend.get_vocab_size()]
+    assert unused and all(text.startswith("<unused ") for text in unused)
+
+
 def test_a_fresh_adapter_changes_nothing(tiny, tokenizer):
     inject(tiny, r=2, alpha=4, targets=["q_proj"])
     result = next_tokens(tiny, tokenizer, lora_layers(tiny), [given_prompt(tokenizer, TEXT)])
@@ -150,6 +162,7 @@ def test_the_command_writes_a_table_json_and_a_picture(tmp_path, tiny_folder, ad
     assert picture.tag == "{http://www.w3.org/2000/svg}svg"
     written = (tmp_path / "f.svg").read_text()
     assert "given · prompt 1" in written and written.count("var(--after)") > 20 and "--after:" in written
+    assert "&lt;0x" in written and "\ufffd" not in written + out.read_text()  # parts of characters, as bytes
 
 
 @pytest.mark.parametrize(

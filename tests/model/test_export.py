@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken
 from torch.testing import assert_close
 
 import model.export
@@ -23,7 +24,7 @@ import model.gguf.write
 from model import load_decoder, load_tokenizer
 from model.console import UserError
 from model.export import export
-from model.gguf.tokenizer import tokenizer_metadata
+from model.gguf.tokenizer import NASTY, PRE, read_tokenizer, tokenizer_metadata
 from model.ollama import CONVERSATIONS, deviations, find_markup, go_template, modelfile
 from model.tokenizer import Tokenizer
 from tests.conftest import randomize
@@ -110,6 +111,72 @@ def test_the_file_holds_llama_cpps_layout(tokenizer_folder, tmp_path):
             stored["qwen3"][f"blk.1.attn_{name.removesuffix('_proj')}.weight"],
             ours["qwen3"][f"model.layers.1.self_attn.{name}.weight"],
         )
+
+
+def with_added_tokens(folder: Path, *tokens) -> Tokenizer:
+    """The tokenizer of a folder, with tokens added, as it is read from there."""
+    backend = load_tokenizer(str(folder)).backend
+    backend.add_tokens(list(tokens))
+    backend.save(str(folder / "tokenizer.json"))
+    return load_tokenizer(str(folder))
+
+
+def through_metadata(source: Tokenizer) -> Tokenizer:
+    others = {"general.architecture": "llama", "tokenizer.chat_template": source.chat_template}
+    return Tokenizer(*read_tokenizer(tokenizer_metadata(source, 400) | others))
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "is_kept"),
+    [
+        ("<TAX>", {"normalized": False}, True),
+        ("<TAX>", {"normalized": True}, True),  # this tokenizer normalizes nothing
+        ("<|extra|>", {"special": True, "lstrip": True}, True),  # a control token is never read out of a text
+        ("two words", {}, True),
+        ("\n\n", {}, True),
+        ("<TAX>", {"lstrip": True}, False),
+        ("<TAX>", {"rstrip": True}, False),
+        ("tax", {"single_word": True}, False),
+        ("日本", {"single_word": True, "lstrip": True, "rstrip": True}, False),
+    ],
+)
+def test_an_added_token_is_read_from_a_gguf_as_before_or_named(tokenizer_folder, tmp_path, content, settings, is_kept):
+    shutil.copytree(tokenizer_folder, tmp_path / "t")
+    source = with_added_tokens(tmp_path / "t", AddedToken(content, **settings))
+    again = through_metadata(source)
+    if is_kept:
+        model.export._same_texts(source, again)
+        return
+    flags = ", ".join(name for name in ("lstrip", "rstrip", "single_word", "normalized") if name in settings)
+    with pytest.raises(UserError, match=re.escape(f"the added token {content!r} ({flags}, normalized)")):
+        model.export._same_texts(source, again)
+
+
+def test_a_token_that_is_looked_for_in_the_normalized_text_is_named(tokenizer_folder, tmp_path):
+    shutil.copytree(tokenizer_folder, tmp_path / "t")
+    source = load_tokenizer(str(tmp_path / "t"))
+    definition = json.loads(source.backend.to_str())
+    steps = {"type": "Sequence", "pretokenizers": [{"trim_offsets": False} | step for step in PRE["qwen2"]]}
+    definition |= {"normalizer": {"type": "NFC"}, "pre_tokenizer": steps}
+    (tmp_path / "t" / "tokenizer.json").write_text(json.dumps(definition))
+    for content, normalized, is_kept in (("<kept>", True, True), ("café", False, True), ("naïve", True, False)):
+        source = with_added_tokens(tmp_path / "t", AddedToken(content, normalized=normalized))
+        again = through_metadata(source)
+        if is_kept:
+            model.export._same_texts(source, again)
+            continue
+        with pytest.raises(UserError, match="the added token 'naïve' \\(normalized\\)"):
+            model.export._same_texts(source, again)
+
+
+def test_a_model_with_a_token_that_gguf_cannot_hold_goes_to_a_folder_alone(tokenizer_folder, tmp_path):
+    folder = build("qwen3", tmp_path / "m", tokenizer_folder)
+    with_added_tokens(folder, AddedToken("<TAX>", lstrip=True, rstrip=True))
+    with pytest.raises(UserError, match=r"<TAX>' \(lstrip, rstrip, normalized\).*nothing was written. Use --to hf"):
+        export(str(folder), "gguf", tmp_path / "out" / "x.gguf", type="f32")
+    assert list((tmp_path / "out").iterdir()) == []
+    report = export(str(folder), "hf", tmp_path / "hf")
+    assert report["same_ids_of_texts"] == len(NASTY) + 1 + 4
 
 
 @pytest.mark.parametrize("type", ["f16", "bf16", "q8_0"])

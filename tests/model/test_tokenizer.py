@@ -298,3 +298,48 @@ def test_what_stands_around_a_text_is_told_apart(tokenizer_folder, tmp_path):
     assert tokenizer.encode_for_encoder(["def add"], 3) == [[begin, ids[0], end]]
     for setting, expected in ((True, [begin]), (False, []), (None, [])):
         assert load(None, bos_token="<|im_start|>", add_bos_token=setting)[0].prefix_ids == expected
+
+
+@pytest.mark.parametrize(
+    ("single", "settings", "expected"),
+    [
+        (None, {"add_eos_token": True}, "ids end"),
+        (None, {"add_bos_token": True, "add_eos_token": True}, "begin ids end"),
+        ("<|im_start|> $A", {"add_eos_token": True}, "begin ids end"),  # e5-mistral
+        ("<|im_start|> $A", {"add_bos_token": True}, "begin ids"),  # one, not two
+        ("$A <|endoftext|>", {"add_eos_token": True}, "ids end"),
+        ("$A <|endoftext|>", {"add_bos_token": True}, "begin ids end"),
+        ("$A <|endoftext|>", {"add_eos_token": None}, "ids end"),  # Qwen3-Embedding says it in the post-processor alone
+        (None, {"add_eos_token": False, "add_bos_token": False}, "ids"),
+        (None, {"eos_token": {"content": "<|endoftext|>"}, "add_eos_token": True}, "ids end"),
+    ],
+)
+def test_an_encoder_reads_the_ends_that_the_settings_or_the_post_processor_ask_for(
+    tokenizer_folder, tmp_path, single, settings, expected
+):
+    from tokenizers import Tokenizer, processors
+
+    backend = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    begin, end = (backend.token_to_id(token) for token in ("<|im_start|>", "<|endoftext|>"))
+    if single:
+        special = [("<|im_start|>", begin), ("<|endoftext|>", end)]
+        backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    named = {"bos_token": "<|im_start|>", "eos_token": "<|endoftext|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(named | settings))
+    tokenizer = load_tokenizer(str(tmp_path))
+    ids = tokenizer.encode("def add(a, b):")
+    parts = {"begin": [begin], "end": [end]}
+    for length in (99, 4):  # whole, and cut so that all fit
+        room = length - len(expected.split()) + 1
+        wanted = [token for part in expected.split() for token in parts.get(part, ids[:room])]
+        assert tokenizer.encode_for_encoder(["def add(a, b):"], length) == [wanted] and len(wanted) <= length
+    assert tokenizer.encode("def add(a, b):") == ids
+
+
+def test_an_end_that_the_files_do_not_name_is_refused(tokenizer_folder, tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes((tokenizer_folder / "tokenizer.json").read_bytes())
+    for name in (None, "</s>"):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": name, "add_eos_token": True}))
+        with pytest.raises(UserError, match="add_eos_token is true, but eos_token is"):
+            load_tokenizer(str(tmp_path)).encode_for_encoder(["x"], 9)

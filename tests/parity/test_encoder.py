@@ -276,3 +276,35 @@ def test_texts_that_are_cut_are_counted(reference_encoder):
     texts = ["a b c", "a b c d e", "a b c d e f", "a b c d e f g"]  # with [CLS] and [SEP]: 5, 7, 8 and 9 tokens
     assert encoder.reach_the_limit(texts, kind="passage") == 2
     assert [len(row) for row in encoder.tokenize(texts, kind="passage")] == [5, 7, 8, 8]
+
+
+def test_an_end_that_only_the_settings_ask_for_is_pooled_and_saved(tmp_path):
+    """As e5-mistral's. transformers 4 followed add_eos_token; 5 does if asked, and then wants add_bos_token as well."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    network = _network("qwen3").float().eval()
+    randomize(network)
+    network.save_pretrained(tmp_path / "network")
+    theirs = _tokenizer("qwen3")
+    theirs.add_special_tokens({"bos_token": "<|im_start|>"})
+    special = [(token, theirs.convert_tokens_to_ids(token)) for token in ("<|im_start|>", "<|endoftext|>")]
+    theirs.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=special
+    )
+    theirs.save_pretrained(tmp_path / "network")
+    body = Transformer(str(tmp_path / "network"), processor_kwargs={"model_max_length": MAX_LENGTH})
+    modules = [body, Pooling(SMALL["hidden_size"], pooling_mode="lasttoken"), Normalize()]
+    SentenceTransformer(modules=modules, prompts=PROMPTS, device="cpu").save(str(tmp_path / "model"))
+    path = tmp_path / "model" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"add_eos_token": True}))
+    asked = {"add_eos_token": True, "add_bos_token": True}
+    expected = SentenceTransformer(str(tmp_path / "model"), device="cpu", processor_kwargs=asked).encode(TEXTS)
+    unasked = SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(TEXTS)
+    assert (expected[0] @ unasked[0]) < 0.999  # not passing because the end does not matter
+    ours = load_encoder(str(tmp_path / "model"), query_prefix="", passage_prefix="")
+    assert_close(ours.encode(TEXTS), torch.from_numpy(expected), atol=1e-5, rtol=0)
+    save_encoder(ours, tmp_path / "saved")
+    again = SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(TEXTS)
+    assert_close(torch.from_numpy(again), torch.from_numpy(expected), atol=1e-5, rtol=0)
+    assert_close(load_encoder(str(tmp_path / "saved")).encode(TEXTS), torch.from_numpy(expected), atol=1e-5, rtol=0)

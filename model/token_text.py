@@ -1,0 +1,48 @@
+"""Text of tokens in which nothing is lost: for looking at tokens one by one."""
+
+from __future__ import annotations
+
+import re
+
+from model.tokenizer import Tokenizer
+
+BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")  # SentencePiece's, for what its vocabulary cannot spell
+LONE_BYTE = re.compile("[\udc80-\udcff]")  # as "surrogateescape" decodes a byte that belongs to no character
+LOST = "\ufffd"
+
+
+def exact_text(tokenizer: Tokenizer, ids: list[int]) -> str:
+    """The text of ids: a token's leading space and control tokens as they are, lone bytes as <0xE6>.
+
+    `Tokenizer.decode` writes U+FFFD for each piece of a character, so that these tokens all look the same. An id that
+    the tokenizer has no token for (rows that fill up an embedding) is <unused 151700>.
+    """
+    data = b"".join(_bytes(tokenizer, token) for token in ids)
+    return LONE_BYTE.sub(lambda byte: f"<0x{ord(byte[0]) - 0xDC00:02X}>", data.decode("utf-8", "surrogateescape"))
+
+
+def _bytes(tokenizer: Tokenizer, token: int) -> bytes:
+    text = tokenizer.decode([token], keep_special=True)
+    if text and LOST not in text:
+        return text.encode()
+    piece = tokenizer.backend.id_to_token(token)
+    if piece is None:
+        return f"<unused {token}>".encode()
+    if byte := BYTE_TOKEN.fullmatch(piece):
+        return bytes([int(byte[1], 16)])
+    if all(character in BYTES for character in piece):
+        return bytes(BYTES[character] for character in piece)
+    return piece.encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """What byte-level BPE writes each byte as: itself where Latin-1 prints it, else the next character from U+0100 on.
+
+    GPT-2's (Radford et al. 2019); tokenizers' ByteLevel.
+    """
+    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+BYTES = _byte_alphabet()
