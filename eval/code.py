@@ -21,6 +21,7 @@ from eval.codetasks.javascript import node_command
 from eval.codetasks.tasks import NAMED, SPLITS, CodeTask, read_tasks
 from eval.sandbox import protection
 from model.console import UserError, run_command
+from model.fences import fenced
 from model.files import read_jsonl, write_json
 
 
@@ -73,8 +74,7 @@ def _ask_model(options: argparse.Namespace, tasks: list[CodeTask]) -> list[dict]
 
 def _gold_answers(tasks: list[CodeTask]) -> list[dict]:
     return [
-        {"task_id": task.task_id, "completion": f"```python\n{task.gold or ''}\n```", "sample": "greedy"}
-        for task in tasks
+        {"task_id": task.task_id, "completion": fenced(task.gold or "", "python"), "sample": "greedy"} for task in tasks
     ]
 
 

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt, messages_of
 from data.syntax import parsed
+from data.thoughts import split_thoughts
 from eval.asking import add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
 from eval.codetasks.score import pass_at_k
 from eval.environment import environment
@@ -106,7 +107,7 @@ def _checked_pairs(pairs: list[dict]) -> dict[str, dict]:
 
 
 def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int, ...]) -> list[dict]:
-    """The answers, each with "sample" and "stopped", in the order of the pairs."""
+    """The answers, each with "sample", "stopped", and "thoughts" apart from "output", in the order of the pairs."""
     kept: dict[str, dict] = {i: {} for i in by_id}
     for number, answer in enumerate(answers, 1):
         if not isinstance(answer.get("output"), str) or "id" not in answer:
@@ -116,7 +117,9 @@ def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int,
         sample = answer.get("sample", GREEDY)
         if sample in kept[answer["id"]]:
             raise UserError(f"answer {number}: sample {sample} of {answer['id']} stands twice")
-        kept[answer["id"]][sample] = {"stopped": True, **answer, "sample": sample}
+        thoughts, output = split_thoughts(answer["output"])
+        kept[answer["id"]][sample] = {"stopped": True, **answer, "sample": sample, "output": output}
+        kept[answer["id"]][sample]["thoughts"] = thoughts
     for i, samples in kept.items():
         if GREEDY not in samples:
             raise UserError(f"{i} has no greedy answer: each pair needs one (a line without a sample number)")
@@ -139,6 +142,7 @@ def _row(pair: dict, answer: dict, reading: Reading) -> dict:
         "status": status,
         "lenient": reading.problem is None,
         "output": answer["output"],
+        **({"thoughts": answer["thoughts"]} if answer["thoughts"] else {}),
         "stopped": answer["stopped"],
         "code": reading.code,
         "detail": reading.problem or "",
@@ -147,8 +151,9 @@ def _row(pair: dict, answer: dict, reading: Reading) -> dict:
 
 def _gold_row(pair: dict) -> dict:
     """The pair's own answer, not run: that it passes was proven when the pair was made."""
-    answer = {"id": pair["id"], "output": pair["output"], "sample": GREEDY, "stopped": True}
-    return _row(pair, answer, READERS[pair["category"]](pair, pair["output"]))
+    thoughts, output = split_thoughts(pair["output"])
+    answer = {"id": pair["id"], "output": output, "thoughts": thoughts, "sample": GREEDY, "stopped": True}
+    return _row(pair, answer, READERS[pair["category"]](pair, output))
 
 
 def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
