@@ -19,7 +19,7 @@ _NAME = r"(?:seed:)?think(?:ing)?"
 _END = re.compile(rf"</{_NAME}>|\[/THINK\]", re.IGNORECASE)
 _START = re.compile(rf"^[ \t]*(?:<{_NAME}>|\[THINK\])", re.IGNORECASE | re.MULTILINE)
 _OPEN_QUOTE = re.compile(r"(?<!\w)[rbfu]{0,2}(['\"`])(?:(?!\1).)*\Z", re.IGNORECASE)
-_BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
+_AFTER_TAG = re.compile(r"[ \t]*(?:\r?\n(?:[ \t]*\r?\n)*)?")  # the indentation of an answer on its own line stays
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
@@ -31,7 +31,7 @@ def split_thoughts(text: str) -> tuple[str, str]:
     """
     begin = 0
     while (end := _first_tag(_END, text[begin:])) is not None:
-        begin = _BLANK_LINES.match(text, begin + end).end()
+        begin = _AFTER_TAG.match(text, begin + end).end()
     if _first_tag(_START, text[begin:]) is not None:
         return text, ""
     return text[:begin], text[begin:]

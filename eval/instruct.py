@@ -47,7 +47,8 @@ def grade_answers(
 
     answers  {"id", "output", "sample": "greedy" (default) or 0, 1, ..., "stopped": whether the model ended by itself
              (default true)}; one greedy answer a pair, and either no samples or at least max(ks) + 1 a pair, since
-             the unbiased estimate from n = k samples is only a yes or no
+             the unbiased estimate from n = k samples is only a yes or no. A reasoning model's thoughts are taken off
+             the output first (data.thoughts)
     Returns an eval result: "metrics", "intervals" (95 %), "n" (tasks), "n_of" (metric -> tasks that it is over),
     "values" (metric -> id -> value), "by_category", "hallucination" (names by kind, over the greedy answers), "gold"
     (the measures of text, of the pairs' own answers: there, a hallucination is a false positive), "results" (a row an
@@ -110,11 +111,13 @@ def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int,
     """The answers, each with "sample", "stopped", and "thoughts" apart from "output", in the order of the pairs."""
     kept: dict[str, dict] = {i: {} for i in by_id}
     for number, answer in enumerate(answers, 1):
-        if not isinstance(answer.get("output"), str) or "id" not in answer:
+        if not isinstance(answer.get("output"), str) or not isinstance(answer.get("id"), str | int):
             raise UserError(f"answer {number} needs an id and an output that is text")
         if answer["id"] not in by_id:
             raise UserError(f"answer {number}: there is no pair with the id {answer['id']}")
         sample = answer.get("sample", GREEDY)
+        if not isinstance(sample, str | int):
+            raise UserError(f'answer {number}: "sample" is a number from 0 on or "{GREEDY}"')
         if sample in kept[answer["id"]]:
             raise UserError(f"answer {number}: sample {sample} of {answer['id']} stands twice")
         thoughts, output = split_thoughts(answer["output"])

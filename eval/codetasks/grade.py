@@ -59,6 +59,7 @@ def grade(
     processes: int | None = None,
     allow_unsafe_exec: bool = False,
     keep: Path | None = None,
+    where: str = "answers",
 ) -> dict:
     """Grade answers to code tasks.
 
@@ -66,12 +67,13 @@ def grade(
              same samples. A reasoning model's thoughts are taken off the completion first (data.thoughts)
     ks       the ks of pass@k (default: as `choose_ks` takes them)
     keep     file for what is graded, read again by the next run
+    where    the file of the answers, to name in errors
     Returns an eval result: "metrics", "intervals", "n", "values" (score.summary), "routes" (how many answers were
     found where), "gold" ("passed", "n", and "failed": task -> why), "results" in the order of tasks and samples,
     "sandbox", "environment". Raises UserError for answers that do not fit the tasks.
     """
     by_id = {task.task_id: task for task in tasks}
-    answers = _in_order(by_id, answers)
+    answers = _in_order(by_id, answers, where)
     ks = choose_ks(sum(answer["sample"] != GREEDY for answer in answers) // len(tasks), ks)
     options = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
     kept = Kept(keep)
@@ -128,21 +130,21 @@ def _row(answer: dict, solution: Solution, verdict: Verdict | None) -> dict:
     return row | {"completion": answer["completion"], **thoughts, "code": solution.code}
 
 
-def _in_order(by_id: dict[str, CodeTask], answers: list[dict]) -> list[dict]:
+def _in_order(by_id: dict[str, CodeTask], answers: list[dict], where: str) -> list[dict]:
     """The answers, each with its "sample", by the order of the tasks and then greedy, 0, 1, …"""
     kept: dict[str, dict] = {i: {} for i in by_id}
     for number, answer in enumerate(answers, 1):
         if "task_id" not in answer or not isinstance(answer.get("completion"), str):
-            raise UserError(f'answer {number} needs a "task_id" and a "completion" that is text')
+            raise UserError(f'{where}:{number}: an answer needs a "task_id" and a "completion" that is text')
         task_id = str(answer["task_id"])
         if task_id not in kept:
-            raise UserError(f"answer {number}: there is no task {task_id} (of this split)")
+            raise UserError(f"{where}:{number}: there is no task {task_id} (of this split)")
         of_task = kept[task_id]
         sample = answer.get("sample", sum(label != GREEDY for label in of_task))
         if sample != GREEDY and (not isinstance(sample, int) or isinstance(sample, bool)):
-            raise UserError(f'answer {number}: "sample" is a number from 0 on or "greedy"')
+            raise UserError(f'{where}:{number}: "sample" is a number from 0 on or "greedy"')
         if sample in of_task:
-            raise UserError(f"answer {number}: sample {sample} of {task_id} stands twice")
+            raise UserError(f"{where}:{number}: sample {sample} of {task_id} stands twice")
         thoughts, completion = split_thoughts(answer["completion"])
         of_task[sample] = {"task_id": task_id, "completion": completion, "sample": sample}
         of_task[sample] |= {"thoughts": thoughts} if thoughts else {}
