@@ -86,9 +86,10 @@ def summary(docstring: str) -> str:
 
 
 def without_examples(docstring: str) -> str:
-    """The docstring up to its first section of examples, fence or interactive line, other sections kept as written."""
-    lines = docstring.split("\n")
+    """The docstring up to its first section of examples or interactive line, without fenced code; the rest as written."""
+    lines = without_blocks(docstring, marks="`").split("\n")
     for number, line in enumerate(lines):
-        if line.strip().startswith((">>>", "```")) or re.match(r"^Examples?:?$", line):
-            return "\n".join(lines[:number]).rstrip()
-    return docstring.rstrip()
+        if line.strip().startswith(">>>") or re.match(r"^Examples?:?$", line):
+            lines = lines[:number]
+            break
+    return "\n".join(lines).rstrip()
