@@ -18,7 +18,6 @@ from model.fences import blocks
 _NAME = r"(?:seed:)?think(?:ing)?"
 _END = re.compile(rf"</{_NAME}>|\[/THINK\]", re.IGNORECASE)
 _START = re.compile(rf"^[ \t]*(?:<{_NAME}>|\[THINK\])", re.IGNORECASE | re.MULTILINE)
-_OPEN_QUOTE = re.compile(r"(?<!\w)[rbfu]{0,2}(['\"`])(?:(?!\1).)*\Z", re.IGNORECASE)
 _AFTER_TAG = re.compile(r"[ \t]*(?:\r?\n(?:[ \t]*\r?\n)*)?")  # the indentation of an answer on its own line stays
 
 
@@ -59,8 +58,12 @@ def _python_blocks(text: str) -> list[tuple[int, int]]:
 
 
 def _is_quoted(text: str, match: re.Match) -> bool:
-    """Whether a quote or backtick opens before the match on its line and closes after it."""
+    """Whether a quote or backtick opens before the match on its line and closes after it; an apostrophe opens none."""
     before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
     after = text[match.end() :].split("\n", 1)[0]
-    opened = _OPEN_QUOTE.search(before)
-    return opened is not None and before.count(opened[1]) % 2 == 1 and opened[1] in after
+    return any(
+        quote in after
+        and before.count(quote) % 2 == 1
+        and re.search(rf"(?<!\w)[rbfu]{{0,2}}{quote}[^{quote}]*\Z", before)
+        for quote in "'\"`"
+    )

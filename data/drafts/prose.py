@@ -86,7 +86,7 @@ def summary(docstring: str) -> str:
 
 
 def without_examples(docstring: str) -> str:
-    """The docstring up to its first section of examples or interactive line, without fenced code; the rest as written."""
+    """The docstring up to its first section of examples or interactive line, fenced code omitted."""
     lines = without_blocks(docstring, marks="`").split("\n")
     for number, line in enumerate(lines):
         if line.strip().startswith(">>>") or re.match(r"^Examples?:?$", line):

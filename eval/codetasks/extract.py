@@ -70,7 +70,7 @@ def complete_function(head: str, name: str, answer: str, also: frozenset[str] = 
     """
     blocks = code_blocks(answer)
     text = blocks[0] if blocks else answer.replace("\r\n", "\n")
-    whole = continued(head, name, text, also) or extract_code(answer, name)
+    whole = continued(head, name, answer, also) or _joined(head, name, text, also) or extract_code(answer, name)
     if whole is not None:
         return whole
     indent = _body_indent(head)
@@ -82,13 +82,21 @@ def complete_function(head: str, name: str, answer: str, also: frozenset[str] = 
     return None
 
 
-def continued(head: str, name: str, text: str, also: frozenset[str] = frozenset()) -> str | None:
-    """The head and the text after it as HumanEval's authors run them, joined and nothing else; None where that does not
-    complete `name`.
+def continued(head: str, name: str, answer: str, also: frozenset[str] = frozenset()) -> str | None:
+    """The head and the answer after it as HumanEval's authors run them, joined and nothing else; None where that does
+    not complete `name`. If a prompt has opened a fence, the answer ends where it is closed.
 
     So a helper or a constant may follow the body, and a comment or the lines of a string in it may stand at the margin.
     What the function does not reach is left out as `reachable` does.
     """
+    answer = answer.replace("\r\n", "\n")
+    whole = _joined(head, name, answer, also)
+    if whole is not None or not (fences := markdown_blocks(answer)):
+        return whole
+    return _joined(head, name, "\n".join(answer.split("\n")[: fences[0].start]), also)
+
+
+def _joined(head: str, name: str, text: str, also: frozenset[str]) -> str | None:
     for joint in ("", "\n"):
         source = head + joint + text
         tree = parsed(source) if text.strip() else None
@@ -175,7 +183,7 @@ def read_solution(prompt: str, entry_point: str, answer: str, *, also: frozenset
     """
     head = parsed(prompt) or parsed(f"{prompt.rstrip()}\n    pass\n")  # the second: no docstring
     has_head = head is not None and any(entry_point in _bound(node) for node in head.body)
-    if has_head and (code := continued(prompt, entry_point, answer.replace("\r\n", "\n"), also)):
+    if has_head and (code := continued(prompt, entry_point, answer, also)):
         return Solution(code, "body")
     beside = [node for node in head.body if entry_point not in _bound(node)] if has_head else []
     code, route = _whole(entry_point, answer, set().union(*map(_bound, beside)))

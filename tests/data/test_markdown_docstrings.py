@@ -60,5 +60,7 @@ def test_golds_of_functions_with_fences_in_their_docstrings_pass(tmp_path, inden
     repository = Repository({file.path: text}, {}, checks, 2400, 700, seed=0)
     pairs = [draft(category, function, repository).pair for category in categories]
     rows = grade_answers(pairs, [{"id": pair["id"], "output": pair["output"]} for pair in pairs], ks=(1,))["results"]
-    assert [(row["category"], row["status"], row["detail"]) for row in rows] == [(one, "pass", "") for one in categories]
+    assert [(row["category"], row["status"], row["detail"]) for row in rows] == [
+        (one, "pass", "") for one in categories
+    ]
     assert all("`" not in row["output"] for row in rows[5:])  # an example is no prose
