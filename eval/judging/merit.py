@@ -71,7 +71,7 @@ def _prose(category: str, output: str) -> str | None:
     """The words of an answer, in which names are looked up as words: what stands between fences is code."""
     if category in CODE_CATEGORIES:
         return None
-    return without_blocks(docstring_in(output) if category == "docstring" else output, marks="`")
+    return without_blocks(docstring_in(output), marks="`") if category == "docstring" else without_blocks(output)
 
 
 def mutation_score(results: Sequence[dict]) -> float:
