@@ -86,7 +86,7 @@ def without_blocks(text: str, marks: str = "`~") -> str:
 
 @functools.cache
 def _parser():
-    parser = need("markdown_it", why="reading fenced code").MarkdownIt("commonmark")
+    parser = need("markdown_it", why="reading fenced code", install="markdown-it-py").MarkdownIt("commonmark")
     parser.disable(["html_block", "inline", "text_join"])  # inline markup is of no interest
     parser.block.ruler.at("fence", _fence, {"alt": ["paragraph", "reference", "blockquote", "list"]})
     return parser

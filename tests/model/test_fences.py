@@ -1,11 +1,13 @@
 import re
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from model.fences import blocks, closes, fenced, without_blocks
+from model.console import UserError
+from model.fences import _parser, blocks, closes, fenced, without_blocks
 from model.markup import markdown
 
 CODE = "def f(x):\n    return x\n"
@@ -98,6 +100,14 @@ def test_without_python_strings_blocks_are_those_of_the_reference(lines):
                                                      ("~~~", "```", False), ("    ```", "```", False)])  # fmt: skip
 def test_a_block_ends_at_as_many_marks_and_nothing_else(line, mark, ends):
     assert closes(line, mark) is ends
+
+
+def test_a_missing_parser_is_asked_for_by_its_name_in_the_index(monkeypatch):
+    monkeypatch.setitem(sys.modules, "markdown_it", None)
+    _parser.cache_clear()
+    with pytest.raises(UserError, match=r"reading fenced code needs .* pip install markdown-it-py"):
+        blocks("```\nnobody has read this before\n```")
+    assert blocks("no fence") == ()
 
 
 def test_a_page_shows_a_block_that_holds_fences_whole():
