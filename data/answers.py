@@ -9,7 +9,7 @@ import re
 import textwrap
 
 from data.syntax import parsed
-from model.fences import blocks, without_blocks
+from model.fences import Block, blocks, without_blocks
 
 _PYTHON = frozenset({"", "python", "python2", "python3", "py", "py2", "py3", "ipython", "ipython3", "pycon", "code"})
 _MOST_UNOPENED = 8  # in one answer; a model that repeats itself may leave hundreds
@@ -27,6 +27,7 @@ def split_answer(answer: str) -> tuple[list[str], str]:
     - Text that parses as it stands has no blocks: what looks like a fence stands in one of its strings.
     - Code before the first fence is a block whose own fence is missing: often the prompt has opened it.
     - Blocks of another language (`bash`, `json`) are omitted, unless no block is Python's or unnamed.
+    - Of a block of Markdown, into which some models put the whole answer, the blocks in it count.
     - Of a console session only what was typed counts.
     - Without fences, what stands in <code> is a block.
     """
@@ -35,9 +36,9 @@ def split_answer(answer: str) -> tuple[list[str], str]:
         lines, first = answer.split("\n"), found[0]
         before = "\n".join(lines[: first.start])
         if len(unopened) == _MOST_UNOPENED or not is_code(parsed(textwrap.dedent(before))):
-            named = [block for block in found if block.language in _PYTHON] or found
-            texts = [_typed(block.text) for block in named if block.text.strip()]
-            return unopened + texts, without_blocks(answer)
+            filled = [block for outer in found for block in _within(outer) if block.text.strip()]
+            named = [block for block in filled if block.language in _PYTHON] or filled
+            return unopened + [_typed(block.text) for block in named], without_blocks(answer)
         unopened.append(before)
         answer = "\n".join(lines[first.start + (not first.info) :])  # a bare fence was the end of that block
     if unopened or parsed(answer) is not None:
@@ -56,6 +57,10 @@ def _does_something(node: ast.stmt) -> bool:
     if not isinstance(node, ast.Expr):
         return True
     return any(isinstance(one, ast.Call | ast.Yield | ast.Await | ast.comprehension) for one in ast.walk(node))
+
+
+def _within(block: Block) -> tuple[Block, ...]:
+    return blocks(block.text) if block.language in ("markdown", "md") else (block,)
 
 
 def _typed(block: str) -> str:

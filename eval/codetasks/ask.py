@@ -26,9 +26,8 @@ def chat_prompt(task: CodeTask) -> str:
     """What a chat model is asked, as the user's turn."""
     name = NAMES.get(task.language, "Python")
     if task.is_head:
-        return f"Complete this function. Answer with the whole function in one {name} code block.\n\n" + fenced(
-            task.prompt.rstrip(), name.lower()
-        )
+        asked = f"Complete this function. Answer with the whole function in one {name} code block."
+        return f"{asked}\n\n{fenced(task.prompt.rstrip(), name.lower())}"
     shown = "\n".join(task.shown)
     named = f"It must pass these tests:\n\n{fenced(shown, 'python')}" if shown else f"Name it `{task.entry_point}`."
     return f"{task.prompt.strip()} {named}\n\nAnswer with the code in one Python code block."

@@ -28,6 +28,8 @@ BODY = "    y = x\n    return y\n"
         (f"```\n{CODE}```\nSo.".replace("\n", "\r\n"), [CODE], "So."),
         (f"    ```\n    {'    '.join(CODE.splitlines(True))}    ```", [CODE], ""),  # indented as a whole
         ("```\n\n```", [], ""),
+        (f"```markdown\nSo:\n```python\n{CODE}```\n```", [CODE], ""),
+        (f"````md\nSo:\n```python\n{CODE}```\n````", [CODE], ""),
     ],
 )
 def test_code_and_words_are_told_apart(answer, found, words):
