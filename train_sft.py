@@ -29,6 +29,7 @@ from model import generate, load_tokenizer
 from model.console import UserError, run_command
 from model.decoder import Decoder
 from model.device import choose_dtype
+from model.fences import fenced
 from model.files import read_jsonl, write_json
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
@@ -254,9 +255,8 @@ def answer_some(decoder: Decoder, tokenizer: Tokenizer, pairs: list[dict], preci
     rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
     with precision.as_loaded(decoder), folded(decoder):
         answers = generate(decoder, prompts, max_new_tokens=min(64, options.max_new_tokens), **rules, what="samples")
-    fence = "`" * 4
     return "\n\n".join(
-        f"{fence}\n{asked.messages[-1]['content']}\n{fence}\n\nanswer\n\n{fence}\n{tokenizer.decode(ids)}\n{fence}"
+        f"{fenced(asked.messages[-1]['content'])}\n\nanswer\n\n{fenced(tokenizer.decode(ids))}"
         for asked, (ids,) in zip(chosen, answers, strict=True)
     )
 
@@ -270,10 +270,9 @@ def answers_as_markdown(test: list[dict], results: list[dict], *, count: int = 6
     parts = ["# Samples\n\nOne held-out task of each category, and the tuned model's greedy answer."]
     for pair in list(first.values())[:count]:
         row = greedy[pair["id"]]
-        fence = "`" * 4
         parts.append(
             f"## {pair['category']}: {pair['id']} ({row['status']})\n\n{pair['instruction']}\n\n"
-            f"{fence}\n{pair['input']}\n{fence}\n\nanswer\n\n{fence}\n{row['output']}\n{fence}"
+            f"{fenced(pair['input'])}\n\nanswer\n\n{fenced(row['output'])}"
         )
     return "\n\n".join(parts) + "\n"
 

@@ -26,6 +26,7 @@ from data.masking import encode_prompt
 from model import generate, load_decoder, load_tokenizer, save_decoder
 from model.console import need, run_command
 from model.device import choose_device, choose_dtype
+from model.fences import fenced
 
 SAMPLING = {"temperature": 0.8, "top_p": 0.95}
 
@@ -167,10 +168,9 @@ def _prompts(tokenizer, count: int, seed: int) -> list[list[int]]:
         f for file in build_corpus("package:networkx", seed=seed).files for f in functions_of(file, max_lines=20)
     ]
     chosen = random.Random(seed).sample(functions, count)
-    ask = "Write a docstring for this function.\n\n```python\n{}\n```"
-    return [
-        encode_prompt(tokenizer, [{"role": "user", "content": ask.format(f.code_without_docstring)}]) for f in chosen
-    ]
+    ask = "Write a docstring for this function.\n\n{}"
+    asked = [ask.format(fenced(f.code_without_docstring, "python")) for f in chosen]
+    return [encode_prompt(tokenizer, [{"role": "user", "content": one}]) for one in asked]
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from data.instruct import InstructionPairs
 from data.pairs import FILE_SHARE, TextCodePairs
 from data.search.mining import MARGIN, TOP
 from model.console import run_command
+from model.fences import fenced
 from model.files import write_json, write_text
 from model.markup import join, markdown, page
 
@@ -365,7 +366,7 @@ def _median(values: list[int]) -> int:
 
 def _fenced(text: str) -> str:
     text = text if len(text) <= SHOWN else text[:SHOWN].rstrip() + "\n… (cut here)"
-    return f"~~~~\n{text}\n~~~~"
+    return fenced(text)
 
 
 def main() -> None:

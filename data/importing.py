@@ -10,7 +10,6 @@ The same rows in two variants, with the same ids on the same side of the split: 
 from __future__ import annotations
 
 import argparse
-import ast
 import glob
 import io
 import re
@@ -20,15 +19,18 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from data.answers import is_code, split_answer
 from data.corpus import SPLITS
 from data.drafts.pair_filters import PLACEHOLDER, Distinct, pair_problem
 from data.drafts.replies import Reply
-from data.drafts.teaching import FENCED, SYSTEM, add_teacher_options, teacher_of
+from data.drafts.teaching import SYSTEM, add_teacher_options, teacher_of
 from data.rows import training_conversation
 from data.split import seeded_order
 from data.syntax import parsed, same_code
 from data.teacher import Teacher
+from data.thoughts import split_thoughts
 from model.console import UserError, progress, run_command
+from model.fences import blocks, fenced
 from model.files import SURROGATE, read_objects, write_json, write_jsonl
 from model.hub import snapshot
 from model.left_out import THOUGHTS
@@ -42,7 +44,7 @@ OTHER_LANGUAGE = re.compile(
 )
 LEAST_WORDS = 8  # of an explanation
 LONGEST = 4000  # characters of an answer, and of a question
-EXPLAIN = "{question}\n\n```python\n{code}\n```\n\nExplain this solution in two to four sentences. No code."
+EXPLAIN = "{question}\n\n{code}\n\nExplain this solution in two to four sentences. No code."
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,17 @@ class ImportedRow:
     code: str
     words: str  # "" when the answer is code alone
     fields: dict = field(default_factory=dict)  # "instruction" and "input" where the row had these
+    thoughts: str = ""  # of a reasoning model, before its answer: kept beside it, not trained on
 
     def as_pair(self, *, explained: bool, source: dict) -> dict:
         """The row to train on: instruction pair, or chat where the question is more than one message."""
-        answer = f"```python\n{self.code}\n```\n\n{self.words}" if explained else self.code
+        answer = f"{fenced(self.code, 'python')}\n\n{self.words}" if explained else self.code
         head = {"id": self.id, "category": "explained code" if explained else "code"}
+        rest = {"source": source} | ({"thoughts": self.thoughts} if self.thoughts else {})
         if self.fields:
-            return {**head, **self.fields, "output": answer, "source": source}
+            return {**head, **self.fields, "output": answer, **rest}
         messages = [*self.question, {"role": "assistant", "content": answer}]
-        return {**head, "messages": messages, "source": source}
+        return {**head, "messages": messages, **rest}
 
 
 def import_rows(rows: list[dict], *, name: str) -> tuple[list[ImportedRow], list[dict]]:
@@ -95,11 +99,14 @@ def _read_row(id: str, row: dict) -> ImportedRow:
     other = OTHER_LANGUAGE.search(asked)
     if other and not re.search(r"\bpython", asked, re.IGNORECASE):
         raise ValueError(f"asks for {other.group().lower()}")
-    if max(len(answer["content"]), len(asked)) > LONGEST:
+    thoughts, answered = split_thoughts(answer["content"])
+    if not answered.strip():
+        raise ValueError("thoughts without an answer")
+    if max(len(answered), len(asked)) > LONGEST:
         raise ValueError(f"over {LONGEST} characters")
     if SURROGATE.search("".join(message["content"] for message in messages)):
         raise ValueError("a lone surrogate, which no text file can hold")
-    code, words = parted(answer["content"])
+    code, words = parted(answered)
     code = with_four_spaces(code)
     if PLACEHOLDER.search(code):
         raise ValueError("placeholder in the answer")
@@ -109,7 +116,7 @@ def _read_row(id: str, row: dict) -> ImportedRow:
         is_apart = "\n\n".join(filter(None, given.values())) == question[0]["content"]
         alone = given if is_apart else {"instruction": question[0]["content"], "input": ""}
         fields = {key: value.strip() for key, value in alone.items()}
-    return ImportedRow(id, tuple(question), code, words, fields)
+    return ImportedRow(id, tuple(question), code, words, fields, thoughts)
 
 
 def _asked(row: ImportedRow) -> str:
@@ -119,23 +126,15 @@ def _asked(row: ImportedRow) -> str:
 def parted(answer: str) -> tuple[str, str]:
     """The Python code of an answer and the words around it. ValueError when it has no code that parses."""
     answer = answer.replace("\r\n", "\n").strip("\n")
-    blocks = FENCED.findall(answer)
+    blocks, around = split_answer(answer)
     code = "\n\n".join(block.strip("\n") for block in blocks) if blocks else answer
     tree = parsed(code)
     if tree is None:
         raise ValueError("no Python that parses")
-    if not any(_does_something(node) for node in tree.body):
+    if not is_code(tree):
         raise ValueError("a value or a word, no code")
-    words = re.sub(r"^[ \t]*(?:```|~~~)[ \t]*$", "", FENCED.sub("", answer), flags=re.MULTILINE) if blocks else ""
-    words = re.sub(r"\n{3,}", "\n\n", words).strip()
+    words = re.sub(r"\n{3,}", "\n\n", around).strip() if blocks else ""
     return code.rstrip(), words if len(words.split()) >= LEAST_WORDS else ""
-
-
-def _does_something(node: ast.stmt) -> bool:
-    """Whether a statement is more than a literal, a name or a comparison, which plain text may look like."""
-    if not isinstance(node, ast.Expr):
-        return True
-    return any(isinstance(one, ast.Call | ast.Yield | ast.Await | ast.comprehension) for one in ast.walk(node))
 
 
 def with_four_spaces(code: str) -> str:
@@ -197,7 +196,7 @@ def explain_with(teacher: Teacher, rows: list[ImportedRow]) -> tuple[list[Import
     """The rows, those without words explained by the teacher where it answers well, and its answers that do not."""
     silent = [row for row in rows if not row.words]
     system = {"role": "system", "content": SYSTEM}
-    asked = [EXPLAIN.format(question=_asked(row), code=row.code) for row in silent]
+    asked = [EXPLAIN.format(question=_asked(row), code=fenced(row.code, "python")) for row in silent]
     replies = teacher.ask([[system, {"role": "user", "content": one}] for one in asked], samples=1)
     words, rejects = {}, []
     for row, (reply,) in zip(silent, replies, strict=True):
@@ -214,7 +213,7 @@ def explain_with(teacher: Teacher, rows: list[ImportedRow]) -> tuple[list[Import
 def _explanation_problem(row: ImportedRow, reply: Reply) -> str | None:
     if not reply.stopped:
         return "output that breaks off"
-    if FENCED.search(reply.text):
+    if blocks(reply.text):
         return "code in an explanation"
     return pair_problem({"category": "explain", "input": row.code, "output": reply.text})
 
@@ -296,6 +295,8 @@ def main() -> None:
     write_json(options.out / "about.json", about)
     for reason, count in Counter(reject["reason"] for reject in rejects).most_common():
         print(f"rejected {count:>6}  {reason}")
+    if thinking := sum(bool(row.thoughts) for row in kept):
+        print(f'{thinking} answers of a reasoning model: its thoughts are kept in "thoughts", apart from the answer')
     if teacher:
         print(f"teacher  {teacher.summary(options.teacher_prices)}")
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from data.corpus import SourceFile
 from data.sources.languages import grammar_of, tree_of
+from model.fences import without_blocks
 
 FUNCTIONS = frozenset({"function_declaration", "generator_function_declaration", "method_definition"})
 SIGNATURES = frozenset({"function_signature", "method_signature"})  # of TypeScript: an overload, without a body
@@ -250,7 +251,7 @@ def _description(jsdoc: str) -> str | None:
         if re.match(r"\s*@(?!description\b)\w", line):
             break
         said.append(re.sub(r"^\s*@description\s*", "", line).rstrip())
-    text = re.sub(r"^```.*?^```$", "", "\n".join(said), flags=re.MULTILINE | re.DOTALL)
+    text = without_blocks("\n".join(said))
     text = MARKDOWN_LINK.sub(r"\1", MARKUP.sub("", LINK.sub(r"\1", text)))
     return text.strip() or None
 

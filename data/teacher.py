@@ -29,6 +29,7 @@ from socket import SHUT_RDWR, gaierror
 from urllib.parse import SplitResult, urlsplit
 
 from data.drafts.replies import Reply, ReplyCache
+from data.thoughts import split_thoughts
 from model.console import UserError, progress
 from model.files import parse_json
 
@@ -38,7 +39,6 @@ ONE_REQUEST = frozenset({400, 413, 422})  # refused for what this request says: 
 LARGEST = 16 * 2**20  # bytes of an answer
 SECRET = 8  # characters of a key from which on it is hidden: a local server's "x" or "EMPTY" is a word like others
 CHARACTERS = 4  # of a token, where a server does not count
-THOUGHTS = re.compile(r"\A.*?</think>\s*", re.DOTALL)  # what a reasoning model says to itself before its answer
 
 
 @dataclass(frozen=True)
@@ -346,7 +346,7 @@ def _read_reply(data: bytes, *, sent: int) -> Reply:
         counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _TryAgain(f"an answer that is no chat completion ({type(error).__name__})") from None
-    text = THOUGHTS.sub("", text).encode("utf-8", "replace").decode() if isinstance(text, str) else ""
+    text = split_thoughts(text)[1].encode("utf-8", "replace").decode() if isinstance(text, str) else ""
     if not text.strip():
         raise _TryAgain("an empty answer" + (", cut at the most tokens" if reason == "length" else ""))
     guessed = sent // CHARACTERS, len(text) // CHARACTERS + 1

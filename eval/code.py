@@ -21,6 +21,7 @@ from eval.codetasks.javascript import node_command
 from eval.codetasks.tasks import NAMED, SPLITS, CodeTask, read_tasks
 from eval.sandbox import protection
 from model.console import UserError, run_command
+from model.fences import fenced
 from model.files import read_jsonl, read_text, write_json
 
 
@@ -33,7 +34,7 @@ def _parse_options() -> argparse.Namespace:
     who.add_argument("--answers", help='grade these answers: JSON Lines of {"task_id", "completion"}')
     who.add_argument("--gold", action="store_true", help="grade the tasks' own solutions")
     parser.add_argument("--tasks", required=True, help=f"{', '.join(NAMED)} or a file (see docs/formats.md)")
-    parser.add_argument("--split", choices=[*SPLITS, "all"], default="test", help="of MBPP (default: %(default)s)")
+    parser.add_argument("--split", choices=[*SPLITS, "all"], help="of MBPP's numbers (default: test for its own files)")
     add_model_options(parser)
     parser.add_argument("--out", required=True, type=Path, help="result file, JSON")
     parser.add_argument("--samples", type=int, default=10, help="sampled answers a task (default: %(default)s)")
@@ -75,8 +76,7 @@ def _ask_model(options: argparse.Namespace, tasks: list[CodeTask]) -> list[dict]
 
 def _gold_answers(tasks: list[CodeTask]) -> list[dict]:
     return [
-        {"task_id": task.task_id, "completion": f"```python\n{task.gold or ''}\n```", "sample": "greedy"}
-        for task in tasks
+        {"task_id": task.task_id, "completion": fenced(task.gold or "", "python"), "sample": "greedy"} for task in tasks
     ]
 
 
@@ -106,7 +106,7 @@ def main() -> None:
         answers = _gold_answers(tasks) if options.gold else _ask_model(options, tasks)
     keep = options.out.with_suffix(".kept.jsonl")
     limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}
-    result = grade(tasks, answers, ks=options.k, keep=keep, **limits)
+    result = grade(tasks, answers, ks=options.k, keep=keep, where=options.answers or "answers", **limits)
     result["settings"] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
     write_json(options.out, result)
     keep.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ import numpy as np
 from eval.pages.charts import interval_picture
 from eval.stats import change_over_seeds, holm, paired_change, paired_ratio_of_sums, shares_of_ratio
 from model.console import UserError, run_command
+from model.fences import fenced
 from model.files import read_json, write_json, write_text
 
 LOWER_IS_BETTER = frozenset({"perplexity", "bits_per_byte", "hallucination_rate"})
@@ -255,7 +256,7 @@ def main() -> None:
         print(f"not compared (not on both sides of any task, or two tokenizers): {', '.join(left_out)}")
     if options.out:
         write_json(options.out, changes)
-        write_text(options.out.with_suffix(".md"), f"```\n{told_all}\n```\n")
+        write_text(options.out.with_suffix(".md"), fenced(told_all) + "\n")
         write_text(options.out.with_suffix(".svg"), interval_picture(named))
         print(f"written to {options.out}, and as {options.out.with_suffix('.md').name} and .svg beside it")
 

@@ -20,6 +20,7 @@ from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
 from data.syntax import parsed
+from data.thoughts import split_thoughts
 from eval.asking import LESS_MEMORY, add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
 from eval.codetasks.score import pass_at_k
 from eval.environment import environment
@@ -47,7 +48,8 @@ def grade_answers(
 
     answers  {"id", "output", "sample": "greedy" (default) or 0, 1, ..., "stopped": whether the model ended by itself
              (default true)}; one greedy answer a pair, and either no samples or at least max(ks) + 1 a pair, since
-             the unbiased estimate from n = k samples is only a yes or no
+             the unbiased estimate from n = k samples is only a yes or no. A reasoning model's thoughts are taken off
+             the output first (data.thoughts)
     Returns an eval result: "metrics", "intervals" (95 %), "n" (tasks), "n_of" (metric -> tasks that it is over),
     "values" (metric -> id -> value), "by_category", "hallucination" (names by kind, over the greedy answers), "gold"
     (the measures of text, of the pairs' own answers: there, a hallucination is a false positive), "results" (a row an
@@ -107,17 +109,21 @@ def _checked_pairs(pairs: list[dict]) -> dict[str, dict]:
 
 
 def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int, ...]) -> list[dict]:
-    """The answers, each with "sample" and "stopped", in the order of the pairs."""
+    """The answers, each with "sample", "stopped", and "thoughts" apart from "output", in the order of the pairs."""
     kept: dict[str, dict] = {i: {} for i in by_id}
     for number, answer in enumerate(answers, 1):
-        if not isinstance(answer.get("output"), str) or "id" not in answer:
+        if not isinstance(answer.get("output"), str) or not isinstance(answer.get("id"), str | int):
             raise UserError(f"answer {number} needs an id and an output that is text")
         if answer["id"] not in by_id:
             raise UserError(f"answer {number}: there is no pair with the id {answer['id']}")
         sample = answer.get("sample", GREEDY)
+        if not isinstance(sample, str | int):
+            raise UserError(f'answer {number}: "sample" is a number from 0 on or "{GREEDY}"')
         if sample in kept[answer["id"]]:
             raise UserError(f"answer {number}: sample {sample} of {answer['id']} stands twice")
-        kept[answer["id"]][sample] = {"stopped": True, **answer, "sample": sample}
+        thoughts, output = split_thoughts(answer["output"])
+        kept[answer["id"]][sample] = {"stopped": True, **answer, "sample": sample, "output": output}
+        kept[answer["id"]][sample]["thoughts"] = thoughts
     for i, samples in kept.items():
         if GREEDY not in samples:
             raise UserError(f"{i} has no greedy answer: each pair needs one (a line without a sample number)")
@@ -140,6 +146,7 @@ def _row(pair: dict, answer: dict, reading: Reading) -> dict:
         "status": status,
         "lenient": reading.problem is None,
         "output": answer["output"],
+        **({"thoughts": answer["thoughts"]} if answer["thoughts"] else {}),
         "stopped": answer["stopped"],
         "code": reading.code,
         "detail": reading.problem or "",
@@ -148,8 +155,9 @@ def _row(pair: dict, answer: dict, reading: Reading) -> dict:
 
 def _gold_row(pair: dict) -> dict:
     """The pair's own answer, not run: that it passes was proven when the pair was made."""
-    answer = {"id": pair["id"], "output": pair["output"], "sample": GREEDY, "stopped": True}
-    return _row(pair, answer, READERS[pair["category"]](pair, pair["output"]))
+    thoughts, output = split_thoughts(pair["output"])
+    answer = {"id": pair["id"], "output": output, "thoughts": thoughts, "sample": GREEDY, "stopped": True}
+    return _row(pair, answer, READERS[pair["category"]](pair, output))
 
 
 def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:

@@ -30,6 +30,7 @@ from model import generate, load_decoder
 from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
+from model.fences import fenced
 from model.files import write_json
 from model.loss import IGNORE, causal_lm_loss
 from model.token_text import exact_text
@@ -206,10 +207,9 @@ def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str,
     rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
     new = generate(decoder, prompts, max_new_tokens=min(64, room), **rules, what="samples")
     parts = ["# Samples\n\nThe first lines of held-out files, and how the tuned model goes on."]
-    fence = "`" * 4
     for (path, _), head, (ids,) in zip(files, heads, new, strict=False):
         said = tokenizer.decode(ids)
-        parts.append(f"## {path}\n\n{fence}python\n{head}{fence}\n\ngoes on with\n\n{fence}python\n{said}\n{fence}")
+        parts.append(f"## {path}\n\n{fenced(head.rstrip(), 'python')}\n\ngoes on with\n\n{fenced(said, 'python')}")
     return "\n\n".join(parts) + "\n"
 
 

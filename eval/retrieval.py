@@ -31,6 +31,7 @@ from model import load_encoder
 from model.console import UserError, progress, run_command
 from model.device import choose_device, choose_dtype
 from model.encoder_files import add_encoder_options, encoder_options
+from model.fences import fenced
 from model.files import write_json, write_text
 
 __all__ = ["evaluate_retrieval", "own_candidates", "relevance", "worst_queries"]
@@ -234,11 +235,9 @@ def main() -> None:
 
 
 def _as_markdown(tables: list[str], worst: list[dict]) -> str:
-    parts = ["# Retrieval", *(f"```\n{table}\n```" for table in tables), f"## The {len(worst)} worst queries"]
+    parts = ["# Retrieval", *map(fenced, tables), f"## The {len(worst)} worst queries"]
     for row in worst:
-        parts.append(
-            f"### {row['prompt']}\n\n{row['cause']}\n\n````\n{row['check']}\n````\n\n````\n{row['answer']}\n````"
-        )
+        parts.append(f"### {row['prompt']}\n\n{row['cause']}\n\n{fenced(row['check'])}\n\n{fenced(row['answer'])}")
     return "\n\n".join(parts) + "\n"
 
 

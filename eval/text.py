@@ -21,6 +21,7 @@ import numpy as np
 
 from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
+from data.thoughts import split_thoughts
 from eval.asking import LESS_MEMORY, add_model_options, asked_model, refuse_lone_adapter
 from eval.environment import environment
 from eval.stats import summarise, wilson
@@ -45,7 +46,7 @@ def read_tasks(rows: list[dict], *, where: str = "data") -> list[dict]:
         with named_line(f"{where}:{number}"):
             asked = conversation_of(row)
         further = row.get("references") or []
-        own = [asked.answer["content"]] if asked.answer else []
+        own = [split_thoughts(asked.answer["content"])[1]] if asked.answer else []
         references = own + (further if isinstance(further, list) else [0])
         if not references or not all(isinstance(text, str) and text.strip() for text in references):
             raise UserError(f"{where}:{number}: no right answer, or an empty one, to grade by")
@@ -67,13 +68,17 @@ def grade(task: str, tasks: list[dict], answers: dict[str, str], *, seed: int = 
                     status is "extraction"
     qa              exact_match and token_f1, the best over the references, texts normalised as SQuAD's script does
     summarization   bleu (of the corpus, 0 to 100), and the F of rouge1, rouge2 and rougeL (stemmed, best reference)
-    UserError for a task without an answer, and for an answer without a task.
+    A reasoning model's thoughts are taken off each answer first (data.thoughts); a row that had some keeps them as
+    "thoughts". UserError for a task without an answer, and for an answer without a task.
     """
     if missing := [one["id"] for one in tasks if one["id"] not in answers]:
         raise UserError(f"{len(missing)} of {len(tasks)} tasks have no answer, such as {missing[0]!r}")
     if unasked := answers.keys() - {one["id"] for one in tasks}:
         raise UserError(f"{len(unasked)} answers are to no task of the data, such as {min(unasked)!r}")
-    result = GRADERS[task](tasks, [answers[one["id"]] for one in tasks], seed)
+    thoughts, given = zip(*(split_thoughts(answers[one["id"]]) for one in tasks), strict=True)
+    result = GRADERS[task](tasks, list(given), seed)
+    for row, thought in zip(result["results"], thoughts, strict=True):
+        row.update({"thoughts": thought} if thought else {})
     read = {"tasks": tasks, "answers": answers}
     return result | {"n": len(tasks), "sandbox": None, "environment": environment(**read)}
 

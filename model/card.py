@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.embedded import EMBEDDED
+from model.fences import fenced
 
 HUB_IDS = {  # of the embedded defaults, with their license
     "smollm2-135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"),
@@ -140,7 +141,7 @@ def _check(export: Export) -> str:
 
 
 def _code(language: str, text: str) -> str:
-    return f"```{language}\n{text}\n```"
+    return fenced(text, language)
 
 
 def _uses(export: Export, name: str) -> list[str]:

@@ -82,11 +82,14 @@ def progress(
     )
 
 
-def need(package: str, *, why: str):
-    """Import an extra package, or say in one line which one is missing and how to install it."""
+def need(package: str, *, why: str, install: str | None = None):
+    """Import an extra package, or say in one line which one is missing and how to install it.
+
+    install  its name in the package index where that is another one
+    """
     import importlib
 
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise UserError(f"{why} needs the extra package {package!r}: pip install {package}") from error
+        raise UserError(f"{why} needs the extra package {package!r}: pip install {install or package}") from error

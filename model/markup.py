@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from model.fences import closes
 from model.highlight import pieces
 
 SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
@@ -141,8 +142,8 @@ def markdown(text: str, *, top: int = 3) -> Safe:
     lines = text.replace("\r\n", "\n").split("\n")
     while lines:
         line = lines[0]
-        if fence := re.match(r"\s*(`{3,}|~{3,})", line):
-            content, lines = _until(lines[1:], lambda other, mark=fence[1]: other.strip().startswith(mark))
+        if fence := re.match(r"\s*(`{3,}(?!.*`)|~{3,})", line):
+            content, lines = _until(lines[1:], lambda other, mark=fence[1]: closes(other, mark))
             is_python = line.strip().lstrip("`~").strip() in ("", "py", "python")
             fenced = "\n".join(content)
             blocks.append(element("pre", highlighted(fenced) if is_python else element("code", fenced)))

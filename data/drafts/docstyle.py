@@ -20,6 +20,7 @@ from itertools import takewhile
 
 from data.drafts.prose import sections, unmarked
 from data.syntax import parsed
+from model.fences import blocks
 
 WIDTH = 88  # columns of a written docstring
 TITLES = {
@@ -61,14 +62,37 @@ class Documented:
 
 
 def docstring_in(text: str) -> str:
-    """The docstring that a text stands for, cleaned: of a function that it repeats, a literal, or the text itself."""
-    text = textwrap.dedent(text).strip()
+    """The docstring that a text stands for, cleaned: of a function that it repeats, a literal, or the text itself.
+
+    Each of the three may stand between fences.
+    """
+    text = textwrap.dedent(text.replace("\r\n", "\n")).strip()
+    if parsed(text) is None:
+        text = textwrap.dedent(_unfenced(text)).strip()
     tree = parsed(text)
     for node in [tree, *tree.body] if tree else []:
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node):
             return ast.get_docstring(node).strip()
     literal = LITERAL.search(text)
     return inspect.cleandoc(literal[2] if literal else text).strip()
+
+
+def _unfenced(text: str) -> str:
+    """The block that is the docstring; the whole text if its blocks are only the docstring's examples.
+
+    That is the first block with a docstring in it. Plain text between fences is one if no more than a line that ends
+    with a colon stands before it.
+    """
+    found = blocks(text)
+    for block in found:
+        tree = parsed(textwrap.dedent(block.text))
+        if tree and any(isinstance(node, DOCUMENTED) and ast.get_docstring(node) for node in [tree, *tree.body]):
+            return block.text
+    if not found or parsed(textwrap.dedent(found[0].text)) is not None:
+        return text
+    before = "\n".join(text.split("\n")[: found[0].start]).strip()
+    is_announced = not before or ("\n" not in before and before.endswith(":"))
+    return found[0].text if is_announced and not found[0].text.lstrip().startswith(">>>") else text
 
 
 def read_docstring(docstring: str) -> Documented:

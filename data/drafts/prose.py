@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from model.fences import without_blocks
+
 UNDERLINE = re.compile(r"^\s*[-=~^]{3,}\s*$")
 GOOGLE = re.compile(
     r"^(Args|Arguments|Parameters|Attributes|Returns?|Yields?|Raises|Examples?|Notes?|Warnings?|References|See Also):$"
@@ -14,10 +16,13 @@ ABBREVIATION = re.compile(r"\b(e\.g|i\.e|cf|vs|etc|et al|resp|Fig|Eq|[A-Z])\.$")
 
 
 def sections(docstring: str) -> dict[str, str]:
-    """Sections by title in order; what stands before the first is "". Reads NumPy, Google and reST field layouts."""
+    """Sections by title in order; what stands before the first is "". Reads NumPy, Google and reST field layouts.
+
+    Code between fences of backticks, as in docstrings written in Markdown, is left out.
+    """
     titled: dict[str, list[str]] = {"": []}
     title = ""
-    lines = docstring.split("\n")
+    lines = without_blocks(docstring, marks="`").split("\n")
     for number, line in enumerate(lines):
         following = lines[number + 1] if number + 1 < len(lines) else ""
         if line.strip() and not line.startswith(" ") and UNDERLINE.match(following):
@@ -81,9 +86,10 @@ def summary(docstring: str) -> str:
 
 
 def without_examples(docstring: str) -> str:
-    """The docstring up to its first section of examples or interactive line, other sections kept as written."""
-    lines = docstring.split("\n")
+    """The docstring up to its first section of examples or interactive line, fenced code omitted."""
+    lines = without_blocks(docstring, marks="`").split("\n")
     for number, line in enumerate(lines):
         if line.strip().startswith(">>>") or re.match(r"^Examples?:?$", line):
-            return "\n".join(lines[:number]).rstrip()
-    return docstring.rstrip()
+            lines = lines[:number]
+            break
+    return "\n".join(lines).rstrip()

@@ -167,7 +167,7 @@ def _complete(function: Function, repository: Repository, choose: random.Random)
     prompt = f"{function.header}\n{function.docstring_source}"
     return Draft(
         {"input": prompt, "output": function.body, "check": check},
-        wrong=_proofs(check, f"{prompt}\n    pass"),
+        wrong=_proofs(check, f"{prompt}\n{_indent(function)}pass"),
     )
 
 
@@ -268,13 +268,19 @@ def _with_docstring(function: Function, text: str) -> str:
     quoted = f'"""{text}"""' if "\n" not in text else f'"""{text}\n"""'
     prefix = "r" if "\\" in text else ""
     lines = (prefix + quoted).split("\n")
-    literal = "\n".join("    " + line if line else "" for line in lines)
+    literal = "\n".join(_indent(function) + line if line else "" for line in lines)
     source = f"{function.header}\n{literal}\n{function.body}".rstrip("\n")
     try:
         ast.parse(source)
     except SyntaxError:
         raise Unsuitable("docstring that cannot be quoted anew") from None
     return source
+
+
+def _indent(function: Function) -> str:
+    """How far the body is indented: four spaces are usual, not certain."""
+    first = (function.docstring_source or function.body or "    ").split("\n")[0]
+    return first[: len(first) - len(first.lstrip())]
 
 
 MAKERS: dict[str, Callable[[Function, Repository, random.Random], Draft]] = {

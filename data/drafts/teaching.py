@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,6 @@ SYSTEM = (
     "You are an experienced Python programmer. Answer exactly in the form that is asked for, without greeting or "
     "comment. Be concise and precise; say nothing about the code that it does not show."
 )
-FENCED = re.compile(r"^[ \t]*(?:```|~~~)[\w+.-]*[ \t]*\n(.*?)(?:^[ \t]*(?:```|~~~)|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def teach(pairs: list[dict], teacher: Teacher, *, candidates: int, most_output: int) -> tuple[list[dict], list[dict]]:
@@ -119,8 +117,7 @@ def _as_output(pair: dict, text: str, code: str | None) -> str:
     if pair["category"] == "explain":
         return text.strip()
     if pair["category"] == "docstring":
-        fenced = FENCED.search(text)
-        words = docstring_in(fenced[1] if fenced else text)
+        words = docstring_in(text)
         return f'{"r" if chr(92) in words else ""}"""{words}\n"""'
     return (code or text).strip("\n")
 

@@ -15,6 +15,7 @@ from data.search.queries import query_problem
 from data.search.units import AnyFunction, function_unit
 from data.split import seeded_order
 from data.teacher import Teacher
+from model.fences import fenced
 
 SYSTEM = (
     "You search a code base that you did not write. You answer with what you type into its search box, nothing else."
@@ -22,7 +23,7 @@ SYSTEM = (
 QUESTION = (
     "Which query would a developer type who needs the function below, but knows neither its name nor that it exists? "
     "One line of 4 to 12 plain English words: what it is for, not how it works, and none of its identifiers.\n\n"
-    "```\n{code}\n```"
+    "{code}"
 )
 LABEL = re.compile(r"^(?:[-*•>]|\d+[.)])\s+|^(?:search )?query\s*:\s*", re.IGNORECASE)
 
@@ -49,7 +50,7 @@ def taught_queries(
     conversations = [
         [
             {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": QUESTION.format(code=by_id[one].code_without_docstring)},
+            {"role": "user", "content": QUESTION.format(code=fenced(by_id[one].code_without_docstring))},
         ]
         for one in ids
     ]
@@ -75,7 +76,7 @@ def taught_queries(
 def read_query(text: str) -> str:
     """The query in a reply: its first line of words, without number, label and quotes."""
     lines = (line.strip() for line in text.split("\n"))
-    line = next((line for line in lines if line and not line.startswith("```")), "")
+    line = next((line for line in lines if line and not line.startswith(("```", "~~~"))), "")
     return LABEL.sub("", line).strip("\"'`“”*. ")
 
 

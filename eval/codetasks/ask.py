@@ -11,6 +11,7 @@ from eval.codetasks.javascript import NAMES
 from eval.codetasks.score import GREEDY
 from eval.codetasks.tasks import CodeTask
 from model import generate
+from model.fences import fenced
 from model.files import append_jsonl, resume_jsonl
 from model.generate import before_stop
 
@@ -25,12 +26,10 @@ def chat_prompt(task: CodeTask) -> str:
     """What a chat model is asked, as the user's turn."""
     name = NAMES.get(task.language, "Python")
     if task.is_head:
-        return (
-            f"Complete this function. Answer with the whole function in one {name} code block.\n\n"
-            f"```{name.lower()}\n{task.prompt.rstrip()}\n```"
-        )
+        asked = f"Complete this function. Answer with the whole function in one {name} code block."
+        return f"{asked}\n\n{fenced(task.prompt.rstrip(), name.lower())}"
     shown = "\n".join(task.shown)
-    named = f"It must pass these tests:\n\n```python\n{shown}\n```" if shown else f"Name it `{task.entry_point}`."
+    named = f"It must pass these tests:\n\n{fenced(shown, 'python')}" if shown else f"Name it `{task.entry_point}`."
     return f"{task.prompt.strip()} {named}\n\nAnswer with the code in one Python code block."
 
 

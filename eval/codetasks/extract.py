@@ -12,12 +12,10 @@ import symtable
 import textwrap
 from dataclasses import dataclass
 
+from data.answers import code_blocks, is_code
 from data.syntax import parsed
+from model.fences import blocks as markdown_blocks
 
-_FENCE = re.compile(
-    r"^[ \t]*(?:```|~~~)[\w+.-]*[ \t]*\n(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
-)
-_FENCE_LINE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _INLINE_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _STATEMENT_START = re.compile(r"^(?:import |from |@|def |async def |class )", re.MULTILINE)
 
@@ -25,53 +23,36 @@ _DYNAMIC = frozenset({"eval", "exec", "globals", "locals", "vars", "__import__"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def fenced_blocks(answer: str) -> list[str]:
-    """The contents of the fenced code blocks, in order.
-
-    A fence that is never closed runs to the end; one that was never opened, with code before it, ends a block.
-    """
-    answer = answer.replace("\r\n", "\n")
-    fences = list(_FENCE_LINE.finditer(answer))
-    if len(fences) == 1:
-        before = parsed(textwrap.dedent(answer[: fences[0].start()]))
-        if before is not None and _is_code(before):
-            return [answer[: fences[0].start()]]
-    return [block for block in _FENCE.findall(answer) if block.strip()]
-
-
 def extract_code(answer: str, entry_point: str | None = None) -> str | None:
     """The Python in an answer: a module with its imports, helpers and decorators, or None.
 
-    Read in this order: each fenced block, all blocks joined; without a fence the whole answer, then the answer from
-    its first line that starts a definition or an import up to the last line that lets it parse. The first reading that
-    parses and, if `entry_point` is given, defines a function or class of that name is taken. Prose that happens to
-    parse (a lone word) is not code.
+    Read in this order: each fenced block, all blocks joined; without a fence the whole answer; then the text from the
+    first line outside the blocks that starts a definition or an import, up to the last line that lets it parse. The
+    first reading that parses and, if `entry_point` is given, defines a function or class of that name is taken. Prose
+    that happens to parse (a lone word) is not code.
     """
     answer = answer.replace("\r\n", "\n")
-    blocks = fenced_blocks(answer)
-    readings = [*blocks, "\n\n".join(map(textwrap.dedent, blocks))] if blocks else [answer]
-    for reading in readings:
-        code = textwrap.dedent(reading).strip("\n")
+    blocks = [textwrap.dedent(block).strip("\n") for block in code_blocks(answer)]
+    joined = "\n\n".join(block for block in blocks if parsed(block) is not None)
+    for code in [*blocks, joined] if blocks else [textwrap.dedent(answer).strip("\n")]:
         tree = parsed(code)
-        if tree is not None and _is_code(tree) and (entry_point is None or defines(tree, entry_point)):
+        if is_code(tree) and (entry_point is None or defines(tree, entry_point)):
             return code + "\n"
-    return None if blocks else _code_amid_prose(answer, entry_point)
+    return _code_amid_prose(answer, entry_point)
 
 
 def _code_amid_prose(answer: str, entry_point: str | None) -> str | None:
-    start = _STATEMENT_START.search(answer)
-    lines = answer[start.start() :].split("\n") if start else []
+    fences = [range(block.start, block.stop) for block in markdown_blocks(answer)]
+    starts = (match.start() for match in _STATEMENT_START.finditer(answer))
+    free = (at for at in starts if not any(answer.count("\n", 0, at) in lines for lines in fences))
+    start = next(free, None)
+    lines = [] if start is None else answer[start:].split("\n")
     for end in range(len(lines), 0, -1):
         code = "\n".join(lines[:end]).rstrip() + "\n"
         tree = parsed(code)
-        if tree is not None and _is_code(tree):
+        if is_code(tree):
             return code if entry_point is None or defines(tree, entry_point) else None
     return None
-
-
-def _is_code(tree: ast.Module) -> bool:
-    words = (ast.Name, ast.Constant, ast.Tuple)
-    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, words)) for node in tree.body)
 
 
 def defines(tree: ast.Module, name: str) -> bool:
@@ -79,18 +60,19 @@ def defines(tree: ast.Module, name: str) -> bool:
     return any(isinstance(node, _DEFINITIONS) and node.name == name for node in tree.body)
 
 
-def complete_function(head: str, name: str, answer: str) -> str | None:
+def complete_function(head: str, name: str, answer: str, also: frozenset[str] = frozenset()) -> str | None:
     """The whole function from its `head` (signature, docstring) and an answer that gives its body; None if none parses.
 
-    Readings, in this order: the answer repeats the whole function (then it is taken as it stands); it is the body,
-    however far indented as a whole; it is the body with the first line's indentation lost. A body ends at the first
-    line that stands further left than it, as the stop words of HumanEval cut it (Chen et al. 2021, appendix).
+    Readings, in this order: the text goes on just where the head ends (`continued`); the answer repeats the whole
+    function (then it is taken as it stands); it is the body, however far indented as a whole; it is the body with the
+    first line's indentation lost. In the last two a body ends at the first line that stands further left than it, as
+    the stop words of HumanEval cut it (Chen et al. 2021, appendix).
     """
-    whole = extract_code(answer, name)
+    blocks = code_blocks(answer)
+    text = blocks[0] if blocks else answer.replace("\r\n", "\n")
+    whole = continued(head, name, answer, also) or _joined(head, name, text, also) or extract_code(answer, name)
     if whole is not None:
         return whole
-    blocks = fenced_blocks(answer)
-    text = blocks[0] if blocks else answer.replace("\r\n", "\n")
     indent = _body_indent(head)
     for body in (textwrap.dedent(_cut_at_dedent(text)), textwrap.dedent(_mend_first_line(text))):
         if body.strip():
@@ -98,6 +80,40 @@ def complete_function(head: str, name: str, answer: str) -> str | None:
             if parsed(source) is not None:
                 return source
     return None
+
+
+def continued(head: str, name: str, answer: str, also: frozenset[str] = frozenset()) -> str | None:
+    """The head and the answer after it as HumanEval's authors run them, joined and nothing else; None where that does
+    not complete `name`. If a prompt has opened a fence, the answer ends where it is closed.
+
+    So a helper or a constant may follow the body, and a comment or the lines of a string in it may stand at the margin.
+    What the function does not reach is left out as `reachable` does.
+    """
+    answer = answer.replace("\r\n", "\n")
+    whole = _joined(head, name, answer, also)
+    if whole is not None or not (fences := markdown_blocks(answer)):
+        return whole
+    return _joined(head, name, "\n".join(answer.split("\n")[: fences[0].start]), also)
+
+
+def _joined(head: str, name: str, text: str, also: frozenset[str]) -> str | None:
+    for joint in ("", "\n"):
+        source = head + joint + text
+        tree = parsed(source) if text.strip() else None
+        if tree is None or any(isinstance(node, ast.Return) for node in tree.body):  # a body without its indentation
+            continue
+        defining = [node for node in tree.body if name in _bound(node)]
+        if defining and defining[-1].lineno <= head.rstrip().count("\n") + 1 and not _is_head(defining[-1]):
+            return reachable(source, name, also)
+    return None
+
+
+def _is_head(node: ast.stmt) -> bool:
+    """Whether it is, or as a class ends with, a function of which only the signature and the docstring are there."""
+    while isinstance(node, ast.ClassDef):
+        node = node.body[-1]
+    is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return is_function and len(node.body) == 1 and ast.get_docstring(node) is not None
 
 
 def _body_indent(head: str) -> str:
@@ -130,7 +146,7 @@ def correct_line(function_source: str, name: str, line: int, answer: str) -> str
     whole = extract_code(answer, name)
     if whole is not None:
         return whole
-    blocks = fenced_blocks(answer)
+    blocks = code_blocks(answer)
     given = [text for text in (blocks[0] if blocks else answer).splitlines() if text.strip()]
     inline = [] if blocks else _INLINE_CODE.findall(answer)
     lines = function_source.split("\n")
@@ -161,15 +177,18 @@ def read_solution(prompt: str, entry_point: str, answer: str, *, also: frozenset
 
     prompt  prose, or the head of the function: then what stands beside it (imports, helpers) comes along
     also    names that the tests use, too: what defines them is kept
-    A fenced block that defines it and all that it needs is taken before the blocks joined, these before a block that
-    lacks something. Without a fence the text is read, then taken as the body.
+    Where the prompt is a head, first the text is read as what goes on where it ends. Of fenced blocks, one that defines
+    `entry_point` and all that it needs is taken before the blocks joined, these before a block that lacks something.
+    Then comes the text outside the blocks, and last the body in another dress.
     """
-    head = parsed(prompt)
+    head = parsed(prompt) or parsed(f"{prompt.rstrip()}\n    pass\n")  # the second: no docstring
     has_head = head is not None and any(entry_point in _bound(node) for node in head.body)
+    if has_head and (code := continued(prompt, entry_point, answer, also)):
+        return Solution(code, "body")
     beside = [node for node in head.body if entry_point not in _bound(node)] if has_head else []
     code, route = _whole(entry_point, answer, set().union(*map(_bound, beside)))
     if code is None and has_head:
-        code, route = complete_function(prompt.rstrip(), entry_point, answer), "body"
+        code, route = complete_function(prompt, entry_point, answer, also), "body"
     elif code is not None and beside:
         code = "\n".join(map(ast.unparse, beside)) + "\n\n" + code
     if code is None:
@@ -179,7 +198,8 @@ def read_solution(prompt: str, entry_point: str, answer: str, *, also: frozenset
 
 def _whole(entry_point: str, answer: str, given: set[str]) -> tuple[str | None, str]:
     """The code of an answer that holds the whole definition, and its route."""
-    blocks = [textwrap.dedent(block).strip("\n") + "\n" for block in fenced_blocks(answer)]
+    fenced = code_blocks(answer)
+    blocks = [textwrap.dedent(block).strip("\n") + "\n" for block in fenced]
     blocks = [block for block in blocks if parsed(block) is not None]
     defining = [block for block in blocks if _binds(block, entry_point)]
     complete = [block for block in defining if not _lacking(block, entry_point) - given]
@@ -189,7 +209,7 @@ def _whole(entry_point: str, answer: str, given: set[str]) -> tuple[str | None, 
         joined = "\n".join(blocks)
         better = len(_lacking(joined, entry_point) - given) < len(_lacking(defining[0], entry_point) - given)
         return (joined, "fences") if better else (defining[0], "fence")
-    plain = None if fenced_blocks(answer) else extract_code(answer)
+    plain = _code_amid_prose(answer.replace("\r\n", "\n"), None) if fenced else extract_code(answer)
     return (plain, "text") if plain is not None and _binds(plain, entry_point) else (None, "none")
 
 
@@ -244,9 +264,9 @@ def _is_future(node: ast.stmt) -> bool:
 
 
 def _is_trial(node: ast.stmt) -> bool:
-    """Whether a statement that binds nothing shows or tests something: an assertion, a print, a bare value."""
+    """Whether a statement that binds nothing shows or tests something: an assertion, a print, a bare value or note."""
     if not isinstance(node, ast.Expr):
-        return isinstance(node, ast.Assert)
+        return isinstance(node, ast.Assert | ast.AnnAssign)  # "Note: x", which annotates a variable
     return not isinstance(node.value, ast.Call) or bool(_used(node) & {"print", "input"})
 
 

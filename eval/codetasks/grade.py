@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from data.thoughts import split_thoughts
 from eval.codetasks.extract import Solution, read_solution
 from eval.codetasks.javascript import read_script
 from eval.codetasks.judge import Verdict, job_of, judge
@@ -15,6 +16,7 @@ from eval.codetasks.tasks import CodeTask
 from eval.environment import environment
 from eval.sandbox import Job, protection
 from model.console import UserError
+from model.fences import fenced
 from model.files import append_jsonl, resume_jsonl
 
 GOLD_SECONDS = 60.0  # what a gold may take: MBPP's task 123 needs over 20
@@ -57,19 +59,21 @@ def grade(
     processes: int | None = None,
     allow_unsafe_exec: bool = False,
     keep: Path | None = None,
+    where: str = "answers",
 ) -> dict:
     """Grade answers to code tasks.
 
     answers  {"task_id", "completion", "sample": 0, 1, … (default: the next number) or "greedy"}; every task has the
-             same samples
+             same samples. A reasoning model's thoughts are taken off the completion first (data.thoughts)
     ks       the ks of pass@k (default: as `choose_ks` takes them)
     keep     file for what is graded, read again by the next run
+    where    the file of the answers, to name in errors
     Returns an eval result: "metrics", "intervals", "n", "values" (score.summary), "routes" (how many answers were
     found where), "gold" ("passed", "n", and "failed": task -> why), "results" in the order of tasks and samples,
     "sandbox", "environment". Raises UserError for answers that do not fit the tasks.
     """
     by_id = {task.task_id: task for task in tasks}
-    answers = _in_order(by_id, answers)
+    answers = _in_order(by_id, answers, where)
     ks = choose_ks(sum(answer["sample"] != GREEDY for answer in answers) // len(tasks), ks)
     options = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
     kept = Kept(keep)
@@ -98,7 +102,7 @@ def grade(
 def _golds(tasks: list[CodeTask], kept: Kept, options: dict) -> dict[str, Verdict]:
     """task_id -> the verdict of its own solution, which went the way of every answer."""
     with_gold = [task for task in tasks if task.gold is not None]
-    read = [_read(task, f"```python\n{task.gold}\n```") for task in with_gold]
+    read = [_read(task, fenced(task.gold, "python")) for task in with_gold]
     jobs = [job_of(task, solution.code or "", GOLD_SECONDS) for task, solution in zip(with_gold, read, strict=True)]
     return {job.id: verdict for job, verdict in zip(jobs, kept.verdicts(jobs, **options), strict=True)}
 
@@ -110,7 +114,9 @@ def _read(task: CodeTask, completion: str) -> Solution:
 
 
 def _row(answer: dict, solution: Solution, verdict: Verdict | None) -> dict:
-    """One line of "results": the raw text, what was read of it and where, what became of it."""
+    """One line of "results": the text, a reasoning model's thoughts apart, what was read of it, where, and what became
+    of it.
+    """
     row = {"task_id": answer["task_id"], "sample": answer["sample"]}
     if verdict is None:
         status = "syntax" if "def " in answer["completion"] else "extraction"
@@ -120,25 +126,28 @@ def _row(answer: dict, solution: Solution, verdict: Verdict | None) -> dict:
         told = asdict(verdict)
         del told["seconds"]  # the only thing that differs from one run to the next
         row |= {"status": told.pop("status"), "route": solution.route} | told
-    return row | {"completion": answer["completion"], "code": solution.code}
+    thoughts = {"thoughts": answer["thoughts"]} if "thoughts" in answer else {}
+    return row | {"completion": answer["completion"], **thoughts, "code": solution.code}
 
 
-def _in_order(by_id: dict[str, CodeTask], answers: list[dict]) -> list[dict]:
+def _in_order(by_id: dict[str, CodeTask], answers: list[dict], where: str) -> list[dict]:
     """The answers, each with its "sample", by the order of the tasks and then greedy, 0, 1, …"""
     kept: dict[str, dict] = {i: {} for i in by_id}
     for number, answer in enumerate(answers, 1):
         if "task_id" not in answer or not isinstance(answer.get("completion"), str):
-            raise UserError(f'answer {number} needs a "task_id" and a "completion" that is text')
+            raise UserError(f'{where}:{number}: an answer needs a "task_id" and a "completion" that is text')
         task_id = str(answer["task_id"])
         if task_id not in kept:
-            raise UserError(f"answer {number}: there is no task {task_id} (of this split)")
+            raise UserError(f"{where}:{number}: there is no task {task_id} (of this split)")
         of_task = kept[task_id]
         sample = answer.get("sample", sum(label != GREEDY for label in of_task))
         if sample != GREEDY and (not isinstance(sample, int) or isinstance(sample, bool)):
-            raise UserError(f'answer {number}: "sample" is a number from 0 on or "greedy"')
+            raise UserError(f'{where}:{number}: "sample" is a number from 0 on or "greedy"')
         if sample in of_task:
-            raise UserError(f"answer {number}: sample {sample} of {task_id} stands twice")
-        of_task[sample] = {"task_id": task_id, "completion": answer["completion"], "sample": sample}
+            raise UserError(f"{where}:{number}: sample {sample} of {task_id} stands twice")
+        thoughts, completion = split_thoughts(answer["completion"])
+        of_task[sample] = {"task_id": task_id, "completion": completion, "sample": sample}
+        of_task[sample] |= {"thoughts": thoughts} if thoughts else {}
     numbers = {len(of_task.keys() - {GREEDY}) for of_task in kept.values()}
     if missing := [i for i, of_task in kept.items() if not of_task]:
         raise UserError(

@@ -14,8 +14,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from eval.codetasks.extract import Solution, fenced_blocks
+from eval.codetasks.extract import Solution
 from model.console import UserError
+from model.fences import blocks as markdown_blocks
 from model.generate import before_stop
 
 NAMES = {"js": "JavaScript", "ts": "TypeScript"}
@@ -61,7 +62,7 @@ def read_script(prompt: str, entry_point: str, answer: str, stops: tuple[str, ..
     Nothing is left out of what is found: calls and prints beside the definition run as well.
     """
     definition = re.compile(rf"\b(?:function\s*\*?|class|const|let|var)\s+{re.escape(entry_point)}\b(?!\s*\.)")
-    blocks = fenced_blocks(answer)
+    blocks = [block.text for block in markdown_blocks(answer) if block.text.strip()]
     if defining := [block for block in blocks if definition.search(block)]:
         return Solution(defining[0], "fence")
     if not blocks and definition.search(answer):

@@ -13,6 +13,7 @@ import ast
 import contextlib
 import functools
 import hashlib
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +59,8 @@ class CodeTask:
     @property
     def is_head(self) -> bool:
         """Whether the prompt is code that an answer may go on with."""
-        return self.language != "python" or self.entry_point in _defined(self.prompt)
+        heads = self.prompt, f"{self.prompt.rstrip()}\n    pass\n"  # the second: a signature without a docstring
+        return self.language != "python" or any(self.entry_point in _defined(head) for head in heads)
 
     @functools.cached_property
     def used(self) -> frozenset[str]:
@@ -100,15 +102,17 @@ def _defined(code: str, kind: type = ast.stmt) -> set[str]:
     return {node.name for node in _body(code) if isinstance(node, kind) and hasattr(node, "name")}
 
 
-def read_tasks(source: str, split: str = "test") -> list[CodeTask]:
+def read_tasks(source: str, split: str | None = None) -> list[CodeTask]:
     """The tasks of a file or of one of `NAMED`, in the order of the file.
 
-    split  of MBPP alone: one of SPLITS or "all"
-    Raises UserError for what is missing, unreadable or of no known form, with file and line.
+    split  of MBPP alone: one of SPLITS or "all". Default: the test split of MBPP's own files, all of any other
+    Prints how many tasks a split leaves. Raises UserError for what is missing, unreadable or of no known form, with
+    file and line.
     """
     path = _path_of(source)
     rows = read_objects(path)
-    tasks = []
+    tasks: list[CodeTask] = []
+    lines: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         try:
             task = _task(row)
@@ -116,18 +120,35 @@ def read_tasks(source: str, split: str = "test") -> list[CodeTask]:
         except (KeyError, TypeError, ValueError, AttributeError, SyntaxError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{path}:{number}: not a code task ({reason}); the forms are in docs/formats.md") from None
-        if "test_list" not in row or split == "all" or _split_of(int(row["task_id"])) == split:
-            tasks.append(task)
-    ids = [task.task_id for task in tasks]
-    if twice := sorted({i for i in ids if ids.count(i) > 1}):
-        raise UserError(f"{path}: the task_id {twice[0]} stands twice")
+        if task.task_id in lines:
+            raise UserError(f"{path}:{number}: the task_id {task.task_id} stands twice, first on {lines[task.task_id]}")
+        lines[task.task_id] = number
+        tasks.append(task)
     if not tasks:
-        raise UserError(f"{path}: no task" + (f" of the split {split!r}" if rows else ""))
-    return tasks
+        raise UserError(f"{path}: no task")
+    is_mbpps = source in MBPP_FILES or path.name in MBPP_FILES.values() or _numbers(rows) == set(range(1, 975))
+    return _of_split(tasks, rows, split or ("test" if is_mbpps else "all"), path)
 
 
-def _split_of(number: int) -> str:
-    return next((name for name, (first, last) in SPLITS.items() if first <= number <= last), "none")
+def _of_split(tasks: list[CodeTask], rows: list[dict], split: str, path: Path) -> list[CodeTask]:
+    """The tasks whose numbers are of a split of MBPP."""
+    if split == "all" or not any("test_list" in row for row in rows):
+        return tasks
+    if _numbers(rows) is None:
+        raise UserError(f"{path}: --split {split} goes by MBPP's numbers, and these task_ids are none; leave it out")
+    first, last = SPLITS[split]
+    kept = [task for task in tasks if first <= int(task.task_id) <= last]
+    if not kept:
+        raise UserError(f"{path}: no task of the split {split!r}")
+    if len(kept) < len(tasks):
+        print(f"{path.name}: {len(kept)} of {len(tasks)} tasks are of MBPP's split {split!r} ({first} to {last})")
+    return kept
+
+
+def _numbers(rows: list[dict]) -> set[int] | None:
+    """The task_ids, if all rows have MBPP's form and a number."""
+    ids = [row.get("task_id") for row in rows if "test_list" in row]
+    return set(ids) if len(ids) == len(rows) and all(type(i) is int for i in ids) else None
 
 
 def _path_of(source: str) -> Path:
@@ -147,20 +168,36 @@ def _path_of(source: str) -> Path:
 
 
 def _task(row: dict) -> CodeTask:
-    if "test_list" in row:
-        return _mbpp(row)
+    """A task of any form. Where a row has several suites of tests, the strongest decides which form it is."""
     if row.get("language") in NAMES:
         entry_point, tests = python_tests(row["tests"])
         given = {"language": row["language"], "stops": tuple(row["stop_tokens"])}
-        return CodeTask(row["name"], row["prompt"], entry_point, tests, **given)
+        return CodeTask(_id(row, "name"), _text(row, "prompt"), entry_point, tests, **given)
     if "base_input" in row:
         return _plus(row)
+    if "test_list" in row:
+        return _mbpp(row)
     if "test" in row:
         return _humaneval(row)
-    task = CodeTask(
-        str(row["task_id"]), row["prompt"], row["entry_point"], _lines(row["tests"]), _lines(row.get("setup") or "")
-    )
-    return task if "canonical_solution" not in row else _with_gold(task, row["canonical_solution"])
+    tests, setup = _lines(row["tests"]), _lines(row.get("setup") or "")
+    if not tests:
+        raise ValueError('its "tests" are empty')
+    task = CodeTask(_id(row), _text(row, "prompt"), _text(row, "entry_point"), tests, setup)
+    return task if row.get("canonical_solution") is None else _with_gold(task, row["canonical_solution"])
+
+
+def _id(row: dict, field: str = "task_id") -> str:
+    """The id as text: answers may give a number as either. Nothing else is one."""
+    value = row[field]
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        raise ValueError(f'"{field}" must be text or a whole number, not {json.dumps(value)}')
+    return str(value)
+
+
+def _text(row: dict, field: str) -> str:
+    if not isinstance(row[field], str):
+        raise ValueError(f'"{field}" must be text, not {type(row[field]).__name__}')
+    return row[field]
 
 
 def _lines(text: str | list[str]) -> str:
@@ -176,13 +213,24 @@ def _with_gold(task: CodeTask, solution: str) -> CodeTask:
 
 
 def _mbpp(row: dict) -> CodeTask:
+    """MBPP's row; in EvalPlus's on the hub (mbppplus), "test" holds the original inputs and many more, and decides."""
     shown = tuple(test.replace("\r\n", "\n").strip() for test in row["test_list"])
+    if not shown:
+        raise ValueError('its "test_list" is empty')
     gold = _lines(row["code"])
-    setup = _lines([*row.get("test_imports", ()), row.get("test_setup_code", "")])
-    tests = _lines([*shown, *row.get("challenge_test_list", ())])
-    return CodeTask(
-        str(row["task_id"]), row.get("text") or row["prompt"], _called(shown[0], gold), tests, setup, shown, gold
-    )
+    entry_point = _called(shown[0], gold)
+    setup = _lines([*(row.get("test_imports") or ()), row.get("test_setup_code") or ""])
+    tests = _lines([*shown, *(row.get("challenge_test_list") or ())])
+    if row.get("test"):
+        tests = _suite(row["test"], entry_point)
+    prompt = _text(row, "text" if row.get("text") else "prompt")
+    return CodeTask(_id(row), prompt, entry_point, tests, setup, shown, gold)
+
+
+def _suite(test: str | list[str], entry_point: str) -> str:
+    """The tests in a field "test": HumanEval's define `check(candidate)`, which then is called; others just assert."""
+    tests = _lines(test)
+    return tests + (f"\ncheck({entry_point})\n" if "check" in _defined(tests) else "")
 
 
 def _called(test: str, gold: str) -> str:
@@ -198,8 +246,10 @@ def _called(test: str, gold: str) -> str:
 
 
 def _humaneval(row: dict) -> CodeTask:
-    tests = f"{_lines(row['test'])}\ncheck({row['entry_point']})\n"
-    task = CodeTask(row["task_id"], row["prompt"], row["entry_point"], tests)
+    tests = _suite(row["test"], _text(row, "entry_point"))
+    if not tests:
+        raise ValueError('its "test" is empty')
+    task = CodeTask(_id(row), _text(row, "prompt"), row["entry_point"], tests)
     return _with_gold(task, row["canonical_solution"])
 
 
@@ -229,7 +279,7 @@ _COMPARED_AS |= dict.fromkeys(_AS_SETS, "set")
 
 def _plus(row: dict) -> CodeTask:
     """EvalPlus's inputs, both sets; what they must give is what the gold gives, to the absolute tolerance "atol"."""
-    task = CodeTask(row["task_id"], row["prompt"], row["entry_point"], "")
+    task = CodeTask(_id(row), _text(row, "prompt"), _text(row, "entry_point"), "")
     task = _with_gold(task, row["canonical_solution"])
     shown = _shown_arguments(task.prompt, task.entry_point)
     inputs = [_typed_arguments(arguments, shown) for arguments in [*row["base_input"], *row["plus_input"]]]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from data.answers import code_blocks
+from data.drafts.docstyle import docstring_in
 from data.drafts.gap import GAP, fill_gap
 from data.syntax import parsed, same_code
-from eval.codetasks.extract import complete_function, correct_line, extract_code, fenced_blocks
+from eval.codetasks.extract import complete_function, correct_line, extract_code
 from eval.judging import structure
 from model.console import UserError
 
 CODE_CATEGORIES = ("complete", "fim", "bugfix", "unit_test", "improve")
+_CODE_START = re.compile(r"\s*(?:@|(?:async +)?def |class |import |from \S+ import )")
 IN_PLACE = ("complete", "fim", "bugfix")  # the answer is put into the code that the prompt shows
 
 
@@ -38,9 +42,11 @@ def _name(pair: dict) -> str:
 
 
 def given_code(pair: dict) -> str:
-    """The code that the prompt shows."""
-    blocks = fenced_blocks(pair["input"])
-    return blocks[0] if blocks else pair["input"]
+    """The code that the prompt shows: the input, or the first block in it if it is prose."""
+    given = pair["input"]
+    is_bare = _CODE_START.match(given) or parsed(given.replace(GAP, "pass")) is not None
+    blocks = [] if is_bare else code_blocks(given)
+    return blocks[0] if blocks else given
 
 
 def _judged(code: str, problem: str | None) -> Reading:
@@ -59,7 +65,7 @@ def _read_fim(pair: dict, output: str) -> Reading:
     given, name = given_code(pair), _name(pair)
     if GAP not in given:
         raise UserError(f"pair {pair['id']}: its input has no {GAP} to fill")
-    blocks = fenced_blocks(output)
+    blocks = code_blocks(output)
     missing = (blocks[0] if blocks else output.replace("\r\n", "\n")).rstrip()
     if GAP in missing:  # the prompt again; what of it parses would pass for a function
         return Reading(None, "leaves the gap", "wrong")
@@ -95,12 +101,12 @@ def _read_unit_test(pair: dict, output: str) -> Reading:
 
 
 def _no_code(output: str) -> Reading:
-    looks_like_code = bool(fenced_blocks(output)) or "def " in output
+    looks_like_code = bool(code_blocks(output)) or "def " in output
     return Reading(None, "no code that parses", "syntax" if looks_like_code else "extraction")
 
 
 def _read_docstring(pair: dict, output: str) -> Reading:
-    problem = structure.docstring_problem(structure.docstring_text(output), pair["check"], given_code(pair))
+    problem = structure.docstring_problem(docstring_in(output), pair["check"], given_code(pair))
     return Reading(None, problem, problem and "wrong")
 
 

@@ -16,12 +16,14 @@ import json
 from collections.abc import Sequence
 
 from data.checks import EXECUTED, KILLED, race_job
+from data.drafts.docstyle import docstring_in
 from data.syntax import parsed
 from eval.judging.answers import CODE_CATEGORIES, IN_PLACE, given_code
 from eval.judging.hallucination import Answer, check_names
-from eval.judging.structure import docstring_match, docstring_text, explanation_coverage
+from eval.judging.structure import docstring_match, explanation_coverage
 from eval.judging.style import docstring_issues, gains, is_gain, lint, style_issues, time_gain
 from eval.sandbox import Job, run_jobs
+from model.fences import without_blocks
 
 MEASURES = ("mutation_score", "improvement", "docstring_match", "docstring_clean", "explanation_coverage")
 
@@ -57,12 +59,19 @@ def _named(pair: dict, row: dict, code: str | None, issues: list, packages: dict
     return Answer(
         code=code,
         issues=tuple(issues),
-        prose=row["output"] if pair["category"] not in CODE_CATEGORIES else None,
+        prose=_prose(pair["category"], row["output"]),
         prompt=f"{pair.get('instruction', '')}\n{pair['input']}",
         package=package,
         module=module if pair["category"] != "unit_test" else None,
         path=path,
     )
+
+
+def _prose(category: str, output: str) -> str | None:
+    """The words of an answer, in which names are looked up as words: what stands between fences is code."""
+    if category in CODE_CATEGORIES:
+        return None
+    return without_blocks(docstring_in(output), marks="`") if category == "docstring" else without_blocks(output)
 
 
 def mutation_score(results: Sequence[dict]) -> float:
@@ -88,7 +97,7 @@ def add_measures(by_id: dict[str, dict], rows: list[dict], *, allow_unsafe_exec:
     for row in rows:
         code = given_code(by_id[row["id"]])
         if row["category"] == "explain" and _has_function(code):
-            covered = explanation_coverage(row["output"], code)
+            covered = explanation_coverage(without_blocks(row["output"]), code)
             if covered is not None:
                 row["measures"]["explanation_coverage"] = covered if row["lenient"] else 0.0
 
@@ -123,7 +132,7 @@ def _times(by_id: dict[str, dict], rows: list[dict], allow_unsafe_exec: bool) ->
 def _docstrings(by_id: dict[str, dict], rows: list[dict]) -> None:
     rows = [row for row in rows if _has_function(given_code(by_id[row["id"]]))]
     codes = [given_code(by_id[row["id"]]) for row in rows]
-    texts = [docstring_text(row["output"]) for row in rows]
+    texts = [docstring_in(row["output"]) for row in rows]
     for row, code, text, issues in zip(rows, codes, texts, docstring_issues(codes, texts), strict=True):
         row["docstring_issues"] = [f"{issue.rule}: {issue.message}" for issue in issues]
         row["measures"]["docstring_match"] = docstring_match(text, code) if row["lenient"] else 0.0

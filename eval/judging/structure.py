@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from data.drafts.docstyle import docstring_in, read_docstring
+from data.drafts.docstyle import read_docstring
 from data.search.bm25 import words
 from data.syntax import parsed
-from eval.codetasks.extract import fenced_blocks
+from model.fences import without_blocks
 
 _SENTENCE_END = re.compile(r"[.!?](?=[\s\"')\]`]|$)")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -59,12 +59,6 @@ def _called_name(node: ast.Call) -> str:
     return getattr(node.func, "id", None) or getattr(node.func, "attr", None) or ""
 
 
-def docstring_text(answer: str) -> str:
-    """The docstring that an answer gives: of a repeated function, a string literal, or plain text."""
-    blocks = fenced_blocks(answer)
-    return docstring_in(blocks[0] if blocks else answer.replace("\r\n", "\n"))
-
-
 def docstring_problem(text: str, check: dict, code: str) -> str | None:
     """A docstring mentions each of check["arguments"], says what is returned if check["returns"], and documents no
     argument that the function in `code` does not have.
@@ -87,15 +81,18 @@ def docstring_problem(text: str, check: dict, code: str) -> str | None:
 
 
 def explanation_problem(answer: str, check: dict, code: str) -> str | None:
-    """An explanation is at least two sentences, mentions every one of check["names"], and does not repeat the code."""
-    text = answer.strip()
+    """An explanation is at least two sentences, mentions every one of check["names"], and does not repeat the code.
+
+    Code between fences is no explanation: sentences and names count outside of it.
+    """
+    text = without_blocks(answer)
     if len(_SENTENCE_END.findall(text)) < 2:
         return "fewer than two sentences"
     for name in check["names"]:
         if not re.search(rf"\b{re.escape(name)}\b", text):
             return f"does not mention {name}"
     quoted = {line.strip() for line in code.split("\n") if len(line.strip()) >= _ECHOED_LINE}
-    if sum(line.strip() in quoted for line in text.split("\n")) > 1:
+    if sum(line.strip() in quoted for line in answer.splitlines()) > 1:
         return "repeats the code"
     return None
 

@@ -223,7 +223,7 @@ def test_pairs_that_were_imported_make_a_card_too(tmp_path):
     assert "| none | 2 | 0 | 0 |" in text and "- say: Say." in text and "shout" not in text and "seed 5" in text
     assert "A teacher took part: big. 0 of 3 answers are its own" in text and "3 pairs have no input" in text
     assert "0 of 3 pairs have a check that runs code, 0 one of their structure alone, 3 none." in text
-    assert "The rows do not say where they are from." in text and "### train/3\n\n~~~~\nTell." in text
+    assert "The rows do not say where they are from." in text and "### train/3\n\n```\nTell." in text
     write_jsonl(tmp_path / "train.jsonl", [*rows, {"prompt": "x"}])
     with pytest.raises(UserError, match=r'train.jsonl:4: "completion" is missing'):
         read_material(tmp_path)

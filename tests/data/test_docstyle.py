@@ -1,6 +1,6 @@
 import pytest
 
-from data.drafts.docstyle import docstring_in, read_docstring, write_google
+from data.drafts.docstyle import Entry, docstring_in, read_docstring, write_google
 
 NUMPY = """Sums what is there.
 
@@ -158,10 +158,19 @@ def test_a_docstring_without_entries_has_none():
         'def f(a):\n    "Adds.\\n\\nArgs:\\n    a: One."',
         "Here you are: '''Adds.\n\n    Args:\n        a: One.''' Bye.",
         '"""Adds.\n\n    Args:\n        a: One.\n',
+        "```\nAdds.\n\nArgs:\n    a: One.\n```",
+        'So:\n\n~~~ python\ndef f(a):\n    """Adds.\n\n    Args:\n        a: One.\n    """\n~~~',
     ],
 )
 def test_a_docstring_is_found_in_what_stands_for_it(text):
     assert docstring_in(text) == "Adds.\n\nArgs:\n    a: One."
+
+
+@pytest.mark.parametrize("example", ["```python\nf(1)\n```", "```\n>>> f(1)\n1\n```", "```sh\nrun x\n```"])
+def test_an_example_in_a_docstring_is_not_the_docstring(example):
+    text = f"Adds.\n\n{example}\n\nArgs:\n    a: One."
+    assert docstring_in(text) == text
+    assert read_docstring(text).entries == {"Args": [Entry("a", "", "One.")]}
 
 
 def test_what_no_parser_takes_stands_for_itself():

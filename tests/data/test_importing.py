@@ -106,6 +106,22 @@ def test_code_and_words_are_told_apart():
     assert parted(f"{CODE}\n") == (CODE, "")
 
 
+def test_thoughts_of_a_reasoning_model_are_kept_apart_and_not_trained_on():
+    said = f"<think>\n```python\ndef add(a, b):\n    return a - b\n```\nNo.\n{'Hm. ' * 1500}</think>\n\n"
+    kept, reasons = imported(row(f"{said}```python\n{CODE}\n```\n{WORDS}"), row("<think>\nprint(2)"), row("print(3)"))
+    assert reasons == ["thoughts without an answer"]
+    assert [(one.code, one.thoughts) for one in kept] == [(CODE, said), ("print(3)", "")]
+    first, last = (one.as_pair(explained=False, source={}) for one in kept)
+    assert first["thoughts"] == said and first["output"] == CODE and "thoughts" not in last
+
+
+def test_fences_in_a_docstring_stay_in_the_code():
+    code = 'def add(a, b):\n    """Add.\n\n```python\nadd(1, 2)\n```\n    """\n    return a + b'
+    (one,), _ = imported(row(f"```python\n{code}\n```\n\n```text\n3\n```\n{WORDS}"))
+    assert (one.code, one.words) == (code, WORDS)
+    assert parted(one.as_pair(explained=True, source={})["output"]) == (code, WORDS)  # its own fences are longer
+
+
 def test_duplicates_are_dropped():
     _, reasons = imported(row(), row(), row(instruction="write a  function THAT adds."))
     assert reasons == ["duplicate", "duplicate"]

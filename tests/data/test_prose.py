@@ -54,3 +54,9 @@ def test_sentences_do_not_end_at_abbreviations():
 def test_examples_are_cut_off():
     assert without_examples(NUMPY).endswith("node")
     assert without_examples("Do.\n\n>>> x\n1") == "Do."
+
+
+def test_fenced_code_is_no_prose_and_an_underline_of_tildes_is_none():
+    text = "Adds.\n\n```python\nReturns:\n    x\n```\n\nMore.\n\nNotes\n~~~~~\nA note.\n\nReturns:\n    The sum."
+    assert sections(text)["Returns"] == "    The sum." and sections(text)["Notes"] == "A note."
+    assert clean(sections(text)[""]) == "Adds.\n\nMore." and "```" not in without_examples(text)

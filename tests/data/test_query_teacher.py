@@ -69,7 +69,11 @@ def test_a_query_that_breaks_a_rule_is_a_reject_with_its_reason(functions, tmp_p
         "teacher: a query not in English",
     ]
     asked = requests[0]["body"]["messages"][-1]["content"]
-    assert asked == QUESTION.format(code=pool[0]["code"]) and '"""' not in asked and "always counts" not in asked
+    assert (
+        asked == QUESTION.format(code=f"```\n{pool[0]['code']}\n```")
+        and '"""' not in asked
+        and "always counts" not in asked
+    )
 
 
 def test_a_query_that_does_not_find_its_code_is_a_reject(functions, tmp_path):

@@ -10,9 +10,9 @@ TEXT = """import { x } from './x';
 /**
  * Adds two {@link Number numbers}, as [everyone](https://a.b) does.
  *
- * ```ts
+ * ~~~ts title="a.ts"
  * add(1, 2);
- * ```
+ * ~~~
  * @param a One of them.
  */
 export async function add(a: number, b: number) {

@@ -399,7 +399,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
 
 
 def test_thoughts_are_no_answer_and_neither_are_halves_of_characters(tmp_path):
-    answers = ["<think>\nhm, </b>\n</think>\n\nyes", "hm</think> no", "half \ud83d", "a <think> b"]
+    answers = ["<think>\nhm, </b>\n</think>\n\nyes", "a</think>b<think>hm</think> no", "half \ud83d", "a <think> b"]
     with server(*(says(200, completion(answer)) for answer in answers)) as (url, _):
         replies = teacher(url, tmp_path).ask(tasks(4), samples=1)
     assert [reply.text for (reply,) in replies] == ["yes", "no", "half ?", "a <think> b"]

@@ -247,3 +247,73 @@ def test_a_helper_of_the_prompt_that_the_answer_uses_is_there_and_one_that_it_re
 def test_an_answer_without_the_definition_is_none(answer):
     solution = read_solution("Write the area of a circle.", "area", answer)
     assert solution.code is None and solution.route == "none"
+
+
+TRIPLE = 'def triple(n):\n    """Three times n."""\n'
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion"),
+    [
+        (TRIPLE, "    return helper(n)\n\n\ndef helper(n):\n    return 3 * n\n"),
+        (TRIPLE, "    return FACTOR * n\n\nFACTOR = 3\n"),
+        (TRIPLE, "    return sqrt(9 * n * n)\n\nfrom math import sqrt\n"),
+        (TRIPLE, "    n = n + n\n# and once more\n    return n // 2 * 3\n"),
+        (TRIPLE, '    text = """\nat the margin\n"""\n    return 3 * n\n'),
+        (TRIPLE.rstrip(), "\n    return helper(n)\n\ndef helper(n): return 3 * n"),
+        (TRIPLE + "    ", "m = 3 * n\n    return m\n\nX = triple(1)\n"),  # the prompt has indented the first line
+        ("def triple(n): return", " FACTOR * n\n\nFACTOR = 3"),
+        ("def triple(n):\n    # three times n\n", "    return helper(n)\n\ndef helper(n): return 3 * n"),
+        (TRIPLE.replace("    ", "\t"), "\tif n:\n\t\tn = 3 * n\n\treturn K and n\nK = 1\n"),
+        (TRIPLE, "    return helper(n)\r\n\r\ndef helper(n):\r\n    return 3 * n\r\n"),
+        (TRIPLE, "```python\n    return helper(n)\n\ndef helper(n):\n    return 3 * n\n```"),
+        (TRIPLE, "    return helper(n)\n\ndef helper(n):\n    return 3 * n\n```\n\nIt multiplies."),
+        (TRIPLE, "    return 3 * n\n\nprint(triple(2))\nassert triple(1) == 0\nNote: it_works\n"),
+    ],
+)
+def test_a_body_counts_as_it_goes_on_where_the_prompt_ends(prompt, completion):
+    solution = read_solution(prompt, "triple", completion)
+    assert solution.route == "body" and run(solution, "triple", 4) == 12
+
+
+@pytest.mark.parametrize(
+    ("completion", "route"),
+    [
+        ("def triple(n):\n    return 3 * n\n", "text"),  # the function again
+        ("triple = lambda n: 3 * n\n", "text"),
+        ("return 3 * n\n", "body"),  # which parses after the prompt, and belongs to no function
+        ("    return 3 * n\n\nThis multiplies n.\n", "body"),
+    ],
+)
+def test_what_does_not_go_on_where_the_prompt_ends_is_read_in_the_other_ways(completion, route):
+    solution = read_solution(TRIPLE, "triple", completion)
+    assert solution.route == route and run(solution, "triple", 4) == 12
+
+
+def test_a_method_without_its_body_is_no_completed_class():
+    head = 'class A:\n    def triple(self, n):\n        """Three times n."""\n'
+    assert run(read_solution(head, "A", "        return 3 * n\n"), "A").triple(4) == 12
+
+
+DOCUMENTED = 'def f(x):\n    """Double x.\n\n```python\nf(2)\n```\n    """\n    return 2 * x\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "route"),
+    [
+        (f"Sure:\n\n```python\n{DOCUMENTED}```\n\nIt doubles.\n\n```python\nf(3)\n```", "fence"),
+        (DOCUMENTED, "text"),
+        (f"Sure:\n\n{DOCUMENTED}\nIt doubles x.", "text"),
+        ("def f(x):\n    return 2 * x\n\nSo:\n\n```python\nf(2)\n```\n", "text"),
+        ("<code>\ndef f(x):\n    return 2 * x\n</code>\n", "fence"),
+        ("```console\n$ python\n```\n\n```python\n>>> def f(x):\n...     return 2 * x\n>>> f(2)\n4\n```", "fence"),
+    ],
+)
+def test_code_is_found_around_fences_that_stand_in_it_or_beside_it(answer, route):
+    solution = read_solution("Double x.", "f", answer)
+    assert solution.route == route and run(solution, "f", 4) == 8
+    assert extract_code(answer, "f") is not None
+
+
+def test_code_in_a_block_that_does_not_parse_is_not_looked_for_line_by_line():
+    assert extract_code("```python\ndef test_a():\n    assert f(1) == 1\n\ndef test_b(\n```\nDone.") is None

@@ -83,7 +83,7 @@ def test_a_stopped_run_goes_on_and_runs_nothing_twice(result, tmp_path, monkeypa
         (ANSWERS[:1], "1 tasks have no answer, the first is two"),
         ([*ANSWERS, ANSWERS[0]], "sample 0 of one stands twice"),
         (ANSWERS[1:], "unequal numbers"),
-        ([{"task_id": "three", "completion": ""}], "there is no task three"),
+        ([{"task_id": "three", "completion": ""}], "answers:1: there is no task three"),
         ([{"task_id": "one"}], '"completion" that is text'),
         ([{**answer, "sample": "x"} for answer in ANSWERS], '"sample" is a number'),
         ([answer for answer in ANSWERS if answer["sample"] in (0, 1, 2)], "too few for pass@3"),
@@ -118,6 +118,20 @@ def test_the_time_an_answer_has_grows_with_its_golds(monkeypatch):
     monkeypatch.setattr(module, "judge", judge)
     grade(TASKS, [{"task_id": i, "completion": GOLDS[i]} for i in GOLDS], ks=(1,))
     assert limits == [[60.0, 60.0], [100, 5.0]]
+
+
+@pytest.mark.parametrize(
+    ("said", "completion", "statuses"),
+    [
+        ("<think>\n```python\ndef f(x): return 2\n```\nNo.\n</think>\n\n", GOLDS["one"], ["pass", "wrong"]),
+        (f"Perhaps\n```python\n{GOLDS['two']}```\n</think>\n", f"```python\n{GOLDS['one']}```", ["pass", "wrong"]),
+        (f"<think>\n{GOLDS['one']}", "", ["extraction", "extraction"]),
+    ],
+)
+def test_what_a_reasoning_model_says_to_itself_is_no_answer_and_is_kept(said, completion, statuses):
+    result = grade(TASKS, [{"task_id": i, "completion": said + completion} for i in GOLDS])
+    assert [row["status"] for row in result["results"]] == statuses
+    assert {(row["thoughts"], row["completion"]) for row in result["results"]} == {(said, completion)}
 
 
 HEAD = 'def f(x):\n    """Add one."""\n'

@@ -52,6 +52,7 @@ def test_other_tests_are_refused_by_file_and_line(tmp_path, line):
     ("answer", "route", "code"),
     [
         (RIGHT + "\nconsole.log(add(1, 2))", "body", PROMPT + RIGHT.rstrip("\n") + "\n"),
+        ("Sure:\n~~~ javascript title=a.js\nlet add = `\n```\n`;\n~~~", "fence", "let add = `\n```\n`;\n"),
         ("Sure:\n```js\nadd(1)\n```\n```js\nconst add = (a, b) => 3;\n```", "fence", "const add = (a, b) => 3;\n"),
         ("function add(a, b) { return 3; }", "text", "function add(a, b) { return 3; }"),
         ("```js\nreturn 3;\n}\n```", "body", PROMPT + "return 3;\n}\n"),

@@ -113,6 +113,58 @@ def test_results_are_compared_as_evalplus_compares_them(tmp_path, name, code, st
     assert judge([job_of(task, code, 5.0)])[0].status == status
 
 
+HUB_PLUS = {
+    "task_id": 11,
+    "code": ROW["code"],
+    "prompt": "Add.",
+    "test_imports": [],
+    "test_list": ["assert add(1, 2) == 3"],
+}
+HUB_PLUS |= {
+    "test": "inputs = [[1, 2], [5, 6]]\nresults = [3, 11]\nfor i, o in zip(inputs, results):\n    assert add(*i) == o\n"
+}
+
+
+@pytest.mark.parametrize(
+    "test",
+    [HUB_PLUS["test"], "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(5, 6) == 11\n"],
+)
+def test_of_two_suites_in_a_row_the_stronger_decides(tmp_path, test):
+    (task,) = read_tasks(write(tmp_path / "plus.jsonl", [HUB_PLUS | {"test": test}]))
+    table = "def add(a, b): return {(1, 2): 3}[a, b]"
+    assert task.shown == ("assert add(1, 2) == 3",) and gold_status(task).status == "pass"
+    assert judge([job_of(task, table, 5.0)])[0].status == "exception"
+
+
+def test_inputs_of_evalplus_beside_mbpps_tests_decide(tmp_path):
+    (task,) = read_tasks(write(tmp_path / "plus.jsonl", [MBPP_PLUS | {"test_list": ["assert pair(1, 2, 3)"]}]))
+    assert "INPUTS" in task.tests
+
+
+@pytest.mark.parametrize(
+    "ids", [["own/1", "own/2"], ["Mbpp/12", "Mbpp/700"], list(range(1, 4)), [2001, 2002], ["1", "2"]]
+)
+def test_an_own_file_in_mbpps_form_keeps_all_of_its_tasks(tmp_path, capsys, ids):
+    tasks = read_tasks(write(tmp_path / "own.jsonl", [ROW | {"task_id": i} for i in ids]))
+    assert [task.task_id for task in tasks] == list(map(str, ids)) and capsys.readouterr().out == ""
+
+
+def test_a_split_says_what_it_leaves(tmp_path, capsys):
+    file = write(tmp_path / "own.jsonl", [ROW | {"task_id": i} for i in (1, 11, 12)])
+    assert len(read_tasks(file, "test")) == 2
+    assert "2 of 3 tasks are of MBPP's split 'test'" in capsys.readouterr().out
+    every = write(tmp_path / "renamed.jsonl", [ROW | {"task_id": i} for i in range(1, 975)])
+    assert len(read_tasks(every)) == 500  # all of MBPP's numbers: it is MBPP, whatever its name
+    with pytest.raises(UserError, match="these task_ids are none"):
+        read_tasks(write(tmp_path / "text.jsonl", [ROW | {"task_id": "a/1"}]), "test")
+
+
+def test_ids_may_be_numbers_in_every_form(tmp_path):
+    own = {"prompt": "Add.", "entry_point": "add", "tests": "assert add(1, 1) == 2"}
+    rows = [HUMANEVAL | {"task_id": 7}, PLUS | {"task_id": 8}, own | {"task_id": 9}]
+    assert [task.task_id for task in read_tasks(write(tmp_path / "tasks.jsonl", rows))] == ["7", "8", "9"]
+
+
 def test_own_tasks_need_no_gold(tmp_path):
     row = {"task_id": "a", "prompt": "Add.", "entry_point": "add", "tests": ["assert add(A, 1) == 2"], "setup": "A = 1"}
     tasks = read_tasks(write(tmp_path / "own.jsonl", [row]))
@@ -125,8 +177,19 @@ def test_own_tasks_need_no_gold(tmp_path):
     [
         ([{"task_id": 1, "prompt": "x", "entry_point": "f"}], ":1: not a code task ('tests' is missing)"),
         ([ROW, ROW | {"task_id": 12, "test_list": ["assert 1"]}], ":2: not a code task (its tests call no function"),
-        ([ROW, ROW], "the task_id 11 stands twice"),
-        ([ROW | {"task_id": 601}], "no task of the split 'test'"),
+        ([ROW, ROW], ":2: the task_id 11 stands twice, first on 1"),
+        ([HUMANEVAL | {"task_id": "11"}, ROW], ":2: the task_id 11 stands twice"),
+        ([ROW, ROW | {"task_id": None}], ':2: not a code task ("task_id" must be text or a whole number, not null)'),
+        ([ROW | {"task_id": True}], "not true"),
+        ([ROW | {"task_id": 1.5}], "not 1.5"),
+        ([HUMANEVAL | {"task_id": ["a"]}], ':1: not a code task ("task_id"'),
+        ([HUMANEVAL | {"prompt": None}], '"prompt" must be text, not NoneType'),
+        ([ROW | {"test_list": []}], ':1: not a code task (its "test_list" is empty'),
+        ([HUMANEVAL | {"test": ""}], ':1: not a code task (its "test" is empty'),
+        (
+            [{"task_id": 1, "prompt": "x", "entry_point": "f", "tests": []}],
+            ':1: not a code task (its "tests" are empty',
+        ),
         ([], "no task"),
         ([{"task_id": 1, "prompt": "x", "entry_point": "f", "tests": "assert f("}], ":1: not a code task ('(' was"),
     ],

@@ -174,6 +174,9 @@ WRONG = [
     ("explain", "The function `total` adds up its values.", "wrong", False),
     ("explain", "It adds. It returns the sum of them.", "wrong", False),
     ("explain", f"total adds values. See:\n{SHORT}\nThat is it.", "wrong", False),
+    ("explain", "So:\n```python\n# total adds up values. That is all.\n```\n", "wrong", False),  # words in code
+    ("complete", f"<think>\n{BODY}\n", "extraction", False),  # still thinking
+    ("complete", f"<think>\n```python\n{BODY}\n```\n</think>\n\n```python\n    return 3\n```", "wrong", True),
 ]
 
 
@@ -195,6 +198,10 @@ def test_a_wrong_answer_fails_for_its_own_reason(pairs, category, output, status
         GOOGLE,
         '"""' + GOOGLE,  # never closed
         ":param values: what to add\n:param int start: where to begin\n:returns: the total",
+        f"{GOOGLE}\n\n```python\ntotal([1])\n```",  # an example, not the docstring
+        f"Here it is:\n\n```\n{GOOGLE}\n```",
+        f"```sh\npip install pack\n```\n\n```{{.python}}\n{DOCSTRING}\n```",
+        f"<think>\n```\nhm\n```\n</think>\n\n{GOOGLE}",
     ],
 )
 def test_a_docstring_may_come_in_any_usual_form(pairs, output):
@@ -269,6 +276,34 @@ def test_no_answer_whatever_breaks_the_reading(pairs, output):
     for pair in pairs:
         reading = READERS[pair["category"]](pair, output)
         assert (reading.problem is None) == (reading.status is None)
+
+
+def test_thoughts_are_kept_apart_from_the_answer(pairs):
+    said = "<think>\n```python\n    return 3\n```\nNo.\n</think>\n\n"
+    row = _grade_one(pairs, "complete", said + BODY)
+    assert row["status"] == "pass" and row["thoughts"] == said and row["output"] == BODY
+    assert "thoughts" not in _grade_one(pairs, "complete", BODY)
+
+
+def test_a_body_may_bring_a_helper_that_stands_after_it(pairs):
+    row = _grade_one(pairs, "complete", "    return _sum(values, start)\n\n\ndef _sum(v, s):\n    return sum(v, s)\n")
+    assert row["status"] == "pass", row["detail"]
+
+
+def test_names_are_looked_up_in_the_words_of_an_explanation_not_in_its_code(pairs):
+    some = [pair for pair in pairs if pair["id"] in ("complete", "explain")]
+    said = f"{EXPLANATION}\n\n~~~python\nmade_up(values)\n~~~\nNot `frobnicate`."
+    rows = grade_answers(some, _gold(some, explain=said))["results"]
+    assert rows[1]["hallucinated"] == ["frobnicate"]
+
+
+def test_the_input_of_a_pair_may_stand_between_fences_or_hold_some(pairs):
+    (pair,) = [pair for pair in pairs if pair["id"] == "bugfix"]
+    documented = BUGGY.replace("start.\n", "start.\n\n```python\ntotal([])\n```\n", 1)
+    moved = {**pair["check"], "line": pair["check"]["line"] + 4}
+    for shown, check in ((f"Mend this:\n\n```python\n{BUGGY}\n```", pair["check"]), (documented, moved)):
+        row = grade_answers([{**pair, "input": shown, "check": check}], [{"id": "bugfix", "output": pair["output"]}])
+        assert row["results"][0]["status"] == "pass", row["results"][0]["detail"]
 
 
 def test_the_first_difference_is_kept_for_the_report(pairs):

@@ -46,6 +46,21 @@ def test_an_answer_without_a_label_is_wrong_and_a_class_of_its_own():
     assert 0 <= low < result["metrics"]["macro_f1"] < high <= 1
 
 
+def test_thoughts_are_no_answer_and_are_kept():
+    said = "<think>A person? A place?</think>\n"
+    answers = {"q0": f"{said}person", "q1": "Is it a person?</think>place", "q2": said, "q3": "<think>number"}
+    result = grade("classification", read_tasks(ROWS), answers)
+    assert [row["status"] for row in result["results"]] == ["pass", "pass", "extraction", "extraction"]
+    assert [row.get("thoughts") for row in result["results"]] == [
+        said,
+        "Is it a person?</think>",
+        said,
+        "<think>number",
+    ]
+    (task,) = read_tasks([{"instruction": "Who?", "output": f"{said}person"}])
+    assert task["references"] == ["person"]
+
+
 def test_all_right_is_one_even_where_a_draw_misses_a_label():
     result = grade("classification", read_tasks(ROWS), {row["id"]: row["output"] for row in ROWS})
     assert result["metrics"] == {"accuracy": 1, "macro_f1": 1} and result["intervals"]["macro_f1"] == [1, 1]
