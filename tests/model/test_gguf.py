@@ -278,7 +278,7 @@ def test_loading_needs_little_more_memory_than_the_weights_and_one_tensor(file, 
     decoder, tokenizer = load_decoder(str(tmp_path / "large")), load_tokenizer(str(tmp_path / "large"))
     write_gguf(decoder, tokenizer, tmp_path / "large.gguf", type="q8_0", name="large")
     command = [sys.executable, "-c", MEASURE, str(file), str(tmp_path / "large.gguf")]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     peak, weights, largest = map(int, done.stdout.split()) if done.returncode == 0 else pytest.fail(done.stderr)
     assert weights > 100e6 and 0.9 * weights < peak < 1.15 * weights + largest, (peak, weights, largest)
 

@@ -210,7 +210,7 @@ def ask_hub(endpoint: str, cache: Path, *names: str, offline: bool = False) -> l
     environment = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HUB_OFFLINE": "1"} if offline else {}
     command = [sys.executable, "-c", ASK, *names]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == len(names), done.stdout
@@ -256,14 +256,6 @@ def test_a_hub_id_is_fetched_once_and_what_cannot_be_had_says_why(hub):
         tiny, other = ask_hub(NOWHERE, cache, "org/tiny", "org/other", offline=offline)
         assert tiny == f"48 {files}", "not out of the cache"
         assert other.startswith("org/other: could not be had from the hub (LocalEntryNotFoundError")
-
-
-def test_a_hub_out_of_reach_is_one_line_and_status_2(tmp_path):
-    command = [sys.executable, "chat.py", "--model", "org/tiny", "--prompt", "hi"]
-    environment = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": NOWHERE, "HF_HOME": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert done.stderr.startswith("tritune: org/tiny: could not be had from the hub") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
