@@ -16,6 +16,7 @@ from eval.sandbox import Job, Outcome
 from tests.attacks.cheats import CHEATS
 from tests.attacks.floods import FLOODS
 from tests.attacks.reaches import HARMLESS, REACHES
+from tests.commands import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 SECONDS = 2.0
@@ -126,7 +127,7 @@ def test_an_attack_does_not_pass(attacked, name):
     outcome = attacked[0][name]
     assert outcome.outcome != "finished"
     assert "NameError" not in outcome.detail and "SyntaxError" not in outcome.detail, outcome
-    assert outcome.seconds < SECONDS + 3
+    assert outcome.seconds < 15 * SECONDS  # some would sleep for a minute
 
 
 def test_a_right_answer_passes_among_them(attacked):
@@ -173,11 +174,24 @@ def test_no_job_outlives_a_harness_that_is_killed(layers):
 
 
 def _workers() -> list[str]:
-    return [pid for pid in os.listdir("/proc") if pid.isdigit() and "confinement/server.py" in command(pid)]
+    """The workers of this checkout's sandbox, but those of the tests that run beside these (pytest --numprocesses)."""
+    server = str(Path(sandbox.__file__).parent / "confinement" / "server.py")
+    pids = [pid for pid in os.listdir("/proc") if pid.isdigit() and server in command(pid)]
+    return [pid for pid in pids if os.getpid() in (above := _ancestors(int(pid))) or os.getppid() not in above]
 
 
-def _wait_for(condition, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
+def _ancestors(pid: int) -> list[int]:
+    """The parent, its parent, and so on; an orphan's is the first process of all."""
+    found = []
+    with contextlib.suppress(OSError):  # it ends meanwhile
+        while pid > 1:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            found.append(pid)
+    return found
+
+
+def _wait_for(condition) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

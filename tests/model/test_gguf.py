@@ -64,12 +64,12 @@ def test_a_damaged_file_is_read_or_refused_in_one_line_and_at_once(file, tmp_pat
             at = data.draw(st.one_of(st.integers(0, min(2000, len(content)) - 1), st.integers(0, len(content) - 1)))
             content[at] = data.draw(st.integers(0, 255))
     (tmp_path / "x.gguf").write_bytes(content)
-    began = time.monotonic()
+    began = time.process_time()
     try:
         read_all(tmp_path / "x.gguf")
     except UserError as error:
         assert "x.gguf" in str(error) and len(str(error)) < 500
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 COUNTS = struct.Struct("<QQ")  # tensors, metadata entries; after the magic and the version
