@@ -66,11 +66,11 @@ class Ground:
             return True
         return False
 
-    def job(self, name: str, program: str) -> Job:
+    def job(self, name: str, program: str, seconds: float = SECONDS) -> Job:
         places = {"SECRET": self.home / "secret", "VICTIM": self.home / "victim", "HOMEFOLDER": self.home}
         for word, place in (places | {"PORT": self.port, "PROCESS": self.process.pid}).items():
             program = program.replace(word, str(place))
-        return Job(name, program, tests=TESTS, seconds=SECONDS, megabytes=256)
+        return Job(name, program, tests=TESTS, seconds=seconds, megabytes=256)
 
     def close(self) -> None:
         self.process.kill()
@@ -106,8 +106,9 @@ def tiers() -> list[tuple[str, ...]]:
 @pytest.fixture(scope="module", params=tiers(), ids="+".join)
 def attacked(request, ground):
     """The outcomes of all attacks at one tier, and what there was afterwards."""
-    programs = CHEATS | {name: text + RIGHT for name, text in (REACHES | FLOODS).items()}
+    programs = CHEATS | {name: text + RIGHT for name, text in REACHES.items()}
     jobs = [ground.job(name, text) for name, text in programs.items()]
+    jobs += [ground.job(name, text + RIGHT, seconds=SECONDS / 2) for name, text in FLOODS.items()]  # most take it all
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(ground.jobs))
         patch.setenv("USER_KEY", "1")
@@ -144,7 +145,7 @@ def test_without_protection_the_harmless_ones_win(tmp_path):
     """So that they fail above because they are refused, and not because they are wrong."""
     ground = Ground(tmp_path)
     try:
-        outcomes = run([ground.job(name, REACHES[name] + RIGHT) for name in HARMLESS], ())
+        outcomes = run([ground.job(name, REACHES[name] + RIGHT, seconds=60) for name in HARMLESS], ())
         assert {name: one.detail for name, one in outcomes.items() if one.outcome != "finished"} == {}
         assert all(ground.state()["visitors"])
     finally:
