@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import sys
 import pytest
 
 from model.console import run_command
-from tests.commands import ROOT, run
+from tests.commands import ROOT, Child, run
 
 SCRIPTS = ["train_cpt.py", "train_sft.py", "train_embed.py", "chat.py", "search.py", "quickstart.py"]
 MODULES = [
@@ -38,14 +37,6 @@ MODULES = [
     "model.export",
     "training.similarity",
 ]
-
-
-def run_apart(*arguments, **environment):
-    """In a process of its own, which takes two seconds to import torch."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        env=os.environ | environment,
-    )  # fmt: skip
 
 
 def assert_one_line(done, *words):
@@ -122,10 +113,11 @@ def test_a_wrong_architecture(tmp_path, pairs):
 
 
 def test_a_hub_out_of_reach(tmp_path, pairs):
-    """In a process of its own: the hub's client reads its settings when it is imported."""
+    """In a process that has not imported the hub's client yet, which reads its settings at that moment."""
     nowhere = {"HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
-    command = ["train_sft.py", "--model", "org/none", "--data", pairs, "--out", tmp_path / "run"]
-    done = run_apart(*command, **nowhere)
+    child = Child("train_sft.py", "--model", "org/none", "--data", pairs, "--out", tmp_path / "run", **nowhere)
+    out, err = child.communicate()
+    done = subprocess.CompletedProcess([], child.returncode, out, err)
     assert_one_line(done, "org/none", "could not be had from the hub", "smollm2-135m")
     assert not (tmp_path / "run").exists()
 
@@ -162,4 +154,5 @@ def test_a_status_for_each_way_to_end(capsys):
 
 
 def test_the_status_is_that_of_the_process(tmp_path):
-    assert_one_line(run_apart("-m", "eval.compare", tmp_path / "none", tmp_path / "none"), "none")
+    command = [sys.executable, "-m", "eval.compare", str(tmp_path / "none"), str(tmp_path / "none")]
+    assert_one_line(subprocess.run(command, cwd=ROOT, capture_output=True, text=True), "none")

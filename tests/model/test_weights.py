@@ -7,8 +7,6 @@ import json
 import re
 import shutil
 import stat
-import subprocess
-import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -21,6 +19,7 @@ from model import load_decoder, load_tokenizer, save_decoder
 from model.console import UserError
 from model.embedded import EMBEDDED, Embedded, _unzip
 from model.weights import locate
+from tests.commands import Child
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -206,14 +205,14 @@ for name in sys.argv[1:]:
 
 
 def ask_hub(endpoint: str, cache: Path, *names: str, offline: bool = False) -> list[str]:
-    """What a fresh process with the real huggingface_hub says of each name, a line each."""
-    environment = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
-    environment |= {"HF_HUB_OFFLINE": "1"} if offline else {}
-    command = [sys.executable, "-c", ASK, *names]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(names), done.stdout
+    """What a process that has not imported huggingface_hub yet says of each name, a line each."""
+    (cache / "ask.py").write_text(ASK)
+    environment = {"HF_ENDPOINT": endpoint, "HF_HOME": cache, "HF_HUB_DISABLE_XET": 1, "HF_HUB_OFFLINE": int(offline)}
+    child = Child(cache / "ask.py", *names, **environment)
+    out, err = child.communicate()
+    assert child.returncode == 0, err
+    lines = out.splitlines()
+    assert len(lines) == len(names), out
     return lines
 
 
