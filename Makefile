@@ -10,8 +10,8 @@ quickstart: .venv/.extras          ## all three tracks on the embedded defaults,
 smoke: .venv/.extras               ## the same way in under three minutes
 	$(BIN)/python quickstart.py --smoke
 
-test: .venv/.dev                   ## the tests
-	$(BIN)/python -m pytest
+test: .venv/.dev                   ## the tests, on two cores
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 slow: .venv/.slow                  ## the long proofs, llama.cpp among them
 	$(BIN)/python -m pytest -m slow

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import PATIENCE
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -70,8 +72,8 @@ class Browser:
         return told["result"].get("value")
 
     def wait_for(self, expression: str) -> None:
-        """Until the expression holds, for eight seconds at most."""
-        until = time.monotonic() + 8
+        """Until the expression holds."""
+        until = time.monotonic() + PATIENCE
         while not self.value(expression):  # asked from here: a page whose scripts are off has no clock either
             assert time.monotonic() < until, (expression, self.value("document.body.innerText"))
             time.sleep(0.02)
@@ -96,7 +98,7 @@ class Browser:
     def close(self) -> None:
         """End the process."""
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
         os.close(self.read), os.close(self.write)
 
 

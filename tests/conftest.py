@@ -3,6 +3,11 @@ from __future__ import annotations
 import json
 import os
 
+# One thread a process, before torch is imported: tiny matrices leave nothing for a second, which would spin for it, and
+# beside another busy process each would wait for the other. `make test` uses the cores by processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import pytest
 import torch
 from hypothesis import settings

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import time
@@ -22,9 +21,9 @@ from lora.adapter_file import save_adapter
 from lora.inject import inject, linears, lora_layers
 from model import load_decoder, load_tokenizer, save_decoder
 from model.console import UserError
+from tests.commands import PATIENCE, Child
 
-ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TERM": "dumb"}
+ENVIRONMENT = {"TERM": "dumb"}
 
 
 @pytest.fixture(scope="module")
@@ -57,37 +56,43 @@ def adapters(talker, tmp_path_factory):
 
 
 def command(talker, *more, tokens=8):
-    return [sys.executable, "chat.py", "--model", str(talker), "--max-new-tokens", str(tokens), *map(str, more)]
+    return ["chat.py", "--model", str(talker), "--max-new-tokens", str(tokens), *map(str, more)]
 
 
 class Terminal:
     """A child process on a terminal of its own."""
 
     def __init__(self, arguments: list[str], columns: int) -> None:
-        self.ours, theirs = os.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-
-        def take_the_terminal() -> None:
-            os.setsid()
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background of a shell has it ignored
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        self.process = subprocess.Popen(
-            arguments, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT,
-            preexec_fn=take_the_terminal,
-        )  # fmt: skip
-        os.close(theirs)
+        self.ours, self.theirs = (
+            os.openpty()
+        )  # theirs stays open: the child opens it by its name, at a moment of its own
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        self.process = Child(*arguments, terminal=os.ttyname(self.theirs), **ENVIRONMENT)
         self.unread = ""
 
-    def until(self, text: str, seconds: float = 30) -> str:
+    def read(self, seconds: float) -> None:
+        """More of what is shown, if there is any before `seconds` are over."""
+        is_over = self.process.returncode is not None
+        if select.select([self.ours], [], [], seconds)[0]:
+            self.unread += os.read(self.ours, 4096).decode("utf-8", "replace").replace("\r\n", "\n")
+        else:
+            assert not is_over, f"it has ended, having shown {self.unread!r}"
+
+    def until(self, text: str) -> str:
         """What is shown up to and with `text`."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE
         while text not in self.unread:
             assert time.monotonic() < deadline, f"{text!r} was not shown, but {self.unread!r}"
-            if select.select([self.ours], [], [], 1)[0]:
-                self.unread += os.read(self.ours, 4096).decode("utf-8", "replace").replace("\r\n", "\n")
+            self.read(1)
         shown, _, self.unread = self.unread.partition(text)
         return shown + text
+
+    def insist(self, keys: str, text: str) -> str:
+        """Type again each second until `text` is shown: a Ctrl-C just before readline waits for a key goes unseen."""
+        while text not in self.unread:
+            self.type(keys)
+            self.read(1)
+        return self.until(text)
 
     def type(self, keys: str) -> None:
         os.write(self.ours, keys.encode())
@@ -100,10 +105,9 @@ class Terminal:
         return self.until("\n> ").removesuffix("\n> ").removeprefix("\n")
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
+        self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        os.close(self.ours)
+        os.close(self.ours), os.close(self.theirs)
 
 
 @pytest.fixture
@@ -121,15 +125,12 @@ def terminal():
 
 def test_a_prompt_a_pipe_and_both_under_headers(talker, adapters, monkeypatch, capsys):
     def ask(*more):
-        monkeypatch.setattr(sys, "argv", command(talker, *more)[1:])
+        monkeypatch.setattr(sys, "argv", command(talker, *more))
         chat.main()
         return capsys.readouterr().out
 
     base = ask("--prompt", "Add two numbers")
-    piped = subprocess.run(
-        command(talker, "--adapter", adapters[0]), cwd=ROOT, input="Add two numbers", capture_output=True, timeout=120,
-        encoding="utf-8", env=ENVIRONMENT, check=True,
-    ).stdout  # fmt: skip
+    piped, _ = Child(*command(talker, "--adapter", adapters[0]), stdin="Add two numbers").communicate()
     assert base != piped and base.strip() and piped.strip()
     both = ask("--adapter", adapters[0], "--both", "--prompt", "Add two numbers")
     assert both == f"── base ──\n{base}── tuned ──\n{piped}"
@@ -155,10 +156,11 @@ def test_a_conversation_in_a_terminal(talker, adapters, terminal):
     there.say("/tuned")
     assert there.say("Hello there") == tuned
     assert "/use NAME" in there.say("/help") and "voices are base, tuned, wild" in there.say("/nothing")
-    there.type("half a line\x03")  # Ctrl-C at the prompt forgets the line
-    there.until("\n> ")
+    there.type("half a line")
+    there.until("half a line")
+    there.insist("\x03", "\n> ")  # Ctrl-C at the prompt forgets the line
     there.type("\x04")  # Ctrl-D
-    assert there.process.wait(30) == 0
+    assert there.process.wait() == 0
 
 
 def test_ctrl_c_ends_the_answer_and_not_the_program(talker, terminal):
@@ -220,6 +222,6 @@ def test_adapters_are_named(tmp_path):
     ],
 )
 def test_bad_options_are_one_line(talker, monkeypatch, more, said):
-    monkeypatch.setattr(sys, "argv", command(talker, "--prompt", "x", *more)[1:])
+    monkeypatch.setattr(sys, "argv", command(talker, "--prompt", "x", *more))
     with pytest.raises(UserError, match=said):
         chat.main()

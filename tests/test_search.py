@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +19,7 @@ from data.index import LOCK, build_index, open_index, writing
 from data.search.repository import read_repository
 from model.console import run_command
 from tests import test_chat
+from tests.commands import Child
 from tests.data.test_index import contents
 from tests.test_chat import terminal  # noqa: F401 (a fixture)
 
@@ -294,22 +293,16 @@ def real(tmp_path, reference_encoder):
     (folder / "esc.py").write_text("def escape():\n    return '\x1b[2J gargoyle'\n")
     out = tmp_path / "real index"
     made = ["--model", reference_encoder[1], "--query-prefix", "", "--passage-prefix", ""]
-    return [sys.executable, "search.py", "index", str(folder), "--out", str(out), *map(str, made)], folder, out
-
-
-def run(arguments, **more):
-    return subprocess.run(
-        arguments, cwd=ROOT, capture_output=True, encoding="utf-8", env=test_chat.ENVIRONMENT, timeout=120, **more
-    )
+    return ["search.py", "index", str(folder), "--out", str(out), *map(str, made)], folder, out
 
 
 def test_a_conversation_in_a_terminal_and_queries_from_a_pipe(real, terminal, editor, monkeypatch):  # noqa: F811
-    assert command(monkeypatch, *real[0][2:]) == 0
+    assert command(monkeypatch, *real[0][1:]) == 0
     for name in ("EDITOR", "VISUAL"):
         monkeypatch.setitem(test_chat.ENVIRONMENT, name, os.environ.get(name, ""))
-    query = [sys.executable, "search.py", "query", str(real[2]), "--k", "3"]
+    query = ["search.py", "query", str(real[2]), "--k", "3"]
     there = terminal([*query, "--by", "words"], columns=60)
-    assert "62 units. Type a query, or the number of a result" in there.until("\n> ", seconds=60)
+    assert "62 units. Type a query, or the number of a result" in there.until("\n> ")
     shown = there.say("a gargoyle").splitlines()
     assert shown[0].startswith(" 1  esc.py:1") and shown[0].endswith("def escape():")
     assert "return '\N{REPLACEMENT CHARACTER}[2J \033[1;31mgargoyle\033[0m'" in shown[1]
@@ -318,22 +311,22 @@ def test_a_conversation_in_a_terminal_and_queries_from_a_pipe(real, terminal, ed
     assert editor.read_text().splitlines() == ["--wait", "+1", str(real[1] / "esc.py")]
     assert there.say("") == "" and "m00.py" in there.say("9 walka")
     there.type("\x04")
-    assert there.process.wait(timeout=30) == 0
-    piped = run([*query, "--json"], input="gargoyle\n\nwalkb\n").stdout
+    assert there.process.wait() == 0
+    piped, _ = Child(*query, "--json", stdin="gargoyle\n\nwalkb\n").communicate()
     rows = [json.loads(line) for line in piped.splitlines()]
     assert [(row["query"], row["rank"]) for row in rows] == [(q, r) for q in ("gargoyle", "walkb") for r in (1, 2, 3)]
 
 
 def test_two_writers_at_once(real, monkeypatch, capsys):
     """Both end: one with the index, the other too or refused in a line."""
-    writers = [subprocess.Popen(real[0], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
-    said = [writer.communicate(timeout=120)[1].decode() for writer in writers]
+    writers = [Child(*real[0]) for _ in range(2)]
+    said = [writer.communicate()[1] for writer in writers]
     assert 0 in [writer.returncode for writer in writers]
     for writer, error in zip(writers, said, strict=True):
         assert writer.returncode == 0 or ("another process is writing" in error and error.count("\n") == 1)
     assert len(open_index(real[2]).units) == 62
     with writing(real[2]):
-        assert command(monkeypatch, *real[0][2:]) == 2
+        assert command(monkeypatch, *real[0][1:]) == 2
     assert "another process is writing this index" in capsys.readouterr().err
 
 
@@ -349,13 +342,13 @@ def test_ten_kills_of_an_update_lose_nothing(real, tmp_path):
     def update():
         """One that holds the lock now; another one where ours of the moment, to see whether it does, refused it."""
         while True:
-            process = subprocess.Popen(command, cwd=ROOT, env=test_chat.ENVIRONMENT, stderr=subprocess.DEVNULL)
-            while process.poll() is None:
+            process = Child(*command)
+            while process.returncode is None:
                 if is_held(index / LOCK):
                     return process
 
     change(range(400))
-    assert run(command).returncode == 0
+    assert Child(*command).wait() == 0
     change(range(400))
     process, start = update(), time.monotonic()
     while is_held(index / LOCK):
@@ -379,8 +372,8 @@ def test_ten_kills_of_an_update_lose_nothing(real, tmp_path):
         was_old += after.units == before.units
         kills += 1
     assert was_old > 0
-    assert run(command).returncode == 0
-    assert run([*command[:5], str(tmp_path / "fresh"), *command[6:]]).returncode == 0
+    assert Child(*command).wait() == 0
+    assert Child(*command[:4], tmp_path / "fresh", *command[5:]).wait() == 0
     updated, fresh = open_index(index), open_index(tmp_path / "fresh")
     assert np.abs(updated.vectors - fresh.vectors).max() < 1e-6
     one, other = contents(index), contents(tmp_path / "fresh")

@@ -16,6 +16,7 @@ from eval.sandbox import Job, Outcome
 from tests.attacks.cheats import CHEATS
 from tests.attacks.floods import FLOODS
 from tests.attacks.reaches import HARMLESS, REACHES
+from tests.commands import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 SECONDS = 2.0
@@ -65,11 +66,11 @@ class Ground:
             return True
         return False
 
-    def job(self, name: str, program: str) -> Job:
+    def job(self, name: str, program: str, seconds: float = SECONDS) -> Job:
         places = {"SECRET": self.home / "secret", "VICTIM": self.home / "victim", "HOMEFOLDER": self.home}
         for word, place in (places | {"PORT": self.port, "PROCESS": self.process.pid}).items():
             program = program.replace(word, str(place))
-        return Job(name, program, tests=TESTS, seconds=SECONDS, megabytes=256)
+        return Job(name, program, tests=TESTS, seconds=seconds, megabytes=256)
 
     def close(self) -> None:
         self.process.kill()
@@ -105,8 +106,9 @@ def tiers() -> list[tuple[str, ...]]:
 @pytest.fixture(scope="module", params=tiers(), ids="+".join)
 def attacked(request, ground):
     """The outcomes of all attacks at one tier, and what there was afterwards."""
-    programs = CHEATS | {name: text + RIGHT for name, text in (REACHES | FLOODS).items()}
+    programs = CHEATS | {name: text + RIGHT for name, text in REACHES.items()}
     jobs = [ground.job(name, text) for name, text in programs.items()]
+    jobs += [ground.job(name, text + RIGHT, seconds=SECONDS / 2) for name, text in FLOODS.items()]  # most take it all
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(ground.jobs))
         patch.setenv("USER_KEY", "1")
@@ -126,7 +128,7 @@ def test_an_attack_does_not_pass(attacked, name):
     outcome = attacked[0][name]
     assert outcome.outcome != "finished"
     assert "NameError" not in outcome.detail and "SyntaxError" not in outcome.detail, outcome
-    assert outcome.seconds < SECONDS + 3
+    assert outcome.seconds < 15 * SECONDS  # some would sleep for a minute
 
 
 def test_a_right_answer_passes_among_them(attacked):
@@ -143,7 +145,7 @@ def test_without_protection_the_harmless_ones_win(tmp_path):
     """So that they fail above because they are refused, and not because they are wrong."""
     ground = Ground(tmp_path)
     try:
-        outcomes = run([ground.job(name, REACHES[name] + RIGHT) for name in HARMLESS], ())
+        outcomes = run([ground.job(name, REACHES[name] + RIGHT, seconds=60) for name in HARMLESS], ())
         assert {name: one.detail for name, one in outcomes.items() if one.outcome != "finished"} == {}
         assert all(ground.state()["visitors"])
     finally:
@@ -173,11 +175,24 @@ def test_no_job_outlives_a_harness_that_is_killed(layers):
 
 
 def _workers() -> list[str]:
-    return [pid for pid in os.listdir("/proc") if pid.isdigit() and "confinement/server.py" in command(pid)]
+    """The workers of this checkout's sandbox, but those of the tests that run beside these (pytest --numprocesses)."""
+    server = str(Path(sandbox.__file__).parent / "confinement" / "server.py")
+    pids = [pid for pid in os.listdir("/proc") if pid.isdigit() and server in command(pid)]
+    return [pid for pid in pids if os.getpid() in (above := _ancestors(int(pid))) or os.getppid() not in above]
 
 
-def _wait_for(condition, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
+def _ancestors(pid: int) -> list[int]:
+    """The parent, its parent, and so on; an orphan's is the first process of all."""
+    found = []
+    with contextlib.suppress(OSError):  # it ends meanwhile
+        while pid > 1:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            found.append(pid)
+    return found
+
+
+def _wait_for(condition) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

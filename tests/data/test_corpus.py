@@ -14,6 +14,7 @@ from data.sources.curate import Options
 from data.sources.languages import packages_of
 from data.sources.locate import locate, untar, unzip
 from model.console import UserError
+from tests.commands import run
 
 
 def module(name, lines=12):
@@ -284,8 +285,8 @@ def test_a_split_by_module_that_leaves_no_test_file_is_refused(folder):
 
 def test_two_runs_write_the_same_bytes_whatever_the_processes(folder, tmp_path):
     (folder / "pkg" / "mail.py").write_text(module("mail") + "\n# jane@uni.museum\n")
-    for run, processes in (("one", 1), ("two", 2)):
-        write_corpus([str(folder)], tmp_path / run, Options(seed=5), processes=processes)
+    for name, processes in (("one", 1), ("two", 2)):
+        write_corpus([str(folder)], tmp_path / name, Options(seed=5), processes=processes)
     one, two = (
         {path.relative_to(tmp_path / run): path.read_bytes() for path in (tmp_path / run).rglob("*") if path.is_file()}
         for run in ("one", "two")
@@ -357,10 +358,7 @@ def test_memory_does_not_grow_with_the_texts_of_a_source(tmp_path):
 
 
 def test_the_command_leaves_nothing_behind_when_it_fails(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-m", "data.corpus", str(tmp_path / "none"), "--out", str(tmp_path / "out")],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    result = run("-m", "data.corpus", tmp_path / "none", "--out", tmp_path / "out")
     assert result.returncode == 2
     assert result.stderr.startswith("tritune: ") and result.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())

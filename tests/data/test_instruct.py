@@ -1,5 +1,4 @@
 import ast
-import subprocess
 import sys
 from collections import Counter
 
@@ -16,6 +15,7 @@ from data.proofs.prove import UNPROVEN, Checks
 from eval.instruct import GREEDY, grade_answers
 from model.console import UserError
 from model.files import read_json, read_jsonl
+from tests.commands import run
 
 
 def everything(pairs):
@@ -133,8 +133,7 @@ def test_too_long_rows_are_rejected_with_their_reason(small_corpus):
 
 @pytest.mark.parametrize("module", ["data.instruct", "data.pairs"])
 def test_a_source_that_is_not_there_is_one_line(module, tmp_path):
-    command = [sys.executable, "-m", module, str(tmp_path / "none"), "--out", str(tmp_path / "out")]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = run("-m", module, tmp_path / "none", "--out", tmp_path / "out")
     assert result.returncode == 2 and "no such folder" in result.stderr and result.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())
 

@@ -14,6 +14,7 @@ import pytest
 from data.drafts.replies import Reply, ReplyCache
 from data.teacher import KEY_VARIABLES, Limits, Teacher, _endpoint, _retry_after
 from model.console import UserError
+from tests.commands import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +63,9 @@ def nothing(handler):
     handler.connection.close()
 
 
+DRIPPED = []  # who has listened to the end
+
+
 def drip(handler):
     """A byte now and then: no single read is ever late."""
     handler.send_response(200)
@@ -71,10 +75,11 @@ def drip(handler):
 
 
 def drip_from_the_start(handler):
-    for _ in range(100):
+    for _ in range(1000):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.05)
+    DRIPPED.append(handler)
 
 
 @contextmanager
@@ -164,7 +169,7 @@ def test_a_server_that_asks_to_wait_is_left_alone_so_long(tmp_path):
     with server(says(429, Retry_After="0.3"), good) as (url, _):
         began = time.monotonic()
         teacher(url, tmp_path, longest_wait=0.05).ask(tasks(1), samples=1)
-        assert 0.3 <= time.monotonic() - began < 3
+        assert time.monotonic() - began >= 0.3
 
 
 def test_a_wait_without_sense_ends_the_run_in_one_line(tmp_path):
@@ -191,9 +196,8 @@ def test_waits_grow_and_are_drawn_anew(tmp_path, monkeypatch):
 @pytest.mark.parametrize("dripping", [drip, drip_from_the_start])
 def test_a_slow_drip_is_cut_when_the_whole_answer_is_late(tmp_path, dripping):
     with server(dripping, good) as (url, asked):
-        began = time.monotonic()
         [[reply]] = teacher(url, tmp_path, answer_seconds=0.3).ask(tasks(1), samples=1)
-        assert reply.text == "an answer" and len(asked) == 2 and time.monotonic() - began < 3
+        assert reply.text == "an answer" and len(asked) == 2 and DRIPPED == []
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -240,14 +244,12 @@ def test_a_server_that_refuses_every_request_says_why(tmp_path):
 
 
 def test_an_error_ends_the_run_though_an_earlier_request_is_still_waiting(tmp_path):
-    def slow(handler):
-        time.sleep(3)
-
-    with server(slow, says(401)) as (url, asked):
-        began = time.monotonic()
+    over = threading.Event()
+    with server(lambda handler: over.wait(PATIENCE), says(401)) as (url, asked):
         with pytest.raises(UserError, match="status 401"):
             teacher(url, tmp_path, concurrency=2).ask(tasks(50), samples=1)
-        assert time.monotonic() - began < 2 and len(asked) < 6
+        assert len(asked) < 6
+        over.set()
 
 
 def test_a_refusal_of_one_request_leaves_the_others(tmp_path):
@@ -276,13 +278,14 @@ def test_failures_with_answers_between_them_do_not_end_the_run(tmp_path):
     assert [reply is not None for (reply,) in replies] == [False, False, True] * 2
 
 
-def test_a_server_that_is_not_there_is_said_at_once(tmp_path):
+def test_a_server_that_is_not_there_is_said_at_once(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr("data.teacher.random.uniform", lambda low, high: waits.append(high) or 0.0)
     with server(good) as (url, _):
         pass
-    began = time.monotonic()
     with pytest.raises(UserError, match="no server there"):
         teacher(url, tmp_path, first_wait=5.0).ask(tasks(1), samples=1)
-    assert time.monotonic() - began < 2
+    assert waits == []
 
 
 def test_nothing_is_asked_twice_and_samples_are_told_apart(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from eval.rate import QUESTIONS, Session, Votes, items_of, krippendorff_alpha, main, serve, summarise, table
 from model.console import UserError
 from tests.browser import open_browser
+from tests.commands import PATIENCE
 
 HEADER = {"votes_on": {"a_sha256": "1", "b_sha256": "2"}}
 
@@ -135,7 +136,7 @@ def test_only_who_knows_the_address_is_answered_and_bad_votes_store_nothing(page
         (address + "vote", b'{"key": -1, "question": "clarity", "choice": "left"}', 400),
     ]:  # fmt: skip
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(url, data=body, timeout=10)
+            urllib.request.urlopen(url, data=body, timeout=PATIENCE)
         assert refused.value.code == status
     assert votes.rows == {} and session.state()["done"] == 0
 

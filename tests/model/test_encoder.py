@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.testing import assert_close
 from model import encoder as module
 from model import load_encoder
 from model.encoder import batches_by_length, on_all_cores
+from tests.commands import PATIENCE
 
 CPU = torch.device("cpu")
 BATCHES = [[n] for n in range(12)]
@@ -36,10 +39,15 @@ def test_many_texts_have_the_vectors_that_each_has_alone(reference_encoder, thre
     encoder = load_encoder(str(reference_encoder[1]))
     texts = [f"def {'xyz'[n % 3]} " + "return a b " * (n % 7) for n in range(40)]
     monkeypatch.setitem(module.TOKENS_AT_ONCE, "cpu", 60)
-    seen, embed = set(), encoder.embed
-    monkeypatch.setattr(
-        encoder, "embed", lambda rows: seen.add(threading.get_ident()) or time.sleep(0.01) or embed(rows)
-    )
+    seen, embed, calls, both = set(), encoder.embed, itertools.count(), threading.Barrier(2)
+
+    def meeting(rows):
+        seen.add(threading.get_ident())
+        if next(calls) < 2:  # the first two wait for each other
+            both.wait(PATIENCE)
+        return embed(rows)
+
+    monkeypatch.setattr(encoder, "embed", meeting)
     vectors = encoder.encode(texts)
     assert len(seen) > 1 and threading.get_ident() not in seen
     assert_close(vectors, torch.cat([encoder.encode([text]) for text in texts]), atol=1e-6, rtol=0)
@@ -48,15 +56,19 @@ def test_many_texts_have_the_vectors_that_each_has_alone(reference_encoder, thre
 
 
 def test_each_batch_is_done_on_a_core_of_its_own(threads):
-    def work(batch):
-        time.sleep(0.01)
+    def work(batch, barrier):
+        barrier.wait(PATIENCE)  # no batch is done before as many others have begun
         return threading.get_ident(), torch.get_num_threads()
 
-    idents, each = zip(*on_all_cores(work, BATCHES, CPU), strict=True)
+    def done(batches, *, at_once, device=CPU):
+        return list(on_all_cores(partial(work, barrier=threading.Barrier(at_once)), batches, device))
+
+    idents, each = zip(*done(BATCHES, at_once=4), strict=True)
     assert len(set(idents)) == 4 and set(each) == {1}
-    assert {each for _, each in on_all_cores(work, BATCHES[:2], CPU)} == {2}
-    assert list(on_all_cores(work, BATCHES[:1], CPU)) == [(threading.get_ident(), 4)]
-    assert {ident for ident, _ in on_all_cores(work, BATCHES, torch.device("cuda"))} == {threading.get_ident()}
+    assert {each for _, each in done(BATCHES[:2], at_once=2)} == {2}
+    assert done(BATCHES[:1], at_once=1) == [(threading.get_ident(), 4)]
+    one_by_one = done(BATCHES, at_once=1, device=torch.device("cuda"))
+    assert {ident for ident, _ in one_by_one} == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -93,5 +105,5 @@ def test_after_an_error_nothing_more_is_begun_and_the_threads_are_as_before(thre
         return 1
 
     with pytest.raises(ValueError, match="no vector"):
-        list(on_all_cores(work, [[n] for n in range(100)], CPU))
-    assert len(begun) < 20 and torch.get_num_threads() == threads
+        list(on_all_cores(work, [[n] for n in range(10_000)], CPU))
+    assert len(begun) < 1000 and torch.get_num_threads() == threads

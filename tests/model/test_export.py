@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import gguf
@@ -27,6 +25,7 @@ from model.export import export
 from model.gguf.tokenizer import NASTY, PRE, read_tokenizer, tokenizer_metadata
 from model.ollama import CONVERSATIONS, deviations, find_markup, go_template, modelfile
 from model.tokenizer import Tokenizer
+from tests.commands import run
 from tests.conftest import randomize
 
 SHAPE = {
@@ -338,16 +337,11 @@ def test_the_card_says_what_is_known_and_no_more(tiny_folder, tmp_path):
 
 
 def test_the_command_line_says_what_it_did(tiny_folder, tmp_path):
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        root = Path(__file__).resolve().parents[2]
-        command = [sys.executable, "-m", "model.export", str(tiny_folder), *arguments]
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
-
-    done = run("--to", "gguf", "--type", "f16", "--out", str(tmp_path / "x.gguf"))
+    done = run("-m", "model.export", tiny_folder, "--to", "gguf", "--type", "f16", "--out", tmp_path / "x.gguf")
     assert done.returncode == 0, done.stderr
     assert f"wrote    {tmp_path / 'x.gguf'} · f16" in done.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["Modelfile", "README.md", "export_report.json", "x.gguf"]
-    wrong = run("--to", "gguf", "--out", str(tmp_path / "x.bin"))
+    wrong = run("-m", "model.export", tiny_folder, "--to", "gguf", "--out", tmp_path / "x.bin")
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "ends in .gguf" in wrong.stderr
 
 

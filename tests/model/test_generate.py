@@ -35,13 +35,13 @@ def test_cached_generation_equals_recomputing_everything(tiny):
     "rules", [{}, {"temperature": 1.5}, {"temperature": 1.2, "repetition_penalty": 1.3, "top_k": 40, "min_p": 0.001}]
 )
 @pytest.mark.parametrize("samples", [1, 4])
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8])
-def test_a_sample_does_not_depend_on_the_batch_it_sat_in(exact, rules, rows, samples):
+def test_a_sample_does_not_depend_on_the_batch_it_sat_in(exact, rules, samples):
     """20 samples on few rows: every row is taken over several times, and prompts come and go between them."""
     prompts = [*PROMPTS, [33, 3, 5, 7, 11, 13, 17]] * (4 // samples)
-    settings = {"max_new_tokens": 30, "samples": samples, "stop_ids": range(20, 50), "seed": 3, **rules}
+    settings = {"max_new_tokens": 24, "samples": samples, "stop_ids": range(20, 50), "seed": 3, **rules}
     together = generate(exact, prompts, rows=64, **settings)
-    assert generate(exact, prompts, rows=rows, **settings) == together
+    for rows in (1, 3, 8):
+        assert generate(exact, prompts, rows=rows, **settings) == together, rows
     lengths = {len(answer) for answers in together for answer in answers}
     if rules:
         assert len(lengths) > 5, "the answers must end at different steps"
@@ -115,8 +115,8 @@ def test_no_tokens_and_no_prompts_give_nothing(tiny):
 @pytest.mark.parametrize(("samples", "rows"), [(1, 2), (3, 5), (3, 1)])  # one sample: it lies in its prompt's pages
 @pytest.mark.parametrize(("page", "untouched"), [(1, 0), (3, 0), (3, 1 << 12), (3, 1 << 30), (200, 1 << 30)])
 def test_pages_of_any_size_may_grow_and_free_ones_are_not_read(exact, monkeypatch, page, untouched, samples, rows):
-    settings = {"max_new_tokens": 14, "temperature": 1.2, "samples": samples, "stop_ids": range(20, 50), "rows": rows}
-    expected = generate(exact, 2 * PROMPTS, **settings)
+    settings = {"max_new_tokens": 10, "temperature": 1.2, "samples": samples, "stop_ids": range(20, 50)}
+    expected = generate(exact, 2 * PROMPTS, **settings, rows=64)
     batch, free = sys.modules["model.generate"]._Batch, []
     refill = batch.refill
 
@@ -130,7 +130,7 @@ def test_pages_of_any_size_may_grow_and_free_ones_are_not_read(exact, monkeypatc
     monkeypatch.setattr(batch, "refill", with_other_free_pages)
     monkeypatch.setattr("model.cache.PAGE", page)
     monkeypatch.setattr("model.cache.UNTOUCHED", untouched)
-    assert generate(exact, 2 * PROMPTS, **settings) == expected
+    assert generate(exact, 2 * PROMPTS, **settings, rows=rows) == expected
     assert max(free) > 0
 
 

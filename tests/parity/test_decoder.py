@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch.testing import assert_close
 
@@ -33,22 +32,27 @@ def test_gradients_of_every_parameter_equal_transformers(reference_decoder):
         assert_close(parameter.grad, expected[name].grad, atol=1e-5, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("samples", [1, 2])  # two share the pages of their prompt
-def test_greedy_generation_gives_the_same_ids_from_the_same_logits(reference_decoder, monkeypatch, samples):
+def test_greedy_generation_gives_the_same_ids_from_the_same_logits(reference_decoder, monkeypatch):
     reference, folder = reference_decoder
     decoder, logits = load_decoder(str(folder)), []
     head = decoder.logits
     monkeypatch.setattr(decoder, "logits", lambda hidden_states: logits.append(head(hidden_states)) or logits[-1])
     prompts = [IDS[1, :5].tolist(), IDS[0, 3:14].tolist(), IDS[0, :31].tolist()]  # seated by length, in this order
-    answers = generate(decoder, prompts, max_new_tokens=20, samples=samples, stop_ids=())
-    ours = torch.stack(logits).unflatten(1, (-1, samples))  # [step, prompt, sample, V]
-    for i, prompt in enumerate(prompts):
-        theirs = reference.generate(
-            torch.tensor([prompt]), max_new_tokens=20, do_sample=False, eos_token_id=400, pad_token_id=0,
+    theirs = [
+        reference.generate(
+            torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=400, pad_token_id=0,
             output_logits=True, return_dict_in_generate=True,
-        )  # fmt: skip
-        assert answers[i] == samples * [theirs.sequences[0, len(prompt) :].tolist()]
-        assert_close(ours[:, i], torch.stack(theirs.logits).expand(-1, samples, -1), atol=1e-4, rtol=0)
+        )
+        for prompt in prompts
+    ]  # fmt: skip
+    for samples in (1, 2):  # two share the pages of their prompt
+        logits.clear()
+        answers = generate(decoder, prompts, max_new_tokens=12, samples=samples, stop_ids=())
+        ours = torch.stack(logits).unflatten(1, (-1, samples))  # [step, prompt, sample, V]
+        for i, prompt in enumerate(prompts):
+            assert answers[i] == samples * [theirs[i].sequences[0, len(prompt) :].tolist()]
+            expected = torch.stack(theirs[i].logits).expand(-1, samples, -1)
+            assert_close(ours[:, i], expected, atol=1e-4, rtol=0)
 
 
 def test_what_we_save_loads_in_transformers_with_the_same_logits(reference_decoder, tmp_path):

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,11 +17,11 @@ import train_cpt
 import train_embed
 import train_sft
 from model.console import UserError
+from tests.commands import Child
 from training import checkpoint
 from training.checkpoint import latest_checkpoint
 from training.run import Run
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCE = '''"""Module {n} of a small package."""
 
 
@@ -63,14 +59,14 @@ def package(tmp_path_factory):
     folder.mkdir()
     names = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
     for n, name in enumerate(names, 1):
-        extra = "\n".join(f"{name}_{i} = {name!r}.count({chr(97 + i)!r}) + {n * 31 + i}" for i in range(24))
+        extra = "\n".join(f"{name}_{i} = {name!r}.count({chr(97 + i)!r}) + {n * 31 + i}" for i in range(12))
         (folder / f"{name}.py").write_text(SOURCE.format(n=n).replace("value", f"{name}_value") + "\n\n" + extra + "\n")
     return folder
 
 
 def cpt_command(package, tiny_folder, out, **changes) -> list[str]:
     options = {
-        "model": tiny_folder, "corpus": package, "out": out, "row-tokens": 128, "step-tokens": 256, "epochs": 1,
+        "model": tiny_folder, "corpus": package, "out": out, "row-tokens": 256, "step-tokens": 512, "epochs": 1,
         "dropout": 0.1, "lr": 1e-2, "checkpoint-every": 3, "validate-every": 4, "dtype": "fp32", "r": 4,
     } | changes  # fmt: skip
     return [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -108,16 +104,24 @@ def assert_same_run(one, other):
     assert losses(one) == losses(other)
 
 
+@pytest.fixture(scope="module")
+def whole(package, tiny_folder, tmp_path_factory):
+    """The folder of a run of train_cpt.py that nothing stopped."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    torch.manual_seed(0)
+    train_cpt.main(cpt_command(package, tiny_folder, folder))
+    assert len(losses(folder)) >= 8
+    return folder
+
+
 @pytest.mark.parametrize("stop", [3, 5])  # right at a checkpoint, and two steps after one
-def test_cpt_resumed_is_bit_identical_to_one_run(package, tiny_folder, tmp_path, monkeypatch, stop):
-    train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole"))
+def test_cpt_resumed_is_bit_identical_to_one_run(package, tiny_folder, whole, tmp_path, monkeypatch, stop):
     go_on = stop_at(monkeypatch, stop)
     with pytest.raises(Stopped):
         train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "parts"))
     go_on()
     train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--resume"])
-    assert len(losses(tmp_path / "whole")) >= 8
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_same_run(whole, tmp_path / "parts")
 
 
 def test_all_weights_with_8_bit_moments_are_resumed_bit_by_bit(package, tiny_folder, tmp_path, monkeypatch):
@@ -133,12 +137,11 @@ def test_all_weights_with_8_bit_moments_are_resumed_bit_by_bit(package, tiny_fol
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
 
 
-def test_a_run_that_ran_out_of_time_goes_on_to_the_same_end(package, tiny_folder, tmp_path):
-    train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole"))
+def test_a_run_that_ran_out_of_time_goes_on_to_the_same_end(package, tiny_folder, whole, tmp_path):
     train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--max-minutes", "1e-9"])
     assert len(losses(tmp_path / "parts")) == 1 and (tmp_path / "parts" / "report.html").is_file()
     train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--resume"])
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_same_run(whole, tmp_path / "parts")
 
 
 def test_patience_ends_a_run_with_the_weights_that_were_best(package, tiny_folder, tmp_path, capsys):
@@ -206,33 +209,29 @@ def test_embed_resumed_is_bit_identical_to_one_run(reference_encoder, tmp_path, 
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(package, tiny_folder, tmp_path):
-    """Real kills: SIGKILL ten times at random moments, then the run gets through, and equals an undisturbed one."""
-    options = {"checkpoint-every": 1, "epochs": 5}
+@pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(package, tiny_folder, tmp_path, kills):
+    """Real kills: SIGKILL so often at random moments, then the run gets through, and equals an undisturbed one."""
+    options = {"checkpoint-every": 1, "epochs": 1 + (kills + 1) // 2}  # of a dozen steps; a kill takes two or three
     command = cpt_command(package, tiny_folder, tmp_path / "killed", **options)
     train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole", **options))
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    moments, kills = random.Random(0), 0
-    for _ in range(16):
+    moments, killed = random.Random(0), 0
+    for _ in range(kills + 6):
         started = (tmp_path / "killed" / "config.json").exists()
-        arguments = [sys.executable, "train_cpt.py", *command, *(["--resume"] if started else [])]
-        process = subprocess.Popen(
-            arguments, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        process = Child("train_cpt.py", *command, *(["--resume"] if started else []))
         steps, wait = len(list_steps(tmp_path / "killed")), moments.randint(1, 2)
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            if kills < 10 and len(list_steps(tmp_path / "killed")) > steps + wait:
+        while process.returncode is None:
+            if killed < kills and len(list_steps(tmp_path / "killed")) > steps + wait:
                 time.sleep(moments.uniform(0, 0.05))  # somewhere in a step, or in the writing of a checkpoint
                 process.send_signal(signal.SIGKILL)
-                kills += 1
+                killed += 1
                 break
             time.sleep(0.001)
         error = process.communicate()[1]
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, error
-    assert kills == 10 and process.returncode == 0
+    assert killed == kills and process.returncode == 0
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,13 +23,13 @@ import train_embed
 import train_sft
 from data.packing import to_batch
 from model.console import UserError
+from tests.commands import ROOT, Child
 from training import fit, parallel, precision
 from training.checkpoint import latest_checkpoint, load_checkpoint
 from training.options import Resolved, parse
 from training.run import Run
 from training.setup import prepare
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "training" / "one_or_many.py"
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # sums of the same numbers in another order
 IN_BF16 = {"rtol": 5e-3, "atol": 1e-4}  # where a last digit of such a sum may round to the next number
@@ -44,25 +45,15 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def environment(**more) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | {key: str(more[key]) for key in more}
-
-
 def as_two(*command) -> list[str]:
     """Run a command as torchrun would, without its own start. What each process printed."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "test"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *map(str, command)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=environment(**where, RANK=rank, LOCAL_RANK=rank),
-        )
-        for rank in range(2)
-    ]  # fmt: skip
+    processes = [Child(*command, **where, RANK=rank, LOCAL_RANK=rank, OMP_NUM_THREADS=1) for rank in range(2)]
     try:
-        printed = [process.communicate(timeout=300) for process in processes]
+        printed = [process.communicate() for process in processes]
     finally:
         for process in processes:
-            process.kill()
+            process.send_signal(signal.SIGKILL)
     assert [process.returncode for process in processes] == [0, 0], printed
     return [output for output, _ in printed]
 
@@ -188,7 +179,8 @@ def test_sft_under_torchrun_is_the_same_run_and_may_go_on_alone(tiny_folder, pai
     train_sft.main(options(**given, out=one))
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
     command = [*launch, "--master-port", str(free_port()), "--", "train_sft.py", *options(**given, out=two), "--shard"]
-    found = subprocess.run(command, cwd=ROOT, env=environment(), text=True, capture_output=True, timeout=300)
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    found = subprocess.run(command, cwd=ROOT, env=alone, text=True, capture_output=True)
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("plan ") == 1  # one process speaks
     assert_same_log(one, two)
