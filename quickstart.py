@@ -249,4 +249,8 @@ def install_extras() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    less = (
+        "a smaller --lm or --embedder, or --device cpu; what is done already is "
+        "kept"
+    )
+    sys.exit(run_command(main, needs_less_with=less))

@@ -234,4 +234,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, needs_less_with="--device cpu or a smaller --model"))

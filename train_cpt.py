@@ -290,4 +290,8 @@ def replayed(other: OtherTexts, examples: list[Example], tokenizer: Tokenizer, o
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    less = (
+        "--checkpointing full and --micro-batch 1 (a run that has begun goes on with --resume), or anew with "
+        "--fit, --quantize nf4 or fewer --row-tokens"
+    )
+    sys.exit(run_command(main, needs_less_with=less))

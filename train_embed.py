@@ -366,4 +366,8 @@ def rankings_as_markdown(result: dict, test: list[dict], candidates: list[dict],
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    less = (
+        "--chunk-tokens 1024 and the same gradients (a run that has begun goes on with --resume), or anew "
+        "with a smaller --max-length or --batch"
+    )
+    sys.exit(run_command(main, needs_less_with=less))

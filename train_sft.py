@@ -271,4 +271,8 @@ def answers_as_markdown(test: list[dict], results: list[dict], *, count: int = 6
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    less = (
+        "--checkpointing full and --micro-batch 1 (a run that has begun goes on with --resume), or anew with "
+        "--fit, --quantize nf4 or a smaller --max-length"
+    )
+    sys.exit(run_command(main, needs_less_with=less))

@@ -32,7 +32,8 @@ def be_turing(device: torch.device) -> None:
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch._inductor.config.max_autotune_gemm_backends = "ATEN"
-    torch.cuda.set_per_process_memory_fraction(15e9 / torch.cuda.mem_get_info(device)[1], device)
+    share = 15e9 / torch.cuda.mem_get_info(device)[1]
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))  # of the current device: `device` may have no number
 
 
 def row(name: str, unit: str, ours: list[float], theirs: list[float], *, note: str = "") -> dict:

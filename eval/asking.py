@@ -15,6 +15,8 @@ from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
 from model.tokenizer import Tokenizer
 
+LESS_MEMORY = "--quantize nf4, fewer --max-new-tokens or --device cpu"
+
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """What goes with --model."""

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from eval.asking import add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
+from eval.asking import LESS_MEMORY, add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
 from eval.codetasks.ask import ask
 from eval.codetasks.grade import choose_ks, grade
 from eval.codetasks.javascript import node_command
@@ -112,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, needs_less_with=LESS_MEMORY))

@@ -181,4 +181,4 @@ def _shown(mean: dict | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, needs_less_with="a smaller --embedder"))

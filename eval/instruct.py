@@ -19,7 +19,7 @@ from dataclasses import asdict
 from data.checks import EXECUTED, jobs_of, judge
 from data.masking import encode_prompt, messages_of
 from data.syntax import parsed
-from eval.asking import add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
+from eval.asking import LESS_MEMORY, add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
 from eval.codetasks.score import pass_at_k
 from eval.environment import environment
 from eval.judging.answers import CODE_CATEGORIES, READERS, Reading
@@ -328,4 +328,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, needs_less_with=LESS_MEMORY))

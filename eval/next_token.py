@@ -290,4 +290,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, needs_less_with="a smaller --window, --quantize nf4 or --device cpu"))

@@ -239,4 +239,4 @@ def _as_markdown(tables: list[str], worst: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, needs_less_with="--device cpu or a smaller --max-length"))

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from data.masking import encode_prompt, messages_of
-from eval.asking import add_model_options, asked_model, refuse_lone_adapter
+from eval.asking import LESS_MEMORY, add_model_options, asked_model, refuse_lone_adapter
 from eval.environment import environment
 from eval.stats import summarise, wilson
 from model import generate
@@ -280,4 +280,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, needs_less_with=LESS_MEMORY))

@@ -10,7 +10,6 @@ holds two numbers, and is looked up as two.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable
 from statistics import NormalDist
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from model.cached import cached_tensors
 from model.console import UserError
 
 BLOCK = 64  # numbers that share a magnitude
@@ -116,7 +116,7 @@ def _pieces(*tensors: torch.Tensor):
     return zip(*(tensor.split(PIECE) for tensor in tensors), strict=True)
 
 
-@functools.cache
+@cached_tensors()
 def _pairs(device: torch.device) -> torch.Tensor:
     """The two levels of every byte, the high half first, each two fp32 numbers as one word: [256] int64."""
     levels = torch.tensor(LEVELS, device=device)

@@ -16,13 +16,16 @@ Attention over what was read and written before, a token at a time, is in model/
 
 from __future__ import annotations
 
-from functools import cache, lru_cache, partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from itertools import accumulate
 
 import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from model.cached import cached_tensors
+from model.device import on_gpu
 from model.product_attention import blocks, product_attention
 
 SHORT = 96  # tokens of a document
@@ -50,14 +53,15 @@ def document_attention(
              not causal: the tokens at a distance of at most `window`
     scale    of q · k; None: 1 / sqrt(D)
     softcap  c: scores become c tanh(score / c) before the softmax (arXiv:2408.00118, section 2)
-    Returns  [B, H, T, D]
+    Returns  [B, H, T, D] in v's dtype: under autocast, norms with fp32 weights give q and k more than the kernels take
     """
+    q, k = q.to(v.dtype), k.to(v.dtype)
     attend = partial(_attend, causal=causal, dropout=dropout, window=window, scale=scale, softcap=softcap)
     if lengths is None:
         return attend(q, k, v)
     assert q.shape[0] == 1 and sum(lengths) == q.shape[2], "lengths describe one row of documents"
     is_plain = softcap is None and _sees_all(max(lengths), window, causal)
-    if q.is_cuda and is_plain and len(lengths) > 1 and _knows_borders(q.device, q.dtype, q.shape[-1], causal):
+    if on_gpu(q) and is_plain and len(lengths) > 1 and _knows_borders(q.device, q.dtype, q.shape[-1], causal):
         return _in_one_call(q, *_expanded(q, k, v), lengths, causal=causal, dropout=dropout, scale=scale)
     documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
     return torch.cat([attend(*qkv) for qkv in documents], dim=2)
@@ -110,17 +114,25 @@ def _in_one_call(q, k, v, lengths, *, causal: bool, dropout: float, scale: float
     return out.transpose(1, 2)
 
 
-@lru_cache(maxsize=8)
+@cached_tensors(maxsize=8)
 def _borders(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Where documents begin and the last one ends, once for all layers: to copy them makes the host wait."""
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 
 @cache
-@torch.inference_mode(False)  # sampling may be the first to ask
-@torch.enable_grad()
 def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool) -> bool:
-    """Whether the kernel does on this GPU what a call for each document does, forward and backward: by trying it."""
+    """Whether the kernel does on this GPU what a call for each document does, forward and backward.
+
+    It is tried once, in a thread of its own, since what a caller has switched on holds for its own thread alone: the
+    first to ask may be sampling, under autocast, or inside a checkpointed layer, which counts the tensors saved in it
+    and would miss the trial's when it is recomputed. A CUDA graph is recorded after a warm-up, which has asked before.
+    """
+    with ThreadPoolExecutor(max_workers=1) as own_thread:
+        return own_thread.submit(_try_borders, device, dtype, head_dim, causal).result()
+
+
+def _try_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool) -> bool:
     lengths, drawn = [9, 24, 1], torch.Generator(device).manual_seed(0)
     q, k, v, weight = (
         torch.randn(1, 2, 34, head_dim, generator=drawn, device=device, dtype=dtype).requires_grad_() for _ in range(4)
@@ -134,6 +146,8 @@ def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int, caus
             (together, apart),
             *zip(*(torch.autograd.grad(x, (q, k, v), weight) for x in (together, apart)), strict=True),
         ]
+    except torch.OutOfMemoryError:  # says nothing about the kernel, and must not be kept as its answer
+        raise
     except (RuntimeError, NotImplementedError, TypeError):  # no such kernel for this GPU, dtype or head size
         return False
     return all(torch.allclose(a.float(), b.float(), atol=0.02, rtol=0.02) for a, b in pairs)

@@ -24,6 +24,7 @@ import torch
 from torch.nn.functional import pad
 
 from model.attention import soft_cap
+from model.device import on_gpu
 
 PAGE = 64  # tokens
 UNTOUCHED = 1 << 30  # bytes of a CPU's memory to ask for at once; it is there when it is first written
@@ -40,7 +41,7 @@ class Pages:
         """shape: layers, key heads, numbers a head. tokens: an owner will hardly have more."""
         layers, heads, head_dim = shape
         pages = 1
-        if device.type == "cpu":  # growing copies
+        if not on_gpu(device):  # growing copies
             bytes_each = layers * heads * PAGE * head_dim * dtype.itemsize
             pages += min(owners * -(-tokens // PAGE), UNTOUCHED // bytes_each)
         self.keys, self.values = (_zeros((layers, pages, heads, PAGE, head_dim), dtype, device) for _ in range(2))
@@ -83,7 +84,7 @@ class Pages:
 
     def _lay_out(self) -> None:
         """Tensors: each page's owner [M] and its place among all owners' [M]; each owner's pages and last one [O]."""
-        is_recorded = self.keys.is_cuda  # a recorded step reads all the memory: its shapes must not change
+        is_recorded = on_gpu(self.keys)  # a recorded step reads all the memory: its shapes must not change
         used = self.keys.shape[1] if is_recorded else 1 + max((page for pages in self.of for page in pages), default=0)
         most = max(1, *map(len, self.of))
         owner, place = [0] * used, [0] * used
@@ -129,7 +130,7 @@ class Pages:
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    if device.type != "cpu":
+    if on_gpu(device):
         return torch.zeros(shape, dtype=dtype, device=device)
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).view(shape)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Callable, Iterable
 
@@ -13,11 +14,16 @@ class UserError(Exception):
     """Something the user can mend. The message says in one line what is wrong and what to do."""
 
 
-def run_command(main: Callable[[], None]) -> int:
+# How PyTorch, CUDA's libraries and the system say that memory has run out, where the error's class does not.
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|_ALLOC_FAILED", re.IGNORECASE)
+
+
+def run_command(main: Callable[[], None], *, needs_less_with: str = "a smaller model or less data") -> int:
     """Run a command-line entry point; returns its exit status.
 
-    A UserError becomes one line on stderr and status 2, Ctrl-C becomes status 130. Anything else is a fault of ours
-    and keeps its traceback.
+    needs_less_with  what a user can change for the command to take less memory
+    A UserError or a lack of memory becomes one line on stderr and status 2, Ctrl-C becomes status 130. Anything else is
+    a fault of ours and keeps its traceback.
     """
     try:
         main()
@@ -30,12 +36,37 @@ def run_command(main: Callable[[], None]) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
         return 141
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if is_out_of_memory(error):
+            print(f"tritune: {describe_lack(error)}; it takes less with {needs_less_with}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            print("tritune: the disk is full; make room, then go on (training: --resume)", file=sys.stderr)
+        else:
             raise
-        print("tritune: the disk is full; make room, then go on (training: --resume)", file=sys.stderr)
         return 2
     return 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device's memory or the host's has run out: torch.OutOfMemoryError, which is a RuntimeError, a
+    RuntimeError of the CPU's allocator or of CUDA's libraries, MemoryError, or the system's ENOMEM.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def describe_lack(error: BaseException) -> str:
+    """Which memory has run out, and how much was asked for where the error says so."""
+    words = str(error)
+    where = "the GPU is out of memory" if re.search(r"\bCUDA|CUBLAS|CUDNN", words) else "out of memory"
+    asked = re.search(r"allocate ([\d.]+ [KMG]iB|\d+(?= bytes))", words)
+    if not asked:
+        return where
+    amount = f"{int(asked[1]) / 2**30:.2f} GiB" if asked[1].isdigit() else asked[1]
+    return f"{where} ({amount} more were asked for)"
 
 
 def progress(

@@ -24,9 +24,10 @@ class GraphedStep:
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens [R] int64 -> [R, D], overwritten by the next call."""
         kinds = [pages for pages in (self.cache.prompts, self.cache.answers) if pages is not None]
-        memory = tuple(tensor for pages in kinds for tensor in (pages.keys, pages.owner))
+        memory = (self.cache.slot, *(tensor for pages in kinds for tensor in (pages.keys, pages.owner)))
         if len(self.memory) != len(memory) or any(a is not b for a, b in zip(self.memory, memory, strict=True)):
-            self.recorded, self.memory = self._record(tokens), memory  # rows have left, or the cache has grown
+            self.recorded, self.memory = None, ()  # rows have left, or the cache has grown: first free the old ones
+            self.recorded, self.memory = self._record(tokens), memory
         graph, static_tokens, hidden = self.recorded
         static_tokens.copy_(tokens)
         graph.replay()
@@ -34,15 +35,16 @@ class GraphedStep:
 
     def _record(self, tokens: torch.Tensor):
         static_tokens, written = tokens.clone(), self.cache.written.clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
+        device = self.decoder.device  # which need not be the current one
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):  # libraries choose their kernels and make their workspaces before the recording
             for _ in range(2):
                 self._step(static_tokens)
                 self.cache.written.copy_(written)  # the next one stores the same token in the same place
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=stream):
             hidden = self._step(static_tokens)
         return graph, static_tokens, hidden
 

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from model.attention import document_attention, soft_cap
 from model.cache import KVCache
 from model.config import ModelConfig
+from model.device import on_gpu
 from model.linear import Linear
 from model.rope import rope_cos_sin, rotate
 
@@ -220,7 +221,7 @@ class Backbone(nn.Module):
             x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
         for layer, window in zip(self.layers, self.config.windows, strict=True):
             if steps[window].checkpointing in ("full", "offload"):
-                to_host = save_on_cpu(pin_memory=x.is_cuda) if self.checkpointing == "offload" else nullcontext()
+                to_host = save_on_cpu(pin_memory=on_gpu(x)) if self.checkpointing == "offload" else nullcontext()
                 with to_host:
                     x = checkpoint(layer, x, steps[window], use_reentrant=False)
             else:

@@ -7,6 +7,9 @@ says yes to bf16 and emulates it many times slower.
 from __future__ import annotations
 
 import re
+import sys
+import warnings
+from functools import cache
 
 import torch
 
@@ -15,17 +18,66 @@ from model.console import UserError
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def on_gpu(where: torch.Tensor | torch.device) -> bool:
+    """Whether a tensor is, or a device has, a GPU's. What is computed another way there asks here, so that a test can walk
+    that way on a CPU.
+    """
+    return (where if isinstance(where, torch.device) else where.device).type == "cuda"
+
+
 def choose_device(wanted: str = "auto") -> torch.device:
-    """cuda where there is one, else the CPU, unless a device is named."""
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", wanted):
+    """cuda if there is a GPU, else the CPU, unless a device is named. A GPU named by its number becomes the current one:
+    CUDA makes streams and events there.
+
+    Says on stderr, once a process, when "auto" means the CPU although PyTorch is built for CUDA. UserError for a device
+    that is not there.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
         raise UserError(f"--device {wanted}: not a device; give auto, cpu, cuda or cuda:N")
-    device = torch.device(wanted)
+    if wanted == "cpu":
+        return torch.device("cpu")
+    complaint = _complaint()
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= present:
-        raise UserError(f"--device {wanted}: PyTorch sees no such CUDA device here; use --device cpu")
+    if not present and wanted == "auto":
+        if torch.version.cuda:
+            _say_once(f"computing on the CPU: {_why_no_gpu(complaint)} (--device cpu hides this line)")
+        return torch.device("cpu")
+    device = torch.device("cuda" if wanted == "auto" else wanted)
+    if not present:
+        raise UserError(f"--device {wanted}: {_why_no_gpu(complaint)}; or use --device cpu")
+    if device.index is not None:
+        if device.index >= present:
+            raise UserError(
+                f"--device {wanted}: the last of {present} GPUs here is cuda:{present - 1}; use --device cuda"
+            )
+        torch.cuda.set_device(device)
     return device
+
+
+def _why_no_gpu(complaint: str) -> str:
+    """What kind of PyTorch this is, why it sees no GPU, and what to do."""
+    if not torch.version.cuda:
+        return "this PyTorch is built without CUDA; install one that has it (README, Which PyTorch)"
+    return (
+        f"this PyTorch is built for CUDA {torch.version.cuda} and sees no GPU{complaint and f' ({complaint})'}; if there "
+        "is one, install a PyTorch built for a CUDA version that its driver supports (nvidia-smi prints that; README, "
+        "Which PyTorch)"
+    )
+
+
+@cache
+def _complaint() -> str:
+    """What CUDA found wrong, in its words, such as a driver that is too old; PyTorch warns of it once a process."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.is_available()
+    words = next((str(w.message) for w in caught if "CUDA" in str(w.message)), "").removeprefix("CUDA initialization: ")
+    return re.split(r"\.\s+(?=[A-Z])", words)[0]  # the first sentence
+
+
+@cache
+def _say_once(text: str) -> None:
+    print(f"tritune: {text}", file=sys.stderr)
 
 
 def choose_dtype(device: torch.device, wanted: str = "auto") -> torch.dtype:

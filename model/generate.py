@@ -20,6 +20,7 @@ import torch
 from model.console import UserError, progress
 from model.cuda_graph import GraphedStep
 from model.decoder import Decoder
+from model.device import on_gpu
 from model.sampling import Sampling, next_tokens, uniforms
 
 PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}  # of prompts, read in one pass: what a CPU's cache holds is read faster
@@ -140,7 +141,7 @@ class _Batch:
         self.seen = None
         if rules.repetition_penalty != 1:
             self.seen = torch.zeros(rows, decoder.config.vocab_size, dtype=torch.bool, device=decoder.device)
-        self.forward = GraphedStep(decoder, self.cache) if decoder.device.type == "cuda" else self._forward
+        self.forward = GraphedStep(decoder, self.cache) if on_gpu(decoder.device) else self._forward
 
     @property
     def active(self) -> list[int]:

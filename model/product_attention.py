@@ -19,9 +19,10 @@ kernel: 0.0018), the gradients of q, k and v by 0.007, 0.005 and 0.004 (0.012, 0
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import torch
+
+from model.cached import cached_tensors
 
 BLOCK = 128  # queries
 
@@ -108,7 +109,7 @@ def blocks(
             yield slice(start, stop), slice(first, last), hidden
 
 
-@lru_cache(maxsize=2 * BLOCK)
+@cached_tensors(maxsize=2 * BLOCK)
 def _later(size: int, device: torch.device | None) -> torch.Tensor:
     """True where a key comes after the query: [size, size]."""
     return torch.ones(size, size, dtype=torch.bool, device=device).triu_(1)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from model.device import on_gpu
+
 NUCLEUS = (256, 4096)  # likeliest words to look for the nucleus in; a row whose nucleus is larger gets the next try
 GROUP = 16
 CACHED = 1 << 20  # numbers
@@ -69,7 +71,7 @@ def next_tokens(
     Returns [R] int64.
     """
     # A few rows at a time on a CPU: what stays in its cache is several times as fast as what does not.
-    rows = len(logits) if logits.is_cuda else max(1, CACHED // logits.shape[1])
+    rows = len(logits) if on_gpu(logits) else max(1, CACHED // logits.shape[1])
     parts = [slice(start, start + rows) for start in range(0, len(logits), rows)]
     return torch.cat(
         [

@@ -14,13 +14,14 @@ Two patterns are left over and stand for 0 and 1. A code is a value's place amon
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from model.cached import cached_tensors
 
 BLOCK = 256  # numbers that share a scale
 CHUNK = 2**20  # weights that are in fp32 at a time: about 30 MB beside the states, whatever the size of a matrix
@@ -144,7 +145,7 @@ class DynamicTree(NamedTuple):
     # Numbers that share those bits have at most one border between them, so that the code is this or the next.
 
 
-@cache
+@cached_tensors()
 def dynamic_tree(signed: bool, device: torch.device) -> DynamicTree:
     """The type of the first moment (signed) or of the second, on a device."""
     shares = [0.0, 1.0]

@@ -3,7 +3,8 @@
     peak of a pass = a + b · tokens        there is no padding and no T×T mask: memory grows with the tokens
 
 Two short passes give a and b for each way of checkpointing, the first way that has room for a row is taken, and one
-whole step is then done at the size that was chosen, as proof.
+whole step is then done at the size that was chosen, as proof. Where memory runs out all the same, fewer rows are tried,
+then the next way.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import torch
 from data.masking import Example
 from data.packing import to_batch
 from lora.inject import trainable
-from model.console import UserError
+from model.console import UserError, is_out_of_memory
 from model.decoder import Decoder
 from model.files import read_json
 from model.loss import causal_lm_loss, supervised_tokens
 from training import parallel
-from training.memory import free_memory, held_memory, peak_memory, reset_peak
+from training.memory import free_memory, held_memory, peak_memory, release_memory, reset_peak
 from training.optim import STATE_BYTES
 from training.precision import Precision
 from training.run import FITTED, Run
@@ -82,25 +83,44 @@ def fit(
     longest = max(rows, key=_tokens)
     learning = sum(p.numel() for _, p in trainable(decoder))
     room = MARGIN[device.type] * free_memory(device) - STATE_BYTES[optimizer] * learning
-    measure_pass(decoder, precision, _head(longest, 64))  # what is made once, for ever, is made now
+    _attempt(decoder, precision, _head(longest, 64))  # what is made once, for ever, is made now
+    taken = ""
     for decoder.checkpointing in MODES:
-        small, large = (measure_pass(decoder, precision, _head(longest, _tokens(longest) // n)) for n in (4, 2))
+        short = [_attempt(decoder, precision, _head(longest, _tokens(longest) // n)) for n in (4, 2)]
+        if None in short:
+            continue
+        small, large = short
         per_token = max(1.0, (large.bytes - small.bytes) / max(1, large.tokens - small.tokens))
         fixed = max(0.0, large.bytes - per_token * large.tokens)
-        if fixed + per_token * _tokens(longest) > room:
-            continue
-        count = max(1, min(rows_per_step, int((room - fixed) / per_token / _tokens(longest))))
-        chosen = sorted(rows, key=_tokens)[-count:]
-        cost = measure_pass(decoder, precision, [example for row in chosen for example in row])
-        print(
-            f"fit      {count} rows a pass, checkpointing {decoder.checkpointing}: {cost.bytes / 2**30:.2f} GiB of "
-            f"{room / 2**30:.2f} for {cost.tokens:,} tokens · {cost.tokens / cost.seconds:,.0f} tokens/s"
-        )
-        return count, decoder.checkpointing
+        taken = f" ({(fixed + per_token * _tokens(longest)) / 2**30:.1f} GiB)"
+        count = min(rows_per_step, int((room - fixed) / per_token / _tokens(longest)))
+        while count > 0:
+            chosen = sorted(rows, key=_tokens)[-count:]
+            cost = _attempt(decoder, precision, [example for row in chosen for example in row])
+            if cost is not None:
+                print(
+                    f"fit      {count} rows a pass, checkpointing {decoder.checkpointing}: {cost.bytes / 2**30:.2f} GiB "
+                    f"of {room / 2**30:.2f} for {cost.tokens:,} tokens · {cost.tokens / cost.seconds:,.0f} tokens/s"
+                )
+                return count, decoder.checkpointing
+            count //= 2
     raise UserError(
-        f"a row of {_tokens(longest)} tokens takes {(fixed + per_token * _tokens(longest)) / 2**30:.1f} GiB even with "
-        f"everything computed twice, and {room / 2**30:.1f} are free; give shorter rows, or --quantize nf4"
+        f"a row of {_tokens(longest)} tokens does not fit{taken} even with everything computed twice; "
+        f"{room / 2**30:.1f} GiB are free: give shorter rows, or --quantize nf4"
     )
+
+
+def _attempt(decoder: Decoder, precision: Precision, row: list[Example]) -> Cost | None:
+    """`measure_pass`, or None when memory runs out; what the failed pass had taken is free again."""
+    try:
+        return measure_pass(decoder, precision, row)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # Only here, outside of the clause, has the exception let go of its frames, and of their tensors.
+    decoder.zero_grad(set_to_none=True)
+    release_memory(precision.device)
+    return None
 
 
 def _tokens(row: list[Example]) -> int:

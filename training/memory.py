@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -48,6 +49,13 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back to the device what no tensor uses any more. An exception that still is at hand keeps its frames'."""
+    gc.collect()  # a traceback may be part of a circle
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def free_memory(device: torch.device) -> int:

@@ -62,7 +62,6 @@ def start(wanted: str, *, shard: bool = False) -> torch.device:
         raise UserError(f"--device {wanted}: torchrun gives each process a device of its own; give auto, cuda or cpu")
     if device.type == "cuda":
         device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
-        torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     if rank() > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open as long as the process is)

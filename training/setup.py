@@ -11,6 +11,7 @@ from lora.targets import parse_pattern, parse_targets
 from model import load_decoder
 from model.console import UserError
 from model.decoder import Decoder
+from model.device import on_gpu
 from training.optim import adamw, make_schedule
 from training.precision import Precision, keep_in_fp32, modules_named
 from training.shared_options import DecoderOptions, TrainOptions
@@ -37,7 +38,7 @@ def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dty
         raise UserError(f"--shard cannot divide what --optimizer {options.optimizer} keeps; give adamw")
     if not options.full:
         add_adapter(decoder, options)
-    if options.checkpointing == "offload" and device.type != "cuda":
+    if options.checkpointing == "offload" and not on_gpu(device):
         raise UserError("--checkpointing offload keeps activations in the host's memory, for a GPU; give full")
     decoder.checkpointing = options.checkpointing
     precision = Precision(device, dtype)

@@ -1,0 +1,83 @@
+"""Which device is chosen, and what is said where there is no GPU although PyTorch is built for one."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from model import device as device_module
+from model.console import UserError
+from model.device import choose_device, on_gpu
+
+OLD_DRIVER = (
+    "CUDA initialization: The NVIDIA driver on your system is too old (found version 12040). Please update your GPU "
+    "driver by downloading and installing a new version. (Triggered internally at CUDAFunctions.cpp:119.)"
+)
+
+
+@pytest.fixture
+def built_for_cuda(monkeypatch):
+    """PyTorch for CUDA 13.0 that sees `count` GPUs, and warns once a process where the driver is too old."""
+
+    def be(count=0, *, warns=""):
+        said = []
+
+        def is_available():
+            if warns and not said:
+                said.append(warns)
+                warnings.warn(warns, stacklevel=1)
+            return count > 0
+
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(torch.cuda, "is_available", is_available)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: max(count, 1))  # NVML counts also what cannot be used
+        current = []
+        monkeypatch.setattr(torch.cuda, "set_device", current.append)
+        return current
+
+    for function in (device_module._say_once, device_module._complaint):
+        function.cache_clear()
+    yield be
+    for function in (device_module._say_once, device_module._complaint):
+        function.cache_clear()
+
+
+@pytest.mark.parametrize("warns", [OLD_DRIVER, ""], ids=["driver too old", "no driver"])
+def test_a_cuda_build_that_sees_no_gpu_says_so_once_and_takes_the_cpu(built_for_cuda, capsys, recwarn, warns):
+    built_for_cuda(warns=warns)
+    assert [choose_device(), choose_device("auto")] == [torch.device("cpu")] * 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tritune: computing on the CPU: ") and "built for CUDA 13.0" in line and "nvidia-smi" in line
+    assert ("(The NVIDIA driver on your system is too old (found version 12040))" in line) == bool(warns)
+    assert not recwarn.list  # its three lines are in ours
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match=r"--device cuda: this PyTorch is built for CUDA 13.0 and sees no GPU.*cpu"):
+        choose_device("cuda")
+    assert not capsys.readouterr().err
+
+
+def test_the_cpu_by_name_and_a_build_without_cuda_say_nothing(built_for_cuda, monkeypatch, capsys):
+    built_for_cuda()
+    choose_device("cpu")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert choose_device() == torch.device("cpu") and not capsys.readouterr().err
+    with pytest.raises(UserError, match="--device cuda:0: this PyTorch is built without CUDA"):
+        choose_device("cuda:0")
+
+
+def test_a_gpu_by_its_number_becomes_the_current_one(built_for_cuda, capsys):
+    current = built_for_cuda(2)
+    assert choose_device() == choose_device("cuda") == torch.device("cuda") and not current
+    assert choose_device("cuda:1") == torch.device("cuda:1") and current == [torch.device("cuda:1")]
+    with pytest.raises(UserError, match="--device cuda:2: the last of 2 GPUs here is cuda:1"):
+        choose_device("cuda:2")
+    for wrong in ("cuda:", "gpu", "cuda:-1", "CPU"):
+        with pytest.raises(UserError, match="give auto, cpu, cuda or cuda:N"):
+            choose_device(wrong)
+    assert not capsys.readouterr().err
+
+
+def test_what_lies_on_a_gpu():
+    assert on_gpu(torch.device("cuda:1")) and not on_gpu(torch.device("cpu")) and not on_gpu(torch.zeros(1))
