@@ -1,7 +1,7 @@
 """Walk everything on the fake device, in this process.
 
-    python -m tests.cuda.fake OUT.json [PATTERN]     the figures of all walks, or of those with PATTERN in their name
-    python -m tests.cuda.fake --write                keep them as what the tests compare with: tests/cuda/figures.json
+python -m tests.cuda.fake OUT.json [PATTERN]     the figures of all walks, or of those with PATTERN in their name
+python -m tests.cuda.fake --write                keep them as what the tests compare with: tests/cuda/figures.json
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.cuda.fake.device import MODE  # before torch
-
-import torch  # noqa: E402, I001
-
+import tests.cuda.fake.device  # before all that imports torch
 from tests.cuda.fake import commands, tiny
 from tests.cuda.fake.walks import WALKS
 
@@ -28,7 +25,6 @@ FIGURES = Path(__file__).parents[1] / "figures.json"
 
 def walk_all(pattern: str = "") -> dict[str, dict]:
     """name -> its figures, or "error": the traceback; "seconds" of processor time."""
-    torch.set_num_threads(1)
     found = {}
     with tempfile.TemporaryDirectory() as scratch:
         at = Path(scratch) / "at"
@@ -38,11 +34,10 @@ def walk_all(pattern: str = "") -> dict[str, dict]:
             if pattern not in name:
                 continue
             started, said, out = time.process_time(), io.StringIO(), Path(scratch) / str(number)
-            torch.manual_seed(0)
             try:
-                with MODE, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                with tests.cuda.fake.device.MODE, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                     found[name] = asdict(walk(at, out))
-            except BaseException as error:  # noqa: BLE001 (SystemExit, too, is a finding)
+            except (Exception, SystemExit) as error:
                 found[name] = {"error": f"{said.getvalue()[-2000:]}\n{traceback.format_exc()}", "kind": repr(error)}
             found[name]["seconds"] = round(time.process_time() - started, 2)
     return found
@@ -58,7 +53,9 @@ def main() -> None:
     failed = [name for name, figures in found.items() if "error" in figures]
     if failed:
         sys.exit(f"nothing written: {', '.join(failed)} failed")
-    FIGURES.write_text(json.dumps({n: {k: v for k, v in f.items() if k != "seconds"} for n, f in found.items()}, indent=1))
+    for figures in found.values():
+        del figures["seconds"]
+    FIGURES.write_text(json.dumps(found, indent=1) + "\n")
 
 
 main()

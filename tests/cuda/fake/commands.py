@@ -70,7 +70,8 @@ def cpt(at: Path, out: Path, *more, capability: tuple[int, int] = (9, 0), values
     with Count(values) as count:
         call(
             train_cpt.main, "--model", at / "decoder", "--corpus", at / "corpus", "--out", out, "--device", "cuda",
-            "--row-tokens", 128, "--step-tokens", 256, "--held-out-files", 1, "--held-out-tokens", 200, "--most-tokens", 500, *more,
+            "--row-tokens", 128, "--step-tokens", 256, "--held-out-files", 1, "--held-out-tokens", 200,
+            "--most-tokens", 500, *more,
         )  # fmt: skip
     return Figures.of(count, tokens=500)
 
@@ -155,7 +156,9 @@ def retrieve(at: Path, out: Path) -> Figures:
     become((9, 0))
     cuda = ("--device", "cuda")
     with Count() as count:
-        call(eval.retrieval.main, "--model", at / "encoder", "--data", at / "pairs.jsonl", "--out", out / "r.json", *cuda)
+        call(
+            eval.retrieval.main, "--model", at / "encoder", "--data", at / "pairs.jsonl", "--out", out / "r.json", *cuda
+        )
         call(search.main, "index", at / "corpus", "--out", out / "index", "--model", at / "encoder", *cuda)
         call(search.main, "query", out / "index", "nodes of a graph", *cuda)
     return Figures.of(count, tokens=sum(map(len, CORPUS.values())))

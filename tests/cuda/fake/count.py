@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.cuda.fake.device import ROOT
+from tests.cuda.fake.device import MODE, ROOT
 
 HALF = (torch.float16, torch.bfloat16)
 PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_", "mv", "addmv", "dot", "linear"}
@@ -58,6 +59,7 @@ class Count(TorchDispatchMode):
         self.launches = self.bytes = 0
         self.waits: Counter[str] = Counter()
         self.products: Counter[str] = Counter()  # matrix products by dtype
+        self.attention: Counter[str] = Counter()  # attention kernels by name, forward
 
     def __enter__(self) -> Count:
         self._above = [*getattr(self, "_above", []), Count.active]
@@ -108,6 +110,10 @@ class Count(TorchDispatchMode):
             self.products[min(floats)] += 1
             if len(floats) > 1 and "dtype" not in func._overloadname:
                 self._fault(f"{name} mixes dtypes: {sorted(floats)}")
+        elif name.endswith("attention") or name == "_efficient_attention_forward":
+            self.attention[name] += 1
+            if len({t.dtype for t in inputs[:3]}) > 1:
+                self._fault(f"{name} mixes dtypes: {[str(t.dtype).removeprefix('torch.') for t in inputs[:3]]}")
         elif name in DELICATE and any(tensor.dtype in HALF for tensor in inputs):
             self.delicate[f"{name} {site()}"] += 1
 
@@ -134,7 +140,7 @@ class Count(TorchDispatchMode):
         where = site()
         if tensor.is_cuda:
             self._wait("read", where)
-        elif known and getattr(tensor, "constant", None) is not None or not isinstance(tensor, FakeTensor):
+        elif not isinstance(tensor, FakeTensor) or (known and tensor.constant is not None):
             return known()
         if where in self.values:
             return self.values[where](tensor)
@@ -219,6 +225,18 @@ def _record(graph, *args, **kwargs) -> Iterator[None]:
     Count.active.is_recording = False
 
 
+def _submit(pool: ThreadPoolExecutor, function, *args, **kwargs) -> Future:
+    """What a walk does in another thread is walked too: modes are a thread's own."""
+    count = Count.active
+
+    def walked(*args, **kwargs):
+        with MODE, count:
+            return function(*args, **kwargs)
+
+    return _submit_as_is(pool, walked if count else function, *args, **kwargs)
+
+
+_submit_as_is, ThreadPoolExecutor.submit = ThreadPoolExecutor.submit, _submit
 torch.cuda.synchronize = lambda device=None: Count.active._wait("read")
 torch.cuda.CUDAGraph, torch.cuda.graph = _Graph, _record
 FakeTensor.tolist, FakeTensor.numpy = _tolist, _numpy

@@ -38,11 +38,13 @@ class _Mode(FakeTensorMode):
         return True
 
 
+torch.set_num_threads(1)
 MODE = _Mode(allow_non_fake_inputs=True)  # numpy arrays and random states are real tensors, on the CPU
 
 
 def become(capability: tuple[int, int]) -> None:
     """From now on be a device of this compute capability, with nothing left in any cache of the project."""
+    torch.manual_seed(0)
     torch.cuda.get_device_capability = lambda device=None: capability
     _guard.set_capability(10 * capability[0] + capability[1])
     for module in list(sys.modules.values()):
@@ -101,7 +103,7 @@ torch.cuda.stream = lambda stream: nullcontext()
 
 
 def _apply(module: torch.nn.Module, fn, recurse: bool = True) -> torch.nn.Module:
-    """Module.to and the like. Of a fake parameter PyTorch swaps the insides, and refuses where another layer holds it."""
+    """Module.to and the like. PyTorch swaps the insides of fake parameters, but not of shared ones."""
     for child in module.children() if recurse else ():
         child._apply(fn)
     for name, parameter in module._parameters.items():
@@ -121,7 +123,7 @@ logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  #
 
 
 def _save_file(tensors: dict, path, metadata: dict | None = None) -> None:
-    """Write zeros in place of fake tensors: what follows reads a real file. A tensor on the device cannot be written."""
+    """Write zeros in place of fake tensors: what follows reads a real file. A tensor on the device is refused."""
     wrong = [name for name, tensor in tensors.items() if tensor.is_cuda or not tensor.is_contiguous()]
     assert not wrong, f"{wrong[0]} is on the device, or not contiguous"
     with unset_fake_temporarily():

@@ -7,7 +7,7 @@ import torch
 from lora.frozen import QUANTIZE
 from model.config import ModelConfig
 from model.decoder import Decoder
-from model.encoder import Encoder, Embedding, new_encoder
+from model.encoder import Embedding, Encoder, new_encoder
 from model.weights import fill
 from tests.cuda.fake.device import DEVICE
 

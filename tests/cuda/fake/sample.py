@@ -19,8 +19,14 @@ PROMPTS = [[5] * n for n in (3, 17, 12)]
 
 
 def sample(
-    family: str, *, capability: tuple[int, int] = (9, 0), samples: int = 2, rows: int = 4, new_tokens: int = 10,
-    layers: int = 1, **rules
+    family: str,
+    *,
+    capability: tuple[int, int] = (9, 0),
+    samples: int = 2,
+    rows: int = 4,
+    new_tokens: int = 10,
+    layers: int = 1,
+    **rules,
 ) -> Figures:
     """Answers to prompts of 3 to 17, some ended early: rows leave, others take their places.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 import train_cpt
-import train_sft
 from data.masking import Example
 from model.device import choose_dtype
 from model.loss import IGNORE
@@ -67,7 +66,8 @@ def train(
     options = resolved.values
     run = WalkedRun(options.out, "cpt" if script is train_cpt else "sft", resolved, resume=options.resume)
     computed = choose_dtype(DEVICE, dtype)
-    decoder = fake_decoder(family, torch.float32 if options.full else computed, quantize=options.quantize, **changes or {})
+    weights = torch.float32 if options.full else computed
+    decoder = fake_decoder(family, weights, quantize=options.quantize, **changes or {})
     precision = prepare(decoder, options, DEVICE, computed)
     run.start(device=DEVICE, dtype=computed, data={})
     packed = [examples(row) for row in ROWS[rows]]

@@ -68,11 +68,15 @@ class Figures:
     waits: dict[str, int]  # "file:function kind" -> count
     faults: dict[str, int]
     products: dict[str, int]  # matrix products by dtype
-    delicate: dict[str, int]
+    attention: dict[str, int]  # attention kernels by name
+    delicate: dict[str, int]  # operators in half precision that lose their meaning in it
+    recordings: int  # CUDA graphs
+    replays: int
 
     @staticmethod
     def of(count: Count, saved: Saved | None = None, *, tokens: int) -> Figures:
         return Figures(
             count.launches, round(count.bytes / tokens), round(saved.bytes / tokens) if saved else 0,
-            dict(count.waits), dict(count.faults), dict(count.products), dict(count.delicate),
+            dict(count.waits), dict(count.faults), dict(count.products), dict(count.attention),
+            dict(count.delicate), count.recordings, count.replays,
         )  # fmt: skip

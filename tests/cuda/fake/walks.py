@@ -19,12 +19,16 @@ def training() -> dict[str, Walk]:
     for method, checkpointing, rows, capability, optimizer in train.grid():
         flags = [*train.METHODS[method], "--checkpointing", checkpointing, "--optimizer", optimizer]
         flags += ["--validate-every", "0"]  # the other walks validate
-        name = f"train {method}, checkpointing {checkpointing}, {rows} rows, {capability[0]}.{capability[1]}, {optimizer}"
+        name = (
+            f"train {method}, checkpointing {checkpointing}, {rows} rows, {capability[0]}.{capability[1]}, {optimizer}"
+        )
         # AdamW in 8 bits goes through an embedding of Qwen2's size in 130 pieces, all alike
         small = {"vocab_size": 4096} if method == "full" and optimizer == "adamw8bit" else {}
         walks[name] = _train(*flags, rows=rows, capability=capability, changes=small)
     for family in ("gemma2", "gemma3", "mistral", "qwen3", "llama"):
         walks[f"train {family}"] = _train(family=family)
+    for family in ("qwen3", "gemma2"):  # norms of queries and keys, and a soft-cap, over weights in fp32
+        walks[f"train full {family}"] = _train("--full", family=family)
     walks["train_sft, LoRA+ and rsLoRA with dropout"] = _train(
         "--lora-plus-ratio", "16", "--rslora", "--dropout", "0.1", script=train_sft
     )
