@@ -28,7 +28,7 @@ from lora.adapter_file import load_adapter, read_provenance
 from lora.frozen import QUANTIZE
 from lora.inject import Adapter, folded, use_adapter
 from model import generate, load_decoder, load_tokenizer
-from model.console import UserError, describe_lack, is_out_of_memory, run_command
+from model.console import UserError, lack_of_memory, run_command
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
 from model.sampling import Sampling
@@ -162,9 +162,9 @@ def converse(chat: Chat, voices: dict[str, Voice], speaking: list[Voice], system
         except UserError as error:  # most often: the conversation has become longer than the model's positions
             print(f"{error}\n/reset starts anew")
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not (lack := lack_of_memory(error)):
                 raise
-            print(f"{describe_lack(error)}; /reset starts anew, and a short conversation takes less")
+            print(f"{lack}; /reset starts anew, and a short conversation takes less")
 
 
 def command(line: str, voices: dict[str, Voice], speaking: list[Voice], system: list[dict]) -> list[Voice]:
@@ -262,8 +262,5 @@ def side_by_side(left: str, right: str, *, titles: list[str], width: int) -> str
 
 
 if __name__ == "__main__":
-    less = (
-        "--quantize nf4, fewer --max-new-tokens, a shorter prompt or --device "
-        "cpu"
-    )
+    less = "--quantize nf4, fewer --max-new-tokens, a shorter prompt or --device cpu"
     sys.exit(run_command(main, needs_less_with=less))

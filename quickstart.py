@@ -249,8 +249,5 @@ def install_extras() -> None:
 
 
 if __name__ == "__main__":
-    less = (
-        "a smaller --lm or --embedder, or --device cpu; what is done already is "
-        "kept"
-    )
+    less = "a smaller --lm or --embedder, or --device cpu; what is done already is kept"
     sys.exit(run_command(main, needs_less_with=less))

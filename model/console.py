@@ -37,8 +37,8 @@ def run_command(main: Callable[[], None], *, needs_less_with: str = "a smaller m
         sys.stderr.close()
         return 141
     except Exception as error:
-        if is_out_of_memory(error):
-            print(f"tritune: {describe_lack(error)}; it takes less with {needs_less_with}", file=sys.stderr)
+        if lack := lack_of_memory(error):
+            print(f"tritune: {lack}; it takes less with {needs_less_with}", file=sys.stderr)
         elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
             print("tritune: the disk is full; make room, then go on (training: --resume)", file=sys.stderr)
         else:
@@ -47,20 +47,21 @@ def run_command(main: Callable[[], None], *, needs_less_with: str = "a smaller m
     return 0
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device's memory or the host's has run out: torch.OutOfMemoryError, which is a RuntimeError, a
-    RuntimeError of the CPU's allocator or of CUDA's libraries, MemoryError, or the system's ENOMEM.
+def lack_of_memory(error: BaseException) -> str | None:
+    """What an error says if memory has run out, a GPU's or the host's, and how much was asked for; else None.
+
+    Such are torch.OutOfMemoryError, some RuntimeErrors of the CPU's allocator and of CUDA's libraries, MemoryError, the
+    system's ENOMEM, and what one of these has led to, as when a CUDA graph cannot be recorded to its end.
     """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
-
-
-def describe_lack(error: BaseException) -> str:
-    """Which memory has run out, and how much was asked for where the error says so."""
     words = str(error)
+    if not (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(words))
+    ):
+        before = error.__cause__ or error.__context__
+        return lack_of_memory(before) if before else None
     where = "the GPU is out of memory" if re.search(r"\bCUDA|CUBLAS|CUDNN", words) else "out of memory"
     asked = re.search(r"allocate ([\d.]+ [KMG]iB|\d+(?= bytes))", words)
     if not asked:

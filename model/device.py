@@ -19,15 +19,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def on_gpu(where: torch.Tensor | torch.device) -> bool:
-    """Whether a tensor is, or a device has, a GPU's. What is computed another way there asks here, so that a test can walk
+    """Whether this is a GPU or a tensor on one. Code that computes another way there asks here, so that a test can walk
     that way on a CPU.
     """
     return (where if isinstance(where, torch.device) else where.device).type == "cuda"
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """cuda if there is a GPU, else the CPU, unless a device is named. A GPU named by its number becomes the current one:
-    CUDA makes streams and events there.
+    """cuda if there is a GPU, else the CPU, unless a device is named. A GPU that is named by number becomes the current
+    one, where CUDA makes streams and events.
 
     Says on stderr, once a process, when "auto" means the CPU although PyTorch is built for CUDA. UserError for a device
     that is not there.
@@ -58,10 +58,10 @@ def _why_no_gpu(complaint: str) -> str:
     """What kind of PyTorch this is, why it sees no GPU, and what to do."""
     if not torch.version.cuda:
         return "this PyTorch is built without CUDA; install one that has it (README, Which PyTorch)"
+    why = f" ({complaint})" if complaint else ""
     return (
-        f"this PyTorch is built for CUDA {torch.version.cuda} and sees no GPU{complaint and f' ({complaint})'}; if there "
-        "is one, install a PyTorch built for a CUDA version that its driver supports (nvidia-smi prints that; README, "
-        "Which PyTorch)"
+        f"this PyTorch is built for CUDA {torch.version.cuda} and sees no GPU{why}; if there is one, install a PyTorch "
+        "built for a CUDA version that its driver supports, which nvidia-smi prints (README, Which PyTorch)"
     )
 
 

@@ -17,7 +17,7 @@ import torch
 from data.masking import Example
 from data.packing import to_batch
 from lora.inject import trainable
-from model.console import UserError, is_out_of_memory
+from model.console import UserError, lack_of_memory
 from model.decoder import Decoder
 from model.files import read_json
 from model.loss import causal_lm_loss, supervised_tokens
@@ -99,8 +99,9 @@ def fit(
             cost = _attempt(decoder, precision, [example for row in chosen for example in row])
             if cost is not None:
                 print(
-                    f"fit      {count} rows a pass, checkpointing {decoder.checkpointing}: {cost.bytes / 2**30:.2f} GiB "
-                    f"of {room / 2**30:.2f} for {cost.tokens:,} tokens · {cost.tokens / cost.seconds:,.0f} tokens/s"
+                    f"fit      {count} rows a pass, checkpointing {decoder.checkpointing}: {cost.bytes / 2**30:.2f} "
+                    f"GiB of {room / 2**30:.2f} for {cost.tokens:,} tokens · "
+                    f"{cost.tokens / cost.seconds:,.0f} tokens/s"
                 )
                 return count, decoder.checkpointing
             count //= 2
@@ -115,7 +116,7 @@ def _attempt(decoder: Decoder, precision: Precision, row: list[Example]) -> Cost
     try:
         return measure_pass(decoder, precision, row)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not lack_of_memory(error):
             raise
     # Only here, outside of the clause, has the exception let go of its frames, and of their tensors.
     decoder.zero_grad(set_to_none=True)

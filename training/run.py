@@ -28,7 +28,7 @@ from training.options import Resolved
 from training.trackers import open_trackers
 
 FITTED = ("micro_batch", "checkpointing")  # what --fit sets (training/fit.py)
-# May be others when a run is resumed. Among them what trades time for memory: a run that ran out of it goes on with less.
+# May be others when a run is resumed. The last ones trade time for memory: a run that ran out of it goes on with less.
 FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run", "fit", "chunk_tokens", *FITTED}
 
 

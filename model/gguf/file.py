@@ -13,7 +13,7 @@ import numpy as np
 import tokenizers
 import torch
 
-from model.console import UserError, is_out_of_memory, need
+from model.console import UserError, lack_of_memory, need
 from model.gguf.header import read_header
 from model.gguf.layout import MODEL_TYPES, ROPE_FREQS, config_of, from_stored, tensor_name
 from model.gguf.tokenizer import read_tokenizer
@@ -65,7 +65,7 @@ class GGUFFile:
             except KeyError:
                 raise UserError(f"{self.path}: tensor {stored!r} is not known for {self.architecture}") from None
             except (RuntimeError, TypeError) as error:  # rows that do not make these heads
-                if is_out_of_memory(error):
+                if lack_of_memory(error):
                     raise
                 raise UserError(f"{self.path}: tensor {stored!r} does not fit the metadata ({error})") from None
             yield name, tensor

@@ -21,7 +21,7 @@ import train_sft
 from data.masking import Example
 from eval.asking import LESS_MEMORY
 from lora.inject import DECODER_TARGETS, inject
-from model.console import UserError, is_out_of_memory, run_command
+from model.console import UserError, lack_of_memory, run_command
 from model.decoder import Backbone
 from training import fit as fit_module
 from training.fit import MODES, fit
@@ -59,13 +59,23 @@ def test_every_way_of_running_out_is_one_line(capsys, lack):
     assert ("2.25 GiB more were asked for" in said) == (lack in ("gpu", "cpu"))
 
 
+def test_an_error_that_a_lack_has_led_to_is_one():
+    try:
+        try:
+            raise torch.OutOfMemoryError(CUDA_SAYS)
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    except RuntimeError as error:
+        assert lack_of_memory(error) == "the GPU is out of memory (2.25 GiB more were asked for)"
+
+
 def test_other_errors_keep_their_traceback():
     for error in (RuntimeError("shapes do not match"), OSError(2, "No such file"), ValueError("out of range")):
 
         def main(error=error):
             raise error
 
-        assert not is_out_of_memory(error)
+        assert lack_of_memory(error) is None
         with pytest.raises(type(error)):
             run_command(main)
 
@@ -154,7 +164,8 @@ def test_a_run_keeps_its_checkpoint_and_goes_on_with_less_memory(monkeypatch, ti
         return [*parts, "--dtype", "fp32", "--micro-batch", 2, "--checkpoint-every", 1, *more]
 
     train_sft.main(list(map(str, options(tmp_path / "whole"))))
-    out, capfd_before = tmp_path / "run", capfd.readouterr()
+    out = tmp_path / "run"
+    capfd.readouterr()
     patch = fail_in_pass(monkeypatch, 4)  # two to a step: in the midst of the second
     assert run_as_a_script(monkeypatch, "train_sft.py", *options(out)) == 2
     patch.undo()

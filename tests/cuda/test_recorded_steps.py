@@ -1,8 +1,8 @@
 """Recorded decoding steps give what unrecorded ones give, and are recorded anew exactly when they must be.
 
-A graph's stand-in does on a CPU what a CUDA graph does: it notes the operators of a step with the tensors that they read
-and write, runs none that writes, refuses what waits for the device, and replays them at the same addresses. A step that
-reads anything from Python that has changed since, or a tensor that has been replaced, then gives something else.
+A stand-in does on a CPU what a CUDA graph does: it notes a step's operators with the tensors that they read and write,
+runs none that writes, refuses what waits for the device, and replays them at the same addresses. So a step that depends
+on what Python has changed since, or on a tensor that has been replaced, gives something else.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Graph:
         made, steps = {}, []
         for operator, args, named, results in self.calls:
             constant = "lift_fresh" in str(operator)  # a number, wrapped anew by every step
-            inputs = [args[0].item()] if constant else [made.get(id(x), _outside(x)) for x in tree_leaves((args, named))]
+            inputs = (
+                [args[0].item()] if constant else [made.get(id(x), _outside(x)) for x in tree_leaves((args, named))]
+            )
             for x in tree_leaves(results):
                 made.setdefault(id(x), (len(made), x.shape, x.stride()))
             steps.append((str(operator), inputs))
@@ -183,7 +185,7 @@ def _recording_now(step, tokens):
 def test_recorded_steps_give_what_unrecorded_ones_give(
     decoder, cuda, states, only_when_needed, monkeypatch, samples, rows, page
 ):
-    """Rows leave, new ones take their places, prompts come and go, the cache grows, and the last rows are kept alone."""
+    """Rows leave, others take their places, prompts come and go, the cache grows, and the last rows are kept alone."""
     monkeypatch.setattr("model.cache.PAGE", page)
     settings = {"max_new_tokens": 12, "samples": samples, "rows": rows, "temperature": 1.3, "stop_ids": range(20, 24)}
     expected = generate(decoder, PROMPTS, **settings)

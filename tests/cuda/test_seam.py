@@ -7,6 +7,7 @@ kernels, streams and pinned memory are not.
 
 from __future__ import annotations
 
+import itertools
 from contextlib import nullcontext
 
 import pytest
@@ -42,8 +43,7 @@ def scores(q, k, causal, scale):
 
 
 def documents(borders):
-    ends = borders.tolist()
-    return [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
+    return [slice(*ends) for ends in itertools.pairwise(borders.tolist())]
 
 
 def forward(
