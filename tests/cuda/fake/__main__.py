@@ -7,6 +7,7 @@ python -m tests.cuda.fake --write                keep them as what the tests com
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import sys
@@ -26,6 +27,7 @@ FIGURES = Path(__file__).parents[1] / "figures.json"
 def walk_all(pattern: str = "") -> dict[str, dict]:
     """name -> its figures, or "error": the traceback; "seconds" of processor time."""
     found = {}
+    gc.disable()  # a walk makes many small objects, and no circles of them
     with tempfile.TemporaryDirectory() as scratch:
         at = Path(scratch) / "at"
         tiny.write(at)

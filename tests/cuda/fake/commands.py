@@ -70,10 +70,10 @@ def cpt(at: Path, out: Path, *more, capability: tuple[int, int] = (9, 0), values
     with Count(values) as count:
         call(
             train_cpt.main, "--model", at / "decoder", "--corpus", at / "corpus", "--out", out, "--device", "cuda",
-            "--row-tokens", 128, "--step-tokens", 256, "--held-out-files", 1, "--held-out-tokens", 200,
-            "--most-tokens", 500, *more,
+            "--row-tokens", 128, "--step-tokens", 128, "--validate-every", 0, "--held-out-files", 1,
+            "--held-out-tokens", 200, "--most-tokens", 300, *more,
         )  # fmt: skip
-    return Figures.of(count, tokens=500)
+    return Figures.of(count, tokens=300)
 
 
 def cpt_resumed(at: Path, out: Path) -> Figures:
@@ -105,7 +105,7 @@ def sft(at: Path, out: Path) -> Figures:
     with Count({"model/generate.py:choose": lambda tensor: [7] * len(tensor)}) as count:
         call(
             train_sft.main, "--model", at / "decoder", "--data", at / "rows.jsonl", "--validation", at / "rows.jsonl",
-            "--out", out, "--device", "cuda", "--max-length", 128, "--step-tokens", 256, "--epochs", 1,
+            "--out", out, "--device", "cuda", "--max-length", 128, "--step-tokens", 256, "--epochs", 2,
             "--quantize", "nf4", "--validate-every", 1, "--patience", 1, "--sample-every", 1, "--max-new-tokens", 4,
         )  # fmt: skip
     return Figures.of(count, tokens=sum(len(row["output"]) for row in ROWS))
@@ -118,7 +118,7 @@ def embed(at: Path, out: Path) -> Figures:
         call(
             train_embed.main, "--model", at / "encoder", "--data", at / "pairs.jsonl", "--test", at / "pairs.jsonl",
             "--out", out, "--device", "cuda", "--lora", "--mine", "--pool", at / "pool.jsonl", "--epochs", 2,
-            "--batch", 3, "--max-length", 64, "--dimensions", "32",
+            "--batch", 6, "--max-length", 64, "--dimensions", "32",
         )  # fmt: skip
     return Figures.of(count, tokens=sum(len(pair["query"] + pair["code"]) for pair in PAIRS))
 
@@ -135,10 +135,10 @@ def talk(at: Path, out: Path) -> Figures:
     return Figures.of(count, tokens=12)
 
 
-def measure(at: Path, out: Path, *, quantize: str = "none") -> Figures:
+def measure(at: Path, out: Path) -> Figures:
     """eval.perplexity and eval.next_token with an adapter."""
     become((8, 0))
-    rules = ("--model", at / "decoder", "--adapter", at / "adapter", "--device", "cuda", "--quantize", quantize)
+    rules = ("--model", at / "decoder", "--adapter", at / "adapter", "--device", "cuda")
 
     def likeliest(top):
         if not top.ndim:

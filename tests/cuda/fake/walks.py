@@ -93,7 +93,6 @@ def whole_commands() -> dict[str, Walk]:
         "train_embed.py": commands.embed,
         "chat.py": commands.talk,
         "eval.perplexity, eval.next_token": commands.measure,
-        "eval.perplexity, eval.next_token in NF4": partial(commands.measure, quantize="nf4"),
         "eval.retrieval, search.py": commands.retrieve,
         "answers of eval.instruct": commands.answer,
         "exports": commands.export,
