@@ -34,9 +34,7 @@ def causal_lm_loss(
     """
     predicting = hidden_states[:, :-1].flatten(0, 1)  # [B*(T-1), D]   the one place where labels are shifted
     target = labels[:, 1:].flatten()  # [B*(T-1)]
-    at = (target != IGNORE).nonzero()[
-        :, 0
-    ]  # [N]   a GPU tells the host N, once; a mask would thrice
+    at = (target != IGNORE).nonzero()[:, 0]  # [N]   a GPU tells the host N, once; a mask would thrice
     predicting, target = predicting.index_select(0, at), target.index_select(0, at)  # no label, no logits
     return _ChunkedCrossEntropy.apply(predicting, head_weight, target, softcap, chunk)
 
