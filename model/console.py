@@ -62,7 +62,7 @@ def lack_of_memory(error: BaseException) -> str | None:
     ):
         before = error.__cause__ or error.__context__
         return lack_of_memory(before) if before else None
-    where = "the GPU is out of memory" if re.search(r"\bCUDA|CUBLAS|CUDNN", words) else "out of memory"
+    where = "the GPU is out of memory" if re.search("CUDA out of memory|CUBLAS|CUDNN", words) else "out of memory"
     asked = re.search(r"allocate ([\d.]+ [KMG]iB|\d+(?= bytes))", words)
     if not asked:
         return where

@@ -40,7 +40,7 @@ def choose_device(wanted: str = "auto") -> torch.device:
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not present and wanted == "auto":
         if torch.version.cuda:
-            _say_once(f"computing on the CPU: {_why_no_gpu(complaint)} (--device cpu hides this line)")
+            _say_once(f"computing on the CPU: {_why_no_gpu(complaint)}; --device cpu hides this line")
         return torch.device("cpu")
     device = torch.device("cuda" if wanted == "auto" else wanted)
     if not present:

@@ -187,7 +187,7 @@ def test_recorded_steps_give_what_unrecorded_ones_give(
 ):
     """Rows leave, others take their places, prompts come and go, the cache grows, and the last rows are kept alone."""
     monkeypatch.setattr("model.cache.PAGE", page)
-    settings = {"max_new_tokens": 12, "samples": samples, "rows": rows, "temperature": 1.3, "stop_ids": range(20, 24)}
+    settings = {"max_new_tokens": 9, "samples": samples, "rows": rows, "temperature": 1.3, "stop_ids": range(20, 24)}
     expected = generate(decoder, PROMPTS, **settings)
     unrecorded = dict(states)
     states.clear()

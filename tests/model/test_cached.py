@@ -23,7 +23,8 @@ ARGUMENTS = {  # of every function whose tensors are kept
 def kept_functions():
     """(module.function, its decorators, what it returns) of every function in the core with a decorator that caches."""
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text if "cache" in text else "")
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and any("cache" in ast.unparse(d) for d in node.decorator_list):
                 module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
