@@ -34,8 +34,8 @@ def causal_lm_loss(
     """
     predicting = hidden_states[:, :-1].flatten(0, 1)  # [B*(T-1), D]   the one place where labels are shifted
     target = labels[:, 1:].flatten()  # [B*(T-1)]
-    supervised = target != IGNORE
-    predicting, target = predicting[supervised], target[supervised]  # [N, D], [N]   no label, no logits
+    at = (target != IGNORE).nonzero()[:, 0]  # [N]   a GPU tells the host N, once; a mask would thrice
+    predicting, target = predicting.index_select(0, at), target.index_select(0, at)  # no label, no logits
     return _ChunkedCrossEntropy.apply(predicting, head_weight, target, softcap, chunk)
 
 
@@ -142,11 +142,11 @@ def distillation(
     Returns an fp32 scalar, 0 where the teacher says nothing.
     """
     given = teacher > float("-inf")
-    rows = given.any(1)
-    if not rows.any():
+    at = given.any(1).nonzero()[:, 0]  # rows with a score. How many there are, a GPU's host waits for once
+    if not len(at):
         return queries.float().sum() * 0  # a gradient of 0 for all, as ranks wait for each other's
     with torch.autocast(queries.device.type, enabled=False):
         scores = queries.float() @ documents.float().T / temperature  # [B, M]
-    ours = scores.masked_fill(~given, float("-inf"))[rows].log_softmax(1)
-    theirs = teacher[rows].log_softmax(1)
-    return torch.where(given[rows], theirs.exp() * (theirs - ours), 0.0).sum(1).mean()
+    ours = scores.masked_fill(~given, float("-inf")).index_select(0, at).log_softmax(1)
+    theirs = teacher.index_select(0, at).log_softmax(1)
+    return torch.where(given.index_select(0, at), theirs.exp() * (theirs - ours), 0.0).sum(1).mean()

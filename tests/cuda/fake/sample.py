@@ -1,0 +1,51 @@
+"""Walks of sampling: continuous batching over a KV cache, each step recorded as a CUDA graph."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from model import cache
+from model.device import choose_dtype
+from model.generate import generate
+from tests.cuda.fake.count import Count
+from tests.cuda.fake.device import DEVICE, become
+from tests.cuda.fake.models import fake_decoder
+from tests.cuda.fake.walk import Figures
+
+STOP = 2
+PROMPTS = [[5] * n for n in (3, 17, 12)]
+
+
+def sample(
+    family: str,
+    *,
+    capability: tuple[int, int] = (9, 0),
+    samples: int = 2,
+    rows: int = 4,
+    new_tokens: int = 10,
+    layers: int = 1,
+    **rules,
+) -> Figures:
+    """Answers to prompts of 3 to 17, some ended early: rows leave, others take their places.
+
+    A page holds 8 tokens here, so that the cache grows on the way.
+    """
+    become(capability)
+    cache.PAGE = 8
+    decoder = fake_decoder(family, choose_dtype(DEVICE), num_hidden_layers=layers)
+    drawn = random.Random(0)
+
+    def tokens(tensor: torch.Tensor) -> list[int]:
+        return [STOP if drawn.random() < 0.1 else 7 for _ in range(len(tensor))]
+
+    def lengths(tensor: torch.Tensor) -> list[int]:  # of the prompt in each slot; and where each row sits, itself
+        return [max(map(len, PROMPTS))] * len(tensor) if len(tensor) == rows + 1 else list(range(len(tensor)))
+
+    with Count({"model/generate.py:choose": tokens, "model/cache.py:reserve": lengths}) as count:
+        answers = generate(
+            decoder, PROMPTS, max_new_tokens=new_tokens, samples=samples, rows=rows, stop_ids=[STOP], **rules
+        )
+    assert [len(of_prompt) for of_prompt in answers] == [samples] * len(PROMPTS)
+    return Figures.of(count, tokens=sum(len(ids) for of_prompt in answers for ids in of_prompt))

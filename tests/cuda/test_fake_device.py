@@ -1,0 +1,168 @@
+"""Every CUDA path, walked on a device that does nothing (tests/cuda/README.md).
+
+What a GPU would refuse, where the host would wait for it, and that a step asks for no more than it did. One process
+walks everything; what each walk brought home is then looked at by tests of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from tests.cuda.fake import build
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = json.loads((ROOT / "tests/cuda/figures.json").read_text())
+REWRITE = "python -m tests.cuda.fake --write"
+RATCHETS = ("launches", "bytes_per_token", "saved_bytes_per_token", "recordings")
+SLACK = 1.01
+
+# Where the host may wait for the device, and why it has to. How often it does in each walk is in figures.json.
+WAITS = {
+    # a training step
+    "data/packing.py:to_batch write": "the row's tokens and labels",
+    "model/attention.py:_borders write": "the borders of the row's documents, once for all layers",
+    "model/attention.py:_try_borders read": "whether the kernel knows borders: once a process",
+    "model/loss.py:causal_lm_loss shape": "how many positions are supervised",
+    "training/precision.py:step read": "the gradient norm, and with unfused optimisers what GradScaler found",
+    "training/precision.py:scale read": "the loss scale, for the log",
+    "training/run.py:take_loss read": "the loss, for the log",
+    "train_cpt.py:learn read": "the supervised tokens, for the log",
+    "train_sft.py:learn read": "the supervised tokens, for the log",
+    "train_embed.py:learn read": "the temperature, for the log",
+    "training/precision.py:hook read": "after an overflow alone: which module's output is not finite",
+    "training/validation.py:validation_loss read": "the loss and the tokens of a row, while nothing is trained",
+    "training/fit.py:measure_pass read": "the end of the pass whose time is taken",
+    "lora/nf4.py:_pairs write": "the table of NF4's levels, once a process",
+    # a step of embedding training
+    "model/encoder.py:pack write": "the texts' tokens",
+    "model/encoder.py:encode_batch read": "the vectors, which are asked for on the host",
+    "model/loss.py:distillation shape": "how many queries have a teacher's score",
+    "training/contrastive.py:forward write": "which documents are as good as a query's own, and the teacher's scores",
+    "train_embed.py:make_objective write": "the temperature, once",
+    # sampling: the tokens go to the host, which decides who goes on, and back
+    "model/cache.py:_lay_out write": "the pages' owners, when some come or go",
+    "model/cache.py:admit write": "new prompts' lengths, slots and places",
+    "model/cache.py:seat write": "rows that begin or end",
+    "model/cache.py:keep write": "rows that go on when others are let go",
+    "model/cache.py:reserve read": "the rows' lengths where prompts are not shared",
+    "model/generate.py:_read write": "new prompts' tokens",
+    "model/generate.py:_keep write": "rows that go on when others are let go",
+    "model/generate.py:choose read": "the tokens that were chosen",
+    "model/generate.py:choose write": "which rows are active, when some are not",
+    "model/generate.py:refill write": "rows that begin",
+    "model/generate.py:step write": "the tokens to go on from",
+    "model/sampling.py:_next_tokens write": "temperatures and random numbers",
+    "model/sampling.py:_draw shape": "which rows' nucleus is larger than what was looked at",
+    # measuring
+    "eval/perplexity.py:score read": "the loss of a window",
+    "eval/perplexity.py:worst_predictions read": "the most surprising token",
+    "eval/perplexity.py:worst_predictions write": "a file's tokens",
+    "eval/next_token.py:compare_prompt write": "a prompt's tokens",
+    "eval/next_token.py:_positions read": "figures of each position",
+    "eval/next_token.py:_top read": "the likeliest tokens",
+    # files
+    "model/safetensors_file.py:read write": "a piece of a weight from the mapped file",
+    "model/weights.py:save_weights read": "a weight to write",
+    "model/gguf/write.py:write_gguf read": "a weight to write",
+    "lora/adapter_file.py:load_adapter write": "an adapter's matrix",
+    "lora/adapter_file.py:write_adapter read": "an adapter's matrix to write",
+    "training/checkpoint.py:load_checkpoint write": "a parameter or moment",
+    "training/checkpoint.py:save_checkpoint read": "a parameter or moment to write",
+    "training/validation.py:offer read": "a parameter to write",
+    "training/validation.py:restore write": "a parameter as it was when it was best",
+}
+
+# Matrix products in fp32 are meant: DoRA's lengths of rows, similarities of an encoder's vectors, an adapter folded in.
+IN_FP32 = {
+    "train dora": 42,
+    "train_embed": 36,
+    "train with fp32 modules": 30,
+    "train_cpt.py overflowing": 202,
+    "chat.py": 14,
+    "exports": 28,
+}
+ALL_IN_FP32 = ("train in fp32", "eval.perplexity", "eval.retrieval")  # nothing is trained: exactness before speed
+
+
+@pytest.fixture(scope="session")
+def walked(tmp_path_factory) -> dict[str, dict]:
+    if reason := build.missing():
+        pytest.skip(reason)
+    out = tmp_path_factory.mktemp("walked") / "figures.json"
+    command = [sys.executable, "-m", "tests.cuda.fake", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # a fake device has nothing to share among threads
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads(out.read_text())
+
+
+@pytest.fixture
+def found(walked, name) -> dict:
+    if "error" in walked[name]:
+        pytest.fail(f"{name} does not reach its end:\n{walked[name]['error']}")
+    return walked[name]
+
+
+each_walk = pytest.mark.parametrize("name", FIGURES)
+
+
+def test_every_walk_has_figures_to_compare_with(walked):
+    assert walked.keys() == FIGURES.keys(), f"a walk is new or gone: {REWRITE}"
+
+
+@each_walk
+def test_nothing_is_asked_that_a_gpu_refuses(name, found):
+    assert found["faults"] == {}
+
+
+@each_walk
+def test_the_host_waits_only_where_it_must(name, found):
+    unknown = {where: count for where, count in found["waits"].items() if where not in WAITS}
+    assert not unknown, f"waits that nobody has allowed; avoid them, or say in WAITS why they must be: {unknown}"
+    assert found["waits"] == FIGURES[name]["waits"], f"more: avoid them. Fewer: keep it so, by {REWRITE}"
+
+
+@each_walk
+def test_a_step_asks_for_no_more_than_it_did(name, found):
+    """Launches, bytes, memory kept for the backward pass, and how often a decoding step is recorded."""
+    for figure in RATCHETS:
+        before, now = FIGURES[name][figure], found[figure]
+        assert now <= before * SLACK, f"{figure} rose from {before:,} to {now:,}. If it buys something: {REWRITE}"
+        if now * SLACK < before:
+            warnings.warn(f"{name}: {figure} fell from {before:,} to {now:,}; keep it so, by {REWRITE}", stacklevel=1)
+    samples = any("generate.py:step" in where for where in found["waits"])
+    assert bool(found["recordings"]) == bool(found["replays"]) == samples
+
+
+@each_walk
+def test_products_are_in_half_precision_and_what_is_delicate_is_not(name, found):
+    assert found["delicate"] == {}
+    in_fp32, in_all = found["products"].get("float32", 0), sum(found["products"].values())
+    if name.startswith(ALL_IN_FP32):
+        assert in_fp32 == in_all > 0
+    else:
+        most = next((count for start, count in IN_FP32.items() if name.startswith(start)), 0)
+        assert in_fp32 <= most and (in_fp32 < in_all / 2 or name == "exports")
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if " rows, " in name])
+def test_documents_of_a_row_are_one_call_of_the_kernel(name, found):
+    kernel = "flash" if "7.5" not in name else "efficient"  # a T4 has no other
+    one_document, many = f"_scaled_dot_product_{kernel}_attention", "_efficient_attention_forward"
+    assert found["attention"].keys() == {many if "packed" in name else one_document}
+
+
+def test_the_training_walks_hold_every_pair_of_settings():
+    names = [name.split(", ") for name in FIGURES if ", checkpointing " in name]
+    assert len(names) == 16
+    for i in range(5):
+        for j in range(i):
+            values = [{name[axis] for name in names} for axis in (i, j)]
+            assert len({(name[i], name[j]) for name in names}) == len(values[0]) * len(values[1])
