@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.cuda.fake import build
 
@@ -52,6 +53,7 @@ WAITS = {
     "model/cache.py:seat write": "rows that begin or end",
     "model/cache.py:keep write": "rows that go on when others are let go",
     "model/cache.py:reserve read": "the rows' lengths where prompts are not shared",
+    "model/generate.py:__init__ write": "which ids have no token, once",
     "model/generate.py:_read write": "new prompts' tokens",
     "model/generate.py:_keep write": "rows that go on when others are let go",
     "model/generate.py:choose read": "the tokens that were chosen",
@@ -87,19 +89,24 @@ IN_FP32 = {
     "train_cpt.py overflowing": 202,
     "chat.py": 14,
     "exports": 28,
+    "eval.perplexity, eval.next_token": 58,  # the second is in fp32
+    "eval.retrieval, search.py": 24,  # so is the second here
 }
-ALL_IN_FP32 = ("train in fp32", "eval.perplexity", "eval.retrieval")  # nothing is trained: exactness before speed
 
 
 @pytest.fixture(scope="session")
-def walked(tmp_path_factory) -> dict[str, dict]:
+def walked(tmp_path_factory, worker_id) -> dict[str, dict]:
+    """All walks' figures; of several test processes, the first one walks."""
     if reason := build.missing():
         pytest.skip(reason)
-    out = tmp_path_factory.mktemp("walked") / "figures.json"
-    command = [sys.executable, "-m", "tests.cuda.fake", str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # a fake device has nothing to share among threads
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-5000:]
+    folder = tmp_path_factory.getbasetemp()
+    out = (folder if worker_id == "master" else folder.parent) / "walked.json"
+    with FileLock(f"{out}.lock"):
+        if not out.is_file():
+            command = [sys.executable, "-m", "tests.cuda.fake", str(out)]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}  # a fake device has nothing to share among threads
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-5000:]
     return json.loads(out.read_text())
 
 
@@ -145,11 +152,11 @@ def test_a_step_asks_for_no_more_than_it_did(name, found):
 def test_products_are_in_half_precision_and_what_is_delicate_is_not(name, found):
     assert found["delicate"] == {}
     in_fp32, in_all = found["products"].get("float32", 0), sum(found["products"].values())
-    if name.startswith(ALL_IN_FP32):
+    if name == "train in fp32":
         assert in_fp32 == in_all > 0
     else:
         most = next((count for start, count in IN_FP32.items() if name.startswith(start)), 0)
-        assert in_fp32 <= most and (in_fp32 < in_all / 2 or name == "exports")
+        assert in_fp32 <= most and (in_fp32 <= in_all / 2 or name == "exports")
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if " rows, " in name])

@@ -38,7 +38,7 @@ def learn(out: Path, family: str, *more: str, capability: tuple[int, int] = (9, 
         add_adapter(encoder, options)
     elif options.top_layers:
         train_top_layers(encoder, options.top_layers)
-    precision = Precision(DEVICE, dtype)
+    precision, encoder.compute_dtype = Precision(DEVICE, dtype), dtype
     with Count(values) as count, Saved(encoder) as saved:
         table = PairTable(PAIRS, encoder, negatives=options.negatives)
         plan = plan_batches(table.lengths(), pairs_per_step=options.batch, epochs=options.epochs, seed=0)
@@ -52,8 +52,9 @@ def encode(family: str, *, capability: tuple[int, int] = (9, 0)) -> Figures:
     """`encode` of texts of many lengths."""
     become(capability)
     encoder = fake_encoder(family)
+    encoder.compute_dtype = choose_dtype(DEVICE)
     texts = ["def f(): ..." * (1 + n % 20) for n in range(30)]
-    with Count() as count, Precision(DEVICE, choose_dtype(DEVICE)).autocast():
+    with Count() as count:
         vectors = encoder.encode(texts)
     assert vectors.device.type == "cpu" and vectors.dtype == torch.float32
     return Figures.of(count, tokens=sum(map(len, encoder.tokenize(texts, "passage"))))

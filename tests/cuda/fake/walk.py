@@ -48,7 +48,10 @@ class Saved(torch.autograd.graph.saved_tensors_hooks):
 
 
 class WalkedRun(Run):
-    """A run that counts its last step by itself: the first ones make what is made once."""
+    """A run that counts its last step by itself: the first ones make what is made once. Its model is no file."""
+
+    def _inputs(self) -> dict[str, str]:
+        return {}
 
     def steps(self, first: int, total: int, **rules) -> Iterator[int]:
         for step in super().steps(first, total, **rules):
