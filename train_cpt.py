@@ -300,7 +300,7 @@ def replayed(other: OtherTexts, examples: list[Example], tokenizer: Tokenizer, o
 
 if __name__ == "__main__":
     less = (
-        "--checkpointing full and --micro-batch 1 (a run that has begun goes on with --resume), or anew with "
+        "--checkpointing full and --micro-batch 1 (with --resume, if the run has begun), or a new run with "
         "--fit, --quantize nf4 or fewer --row-tokens"
     )
     sys.exit(run_command(main, needs_less_with=less))

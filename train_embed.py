@@ -368,7 +368,7 @@ def rankings_as_markdown(result: dict, test: list[dict], candidates: list[dict],
 
 if __name__ == "__main__":
     less = (
-        "--chunk-tokens 1024 and the same gradients (a run that has begun goes on with --resume), or anew "
+        "--chunk-tokens 1024 and the same gradients (with --resume, if the run has begun), or a new run "
         "with a smaller --max-length or --batch"
     )
     sys.exit(run_command(main, needs_less_with=less))

@@ -279,7 +279,7 @@ def answers_as_markdown(test: list[dict], results: list[dict], *, count: int = 6
 
 if __name__ == "__main__":
     less = (
-        "--checkpointing full and --micro-batch 1 (a run that has begun goes on with --resume), or anew with "
+        "--checkpointing full and --micro-batch 1 (with --resume, if the run has begun), or a new run with "
         "--fit, --quantize nf4 or a smaller --max-length"
     )
     sys.exit(run_command(main, needs_less_with=less))

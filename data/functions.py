@@ -53,7 +53,7 @@ def functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -
     """Functions of the module and methods of its classes whose code, docstring not counted, has min_lines to max_lines.
 
     Functions inside functions belong to the outer one. A function with its body on the line of its `def` is left out:
-    it has no header and body to tell apart (`one_line_functions` has it). Files in other languages give none.
+    header and body share it (`one_line_functions` returns it). Files in other languages give none.
     """
     if file.language != "python":
         return []

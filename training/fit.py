@@ -83,7 +83,7 @@ def fit(
     longest = max(rows, key=_tokens)
     learning = sum(p.numel() for _, p in trainable(decoder))
     room = MARGIN[device.type] * free_memory(device) - STATE_BYTES[optimizer] * learning
-    _attempt(decoder, precision, _head(longest, 64))  # what is made once, for ever, is made now
+    _attempt(decoder, precision, _head(longest, 64))  # warm-up: one-time allocations
     taken = ""
     for decoder.checkpointing in MODES:
         short = [_attempt(decoder, precision, _head(longest, _tokens(longest) // n)) for n in (4, 2)]

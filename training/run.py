@@ -31,7 +31,7 @@ from training.trackers import open_trackers
 
 FILES = ("chat_template", "validation", "test", "candidates", "probe", "pool")  # options that name a file to read
 FITTED = ("micro_batch", "checkpointing")  # what --fit sets (training/fit.py)
-# May be others when a run is resumed. The last ones trade time for memory: a run that ran out of it goes on with less.
+# May change when a run is resumed. The last ones trade time for memory, for a run that ran out of it.
 FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run", "fit", "chunk_tokens", *FITTED}
 
 
