@@ -242,6 +242,11 @@ def _compare(probe: tuple[torch.Tensor, torch.Tensor], tokenizer: Tokenizer, tar
 
 def _same_texts(tokenizer: Tokenizer, again: Tokenizer) -> None:
     """UserError unless both read the same ids, render the same text and stop at the same tokens."""
+    for text in (*NASTY, PROBE):
+        if tokenizer.encode(text) != again.encode(text):
+            raise UserError(
+                f"the tokenizer read again reads {text[:40]!r} otherwise than the source's; nothing was written"
+            )
     for token in _added_tokens(tokenizer):
         for text in _around(token.content):
             if tokenizer.encode(text) != again.encode(text):
@@ -250,11 +255,6 @@ def _same_texts(tokenizer: Tokenizer, again: Tokenizer) -> None:
                     f"it in {text[:60]!r}; nothing was written. Use --to hf, or take these settings out of the "
                     "source's tokenizer.json if the model was trained without them"
                 )
-    for text in (*NASTY, PROBE):
-        if tokenizer.encode(text) != again.encode(text):
-            raise UserError(
-                f"the tokenizer read again reads {text[:40]!r} otherwise than the source's; nothing was written"
-            )
     if tokenizer.chat_template is not None:
         for chat in CHATS:
             texts = [t.render(chat, add_generation_prompt=True) for t in (tokenizer, again)]

@@ -23,7 +23,7 @@ from model import load_decoder, load_tokenizer, save_decoder
 from model.console import UserError
 from tests.commands import PATIENCE, Child
 
-ENVIRONMENT = {"TERM": "dumb"}
+ENVIRONMENT = {"TERM": "dumb", "COLUMNS": ""}  # the width is the terminal's, not that of the test run
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +88,15 @@ class Terminal:
         return shown + text
 
     def insist(self, keys: str, text: str) -> str:
-        """Type again each second until `text` is shown: a Ctrl-C just before readline waits for a key goes unseen."""
+        """Type again until `text` is shown: a Ctrl-C just before readline waits for a key goes unseen.
+
+        Only after a while: one more, while the first is answered, would end the program.
+        """
         while text not in self.unread:
             self.type(keys)
-            self.read(1)
+            again = time.monotonic() + 5
+            while text not in self.unread and time.monotonic() < again:
+                self.read(1)
         return self.until(text)
 
     def type(self, keys: str) -> None:
