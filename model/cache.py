@@ -44,7 +44,10 @@ class Pages:
         if not on_gpu(device):  # growing copies
             bytes_each = layers * heads * PAGE * head_dim * dtype.itemsize
             pages += min(owners * -(-tokens // PAGE), UNTOUCHED // bytes_each)
-        self.keys, self.values = (_zeros((layers, pages, heads, PAGE, head_dim), dtype, device) for _ in range(2))
+        # A CPU multiplies fp32 in less time than it takes half precision to give scores in fp32 (scores_in_fp32).
+        keys_dtype = dtype if on_gpu(device) else torch.promote_types(dtype, torch.float32)
+        shape_of_all = layers, pages, heads, PAGE, head_dim
+        self.keys, self.values = (_zeros(shape_of_all, each, device) for each in (keys_dtype, dtype))
         self.of: list[list[int]] = [[] for _ in range(owners)]
         self.free = list(range(1, pages))
         self._shape: tuple[int, ...] = ()
@@ -114,9 +117,10 @@ class Pages:
         for memory, x in ((self.keys, k), (self.values, v)):
             memory[layer].view(-1, head_dim).index_copy_(0, at, x.to(memory.dtype).flatten(0, 1))
 
-    def scores(self, layer: int, q: torch.Tensor) -> torch.Tensor:
-        """q · k of each owner's queries and tokens, in fp32: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 without a page."""
-        of_page = scores_in_fp32(q.index_select(0, self.owner), self.keys[layer, : len(self.owner)])  # [M, …, PAGE]
+    def scores(self, layer: int, q: torch.Tensor, scale: float) -> torch.Tensor:
+        """Of each owner's queries and tokens, in fp32: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
+        keys = self.keys[layer, : len(self.owner)]  # [M, H_kv, PAGE, D]
+        of_page = scores_in_fp32(q.index_select(0, self.owner), keys, scale)  # [M, H_kv, Q, PAGE]
         of_page[0] = 0
         of_owner = of_page.index_select(0, self.pages).unflatten(0, (len(q), -1))  # [O, N / PAGE, H_kv, Q, PAGE]
         return of_owner.permute(0, 2, 3, 1, 4).flatten(3)
@@ -129,18 +133,19 @@ class Pages:
         return of_page.index_select(0, self.pages).unflatten(0, (len(weights), -1)).sum(1)
 
 
-def scores_in_fp32(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """q kᵀ in fp32 of tensors in half precision: q [M, H, Q, D], k [M, H, N, D] -> [M, H, Q, N].
+def scores_in_fp32(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
+    """scale · q kᵀ in fp32: q [M, H, Q, D], k [M, H, N, D] in fp32 or half precision -> [M, H, Q, N].
 
     A product in half precision is summed in fp32 but rounded when it is stored: in bf16 a score of 300 is then off by
     up to 1, and Qwen2 has such scores. What the rounding lost is a second product, which starts at minus the first:
-    it is small, so its own rounding is harmless. On a CPU this takes a third of the time of a product of fp32 copies.
+    it is small, so its own rounding is harmless.
     """
-    heads = q.shape[1]
-    q, k = q.flatten(0, 1), k.flatten(0, 1)
+    if k.dtype.itemsize >= 4:
+        return (q.to(k.dtype) * scale) @ k.mT
+    factor, exponent = math.frexp(scale)  # a power of two scales q exactly; without it fp16 scores may overflow
+    heads, q, k = q.shape[1], (q * 2.0**exponent).to(k.dtype).flatten(0, 1), k.flatten(0, 1)
     scores = torch.bmm(q, k.mT)
-    if scores.dtype.itemsize < 4:
-        scores = scores.float() + torch.baddbmm(scores, q, k.mT, beta=-1)
+    scores = scores.float().add_(torch.baddbmm(scores, q, k.mT, beta=-1)).mul_(factor)
     return scores.unflatten(0, (-1, heads))
 
 
@@ -240,15 +245,13 @@ class KVCache:
         (rows, heads, _, head_dim), key_heads, dtype = q.shape, k.shape[1], q.dtype
         at = self.positions() if self.prompts is None else self.written
         self.answers.write(layer, k[:, :, 0], v[:, :, 0], self.answers.last, at % PAGE)
-        factor, exponent = math.frexp(scale)  # a power of two scales q exactly; without it fp16 scores may overflow
-        q = (q * 2.0**exponent).to(self.answers.keys.dtype).view(rows, key_heads, -1, head_dim)  # [R, H_kv, G, D]
-        scores = self.answers.scores(layer, q)  # [R, H_kv, G, N]
+        q = q.view(rows, key_heads, -1, head_dim)  # [R, H_kv, G, D]
+        scores = self.answers.scores(layer, q, scale)  # [R, H_kv, G, N]
         if self.prompts is not None:
-            read = self._by_row(self.prompts.scores(layer, self._by_slot(q)))  # [R, H_kv, G, S]
+            read = self._by_row(self.prompts.scores(layer, self._by_slot(q), scale))  # [R, H_kv, G, S]
             scores = torch.cat((read, scores), dim=-1)
-        scores = scores * factor
         scores = scores + bias if softcap is None else soft_cap(scores, softcap) + bias
-        weights = scores.softmax(-1).to(q.dtype)
+        weights = scores.softmax(-1).to(self.answers.values.dtype)
         out = self.answers.mix(layer, weights[..., -self.answers.room :])
         if self.prompts is not None:
             out = out + self._by_row(self.prompts.mix(layer, self._by_slot(weights[..., : self.prompts.room])))

@@ -141,7 +141,7 @@ class _Batch:
         self.free_lanes: dict[int, list[int]] = {}  # prompt -> lanes of its slot that nobody sits in
         self.unfinished = {prompt: samples for prompt in range(len(prompts))}
         width = decoder.config.hidden_size
-        dtype = self.cache.answers.keys.dtype
+        dtype = self.cache.answers.values.dtype
         self.first = torch.zeros(slots, width, dtype=dtype, device=decoder.device)  # what each prompt ends in
         self.hidden = torch.zeros(rows, width, dtype=dtype, device=decoder.device)  # what each row's next token is from
         self.seen = None

@@ -31,17 +31,24 @@ def biased(level: float, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Te
 def test_scores_keep_what_a_product_in_half_precision_rounds_away(dtype, level):
     q, k = (biased(level, (3, 2, n, 64), dtype) / 64**0.25 for n in (5, PAGE))
     exact, once = q.double() @ k.double().mT, (q @ k.mT).double()
-    error = (scores_in_fp32(q, k).double() - exact).abs().max()
+    error = (scores_in_fp32(q, k, 1.0).double() - exact).abs().max()
     assert error < 1e-5 * max(level, 8)
     if level:
         assert (once - exact).abs().max() > 20 * error
+
+
+@pytest.fixture(params=["as on a CPU", "as on a GPU"])
+def keys(request, monkeypatch):
+    """A CPU keeps the keys in fp32, a GPU in half precision."""
+    if request.param == "as on a GPU":
+        monkeypatch.setattr("model.cache.on_gpu", lambda where: True)
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("head_dim", [64, 80])  # 1 / sqrt(80) is no power of two
-def test_a_step_over_the_cache_attends_as_exactly_as_half_precision_allows(dtype, level, lanes, head_dim):
+def test_a_step_over_the_cache_attends_as_exactly_as_half_precision_allows(keys, dtype, level, lanes, head_dim):
     tokens, rows, scale = 150, 2, head_dim**-0.5
     k, v = biased(level, (rows, 1, tokens, head_dim), dtype), torch.randn(rows, 1, tokens, head_dim).to(dtype)
     q = biased(level, (rows, 3, 1, head_dim), dtype)
@@ -69,7 +76,7 @@ def test_a_step_over_the_cache_attends_as_exactly_as_half_precision_allows(dtype
 
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("prompt", [1, 70])
-def test_decode_is_no_further_from_fp32_than_prefill_with_biased_keys(reference_qwen2, dtype, prompt):
+def test_decode_is_no_further_from_fp32_than_prefill_with_biased_keys(keys, reference_qwen2, dtype, prompt):
     ids = torch.arange(3, 153) % 300
     exact, half = (prepared(reference_qwen2, each) for each in (torch.float32, dtype))
     with torch.inference_mode():
