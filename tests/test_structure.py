@@ -79,3 +79,15 @@ def test_the_core_requirements_are_the_six():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     packages = [line.split(">=")[0] for line in lines if line and not line.startswith("#")]
     assert packages == ["torch", "tokenizers", "safetensors", "numpy", "hnswlib", "tqdm"]
+
+
+def test_no_autocast_encloses_a_loop():
+    """Autocast may keep what it has cast until its outermost block ends: an optimiser step inside went unseen."""
+    seen = 0
+    for path in [*FILES, *ROOT.glob("*.py"), *(ROOT / "bench").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.With) and any("autocast(" in ast.unparse(item) for item in node.items):
+                seen += 1
+                loops = [part for line in node.body for part in ast.walk(line) if isinstance(part, ast.For | ast.While)]
+                assert not loops, f"{path}:{node.lineno}"
+    assert seen > 8
