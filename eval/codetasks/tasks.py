@@ -178,6 +178,8 @@ def _task(row: dict) -> CodeTask:
     if "test_list" in row:
         return _mbpp(row)
     if "test" in row:
+        if row.get("tests"):
+            raise ValueError('"tests" beside "test": only one of them can decide; remove the other')
         return _humaneval(row)
     tests, setup = _lines(row["tests"]), _lines(row.get("setup") or "")
     if not tests:

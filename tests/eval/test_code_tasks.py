@@ -185,6 +185,7 @@ def test_own_tasks_need_no_gold(tmp_path):
         ([HUMANEVAL | {"task_id": ["a"]}], ':1: not a code task ("task_id"'),
         ([HUMANEVAL | {"prompt": None}], '"prompt" must be text, not NoneType'),
         ([ROW | {"test_list": []}], ':1: not a code task (its "test_list" is empty'),
+        ([HUMANEVAL | {"tests": ["assert f()"]}], '"tests" beside "test": only one of them can decide'),
         ([HUMANEVAL | {"test": ""}], ':1: not a code task (its "test" is empty'),
         (
             [{"task_id": 1, "prompt": "x", "entry_point": "f", "tests": []}],
