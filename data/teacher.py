@@ -159,7 +159,11 @@ class Teacher:
             with self._lock:
                 self.spent.cached += 1
             return kept
-        reply = self._tried(json.dumps(body).encode())
+        try:
+            reply = self._tried(json.dumps(body).encode())
+        except UserError:
+            self._stop.set()  # here: this thread may take the next request before the one that waits has heard of it
+            raise
         if reply is not None:
             self._cache.put(key, reply)
         return reply
