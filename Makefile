@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 quickstart: .venv/.extras          ## all three tracks on the embedded defaults, ends in a report
 	$(BIN)/python quickstart.py
 
-smoke: .venv/.extras               ## the same way in under three minutes
+smoke: .venv/.extras               ## the same way in three to four minutes
 	$(BIN)/python quickstart.py --smoke
 
 test: .venv/.dev                   ## the tests, on two cores
