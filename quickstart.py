@@ -1,7 +1,7 @@
 """All three tracks on real code and real weights, small enough for two CPU cores; ends in a table and a report.
 
     python quickstart.py                 about a quarter of an hour on two cores, minutes on a GPU
-    python quickstart.py --smoke         the same way in under three minutes, too small to learn much
+    python quickstart.py --smoke         the same way in three to four minutes, too small to learn much
 
 It makes the data, then runs the three scripts and prints their commands. Started again with the same --out, it goes on
 where it was stopped.
@@ -91,7 +91,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--corpus", default=CORPUS, help="SOURCE to learn from (default: %(default)s)")
     parser.add_argument("--lm", default="smollm2-135m", help="causal LM of tracks A and B (default: %(default)s)")
     parser.add_argument("--embedder", default="all-minilm-l6-v2", help="encoder of track C (default: %(default)s)")
-    parser.add_argument("--smoke", action="store_true", help="a few steps of everything, under three minutes")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of everything, three to four minutes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of every draw (default: %(default)s)")
     options = parser.parse_args()
