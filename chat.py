@@ -24,13 +24,13 @@ import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.console import UserError, lack_of_memory, run_command
 from data.masking import encode_prompt
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
-from lora.frozen import QUANTIZE
+from lora.frozen_weight import QUANTIZE
 from lora.inject import Adapter, folded, use_adapter
 from model import generate, load_decoder, load_tokenizer
-from model.console import UserError, lack_of_memory, run_command
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
 from model.sampling import Sampling

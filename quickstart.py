@@ -21,17 +21,17 @@ from pathlib import Path
 import train_cpt
 import train_embed
 import train_sft
+from common.console import UserError, run_command
+from common.files import read_json, write_json, write_jsonl
 from data.card import write_data_card
+from data.checks.prove import KINDS
 from data.corpus import build_corpus, describe, load_corpus, save_corpus
 from data.instruct import build_instruction_pairs
 from data.instruct import describe as describe_pairs
 from data.pairs import build_text_code_pairs
-from data.proofs.prove import KINDS
 from eval.compare import table
 from eval.report import write_report
 from model import load_decoder, load_encoder
-from model.console import UserError, run_command
-from model.files import read_json, write_json, write_jsonl
 
 EXTRAS = ("gguf", "ruff", "licenseclassifier")
 CORPUS = "package:networkx"
@@ -128,7 +128,7 @@ def main() -> None:
     seconds = {**clock.seconds, **seconds, "total": round(time.perf_counter() - clock.started, 1)}
     metrics = {"schema": 1, "seconds": seconds, "tracks": tracks, "sizes": amounts, "settings": settings}
     write_json(options.out / "metrics.json", metrics)
-    # The report reads the file back, and refuses it if it does not keep to eval/metrics.schema.json.
+    # The report reads the file back, and refuses it if it does not keep to eval/report/metrics.schema.json.
     report = write_report(options.out, title=f"tritune on {options.corpus}")
     for name in tracks:
         before, after = (read_json(options.out / name / f"{when}.json") for when in ("before", "after"))

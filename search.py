@@ -23,15 +23,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data.index import Index, open_index, refuse_other_folder
+from common.console import UserError, run_command
+from data.corpus.languages import GRAMMARS
+from data.corpus.locate import KINDS
 from data.search.find import BY, find
+from data.search.index import Index, open_index, refuse_other_folder
 from data.search.repository import read_repository
 from data.search.snippet import head, marked, printable, telling_line, telling_words
 from data.search.update import earlier_index, update_index
-from data.sources.languages import GRAMMARS
-from data.sources.locate import KINDS
 from model import load_encoder
-from model.console import UserError, run_command
 from model.device import choose_device
 from model.encoder import Encoder
 from model.encoder_files import add_encoder_options, encoder_options

@@ -18,22 +18,22 @@ from functools import partial
 
 import torch
 
+from common.console import UserError, run_command
+from common.files import write_json
 from data.card import write_data_card
 from data.corpus import Corpus, open_corpus, save_corpus
+from data.corpus.split import seeded_order
 from data.fim import FimTokens, fim_pieces, fim_tokens
+from data.import_order import repository_text
 from data.masking import Example, plain_document
 from data.packing import in_passes, pack, pieces, plan_windows, to_batch
 from data.replay import OtherTexts, describe, read_other_texts, replay_examples
-from data.repository import repository_text
-from data.split import seeded_order
 from eval.forgetting import probe
-from eval.nearest import add_nearest, pieces_of_files
+from eval.nearest_training_example import add_nearest, pieces_of_files
 from eval.perplexity import continuations, perplexity, worst_predictions
 from model import load_tokenizer
-from model.console import UserError, run_command
 from model.decoder import Decoder
 from model.device import choose_dtype
-from model.files import write_json
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
 from training import parallel

@@ -5,7 +5,7 @@
 
 InfoNCE with in-batch negatives: every other code of a batch is wrong for a query, unless it is as good as the right
 one. With --test, held-out queries are ranked against all candidates before and after. Change the loss in `learn`, what
-a step sees in data/search/batches.py.
+a step sees in data/contrastive.py.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.index import build_index
-from data.search.batches import PairTable, plan_batches
-from eval.nearest import add_nearest
+from common.console import UserError, run_command
+from common.files import read_json, read_jsonl, write_json
+from data.contrastive import PairTable, plan_batches
+from data.search.index import build_index
+from eval.nearest_training_example import add_nearest
 from eval.retrieval import evaluate_retrieval, own_candidates, relevance, worst_queries
 from lora.adapter_file import save_adapter
 from lora.inject import lora_layers, remove, trainable
 from model import load_encoder, save_encoder
-from model.console import UserError, run_command
 from model.device import choose_dtype
 from model.encoder import Encoder
-from model.files import read_json, read_jsonl, write_json
 from model.weights import weights_sha256
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint

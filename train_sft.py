@@ -18,21 +18,21 @@ from pathlib import Path
 
 import torch
 
+from common.console import UserError, run_command
+from common.files import read_jsonl, write_json
+from common.markdown import fenced
 from data.masking import ONLY_READ, Example, encode_prompt, tokenize_rows
 from data.packing import in_passes, pack, plan_windows, to_batch
 from data.rows import conversation_of, named_line, training_conversation, unread_fields
-from eval.errors import failures
+from eval.failure_causes import failures
 from eval.instruct import answer_pairs, grade_answers
-from eval.sandbox import protection
 from lora.inject import folded
 from model import generate, load_tokenizer
-from model.console import UserError, run_command
 from model.decoder import Decoder
 from model.device import choose_dtype
-from model.fences import fenced
-from model.files import read_jsonl, write_json
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
+from sandbox.run import protection
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.dry_run import describe_run

@@ -25,10 +25,10 @@ import torch
 from bench.measure import be_turing, report, row
 from bench.memory import SHAPES, config_of, random_decoder
 from bench.train import in_a_process
+from common.console import UserError, need, run_command
+from common.files import read_json
 from model import load_tokenizer, save_decoder
-from model.console import UserError, need, run_command
 from model.device import choose_device, choose_dtype
-from model.files import read_json
 from model.weights import put
 
 

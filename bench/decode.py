@@ -18,8 +18,8 @@ import torch
 
 from bench.measure import report, row
 from bench.memory import SHAPES, config_of, random_decoder
+from common.console import UserError, progress, run_command
 from model import load_decoder
-from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import DTYPES, choose_device, choose_dtype
 from model.weights import put

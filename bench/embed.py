@@ -29,14 +29,14 @@ import torch
 import train_embed
 from bench.measure import Memory, report, row
 from bench.train import Clock
+from common.console import UserError, need, run_command
+from common.files import read_json, read_jsonl, write_json, write_jsonl
 from data.corpus import Corpus, build_corpus
 from data.pairs import ORIGINS, build_text_code_pairs
 from eval.compare import compare_runs, number, told
 from eval.retrieval import describe, evaluate_retrieval
 from model import load_encoder, save_encoder
-from model.console import UserError, need, run_command
 from model.device import choose_device, choose_dtype, cpu_has_bf16
-from model.files import read_json, read_jsonl, write_json, write_jsonl
 
 QUERIES = 200  # held-out
 PEER = "sentence-transformers"

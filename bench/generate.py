@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 
 from bench.measure import be_turing, in_turn, report, row
+from common.console import need, run_command
+from common.markdown import fenced
 from data.corpus import build_corpus
-from data.functions import functions_of
+from data.corpus.functions import functions_of
 from data.masking import encode_prompt
 from model import generate, load_decoder, load_tokenizer, save_decoder
-from model.console import need, run_command
 from model.device import choose_device, choose_dtype
-from model.fences import fenced
 
 SAMPLING = {"temperature": 0.8, "top_p": 0.95}
 

@@ -21,10 +21,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from common.console import UserError, run_command
+from common.files import cache_folder, read_json, read_text, write_json, write_text
 from eval.environment import environment
-from model.console import UserError, run_command
 from model.device import choose_device, choose_dtype
-from model.files import cache_folder, read_json, read_text, write_json, write_text
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEADING = "## On a GPU"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from common.console import UserError
+from common.files import write_json
 from eval.environment import environment
-from model.console import UserError
-from model.files import write_json
 from training.memory import held_memory, peak_memory, reset_peak
 
 

@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 
 from bench.measure import Memory, be_turing, row
+from common.console import progress, run_command
+from common.files import write_json
 from eval.environment import environment
-from lora.frozen import QUANTIZE
+from lora.frozen_weight import QUANTIZE
 from lora.inject import DECODER_TARGETS, inject, trainable
 from model.config import ModelConfig
-from model.console import progress, run_command
 from model.decoder import CHECKPOINTING, Decoder
 from model.device import DTYPES, choose_device, choose_dtype
-from model.files import write_json
 from model.loss import causal_lm_loss, supervised_tokens
 from model.weights import Put, fill
 from training.optim import OPTIMIZERS, adamw

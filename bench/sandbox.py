@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from bench.measure import in_turn, report, row
-from eval.sandbox import Job, protection, run_jobs
-from model.console import run_command
+from common.console import run_command
+from sandbox.run import Job, protection, run_jobs
 
 _PROGRAM = '''
 from typing import List

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from bench.measure import in_turn, report, row
-from data.index import Index, build_index, open_index
+from common.console import need, run_command
 from data.search.find import BY, find
+from data.search.index import Index, build_index, open_index
 from data.search.repository import read_repository
 from model import load_encoder
-from model.console import need, run_command
 from model.encoder import Encoder
 from model.weights import locate
 

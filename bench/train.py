@@ -24,15 +24,15 @@ from pathlib import Path
 import torch
 
 from bench.measure import Memory, be_turing, report, row
+from common.console import need, run_command
+from common.files import read_json, read_jsonl, write_json
 from data.corpus import build_corpus
-from data.functions import functions_of
+from data.corpus.functions import functions_of
 from data.masking import Example, tokenize_rows
 from data.packing import to_batch
 from lora.inject import DECODER_TARGETS, inject, trainable
 from model import load_decoder, load_tokenizer, save_decoder
-from model.console import need, run_command
 from model.device import DTYPES, choose_device, choose_dtype
-from model.files import read_json, read_jsonl, write_json
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
 from training.memory import keep_freed_memory
 from training.optim import adamw

@@ -18,8 +18,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from common.console import UserError
 from data.masking import Example, plain_document
-from model.console import UserError
 from model.conversation import Segment
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer

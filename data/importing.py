@@ -19,19 +19,19 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data.answers import is_code, split_answer
+from common.console import UserError, progress, run_command
+from common.files import SURROGATE, read_objects, write_json, write_jsonl
+from common.markdown import blocks, fenced
+from common.python_syntax import parsed, same_code
+from data.checks.code_blocks import is_code, split_answer
+from data.checks.thoughts import split_thoughts
 from data.corpus import SPLITS
-from data.drafts.pair_filters import PLACEHOLDER, Distinct, pair_problem
-from data.drafts.replies import Reply
-from data.drafts.teaching import SYSTEM, add_teacher_options, teacher_of
+from data.corpus.split import seeded_order
+from data.instruct.pair_filters import PLACEHOLDER, Distinct, pair_problem
+from data.instruct.replies import Reply
+from data.instruct.teacher import Teacher
+from data.instruct.teaching import SYSTEM, add_teacher_options, teacher_of
 from data.rows import training_conversation
-from data.split import seeded_order
-from data.syntax import parsed, same_code
-from data.teacher import Teacher
-from data.thoughts import split_thoughts
-from model.console import UserError, progress, run_command
-from model.fences import blocks, fenced
-from model.files import SURROGATE, read_objects, write_json, write_jsonl
 from model.hub import snapshot
 from model.left_out import THOUGHTS
 

@@ -13,12 +13,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.console import UserError
+from common.files import read_jsonl, read_text
+from data.corpus.split import seeded_order
 from data.masking import Example, cut_examples, plain_document, supervise
 from data.packing import pieces
 from data.rows import is_conversation, named_line, training_conversation
-from data.split import seeded_order
-from model.console import UserError
-from model.files import read_jsonl, read_text
 from model.tokenizer import Tokenizer
 
 SUFFIXES = frozenset({".py", ".md", ".rst", ".txt"})

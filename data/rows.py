@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from common.console import UserError
 from data.turns import FLAGS, MASKS, ONLY_TEXT, from_json, is_empty, read_message, says_nothing, text_of
-from model.console import UserError
 
 FORMS = {"messages": (), "prompt": ("completion",), "instruction": ("input", "output")}
 AS_SYSTEM = 'is not read: rename it to "system"'

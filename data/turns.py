@@ -7,7 +7,7 @@ whether the template writes what matters is asked later, in model/left_out.py.
 
 from __future__ import annotations
 
-from model.files import parse_json
+from common.files import parse_json
 from model.left_out import THOUGHTS
 
 OTHER_NAMES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.pages.charts import interval_picture
+from common.console import UserError, run_command
+from common.files import read_json, write_json, write_text
+from common.markdown import fenced
+from eval.charts import interval_picture
 from eval.stats import change_over_seeds, holm, paired_change, paired_ratio_of_sums, shares_of_ratio
-from model.console import UserError, run_command
-from model.fences import fenced
-from model.files import read_json, write_json, write_text
 
 LOWER_IS_BETTER = frozenset({"perplexity", "bits_per_byte", "hallucination_rate"})
 LEVEL = 0.95

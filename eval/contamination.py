@@ -23,14 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
+from common.console import UserError, progress, run_command
+from common.files import read_json, read_json_list, read_jsonl, read_text, write_json
 from data.corpus import load_corpus
-from data.dedup import WORD, KnownTexts, jaccard, shingles
-from data.drafts.phrasings import INSTRUCTIONS
-from data.sources.decontaminate import RUN
+from data.corpus.decontaminate import RUN
+from data.corpus.dedup import WORD, KnownTexts, jaccard, shingles
+from data.instruct.phrasings import INSTRUCTIONS
 from eval.stats import mean_and_interval
 from model import load_encoder
-from model.console import UserError, progress, run_command
-from model.files import read_json, read_json_list, read_jsonl, read_text, write_json
 
 JACCARD = 0.7  # StarCoder's, arXiv:2305.06161
 COSINE = 0.95

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from common.console import UserError
 from data.masking import Example
 from data.replay import whole_example
 from data.rows import named_line
 from eval.compare import compare
 from eval.perplexity import score
-from model.console import UserError
 from model.decoder import Decoder
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer

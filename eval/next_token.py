@@ -20,21 +20,21 @@ from pathlib import Path
 
 import torch
 
+from common.console import UserError, progress, run_command
+from common.files import is_jsonl, read_jsonl, write_json, write_text
 from data.masking import encode_prompt, plain_document, supervise
 from data.rows import conversation_of, is_conversation, named_line
+from eval.charts import next_token_picture
 from eval.environment import environment
-from eval.pages.charts import next_token_picture
 from eval.perplexity import read_files
 from eval.stats import bootstrap_mean
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
-from lora.frozen import QUANTIZE
+from lora.frozen_weight import QUANTIZE
 from lora.inject import Adapter, use_adapter
 from model import load_decoder
-from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device
-from model.files import is_jsonl, read_jsonl, write_json, write_text
 from model.token_text import LOST, exact_text
 from model.tokenizer import Tokenizer
 

@@ -17,21 +17,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.console import UserError, progress, run_command
+from common.files import write_json
+from common.markdown import fenced
 from data.corpus import load_corpus
 from data.masking import Example, plain_document
 from data.packing import to_batch
-from eval.asking import add_dtype_options
 from eval.environment import environment
+from eval.model_options import add_dtype_options
 from eval.stats import bootstrap_ratio
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
-from lora.frozen import QUANTIZE
+from lora.frozen_weight import QUANTIZE
 from model import generate, load_decoder
-from model.console import UserError, progress, run_command
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
-from model.fences import fenced
-from model.files import write_json
 from model.loss import IGNORE, causal_lm_loss
 from model.token_text import exact_text
 from model.tokenizer import Tokenizer

@@ -26,10 +26,10 @@ from itertools import combinations
 from pathlib import Path
 from threading import Lock
 
+from common.console import UserError, run_command
+from common.files import append_jsonl, read_json, read_jsonl, resume_jsonl
+from common.highlight import pieces
 from eval.stats import bootstrap_mean
-from model.console import UserError, run_command
-from model.files import append_jsonl, read_json, read_jsonl, resume_jsonl
-from model.highlight import pieces
 
 QUESTIONS = {
     "clarity": "Which one is clearer?",
@@ -130,7 +130,7 @@ class Session:
     def state(self) -> dict:
         """The first question without a vote, as the page may see it: nothing tells which side is which.
 
-        Its texts are cut into the pieces of model/highlight.py.
+        Its texts are cut into the pieces of common/highlight.py.
         """
         open_ones = [
             (item, question) for item in self.items for question in QUESTIONS if not self._voted(item, question)

@@ -19,16 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
+from common.console import UserError, need, run_command
+from common.files import read_jsonl, write_json
+from data.checks.thoughts import split_thoughts
 from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
-from data.thoughts import split_thoughts
-from eval.asking import LESS_MEMORY, add_model_options, asked_model, refuse_lone_adapter
 from eval.environment import environment
+from eval.model_options import LESS_MEMORY, add_model_options, asked_model, refuse_lone_adapter
 from eval.stats import summarise, wilson
 from model import generate
-from model.console import UserError, need, run_command
 from model.decoder import Decoder
-from model.files import read_jsonl, write_json
 from model.tokenizer import Tokenizer
 
 ROUGES = ("rouge1", "rouge2", "rougeL")
@@ -68,8 +68,8 @@ def grade(task: str, tasks: list[dict], answers: dict[str, str], *, seed: int = 
                     status is "extraction"
     qa              exact_match and token_f1, the best over the references, texts normalised as SQuAD's script does
     summarization   bleu (of the corpus, 0 to 100), and the F of rouge1, rouge2 and rougeL (stemmed, best reference)
-    A reasoning model's thoughts are taken off each answer first (data.thoughts); a row that had some keeps them as
-    "thoughts". UserError for a task without an answer, and for an answer without a task.
+    A reasoning model's thoughts are taken off each answer first (data.checks.thoughts); a row that had some keeps them
+    as "thoughts". UserError for a task without an answer, and for an answer without a task.
     """
     if missing := [one["id"] for one in tasks if one["id"] not in answers]:
         raise UserError(f"{len(missing)} of {len(tasks)} tasks have no answer, such as {missing[0]!r}")

@@ -16,11 +16,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from common.console import UserError
+from common.files import new_folder, read_json, write_json
 from lora.inject import Adapter, linears, lora_layers, make_adapter, use_adapter
 from lora.targets import HEAD, as_pattern, is_target
-from model.console import UserError
 from model.encoder import Encoder
-from model.files import new_folder, read_json, write_json
 from model.safetensors_file import read_file
 
 PREFIX = "base_model.model."

@@ -26,6 +26,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from common.console import UserError, run_command
+from common.files import read_json
 from lora.adapter_file import (
     CHANGES_BASE,
     INERT,
@@ -42,8 +44,6 @@ from lora.adapter_tokenizer import copy_tokenizer_files
 from lora.inject import linears
 from lora.targets import HEAD, pattern_value
 from model import load_decoder, load_encoder
-from model.console import UserError, run_command
-from model.files import read_json
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
 VLLM_DEFAULT_RANK = 16

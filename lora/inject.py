@@ -15,11 +15,11 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from lora.frozen import NF4Linear, linear
+from common.console import UserError
+from lora.frozen_weight import NF4Linear, linear
 from lora.layer import LoRALinear
 from lora.nf4 import NF4Weight
 from lora.targets import HEAD, is_target, pattern_value
-from model.console import UserError
 from model.decoder import Decoder
 
 DECODER_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

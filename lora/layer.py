@@ -10,7 +10,7 @@
     m   [out]            DoRA (arXiv:2402.09353): the length of each row of the matrix, learnt apart from its direction;
                          at first that of W. ‖·‖ is a constant to the gradient (section 4.3)
 
-While training, several of these layers are computed at once by lora/joint.py: the same numbers, which its test holds
+While training, several of these layers are computed at once by lora/fast.py: the same numbers, which its test holds
 against `forward` here. Whoever changes `forward` changes that too, or lets `_is_plain` be false.
 
 A, B and m are fp32 whatever W is. A and B are cast to the input's dtype where they are used; their gradients arrive in
@@ -26,10 +26,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lora.frozen import NF4Linear, dense, multiply
-from lora.joint import project, project_product
+from lora.fast import project, project_product
+from lora.frozen_weight import NF4Linear, dense, multiply
 from model.decoder import activate
-from model.linear import product
+from model.fast.cpu_linear import product
 
 
 class LoRALinear(nn.Module):
@@ -87,7 +87,7 @@ class LoRALinear(nn.Module):
 
     @property
     def _is_plain(self) -> bool:
-        """Whether a step of training may take the way of lora/joint.py. Without gradients hooks must see each layer."""
+        """Whether a step of training may take the way of lora/fast.py. Without gradients hooks must see each layer."""
         has_dropout = self.training and self.dropout.p > 0
         return (
             torch.is_grad_enabled() and self.folded is None and self.lora_magnitude_vector is None and not has_dropout

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from torch import nn
 
+from common.console import UserError, run_command
+from common.files import read_json, write_json
 from lora.adapter_file import load_adapter, read_provenance
 from lora.adapter_tokenizer import load_trained_tokenizer
-from lora.frozen import QUANTIZE
+from lora.frozen_weight import QUANTIZE
 from lora.inject import remove
 from model import load_decoder, load_encoder, save_decoder, save_encoder
-from model.console import UserError, run_command
 from model.device import DTYPES
-from model.files import read_json, write_json
 from model.weights import locate, weights_sha256
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from common.console import UserError
 from model.cached import cached_tensors
-from model.console import UserError
 
 BLOCK = 64  # numbers that share a magnitude
 GROUP = 256  # magnitudes that share a scale

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from model.console import UserError
+from common.console import UserError
 
 ALL_LINEAR = "all-linear"
 HEAD = "lm_head"

@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.cached import cached_tensors
 from model.device import on_gpu
-from model.product_attention import blocks, product_attention
+from model.fast.cpu_attention import blocks, product_attention
 
 SHORT = 96  # tokens of a document
 BLOCK = 256  # queries that are masked together where a window or a soft-cap forbids the plain kernel

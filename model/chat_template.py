@@ -17,7 +17,7 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-from model.console import UserError
+from common.console import UserError
 
 MAX_STEPS = 100_000  # over all range(...) of one rendering; Jinja's sandbox bounds each alone, but not nested ones
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from model.console import UserError
+from common.console import UserError
 from model.rope import Rope
 
 # Bookkeeping, initialisation and settings of other tools: no influence on what a forward pass computes.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from model.console import UserError
+from common.console import UserError
 from model.left_out import has_thought, left_out
 
 THINK = ("<think>", "</think>")

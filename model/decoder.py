@@ -26,7 +26,7 @@ from model.attention import document_attention, soft_cap
 from model.cache import KVCache
 from model.config import ModelConfig
 from model.device import on_gpu
-from model.linear import Linear
+from model.fast.cpu_linear import Linear
 from model.rope import rope_cos_sin, rotate
 
 # What the backward pass makes again instead of having it kept: nothing, the MLPs (a quarter more of a forward pass for
@@ -90,7 +90,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def project(x: torch.Tensor, *layers: nn.Module) -> tuple[torch.Tensor, ...]:
-    """Linear layers of one input; layers with an adapter know how to do several together (lora/joint.py)."""
+    """Linear layers of one input; layers with an adapter know how to do several together (lora/fast.py)."""
     joint = getattr(layers[0], "project", None)
     return tuple(layer(x) for layer in layers) if joint is None else joint(x, layers)
 

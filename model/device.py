@@ -13,7 +13,7 @@ from functools import cache
 
 import torch
 
-from model.console import UserError
+from common.console import UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -16,8 +16,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from model.console import UserError
-from model.files import cache_folder, new_folder
+from common.console import UserError
+from common.files import cache_folder, new_folder
 
 
 @dataclass(frozen=True)

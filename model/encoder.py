@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from common.console import UserError, progress
 from model.bert import Bert
 from model.config import FAMILIES, ModelConfig
-from model.console import UserError, progress
 from model.decoder import Backbone
 from model.encoder_config import BERT_FAMILIES, BertConfig, ModernBertConfig
 from model.modernbert import ModernBert

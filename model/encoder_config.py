@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import get_type_hints
 
+from common.console import UserError
 from model.config import refuse_unknown, required, size
-from model.console import UserError
 from model.rope import Rope
 
 BERT_FAMILIES = ("bert", "roberta", "xlm-roberta")

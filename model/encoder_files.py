@@ -18,10 +18,10 @@ import tokenizers
 import torch
 from tokenizers.processors import TemplateProcessing
 
-from model.console import UserError
+from common.console import UserError
+from common.files import new_folder, read_json, write_json
 from model.encoder import POOLINGS, Embedding, Encoder, new_encoder
 from model.encoder_config import BERT_FAMILIES
-from model.files import new_folder, read_json, write_json
 from model.safetensors_file import read_safetensors
 from model.tokenizer import Tokenizer
 from model.weights import dtype_name, fill, locate, save_weights, tokenizer_files, weights_sha256

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from model.console import UserError, progress
-from model.cuda_graph import GraphedStep
+from common.console import UserError, progress
 from model.decoder import Decoder
 from model.device import on_gpu
+from model.fast.cuda_graph import GraphedStep
 from model.sampling import Sampling, next_tokens, uniforms
 
 PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}  # of prompts, read in one pass: what a CPU's cache holds is read faster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.console import UserError
+from common.console import UserError
 
 
 def snapshot(name: str, *, what: str, instead: str, **ask) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from model.console import UserError
+from common.console import UserError
 
 THOUGHTS = {"reasoning_content", "reasoning", "thinking"}  # beside the content, by the names in use
 END_OF_THOUGHT = "</think>"

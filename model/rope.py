@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
-from model.console import UserError
+from common.console import UserError
 
 # What each scaling reads from config.json's rope_scaling or rope_parameters, besides rope_type and rope_theta.
 SCALINGS = {

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from model.console import UserError
-from model.files import parse_json, read_json
+from common.console import UserError
+from common.files import parse_json, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PIECE = 16 << 20  # bytes

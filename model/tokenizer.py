@@ -13,10 +13,10 @@ from pathlib import Path
 
 import tokenizers
 
+from common.console import UserError
+from common.files import write_json
 from model.chat_template import compile_template, render_template
-from model.console import UserError
 from model.conversation import Segment, split_conversation
-from model.files import write_json
 
 QUESTION = {"role": "user", "content": "?"}
 PROBE = "\ufdd0"  # an answer that no template writes by itself: one of Unicode's noncharacters

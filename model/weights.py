@@ -16,11 +16,11 @@ import tokenizers
 import torch
 from torch import nn
 
+from common.console import UserError
+from common.files import new_folder, read_json, read_text, write_json
 from model.config import ModelConfig
-from model.console import UserError
 from model.decoder import Decoder
 from model.embedded import EMBEDDED, fetch_embedded
-from model.files import new_folder, read_json, read_text, write_json
 from model.gguf.file import GGUFFile
 from model.hub import snapshot
 from model.safetensors_file import read_safetensors, stored_tensors, weight_files
@@ -73,7 +73,7 @@ def load_decoder(
     """A causal language model.
 
     name  a folder in Hugging Face layout, a .gguf file, a hub id, or an embedded default
-    put   what becomes of each tensor as it is read (lora.frozen.put_nf4: linear layers in 4 bits, never all dense)
+    put   what becomes of each tensor as it is read (lora.frozen_weight.put_nf4: linear layers in 4 bits)
     Raises UserError for an unsupported architecture or a tensor that is missing, left over or of another shape.
 
     Where config.json says that the head is tied, or a .gguf file says nothing, a head in the file decides: a copy of

@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 import chat
+from common.console import UserError
 from lora.adapter_file import save_adapter
 from lora.inject import inject, linears, lora_layers
 from model import load_decoder, load_tokenizer, save_decoder
-from model.console import UserError
 from tests.commands import PATIENCE, Child
 
 ENVIRONMENT = {"TERM": "dumb", "COLUMNS": ""}  # the width is the terminal's, not that of the test run

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from model.console import run_command
+from common.console import run_command
 from tests.commands import ROOT, Child, run
 
 SCRIPTS = ["train_cpt.py", "train_sft.py", "train_embed.py", "chat.py", "search.py", "quickstart.py"]
@@ -18,7 +18,7 @@ MODULES = [
     "data.instruct",
     "data.pairs",
     "data.importing",
-    "data.inspect",
+    "data.show_rows",
     "data.card",
     "eval.perplexity",
     "eval.instruct",
@@ -30,8 +30,8 @@ MODULES = [
     "eval.rate",
     "eval.text",
     "eval.report",
-    "eval.sandbox",
-    "eval.schema",
+    "sandbox",
+    "eval.report.schema",
     "lora.merge",
     "lora.check",
     "model.export",
@@ -97,7 +97,7 @@ def test_a_data_command_names_what_it_cannot_read(tmp_path, tiny_folder, pairs):
     data.write_text(pairs.read_text() + "{broken\n")
     out = tmp_path / "out"
     assert_one_line(run("-m", "data.importing", data, "--out", out), f"{data}:2:", "not JSON")
-    assert_one_line(run("-m", "data.inspect", "--model", tiny_folder, "--data", data), f"{data}:2:", "not JSON")
+    assert_one_line(run("-m", "data.show_rows", "--model", tiny_folder, "--data", data), f"{data}:2:", "not JSON")
     assert_one_line(run("-m", "data.card", out), str(out), "no such folder")
     assert not out.exists()
 

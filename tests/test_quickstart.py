@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import quickstart
-from model.console import UserError
+from common.console import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = {

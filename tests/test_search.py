@@ -15,12 +15,12 @@ import pytest
 import torch
 
 import search
-from data.index import LOCK, build_index, open_index, writing
+from common.console import run_command
+from data.search.index import LOCK, build_index, open_index, writing
 from data.search.repository import read_repository
-from model.console import run_command
 from tests import test_chat
 from tests.commands import Child
-from tests.data.test_index import contents
+from tests.data.search.test_index import contents
 from tests.test_chat import terminal  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 import train_embed
+from common.console import UserError
 from model import load_encoder
-from model.console import UserError
 from training.run import Run
 from training.setup import train_top_layers
 

@@ -19,9 +19,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from common.console import UserError
+from common.files import new_folder, read_json, write_json
 from lora.inject import trainable
-from model.console import UserError
-from model.files import new_folder, read_json, write_json
 from training.parallel import of_every_rank, rank
 from training.precision import Precision, keep_in_fp32
 from training.sharding import own_part, own_rows, whole

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data.search.batches import PairBatch
-from model.console import UserError
+from common.console import UserError
+from data.contrastive import PairBatch
 from model.loss import distillation, info_nce
 from training import parallel
 

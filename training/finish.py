@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from common.files import read_json, write_json, write_text
 from eval.compare import compare, table
 from eval.environment import PACKAGES
 from eval.forgetting import forgetting
@@ -16,7 +17,6 @@ from lora.inject import Adapter, lora_layers, trainable
 from lora.nf4 import NF4Weight
 from model import save_decoder
 from model.decoder import Decoder
-from model.files import read_json, write_json, write_text
 from model.tokenizer import Tokenizer
 from model.weights import weights_sha256
 from training.run import Run

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import torch
 
+from common.console import UserError, lack_of_memory
+from common.files import read_json
 from data.masking import Example
 from data.packing import to_batch
 from lora.inject import trainable
-from model.console import UserError, lack_of_memory
 from model.decoder import Decoder
-from model.files import read_json
 from model.loss import causal_lm_loss, supervised_tokens
 from training import parallel
 from training.memory import free_memory, held_memory, peak_memory, release_memory, reset_peak

@@ -19,11 +19,11 @@ from functools import partial
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from data.search.batches import PairBatch, PairTable
+from common.console import UserError
+from common.files import read_json
+from data.contrastive import PairBatch, PairTable
 from lora.inject import trainable
-from model.console import UserError
 from model.encoder import Encoder
-from model.files import read_json
 from training import parallel
 from training.fit import MARGIN
 from training.memory import free_memory, held_memory, peak_memory, reset_peak

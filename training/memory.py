@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from model.console import UserError
+from common.console import UserError
 
 
 def keep_freed_memory() -> None:

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from common.console import UserError
 from lora.inject import trainable
-from model.console import UserError
 from training.adam8bit import AdamW8bit
 
 OPTIMIZERS = {"adamw": partial(torch.optim.AdamW, fused=True), "adamw8bit": AdamW8bit}

@@ -13,7 +13,7 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.console import UserError, need
+from common.console import UserError, need
 
 
 def option(

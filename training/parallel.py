@@ -34,9 +34,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from common.console import UserError
 from data.masking import Example
 from lora.inject import trainable
-from model.console import UserError
 from model.device import choose_device
 from model.loss import IGNORE
 from training.sharding import is_part, sharded, take_gradient

@@ -15,9 +15,9 @@ from functools import partial
 import torch
 from torch import nn
 
+from common.console import UserError
 from data.packing import Batch
 from lora.inject import lora_layers
-from model.console import UserError
 from model.decoder import Decoder
 from training.parallel import clip_gradients, of_every_rank
 from training.sharding import is_sharded

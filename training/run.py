@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from common.console import UserError
+from common.files import read_json, read_jsonl, resume_jsonl, write_json, write_jsonl, write_text
 from eval.environment import environment
-from model.console import UserError
-from model.files import read_json, read_jsonl, resume_jsonl, write_json, write_jsonl, write_text
 from model.weights import model_sha256
 from training import parallel
 from training.checkpoint import latest_checkpoint

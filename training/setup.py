@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lora.frozen import QUANTIZE
+from common.console import UserError
+from lora.frozen_weight import QUANTIZE
 from lora.inject import inject
 from lora.targets import parse_pattern, parse_targets
 from model import load_decoder
-from model.console import UserError
 from model.decoder import Decoder
 from model.device import on_gpu
 from training.optim import adamw, make_schedule

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from model.console import UserError
+from common.console import UserError
 from model.decoder import Decoder
 
 

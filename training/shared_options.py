@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lora.frozen import QUANTIZE
+from lora.frozen_weight import QUANTIZE
 from lora.inject import DECODER_TARGETS
 from model.decoder import CHECKPOINTING
 from training.optim import OPTIMIZERS, SCHEDULES

@@ -13,10 +13,10 @@ import sys
 
 import numpy as np
 
+from common.console import UserError, run_command
+from common.files import read_jsonl, write_text
+from common.html import Safe, element
 from model import load_encoder
-from model.console import UserError, run_command
-from model.files import read_jsonl, write_text
-from model.markup import Safe, element
 
 CELL, GAP, TOP, LEFT = 10, 40, 94, 24  # pixels: a cell, between the two, above them, beside them
 LEVELS = 32  # shades

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from model.console import UserError, need
+from common.console import UserError, need
 
 
 class Tracker(Protocol):

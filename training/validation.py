@@ -10,11 +10,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from common.files import new_file
 from data.masking import Example
 from data.packing import to_batch
 from lora.inject import trainable
 from model.decoder import Decoder
-from model.files import new_file
 from model.loss import causal_lm_loss, supervised_tokens
 from training.parallel import rank, share, total
 from training.precision import Precision

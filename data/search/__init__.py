@@ -1,1 +1,1 @@
-"""What data/pairs.py is made of: what a searcher types, what is searched, what is nearly right."""
+"""What data/pairs/build.py is made of: what a searcher types, what is searched, what is nearly right."""

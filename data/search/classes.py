@@ -15,10 +15,10 @@ import ast
 import textwrap
 from collections.abc import Iterator
 
+from common.python_syntax import parse
 from data.corpus import SourceFile
-from data.script_functions import CLASSES, FUNCTIONS, VALUES
-from data.sources.languages import grammar_of, tree_of
-from data.syntax import parse
+from data.corpus.languages import grammar_of, tree_of
+from data.corpus.script_functions import CLASSES, FUNCTIONS, VALUES
 
 # A class: qualname, the line where its text starts (its JSDoc's), its first line, its last, its methods' bodies.
 Found = tuple[str, int, int, int, list[range]]

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data.corpus import SourceFile
-from data.sources.languages import COMMENTS, GRAMMARS, grammar_of, tree_of
+from data.corpus.languages import COMMENTS, GRAMMARS, grammar_of, tree_of
 
 FUNCTIONS = frozenset(
     {"function_declaration", "function_definition", "function_item", "method_declaration", "method", "singleton_method"}

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data.index import Index
 from data.search.fusion import fuse
+from data.search.index import Index
 from data.search.nearest import best
 
 BY = ("both", "meaning", "words")

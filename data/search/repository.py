@@ -16,12 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.console import UserError, progress
 from data.corpus import SourceFile
-from data.filters import MOST_BYTES, decode, reject_path, reject_text
+from data.corpus.filters import MOST_BYTES, decode, reject_path, reject_text
+from data.corpus.languages import GRAMMARS, grammar_of, language_of, packages_of
+from data.corpus.locate import locate
 from data.search.units import documented_units
-from data.sources.languages import GRAMMARS, grammar_of, language_of, packages_of
-from data.sources.locate import locate
-from model.console import UserError, progress
 
 STAY = ("too short", "mostly comments")  # reasons not to learn from a file, and none not to find it
 IN_PART = "does not parse"  # neither is this where tree-sitter reads: it goes on behind what it does not know

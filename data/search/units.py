@@ -10,13 +10,13 @@ import ast
 import re
 import textwrap
 
+from common.python_syntax import parse
 from data.corpus import SourceFile
-from data.functions import Function, functions_of, one_line_functions, source_of
-from data.script_functions import ScriptFunction, script_functions_of
+from data.corpus.functions import Function, functions_of, one_line_functions, source_of
+from data.corpus.languages import NAMES, language_of
+from data.corpus.script_functions import ScriptFunction, script_functions_of
 from data.search.classes import class_units
 from data.search.definitions import definition_units
-from data.sources.languages import NAMES, language_of
-from data.syntax import parse
 
 AnyFunction = Function | ScriptFunction
 ALL_LINES = 1_000_000

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.index import DESCRIPTION, Index, open_index, write_index, writing
+from common.console import UserError, progress
+from data.search.index import DESCRIPTION, Index, open_index, write_index, writing
 from data.search.repository import Repository
-from model.console import UserError, progress
 
 CHUNK = 256  # texts that are encoded, then kept: some seconds of work
 

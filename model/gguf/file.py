@@ -13,7 +13,7 @@ import numpy as np
 import tokenizers
 import torch
 
-from model.console import UserError, lack_of_memory, need
+from common.console import UserError, lack_of_memory, need
 from model.gguf.header import read_header
 from model.gguf.layout import MODEL_TYPES, ROPE_FREQS, config_of, from_stored, tensor_name
 from model.gguf.tokenizer import read_tokenizer

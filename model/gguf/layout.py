@@ -14,8 +14,8 @@ from math import log, pi
 
 import torch
 
+from common.console import UserError
 from model.config import FAMILIES, ModelConfig
-from model.console import UserError
 from model.rope import Rope
 
 # llama.cpp's architecture -> config.json's model_type. Mistral is stored as llama.

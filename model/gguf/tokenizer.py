@@ -12,7 +12,7 @@ import json
 
 import tokenizers
 
-from model.console import UserError
+from common.console import UserError
 from model.tokenizer import Tokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # tokenizer.ggml.token_type

@@ -10,7 +10,7 @@ import torch
 from bench.context import longest
 from bench.measure import be_turing
 from bench.train import _seconds_to
-from model.console import UserError
+from common.console import UserError
 
 
 @pytest.mark.parametrize("limit", [1024, 1025, 5000, 12_345, 32_767, 32_768, 10**9])

@@ -8,7 +8,7 @@ import pytest
 
 from bench import embed
 from bench.embed import pairs_per_second
-from model.console import UserError
+from common.console import UserError
 
 
 def test_pairs_a_second_leave_out_the_warm_up():

@@ -7,7 +7,7 @@ import torch
 
 from bench import gpu
 from bench.gpu import HEADING, RESULTS, STAGES, Outcome, Stage, run_stages, section, with_section
-from model.console import UserError
+from common.console import UserError
 
 README = (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
 

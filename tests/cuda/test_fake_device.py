@@ -72,7 +72,7 @@ WAITS = {
     # files
     "model/safetensors_file.py:read write": "a piece of a weight from the mapped file",
     "model/weights.py:save_weights read": "a weight to write",
-    "model/gguf/write.py:write_gguf read": "a weight to write",
+    "model/export/gguf.py:write_gguf read": "a weight to write",
     "lora/adapter_file.py:load_adapter write": "an adapter's matrix",
     "lora/adapter_file.py:write_adapter read": "an adapter's matrix to write",
     "training/checkpoint.py:load_checkpoint write": "a parameter or moment",

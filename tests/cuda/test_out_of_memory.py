@@ -18,10 +18,10 @@ from torch.testing import assert_close
 
 import chat
 import train_sft
+from common.console import UserError, lack_of_memory, run_command
 from data.masking import Example
-from eval.asking import LESS_MEMORY
+from eval.model_options import LESS_MEMORY
 from lora.inject import DECODER_TARGETS, inject
-from model.console import UserError, lack_of_memory, run_command
 from model.decoder import Backbone
 from training import fit as fit_module
 from training.fit import MODES, fit
@@ -215,7 +215,7 @@ def test_every_command_with_a_model_names_options_of_its_own(path):
     }
     advice = assigned.get(getattr(advice, "id", ""), advice)
     words = LESS_MEMORY if getattr(advice, "id", "") == "LESS_MEMORY" else ast.literal_eval(advice)
-    known = "".join((ROOT / each).read_text() for each in ("training/shared_options.py", "eval/asking.py", path))
+    known = "".join((ROOT / each).read_text() for each in ("training/shared_options.py", "eval/model_options.py", path))
     known += (ROOT / "model/encoder_files.py").read_text() if "encoder_options" in text else ""
     options = re.findall(r"--([a-z][a-z0-9-]*)", words)
     assert options

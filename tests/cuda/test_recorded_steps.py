@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model.config import ModelConfig
-from model.cuda_graph import GraphedStep
 from model.decoder import Decoder
+from model.fast.cuda_graph import GraphedStep
 from model.generate import generate
 
 SIZES = {

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.console import UserError
 from data.fim import FAMILIES, fill_in_the_middle, fim_pieces, fim_tokens, split_in_three
 from data.masking import plain_document
 from model import load_tokenizer
-from model.console import UserError
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer
 

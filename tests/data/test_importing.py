@@ -12,11 +12,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from data.drafts.replies import Reply
+from common.console import UserError
+from common.python_syntax import parsed
 from data.importing import explain_with, import_rows, main, parted, read_rows, split_rows, with_four_spaces
+from data.instruct.replies import Reply
 from data.rows import training_conversation
-from data.syntax import parsed
-from model.console import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 ALPACA = Path(os.environ.get("TRITUNE_DATA", "/nowhere")) / "codealpaca" / "code_alpaca_2k.json"
@@ -281,7 +281,7 @@ def hub(files):
 ASK = """
 import json, sys
 from data.importing import read_rows
-from model.console import UserError
+from common.console import UserError
 for place in sys.argv[1:]:
     try:
         print(json.dumps(read_rows(place)))

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from common.console import UserError
 from data.masking import plain_document, supervise, tokenize_rows
 from data.rows import conversation_of
 from model import load_tokenizer
-from model.console import UserError
 from model.loss import IGNORE
 
 ROW = {"instruction": "Add.", "input": "def add(a, b):", "output": "    return a + b"}

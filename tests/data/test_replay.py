@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from common.console import UserError
 from data.masking import plain_document, supervise
 from data.replay import describe, read_other_texts, replay_examples, whole_example
 from data.rows import training_conversation
-from model.console import UserError
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
 PAIR = {"instruction": "Add.", "input": "def add(a, b):", "output": "    return a + b", "text": "all of it"}

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from eval.pages.charts import (
+from eval.charts import (
     MOST_POINTS,
     Dot,
     Scale,

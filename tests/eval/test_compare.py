@@ -4,10 +4,10 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from common.console import UserError, run_command
+from common.files import read_json, write_json
 from eval import compare as module
 from eval.compare import compare, compare_runs, number, table, table_of_runs, told, verdict
-from model.console import UserError, run_command
-from model.files import read_json, write_json
 
 
 def retrieval(values):

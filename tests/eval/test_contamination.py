@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from common.console import UserError, run_command
+from common.files import write_jsonl
 from data.corpus import SourceFile
-from data.drafts.phrasings import INSTRUCTIONS
+from data.instruct.phrasings import INSTRUCTIONS
 from eval import contamination
 from eval.contamination import find_contamination, main, scores_without, texts_of
-from model.console import UserError, run_command
-from model.files import write_jsonl
 
 TASK = (
     "def min_cost(cost, m, n):\n    total = [[0 for x in range(n)] for y in range(m)]\n"

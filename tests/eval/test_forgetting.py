@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from common.console import UserError
 from data.masking import supervise
 from eval.forgetting import forgetting, probe
 from eval.perplexity import perplexity
-from model.console import UserError
 from model.loss import IGNORE
 
 TEXTS = {"a": {"text": "def add(a, b):\n    return a + b\n" * 4}, "b": {"text": "What does this function do?"}}

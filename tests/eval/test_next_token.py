@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from common.console import UserError, run_command
+from common.files import read_json, write_jsonl
 from data.masking import encode_prompt
 from eval import next_token
 from eval.next_token import Prompt, compare_prompt, given_prompt, next_tokens, read_prompts, table
 from lora.adapter_file import save_adapter
 from lora.inject import inject, lora_layers, use_adapter
-from model.console import UserError, run_command
-from model.files import read_json, write_jsonl
 
 TEXT = "def add(a, b):\n    return a + b\n"
 CHAT = {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "a + b"}]}

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from common.console import UserError, run_command
+from common.files import read_json
 from data.masking import Example, plain_document
 from eval import perplexity as module
 from eval.perplexity import perplexity, read_files, strided, summary, worst_predictions
-from model.console import UserError, run_command
-from model.files import read_json
 from model.loss import IGNORE
 
 FILES = [("a.py", "def add(a, b):\n    return a + b\n" * 6), ("b.py", "import networkx as nx\n"), ("ü.py", "# ü\n" * 9)]

@@ -6,8 +6,8 @@ import urllib.request
 
 import pytest
 
+from common.console import UserError
 from eval.rate import QUESTIONS, Session, Votes, items_of, krippendorff_alpha, main, serve, summarise, table
-from model.console import UserError
 from tests.browser import open_browser
 from tests.commands import PATIENCE
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from common.console import UserError, run_command
+from common.files import read_json, write_jsonl
 from eval import text
 from eval.text import find_label, grade, normalize_answer, read_tasks, token_f1
-from model.console import UserError, run_command
-from model.files import read_json, write_jsonl
 
 QUESTIONS = [
     ("Who was Galileo?", "person"),

@@ -16,13 +16,13 @@ from tokenizers import AddedToken, Tokenizer
 import chat
 import lora.check
 import train_sft
-from eval.asking import add_model_options, asked_model
+from common.console import UserError
+from eval.model_options import add_model_options, asked_model
 from lora.adapter_file import load_adapter, save_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.inject import inject
 from lora.merge import merge
 from model import load_decoder, load_tokenizer
-from model.console import UserError
 
 THEIRS = "{% for m in messages %}### {{ m.role }}\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
 RENDERED = "### user\nhi<|endoftext|>\n"

@@ -14,11 +14,11 @@ from torch import nn
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
+from common.console import UserError, run_command
 from lora.adapter_file import load_adapter, save_adapter
 from lora.check import check, main, read_facts
 from lora.inject import DECODER_TARGETS, inject, lora_layers
 from model import load_decoder
-from model.console import UserError, run_command
 
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 KINDS = {

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from common.console import UserError
 from lora.adapter_file import load_adapter, save_adapter
 from lora.inject import DECODER_TARGETS, folded, inject, lora_layers, remove, trainable, use_adapter
 from lora.targets import parse_pattern, parse_targets
 from model import load_decoder
-from model.console import UserError
 from training.optim import adamw
 
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from common.console import UserError
 from data.masking import Example
 from data.packing import to_batch
 from lora.inject import DECODER_TARGETS, folded, inject, lora_layers, remove, trainable
 from lora.layer import LoRALinear
 from model import load_decoder
-from model.console import UserError
 from model.decoder import CHECKPOINTING
 from model.loss import causal_lm_loss
 

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 
+from common.console import UserError
 from lora.adapter_file import load_adapter, save_adapter
 from lora.inject import DECODER_TARGETS, inject, lora_layers
 from lora.merge import merge
 from model import load_decoder, load_encoder, load_tokenizer, save_decoder
-from model.console import UserError
 
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 

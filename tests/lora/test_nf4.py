@@ -16,15 +16,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
+from common.console import UserError
 from lora.adapter_file import load_adapter, save_adapter
-from lora.frozen import NF4Linear, linear, multiply, put_nf4
+from lora.frozen_weight import NF4Linear, linear, multiply, put_nf4
 from lora.inject import DECODER_TARGETS, folded, inject, linears, lora_layers, remove, trainable
 from lora.layer import LoRALinear
 from lora.merge import merge
 from lora.nf4 import LEVELS, NF4Weight
 from model import load_decoder, load_tokenizer, save_decoder
 from model.config import ModelConfig
-from model.console import UserError
 from model.decoder import Decoder
 from model.loss import causal_lm_loss, supervised_tokens
 from training.optim import adamw
@@ -336,7 +336,7 @@ def test_a_network_in_nf4_is_not_saved(quantised, tiny_folder, tmp_path):
 MEASURE = """
 import sys
 import torch
-from lora.frozen import put_nf4
+from lora.frozen_weight import put_nf4
 from model import load_decoder
 
 def memory(key):

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from common.console import UserError
 from model.config import ModelConfig
-from model.console import UserError
 
 LLAMA = {
     "model_type": "llama",

@@ -7,8 +7,8 @@ import warnings
 import pytest
 import torch
 
+from common.console import UserError
 from model import device as device_module
-from model.console import UserError
 from model.device import choose_device, on_gpu
 
 OLD_DRIVER = (

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 
+from common.console import UserError
 from data.fim import FAMILIES, fim_tokens
 from data.masking import encode_prompt, plain_document, supervise
 from model import generate, load_encoder, load_tokenizer
-from model.console import UserError
-from model.gguf.write import write_gguf
+from model.export.gguf import write_gguf
 from model.weights import load_decoder
 
 ROOT = Path(__file__).resolve().parents[2]

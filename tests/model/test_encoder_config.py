@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.console import UserError
+from common.console import UserError
 from model.encoder import BertEncoder, DecoderEncoder, ModernBertEncoder, new_encoder
 from model.encoder_config import BertConfig, ModernBertConfig
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.console import UserError
 from model import load_encoder, save_encoder
-from model.console import UserError
 from model.encoder import pool
 
 MODULES = [("", "models.Transformer"), ("1_Pooling", "models.Pooling"), ("2_Normalize", "models.Normalize")]

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
+from common.console import UserError
 from model import generate
-from model.console import UserError
 from model.generate import before_stop
 
 PROMPTS = [[5, 9, 11, 30, 7], [8], [4, 17, 6, 3, 3, 12, 40, 41, 2, 9], [21, 22]]

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from common.console import UserError
 from data.masking import encode_prompt, supervise
 from model import load_tokenizer
-from model.console import UserError
 from model.left_out import left_out
 from model.loss import IGNORE
 

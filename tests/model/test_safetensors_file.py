@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from common.console import UserError
 from model import load_decoder
-from model.console import UserError
 from model.safetensors_file import INDEX, read_safetensors, weight_files
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from common.console import UserError
 from data.masking import encode_prompt, supervise
 from model import load_tokenizer
-from model.console import UserError
 from model.loss import IGNORE
 
 CHAT = [

@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from common.console import UserError
 from model import load_decoder, load_tokenizer, save_decoder
-from model.console import UserError
 from model.embedded import EMBEDDED, Embedded, _unzip
-from model.gguf.write import write_gguf
+from model.export.gguf import write_gguf
 from model.weights import locate
 from tests.commands import Child
 
@@ -269,7 +269,7 @@ class Hub(http.server.SimpleHTTPRequestHandler):
 
 ASK = """
 import sys
-from model.console import UserError
+from common.console import UserError
 from model.weights import load_decoder, locate
 for name in sys.argv[1:]:
     try:

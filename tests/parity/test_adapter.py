@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
+from common.console import UserError
 from lora.adapter_file import load_adapter, save_adapter
 from lora.inject import DECODER_TARGETS, inject, lora_layers, remove
 from lora.layer import LoRALinear
 from lora.targets import as_pattern, is_target, pattern_value
 from model import load_decoder, load_encoder
-from model.console import UserError
 from training.optim import adamw
 
 peft = pytest.importorskip("peft")

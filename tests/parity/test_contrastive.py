@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from data.search.batches import PairTable
+from data.contrastive import PairTable
 from model import load_encoder, save_encoder
 from training.contrastive import Objective
 from training.grad_cache import embed_in_chunks

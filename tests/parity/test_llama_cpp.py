@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from model import generate, load_decoder, load_tokenizer
-from model.export import PROBE, export
+from model.export.folder import PROBE, export
 from model.gguf.tokenizer import NASTY
-from tests.model.test_export import FAMILIES, build
+from tests.model.export.test_export import FAMILIES, build
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (make slow does it)")
 pytestmark = pytest.mark.slow

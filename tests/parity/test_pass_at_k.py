@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
-from data.sources.locate import locate
-from eval.codetasks.score import pass_at_k
-from eval.codetasks.tasks import HUMANEVAL
-from model.console import UserError
+from common.console import UserError
+from data.corpus.locate import locate
+from eval.code.score import pass_at_k
+from eval.code.tasks import HUMANEVAL
 
 
 @pytest.fixture(scope="module")

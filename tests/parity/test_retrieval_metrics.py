@@ -4,7 +4,7 @@ names that put the better grade last, its order is ours."""
 import numpy as np
 import pytrec_eval
 
-from eval.ranking.metrics import METRICS, ranks_of
+from eval.retrieval.metrics import METRICS, ranks_of
 
 CUTS = (1, 5, 10)
 

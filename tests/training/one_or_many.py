@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from data.masking import Example
 from data.packing import to_batch
-from lora.frozen import put_nf4
+from lora.frozen_weight import put_nf4
 from lora.inject import DECODER_TARGETS, inject, trainable
 from model import load_decoder
 from model.decoder import Decoder

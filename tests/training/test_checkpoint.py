@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import train_cpt
 import train_embed
 import train_sft
-from model.console import UserError
+from common.console import UserError
 from tests.commands import Child
 from training import checkpoint
 from training.checkpoint import latest_checkpoint

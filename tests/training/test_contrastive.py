@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from data.search.batches import PairBatch
-from model.console import UserError
+from common.console import UserError
+from data.contrastive import PairBatch
 from model.loss import distillation, info_nce
 from training.contrastive import Objective
 

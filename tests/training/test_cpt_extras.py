@@ -8,14 +8,14 @@ import pytest
 from tokenizers import AddedToken, Tokenizer
 
 import train_cpt
+from common.console import UserError
 from data.corpus import build_corpus
 from data.fim import FAMILIES, fim_tokens
+from data.import_order import repository_text
 from data.masking import plain_document
 from data.packing import pieces
 from data.replay import read_other_texts
-from data.repository import repository_text
 from model import load_tokenizer
-from model.console import UserError
 
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
 

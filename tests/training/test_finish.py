@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 import train_embed
 import train_sft
+from common.console import UserError
 from lora.merge import merge
 from model import load_decoder
-from model.console import UserError
 
 
 def train(folder, tiny_folder, *more):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import train_sft
+from common.console import UserError
 from data.masking import Example
 from lora.inject import DECODER_TARGETS, inject, trainable
-from model.console import UserError
 from training import fit as fit_module
 from training.fit import Cost, fit, measure_pass
 from training.precision import Precision

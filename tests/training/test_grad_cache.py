@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from data.search.batches import PairTable, plan_batches
+from common.console import UserError
+from data.contrastive import PairTable, plan_batches
 from lora.inject import inject
 from model import load_encoder
-from model.console import UserError
 from model.device import cpu_has_bf16
 from train_embed import Options
 from training import grad_cache

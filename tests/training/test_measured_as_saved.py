@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-import eval.instruct
+import eval.instruct.__main__
 import eval.perplexity
-import eval.retrieval
+import eval.retrieval.__main__
 import train_cpt
 import train_embed
 import train_sft
-from data.index import open_index
+from common.files import read_json
+from data.search.index import open_index
 from model import device as device_module
 from model import load_encoder
 from model.device import DTYPES
-from model.files import read_json
 
 SCRIPTS = (train_cpt, train_sft, train_embed)
 
@@ -29,7 +29,7 @@ def dtype(request, monkeypatch):
     """The name of a compute dtype. A CPU computes half precision correctly, fast or not; fp16 it is not offered."""
     monkeypatch.setattr(device_module, "cpu_has_bf16", lambda: True)
     if request.param == "fp16":
-        for module in (*SCRIPTS, eval.asking, eval.perplexity, eval.retrieval):
+        for module in (*SCRIPTS, eval.model_options, eval.perplexity, eval.retrieval.__main__):
             monkeypatch.setattr(module, "choose_dtype", lambda device, wanted="auto": torch.float16)
     return request.param
 
@@ -126,7 +126,8 @@ def test_answers_are_those_of_the_saved_files(monkeypatch, tmp_path, tiny_folder
     options = {"data": data, "test": data, "max_length": 64, "step_tokens": 64, "epochs": 3, "lr": 2e-3}
     train(train_sft, dtype, model=tiny_folder, out=run, full=full, **options, **rules)
     again = measure(
-        monkeypatch, eval.instruct, dtype, **saved(run, tiny_folder, full), data=data, out=tmp_path / "again.json",
+        monkeypatch, eval.instruct.__main__, dtype, **saved(run, tiny_folder, full), data=data,
+        out=tmp_path / "again.json",
         **rules,
     )  # fmt: skip
     before, after = (read_json(run / f"{when}.json")["results"] for when in ("before", "after"))
@@ -145,7 +146,7 @@ def test_vectors_are_those_of_the_saved_files(monkeypatch, tmp_path, reference_e
     options = {"data": data, "test": data, "candidates": candidates, "epochs": 4, "batch": 12, "lr": 3e-3}
     train(train_embed, dtype, model=reference_encoder[1], out=run, lora=lora, **options)
     again = measure(
-        monkeypatch, eval.retrieval, dtype, model=run / "model", data=data, candidates=candidates,
+        monkeypatch, eval.retrieval.__main__, dtype, model=run / "model", data=data, candidates=candidates,
         out=tmp_path / "again.json",
     )  # fmt: skip
     before, after = (read_json(run / f"{when}.json") for when in ("before", "after"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.console import UserError
+from common.console import UserError
 from training.memory import free_memory
 
 CPU = torch.device("cpu")

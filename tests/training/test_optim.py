@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from common.console import UserError
 from lora.inject import inject
-from model.console import UserError
 from training.adam8bit import AdamW8bit
 from training.optim import adamw, make_schedule
 from training.precision import Precision

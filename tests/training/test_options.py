@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.console import UserError
+from common.console import UserError
 from training.options import option, parse
 
 

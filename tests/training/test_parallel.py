@@ -21,8 +21,8 @@ from torch.testing import assert_close
 import train_cpt
 import train_embed
 import train_sft
+from common.console import UserError
 from data.packing import to_batch
-from model.console import UserError
 from tests.commands import ROOT, Child
 from training import fit, parallel, precision
 from training.checkpoint import latest_checkpoint, load_checkpoint

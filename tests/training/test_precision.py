@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from common.console import UserError
 from data.masking import Example
 from data.packing import to_batch
 from lora.inject import inject
 from model import device as device_module
 from model import generate
-from model.console import UserError
 from model.device import choose_device, choose_dtype
 from training.optim import adamw, make_schedule
 from training.precision import Precision, first_overflow, keep_in_fp32, mend_overflow, modules_named

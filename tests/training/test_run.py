@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.console import UserError
-from model.files import read_jsonl
+from common.console import UserError
+from common.files import read_jsonl
 from training import run as run_module
 from training.options import Resolved
 from training.run import Run

@@ -15,10 +15,10 @@ from tokenizers import AddedToken, Tokenizer
 import train_cpt
 import train_embed
 import train_sft
+from common.console import UserError
 from data.corpus import open_corpus
-from data.index import open_index
+from data.search.index import open_index
 from model import generate, load_decoder, load_encoder, load_tokenizer
-from model.console import UserError
 from model.device import cpu_has_bf16
 
 

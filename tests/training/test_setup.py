@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lora.frozen import NF4Linear, put_nf4
+from common.console import UserError
+from lora.frozen_weight import NF4Linear, put_nf4
 from lora.inject import DECODER_TARGETS, inject, linears
 from model import load_decoder
-from model.console import UserError
 from training.finish import describe_model
 from training.setup import load_for_training, prepare
 from training.shared_options import DecoderOptions

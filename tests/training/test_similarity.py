@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from model.console import UserError
+from common.console import UserError
 from training import similarity
 from training.similarity import picture
 

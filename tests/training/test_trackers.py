@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from model.console import UserError
+from common.console import UserError
 from training.options import Resolved
 from training.run import Run
 

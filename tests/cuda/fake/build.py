@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("guard.cpp")
-CACHE = Path(os.environ.get("TRITUNE_CACHE") or Path.home() / ".cache" / "tritune")  # as model/files.py, without torch
+CACHE = Path(os.environ.get("TRITUNE_CACHE") or Path.home() / ".cache" / "tritune")  # as common/files.py, without torch
 
 
 def missing() -> str | None:

@@ -12,19 +12,19 @@ from unittest import mock
 import chat
 import eval.next_token
 import eval.perplexity
-import eval.retrieval
+import eval.retrieval.__main__
 import search
 import train_cpt
 import train_embed
 import train_sft
 from eval.instruct import answer_pairs
 from lora.adapter_file import load_adapter, save_adapter
-from lora.frozen import QUANTIZE
+from lora.frozen_weight import QUANTIZE
 from lora.inject import remove
 from lora.nf4 import NF4Weight
 from model import load_decoder, load_tokenizer, save_decoder
 from model.device import choose_dtype
-from model.gguf.write import write_gguf
+from model.export.gguf import write_gguf
 from tests.cuda.fake.count import Count
 from tests.cuda.fake.device import DEVICE, become
 from tests.cuda.fake.walk import Figures
@@ -157,7 +157,14 @@ def retrieve(at: Path, out: Path) -> Figures:
     cuda = ("--device", "cuda")
     with Count() as count:
         call(
-            eval.retrieval.main, "--model", at / "encoder", "--data", at / "pairs.jsonl", "--out", out / "r.json", *cuda
+            eval.retrieval.__main__.main,
+            "--model",
+            at / "encoder",
+            "--data",
+            at / "pairs.jsonl",
+            "--out",
+            out / "r.json",
+            *cuda,
         )
         call(search.main, "index", at / "corpus", "--out", out / "index", "--model", at / "encoder", *cuda)
         call(search.main, "query", out / "index", "nodes of a graph", *cuda)
@@ -180,7 +187,7 @@ def export(at: Path, out: Path) -> Figures:
     """From a decoder on the device: its adapter, merged over dense weights and over NF4, a folder, .gguf files."""
     become((8, 0))
     tokenizer = load_tokenizer(str(at / "decoder"))
-    with Count({"model/gguf/write.py:write_gguf": lambda too_large: False}) as count:
+    with Count({"model/export/gguf.py:write_gguf": lambda too_large: False}) as count:
         for quantize, put in QUANTIZE.items():
             decoder = load_decoder(str(at / "decoder"), dtype=choose_dtype(DEVICE), device=DEVICE, put=put)
             load_adapter(decoder, at / "adapter")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 import train_embed
-from data.search.batches import PairTable, plan_batches
+from data.contrastive import PairTable, plan_batches
 from model.device import choose_dtype
 from tests.cuda.fake.count import Count
 from tests.cuda.fake.device import DEVICE, become

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lora.frozen import QUANTIZE
+from lora.frozen_weight import QUANTIZE
 from model.config import ModelConfig
 from model.decoder import Decoder
 from model.encoder import Embedding, Encoder, new_encoder

@@ -1,0 +1,1 @@
+"""No subject of its own: console messages, files, HTML and Markdown."""

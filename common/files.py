@@ -1,0 +1,237 @@
+"""Files that are whole or not there: atomic writes, and JSON Lines whose bad line is named.
+
+Everything is written under another name beside its target, flushed to the disk, and renamed. A kill or a full disk at
+any moment leaves the old file or the new one, never half of either. A folder takes two renames: a kill between them
+leaves the old one beside its place, as .NAME.….old.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import os
+import re
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.console import UserError
+
+SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON may escape one half of a pair alone; UTF-8 cannot hold it
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $TRITUNE_CACHE, else ~/.cache/tritune."""
+    return Path(os.environ.get("TRITUNE_CACHE") or Path.home() / ".cache" / "tritune")
+
+
+@contextmanager
+def new_file(path: Path | str) -> Iterator[Path]:
+    """Yields a path to write to; on success that file takes the place of `path`, on failure it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 would stay otherwise
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path | str) -> Iterator[Path]:
+    """Yields an empty folder to fill; on success it takes the place of `path`, on failure it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    old = temporary.with_name(temporary.name + ".old")
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as opened:
+                    os.fsync(opened.fileno())
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    finally:
+        if old.exists() and not path.exists():  # stopped between the two renames
+            os.replace(old, path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with new_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value) -> None:
+    """Write JSON atomically, indented, keys in the order given. NaN and infinity are an error."""
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_text(path, "".join(to_json(row) + "\n" for row in rows))
+
+
+def to_json(value, *, indent: int | None = None) -> str:
+    """JSON text that any UTF-8 file can hold: half a surrogate pair stays the escape that it was read from.
+
+    ValueError for NaN and infinity, which no reader of JSON needs to accept.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def read_text(path: Path | str) -> str:
+    """Read UTF-8 text. UserError names the file when it is missing or not UTF-8."""
+    path = Path(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror})") from None
+
+
+def parse_json(text: str, *, object_pairs_hook: Callable[[list[tuple]], dict] = dict):
+    """The value of a JSON text. ValueError for anything else, NaN, infinity and bottomless nesting included."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=object_pairs_hook)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse_constant(name: str):
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _each_key_once(pairs: list[tuple]) -> dict:
+    """An object of a data row. json keeps the last of two equal keys: the other would be lost without a word."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return row
+
+
+def read_json(path: Path | str) -> dict:
+    """Read a JSON object. UserError names the file when it is missing, not UTF-8, or not a JSON object."""
+    value = _read_value(path, object_pairs_hook=dict)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def read_json_list(path: Path | str) -> list[dict]:
+    """Read a JSON list of objects, compressed by gzip or not. UserError as for `read_json`."""
+    rows = _read_value(path, object_pairs_hook=_each_key_once)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path}: expected a list of objects; JSON Lines end in .jsonl")
+    return rows
+
+
+def _read_value(path: Path | str, *, object_pairs_hook):
+    try:
+        return parse_json(_read_bytes(path).decode("utf-8"), object_pairs_hook=object_pairs_hook)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+
+
+def append_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
+    """Add rows to a file of JSON Lines, which is begun where there is none; they are on the disk afterwards."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(to_json(row) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def resume_jsonl(path: Path | str) -> list[dict]:
+    """The rows that `append_jsonl` left, if there are any; half a line, left by a kill, is cut off."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)
+    return read_jsonl(path)
+
+
+def read_objects(path: Path | str) -> list[dict]:
+    """The rows of JSON Lines or of one JSON list, whichever the file begins with; UserError as for these."""
+    is_list = _read_bytes(path)[:64].lstrip().startswith(b"[")
+    return read_json_list(path) if is_list else read_jsonl(path)
+
+
+def is_jsonl(path: Path | str) -> bool:
+    """Whether a name says JSON Lines, compressed or not."""
+    return Path(path).name.removesuffix(".gz").endswith(".jsonl")
+
+
+def read_jsonl(path: Path | str) -> list[dict]:
+    """Read JSON Lines, compressed by gzip or not: row i stands on line i.
+
+    A line ends at "\\n" alone (jsonlines.org), not where str.splitlines ends one: U+2028, U+2029, U+0085 may stand in
+    a string. A byte-order mark before the first row and blank lines after the last are passed over.
+    UserError names file, line and reason of a line that is no object.
+    """
+    lines = _read_bytes(path).split(b"\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _row(line: bytes, where: str) -> dict:
+    if not line.strip():
+        raise UserError(f"{where}: a blank line between the rows; remove it")
+    try:
+        row = parse_json(line.decode("utf-8"), object_pairs_hook=_each_key_once)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected one JSON object a line, found {type(row).__name__}")
+    return row
+
+
+def _read_bytes(path: Path | str) -> bytes:
+    """The content of a file, unpacked if it is gzip's (by its first two bytes), without a byte-order mark."""
+    try:
+        data = Path(path).read_bytes()
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: a damaged gzip file ({error})") from None
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror})") from None
+    return data.removeprefix(codecs.BOM_UTF8)

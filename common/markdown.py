@@ -1,0 +1,137 @@
+"""Fenced code in Markdown: one reader and one writer for every text that holds code between fences.
+
+Blocks are CommonMark's (spec 0.31, sections 4.5, 5.1 and 5.2), read by markdown-it-py: any info string, three marks or
+more, backticks or tildes, up to three spaces of indentation, within lists and quotations, and unclosed. Two rules
+depart from it, because what is read are answers of language models:
+
+- A fence inside an open string of Python does not end its block. A model that answers with a function whose docstring
+  shows an example seldom counts the marks. Where CommonMark ends a block in the middle of a triple-quoted string, the
+  next fence that could close it is tried, and the first that lets the block parse is taken; if none does, CommonMark's
+  stands.
+- A tag on a line of its own (`<answer>`) does not hide the fence on the next line, as it does in an HTML block.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import textwrap
+import warnings
+from dataclasses import dataclass
+
+from common.console import need
+
+_MOST_TRIES = 50  # fences tried as the end of one block: a text made of nothing else must not cost hours
+_HIDDEN = "\0"  # stands for the first mark of a fence inside a string; markdown-it has replaced every NUL of the text
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block.
+
+    text         the lines between the fences, without the fence's own indentation
+    info         what follows the opening fence, as it was written
+    mark         the opening fence: "```", "~~~~", …
+    start, stop  its lines in the document, fences included: from `start` (counted from 0) up to, but without, `stop`
+    """
+
+    text: str
+    info: str
+    mark: str
+    start: int
+    stop: int
+
+    @property
+    def language(self) -> str:
+        """The first name in the info string, in lower case: "python" of `Python title="a.py"` and of `{.python}`."""
+        name = re.search(r"[\w+#-]+", self.info)
+        return name[0].lower() if name else ""
+
+
+def fenced(text: str, language: str = "") -> str:
+    """`text` between fences of backticks, longer than any run of backticks in it."""
+    mark = "`" * (max(map(len, re.findall("`{3,}", text)), default=2) + 1)
+    return f"{mark}{language}\n{text}\n{mark}"
+
+
+def closes(line: str, mark: str) -> bool:
+    """Whether a line ends the block that `mark` opened: as many marks or more of its kind, and nothing after them."""
+    return bool(re.fullmatch(rf" {{0,3}}{re.escape(mark[0])}{{{len(mark)},}}[ \t]*", line))
+
+
+@functools.lru_cache(maxsize=64)  # an answer is read several times while it is graded
+def blocks(text: str) -> tuple[Block, ...]:
+    """The fenced blocks of a Markdown text, in order. UserError if markdown-it-py, an extra, is missing."""
+    if "```" not in text and "~~~" not in text:
+        return ()
+    return tuple(
+        Block(token.content.replace(_HIDDEN, token.markup[0]), token.info.strip(), token.markup, *token.map)
+        for token in _parser().parse(text)
+        if token.type == "fence"
+    )
+
+
+def without_blocks(text: str, marks: str = "`~") -> str:
+    """The text without its fenced blocks, line ends as "\\n".
+
+    marks  whose blocks are taken out: "`" alone for a docstring, where a line of tildes may underline a heading
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for block in reversed(blocks(text)):
+        if block.mark[0] in marks:
+            del lines[block.start : block.stop]
+    return "\n".join(lines)
+
+
+@functools.cache
+def _parser():
+    parser = need("markdown_it", why="reading fenced code", install="markdown-it-py").MarkdownIt("commonmark")
+    parser.disable(["html_block", "inline", "text_join"])  # inline markup is of no interest
+    parser.block.ruler.at("fence", _fence, {"alt": ["paragraph", "reference", "blockquote", "list"]})
+    return parser
+
+
+def _fence(state, start: int, end: int, silent: bool) -> bool:
+    """markdown-it's rule for a fence, and the rule on open strings above."""
+    from markdown_it.rules_block import fence
+
+    found, source = fence(state, start, end, silent), state.src
+    if not found or silent or not _breaks_off_in_string(state.tokens[-1].content):
+        return found
+    for _ in range(_MOST_TRIES):
+        closing = state.line - 1  # hide this fence and look for the next
+        at = state.bMarks[closing] + state.tShift[closing]
+        if closing <= start or not state.src[at:].startswith(state.tokens[-1].markup):
+            break  # not closed: it runs to the end of its container
+        state.src = state.src[:at] + _HIDDEN + state.src[at + 1 :]
+        state.tokens.pop()
+        fence(state, start, end, silent)
+        content = state.tokens[-1].content.replace(_HIDDEN, state.tokens[-1].markup[0])
+        if not _breaks_off_in_string(content):
+            if _parses(content):
+                return True
+            break
+    state.tokens.pop()
+    state.src = source
+    return fence(state, start, end, silent)
+
+
+def _parses(code: str) -> bool:
+    return _error(code) is None
+
+
+def _breaks_off_in_string(code: str) -> bool:
+    """Whether Python reads the code up to its end and stands in a triple-quoted string there."""
+    error = _error(code)
+    return isinstance(error, SyntaxError) and "unterminated triple-quoted" in error.msg
+
+
+def _error(code: str) -> Exception | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(textwrap.dedent(code))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # all that Python's parser raises
+        return error
+    return None

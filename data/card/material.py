@@ -1,0 +1,167 @@
+"""What a data card is made from: the corpus and the pairs that lie in a folder, and the files that hold them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.console import UserError
+from common.files import read_json, read_jsonl
+from data.corpus import SPLITS, Corpus, load_corpus
+from data.instruct import InstructionPairs
+from data.pairs import TextCodePairs, load_text_code_pairs
+from data.rows import named_line, training_conversation
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A JSON Lines file of the data."""
+
+    path: Path
+    config: str  # which set it belongs to: instruct, pairs, candidates, renamed, ...
+    split: str  # train, validation or test
+    rows: list[dict]
+
+    def sha256(self) -> str:
+        """Of its bytes."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a card tells of. What is None is not there."""
+
+    folder: Path
+    corpus: Corpus | None = None
+    instruct: InstructionPairs | None = None
+    pairs: TextCodePairs | None = None
+    about: dict = field(default_factory=dict)  # about.json of the instruction pairs
+    corpus_folder: Path | None = None
+    files: tuple[DataFile, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the corpus, also where only its pairs are left."""
+        if self.corpus:
+            return self.corpus.name
+        told = [about.get("corpus", {}).get("name") for about in (self.about, self.pairs.about if self.pairs else {})]
+        return next((name for name in told if name), self.folder.resolve().name)
+
+    def sources(self) -> list[dict]:
+        """Where the data is from, {"path", "commit", "license"}: the corpus's files, else what the pairs say."""
+        if self.corpus:
+            return [vars(file) for file in self.corpus.files]
+        by_path = {}
+        for row in [row for file in self.files for row in file.rows]:
+            source = row.get("source")
+            if isinstance(source, dict) and source.get("path"):
+                by_path.setdefault(source["path"], source)
+        return [by_path[path] for path in sorted(by_path)]
+
+
+def all_pairs(instruct: InstructionPairs) -> list[dict]:
+    """The instruction pairs of every split."""
+    return [pair for split in SPLITS for pair in instruct.split(split)]
+
+
+def check_of(pair: dict) -> dict:
+    """An instruction pair's check; of kind "none" where it has none."""
+    return pair.get("check") or {"kind": "none"}
+
+
+def read_material(folder: Path | str) -> Material:
+    """What lies in a folder or in the folders in it: at most one corpus, one set of instruction pairs, one of text–code
+    pairs, each as our commands write it.
+
+    UserError when there is nothing, when a set is there twice, and for a file that cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    places: dict[str, Path] = {}
+    for place in _places(folder):
+        if (kind := _kind(place)) is None:
+            continue
+        if kind in places:
+            raise UserError(f"{folder}: two sets of {kind}, in {places[kind]} and {place}; give the folder of one")
+        places[kind] = place
+    if not places:
+        raise UserError(
+            f"{folder}: no corpus and no pairs here, nor one folder below; make some: python -m data.corpus"
+        )
+    corpus = load_corpus(places["corpus"]) if "corpus" in places else None
+    pairs = load_text_code_pairs(places["text–code pairs"]) if "text–code pairs" in places else None
+    if pairs and not (pairs.train or pairs.test):
+        raise UserError(f"{places['text–code pairs']}: no pair in it")
+    instruct, about = _instruction_pairs(places.get("instruction pairs"))
+    return Material(folder, corpus, instruct, pairs, about, places.get("corpus"), data_files(folder))
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folder and those in it, but for a variant of its own pairs."""
+    below = sorted(one for one in folder.iterdir() if one.is_dir())
+    return [folder, *(one for one in below if _kind(folder) != "text–code pairs" or one.name != "renamed")]
+
+
+def _kind(place: Path) -> str | None:
+    if (place / "corpus.json").is_file():
+        return "corpus"
+    if (place / "candidates.jsonl").is_file() and (place / "train.jsonl").is_file():
+        return "text–code pairs"
+    return "instruction pairs" if (place / "train.jsonl").is_file() else None
+
+
+def _instruction_pairs(place: Path | None) -> tuple[InstructionPairs | None, dict]:
+    if place is None:
+        return None, {}
+    rejects = place / "rejects.jsonl"
+    rows = {split: _instruction_rows(place / f"{split}.jsonl") for split in SPLITS}
+    if not any(rows.values()):
+        raise UserError(f"{place}: no pair in it")
+    about = read_json(place / "about.json") if (place / "about.json").is_file() else {}
+    refused = read_jsonl(rejects) if rejects.is_file() else []
+    return InstructionPairs(**rows, rejects=refused, lost=about.get("lost", {})), about
+
+
+def _instruction_rows(path: Path) -> list[dict]:
+    """The rows of a file that may be missing; those of another format get an instruction and an output from it."""
+    rows = []
+    for number, row in enumerate(read_jsonl(path) if path.is_file() else [], 1):
+        with named_line(f"{path}:{number}"):
+            *asked, answer = training_conversation(row).messages
+        told = {"id": f"{path.stem}/{number}"}
+        if "instruction" not in row:
+            told |= {"instruction": asked[-1]["content"] if asked else "", "output": answer["content"]}
+        rows.append(told | row)
+    return rows
+
+
+def data_files(folder: Path) -> tuple[DataFile, ...]:
+    """The pairs and candidates of a folder and of the folders in it; empty files and rejects are left out."""
+    found = []
+    for place in _places(folder):
+        kind = _kind(place)
+        if kind in ("instruction pairs", "text–code pairs"):
+            config = "instruct" if kind == "instruction pairs" else "pairs"
+            found += _split_files(place, config)
+        if kind == "text–code pairs":
+            found += _file(place / "candidates.jsonl", "candidates", "train")
+            found += _split_files(place / "renamed", "renamed")
+            found += _file(place / "renamed" / "candidates.jsonl", "renamed-candidates", "train")
+    return tuple(found)
+
+
+def _split_files(place: Path, config: str) -> list[DataFile]:
+    return [one for split in SPLITS for one in _file(place / f"{split}.jsonl", config, split)]
+
+
+def _file(path: Path, config: str, split: str) -> list[DataFile]:
+    rows = read_jsonl(path) if path.is_file() else []
+    return [DataFile(path, config, split, rows)] if rows else []
+
+
+def relative(path: Path, folder: Path) -> str:
+    """The path as the card writes it, seen from the card's folder."""
+    return Path(os.path.relpath(path, folder)).as_posix()

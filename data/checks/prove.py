@@ -1,0 +1,226 @@
+"""Which checks of a function count: those that the original passes three times in a row and that a mutant fails."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from data.checks.check import (
+    doctest_check,
+    exception_name,
+    jobs_of,
+    judge,
+    refutes,
+    run_in_sandbox,
+    structure_check,
+    suite_check,
+    values_check,
+    values_job,
+)
+from data.checks.mutate import Mutant, mutants
+from data.checks.tracing import Recording, record_tests
+from data.corpus.functions import Function, place
+
+KINDS = ("doctest", "values", "tests")  # of checks of a function: what shields its verdict from the answer comes first
+UNPROVEN = "structure"  # the kind that takes a function without running anything
+RUNS = 3  # of the original, in a row
+CHUNK = 64  # functions tried together: each job carries the text of a whole module
+MOST_MUTANTS = 4  # tried until one fails
+MOST_TESTS = 8  # of a tests check
+MOST_TEST_SECONDS = 3.0  # that they take together
+MOST_CALLS = 12  # of a values check
+ENTERED = "entered"
+
+
+@dataclass
+class _Candidate:
+    function: Function
+    check: dict
+    mutants: list[Mutant]
+    passed: int = 0
+    killed: bool = False
+
+
+class Checks:
+    """Of each function the first check that counts, found when it is asked for and kept.
+
+    functions  all of a corpus
+    kinds      some of KINDS and UNPROVEN, in the order in which they are tried; for "values" and "tests" the tests of a
+               source are run once, as soon as a function has no earlier check
+    """
+
+    def __init__(self, functions: list[Function], kinds: Sequence[str] = KINDS, *, processes: int | None = None):
+        self.functions, self.kinds, self.processes = functions, tuple(kinds), processes
+        self.found: dict[Function, dict] = {}
+        self.reasons: dict[Function, list[str]] = {}  # why a function has none, by kind
+        self.recordings: dict[str, Recording] = {}
+
+    def find(self, functions: list[Function]) -> None:
+        """Look for checks of those functions that have not been asked for before, all at once."""
+        new = [function for function in dict.fromkeys(functions) if function not in self.reasons]
+        self.reasons.update((function, []) for function in new)
+        for package in dict.fromkeys(function.package for function in new):
+            of_package = [function for function in new if function.package == package]
+            for kind in self.kinds:
+                self._try(kind, package, [function for function in of_package if function not in self.found])
+
+    def of(self, function: Function) -> dict | None:
+        """The check of a function that `find` was asked for, else None."""
+        return self.found.get(function)
+
+    def why_none(self, function: Function) -> str:
+        """Why a function has no check, in a few words."""
+        return "no check that counts: " + (", ".join(self.reasons.get(function, ())) or "nothing was found")
+
+    def lost(self) -> Counter:
+        """Tests and files of the repository that are of no use, by reason."""
+        return sum((Counter(recording.lost) for recording in self.recordings.values()), Counter())
+
+    def _try(self, kind: str, package: str, functions: list[Function]) -> None:
+        if kind == UNPROVEN:
+            self.found.update((function, structure_check([], False, [function.name])) for function in functions)
+            return
+        if functions and kind != "doctest" and package not in self.recordings:
+            of_package = [function for function in self.functions if function.package == package]
+            self.recordings[package] = record_tests(package, of_package, processes=self.processes)
+        recording = self.recordings.get(package)
+        kept, rejects = checks_of(package, functions, recording, kinds=(kind,), processes=self.processes)
+        self.found.update((function, checks[0]) for function, checks in kept.items())
+        by_place = {(function.path, function.first_line): function for function in functions}
+        for reject in rejects:
+            self.reasons[by_place[reject["path"], reject["line"]]].append(f"{kind}: {reject['reason']}")
+
+
+def checks_of(
+    package: str,
+    functions: list[Function],
+    recording: Recording | None = None,
+    *,
+    kinds: Sequence[str] = KINDS,
+    processes: int | None = None,
+) -> tuple[dict[Function, list[dict]], list[dict]]:
+    """The checks of each function that count, and why others do not.
+
+    package    SOURCE of the functions' corpus
+    recording  what `record_tests` gave; without it only doctests can count
+    kinds      of checks that are tried
+    Returns ({function: checks of the kinds "doctest", "values", "tests", in this order}, rejects: {"path", "qualname",
+    "line", "kind", "reason"}).
+    """
+    kept: dict[Function, list[dict]] = {}
+    rejects = []
+    for start in range(0, len(functions), CHUNK):
+        some = functions[start : start + CHUNK]
+        candidates = [*_doctests(package, some)] if "doctest" in kinds else []
+        candidates += _values(package, some, recording, processes) if "values" in kinds else []
+        candidates += _tests(package, some, recording) if "tests" in kinds else []
+        _try(candidates, processes)
+        for one in candidates:
+            if one.killed:
+                kept.setdefault(one.function, []).append(one.check)
+            else:
+                where = {**place(one.function), "line": one.function.first_line}
+                rejects.append({**where, "kind": one.check["kind"], "reason": _reason(one)})
+    return kept, rejects
+
+
+def _try(candidates: list[_Candidate], processes: int | None) -> None:
+    """Try every check on the original and then on one mutant after the other until one fails."""
+    _run_originals(candidates, processes)
+    standing = [one for one in candidates if one.passed == RUNS]
+    for number in range(MOST_MUTANTS):
+        open_ones = [one for one in standing if not one.killed and number < len(one.mutants)]
+        jobs = [jobs_of(one.check, one.mutants[number].source) for one in open_ones]
+        for one, results in zip(open_ones, _results(jobs, processes), strict=True):
+            one.killed = refutes(one.check, results)
+
+
+def _reason(candidate: _Candidate) -> str:
+    if candidate.passed == 0 and candidate.check["kind"] != "values":  # those are what the original itself gave
+        return "the original fails"
+    if candidate.passed < RUNS:
+        return "flaky"
+    return "no mutant fails" if candidate.mutants else "nothing to mutate"
+
+
+def spread(found: list[Mutant]) -> list[Mutant]:
+    """Mutants in an order in which the kinds take turns, a wrong return first: it is noticed most often."""
+    turns: dict[str, int] = {}
+    ranked = []
+    for mutant in found:
+        turns[mutant.kind] = turns.get(mutant.kind, -1) + 1
+        ranked.append((turns[mutant.kind], mutant.kind != "return", len(ranked), mutant))
+    return [mutant for *_, mutant in sorted(ranked, key=lambda one: one[:3])]
+
+
+def _candidate(function: Function, check: dict) -> _Candidate:
+    return _Candidate(function, check, spread(mutants(function.source))[:MOST_MUTANTS])
+
+
+def _doctests(package: str, functions: list[Function]) -> Iterator[_Candidate]:
+    for function in functions:
+        if any(example["want"] and not example["options"].get("SKIP") for example in function.examples):
+            yield _candidate(function, doctest_check(package, function))
+
+
+def _tests(package: str, functions: list[Function], recording: Recording | None) -> Iterator[_Candidate]:
+    for function in functions if recording else []:
+        chosen, seconds = [], 0.0
+        for test in recording.tests_of(function):
+            if len(chosen) < MOST_TESTS and seconds + recording.seconds[test] <= MOST_TEST_SECONDS:
+                chosen.append(test)
+                seconds += recording.seconds[test]
+        if chosen:
+            yield _candidate(function, suite_check(package, function, chosen))
+
+
+def _values(
+    package: str, functions: list[Function], recording: Recording | None, processes: int | None
+) -> Iterator[_Candidate]:
+    """Checks of recorded calls. What each gives is found by making it again: a traced frame stands inside decorators.
+
+    A call counts when its result is plain data and when it enters the function: a body that only raises shows that.
+    """
+    called = [function for function in functions if recording and recording.calls_of(function)]
+    asked, jobs = [], []
+    for function in called:
+        calls = [{"arguments": text} for text in recording.calls_of(function)[:MOST_CALLS]]
+        check = values_check(package, function, calls)
+        hollow = f"{function.header}\n    raise NotImplementedError({ENTERED!r})"
+        asked.append(check)
+        jobs.append([values_job(check, function.source), values_job(check, hollow)])
+    for function, check, (first, hollow) in zip(called, asked, _results(jobs, processes), strict=True):
+        if first["outcome"] == hollow["outcome"] == "finished":
+            calls = list(_recorded(check["calls"], first, hollow))
+            if calls:
+                yield _candidate(function, {**check, "calls": calls})
+
+
+def _recorded(calls: list[dict], first: dict, hollow: dict) -> Iterator[dict]:
+    """The calls that say something, each with what it gave."""
+    for number, call in enumerate(calls):
+        got, exception = first["got"][number], first["exceptions"][number]
+        entered = ENTERED in (hollow["exceptions"][number] or "")
+        if entered and not got.endswith("not plain data\n"):
+            yield {**call, "want": got, "raises": exception and exception_name(exception)}
+
+
+def again(jobs: list[dict], number: int) -> list[dict]:
+    """Jobs of a check, the first of them (the original's) to be run once more: a comment keeps it from being equal."""
+    return [{**job, "program": f"{job['program']}# run {number}\n"} for job in jobs[:1]] + jobs[1:]
+
+
+def _run_originals(candidates: list[_Candidate], processes: int | None) -> None:
+    """Count in how many of the runs each candidate's original passes."""
+    asked = [(one, jobs_of(one.check, one.function.source)) for one in candidates]
+    runs = [(one, again(jobs, number)) for one, jobs in asked for number in range(RUNS)]
+    for (one, _), results in zip(runs, _results([jobs for _, jobs in runs], processes), strict=True):
+        one.passed += judge(one.check, results)
+
+
+def _results(groups: list[list[dict]], processes: int | None) -> Iterator[list[dict]]:
+    """Run groups of jobs all at once; the results, group by group."""
+    results = iter(run_in_sandbox([job for jobs in groups for job in jobs], processes=processes))
+    for jobs in groups:
+        yield [next(results) for _ in jobs]

@@ -1,0 +1,163 @@
+"""The repository's own tests, run once under tracing in the sandbox: which functions each enters, and with what.
+
+Tracing is sys.settrace without line events: one dictionary look-up for each function that is entered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from common.console import need
+from data.checks.check import MEGABYTES, TEST_SECONDS, probe_program, run_in_sandbox, suite_base
+from data.corpus import import_root
+from data.corpus.filters import reject_path
+from data.corpus.functions import Function
+
+BATCH = 8  # test files that share a process: starting pytest and importing the package takes longer than most tests
+BATCH_SECONDS = 120  # wall clock of a batch
+STARTING_SECONDS = 30  # of these kept for starting, collecting and reporting
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one run of the tests showed. A function is known by its path and first line.
+
+    seconds  of each test that passed, by pytest's node id
+    entered  by node id of a test that passed: the functions that it enters
+    calls    by function: texts of ([positional, …], {name: …}), each plain data, in the order in which they were seen
+    lost     how many tests (skipped, failed, not run) and files are of no use, by reason
+    """
+
+    seconds: dict[str, float]
+    entered: dict[str, frozenset[tuple[str, int]]]
+    calls: dict[tuple[str, int], tuple[str, ...]]
+    lost: dict[str, int]
+
+    def tests_of(self, function: Function) -> list[str]:
+        """Tests that enter a function: those named after it first, then those that enter the fewest others."""
+        name = function.name.strip("_").lower()
+        found = [test for test, entered in self.entered.items() if key_of(function) in entered]
+        return sorted(found, key=lambda test: (name not in test.lower(), len(self.entered[test]), test))
+
+    def calls_of(self, function: Function) -> tuple[str, ...]:
+        """Recorded arguments of a function."""
+        return self.calls.get(key_of(function), ())
+
+
+def key_of(function: Function) -> tuple[str, int]:
+    """What a function is known by here."""
+    return function.path, function.first_line
+
+
+def files_with_tests(source: str) -> list[str]:
+    """The files of a source that pytest would collect tests from, relative to `suite_base(source)`."""
+    base = suite_base(source)
+    package = source.removeprefix("package:") if source.startswith("package:") else ""
+    found = []
+    for folder, folders, names in os.walk(base / package):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name).relative_to(base).as_posix()
+            is_test = PurePosixPath(name).match("test_*.py") or PurePosixPath(name).match("*_test.py")
+            if is_test and (reject_path(path) or ("",))[0] == "test file":
+                found.append(path)
+    return found
+
+
+def record_tests(
+    source: str, functions: list[Function], *, paths: list[str] | None = None, processes: int | None = None
+) -> Recording:
+    """Run the tests of a source once, in the sandbox, and record how they use `functions`.
+
+    source     what the functions' corpus was made from: folder, package:NAME, pypi:NAME==VERSION or git URL
+    paths      test files to run (default: all), relative to `suite_base(source)`
+    processes  how many run at once (default: one a core)
+    A batch that ends without a report, and a file that cannot be collected beside others, is run again file by file.
+    Calls are recorded of functions of a module, not of methods: those need an object first. Raises UserError where
+    there are tests and pytest is not installed.
+    """
+    paths = files_with_tests(source) if paths is None else paths
+    if paths:
+        need("pytest", why="running a repository's own tests")
+    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+    reports, again = [], []
+    for batch, report in _reports(source, functions, batches, processes):
+        again += [path for path in batch if len(batch) > 1 and (report is None or path in report["broken"])]
+        if report is not None and len(batch) > 1:
+            report["broken"] = {}
+        reports.append(report if report is not None or len(batch) == 1 else _NOTHING)
+    reports += [report for _, report in _reports(source, functions, [[path] for path in again], processes)]
+    return _merged(reports, functions)
+
+
+_NOTHING = {"tests": {}, "broken": {}, "calls": {}}
+
+
+def _reports(
+    source: str, functions: list[Function], batches: list[list[str]], processes: int | None
+) -> Iterator[tuple[list[str], dict | None]]:
+    """Each batch of test files with what probe.py's `record` printed for it; None when it did not come so far."""
+    base, root = str(suite_base(source)), str(import_root(source))
+    table = [
+        [one.path, one.first_line, one.first_line + one.header.count("\n"), one.name, "." not in one.qualname]
+        for one in functions
+    ]
+    limits = f"test_seconds={TEST_SECONDS}, seconds={BATCH_SECONDS - STARTING_SECONDS}"
+    program = f"{probe_program()}_functions = {table!r}\n"
+    jobs = [
+        {
+            "program": program,
+            "root": root,
+            "readable": [base],
+            "examples": [{"source": f"_probe.record({base!r}, {root!r}, {batch!r}, _functions, {limits})\n"}],
+            "seconds": BATCH_SECONDS,
+            "megabytes": 2 * MEGABYTES,
+        }
+        for batch in batches
+    ]
+    for batch, result in zip(batches, run_in_sandbox(jobs, processes=processes), strict=True):
+        yield batch, _report(result, len(functions))
+
+
+def _report(result: dict, functions: int) -> dict | None:
+    """What a job reported, when it has the form that `record` gives it: foreign code ran in that process."""
+    if result["outcome"] != "finished" or result["exceptions"] != [None]:
+        return None
+    try:
+        report = json.loads(result["got"][0].rstrip("\n").split("\n")[-1])
+        calls = {int(number): [str(call) for call in calls] for number, calls in report["calls"].items()}
+        tests = {
+            name: {"outcome": str(test["outcome"]), "seconds": float(test["seconds"]), "entered": test["entered"]}
+            for name, test in report["tests"].items()
+        }
+        numbers = [*calls, *(number for test in tests.values() for number in test["entered"])]
+        if not all(0 <= number < functions for number in numbers):
+            return None
+        return {"tests": tests, "broken": dict(report["broken"]), "calls": calls}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _merged(reports: list[dict | None], functions: list[Function]) -> Recording:
+    seconds, entered, lost = {}, {}, Counter()
+    calls: dict[tuple[str, int], list[str]] = {}
+    for report in reports:
+        if report is None:
+            lost["file without a report"] += 1
+            continue
+        lost["file that cannot be collected"] += len(report["broken"])
+        for name, test in report["tests"].items():
+            if test["outcome"] != "passed":
+                lost[f"test {test['outcome']}"] += 1
+                continue
+            seconds[name] = round(test["seconds"], 3)
+            entered[name] = frozenset(key_of(functions[number]) for number in test["entered"])
+        for number, found in report["calls"].items():
+            calls.setdefault(key_of(functions[number]), []).extend(found)
+    unique = {key: tuple(dict.fromkeys(found)) for key, found in calls.items() if found}
+    return Recording(seconds, entered, unique, dict(+lost))

@@ -1,0 +1,25 @@
+"""A repository as curated files, their functions, and the split."""
+
+from data.corpus.build import (
+    SPLITS,
+    Corpus,
+    SourceFile,
+    build_corpus,
+    describe,
+    import_root,
+    load_corpus,
+    open_corpus,
+    save_corpus,
+)
+
+__all__ = [
+    "SPLITS",
+    "Corpus",
+    "SourceFile",
+    "build_corpus",
+    "describe",
+    "import_root",
+    "load_corpus",
+    "open_corpus",
+    "save_corpus",
+]

@@ -1,0 +1,182 @@
+"""From a file to what the corpus must know of it, one file at a time: texts are read, judged and let go.
+
+Many files are shared out among processes of their own (`python -m data.corpus.examine`, JSON Lines in and out), file n
+to process n mod N, and read back in that order: the number of processes changes the time and nothing else. They import
+neither torch nor the rest of the project, which would cost each of them seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data.corpus.dedup import KnownTexts, count_tokens, shingles, signature
+from data.corpus.filters import MOST_BYTES, decode, reject_path, reject_text
+from data.corpus.licenses import allowed, declared
+from data.corpus.redact import redact
+
+FEW = 200  # files that are worth a process of their own
+
+
+@dataclass(frozen=True)
+class Request:
+    """A file to examine."""
+
+    file: str  # where it is
+    path: str  # what it is called in the corpus
+    grammar: str
+    license: str | None  # that it stands under where it does not say so itself
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is asked of every file besides the filters."""
+
+    redact: bool = True
+    licenses: tuple[str, ...] | None = None  # that are allowed; None for any
+    tasks: KnownTexts | None = None  # that must not be learnt from
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of a file: that it may be kept (`reason` is None), or why not."""
+
+    reason: str | None = None
+    detail: str = ""
+    sha256: str | None = None  # of the text in UTF-8, placeholders included; None when no text was read
+    license: str | None = None
+    tokens: int | None = None  # words and signs
+    redacted: dict[str, int] = field(default_factory=dict)  # placeholders by type
+    signature: bytes | None = None  # MinHash, of files that may be kept
+
+
+def examine(request: Request, rules: Rules) -> Finding:
+    """Judge one file."""
+    file = Path(request.file)
+    why = ("link", "a symbolic link") if file.is_symlink() else reject_path(request.path)
+    if why:
+        return Finding(*why, license=request.license)
+    try:
+        about = file.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe would keep us waiting
+            return Finding("not readable", "no regular file", license=request.license)
+        if about.st_size > MOST_BYTES:
+            return Finding("too large", f"{about.st_size} bytes", license=request.license)
+        data = file.read_bytes()
+    except OSError as error:
+        return Finding("not readable", error.strerror or "", license=request.license)
+    if (text := decode(data)) is None:
+        return Finding("not UTF-8", license=request.license)
+    license = declared(text) or request.license
+    redacted: dict[str, int] = {}
+    if rules.redact:
+        text, redacted = redact(text, request.grammar)
+    known = {"sha256": sha256(text), "license": license, "tokens": count_tokens(text), "redacted": redacted}
+    why = reject_text(text, request.grammar)
+    if why is None and rules.licenses is not None and not allowed(license, rules.licenses):
+        why = "licence not allowed", license or "none declared"
+    if why is None and rules.tasks is not None and (task := rules.tasks.found_in(text)):
+        why = "benchmark task", f"holds {rules.tasks.size} words in a row of {task}"
+    if why:
+        return Finding(*why, **known)
+    return Finding(**known, signature=signature(shingles(text)).tobytes())
+
+
+def read_again(request: Request, redacted: bool) -> str:
+    """The text of a file that was examined and may be kept; "" when it is gone."""
+    try:
+        text = decode(Path(request.file).read_bytes()) or ""
+    except OSError:
+        return ""
+    return redact(text, request.grammar)[0] if redacted else text
+
+
+def sha256(text: str) -> str:
+    """The hash of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def examine_all(requests: list[Request], rules: Rules, *, processes: int | None = None) -> Iterator[Finding]:
+    """Findings in the order of the requests, as they come.
+
+    processes: how many run at once, 1 for none besides this one; by default one a core, as far as each has FEW files.
+    """
+    if processes is None:
+        processes = max(1, min(os.cpu_count() or 1, len(requests) // FEW))
+    if processes == 1:
+        yield from (examine(request, rules) for request in requests)
+        return
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(_worker(requests[n::processes], rules)) for n in range(processes)]
+        for number in range(len(requests)):
+            line = workers[number % processes].stdout.readline()
+            if not line:
+                raise RuntimeError(f"the process that examines {requests[number].file} has ended")
+            yield _from_json(json.loads(line))
+
+
+@contextlib.contextmanager
+def _worker(requests: list[Request], rules: Rules) -> Iterator[subprocess.Popen]:
+    """A process that examines these files. It waits by itself where we do not read on: a pipe holds 64 KiB."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+        file.write(json.dumps(_rules_as_json(rules)) + "\n")
+        file.writelines(json.dumps(asdict(request)) + "\n" for request in requests)
+        file.seek(0)
+        home = Path(__file__).resolve().parents[2]
+        command = [sys.executable, "-m", "data.corpus.examine"]
+        worker = subprocess.Popen(command, cwd=home, stdin=file, stdout=subprocess.PIPE, encoding="utf-8")
+        try:
+            yield worker
+        finally:
+            worker.kill()
+            worker.communicate()
+
+
+def _as_json(finding: Finding) -> dict:
+    return {**asdict(finding), "signature": finding.signature and finding.signature.hex()}
+
+
+def _from_json(row: dict) -> Finding:
+    return Finding(**{**row, "signature": row["signature"] and bytes.fromhex(row["signature"])})
+
+
+def _rules_as_json(rules: Rules) -> dict:
+    tasks = rules.tasks and {
+        "names": rules.tasks.names,
+        "size": rules.tasks.size,
+        "ngrams": rules.tasks.ngrams.tolist(),
+        "owners": rules.tasks.owners.tolist(),
+    }
+    return {"redact": rules.redact, "licenses": rules.licenses, "tasks": tasks}
+
+
+def _rules_from_json(row: dict) -> Rules:
+    tasks = row["tasks"]
+    if tasks:
+        arrays = np.array(tasks["ngrams"], dtype=np.uint64), np.array(tasks["owners"], dtype=np.int64)
+        tasks = KnownTexts(tasks["names"], tasks["size"], *arrays)
+    return Rules(row["redact"], row["licenses"], tasks)
+
+
+def main() -> None:
+    """Examine the files that stand on standard input, below the rules in its first line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us; it ends us
+    rules = _rules_from_json(json.loads(sys.stdin.readline()))
+    for line in sys.stdin:
+        print(json.dumps(_as_json(examine(Request(**json.loads(line)), rules))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

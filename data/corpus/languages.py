@@ -1,0 +1,186 @@
+"""What a file is written in, and what its text is made of: code, comments, string literals.
+
+Python is read by the standard library's ast and tokenize, all others by tree-sitter, an extra.
+Nothing here imports torch: the processes that examine files start in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import io
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from common.python_syntax import parse
+
+NAMES = {"python": "Python", "javascript": "JavaScript", "typescript": "TypeScript"}  # of what a corpus is made of
+GRAMMARS = {  # language -> suffix -> grammar; <T>x is a cast in .ts and an element in .tsx
+    "python": {".py": "python"},
+    "javascript": dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "javascript"),
+    "typescript": {**dict.fromkeys((".ts", ".mts", ".cts"), "typescript"), ".tsx": "tsx"},
+    # searched alone (data/search/definitions.py); a .h is read as C++, which C is nearly a part of
+    "c": {".c": "c"},
+    "cpp": dict.fromkeys((".h", ".hh", ".hpp", ".hxx", ".cc", ".cpp", ".cxx", ".cu", ".cuh"), "cpp"),
+    "csharp": {".cs": "csharp"},
+    "go": {".go": "go"},
+    "java": {".java": "java"},
+    "php": {".php": "php"},
+    "ruby": {".rb": "ruby"},
+    "rust": {".rs": "rust"},
+}
+PARSERS = {  # grammar -> the package and function that give it
+    "c": ("tree_sitter_c", "language"),
+    "cpp": ("tree_sitter_cpp", "language"),
+    "csharp": ("tree_sitter_c_sharp", "language"),
+    "go": ("tree_sitter_go", "language"),
+    "java": ("tree_sitter_java", "language"),
+    "javascript": ("tree_sitter_javascript", "language"),
+    "php": ("tree_sitter_php", "language_php"),
+    "ruby": ("tree_sitter_ruby", "language"),
+    "rust": ("tree_sitter_rust", "language"),
+    "typescript": ("tree_sitter_typescript", "language_typescript"),
+    "tsx": ("tree_sitter_typescript", "language_tsx"),
+}
+COMMENTS = frozenset({"comment", "line_comment", "block_comment", "html_comment", "hash_bang_line"})
+LITERALS = COMMENTS | {"string", "template_string", "regex", "jsx_text"}
+PYTHON_LITERALS = frozenset({"COMMENT", "STRING", "FSTRING_MIDDLE", "TSTRING_MIDDLE"})  # from 3.12, from 3.14 on
+HEAD_LINES = 20
+# Share of a text. The grammars lag behind the languages: they stumble over `export { _null as null }` and over `out T`.
+MOST_UNREAD = 0.02
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What the filters ask of a text."""
+
+    code_lines: int  # lines that are neither blank nor only comment or docstring
+    comments: int  # characters of the lines that are only comment; docstrings and /** */ are none
+    head: tuple[str, ...]  # comments of the first HEAD_LINES lines, and so many lines of the module's docstring
+
+
+def grammar_of(path: str, languages: tuple[str, ...] | list[str]) -> str | None:
+    """The grammar that reads a file of one of these languages, by its suffix; None for other files."""
+    suffix = PurePosixPath(path).suffix
+    return next((GRAMMARS[language][suffix] for language in languages if suffix in GRAMMARS[language]), None)
+
+
+def language_of(path: str) -> str:
+    """The language of a file, by its suffix, which must be one of GRAMMARS."""
+    return next(language for language, suffixes in GRAMMARS.items() if PurePosixPath(path).suffix in suffixes)
+
+
+def packages_of(languages: tuple[str, ...] | list[str]) -> list[str]:
+    """The extra packages that reading these languages needs."""
+    grammars = {grammar for language in languages for grammar in GRAMMARS[language].values()}
+    needed = sorted({PARSERS[grammar][0] for grammar in grammars if grammar in PARSERS})
+    return ["tree_sitter", *needed] if needed else []
+
+
+def anatomy(text: str, grammar: str) -> Anatomy:
+    """Code, prose and head of a text. SyntaxError, ValueError or RecursionError when it does not parse."""
+    if grammar == "python":
+        return _python_anatomy(text, parse(text))
+    tree = tree_of(text, grammar)
+    if (unread := _unread(tree.root_node)) > MOST_UNREAD:
+        raise SyntaxError(f"tree-sitter cannot read {unread:.0%} of it")
+    lines = text.split("\n")
+    code, comments, documentation = set(), set(), set()
+    for node in _pieces(tree):
+        found = comments if node.type in COMMENTS else code
+        if found is comments and node.text.startswith(b"/**"):
+            found = documentation
+        found.update(range(node.start_point[0], node.end_point[0] + 1))
+    head = tuple(lines[number] for number in sorted((comments | documentation) - code) if number < HEAD_LINES)
+    return Anatomy(len(code), sum(len(lines[number]) for number in comments - code), head)
+
+
+def literals(text: str, grammar: str) -> list[tuple[int, int]]:
+    """[start, end) in characters of every comment and string literal, in order, delimiters included.
+
+    A text that cannot be taken apart is one literal as a whole.
+    """
+    if grammar != "python":
+        data = text.encode()
+        spans = [(node.start_byte, node.end_byte) for node in _pieces(tree_of(text, grammar)) if node.type in LITERALS]
+        if len(data) == len(text):
+            return spans
+        return [(len(data[:start].decode()), len(data[:end].decode())) for start, end in spans]
+    starts = [0]
+    for line in text.split("\n"):
+        starts.append(starts[-1] + len(line) + 1)
+    try:
+        tokens = [
+            token
+            for token in tokenize.generate_tokens(io.StringIO(text).readline)
+            if tokenize.tok_name[token.type] in PYTHON_LITERALS
+        ]
+    except (SyntaxError, tokenize.TokenError):
+        return [(0, len(text))]
+    return [(starts[row - 1] + column, starts[end - 1] + last) for _, _, (row, column), (end, last), _ in tokens]
+
+
+def _python_anatomy(text: str, tree: ast.Module) -> Anatomy:
+    lines = text.split("\n")
+    comments = {number for number, line in enumerate(lines, 1) if line.lstrip().startswith("#")}
+    documentation: set[int] = set()
+    for node in _statements(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            documentation.update(range(node.lineno, node.end_lineno + 1))
+    filled = {number for number, line in enumerate(lines, 1) if line.strip()}
+    head = [line for line in lines[:HEAD_LINES] if line.lstrip().startswith("#")]
+    head += (ast.get_docstring(tree) or "").split("\n")[:HEAD_LINES]
+    count = sum(len(lines[number - 1]) for number in comments - documentation)
+    return Anatomy(len(filled - comments - documentation), count, tuple(head))
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every statement, without the expressions below it: a tenth of the nodes that ast.walk visits."""
+    stack: list[ast.AST] = [tree]
+    while stack:
+        node = stack.pop()
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            stack += getattr(node, field, ())
+
+
+@functools.cache
+def _parser(grammar: str):
+    package, function = PARSERS[grammar]
+    tree_sitter = importlib.import_module("tree_sitter")
+    return tree_sitter.Parser(tree_sitter.Language(getattr(importlib.import_module(package), function)()))
+
+
+def tree_of(text: str, grammar: str):
+    """tree-sitter's tree of a text in one of the grammars of PARSERS."""
+    return _parser(grammar).parse(text.encode())
+
+
+def _unread(root) -> float:
+    """The share of a text that stands in no rule of its grammar; 1 when something is missing, such as a bracket."""
+    unread, stack = 0, [root]
+    while stack:
+        node = stack.pop()
+        if node.is_missing:
+            return 1.0
+        if node.type == "ERROR":
+            unread += node.end_byte - node.start_byte
+        elif node.has_error:
+            stack += node.children
+    return unread / max(root.end_byte, 1)
+
+
+def _pieces(tree) -> Iterator:
+    """The nodes of a tree that have none below them, and literals as a whole, from left to right."""
+    cursor = tree.walk()
+    while True:
+        node = cursor.node
+        if node.type not in LITERALS and cursor.goto_first_child():
+            continue
+        yield node
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent():
+                return

@@ -1,0 +1,105 @@
+"""Secrets and personal data in source code, replaced by typed placeholders: <EMAIL>, <IP_ADDRESS>, <KEY>, <PASSWORD>.
+
+The placeholders are those of StarCoder (arXiv:2305.06161), <NAME> left out: who wrote a file stays in it, as licences
+ask. Keys are known by their forms (token_forms.py) or by the names that they are given to (named_secrets.py). Only
+comments and string literals are looked into, so `x @ self.weight` is no address and the code parses as before; the
+number of lines never changes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+
+from data.corpus.languages import literals
+from data.corpus.named_secrets import DUMMY, entropy, named_secrets
+from data.corpus.token_forms import KEY_FORMS
+
+LOCAL = re.compile(r"(?:(?<![\w.+%\\-])|(?<=\\[nrt]))[A-Za-z0-9][\w.+%-]{0,63}$")
+DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[a-z]{2,24}(?![\w(\[@-])(?!\.[a-z])")
+RESERVED = re.compile(r"(?:^|\.)(?:example\.(?:com|net|org|edu)|example|test|invalid|localhost|local)$")  # RFC 2606
+FILE_SUFFIXES = frozenset(
+    {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "ts", "py", "css", "html", "json", "md", "txt", "git"}
+)
+IPV4 = re.compile(r"(?<![\w.:/-])(?<![=<>~!]=)(?:\d{1,3}\.){3}\d{1,3}(?![\w+-])(?!\.\w)")
+SECTION = re.compile(r"(?:\b(?:section|version|chapter|rfc \d+)s?|§)\s*$", re.IGNORECASE)
+IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")  # 2000::/3, all that is global
+RESOLVERS = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9"})  # public, and nobody's address
+SMALL = 20  # a quad whose first three numbers are all below it is taken for a version or a section
+
+PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(.*?)(?:-----END|\Z)", re.DOTALL)
+KEY_BODY = re.compile(r"(?<!\\)[A-Za-z0-9+/=]{16,}")
+URL_PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@'\"<>\[\]]{1,64}:([^\s/:@'\"<>]{3,128})@")
+CURL_USER = re.compile(
+    r"\bcurl(?:\s[^\n]{0,200}?)?\s(?:-u|--user)[\s=]{1,9}[\"']?[^\s:\"'/]{1,64}:([^\s\"'{}$]{6,128})(?=[\s\"'\\]|$)"
+)
+LEAST_ENTROPY = 2.5  # bits a character of a key of a known form: less is a placeholder, ghp_xxxxxxxx
+
+
+def redact(text: str, grammar: str = "python") -> tuple[str, dict[str, int]]:
+    """The text with placeholders in place of what was found, and how many there are of each type."""
+    # (start, end, type, from where on it must all be one comment or literal)
+    found = sorted({*_emails(text), *_addresses(text), *_keys(text), *_passwords(text), *named_secrets(text)})
+    if not found:
+        return text, {}
+    spans = literals(text, grammar)
+    starts = [start for start, _ in spans]
+    parts, done, counts = [], 0, Counter()
+    for start, end, kind, anchor in found:
+        place = bisect_right(starts, anchor) - 1
+        if start < done or place < 0 or end > spans[place][1]:
+            continue
+        parts += [text[done:start], f"<{kind}>"]
+        done = end
+        counts[kind] += 1
+    return "".join([*parts, text[done:]]), dict(sorted(counts.items()))
+
+
+def _emails(text: str) -> Iterator[tuple[int, int, str, int]]:
+    for at in re.finditer("@", text):
+        local = LOCAL.search(text, max(0, at.start() - 65), at.start())
+        domain = DOMAIN.match(text, at.end())
+        if not local or not domain or local.group() == "git":  # git@host is an account of the service
+            continue
+        name = domain.group().lower()
+        one_letter = len(local.group()) == 1 and name.index(".") == 1  # x@w.shape: a product of matrices
+        if not one_letter and not RESERVED.search(name) and name.rsplit(".", 1)[1] not in FILE_SUFFIXES:
+            yield local.start(), domain.end(), "EMAIL", local.start()
+
+
+def _addresses(text: str) -> Iterator[tuple[int, int, str, int]]:
+    """Global addresses alone: a private, local or documentation address says nothing of anybody."""
+    for match in [*IPV4.finditer(text), *IPV6.finditer(text)]:
+        try:
+            address = ipaddress.ip_address(match.group())
+        except ValueError:
+            continue
+        version = address.version == 4 and max(address.packed[:3]) < SMALL
+        version = version or SECTION.search(text, max(0, match.start() - 16), match.start())
+        if address.is_global and not address.is_multicast and not version and match.group() not in RESOLVERS:
+            yield match.start(), match.end(), "IP_ADDRESS", match.start()
+
+
+def _keys(text: str) -> Iterator[tuple[int, int, str, int]]:
+    for fixed, form in KEY_FORMS.items():
+        for match in form.finditer(text) if fixed in text else ():
+            if "EXAMPLE" not in match.group() and entropy(match.group()) >= LEAST_ENTROPY:
+                yield match.start(), match.end(), "KEY", match.start()
+    if "PRIVATE KEY" in text:
+        for block in PRIVATE_KEY.finditer(text):  # line by line: a block may be several literals
+            for line in KEY_BODY.finditer(text, *block.span(1)):
+                yield line.start(), line.end(), "KEY", line.start()
+
+
+def _passwords(text: str) -> Iterator[tuple[int, int, str, int]]:
+    """Passwords in URLs and of curl's --user."""
+    found = [
+        *(URL_PASSWORD.finditer(text) if "://" in text else ()),
+        *(CURL_USER.finditer(text) if "curl" in text else ()),
+    ]
+    for match in found:
+        if not DUMMY.search(match.group(1)):
+            yield *match.span(1), "PASSWORD", match.start(1)

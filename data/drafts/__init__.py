@@ -1,1 +1,0 @@
-"""What data/instruct.py is made of: drafts by category, their wording and filters, the teacher."""

@@ -1,0 +1,128 @@
+"""Which instruction pairs are worth learning from. Every rule names its reason; nothing is dropped without one.
+
+The rules that Self-Instruct (arXiv:2212.10560) and Magicoder's OSS-Instruct (arXiv:2312.02120) drop rows by, made
+strict for code: it must parse where it is to be put, hold no placeholder, pass ruff, and be unlike what is kept.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+
+import numpy as np
+
+from common.python_syntax import parsed
+from data.corpus.dedup import jaccard, shingles
+from data.instruct.gap import GAP, fill_gap
+from data.instruct.linting import lint
+
+DUPLICATE = 0.7  # Jaccard index of token 5-grams, as for files (The Stack, arXiv:2211.15533); within a category
+LEAST = {"docstring": 40, "explain": 80, "unit_test": 40, "complete": 15, "improve": 40}  # characters of an output
+PROSE = ("docstring", "explain")
+PLACEHOLDER = re.compile(
+    r"\b(TODO|FIXME|XXX|TBD|lorem ipsum)\b|\byour code here\b"
+    r"|\b(rest|remainder) of (the )?(code|function|implementation)"
+    r"|<(your|insert|description|placeholder)\b|\[(your|insert|description)\b",
+    re.IGNORECASE,
+)
+LINT = ("E9", "F")  # what does not run, or not as it reads; style is the repository's own affair
+NOT_THE_PAIRS = ("F401", "F821", "F841")  # names of the module around a function; results that it does not look at
+
+
+def pair_problem(pair: dict) -> str | None:
+    """Why a pair with an output is not worth learning from, as far as its own text tells; None when it is."""
+    category, output = pair["category"], pair["output"]
+    if len(output.strip()) < LEAST.get(category, 1):
+        return f"output under {LEAST.get(category, 1)} characters"
+    if output.strip() == pair["input"].strip():
+        return "output is the input"
+    if PLACEHOLDER.search(output):
+        return "placeholder in the output"
+    if category in PROSE and re.search(r"\.\.\.\s*$", output.rstrip('"\n')):
+        return "output that breaks off"
+    tree = parsed(placed(pair)) if category != "explain" else ast.Module([], [])
+    if tree is None:
+        return "output does not parse in its place"
+    if category not in PROSE and any(_is_stub(node) for node in ast.walk(tree)):
+        return "placeholder in the output"
+    return None
+
+
+def placed(pair: dict) -> str:
+    """The code that a pair's output makes where it belongs; the output itself where it stands alone."""
+    given, output = pair["input"], pair["output"]
+    if pair["category"] == "complete":
+        return f"{given}\n{output}"
+    if pair["category"] == "fim":
+        return fill_gap(given, output)
+    if pair["category"] == "bugfix":
+        lines = given.split("\n")
+        wrong = lines[pair["check"]["line"] - 1]
+        lines[pair["check"]["line"] - 1] = wrong[: len(wrong) - len(wrong.lstrip())] + output.strip()
+        return "\n".join(lines)
+    return output
+
+
+def _is_stub(node: ast.AST) -> bool:
+    """A function whose whole body, its docstring not counted, is `...` or `pass`."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    is_dots = [isinstance(one, ast.Expr) and getattr(one.value, "value", None) is Ellipsis for one in body]
+    return all(isinstance(one, ast.Pass) or dots for one, dots in zip(body, is_dots, strict=True))
+
+
+def lint_problems(pairs: list[dict]) -> list[str | None]:
+    """Ruff's first finding for the code of each pair, all in one call. UserError if ruff is not installed."""
+    coded = {number: placed(pair) for number, pair in enumerate(pairs) if pair["category"] not in PROSE}
+    why = "the filter of instruction pairs"
+    found = lint(list(coded.values()), rules=LINT, ignored=NOT_THE_PAIRS, why=why)
+    problems: list[str | None] = [None] * len(pairs)
+    for (number, code), issues in zip(coded.items(), found, strict=True):
+        lines, given = code.split("\n"), pairs[number]["input"].split("\n")
+        for issue in issues:
+            if lines[min(issue.line, len(lines)) - 1] not in given:  # what stood there is not the answer's doing
+                problems[number] = f"ruff: {issue.rule} {issue.message}"
+                break
+    return problems
+
+
+def normalized(text: str) -> str:
+    """A text without its layout and case: what makes two answers the same."""
+    return " ".join(text.split()).casefold()
+
+
+class Distinct:
+    """Remembers what was kept, to say of the next text whether it is nearly the same as an earlier one.
+
+    Exact, and without comparing every pair: of two sets whose Jaccard index is t or more, the |A| - ceil(t |A|) + 1
+    least elements of each have one in common (prefix filtering; Bayardo, Ma, Srikant, WWW 2007).
+    """
+
+    def __init__(self) -> None:
+        self._texts: set[tuple[str, str]] = set()
+        self._kept: list[np.ndarray] = []  # sorted shingles
+        self._holders: dict[tuple[str, int], list[int]] = {}  # who has a shingle among its least
+
+    def problem(self, group: str, text: str) -> str | None:
+        """Why the text is not kept; None, after which it counts as kept. Only texts of one group are compared."""
+        plain = normalized(text)
+        if (group, plain) in self._texts:
+            return "duplicate"
+        grams = shingles(plain)
+        in_common = math.ceil(DUPLICATE * len(grams))
+        least = [(group, gram) for gram in grams[: len(grams) - in_common + 1].tolist()]
+        candidates = {i for one in least for i in self._holders.get(one, ())}
+        if any(jaccard(grams, self._kept[i]) >= DUPLICATE for i in candidates):
+            return "near-duplicate"
+        for one in least:
+            self._holders.setdefault(one, []).append(len(self._kept))
+        self._kept.append(grams)
+        self._texts.add((group, plain))
+        return None
+
+
+def pair_text(pair: dict) -> str:
+    """What two pairs are compared by: asking differently for the same does not make another pair."""
+    return f"{pair['input'].replace(GAP, '')}\n{pair['output']}"

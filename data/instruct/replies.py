@@ -1,0 +1,65 @@
+"""What a teacher answered, and where it is kept."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.console import UserError
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of the teacher."""
+
+    text: str
+    stopped: bool  # it ended by itself, not at max_tokens
+    tokens_in: int
+    tokens_out: int
+
+
+class ReplyCache:
+    """Replies by the hash of their request, in one SQLite file: an entry is whole or not there.
+
+    The file is made for the first reply, so that a run that gets none leaves none. Used from several threads. UserError
+    for a file that is not such a cache, or cannot be read or written.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path, self._lock = Path(path), threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        if self._path.exists():
+            with self._named():
+                self._open()
+
+    def get(self, key: str) -> Reply | None:
+        """The reply kept under a key, or None."""
+        if self._db is None:
+            return None
+        with self._lock, self._named():
+            row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        return Reply(**json.loads(row[0])) if row else None
+
+    def put(self, key: str, reply: Reply) -> None:
+        """Keep a reply. It is on the disk when this returns."""
+        with self._lock, self._named():
+            if self._db is None:
+                self._open()
+            self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, json.dumps(vars(reply))))
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=30)
+        self._db.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL)")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise UserError(f"{self._path}: not usable as the teacher's cache ({error})") from None

@@ -1,0 +1,294 @@
+"""One draft of an instruction pair per function and category, with what must be proven before it is used.
+
+No language model takes part: the gold answer is the repository's own docstring, body, line or test.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from data.checks import EXECUTED, jobs_of, structure_check, unit_test_check, unit_test_jobs
+from data.checks.mutate import Mutant, mutants
+from data.checks.prove import RUNS, Checks, again
+from data.corpus.functions import Function, source_of
+from data.instruct.degrade import degrade, is_worth_undoing
+from data.instruct.docstyle import Documented, read_docstring, write_google
+from data.instruct.gap import GAP, cut_gap, fill_gap
+from data.instruct.pair_filters import pair_problem
+from data.instruct.phrasings import INSTRUCTIONS
+from data.instruct.prose import clean, sections, sentences, summary, without_examples
+from data.instruct.unit_tests import RepositoryTest, from_examples, from_repository
+
+__all__ = ["INSTRUCTIONS", "Draft", "Repository", "Unsuitable", "draft"]
+
+BEHAVIOUR = (
+    "complete",
+    "bugfix",
+    "fim",
+    "improve",
+)  # categories whose answer is the function, to be checked by running it
+MUTANTS = 3  # that an answer to a test pair is tried on
+SHORT_DOCSTRING = 400  # characters; a longer one is replaced by its summary where the task does not need it
+# what a description begins with that reads well after "It returns"
+NOUN_PHRASE = re.compile(r"^(A|An|The|Whether|True|False|None|All|Each|Every|One)\b")
+# a sentence that lost its end to a removed citation, or that points to what is not there
+DANGLING = re.compile(r"\b(on|in|by|from|see|of|and|to|the|with|per)[.:,]?$|:$|^See\b|\bbelow\b", re.IGNORECASE)
+
+
+class Unsuitable(Exception):
+    """Why a function gives no pair of a category."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What drafts are made from besides the function itself."""
+
+    texts: dict[str, str]  # module texts by path
+    tests: dict[str, list[RepositoryTest]]
+    checks: Checks  # in which those of the functions of a BEHAVIOUR category have been looked for
+    most_input: int  # characters of instruction and input
+    most_output: int  # characters
+    seed: int
+    taught: frozenset[str] = frozenset()  # categories in which a teacher may answer where the repository does not
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A pair that may be used when every proof in `right` passes its check and every one in `wrong` is refuted by it.
+
+    Its output is "" where only a teacher can answer.
+    """
+
+    pair: dict
+    right: list[tuple[dict, list[dict]]] = field(default_factory=list)  # (check, sandbox jobs)
+    wrong: list[tuple[dict, list[dict]]] = field(default_factory=list)
+
+
+def draft(category: str, function: Function, repository: Repository) -> Draft:
+    """The draft of a pair. Raises Unsuitable with the reason when the function does not serve for the category."""
+    choose = random.Random(f"{repository.seed}\0{category}\0{function.path}\0{function.qualname}")
+    made = MAKERS[category](function, repository, choose)
+    phrase = choose.choice(INSTRUCTIONS[category])
+    names = {"name": function.name, "qualname": function.qualname, "module": function.module}
+    instruction = phrase.format(**names, test_name=function.name.strip("_"), gap=GAP)
+    pair = {
+        "id": f"{category}/{function.path}:{function.first_line}",
+        "category": category,
+        "instruction": instruction,
+        "input": made.pair["input"],
+        "output": made.pair["output"],
+        "source": source_of(function),
+        "check": made.pair["check"],
+    }
+    if len(instruction) + len(pair["input"]) > repository.most_input:
+        raise Unsuitable(f"instruction and input over {repository.most_input} characters")
+    if len(pair["output"]) > repository.most_output:
+        raise Unsuitable(f"output over {repository.most_output} characters")
+    if pair["output"] and (problem := pair_problem(pair)):
+        raise Unsuitable(problem)
+    return Draft(pair, made.right, made.wrong)
+
+
+def _docstring(function: Function, repository: Repository, choose: random.Random) -> Draft:
+    documented = read_docstring(function.docstring or "")
+    returns = _gives_back(function)
+    if not summary(function.docstring or "") or not documented.entries:
+        if "docstring" not in repository.taught:
+            raise Unsuitable("docstring without summary or without parameters and returns")
+        check = structure_check(list(function.arguments), returns, [])
+        return Draft({"input": function.code_without_docstring, "output": "", "check": check})
+    described = {entry.name.lstrip("*") for entry in documented.entries.get("Args", [])}
+    if described - set(function.arguments):
+        raise Unsuitable("docstring of other parameters than the function's")
+    text = write_google(documented)
+    named = [name for name in function.arguments if re.search(rf"\b{re.escape(name)}\b", text)]
+    check = structure_check(named, bool(documented.entries.keys() & {"Returns", "Yields"}), [])
+    prefix = "r" if "\\" in text else ""
+    return Draft({"input": function.code_without_docstring, "output": f'{prefix}"""{text}\n"""', "check": check})
+
+
+def _explain(function: Function, repository: Repository, choose: random.Random) -> Draft:
+    parts = sections(function.docstring or "")
+    paragraphs = [one for title in ("", "Notes") for one in clean(parts.get(title, "")).split("\n\n")]
+    prose = [_ended(one) for paragraph in paragraphs for one in sentences(paragraph) if not DANGLING.search(one)]
+    results = _results_told(read_docstring(function.docstring or ""))
+    room = repository.most_output - len(" ".join(results)) - 1
+    while prose and len(" ".join(prose)) > room:
+        prose.pop()
+    text = " ".join([*prose[:1], *results, *prose[1:]])
+    words = set(re.findall(r"\w+", " ".join(prose)))  # an answer is not asked to name what only the results name
+    names = [name for name in (function.name, *function.arguments) if name in words]
+    problem = None
+    if not prose or len(prose) + len(results) < 2:
+        problem = "docstring of fewer than two sentences"
+    elif not names and not results:
+        problem = "docstring that names nothing of the code"  # it would serve any other function as well
+    if problem and "explain" not in repository.taught:
+        raise Unsuitable(problem)
+    check = structure_check([], False, [] if problem else names)
+    return Draft({"input": function.code_without_docstring, "output": "" if problem else text, "check": check})
+
+
+def _ended(sentence: str) -> str:
+    return sentence if re.search(r"[.!?][\"')]*$", sentence) else f"{sentence}."
+
+
+def _results_told(documented: Documented) -> list[str]:
+    """What is returned and raised, as sentences, where the docstring's words can be read as such."""
+    told = []
+    for kind, verb in (("Returns", "returns"), ("Yields", "yields")):
+        entries = documented.entries.get(kind, [])
+        if len(entries) == 1 and NOUN_PHRASE.match(entries[0].text):
+            told.append(f"It {verb} {_inside_sentence(entries[0].text)}")
+    for entry in documented.entries.get("Raises", []):
+        if re.match(r"(If|When)\b", entry.text):
+            told.append(f"It raises {entry.name} {_inside_sentence(entry.text)}")
+    return [sentence for sentence in told if not DANGLING.search(sentence)]
+
+
+def _inside_sentence(text: str) -> str:
+    """The first sentence of a description, to follow a verb."""
+    first = sentences(text)[0].rstrip(".") + "."
+    return first if re.match(r"(True|False|None)\b", first) else first[0].lower() + first[1:]
+
+
+def _gives_back(function: Function) -> bool:
+    return bool(re.search(r"^\s*(return\b.|.*\byield\b)", function.body, re.MULTILINE))
+
+
+def _complete(function: Function, repository: Repository, choose: random.Random) -> Draft:
+    check = _behaviour_check(function, repository)
+    if not function.body or not function.docstring_source:
+        raise Unsuitable("no body" if not function.body else "no docstring that says what the body must do")
+    prompt = f"{function.header}\n{function.docstring_source}"
+    return Draft(
+        {"input": prompt, "output": function.body, "check": check},
+        wrong=_proofs(check, f"{prompt}\n{_indent(function)}pass"),
+    )
+
+
+def _bugfix(function: Function, repository: Repository, choose: random.Random) -> Draft:
+    check = _behaviour_check(function, repository)
+    original = _with_short_docstring(function)
+    mutant = _any_mutant(original, choose)
+    check = {**check, "line": mutant.line, "bug": mutant.kind}
+    return Draft(
+        {"input": mutant.source, "output": mutant.original_line.strip(), "check": check},
+        wrong=_proofs(check, mutant.source),
+    )
+
+
+def _fim(function: Function, repository: Repository, choose: random.Random) -> Draft:
+    check = _behaviour_check(function, repository)
+    cut = cut_gap(_with_short_docstring(function), choose)
+    if cut is None:
+        raise Unsuitable("no statements to leave out")
+    given, missing = cut
+    return Draft(
+        {"input": given, "output": missing, "check": check},
+        right=_proofs(check, fill_gap(given, missing)),
+        wrong=_proofs(check, fill_gap(given, "pass")),
+    )
+
+
+def _unit_test(function: Function, repository: Repository, choose: random.Random) -> Draft:
+    most = repository.most_output
+    test = None
+    if "." not in function.qualname:  # a method's name is called on too many objects to know whose it is
+        test = next(from_repository(function, repository.tests.get(function.name, []), most_characters=most), None)
+    test = test or from_examples(function, repository.texts[function.path], most_characters=most)
+    if test is None and "unit_test" not in repository.taught:
+        raise Unsuitable("no self-contained test and no literal example")
+    found = mutants(function.source)
+    if not found:
+        raise Unsuitable("nothing to mutate")
+    returns = [mutant for mutant in found if mutant.kind == "return"][:1]
+    others = [mutant for mutant in found if mutant not in returns]
+    most_mutants = MUTANTS if function.split == "test" else 1  # elsewhere they only prove that the gold tests something
+    picked = [*returns, *choose.sample(others, min(len(others), max(most_mutants - len(returns), 0)))]
+    check = unit_test_check(function.package, function, [mutant.source for mutant in picked])
+    shown = _with_docstring(function, without_examples(function.docstring or ""))
+    jobs = unit_test_jobs(check, test) if test else []
+    return Draft(
+        {"input": shown, "output": test or "", "check": check},
+        right=[(check, again(jobs, number)) for number in range(RUNS)] if test else [],
+    )
+
+
+def _improve(function: Function, repository: Repository, choose: random.Random) -> Draft:
+    worse, kinds = degrade(function.source)
+    if not is_worth_undoing(kinds):
+        raise Unsuitable("little to make worse")
+    better = _with_docstring(function, summary(function.docstring or ""))
+    check = repository.checks.of(function)
+    if check is None or check["kind"] not in EXECUTED:
+        check = structure_check(list(function.arguments), _gives_back(function), [function.name])
+        return Draft({"input": worse, "output": better, "check": {**check, "degraded": kinds}})
+    check = {**check, "degraded": kinds}
+    return Draft({"input": worse, "output": better, "check": check}, right=_proofs(check, worse))
+
+
+def _behaviour_check(function: Function, repository: Repository) -> dict:
+    """The check that the function still does what it did; the function itself has passed it."""
+    check = repository.checks.of(function)
+    if check is None:
+        raise Unsuitable(repository.checks.why_none(function))
+    return check
+
+
+def _proofs(check: dict, source: str) -> list[tuple[dict, list[dict]]]:
+    """What there is to run for a function's text; nothing where it is taken unproven."""
+    return [(check, jobs_of(check, source))] if check["kind"] in EXECUTED else []
+
+
+def _any_mutant(source: str, choose: random.Random) -> Mutant:
+    """A mutant of a kind drawn first, so that the many wrong variables do not crowd out the rest."""
+    found = mutants(source)
+    if not found:
+        raise Unsuitable("nothing to mutate")
+    kind = choose.choice(sorted({mutant.kind for mutant in found}))
+    return choose.choice([mutant for mutant in found if mutant.kind == kind])
+
+
+def _with_short_docstring(function: Function) -> str:
+    if function.docstring_source and len(function.docstring_source) <= SHORT_DOCSTRING:
+        return function.source
+    return _with_docstring(function, summary(function.docstring or ""))
+
+
+def _with_docstring(function: Function, text: str) -> str:
+    """The function with another docstring, or none when it is empty; comments between the two are kept."""
+    text = text.strip()
+    if not text:
+        return function.code_without_docstring
+    quoted = f'"""{text}"""' if "\n" not in text else f'"""{text}\n"""'
+    prefix = "r" if "\\" in text else ""
+    lines = (prefix + quoted).split("\n")
+    literal = "\n".join(_indent(function) + line if line else "" for line in lines)
+    source = f"{function.header}\n{literal}\n{function.body}".rstrip("\n")
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        raise Unsuitable("docstring that cannot be quoted anew") from None
+    return source
+
+
+def _indent(function: Function) -> str:
+    """How far the body is indented: four spaces are usual, not certain."""
+    first = (function.docstring_source or function.body or "    ").split("\n")[0]
+    return first[: len(first) - len(first.lstrip())]
+
+
+MAKERS: dict[str, Callable[[Function, Repository, random.Random], Draft]] = {
+    "docstring": _docstring,
+    "explain": _explain,
+    "bugfix": _bugfix,
+    "complete": _complete,
+    "unit_test": _unit_test,
+    "improve": _improve,
+    "fim": _fim,
+}

@@ -1,0 +1,307 @@
+"""Text–code pairs: what a searcher types and the function or file that answers it, made from the corpus alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from common.console import UserError
+from common.files import read_json, read_jsonl, write_json, write_jsonl
+from data.corpus import SPLITS, Corpus, SourceFile
+from data.corpus.functions import Function, held_apart
+from data.corpus.split import seeded_order
+from data.instruct.teacher import Teacher
+from data.pairs.mining import consistent, scorers, with_negatives
+from data.pairs.queries import (
+    CALL_VOICES,
+    COMMAND_VOICES,
+    DONE_VOICES,
+    FILE_VOICES,
+    FUNCTION_VOICES,
+    NAME_VOICES,
+    VERB_VOICES,
+    NoQuery,
+    call_queries,
+    call_sites,
+    docstring_queries,
+    file_queries,
+    name_queries,
+)
+from data.pairs.query_teacher import QUESTION, SYSTEM, taught_queries
+from data.pairs.rename import names_of_file, rename_identifiers
+from data.search.units import AnyFunction, file_unit, function_unit, functions_in, without_equal_codes
+
+FILE_SHARE = 0.15  # of the pairs of a side ask for a file, at most
+SCHEMA = 1
+PARTS = ("train", "test", "candidates", "rejects")
+
+
+@dataclass(frozen=True)
+class TextCodePairs:
+    """Pairs to train and to test on, all candidates that a query is searched among, and rejects with their reason."""
+
+    train: list[dict]
+    test: list[dict]
+    candidates: list[dict]
+    rejects: list[dict]
+    about: dict = field(default_factory=dict)  # corpus, options and templates: what about.json holds
+    renamed: TextCodePairs | None = None  # the same queries with the identifiers of every code renamed
+
+
+def build_text_code_pairs(
+    corpus: Corpus,
+    *,
+    count: int = 300,
+    test_count: int = 300,
+    min_lines: int = 3,
+    max_lines: int = 120,
+    seed: int = 0,
+    origins: Collection[str] = ("docstring", "file"),
+    queries_per_code: int = 1,
+    keep_top: int = 0,
+    negatives: int = 0,
+    encoder=None,
+    rename: bool = False,
+    teacher: Teacher | None = None,
+    teacher_candidates: int = 4,
+) -> TextCodePairs:
+    """Pairs of a query and the code that it asks for, split by file; test queries come from test files only.
+
+    count, test_count      pairs wanted; at most 15 % of each ask for a file, the others for a function
+    min_lines, max_lines   of a function's code without its docstring
+    origins                what queries are made from, some of data.pairs.queries.ORIGINS; the docstring's come first
+    queries_per_code       of the training side at most; the test side has one a code: independent of each other
+    keep_top               training pairs whose code is not among so many best for its query are dropped (0: none is)
+    negatives              hard negatives of each training pair, at most
+    encoder                judges both beside BM25, as Dense of data.pairs.mining reads it
+    rename                 also make the variant in which every code has its identifiers renamed
+    teacher                writes queries for `count` training functions, teacher_candidates replies each; those that
+                           hold (data/pairs/query_teacher.py) come before all other origins
+    Code is without the docstring that gave the query: shared words alone must not find it. UserError without any pair
+    to train on.
+    """
+    options = {
+        "count": count, "test_count": test_count, "min_lines": min_lines, "max_lines": max_lines, "seed": seed,
+        "origins": list(origins), "queries_per_code": queries_per_code, "keep_top": keep_top, "negatives": negatives,
+        "judge": "BM25" if encoder is None else encoder.describe(), "rename": rename,
+        **({"teacher": teacher.model, "teacher_candidates": teacher_candidates} if teacher else {}),
+    }  # fmt: skip
+    functions = [one for file in corpus.files for one in functions_in(file, min_lines=min_lines, max_lines=max_lines)]
+    learnable, rejects = held_apart(functions)
+    candidates = without_equal_codes([*map(function_unit, functions), *map(file_unit, corpus.files)], rejects)
+    trained_on = {file.path for file in corpus.split("train")}
+    pool = [unit for unit in candidates if unit["source"]["path"] in trained_on]
+    ranked_by = scorers([one["code"] for one in pool], encoder) if pool and (keep_top or negatives or teacher) else []
+    taught: dict[str, list[str]] = {}
+    if teacher and pool:
+        wanted = {"samples": teacher_candidates, "most": count, "seed": seed}
+        taught, refused = taught_queries(learnable, teacher, pool=pool, judge=ranked_by[0], **wanted)
+        rejects += refused
+    asked = _ask_functions(learnable, origins, seed, taught, rejects) + _ask_files(corpus.files, origins, seed)
+    train, test = _sides(_without_equal_queries(_pairs(asked, candidates, queries_per_code), rejects), rejects)
+    test = _draw(test, test_count, seed, rejects)
+    if train and keep_top:
+        train, inconsistent = consistent(train, pool, ranked_by[0], keep_top)
+        rejects += inconsistent
+    if not (train := _draw(train, count, seed, rejects)):
+        raise UserError(f"{corpus.name}: no function of the train files makes a query. Give a corpus with docstrings")
+    train = with_negatives(train, pool, ranked_by, negatives) if negatives else train
+    found = TextCodePairs(train, test, candidates, rejects, _about(corpus, options, teacher))
+    return replace(found, renamed=_renamed(found, corpus)) if rename else found
+
+
+def _about(corpus: Corpus, options: dict, teacher: Teacher | None) -> dict:
+    """What about.json says beside the pairs: enough to make them again."""
+    return {
+        "schema": SCHEMA,
+        "kind": "text-code pairs",
+        "corpus": {"name": corpus.name, "source": corpus.source, "sha256": corpus.sha256(), "options": corpus.options},
+        "options": options,
+        "teacher": teacher and {"model": teacher.model, "system": SYSTEM, "asked": QUESTION},
+        "templates": {
+            "docstring": FUNCTION_VOICES + COMMAND_VOICES,
+            "call": CALL_VOICES,
+            "name": NAME_VOICES + VERB_VOICES[1:],
+            "file": FILE_VOICES + DONE_VOICES,
+        },
+    }
+
+
+def _pairs(asked: list[tuple], candidates: list[dict], queries_per_code: int) -> list[tuple[str, dict]]:
+    """(split, pair): the first queries of each code that is a candidate."""
+    by_id = {candidate["id"]: candidate for candidate in candidates}
+    return [
+        (split, _pair(by_id[one], query, number))
+        for split, one, queries in asked
+        if one in by_id
+        for number, query in enumerate(queries[: queries_per_code if split == "train" else 1], 1)
+    ]
+
+
+def _sides(pairs: list[tuple[str, dict]], rejects: list[dict]) -> tuple[list[dict], list[dict]]:
+    """The pairs to train and to test on; nothing is asked of the validation files."""
+    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
+    rejects += [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
+    return sides["train"], sides["test"]
+
+
+def _ask_functions(
+    functions: list[AnyFunction],
+    origins: Collection[str],
+    seed: int,
+    taught: dict[str, list[str]],
+    rejects: list[dict],
+) -> list[tuple[str, str, list[dict]]]:
+    """(split, unit, queries in the order in which they are used) of each function; one without a query is a reject.
+
+    taught: unit -> queries of a teacher
+    """
+    calls = call_sites([one for one in functions if isinstance(one, Function)]) if "call" in origins else {}
+    makers = {
+        "docstring": lambda function: docstring_queries(function, seed),
+        "call": lambda function: call_queries(function, calls.get(function, ()), seed),
+        "name": lambda function: name_queries(function, seed),
+    }
+    asked = []
+    for function in functions:
+        unit, reasons = function_unit(function)["id"], []
+        by_origin = [[{"query": query, "origin": "teacher"} for query in taught.get(unit, ())]]
+        for origin, make in makers.items():
+            if origin not in origins:
+                continue
+            try:
+                by_origin.append([{"query": query, "origin": origin} for query in make(function)])
+            except NoQuery as why:
+                reasons.append(str(why))
+        # The first of every origin, then the second, ...: several queries of a code are to differ in more than a voice.
+        turns = [query for turn in itertools.zip_longest(*by_origin) for query in turn if query is not None]
+        turns.sort(key=lambda query: query["origin"] == "name")  # what says least comes last, as in _draw
+        if turns:
+            distinct: dict[str, dict] = {}
+            for query in turns:
+                distinct.setdefault(query["query"].lower(), query)
+            asked.append((function.split, unit, list(distinct.values())))
+        elif reasons:
+            rejects.append({"id": unit, "reason": reasons[0], "detail": ", ".join(reasons[1:])})
+    return asked
+
+
+def _ask_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[tuple]:
+    if "file" not in origins:
+        return []
+    return [
+        (file.split, file.path, [{"query": one, "origin": "file"} for one in asked])
+        for file in files
+        for asked in [file_queries(file, seed, by_name="name" in origins)]
+    ]
+
+
+def _renamed(pairs: TextCodePairs, corpus: Corpus) -> TextCodePairs:
+    """The pairs with the identifiers of every Python function renamed. A file's outline is nothing but names."""
+    names = {file.path: names_of_file(file.text) for file in corpus.files if file.path.endswith(".py")}
+    units, rejects = [], []
+    for one in pairs.candidates:
+        if one["kind"] == "file":
+            rejects.append({"id": one["id"], "reason": "a file's outline is nothing but names"})
+        elif one["source"]["path"] not in names:
+            rejects.append({"id": one["id"], "reason": "identifiers are renamed in Python alone"})
+        else:
+            defined, imported = names[one["source"]["path"]]
+            units.append(one | {"code": rename_identifiers(one["code"], defined=defined, imported=imported)})
+    by_id = {one["id"]: one for one in without_equal_codes(units, rejects)}
+
+    def side(rows: list[dict]) -> list[dict]:
+        kept = []
+        for row in rows:
+            ids = [one for one in row.get("negative_ids", ()) if one in by_id]
+            negatives = {"negatives": [by_id[one]["code"] for one in ids], "negative_ids": ids}
+            if row["code_id"] in by_id:
+                kept.append(row | {"code": by_id[row["code_id"]]["code"]} | negatives)
+        return kept
+
+    return TextCodePairs(side(pairs.train), side(pairs.test), list(by_id.values()), rejects, pairs.about)
+
+
+def _pair(candidate: dict, query: dict, number: int) -> dict:
+    return {
+        "id": f"query/{candidate['id']}" + (f"#{number}" if number > 1 else ""),
+        "kind": candidate["kind"],
+        **query,
+        "code": candidate["code"],
+        "code_id": candidate["id"],
+        "negatives": [],
+        "source": candidate["source"],
+    }
+
+
+def _without_equal_queries(pairs: list[tuple[str, dict]], rejects: list[dict]) -> list[tuple[str, dict]]:
+    """Pairs whose query is asked once: what two places answer is no fair question."""
+    counts = Counter(pair["query"].lower() for _, pair in pairs)
+    rejects += [
+        {"id": pair["code_id"], "reason": "query equal to another", "detail": pair["query"]}
+        for _, pair in pairs
+        if counts[pair["query"].lower()] > 1
+    ]
+    return [(split, pair) for split, pair in pairs if counts[pair["query"].lower()] == 1]
+
+
+def _draw(pairs: list[dict], most: int, seed: int, rejects: list[dict]) -> list[dict]:
+    """At most `most` pairs of a side in a seeded order, files at most in their share; the others become rejects.
+
+    Of the functions' queries those of a teacher come first, as they were paid for, and names last: their words stand
+    in the code, so that a search for words finds them without having learnt.
+    """
+    of_code: dict[str, list[dict]] = {}
+    for pair in pairs:
+        of_code.setdefault(pair["code_id"], []).append(pair)
+    first = {queries[0]["id"]: queries for queries in of_code.values()}
+    codes = [first[one] for one in seeded_order(list(first), seed)]  # a code's queries stay together
+    by_origin = sorted(codes, key=lambda queries: {"teacher": 0, "name": 2}.get(queries[0]["origin"], 1))
+    functions = [pair for queries in by_origin for pair in queries if pair["kind"] == "function"]
+    order = [pair for queries in codes for pair in queries]
+    files = [pair for pair in order if pair["kind"] == "file"]
+    share = min(len(files), int(FILE_SHARE * most), int(FILE_SHARE / (1 - FILE_SHARE) * len(functions)))
+    drawn = {pair["id"] for pair in [*files[:share], *functions[: most - share]]}
+    rejects += [{"id": pair["code_id"], "reason": "over the count"} for pair in order if pair["id"] not in drawn]
+    return [pair for pair in order if pair["id"] in drawn]
+
+
+def save_text_code_pairs(pairs: TextCodePairs, folder: Path | str) -> None:
+    """Write {train,test,candidates,rejects}.jsonl and about.json; the renamed variant goes into renamed/."""
+    folder = Path(folder)
+    for name in PARTS:
+        write_jsonl(folder / f"{name}.jsonl", getattr(pairs, name))
+    write_json(folder / "about.json", pairs.about)
+    if pairs.renamed:
+        save_text_code_pairs(pairs.renamed, folder / "renamed")
+
+
+def load_text_code_pairs(folder: Path | str) -> TextCodePairs:
+    """Read a folder that save_text_code_pairs wrote; about.json and renamed/ may be missing."""
+    folder = Path(folder)
+    about = read_json(folder / "about.json") if (folder / "about.json").is_file() else {}
+    renamed = load_text_code_pairs(folder / "renamed") if (folder / "renamed").is_dir() else None
+    return TextCodePairs(*(read_jsonl(folder / f"{name}.jsonl") for name in PARTS), about, renamed)
+
+
+def describe(pairs: TextCodePairs) -> str:
+    """Pairs, candidates and rejects in a few lines."""
+    lines = []
+    for name, rows in (("train", pairs.train), ("test", pairs.test), ("candidates", pairs.candidates)):
+        kinds = Counter(row["kind"] for row in rows)
+        made = Counter(row["origin"] for row in rows if "origin" in row)
+        told = "; from " + ", ".join(f"{count} {origin}" for origin, count in made.most_common()) if made else ""
+        lines.append(f"{name:<10} {len(rows):>5}: {kinds['function']} functions, {kinds['file']} files{told}")
+    if wanted := pairs.about.get("options", {}).get("negatives"):
+        short = sum(len(pair["negatives"]) < wanted for pair in pairs.train)
+        lines.append(
+            f"negatives  {sum(len(pair['negatives']) for pair in pairs.train):>5}: {short} pairs below {wanted}"
+        )
+    if pairs.renamed:
+        lines.append(f"renamed    {len(pairs.renamed.train):>5} train, {len(pairs.renamed.test)} test")
+    for reason, count in Counter(reject["reason"] for reject in pairs.rejects).most_common():
+        lines.append(f"rejected   {count:>5}: {reason}")
+    return "\n".join(lines)

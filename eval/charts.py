@@ -1,0 +1,321 @@
+"""Pictures as SVG, drawn here: in a page, whose style sheet owns the colours, or alone as a file.
+
+Sizes are in the picture's own units, about a pixel each at the width of half a page; text is 12 of them high.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from common.html import Safe, element, join
+
+# A picture alone has no page to take its colours from: those of common/page.css.
+LIGHT = "--paper: #fcfcfa; --ink: #1d2126; --muted: #5f6670; --line: #dfe1e0; --before: #858f9a; --after: #1f6f78;"
+DARK = "--paper: #15181b; --ink: #e4e6e7; --muted: #9aa1aa; --line: #31373d; --before: #8b95a0; --after: #5cbcc5;"
+FONT = "font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif;"
+
+WIDTH = 440
+LETTER = 7.6  # width of one at most, on average, also where a phone shows them larger
+MOST_POINTS = 400  # of a line that is drawn
+Interval = Sequence[float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve: its name, its points (x, y) from left to right, and how it is drawn."""
+
+    name: str
+    points: list[tuple[float, float]]
+    color: str  # a variable of the style sheet
+    faint: bool = False
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From values low..high to places start..end."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The place of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self, most: int = 6) -> list[float]:
+        """Round values inside, at most `most` + 1: multiples of 1, 2 or 5 times a power of ten."""
+        unit = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
+        step = next(unit * factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (unit * factor) <= most)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
+
+
+def _scale(values: Sequence[float], start: float, end: float, *, room: float = 0.05) -> Scale:
+    """Room for all values, with a margin of this share of their range."""
+    low, high = min(values), max(values)
+    margin = room * (high - low) or abs(low) * 0.1 or 1.0
+    return Scale(low - margin, high + margin, start, end)
+
+
+def loss_curve(steps: list[dict], unit: str) -> Safe | None:
+    """Training and validation loss over the steps of a metrics.jsonl; None if it holds no loss."""
+    train, validation = _column(steps, "loss"), _column(steps, "validation_loss")
+    window = max(1, len(train) // 20)
+    mean = [
+        (train[i][0], math.fsum(y for _, y in train[i - window + 1 : i + 1]) / window)
+        for i in range(window - 1, len(train))
+    ]
+    return curve(
+        f"Loss, {unit}",
+        [
+            Line("training", train, "before", faint=window > 1),
+            Line(f"mean of {window} steps", mean if window > 1 else [], "before"),
+            Line("validation", validation, "after", dots=True),
+        ],
+    )
+
+
+def norm_curve(steps: list[dict]) -> Safe | None:
+    """The gradient's norm over the steps of a metrics.jsonl; None if it holds none."""
+    return curve("Norm of the gradient, before clipping", [Line("norm", _column(steps, "norm"), "before")])
+
+
+def _column(steps: list[dict], key: str) -> list[tuple[float, float]]:
+    return [(row["step"], row[key]) for row in steps if row.get(key) is not None]
+
+
+def curve(title: str, lines: list[Line]) -> Safe | None:
+    """Lines over the training steps, whose values common/page.js shows under the pointer; None without a point.
+
+    Of a line with more than MOST_POINTS points every n-th is drawn, the last among them.
+    """
+    lines = [Line(one.name, _thinned(one.points), one.color, one.faint, one.dots) for one in lines if one.points]
+    if not lines:
+        return None
+    height, top, bottom = 230, 8, 26
+    up = _scale([y for line in lines for _, y in line.points], height - bottom, top)
+    left = max(len(f"{tick:g}") for tick in up.ticks()) * LETTER + 12
+    across = _scale([x for line in lines for x, _ in line.points], left, WIDTH - 10, room=0.01)
+    parts = [
+        _across(up(tick), left, WIDTH - 10) + _text(f"{tick:g}", left - 6, up(tick) + 4, "end") for tick in up.ticks()
+    ]
+    steps = [tick for tick in across.ticks() if tick == round(tick)]
+    parts += [_text(f"{tick:g}", across(tick), height - 8, "middle") for tick in steps]
+    for line in lines:
+        places = [(across(x), up(y)) for x, y in line.points]
+        parts.append(_drawn(line, places))
+    parts.append(element("line", x1="0", y1=f"{top}", x2="0", y2=f"{height - bottom}", class_="cursor"))
+    told = [[[round(across(x), 1), f"{x:g}", f"{y:.4g}"] for x, y in line.points] for line in lines]
+    keys = [
+        element("span", _swatch(line) + f"{line.name} " + element("b", told_of[-1][2]), class_="key")
+        for line, told_of in zip(lines, told, strict=True)
+    ]
+    legend = element("p", join([element("span", f"step {max(of[-1][1] for of in told)}", class_="at"), *keys], " "))
+    values = {"data-lines": json.dumps(told, separators=(",", ":"))}
+    return _figure(title, _svg(parts, WIDTH, height, f"{title}, over steps", **values), legend, class_="chart curve")
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return points[:: -max(1, math.ceil(len(points) / MOST_POINTS))][::-1]
+
+
+def _drawn(line: Line, places: list[tuple[float, float]]) -> Safe:
+    width = 1 if line.faint else 1.8
+    style = f"fill: none; stroke: var(--{line.color}); stroke-width: {width}; stroke-linejoin: round"
+    style += "; opacity: 0.55" if line.faint else ""
+    drawn = element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), style=style)
+    return join([drawn, *(_dot(x, y, line.color) for x, y in places if line.dots or len(places) == 1)], "")
+
+
+def _swatch(line: Line) -> Safe:
+    style = f"background: var(--{line.color})" + ("; opacity: 0.55; height: 1px" if line.faint else "")
+    return element("i", style=style)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A value of one series in a row of `dots`, with its interval where it has one."""
+
+    series: str
+    color: str
+    value: float
+    interval: Interval | None = None
+    filled: bool = True
+
+
+def dots(title: str, rows: Mapping[str, Sequence[Dot]]) -> Safe:
+    """A row of dots with their intervals for each name, all to one scale: rates before and after, by category."""
+    series = {dot.series: dot for row in rows.values() for dot in row}
+    drawn, height = _dot_rows(rows)
+    keys = [
+        element("span", element("i", style=f"background: var(--{dot.color})", class_="dot") + name, class_="key")
+        for name, dot in series.items()
+    ]
+    legend = element("p", join(keys, " ")) if len(keys) > 1 else Safe("")
+    return _figure(title, _svg([drawn], WIDTH, height, f"{title}: {', '.join(series)}"), legend)
+
+
+def _dot_rows(rows: Mapping[str, Sequence[Dot]], *, zero: bool = False) -> tuple[Safe, float]:
+    """The rows and their height. zero: the scale takes in 0, and a line stands there."""
+    ends = [end for row in rows.values() for dot in row for end in (*(dot.interval or ()), dot.value)]
+    left = min(170.0, max(map(len, rows)) * LETTER + 10)
+    across = _scale([*ends, 0.0] if zero else ends, left + 6, WIDTH - 14)
+    tops, y = [], 4.0
+    for row in rows.values():
+        tops.append(y)
+        y += 12 + 9 * len(row)
+    parts = [_down(across(tick), 2, y) + _text(f"{tick:g}", across(tick), y + 15, "middle") for tick in across.ticks()]
+    if zero:
+        parts.append(_down(across(0), 2, y, color="muted"))
+    for top, (name, row) in zip(tops, rows.items(), strict=True):
+        middle = top + 6 + 4.5 * len(row)
+        parts.append(_text(_cut(name, int((left - 8) / LETTER)), left - 6, middle + 4, "end", color="ink"))
+        parts += [_dot_with_interval(dot, across, top + 10.5 + 9 * i, name) for i, dot in enumerate(row)]
+    return join(parts, ""), y + 20
+
+
+def _dot_with_interval(dot: Dot, across: Scale, y: float, name: str) -> Safe:
+    told = f"{name}, {dot.series} {dot.value:.4g}"
+    parts = []
+    if dot.interval:
+        low, high = dot.interval
+        told += f" [{low:.4g}, {high:.4g}]"
+        parts.append(_across(y, across(low), across(high), color=dot.color, width=1.8))
+    parts.append(_dot(across(dot.value), y, dot.color, filled=dot.filled))
+    return element("g", element("title", told) + join(parts, ""))
+
+
+def interval_strip(change: dict, *, lower_is_better: bool, color: str) -> Safe:
+    """A change with its interval, as wide as a cell: right of the line is better, each to its own scale."""
+    sign = -1 if lower_is_better else 1
+    low, high = sorted(sign * end for end in change["interval"])
+    reach = max(abs(low), abs(high), abs(change["value"])) or 1.0
+    across = Scale(-reach, reach, 5, 115)
+    parts = [
+        _down(60, 0, 16, color="muted"),
+        _across(8, across(low), across(high), color=color, width=2.4),
+        _dot(across(sign * change["value"]), 8, color, radius=4),
+    ]
+    return _svg(parts, 120, 16, "the interval, drawn; right of the line is better", class_="strip")
+
+
+def interval_picture(changes: dict[str, dict]) -> str:
+    """A file of its own: the change of each metric with its interval, {run: {metric: change}}; a panel a metric.
+
+    What is told apart from no change is filled, the rest is hollow.
+    """
+    parts, y = [], 0.0
+    for metric in dict.fromkeys(metric for of_run in changes.values() for metric in of_run):
+        rows = {
+            name or "change": [
+                Dot("change", "after", one["value"], one["interval"], filled=one["distinguishable"])
+                for one in (of_run[metric],)
+            ]
+            for name, of_run in changes.items()
+            if metric in of_run
+        }
+        drawn, height = _dot_rows(rows, zero=True)
+        parts.append(_text(f"change of {metric}, 95 % interval", 6, y + 14, color="ink") + _moved(drawn, 0, y + 20))
+        y += height + 34
+    return _alone(parts, WIDTH, y, "Changes with their intervals")
+
+
+def next_token_picture(prompts: list[dict]) -> str:
+    """A file of its own: for each prompt of an eval.next_token result its likeliest next tokens, and KL by position."""
+    parts, y = [], 0.0
+    for row in prompts:
+        left, height = _likeliest(row)
+        title = _text(f"{row['kind']} · {row['name']}", 6, y + 14, color="ink")
+        parts.append(title + _moved(left, 0, y + 20) + _moved(_kl_columns(row, height), WIDTH + 20, y + 20))
+        y += height + 34
+    return _alone(parts, 2 * WIDTH + 20, y, "Likeliest next tokens of base and tuned, and KL by position")
+
+
+def _likeliest(row: dict) -> tuple[Safe, float]:
+    """The tuned model's likeliest tokens, then those of the base that are not among them: a pair of bars each."""
+    probabilities = {state: {one["id"]: one["p"] for one in row[state]} for state in ("base", "tuned")}
+    tokens = {one["id"]: one["token"] for one in (*row["tuned"], *row["base"])}
+    left, height = 120, 24.0 * len(tokens) + 40
+    across = Scale(0, max(p for of_state in probabilities.values() for p in of_state.values()), left, WIDTH - 10)
+    parts = [
+        _down(across(tick), 0, height - 40) + _text(f"{tick:g}", across(tick), height - 26, "middle")
+        for tick in across.ticks()
+    ]
+    for number, (token, text) in enumerate(tokens.items()):
+        y = 24.0 * number
+        parts.append(_text(_cut(repr(text), int(left / LETTER) - 1), left - 6, y + 15, "end", color="ink"))
+        for state, color, at in (("base", "before", y + 3), ("tuned", "after", y + 12)):
+            parts.append(_bar(left, at, across(probabilities[state].get(token, 0.0)) - left, 8, color))
+    parts.append(_text("probability of the next token, base above tuned", left, height - 8))
+    return join(parts, ""), height
+
+
+def _kl_columns(row: dict, height: float) -> Safe:
+    kl = [position["kl"] for position in row["positions"]]
+    up = Scale(0, max(kl, default=0.0) or 1.0, height - 40, 4)
+    left = 50
+    width = (WIDTH - 10 - left) / max(1, len(kl))
+    parts = [
+        _across(up(tick), left, WIDTH - 10) + _text(f"{tick:g}", left - 6, up(tick) + 4, "end") for tick in up.ticks()
+    ]
+    parts += [_bar(left + i * width, up(value), width, up(0) - up(value), "after") for i, value in enumerate(kl)]
+    parts.append(_text(f"KL(tuned ‖ base), nats, at each of {len(kl)} positions", left, height - 8))
+    return join(parts, "")
+
+
+def _alone(parts: Sequence[Safe], width: float, height: float, alternative: str) -> str:
+    style = (
+        f"svg {{ {LIGHT} background: var(--paper); {FONT} }} @media (prefers-color-scheme: dark) {{ svg {{ {DARK} }} }}"
+    )
+    return (
+        _svg([element("style", Safe(style)), *parts], width, height, alternative, xmlns="http://www.w3.org/2000/svg")
+        + "\n"
+    )
+
+
+def _figure(title: str, svg: Safe, legend: Safe, *, class_: str = "chart") -> Safe:
+    return element("figure", element("figcaption", title) + svg + legend, class_=class_)
+
+
+def _svg(parts: Sequence[Safe], width: float, height: float, alternative: str, **attributes: str) -> Safe:
+    box = {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-label": alternative}
+    return element("svg", join(parts, ""), **box, **attributes)
+
+
+def _moved(part: Safe, x: float, y: float) -> Safe:
+    return element("g", part, transform=f"translate({x:g} {y:g})")
+
+
+def _text(text: str, x: float, y: float, anchor: str = "start", *, color: str = "muted") -> Safe:
+    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", style=f"fill: var(--{color}); text-anchor: {anchor}")
+
+
+def _across(y: float, x1: float, x2: float, *, color: str = "line", width: float = 1) -> Safe:
+    style = f"stroke: var(--{color}); stroke-width: {width}"
+    return element("line", x1=f"{x1:.1f}", y1=f"{y:.1f}", x2=f"{x2:.1f}", y2=f"{y:.1f}", style=style)
+
+
+def _down(x: float, y1: float, y2: float, *, color: str = "line") -> Safe:
+    return element(
+        "line", x1=f"{x:.1f}", y1=f"{y1:.1f}", x2=f"{x:.1f}", y2=f"{y2:.1f}", style=f"stroke: var(--{color})"
+    )
+
+
+def _dot(x: float, y: float, color: str, *, filled: bool = True, radius: float = 3.6) -> Safe:
+    style = f"fill: var(--{color if filled else 'paper'}); stroke: var(--{color}); stroke-width: 1.4"
+    return element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{radius}", style=style)
+
+
+def _bar(x: float, y: float, width: float, height: float, color: str) -> Safe:
+    box = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{max(0.0, width):.1f}", "height": f"{height:.1f}"}
+    return element("rect", style=f"fill: var(--{color})", **box)
+
+
+def _cut(text: str, most: int) -> str:
+    """Its end, where it is longer: paths differ there."""
+    return text if len(text) <= most else f"…{text[1 - most :]}"

@@ -1,0 +1,97 @@
+"""JavaScript and TypeScript: MultiPL-E's tasks (Cassano et al. 2022, arXiv:2208.08227), and the node that runs answers.
+
+The tests of these tasks compare calls with literals. They are read as such and written as Python assertions, so that
+only the answer runs in node, and what judges the answers to all other tasks judges these.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from common.console import UserError
+from common.markdown import blocks as markdown_blocks
+from data.checks.extract import Solution
+from model.generate import before_stop
+
+NAMES = {"js": "JavaScript", "ts": "TypeScript"}
+HEAP_MEGABYTES = 512  # of V8's objects; the limit of the address space bounds the whole
+_WORD = re.compile(r'"(?:\\.|[^"\\])*"|\b(?:undefined|null|true|false)\b|[\w.-]+(?=\s*:)')
+_WORDS = {"undefined": "None", "null": "None", "true": "True", "false": "False"}
+_HAS_TYPES = """
+let path = "";
+try { path = require.resolve("typescript"); } catch {}
+console.log(JSON.stringify([Boolean(require("node:module").stripTypeScriptTypes), path]));
+"""
+
+
+def python_tests(tests: str) -> tuple[str, str]:
+    """The function that the tests of a MultiPL-E row call, and the tests as Python; JavaScript's undefined is None.
+
+    Raises ValueError or SyntaxError for a test that is not `assert.deepEqual(candidate(LITERALS), LITERAL);`.
+    """
+    name = re.search(r"let candidate = ([\w$]+);", tests)
+    lines = [line.strip().rstrip(";") for line in tests.splitlines() if line.strip().startswith("assert.")]
+    if name is None or not lines:
+        raise ValueError("its tests call no candidate")
+    return name[1], "".join(f"assert {name[1]}{_arguments_and_result(line)}\n" for line in lines)
+
+
+def _arguments_and_result(line: str) -> str:
+    """`(*[1, 2]) == 3` of `assert.deepEqual(candidate(1, 2), 3)`."""
+    call = ast.parse(_WORD.sub(_python_word, line).replace("assert.", "_.", 1), mode="eval").body
+    candidate, wanted = call.args
+    if ast.unparse(call.func) != "_.deepEqual" or ast.unparse(candidate.func) != "candidate":
+        raise ValueError(f"not a comparison of a call with a literal: {line}")
+    return f"(*{list(map(ast.literal_eval, candidate.args))!r}) == {ast.literal_eval(wanted)!r}"
+
+
+def _python_word(match: re.Match) -> str:
+    word = match[0]
+    return word if word.startswith('"') else _WORDS.get(word) or repr(word)  # the last is a key of an object
+
+
+def read_script(prompt: str, entry_point: str, answer: str, stops: tuple[str, ...]) -> Solution:
+    """Find the definition of `entry_point` in an answer: the fenced block that has it, the text, or the body.
+
+    Nothing is left out of what is found: calls and prints beside the definition run as well.
+    """
+    definition = re.compile(rf"\b(?:function\s*\*?|class|const|let|var)\s+{re.escape(entry_point)}\b(?!\s*\.)")
+    blocks = [block.text for block in markdown_blocks(answer) if block.text.strip()]
+    if defining := [block for block in blocks if definition.search(block)]:
+        return Solution(defining[0], "fence")
+    if not blocks and definition.search(answer):
+        return Solution(answer, "text")
+    body = blocks[0] if blocks else answer
+    if not body.strip():
+        return Solution(None, "none")
+    return Solution(prompt.rstrip() + "\n" + before_stop(body, stops), "body")
+
+
+@functools.lru_cache
+def node_command(language: str) -> tuple[list[str], list[str]]:
+    """What runs an answer (Job.command), and the folders beside the system's that it reads (Job.readable).
+
+    Raises UserError where there is no node, or nothing that takes the types out of TypeScript.
+    """
+    found = shutil.which("node")
+    if found is None:
+        raise UserError(f"{NAMES[language]} tasks need node (18 or newer) on the PATH")
+    node, typescript, flags = Path(found).resolve(), "", [f"--max-old-space-size={HEAP_MEGABYTES}"]
+    readable = [] if str(node).startswith("/usr/") else [str(node.parent)]
+    if language == "ts":
+        reply = subprocess.run([node, "-e", _HAS_TYPES], capture_output=True, text=True, check=True).stdout
+        strips, typescript = json.loads(reply)
+        if not strips and not typescript:
+            raise UserError("TypeScript tasks need node 22.13 or newer, or `npm install typescript` in this folder")
+        readable += [str(Path(typescript).parents[1])] if typescript else []
+        flags += ["--disable-wasm-trap-handler"] if strips else []  # which takes gigabytes of addresses
+    script = Path(__file__).with_name("peer.js").read_text(encoding="utf-8")
+    # OpenSSL's settings lie where an answer may not read: without this node would not start.
+    command = ["/usr/bin/env", "OPENSSL_CONF=/dev/null", str(node), *flags]
+    return [*command, "-e", script, language, typescript], readable

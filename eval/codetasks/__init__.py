@@ -1,1 +1,0 @@
-"""Code tasks: what is asked, how an answer is read, run and judged, and what the figures are."""

@@ -1,0 +1,283 @@
+"""Answers to instruction pairs, graded: executed where the check can be executed, by structure everywhere.
+
+    python -m eval.instruct --model M [--adapter A] --data test.jsonl --out result.json
+    python -m eval.instruct --answers answers.jsonl --data test.jsonl --out result.json
+
+Two rates are kept apart. The *strict* one (`pass@k`) counts tasks whose check runs code, and an answer passes only by
+running. The *lenient* one (`lenient_pass@k`) counts all tasks and asks for the right form alone; what fails it, fails
+the strict one. Beside them stand the measures of eval/instruct/merit.py, style and hallucination; what reads text is
+also put to the pairs' own answers: what it finds there is its error.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict
+
+from common.console import UserError
+from common.python_syntax import parsed
+from data.checks import EXECUTED, jobs_of, judge
+from data.checks.thoughts import split_thoughts
+from data.masking import encode_prompt
+from data.rows import conversation_of, named_line
+from eval.code.score import pass_at_k
+from eval.environment import environment
+from eval.instruct.answers import CODE_CATEGORIES, READERS, Reading
+from eval.instruct.hallucination import total_by_kind
+from eval.instruct.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
+from eval.stats import summarise
+from model import generate
+from sandbox.run import Job, protection, run_jobs
+
+GREEDY = "greedy"
+
+
+def grade_answers(
+    pairs: list[dict],
+    answers: list[dict],
+    *,
+    ks: tuple[int, ...] = (1, 3),
+    processes: int | None = None,
+    allow_unsafe_exec: bool = False,
+) -> dict:
+    """Grade answers to instruction pairs.
+
+    answers  {"id", "output", "sample": "greedy" (default) or 0, 1, ..., "stopped": whether the model ended by itself
+             (default true)}; one greedy answer a pair, and either no samples or at least max(ks) + 1 a pair, since
+             the unbiased estimate from n = k samples is only a yes or no. A reasoning model's thoughts are taken off
+             the output first (data.checks.thoughts)
+    Returns an eval result: "metrics", "intervals" (95 %), "n" (tasks), "n_of" (metric -> tasks that it is over),
+    "values" (metric -> id -> value), "by_category", "hallucination" (names by kind, over the greedy answers), "gold"
+    (the measures of text, of the pairs' own answers: there, a hallucination is a false positive), "results" (a row an
+    answer), "sandbox", "environment".
+    pass@1 is the greedy answer's; pass@k for k > 1 comes from the samples. style is the share of greedy code answers
+    without an issue (no code is an issue), hallucination_rate the share of greedy answers with a name that exists
+    nowhere among those that have a name to look up.
+    Raises UserError for answers that do not fit the pairs.
+    """
+    by_id = _checked_pairs(pairs)
+    answers = _checked_answers(by_id, answers, ks)
+    readings = [READERS[by_id[answer["id"]]["category"]](by_id[answer["id"]], answer["output"]) for answer in answers]
+    options = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
+    rows = [_row(by_id[answer["id"]], answer, reading) for answer, reading in zip(answers, readings, strict=True)]
+    _execute(by_id, rows, options)
+    gold = [_gold_row(pair) for pair in pairs if isinstance(pair.get("output"), str)]
+    lint_and_look_up(by_id, rows + gold, options)
+    add_measures(by_id, rows, allow_unsafe_exec=allow_unsafe_exec)
+    add_measures(by_id, gold)
+    values = _values(by_id, rows, ks)
+    categories = {category: {i for i in by_id if by_id[i]["category"] == category} for category in READERS}
+    return {
+        **summarise(values),
+        "n": len(by_id),
+        "values": values,
+        "by_category": {
+            category: {"n": len(ids), **summarise(_restricted(values, ids))}
+            for category, ids in categories.items()
+            if ids
+        },
+        "hallucination": total_by_kind(row["names_by_kind"] for row in rows if row["sample"] == GREEDY),
+        "gold": {
+            **summarise(_values(by_id, gold, ())),
+            "hallucination": total_by_kind(row["names_by_kind"] for row in gold),
+            "invented": {row["id"]: row["hallucinated"] for row in gold if row["hallucinated"]},
+        },
+        "results": rows,
+        "sandbox": protection(allow_unsafe_exec=allow_unsafe_exec),
+        "environment": environment(pairs=pairs, answers=answers),
+    }
+
+
+def _checked_pairs(pairs: list[dict]) -> dict[str, dict]:
+    if not pairs:
+        raise UserError("there is no instruction pair to grade")
+    by_id = {}
+    for number, pair in enumerate(pairs, 1):
+        missing = [field for field in ("id", "category", "input", "check") if field not in pair]
+        if missing:
+            raise UserError(f"pair {number} has no {', '.join(missing)}: only pairs with a check can be graded")
+        if pair["category"] not in READERS:
+            raise UserError(f"pair {pair['id']}: unknown category {pair['category']!r} (known: {', '.join(READERS)})")
+        if pair["id"] in by_id:
+            raise UserError(f"the id {pair['id']} stands twice among the pairs")
+        by_id[pair["id"]] = pair
+    return by_id
+
+
+def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int, ...]) -> list[dict]:
+    """The answers, each with "sample", "stopped", and "thoughts" apart from "output", in the order of the pairs."""
+    kept: dict[str, dict] = {i: {} for i in by_id}
+    for number, answer in enumerate(answers, 1):
+        if not isinstance(answer.get("output"), str) or not isinstance(answer.get("id"), str | int):
+            raise UserError(f"answer {number} needs an id and an output that is text")
+        if answer["id"] not in by_id:
+            raise UserError(f"answer {number}: there is no pair with the id {answer['id']}")
+        sample = answer.get("sample", GREEDY)
+        if not isinstance(sample, str | int):
+            raise UserError(f'answer {number}: "sample" is a number from 0 on or "{GREEDY}"')
+        if sample in kept[answer["id"]]:
+            raise UserError(f"answer {number}: sample {sample} of {answer['id']} stands twice")
+        thoughts, output = split_thoughts(answer["output"])
+        kept[answer["id"]][sample] = {"stopped": True, **answer, "sample": sample, "output": output}
+        kept[answer["id"]][sample]["thoughts"] = thoughts
+    for i, samples in kept.items():
+        if GREEDY not in samples:
+            raise UserError(f"{i} has no greedy answer: each pair needs one (a line without a sample number)")
+        if 1 < len(samples) <= max(ks) + 1 and max(ks) > 1:
+            raise UserError(f"{i} has {len(samples) - 1} samples: pass@{max(ks)} needs at least {max(ks) + 1}")
+    if len({len(samples) for samples in kept.values()}) > 1:
+        raise UserError("the pairs have unequal numbers of answers: give each the same number of samples")
+    return [answer for samples in kept.values() for answer in samples.values()]
+
+
+def _row(pair: dict, answer: dict, reading: Reading) -> dict:
+    is_prose = pair["category"] not in CODE_CATEGORIES
+    if is_prose and not answer["stopped"]:  # code that was cut off shows it by not parsing; prose does not
+        reading = Reading(None, "did not stop", "wrong")
+    status = reading.status or ("pass" if is_prose else "not executed")
+    return {
+        "id": pair["id"],
+        "category": pair["category"],
+        "sample": answer["sample"],
+        "status": status,
+        "lenient": reading.problem is None,
+        "output": answer["output"],
+        **({"thoughts": answer["thoughts"]} if answer["thoughts"] else {}),
+        "stopped": answer["stopped"],
+        "code": reading.code,
+        "detail": reading.problem or "",
+    }
+
+
+def _gold_row(pair: dict) -> dict:
+    """The pair's own answer, not run: that it passes was proven when the pair was made."""
+    thoughts, output = split_thoughts(pair["output"])
+    answer = {"id": pair["id"], "output": output, "thoughts": thoughts, "sample": GREEDY, "stopped": True}
+    return _row(pair, answer, READERS[pair["category"]](pair, output))
+
+
+def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
+    """Run what has the right form and can be run; sets status, detail and, where there is one, the first difference."""
+    ready = [row for row in rows if row["lenient"] and by_id[row["id"]]["check"]["kind"] in EXECUTED]
+    jobs, owners = [], []
+    for row in ready:
+        asked = jobs_of(by_id[row["id"]]["check"], row["code"])
+        jobs += [Job(**job, id=row["id"]) for job in asked]
+        owners += [id(row)] * len(asked)
+    results = defaultdict(list)
+    for owner, outcome in zip(owners, run_jobs(jobs, what="running answers", **options), strict=True):
+        results[owner].append(asdict(outcome))
+    for row in ready:
+        row.update(_verdict(by_id[row["id"]]["check"], results[id(row)]))
+        if row["category"] == "unit_test":
+            row["mutation_score"] = mutation_score(results[id(row)])
+
+
+def _verdict(check: dict, results: list[dict]) -> dict:
+    """Status and detail; where examples or calls were run also the first difference, as "asked", "expected" and "got",
+    and "held": how many that want something were right.
+    """
+    if judge(check, results):
+        return {"status": "pass", "detail": ""}
+    if not results:
+        return {"status": "wrong", "detail": "names what could decide its own verdict, or holds no test: not run"}
+    first = results[0]
+    if first["outcome"] != "finished":
+        is_assertion = first["outcome"] == "exception" and first["detail"].startswith("AssertionError")
+        return {"status": "wrong" if is_assertion else first["outcome"], "detail": first["detail"]}
+    if check["kind"] == "unit_test":
+        return {"status": "wrong", "detail": f"passes on all {len(check['mutants'])} mutants: it would notice no bug"}
+    listed = "calls" if check["kind"] == "values" else "examples"
+    rows = list(zip(check[listed], first["got"], first["exceptions"], strict=True))
+    alone = [judge({**check, listed: [one]}, [{**first, "got": [g], "exceptions": [e]}]) for one, g, e in rows]
+    held = sum(one["want"] != "" and holds for (one, _, _), holds in zip(rows, alone, strict=True))
+    for (one, got, exception), holds in zip(rows, alone, strict=True):
+        if not holds:
+            unexpected = exception is not None and one.get("raises") is None
+            shown = (exception or got).strip()
+            asked = one["source"].strip() if listed == "examples" else f"called with {one['arguments']}, it"
+            return {
+                "status": "exception" if unexpected else "wrong",
+                "detail": shown if unexpected else f"{asked} gave {shown[:200] or 'nothing'}",
+                "asked": asked,
+                "held": held,
+                "expected": one["want"].strip(),
+                "got": shown,
+            }
+    raise AssertionError("judged wrong, yet every example or call holds alone")
+
+
+def _values(by_id: dict[str, dict], rows: list[dict], ks: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """metric -> id -> value; a metric over no task is left out."""
+    greedy = {row["id"]: row for row in rows if row["sample"] == GREEDY}
+    sampled = defaultdict(list)
+    for row in rows:
+        if row["sample"] != GREEDY:
+            sampled[row["id"]].append(row)
+    executed = [i for i in by_id if by_id[i]["check"]["kind"] in EXECUTED]
+    values = {}
+    for k in ks:
+        source = {i: [row] for i, row in greedy.items()} if k == 1 else sampled
+        values[f"pass@{k}"] = {i: _pass(source[i], k, "status") for i in executed if source.get(i)}
+        values[f"lenient_pass@{k}"] = {i: _pass(source[i], k, "lenient") for i in by_id if source.get(i)}
+    coded = {i: row for i, row in greedy.items() if row["category"] in CODE_CATEGORIES}
+    values["style"] = {i: float(_has_code(row) and not row["style_issues"]) for i, row in coded.items()}
+    values["hallucination_rate"] = {
+        i: float(bool(row["hallucinated"])) for i, row in greedy.items() if row["names_checked"]
+    }
+    for measure in MEASURES:
+        values[measure] = {i: row["measures"][measure] for i, row in greedy.items() if measure in row["measures"]}
+    return {metric: of_task for metric, of_task in values.items() if of_task}
+
+
+def _pass(rows: list[dict], k: int, field: str) -> float:
+    return pass_at_k(len(rows), sum(row[field] in ("pass", True) for row in rows), k)
+
+
+def _has_code(row: dict) -> bool:
+    return row["code"] is not None and parsed(row["code"]) is not None
+
+
+def _restricted(values: dict[str, dict[str, float]], ids: set[str]) -> dict[str, dict[str, float]]:
+    kept = {metric: {i: value for i, value in of_task.items() if i in ids} for metric, of_task in values.items()}
+    return {metric: of_task for metric, of_task in kept.items() if of_task}
+
+
+def answer_pairs(
+    decoder,
+    tokenizer,
+    pairs: list[dict],
+    *,
+    samples: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    seed: int,
+    where: str = "pairs",
+) -> list[dict]:
+    """One greedy answer and `samples` sampled ones for each pair: {"id", "sample", "output", "stopped"}.
+
+    where  the file of the pairs, which an error names with the line
+    """
+    prompts = []
+    for number, pair in enumerate(pairs, 1):
+        with named_line(f"{where}:{number}"):
+            asked = conversation_of(pair).question
+            prompts.append(encode_prompt(tokenizer, asked.messages, tools=asked.tools))
+    continuations = generate(
+        decoder,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        samples=1 + samples,  # a prompt is read once for all of its answers
+        temperature=[0.0] + [temperature] * samples,
+        top_p=top_p,
+        stop_ids=tokenizer.stop_ids,
+        unused_ids=tokenizer.unused_ids,
+        seed=seed,
+        what="answering",
+    )
+    return [
+        {"id": pair["id"], "sample": label, "output": tokenizer.decode(ids), "stopped": len(ids) < max_new_tokens}
+        for pair, of_pair in zip(pairs, continuations, strict=True)
+        for label, ids in zip([GREEDY, *range(samples)], of_pair, strict=True)
+    ]

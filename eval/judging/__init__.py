@@ -1,1 +1,0 @@
-"""What is told of one answer: read out of its text, judged by form, by measures, and by what it names."""

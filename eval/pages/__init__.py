@@ -1,1 +1,0 @@
-"""What the report is made of: the pictures, and the part of each track."""

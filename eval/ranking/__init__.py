@@ -1,1 +1,0 @@
-"""Retrieval: what is ranked, in which forms, by which metrics, and why a query failed."""

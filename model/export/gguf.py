@@ -1,0 +1,91 @@
+"""Writing a .gguf file that llama.cpp and Ollama load. What it stores otherwise: gguf/layout.py, gguf/tokenizer.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common.console import UserError, need, progress
+from common.files import new_file
+from model.decoder import Decoder
+from model.gguf.layout import (
+    LLAMA3_SCALING,
+    ROPE_FREQS,
+    architecture_of,
+    metadata_of,
+    rope_divisors,
+    stored_name,
+    to_stored,
+)
+from model.gguf.tokenizer import tokenizer_metadata
+from model.tokenizer import Tokenizer
+
+# Of the matrices, one-dimensional tensors stay fp32; with general.file_type, LLAMA_FTYPE of llama.cpp.
+TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
+
+
+def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str, name: str) -> None:
+    """Write one file, atomically, a tensor at a time.
+
+    type  f32, f16, bf16 or q8_0: of the matrices
+    name  general.name, shown by tools
+    Raises UserError for what llama.cpp cannot compute: another family, RoPE scaling or tokenizer, a matrix whose rows
+    do not divide into Q8_0's blocks of 32, or a weight beyond fp16's range.
+    """
+    gguf = need("gguf", why="writing a .gguf file")
+    architecture = architecture_of(decoder.config)
+    weights = {stored_name(architecture, ours): weight for ours, weight in decoder.named_parameters()}
+    if decoder.config.rope.scaling == "llama3":
+        weights[ROPE_FREQS] = rope_divisors(decoder.config.rope)
+    kinds = gguf.GGMLQuantizationType
+    kind_of = {stored: kinds[type.upper()] if w.dim() > 1 else kinds.F32 for stored, w in weights.items()}
+    if type == "q8_0" and (odd := [stored for stored, w in weights.items() if w.dim() > 1 and w.shape[-1] % 32]):
+        raise UserError(f"{odd[0]} has rows that do not divide into blocks of 32; use --type f16")
+    with new_file(path) as temporary:
+        writer = gguf.GGUFWriter(temporary, architecture)
+        for key, value in _metadata(decoder, tokenizer, architecture, type, name).items():
+            _add(writer, gguf, key, value)
+        for stored, weight in weights.items():
+            block, block_bytes = gguf.GGML_QUANT_SIZES[kind_of[stored]]
+            size = weight.numel() // block * block_bytes
+            writer.add_tensor_info(stored, weight.shape, np.dtype(np.float32), size, kind_of[stored])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        heads = decoder.config.num_attention_heads, decoder.config.num_key_value_heads
+        for stored, weight in progress(weights.items(), what=f"writing {path.name}"):
+            weight = to_stored(architecture, stored, weight.detach().cpu().float(), heads)
+            if kind_of[stored] == kinds.F16 and weight.abs().max() > torch.finfo(torch.float16).max:
+                raise UserError(f"{stored} holds {weight.abs().max():.3g}, beyond fp16; use --type bf16")
+            writer.write_tensor_data(gguf.quants.quantize(weight.numpy(), kind_of[stored]))
+        writer.close()
+
+
+def _metadata(decoder: Decoder, tokenizer: Tokenizer, architecture: str, type: str, name: str) -> dict[str, object]:
+    metadata = {
+        "general.type": "model",
+        "general.name": name,
+        "general.file_type": TYPES[type],
+        "general.quantization_version": 2,
+    }
+    for key, value in metadata_of(decoder.config).items():
+        metadata[key if key == LLAMA3_SCALING else f"{architecture}.{key}"] = value
+    metadata |= tokenizer_metadata(tokenizer, decoder.config.vocab_size)
+    if tokenizer.chat_template is not None:
+        metadata["tokenizer.chat_template"] = tokenizer.chat_template
+    return metadata
+
+
+def _add(writer, gguf, key: str, value) -> None:
+    """Whole numbers are unsigned 32 bits in llama.cpp's files, other numbers fp32, lists as their items are."""
+    kinds = gguf.GGUFValueType
+    if isinstance(value, list):
+        item = (
+            kinds.STRING if isinstance(value[0], str) else kinds.FLOAT32 if isinstance(value[0], float) else kinds.INT32
+        )
+        writer.add_key_value(key, value, kinds.ARRAY, item)
+        return
+    of = {bool: kinds.BOOL, int: kinds.UINT32, float: kinds.FLOAT32, str: kinds.STRING}
+    writer.add_key_value(key, value, of[value.__class__])

@@ -1,0 +1,159 @@
+"""Ollama's Modelfile for a .gguf file: the very chat template and stop tokens of training, in Ollama's language.
+
+Ollama renders Go's text/template, not Jinja. Almost every chat template writes, before each message, markup that
+depends on the role before it and its own alone; that markup is found by rendering, written as a Go template, and taken
+only if it gives what the Jinja template gives for longer conversations too. What a template does to the words
+themselves (strips them, takes the thoughts out of earlier answers) Go's template cannot: that is found and said.
+Format: docs/modelfile.mdx and docs/template.mdx of Ollama.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from common.console import UserError
+from model.tokenizer import Tokenizer
+
+CONTEXT = 8192  # tokens that Ollama makes room for at once; the whole context of a long model would fill a laptop
+START, GENERATION = "start", "generation"
+CONVERSATIONS = ("u", "uau", "uauau", "su", "suau", "suauau")
+CLOSING_TAG = re.compile(r"</\w+>|\[/\w+\]")  # </think>, [/THINK]
+ROLES = {"s": "system", "u": "user", "a": "assistant"}
+
+
+@dataclass(frozen=True)
+class Markup:
+    """What a chat template writes between two messages: {(role before, role after): text}."""
+
+    between: dict[tuple[str, str], str]
+
+    @property
+    def has_system(self) -> bool:
+        """Whether a system message can be written before the first user's."""
+        return (START, "system") in self.between
+
+    def render(self, messages: list[dict]) -> str:
+        """The conversation up to where the assistant begins to speak."""
+        roles = [START, *(message["role"] for message in messages), GENERATION]
+        words = [*(message["content"] for message in messages), ""]
+        return "".join(self.between[pair] + text for pair, text in zip(pairwise(roles), words, strict=True))
+
+
+def find_markup(tokenizer: Tokenizer) -> Markup | str:
+    """The markup of a chat template, or why it cannot be told so."""
+    if tokenizer.chat_template is None:
+        return "the model has no chat template"
+    if "strftime_now" in tokenizer.chat_template:
+        return "the chat template writes today's date"
+    for conversations in (CONVERSATIONS, [c for c in CONVERSATIONS if "s" not in c]):
+        markup = _between(tokenizer, conversations)
+        if markup is not None and all(_agrees(markup, tokenizer, _messages(c)) for c in conversations):
+            if "{{" in "".join(markup.between.values()) or '"""' in "".join(markup.between.values()):
+                return "the chat template writes {{ or three quotation marks"
+            return markup
+    return "the chat template writes more than markup that depends on a message's role and the one before"
+
+
+def deviations(markup: Markup, tokenizer: Tokenizer) -> list[str]:
+    """What Ollama will write otherwise than the chat template does, a sentence each; most templates have none."""
+    said = []
+    if not markup.has_system:
+        said.append("the model's chat template takes no system message before the first user's")
+    if not _agrees(markup, tokenizer, _messages("uau", "\n {} \n")):
+        said.append("the model's chat template strips the white space around a message; Ollama does not")
+    for closing in dict.fromkeys(CLOSING_TAG.findall(tokenizer.chat_template)):
+        opening = closing.replace("/", "")
+        thoughts = (f"{opening}hm{closing}{{}}", f"{opening}\nhm\n{closing}\n\n{{}}", f"hm{closing}{{}}")
+        if not all(_agrees(markup, tokenizer, _messages(c, u="{}", a=t)) for c in ("uau", "uauau") for t in thoughts):
+            said.append(
+                f"the model's chat template takes {opening} … {closing} out of earlier answers, or rewrites it; Ollama "
+                "sends earlier answers as they were given"
+            )
+    return said
+
+
+def _messages(conversation: str, form: str = "{}", **forms: str) -> list[dict]:
+    """Messages with words that can be found again, each in its role's form."""
+    words = (f"\ue000{i}{role}\ue001" for i, role in enumerate(conversation))
+    return [
+        {"role": ROLES[role], "content": forms.get(role, form).format(text)}
+        for role, text in zip(conversation, words, strict=True)
+    ]
+
+
+def _between(tokenizer: Tokenizer, conversations) -> Markup | None:
+    """From each conversation, the text around its words; None when the template refuses one or rewrites its words."""
+    between: dict[tuple[str, str], str] = {}
+    for conversation in conversations:
+        messages = _messages(conversation)
+        try:
+            rest = tokenizer.render(messages, add_generation_prompt=True)
+        except UserError:
+            return None
+        roles = [START, *(message["role"] for message in messages), GENERATION]
+        for pair, message in zip(pairwise(roles), [*messages, None], strict=True):
+            text, found, rest = rest.partition(message["content"]) if message else (rest, "end", "")
+            if not found:
+                return None
+            between.setdefault(pair, text)
+    for role in ("system", "user"):
+        opening = between.get((START, role))
+        if opening is not None and tokenizer.prefix_ids:  # Ollama puts the BOS itself, as add_bos_token says
+            between[START, role] = opening.removeprefix(_bos(tokenizer))
+    return Markup(between)
+
+
+def _bos(tokenizer: Tokenizer) -> str:
+    return tokenizer.decode(tokenizer.prefix_ids, keep_special=True)
+
+
+def _agrees(markup: Markup, tokenizer: Tokenizer, messages: list[dict]) -> bool:
+    try:
+        expected = tokenizer.render(messages, add_generation_prompt=True)
+    except UserError:
+        return False
+    return markup.render(messages) == (expected.removeprefix(_bos(tokenizer)) if tokenizer.prefix_ids else expected)
+
+
+# A dash at a brace removes the white space beside it, so it stands only where that is no part of the text.
+GO_TEMPLATE = """{{- $before := "" }}
+{{- range .Messages }}
+{{- if eq .Role "system" }}⟨start system⟩{{ .Content }}
+{{- else if eq .Role "user" }}{{ if eq $before "system" }}⟨system user⟩\
+{{ else if eq $before "assistant" }}⟨assistant user⟩{{ else }}⟨start user⟩{{ end }}{{ .Content }}
+{{- else if eq .Role "assistant" }}⟨user assistant⟩{{ .Content }}
+{{- end }}
+{{- $before = .Role }}
+{{- end }}
+{{- if eq $before "user" }}⟨user generation⟩{{ end }}"""
+SYSTEM_BRANCH = '{{- if eq .Role "system" }}⟨start system⟩{{ .Content }}\n{{- else if'
+
+
+def go_template(markup: Markup) -> str:
+    """The markup in Go's text/template; a system message that it has no place for is passed over."""
+    template, between = GO_TEMPLATE, markup.between
+    if not markup.has_system:
+        template = template.replace(SYSTEM_BRANCH, "{{- if")
+        between = between | {("system", "user"): between[START, "user"]}
+    return re.sub(r"⟨(\w+) (\w+)⟩", lambda pair: between[pair[1], pair[2]], template)
+
+
+def modelfile(gguf_name: str, tokenizer: Tokenizer, *, context: int) -> tuple[str, str | None]:
+    """(the Modelfile, why it has no template or None). Without one Ollama goes by what the .gguf file itself carries.
+
+    context  tokens that the model was made for
+    """
+    markup = find_markup(tokenizer)
+    missing = markup if isinstance(markup, str) else None
+    lines = [f"FROM ./{gguf_name}"]
+    if missing is not None:
+        lines.append(f"# no TEMPLATE: {missing}")
+    else:
+        lines += [f"# {deviation}" for deviation in deviations(markup, tokenizer)]
+        lines.append(f'TEMPLATE """{go_template(markup)}"""')
+    lines += [f"# the model's context: {context} tokens", f"PARAMETER num_ctx {min(context, CONTEXT)}"]
+    for id_ in sorted(tokenizer.stop_ids):
+        lines.append(f'PARAMETER stop "{tokenizer.decode([id_], keep_special=True)}"')
+    return "\n".join(lines) + "\n", missing

@@ -1,0 +1,101 @@
+"""What answers a query: by meaning, by words, by both; and what is shown of it."""
+
+import numpy as np
+import pytest
+
+from data.search import find as find_module
+from data.search.bm25 import BM25
+from data.search.find import find
+from data.search.fusion import fuse
+from data.search.index import build_index, open_index
+from data.search.snippet import head, marked, printable, telling_line, telling_words
+from tests.data.search.test_index import ENCODER, unit_vectors
+
+CODES = ["def tree(): walk", "def walk(): tree tree", "class Graph: edges", "def edges(): graph"]
+
+
+@pytest.fixture(params=[False, True], ids=["exact", "graph"])
+def index(tmp_path, request):
+    units = [{"code": code, "source": {"path": f"p{i}.py", "qualname": f"q{i}"}} for i, code in enumerate(CODES)]
+    build_index(tmp_path / "index", unit_vectors(4), units, manifest=ENCODER, graph=request.param)
+    return open_index(tmp_path / "index")
+
+
+def test_fusion_is_the_weighted_sum_of_inverse_ranks_with_ties_sharing_the_last():
+    fused = fuse(np.array([0.9, 0.5, 0.5, -np.inf]), np.array([0.0, 3.0, 0.0, 0.0]))
+    ranks = [(1, 4), (3, 1), (3, 4), (4, 4)]
+    assert fused == pytest.approx([11 / 1.3 * (1 / (10 + a) + 0.3 / (10 + b)) for a, b in ranks])
+    assert fuse(np.array([2.0, 1.0]), np.array([5.0, 0.0]))[0] == 1
+
+
+def test_the_three_orders(index):
+    vector = unit_vectors(4)[2]
+    asked = {"vector": vector, "made_by": ENCODER}
+    rows, cosines = find(index, "tree", 4, by="meaning", **asked)
+    assert rows[0] == 2 and cosines == pytest.approx(np.sort(unit_vectors(4) @ vector)[::-1], abs=1e-6)
+    rows, scores = find(index, "tree", 4, by="words")
+    assert rows.tolist() == [1, 0] and scores == pytest.approx(sorted(index.words.scores("tree"))[:1:-1])
+    rows, scores = find(index, "tree", 4, **asked)
+    expected = fuse((unit_vectors(4) @ vector).astype(float), index.words.scores("tree"))
+    assert rows.tolist() == np.argsort(-expected, kind="stable").tolist()
+    assert scores == pytest.approx(np.sort(expected)[::-1])
+    assert find(index, "nothing of it", 4, by="words")[0].tolist() == []
+
+
+def test_beyond_the_depth_meaning_has_no_say(index, monkeypatch):
+    monkeypatch.setattr(find_module, "DEPTH", 1)
+    cosines = np.full(4, -np.inf)
+    cosines[2] = 1.0
+    _, scores = find(index, "tree", 1, by="both", vector=unit_vectors(4)[2], made_by=ENCODER)
+    assert scores == pytest.approx([fuse(cosines, index.words.scores("tree")).max()])
+
+
+def test_words_are_found_in_path_and_qualified_name_too(index):
+    assert find(index, "p2", 1, by="words")[0].tolist() != []
+    assert index.words.scores("q 3").argmax() == 3
+
+
+def test_bm25_comes_back_from_its_file_as_it_was(tmp_path):
+    for documents in (CODES, ["", "!"]):
+        bm25 = BM25(documents)
+        bm25.save(tmp_path / "words.npz")
+        loaded = BM25.load(tmp_path / "words.npz")
+        for query in ("tree of edges", "graph graph", "", "unknown"):
+            assert np.array_equal(loaded.scores(query), bm25.scores(query))
+        assert loaded.rarity("tree") == bm25.rarity("tree") and loaded.size == len(documents)
+    first = (tmp_path / "words.npz").read_bytes()
+    BM25(["", "!"]).save(tmp_path / "words.npz")
+    assert (tmp_path / "words.npz").read_bytes() == first
+
+
+def test_the_telling_line_holds_the_rare_words():
+    bm25 = BM25(["the tree", "the graph", "the edge the", "tree depth"])
+    telling = telling_words("the depth of treeEdge", bm25)
+    assert telling.keys() == {"depth", "edg"}  # every second unit, or more, holds the others; or none does
+    code = "def walk(tree):\n    the = of\n    edge = 1\n    return depth(edge)"
+    assert telling_line(code, telling) == "return depth(edge)"
+    assert telling_line("def walk(tree): ...", telling) == ""
+    assert marked("treeDepth = depths + DEPTH + deep", {"depth"}) == (
+        "tree\033[1;31mDepth\033[0m = \033[1;31mdepths\033[0m + \033[1;31mDEPTH\033[0m + deep"
+    )
+
+
+def test_the_head_is_the_line_that_names_the_unit():
+    for code, expected in (
+        ("@cache\n@wraps(\n    f)\nasync def run(self):\n    def inner(): ...", "async def run(self):"),
+        ("/** function of\n * class */\nexport default class Box {", "export default class Box {"),
+        ("/** Doc. */\nput(item) {\n}", "put(item) {"),
+        ("/** Doc. */ put(item) {\n}", "put(item) {"),
+        ("// Says.\n// More.\n[Serializable]\npublic class Cart\n{", "public class Cart"),
+        ("/// A point.\n#[derive(Debug)]\npub struct Point {", "pub struct Point {"),
+        ("# Says.\ndef depth(node)\nend", "def depth(node)"),
+        ("template <typename T>\ndouble area() {", "double area() {"),
+        ("x = 1", "x = 1"),
+        ("# only a comment", "# only a comment"),
+    ):
+        assert head({"kind": "function", "code": code}) == head({"code": code}) == expected
+    assert head({"kind": "file", "code": "# a/b.py\nclass Box: put"}) == "# a/b.py"
+
+
+def test_what_is_shown_cannot_steer_the_terminal():
+    assert printable("a\tb\033[2Jü\r") == "a   b\N{REPLACEMENT CHARACTER}[2Jü\N{REPLACEMENT CHARACTER}"
