@@ -33,7 +33,7 @@ from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, add_teacher_options, teacher_of
 from data.rows import training_conversation
 from model.hub import snapshot
-from model.left_out import THOUGHTS
+from model.unrendered import THOUGHTS
 
 HUB = "hub:"
 OTHER_LANGUAGE = re.compile(
