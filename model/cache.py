@@ -198,13 +198,13 @@ class KVCache:
             answers = {row: lengths[slots[row]] + count for row, count in answers.items()}
         self.answers.reserve(answers)
 
-    def forget(self, slot: int) -> None:
+    def release_prompt(self, slot: int) -> None:
         """No row needs the prompt in this slot any more."""
         if self.prompts is not None:
             self.prompts.release([slot])
 
-    def leave(self, rows: list[int]) -> None:
-        """Nobody sits in these rows now. They go on computing, from nothing and for nobody."""
+    def release(self, rows: list[int]) -> None:
+        """These rows are idle now. They still compute; the results are discarded."""
         self.seat(rows, [self.slots] * len(rows), [0] * len(rows))
         self.answers.release(rows)
 

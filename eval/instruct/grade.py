@@ -26,7 +26,7 @@ from eval.instruct.answers import CODE_CATEGORIES, READERS, Reading
 from eval.instruct.hallucination import total_by_kind
 from eval.instruct.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
 from eval.stats import summarise
-from model import generate
+from model import Sampling, Stop, generate
 from sandbox.run import Job, protection, run_jobs
 
 GREEDY = "greedy"
@@ -267,13 +267,14 @@ def answer_pairs(
     continuations = generate(
         decoder,
         prompts,
-        max_new_tokens=max_new_tokens,
-        samples=1 + samples,  # a prompt is read once for all of its answers
-        temperature=[0.0] + [temperature] * samples,
-        top_p=top_p,
-        stop_ids=tokenizer.stop_ids,
+        Stop(max_new_tokens=max_new_tokens, ids=tokenizer.stop_ids),
+        Sampling(
+            [0.0] + [temperature] * samples,
+            top_p=top_p,
+            samples=1 + samples,  # a prompt is read once for all of its answers
+            seed=seed,
+        ),
         unused_ids=tokenizer.unused_ids,
-        seed=seed,
         what="answering",
     )
     return [

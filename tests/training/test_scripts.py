@@ -18,7 +18,7 @@ import train_sft
 from common.console import UserError
 from data.corpus import open_corpus
 from data.search.index import open_index
-from model import generate, load_decoder, load_encoder, load_tokenizer
+from model import Stop, generate, load_decoder, load_encoder, load_tokenizer
 from model.device import cpu_has_bf16
 
 
@@ -131,7 +131,7 @@ def test_sft_learns_the_answer_and_to_stop(tiny_folder, tmp_path):
 
     decoder, tokenizer = load_decoder(str(tmp_path / "run" / "model")), load_tokenizer(str(tmp_path / "run" / "model"))
     prompts = [encode_prompt(tokenizer, conversation_of(pair).messages[:1]) for pair in pairs[:4]]
-    answers = generate(decoder, prompts, max_new_tokens=20, stop_ids=tokenizer.stop_ids)
+    answers = generate(decoder, prompts, Stop(max_new_tokens=20, ids=tokenizer.stop_ids))
     assert [tokenizer.decode(answer[0]) for answer in answers] == [pair["output"] for pair in pairs[:4]]
     summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert summary["tracks"] == {"sft": {}}  # no held-out tasks were given, none are claimed
