@@ -245,7 +245,7 @@ def _from_hub(place: str) -> tuple[Path, str]:
     ask = {"repo_type": "dataset", "allow_patterns": [glob.escape(file)]}
     folder = snapshot(f"{owner}/{name}", what="data set", instead="a file", **ask)
     if not (folder / file).is_file():
-        raise UserError(f"{owner}/{name}: could not be had from the hub (no such file as {file}); give a file")
+        raise UserError(f"{owner}/{name}: could not be fetched from the hub (no such file as {file}); give a file")
     return folder / file, folder.name
 
 
