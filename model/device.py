@@ -55,8 +55,8 @@ def _why_no_gpu(complaint: str) -> str:
         return "this PyTorch is built without CUDA; install a CUDA build (README, Which PyTorch)"
     why = f" ({complaint})" if complaint else ""
     return (
-        f"this PyTorch is built for CUDA {torch.version.cuda} and finds no GPU{why}; if there is one, install a build for "
-        "a CUDA version that its driver supports (nvidia-smi prints it; README, Which PyTorch)"
+        f"this PyTorch is built for CUDA {torch.version.cuda} and finds no GPU{why}; if there is one, install a build "
+        "for a CUDA version that its driver supports (nvidia-smi prints it; README, Which PyTorch)"
     )
 
 
