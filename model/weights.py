@@ -290,6 +290,6 @@ def _refuse_another_vocabulary(own, base, rows: int | None, *, where: Path, pad)
     added = sorted(token for token in ids.keys() - known.keys() if rows is not None and ids[token] >= rows)
     if added := [token for token in added if token != pad]:
         raise UserError(
-            f"{where}: the adapter was trained with {len(added)} tokens that the model has no rows for ({added[0]!r} has "
-            f"the id {ids[added[0]]}, the embedding {rows} rows); give the resized model that it was trained on"
+            f"{where}: the adapter was trained with {len(added)} tokens that the model has no rows for ({added[0]!r} "
+            f"has the id {ids[added[0]]}, the embedding {rows} rows); give the resized model that it was trained on"
         )

@@ -86,7 +86,7 @@ def build_text_code_pairs(
     options = {
         "count": count, "test_count": test_count, "min_lines": min_lines, "max_lines": max_lines, "seed": seed,
         "origins": list(origins), "queries_per_code": queries_per_code, "keep_top": keep_top, "negatives": negatives,
-        "judge": "BM25" if encoder is None else encoder.describe(), "rename": rename,
+        "judge": "BM25" if encoder is None else encoder.identity(), "rename": rename,
         **({"teacher": teacher.model, "teacher_candidates": teacher_candidates} if teacher else {}),
     }  # fmt: skip
     functions = [one for file in corpus.files for one in functions_in(file, min_lines=min_lines, max_lines=max_lines)]

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from model import Stop, generate, load_decoder, load_tokenizer
-from model.export.folder import PROBE, export
+from model.export.convert import export
+from model.export.verify import PROBE
 from model.gguf.tokenizer import NASTY
 from tests.model.export.test_export import FAMILIES, build
 

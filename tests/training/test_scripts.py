@@ -173,9 +173,9 @@ def test_embed_learns_and_its_index_knows_the_saved_model(reference_encoder, tmp
     assert (out / "adapter").is_dir() == lora
     encoder = load_encoder(str(out / "model"))
     found = open_index(out / "index").search(
-        np.asarray(encoder.encode([words[3]], kind="query")), 3, made_by=encoder.describe(), exact=True
+        np.asarray(encoder.encode([words[3]], kind="query")), 3, made_by=encoder.identity(), exact=True
     )
     assert found[0].shape == (1, 3)
     with pytest.raises(UserError, match="weights"):  # the untuned model's queries are of another kind
         base = load_encoder(str(reference_encoder[1]))
-        open_index(out / "index").search(np.asarray(base.encode(["x"], kind="query")), 3, made_by=base.describe())
+        open_index(out / "index").search(np.asarray(base.encode(["x"], kind="query")), 3, made_by=base.identity())
