@@ -20,9 +20,9 @@ import torch
 
 from common.console import UserError, run_command
 from common.files import write_json
+from common.shuffle import seeded_order
 from data.card import write_data_card
 from data.corpus import Corpus, open_corpus, save_corpus
-from data.corpus.split import seeded_order
 from data.fim import FimTokens, fim_pieces, fim_tokens
 from data.import_order import repository_text
 from data.masking import Example, plain_document

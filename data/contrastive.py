@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from data.pairs.alike import groups_of_queries
-from data.pairs.mining import Rules, hardest
+from data.hard_negatives import Rules, hardest
+from data.likeness.groups import groups_of_queries
 
 STRATUM = 4  # pairs of a batch that are drawn from the same stretch of lengths
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import ast
 
-from common.python_syntax import parse
-from data.corpus.functions import module_name
+from common.python_syntax import module_name, parse
 
 
 def repository_text(files: dict[str, str]) -> str:

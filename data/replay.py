@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common.console import UserError
 from common.files import read_jsonl, read_text
-from data.corpus.split import seeded_order
+from common.shuffle import seeded_order
 from data.masking import Example, cut_examples, plain_document, supervise
 from data.packing import pieces
 from data.rows import is_conversation, named_line, training_conversation

@@ -20,11 +20,13 @@ from data.card.material import Material, all_pairs, check_of, data_files, relati
 from data.card.metadata import croissant, front_matter
 from data.corpus import SPLITS, Corpus, filters
 from data.corpus import build as corpus_rules
-from data.corpus.functions import LEAK, functions_of
+from data.corpus.functions import functions_of
+from data.hard_negatives import MARGIN
 from data.instruct import InstructionPairs
 from data.instruct.tasks import INSTRUCTIONS
+from data.likeness.near_duplicates import NEAR
 from data.pairs import FILE_SHARE, TextCodePairs
-from data.pairs.mining import MARGIN, TOP
+from data.pairs.mining import TOP
 
 EXAMPLES = 10
 IMPORTED = "imported instruction rows"  # how data.importing calls its own
@@ -144,7 +146,7 @@ def _filters(corpus: Corpus) -> list[str]:
         "data/corpus/filters.py: "
         + ", ".join(f"{name.lower().replace('_', ' ')} {value}" for name, value in limits.items())
         + f"; no near-duplicate (Jaccard index of token 5-grams {corpus_rules.DUPLICATE} or more). Files that are "
-        f"{corpus_rules.ALIKE} or more alike stay on one side of the split; a function {LEAK} or more alike to one of "
+        f"{corpus_rules.ALIKE} or more alike stay on one side of the split; a function {NEAR} or more alike to one of "
         "the test files is not learnt from.",
         f"Replaced by placeholders: {_counted(redacted)}." if redacted else "",
     ]

@@ -6,21 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from data.checks.check import (
-    doctest_check,
-    exception_name,
-    jobs_of,
-    judge,
-    refutes,
-    run_in_sandbox,
-    structure_check,
-    suite_check,
-    values_check,
-    values_job,
-)
+from data.checks.check import doctest_check, structure_check, suite_check, values_check
+from data.checks.jobs import jobs_of, rerun, run_groups, values_job
 from data.checks.mutate import Mutant, mutants
 from data.checks.tracing import Recording, record_tests
+from data.checks.verdict import exception_name, proves, refutes
 from data.corpus.functions import Function, place
+from sandbox.run import Outcome
 
 KINDS = ("doctest", "values", "tests")  # of checks of a function: what shields its verdict from the answer comes first
 UNPROVEN = "structure"  # the kind that takes a function without running anything
@@ -132,7 +124,7 @@ def _try(candidates: list[_Candidate], processes: int | None) -> None:
     for number in range(MOST_MUTANTS):
         open_ones = [one for one in standing if not one.killed and number < len(one.mutants)]
         jobs = [jobs_of(one.check, one.mutants[number].source) for one in open_ones]
-        for one, results in zip(open_ones, _results(jobs, processes), strict=True):
+        for one, results in zip(open_ones, run_groups(jobs, processes=processes), strict=True):
             one.killed = refutes(one.check, results)
 
 
@@ -190,37 +182,25 @@ def _values(
         hollow = f"{function.header}\n    raise NotImplementedError({ENTERED!r})"
         asked.append(check)
         jobs.append([values_job(check, function.source), values_job(check, hollow)])
-    for function, check, (first, hollow) in zip(called, asked, _results(jobs, processes), strict=True):
-        if first["outcome"] == hollow["outcome"] == "finished":
+    for function, check, (first, hollow) in zip(called, asked, run_groups(jobs, processes=processes), strict=True):
+        if first.outcome == hollow.outcome == "finished":
             calls = list(_recorded(check["calls"], first, hollow))
             if calls:
                 yield _candidate(function, {**check, "calls": calls})
 
 
-def _recorded(calls: list[dict], first: dict, hollow: dict) -> Iterator[dict]:
+def _recorded(calls: list[dict], first: Outcome, hollow: Outcome) -> Iterator[dict]:
     """The calls that say something, each with what it gave."""
     for number, call in enumerate(calls):
-        got, exception = first["got"][number], first["exceptions"][number]
-        entered = ENTERED in (hollow["exceptions"][number] or "")
+        got, exception = first.got[number], first.exceptions[number]
+        entered = ENTERED in (hollow.exceptions[number] or "")
         if entered and not got.endswith("not plain data\n"):
             yield {**call, "want": got, "raises": exception and exception_name(exception)}
-
-
-def again(jobs: list[dict], number: int) -> list[dict]:
-    """Jobs of a check, the first of them (the original's) to be run once more: a comment keeps it from being equal."""
-    return [{**job, "program": f"{job['program']}# run {number}\n"} for job in jobs[:1]] + jobs[1:]
 
 
 def _run_originals(candidates: list[_Candidate], processes: int | None) -> None:
     """Count in how many of the runs each candidate's original passes."""
     asked = [(one, jobs_of(one.check, one.function.source)) for one in candidates]
-    runs = [(one, again(jobs, number)) for one, jobs in asked for number in range(RUNS)]
-    for (one, _), results in zip(runs, _results([jobs for _, jobs in runs], processes), strict=True):
-        one.passed += judge(one.check, results)
-
-
-def _results(groups: list[list[dict]], processes: int | None) -> Iterator[list[dict]]:
-    """Run groups of jobs all at once; the results, group by group."""
-    results = iter(run_in_sandbox([job for jobs in groups for job in jobs], processes=processes))
-    for jobs in groups:
-        yield [next(results) for _ in jobs]
+    runs = [(one, rerun(jobs, number)) for one, jobs in asked for number in range(RUNS)]
+    for (one, _), outcomes in zip(runs, run_groups([jobs for _, jobs in runs], processes=processes), strict=True):
+        one.passed += proves(one.check, outcomes)

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from common.console import need
-from data.checks.check import MEGABYTES, TEST_SECONDS, probe_program, run_in_sandbox, suite_base
+from data.checks.check import suite_base
+from data.checks.jobs import MEGABYTES, TEST_SECONDS, probe_program
 from data.corpus import import_root
 from data.corpus.filters import reject_path
 from data.corpus.functions import Function
+from sandbox.run import Job, Outcome, run_jobs
 
 BATCH = 8  # test files that share a process: starting pytest and importing the package takes longer than most tests
 BATCH_SECONDS = 120  # wall clock of a batch
@@ -110,26 +112,28 @@ def _reports(
     limits = f"test_seconds={TEST_SECONDS}, seconds={BATCH_SECONDS - STARTING_SECONDS}"
     program = f"{probe_program()}_functions = {table!r}\n"
     jobs = [
-        {
-            "program": program,
-            "root": root,
-            "readable": [base],
-            "examples": [{"source": f"_probe.record({base!r}, {root!r}, {batch!r}, _functions, {limits})\n"}],
-            "seconds": BATCH_SECONDS,
-            "megabytes": 2 * MEGABYTES,
-        }
+        Job(
+            id=batch[0],
+            program=program,
+            root=root,
+            readable=[base],
+            examples=[{"source": f"_probe.record({base!r}, {root!r}, {batch!r}, _functions, {limits})\n"}],
+            seconds=BATCH_SECONDS,
+            megabytes=2 * MEGABYTES,
+        )
         for batch in batches
     ]
-    for batch, result in zip(batches, run_in_sandbox(jobs, processes=processes), strict=True):
-        yield batch, _report(result, len(functions))
+    outcomes = run_jobs(jobs, processes=processes, what="tracing the tests") if jobs else []
+    for batch, outcome in zip(batches, outcomes, strict=True):
+        yield batch, _report(outcome, len(functions))
 
 
-def _report(result: dict, functions: int) -> dict | None:
-    """What a job reported, when it has the form that `record` gives it: foreign code ran in that process."""
-    if result["outcome"] != "finished" or result["exceptions"] != [None]:
+def _report(outcome: Outcome, functions: int) -> dict | None:
+    """What a job reported, if it has the form that `record` gives it: foreign code ran in that process."""
+    if outcome.outcome != "finished" or outcome.exceptions != [None]:
         return None
     try:
-        report = json.loads(result["got"][0].rstrip("\n").split("\n")[-1])
+        report = json.loads(outcome.got[0].rstrip("\n").split("\n")[-1])
         calls = {int(number): [str(call) for call in calls] for number, calls in report["calls"].items()}
         tests = {
             name: {"outcome": str(test["outcome"]), "seconds": float(test["seconds"]), "entered": test["entered"]}

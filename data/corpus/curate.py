@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from common.console import UserError, progress
+from common.shuffle import seeded_order
 from data.corpus.decontaminate import read_tasks
-from data.corpus.dedup import SLACK, Neighbours, jaccard, shingles
 from data.corpus.examine import Finding, Request, Rules, examine_all, read_again
 from data.corpus.languages import GRAMMARS, NAMES, grammar_of, language_of, packages_of
 from data.corpus.licenses import FolderLicenses
 from data.corpus.locate import Located, locate
-from data.corpus.split import Groups, of_one_module, seeded_order, split_files
+from data.corpus.split import of_one_module, split_files
+from data.likeness.groups import Groups
+from data.likeness.near_duplicates import SLACK, Neighbours, jaccard, shingles
 
 DUPLICATE = 0.7  # Jaccard index from which on the later of two files is dropped; StarCoder (arXiv:2305.06161)
 ALIKE = 0.5  # and from which on two files stay on the same side of the split

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.console import UserError
 from common.files import read_objects
-from data.corpus.dedup import KnownTexts
+from data.corpus.known_texts import KnownTexts
 
 RUN = 13  # words
 FIELDS = ("text", "prompt", "code", "canonical_solution", "test_list")  # of MBPP, its sanitized form, and HumanEval

@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.corpus.dedup import KnownTexts, count_tokens, shingles, signature
 from data.corpus.filters import MOST_BYTES, decode, reject_path, reject_text
+from data.corpus.known_texts import KnownTexts
 from data.corpus.licenses import allowed, declared
 from data.corpus.redact import redact
+from data.likeness.near_duplicates import count_tokens, shingles, signature
 
 FEW = 200  # files that are worth a process of their own
 

@@ -8,11 +8,9 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from common.python_syntax import parse
+from common.python_syntax import module_name, parse
 from data.corpus.build import SourceFile
-from data.corpus.dedup import near_duplicates
-
-LEAK = 0.7  # Jaccard index from which on a function is not learnt from when the other is tested on
+from data.likeness.near_duplicates import NEAR, near_duplicates
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +85,7 @@ def held_apart(functions: list[Function]) -> tuple[list[Function], list[dict]]:
     The split by file keeps like files together; a single function copied between unlike files is caught here.
     """
     rejects, leaking = [], set()
-    for i, j, similarity in near_duplicates([function.code_without_docstring for function in functions], LEAK):
+    for i, j, similarity in near_duplicates([function.code_without_docstring for function in functions], NEAR):
         for one, other in ((functions[i], functions[j]), (functions[j], functions[i])):
             if one.split != "test" and other.split == "test" and one not in leaking:
                 leaking.add(one)
@@ -110,11 +108,6 @@ def source_of(function: Function) -> dict:
         "license": function.license,
         "lines": [function.first_line, function.last_line],
     }
-
-
-def module_name(path: str) -> str:
-    """ "networkx/algorithms/dag.py" -> "networkx.algorithms.dag"; a package's __init__.py is the package."""
-    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def _definitions(tree: ast.Module, *, lambdas: bool = False) -> Iterator[tuple[ast.stmt, str]]:

@@ -19,16 +19,18 @@ from fractions import Fraction
 from pathlib import Path
 
 from common.console import UserError
-from data.checks import judge, refutes, run_in_sandbox
+from common.shuffle import seeded_order
+from data.checks import proves, refutes, run_groups
 from data.checks.prove import KINDS, UNPROVEN, Checks
+from data.checks.verdict import killed_mutants
 from data.corpus import SPLITS, Corpus
 from data.corpus.functions import Function, functions_of, held_apart, place
-from data.corpus.split import seeded_order
 from data.instruct.pair_filters import Distinct, lint_problems, pair_text
 from data.instruct.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, Repository, Unsuitable, draft
 from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, TAUGHT, teach
 from data.instruct.unit_tests import repository_tests
+from sandbox.run import Outcome
 
 CATEGORIES = tuple(INSTRUCTIONS)
 EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide among them what no share is given for
@@ -177,12 +179,12 @@ def _draft(quota: _Quota, function: Function, repository: Repository, rejects: l
 def _proven(drafts: list[tuple[_Quota, Draft]], rejects: list[dict]) -> list[tuple[_Quota, dict]]:
     """Run what the drafts promise through the sandbox; the pairs of those that hold."""
     proofs = [proof for _, one in drafts for proof in [*one.right, *one.wrong]]
-    results = iter(run_in_sandbox([job for _, jobs in proofs for job in jobs]))
+    results = run_groups([jobs for _, jobs in proofs])
     proven = []
     for quota, one in drafts:
-        right = [(check, [next(results) for _ in jobs]) for check, jobs in one.right]
-        wrong = [(check, [next(results) for _ in jobs]) for check, jobs in one.wrong]
-        if not all(judge(check, outcome) for check, outcome in right):
+        right = [(check, next(results)) for check, _ in one.right]
+        wrong = [(check, next(results)) for check, _ in one.wrong]
+        if not all(proves(check, outcome) for check, outcome in right):
             rejects.append(_reject(quota, one.pair, "what is right does not pass its check"))
         elif not all(refutes(check, outcome) for check, outcome in wrong):
             rejects.append(_reject(quota, one.pair, "what is wrong does not fail its check"))
@@ -223,16 +225,12 @@ def _reject(quota: _Quota, pair: dict, reason: str) -> dict:
     return {**found, "category": quota.category, "split": quota.split, "reason": reason}
 
 
-def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[dict]]]) -> dict:
+def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[Outcome]]]) -> dict:
     """A unit-test pair keeps the mutants that its gold kills: no answer is asked to do more."""
     if pair["category"] != "unit_test" or not right:
         return pair
-    check, outcome = right[0]
-    first = outcome[0]
-    killed = [
-        mutant for mutant, result in zip(check["mutants"], outcome[1:], strict=True) if judge(check, [first, result])
-    ]
-    return {**pair, "check": {**check, "mutants": killed}}
+    check, outcomes = right[0]
+    return {**pair, "check": {**check, "mutants": killed_mutants(check, outcomes)}}
 
 
 def describe(pairs: InstructionPairs) -> str:

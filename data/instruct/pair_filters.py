@@ -13,9 +13,9 @@ import re
 import numpy as np
 
 from common.python_syntax import parsed
-from data.corpus.dedup import jaccard, shingles
+from data.checks.linting import lint
 from data.instruct.gap import GAP, fill_gap
-from data.instruct.linting import lint
+from data.likeness.near_duplicates import jaccard, shingles
 
 DUPLICATE = 0.7  # Jaccard index of token 5-grams, as for files (The Stack, arXiv:2211.15533); within a category
 LEAST = {"docstring": 40, "explain": 80, "unit_test": 40, "complete": 15, "improve": 40}  # characters of an output

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from data.checks import EXECUTED, jobs_of, structure_check, unit_test_check, unit_test_jobs
+from data.checks import EXECUTED, jobs_of, rerun, structure_check, unit_test_check, unit_test_jobs
 from data.checks.mutate import Mutant, mutants
-from data.checks.prove import RUNS, Checks, again
+from data.checks.prove import RUNS, Checks
 from data.corpus.functions import Function, source_of
 from data.instruct.degrade import degrade, is_worth_undoing
 from data.instruct.docstyle import Documented, read_docstring, write_google
@@ -22,6 +22,7 @@ from data.instruct.pair_filters import pair_problem
 from data.instruct.phrasings import INSTRUCTIONS
 from data.instruct.prose import clean, sections, sentences, summary, without_examples
 from data.instruct.unit_tests import RepositoryTest, from_examples, from_repository
+from sandbox.run import Job
 
 __all__ = ["INSTRUCTIONS", "Draft", "Repository", "Unsuitable", "draft"]
 
@@ -64,8 +65,8 @@ class Draft:
     """
 
     pair: dict
-    right: list[tuple[dict, list[dict]]] = field(default_factory=list)  # (check, sandbox jobs)
-    wrong: list[tuple[dict, list[dict]]] = field(default_factory=list)
+    right: list[tuple[dict, list[Job]]] = field(default_factory=list)  # (check, sandbox jobs)
+    wrong: list[tuple[dict, list[Job]]] = field(default_factory=list)
 
 
 def draft(category: str, function: Function, repository: Repository) -> Draft:
@@ -215,7 +216,7 @@ def _unit_test(function: Function, repository: Repository, choose: random.Random
     jobs = unit_test_jobs(check, test) if test else []
     return Draft(
         {"input": shown, "output": test or "", "check": check},
-        right=[(check, again(jobs, number)) for number in range(RUNS)] if test else [],
+        right=[(check, rerun(jobs, number)) for number in range(RUNS)] if test else [],
     )
 
 
@@ -240,7 +241,7 @@ def _behaviour_check(function: Function, repository: Repository) -> dict:
     return check
 
 
-def _proofs(check: dict, source: str) -> list[tuple[dict, list[dict]]]:
+def _proofs(check: dict, source: str) -> list[tuple[dict, list[Job]]]:
     """What there is to run for a function's text; nothing where it is taken unproven."""
     return [(check, jobs_of(check, source))] if check["kind"] in EXECUTED else []
 

@@ -1,28 +1,22 @@
-"""A teacher's answers in place of the repository's own: several a task, the check decides, then the majority.
+"""A teacher's answers in place of the repository's own: several per task; the check decides, then the majority.
 
-    task ──► n replies ──► read, run, linted by the grader of eval.instruct ──► those that hold ──► most often given
+    task ──► n replies ──► read, run, linted, names looked up ──► those that pass ──► the one given most often
 
-The grader is a program of its own (`python -m eval.instruct`), spoken to in files, as the sandbox is: an answer is
-learnt from only if it would count as right when a model gave it. What the repository itself knows best (the line of a
-bug, the body of a function) is never asked for.
+A teacher is judged as a model under evaluation is (data/instruct/judging.py): only an answer that would count as right
+is trained on. What the repository itself knows best (the line of a bug, the body of a function) is never asked for.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
-import tempfile
 import threading
 from collections import Counter
 from pathlib import Path
 
 from common.console import UserError
-from common.files import read_json, write_jsonl
 from data.instruct.docstyle import docstring_in
+from data.instruct.judging import judge_answers
 from data.instruct.pair_filters import normalized, pair_problem
-from data.instruct.replies import Reply
 from data.instruct.teacher import KEY_VARIABLES, Limits, Teacher
 from data.rows import conversation_of
 
@@ -44,9 +38,12 @@ def teach(pairs: list[dict], teacher: Teacher, *, candidates: int, most_output: 
     asked = [pair for pair in pairs if pair["category"] in TAUGHT]
     replies = teacher.ask([question(pair) for pair in asked], samples=candidates)
     given = [(pair, reply) for pair, of_pair in zip(asked, replies, strict=True) for reply in of_pair if reply]
+    rows = judge_answers(
+        [pair for pair, _ in given], [{"output": reply.text, "stopped": reply.stopped} for _, reply in given]
+    )
     held: dict[str, list[str]] = {}
     rejects = []
-    for (pair, reply), row in zip(given, _graded(given), strict=True):
+    for (pair, reply), row in zip(given, rows, strict=True):
         output = _as_output(pair, reply.text, row["code"])
         problem = _problem(row) or pair_problem({**pair, "output": output})
         if problem is None and len(output) > most_output:
@@ -78,29 +75,6 @@ def _taught(pair: dict, held: list[str], teacher: Teacher, candidates: int) -> d
     output, alike = majority(held)
     told = {"model": teacher.model, "candidates": candidates, "held": len(held), "alike": alike}
     return {**pair, "output": output, "teacher": told}
-
-
-def _graded(given: list[tuple[dict, Reply]]) -> list[dict]:
-    """The grader's row for each candidate. Each is a task of its own: not all tasks have equally many."""
-    if not given:
-        return []
-    home = Path(__file__).resolve().parents[2]
-    with tempfile.TemporaryDirectory(prefix="tritune-teaching-") as name:
-        folder = Path(name)
-        ids = [f"{number} {pair['id']}" for number, (pair, _) in enumerate(given)]
-        write_jsonl(folder / "pairs.jsonl", ({**pair, "id": i} for i, (pair, _) in zip(ids, given, strict=True)))
-        answers = ({"id": i, "output": r.text, "stopped": r.stopped} for i, (_, r) in zip(ids, given, strict=True))
-        write_jsonl(folder / "answers.jsonl", answers)
-        command = [sys.executable, "-m", "eval.instruct", "--k", "1", "--data", str(folder / "pairs.jsonl")]
-        command += ["--answers", str(folder / "answers.jsonl"), "--out", str(folder / "result.json")]
-        environment = {name: value for name, value in os.environ.items() if name not in KEY_VARIABLES}
-        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode == 2:
-            raise UserError(done.stderr.strip().removeprefix("tritune: "))
-        if done.returncode:
-            raise RuntimeError(f"the grader ended with status {done.returncode}: {done.stderr[-2000:]}")
-        rows = {row["id"]: row for row in read_json(folder / "result.json")["results"]}
-    return [rows[i] for i in ids]
 
 
 def _problem(row: dict) -> str | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from common.console import UserError
 from common.files import read_json, read_jsonl, write_json, write_jsonl
+from common.shuffle import seeded_order
 from data.corpus import SPLITS, Corpus, SourceFile
 from data.corpus.functions import Function, held_apart
-from data.corpus.split import seeded_order
 from data.instruct.teacher import Teacher
+from data.likeness.rename import names_of_file, rename_identifiers
 from data.pairs.mining import consistent, scorers, with_negatives
 from data.pairs.queries import (
     CALL_VOICES,
@@ -31,7 +32,6 @@ from data.pairs.queries import (
     name_queries,
 )
 from data.pairs.query_teacher import QUESTION, SYSTEM, taught_queries
-from data.pairs.rename import names_of_file, rename_identifiers
 from data.search.units import AnyFunction, file_unit, function_unit, functions_in, without_equal_codes
 
 FILE_SHARE = 0.15  # of the pairs of a side ask for a file, at most

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from common.markdown import fenced
-from data.corpus.split import seeded_order
+from common.shuffle import seeded_order
 from data.instruct.teacher import Teacher
 from data.pairs.mining import TOP, Scorer, consistent
 from data.pairs.queries import query_problem

@@ -6,7 +6,7 @@ import pytest
 
 from common.console import UserError
 from common.files import read_json, read_jsonl
-from data.checks import jobs_of, judge, refutes, run_in_sandbox
+from data.checks import jobs_of, proves, refutes, run_groups
 from data.checks.mutate import KINDS
 from data.checks.prove import UNPROVEN, Checks
 from data.corpus import build_corpus
@@ -52,7 +52,7 @@ def test_every_executed_gold_is_proven_and_no_question_answers_itself(small_pair
 
 def test_every_bug_that_is_kept_fails_its_check_and_every_original_passes(small_pairs):
     bugs = [pair for pair in everything(small_pairs) if pair["category"] == "bugfix"]
-    for answer, proves in (("original", judge), ("bug", refutes)):
+    for answer, holds in (("original", proves), ("bug", refutes)):
         asked = []
         for pair in bugs:
             lines = pair["input"].split("\n")
@@ -60,8 +60,8 @@ def test_every_bug_that_is_kept_fails_its_check_and_every_original_passes(small_
             if answer == "original":
                 lines[number] = lines[number][: -len(lines[number].lstrip())] + pair["output"]
             asked.append((pair["check"], jobs_of(pair["check"], "\n".join(lines))))
-        results = iter(run_in_sandbox([job for _, jobs in asked for job in jobs]))
-        assert bugs and all(proves(check, [next(results) for _ in jobs]) for check, jobs in asked), answer
+        outcomes = run_groups([jobs for _, jobs in asked])
+        assert bugs and all(holds(check, of_bug) for (check, _), of_bug in zip(asked, outcomes, strict=True)), answer
     assert {pair["check"]["bug"] for pair in bugs} <= set(KINDS) and len({pair["check"]["bug"] for pair in bugs}) > 1
 
 

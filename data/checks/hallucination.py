@@ -22,10 +22,11 @@ from pathlib import Path
 
 from common.console import UserError
 from common.python_syntax import parsed
+from data.checks.linting import Issue
+from data.checks.lookup import Call, Question, look_up
+from data.checks.style import UNDEFINED_NAME
 from data.corpus import import_root
 from data.corpus.filters import decode
-from eval.instruct.lookup import Call, Question, look_up
-from eval.instruct.style import UNDEFINED_NAME, Issue
 
 KINDS = {
     "name": "names that nothing defines",
@@ -44,7 +45,7 @@ class Answer:
     """What is to be checked, and against what.
 
     code      Python that parses, or None
-    issues    ruff's findings in it (eval.instruct.style.lint)
+    issues    ruff's findings in it (data.checks.style.lint_style)
     prose     text whose `backticked` names are checked, or None
     prompt    what the model was shown: a name that stands there is not invented
     package   SOURCE of the code that the answer is about, or None

@@ -10,9 +10,9 @@ from common.console import UserError
 from common.python_syntax import parsed, same_code
 from data.checks.code_blocks import code_blocks
 from data.checks.extract import complete_function, correct_line, extract_code
+from data.instruct import form
 from data.instruct.docstyle import docstring_in
 from data.instruct.gap import GAP, fill_gap
-from eval.instruct import structure
 
 CODE_CATEGORIES = ("complete", "fim", "bugfix", "unit_test", "improve")
 _CODE_START = re.compile(r"\s*(?:@|(?:async +)?def |class |import |from \S+ import )")
@@ -57,7 +57,7 @@ def _read_complete(pair: dict, output: str) -> Reading:
     code = complete_function(given_code(pair), _name(pair), output)
     if code is None:
         return Reading(None, "no body that parses", "syntax" if output.strip() else "extraction")
-    return _judged(code, structure.function_problem(code, _name(pair)))
+    return _judged(code, form.function_problem(code, _name(pair)))
 
 
 def _read_fim(pair: dict, output: str) -> Reading:
@@ -75,7 +75,7 @@ def _read_fim(pair: dict, output: str) -> Reading:
     if code is None:
         return Reading(None, "no lines that parse in the gap", "syntax" if missing else "extraction")
     is_empty = any(same_code(code, fill_gap(given, nothing)) for nothing in ("", "pass", "..."))
-    return _judged(code, structure.function_problem(code, name) or ("leaves the gap" if is_empty else None))
+    return _judged(code, form.function_problem(code, name) or ("leaves the gap" if is_empty else None))
 
 
 def _read_bugfix(pair: dict, output: str) -> Reading:
@@ -84,7 +84,7 @@ def _read_bugfix(pair: dict, output: str) -> Reading:
     if code is None:
         return Reading(None, "neither one line nor the function", "extraction")
     unchanged = "leaves the bug" if same_code(code, given) else None
-    return _judged(code, structure.function_problem(code, _name(pair)) or unchanged)
+    return _judged(code, form.function_problem(code, _name(pair)) or unchanged)
 
 
 def _read_improve(pair: dict, output: str) -> Reading:
@@ -92,12 +92,12 @@ def _read_improve(pair: dict, output: str) -> Reading:
     if code is None:
         return _no_code(output)
     unchanged = "changes nothing" if same_code(code, given_code(pair)) else None
-    return _judged(code, structure.function_problem(code, _name(pair)) or unchanged)
+    return _judged(code, form.function_problem(code, _name(pair)) or unchanged)
 
 
 def _read_unit_test(pair: dict, output: str) -> Reading:
     code = extract_code(output)
-    return _no_code(output) if code is None else _judged(code, structure.unit_test_problem(code, _name(pair)))
+    return _no_code(output) if code is None else _judged(code, form.unit_test_problem(code, _name(pair)))
 
 
 def _no_code(output: str) -> Reading:
@@ -106,12 +106,12 @@ def _no_code(output: str) -> Reading:
 
 
 def _read_docstring(pair: dict, output: str) -> Reading:
-    problem = structure.docstring_problem(docstring_in(output), pair["check"], given_code(pair))
+    problem = form.docstring_problem(docstring_in(output), pair["check"], given_code(pair))
     return Reading(None, problem, problem and "wrong")
 
 
 def _read_explain(pair: dict, output: str) -> Reading:
-    problem = structure.explanation_problem(output, pair["check"], given_code(pair))
+    problem = form.explanation_problem(output, pair["check"], given_code(pair))
     return Reading(None, problem, problem and "wrong")
 
 
