@@ -21,15 +21,22 @@ ONLY_READ = "{} answers are read, not learnt: nothing asks for them, or the temp
 
 @dataclass(frozen=True)
 class Example:
-    """One document: token ids, and beside each the label that it is to be predicted as, or IGNORE."""
+    """One document: token ids, and for each the label to predict at its position, or IGNORE.
+
+    The first label is always IGNORE, whatever is given: no token precedes it to predict it from.
+    """
 
     input_ids: list[int]
     labels: list[int]
 
+    def __post_init__(self) -> None:
+        if self.labels:
+            object.__setattr__(self, "labels", [IGNORE, *self.labels[1:]])
+
     @property
     def supervised(self) -> int:
-        """Positions that the loss sums over. The first token has nothing before it to be predicted from."""
-        return sum(label != IGNORE for label in self.labels[1:])
+        """The number of positions that the loss sums over."""
+        return sum(label != IGNORE for label in self.labels)
 
 
 def supervise(
@@ -54,11 +61,8 @@ def supervise(
 
 
 def spans(labels: list[int]) -> list[tuple[int, int, bool]]:
-    """A document's positions cut where reading turns into learning: (start, stop, is learnt), in order.
-
-    The first token is read whatever its label: nothing stands before it that could predict it.
-    """
-    is_learnt = [False, *(label != IGNORE for label in labels[1:])]
+    """A document's labels as runs of supervised and unsupervised positions: (start, stop, is supervised), in order."""
+    is_learnt = [label != IGNORE for label in labels]
     cuts = [0, *(at for at in range(1, len(labels)) if is_learnt[at] != is_learnt[at - 1]), len(labels)]
     return [(start, stop, is_learnt[start]) for start, stop in itertools.pairwise(cuts)]
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 
 from data.masking import Example
-from model.loss import IGNORE
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def pack(examples: list[Example], size: int) -> list[list[Example]]:
 def to_batch(row: list[Example], device: torch.device | str) -> Batch:
     """A packed row as tensors."""
     ids = [token for example in row for token in example.input_ids]
-    labels = [label for example in row for label in [IGNORE, *example.labels[1:]]]
+    labels = [label for example in row for label in example.labels]
     return Batch(
         torch.tensor([ids], device=device),
         torch.tensor([labels], device=device),
