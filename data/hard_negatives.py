@@ -1,4 +1,4 @@
-"""Which codes are wrong for a query but close to right: hard negatives, by an encoder as it is now."""
+"""Hard negatives: codes that are wrong for a query but score close to the right one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import numpy as np
 
 from data.likeness.groups import groups_of_codes
 
-MARGIN = 0.95  # of the own code's score; above it a code is no negative: NV-Retriever's TopK-PercPos (arXiv:2407.15831)
+MARGIN = (
+    0.95  # of the own code's score; above it a code may be right, too (NV-Retriever, arXiv:2407.15831)
+)
 
 
 class Rules:
-    """Which codes of a pool cannot be a negative where another of them is the right one."""
+    """Which codes of a pool must not be a negative for which others."""
 
     def __init__(self, pool: Sequence[dict]) -> None:
         """pool: units, {"kind", "code", "source": {"qualname"}}; kind and source may be missing."""
@@ -24,15 +26,15 @@ class Rules:
     def forbid(self, own: np.ndarray, others: np.ndarray) -> np.ndarray:
         """[Q, n] bool for indices of the right codes [Q] and of others [n].
 
-        True for a code of another kind (a file holds its functions), one that is alike to the own code, and a function
-        of the same name (as another class or variant has it, it answers too).
+        True for a code of another kind (a file contains its functions), one alike to the right code, and a function of
+        the same name (another class's or variant's answers the query, too).
         """
         same = [values[own][:, None] == values[others] for values in (self.kinds, self.names, self.groups)]
         return ~same[0] | (same[1] & (self.names[others] > 0)) | same[2]
 
 
 def _numbers(values: list[str]) -> np.ndarray:
-    """[N] int64: equal numbers for equal values, from 0 in the order of their first."""
+    """[N] int64: equal numbers for equal values, numbered from 0 by first occurrence."""
     first: dict[str, int] = {}
     return np.array([first.setdefault(value, len(first)) for value in values], dtype=np.int64)
 
@@ -47,12 +49,12 @@ def hardest(
     *,
     chunk: int = 1024,
 ) -> list[list[int]]:
-    """Indices of up to `count` hard negatives of each query, hardest first, by an encoder as it is now.
+    """Indices of up to `count` hard negatives for each query, hardest first, by an encoder in its current state.
 
-    encoder  as `Dense` has it
+    encoder  has `encode(texts, kind="query" | "passage")` -> [N, D] of unit length
     own      [Q] index of each query's right code
-    codes    [N] of any number: they are encoded `chunk` at a time, and only the best so far are kept
-    Below the margin as in `with_negatives`, and none that the rules forbid.
+    codes    [N], as many as you like: they are encoded `chunk` at a time, and only the best so far are kept
+    None scores MARGIN of the right code or more, none is forbidden by the rules.
     """
     asked = np.asarray(encoder.encode(list(queries), kind="query"))  # [Q, D]
     right = np.unique(own)

@@ -98,6 +98,39 @@ class Code:
                 lines[node.id] = min(node.lineno, lines.get(node.id, node.lineno))
         return {name: line for name, line in sorted(lines.items()) if name not in ("self", "cls", "_")}
 
+    @cached_property
+    def ties(self) -> set[int]:
+        """Identities of comparisons that choose the larger or smaller of two values: `a if a > b else b`."""
+        return {id(node.test) for node in self.nodes if isinstance(node, ast.If | ast.IfExp) and _chooses_side(node)}
+
+    @cached_property
+    def ends_of_generators(self) -> set[int]:
+        """Identities of returns whose value nobody sees: the function yields."""
+        functions = [self.function, *(one for one in self.nodes if isinstance(one, SCOPES[:2]))]
+        own = [list(own_nodes(function.body, but=SCOPES)) for function in functions]
+        generators = [nodes for nodes in own if any(isinstance(one, ast.Yield | ast.YieldFrom) for one in nodes)]
+        return {id(node) for nodes in generators for node in nodes}
+
+    @cached_property
+    def conditions(self) -> set[int]:
+        """Identities of nodes of which only the truth value counts."""
+        return {id(node.test) for node in self.nodes if isinstance(node, ast.If | ast.While | ast.IfExp | ast.Assert)}
+
+
+def _chooses_side(node: ast.If | ast.IfExp) -> bool:
+    """Whether a branch on `a > b` does nothing but choose or assign one of the two: `if a > b: b = a`."""
+    if not isinstance(node.test, ast.Compare) or len(node.test.ops) > 1:
+        return False
+    chosen: list[ast.expr] = []
+    if isinstance(node, ast.IfExp):
+        chosen = [node.body, node.orelse]
+    elif len(node.body) == 1 and not node.orelse:
+        assigned = node.body[0]
+        if isinstance(assigned, ast.Assign) and len(assigned.targets) == 1:
+            chosen = [assigned.targets[0], assigned.value]
+    sides = {ast.dump(node.test.left), ast.dump(node.test.comparators[0])}
+    return sides == {ast.dump(one).replace("Store()", "Load()") for one in chosen}
+
 
 def _live(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant) or _is_noise(node.value)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import itertools
 import operator
 import re
@@ -43,29 +42,8 @@ def comparison(code: Code, node: ast.Compare) -> Iterator[Edit]:
     """`<` turned round, `==` negated; and the boundary moved, unless only a tie between equal values would notice."""
     for left, op, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
         yield from _between(code, "comparison", left, right, COMPARISON.get(type(op)))
-        if id(node) not in _ties(code):
+        if id(node) not in code.ties:
             yield from _between(code, "boundary", left, right, BOUNDARY.get(type(op)))
-
-
-@functools.lru_cache(maxsize=1)
-def _ties(code: Code) -> set[int]:
-    """Comparisons that choose the larger or smaller of two values: `a if a > b else b`, `if a > b: b = a`."""
-    found = set()
-    for node in code.nodes:
-        test = getattr(node, "test", None)
-        if not isinstance(test, ast.Compare) or len(test.ops) > 1:
-            continue
-        sides = {ast.dump(test.left), ast.dump(test.comparators[0])}
-        chosen: list[ast.expr] = []
-        if isinstance(node, ast.IfExp):
-            chosen = [node.body, node.orelse]
-        elif isinstance(node, ast.If) and len(node.body) == 1 and not node.orelse:
-            assigned = node.body[0]
-            if isinstance(assigned, ast.Assign) and len(assigned.targets) == 1:
-                chosen = [assigned.targets[0], assigned.value]
-        if sides == {ast.dump(one).replace("Store()", "Load()") for one in chosen}:
-            found.add(id(test))
-    return found
 
 
 def boolean(code: Code, node: ast.BoolOp) -> Iterator[Edit]:
@@ -213,20 +191,11 @@ def leave(code: Code, node: ast.Return | ast.Yield) -> Iterator[Edit]:
     value = node.value
     if value is None or (isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, bool))):
         return
-    if isinstance(node, ast.Return) and id(node) in _ends_of_generators(code):
+    if isinstance(node, ast.Return) and id(node) in code.ends_of_generators:
         return
     last = value.elts[-1] if isinstance(value, ast.Tuple) and value.elts else value
     if not (isinstance(last, ast.Constant) and last.value is None):
         yield code.replace("return", last, "None")
-
-
-@functools.lru_cache(maxsize=1)
-def _ends_of_generators(code: Code) -> set[int]:
-    """Returns whose value nobody sees: the function yields."""
-    functions = [code.function, *(one for one in code.nodes if isinstance(one, SCOPES[:2]))]
-    own = [list(own_nodes(function.body, but=SCOPES)) for function in functions]
-    generators = [nodes for nodes in own if any(isinstance(one, ast.Yield | ast.YieldFrom) for one in nodes)]
-    return {id(node) for nodes in generators for node in nodes}
 
 
 def call(code: Code, node: ast.Call) -> Iterator[Edit]:
@@ -258,16 +227,10 @@ def constant(code: Code, node: ast.Constant) -> Iterator[Edit]:
         yield code.replace("constant", node, str(not node.value))
     elif isinstance(node.value, int):
         for value in [node.value + 1, node.value - 1][: 1 + (node.value > 0)]:
-            if value == 0 or id(node) not in _tests(code):  # `while 2` is `while 1`
+            if value == 0 or id(node) not in code.conditions:  # `while 2` is `while 1`
                 yield code.replace("constant", node, str(value))
     elif isinstance(node.value, float) and node.value + 1 != node.value:
         yield code.replace("constant", node, repr(node.value + 1))
-
-
-@functools.lru_cache(maxsize=1)
-def _tests(code: Code) -> set[int]:
-    """What is only asked whether it is true."""
-    return {id(node.test) for node in code.nodes if isinstance(node, ast.If | ast.While | ast.IfExp | ast.Assert)}
 
 
 def variable(code: Code, node: ast.Name) -> Iterator[Edit]:

@@ -55,7 +55,7 @@ class Checks:
         for package in dict.fromkeys(function.package for function in new):
             of_package = [function for function in new if function.package == package]
             for kind in self.kinds:
-                self._try(kind, package, [function for function in of_package if function not in self.found])
+                self._find_kind(kind, package, [function for function in of_package if function not in self.found])
 
     def of(self, function: Function) -> dict | None:
         """The check of a function that `find` was asked for, else None."""
@@ -69,7 +69,7 @@ class Checks:
         """Tests and files of the repository that are of no use, by reason."""
         return sum((Counter(recording.lost) for recording in self.recordings.values()), Counter())
 
-    def _try(self, kind: str, package: str, functions: list[Function]) -> None:
+    def _find_kind(self, kind: str, package: str, functions: list[Function]) -> None:
         if kind == UNPROVEN:
             self.found.update((function, structure_check([], False, [function.name])) for function in functions)
             return
@@ -107,7 +107,7 @@ def checks_of(
         candidates = [*_doctests(package, some)] if "doctest" in kinds else []
         candidates += _values(package, some, recording, processes) if "values" in kinds else []
         candidates += _tests(package, some, recording) if "tests" in kinds else []
-        _try(candidates, processes)
+        _run(candidates, processes)
         for one in candidates:
             if one.killed:
                 kept.setdefault(one.function, []).append(one.check)
@@ -117,7 +117,7 @@ def checks_of(
     return kept, rejects
 
 
-def _try(candidates: list[_Candidate], processes: int | None) -> None:
+def _run(candidates: list[_Candidate], processes: int | None) -> None:
     """Try every check on the original and then on one mutant after the other until one fails."""
     _run_originals(candidates, processes)
     standing = [one for one in candidates if one.passed == RUNS]

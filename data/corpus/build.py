@@ -184,7 +184,7 @@ def open_corpus(place: str, *, seed: int = 0) -> Corpus:
     return load_corpus(place) if (Path(place) / "corpus.json").is_file() else build_corpus(place, seed=seed)
 
 
-def describe(corpus: Corpus) -> str:
+def corpus_summary(corpus: Corpus) -> str:
     """Kept and rejected files, and placeholders, in a few lines."""
     sides = ", ".join(f"{len(corpus.split(side))} {side}" for side in SPLITS)
     tokens = sum(file.tokens for file in corpus.files)

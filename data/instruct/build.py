@@ -10,10 +10,9 @@ repository's own where they hold what the check asks for.
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +25,7 @@ from data.checks.verdict import killed_mutants
 from data.corpus import SPLITS, Corpus
 from data.corpus.functions import Function, functions_of, held_apart, place
 from data.instruct.pair_filters import Distinct, lint_problems, pair_text
-from data.instruct.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, Repository, Unsuitable, draft
+from data.instruct.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, DraftContext, Unsuitable, draft
 from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, TAUGHT, teach
 from data.instruct.unit_tests import repository_tests
@@ -65,13 +64,26 @@ class _Quota:
     split: str
     category: str
     wanted: int
-    functions: Iterator[Function]
+    functions: list[Function]  # of the side, in the order in which they are tried
+    tried: int = 0
     kept: list[dict] = field(default_factory=list)
-    exhausted: bool = False
+
+    def is_open(self) -> bool:
+        """Whether pairs are missing and there are functions left to try."""
+        return len(self.kept) < self.wanted and self.tried < len(self.functions)
 
     def missing(self) -> int:
         """How many drafts are needed next."""
         return math.ceil((self.wanted - len(self.kept)) * SPARE.get(self.category, 1.0))
+
+
+@dataclass(frozen=True)
+class _Drafted:
+    """A draft of a pair, and the quota that it is meant for."""
+
+    quota: _Quota
+    function: Function
+    draft: Draft
 
 
 def build_instruction_pairs(
@@ -102,20 +114,23 @@ def build_instruction_pairs(
     functions, rejects = held_apart([one for file in corpus.files for one in functions_of(file)])
     texts = {file.path: file.text for file in corpus.files}
     found = Checks(functions, checks)
-    repository = Repository(texts, repository_tests(corpus), found, most_input, most_output, seed)
-    if teacher:
-        repository = replace(repository, taught=frozenset(TAUGHT))
+    context = DraftContext(
+        texts, repository_tests(corpus), found, most_input, most_output, seed, frozenset(TAUGHT if teacher else ())
+    )
     quotas = []
     for split in SPLITS:
         side = _shuffled([function for function in functions if function.split == split], seed)
-        for category, number in wanted[split].items():
-            quotas.append(_Quota(split, category, number, iter(side)))
+        quotas += [_Quota(split, category, number, side) for category, number in wanted[split].items()]
     distinct = Distinct()
-    while open_quotas := [one for one in quotas if len(one.kept) < one.wanted and not one.exhausted]:
-        proven = _proven(_drafts(open_quotas, repository, rejects), rejects)
+    while open_quotas := [quota for quota in quotas if quota.is_open()]:
+        suitable, unsuitable = _suitable_drafts(open_quotas, context)
+        drafts, unchecked = _with_checks(suitable, context)
+        proven, unproven = _proven(drafts)
+        rejects += [*unsuitable, *unchecked, *unproven]
         if teacher:
-            proven = _taught(proven, teacher, candidates, most_output, rejects)
-        _keep(proven, distinct, rejects)
+            proven, untaught = _taught(proven, teacher, candidates=candidates, most_output=most_output)
+            rejects += untaught
+        rejects += _keep(proven, distinct)
     pairs = {split: [pair for one in quotas if one.split == split for pair in one.kept] for split in SPLITS}
     if not pairs["train"]:
         raise UserError(f"{corpus.name}: no function of the train files gives a pair. Give a corpus with docstrings")
@@ -150,66 +165,83 @@ def _shuffled(functions: list[Function], seed: int) -> list[Function]:
     return sorted(order, key=lambda function: not function.examples)
 
 
-def _drafts(quotas: list[_Quota], repository: Repository, rejects: list[dict]) -> list[tuple[_Quota, Draft]]:
-    """The next drafts of each quota. A check is looked for, which takes seconds, once all else of a function suits."""
-    found = repository.checks
+def _suitable_drafts(quotas: list[_Quota], context: DraftContext) -> tuple[list[_Drafted], list[dict]]:
+    """First pass: as many drafts as each quota is missing, taking every function as checked; and the rejects."""
+    found = context.checks
     unproven = Checks(found.functions, [UNPROVEN])
     unproven.find(found.functions)
-    drafts = []
+    unchecked = replace(context, checks=unproven)
+    suitable, rejects = [], []
     for quota in quotas:
-        made = ((one, _draft(quota, one, replace(repository, checks=unproven), rejects)) for one in quota.functions)
-        taken = list(itertools.islice((one for one in made if one[1]), quota.missing()))
-        quota.exhausted = len(taken) < quota.missing()
-        drafts += [(quota, *one) for one in taken]
-    found.find([function for quota, function, _ in drafts if quota.category in BEHAVIOUR])
-    for number, (quota, function, _) in enumerate(drafts):
-        if quota.category in BEHAVIOUR:
-            drafts[number] = quota, function, _draft(quota, function, repository, rejects)
-    return [(quota, made) for quota, _, made in drafts if made]
+        missing = quota.missing()
+        while missing and quota.tried < len(quota.functions):
+            function = quota.functions[quota.tried]
+            quota.tried += 1
+            try:
+                suitable.append(_Drafted(quota, function, draft(quota.category, function, unchecked)))
+                missing -= 1
+            except Unsuitable as why:
+                rejects.append(_reject_function(quota, function, str(why)))
+    return suitable, rejects
 
 
-def _draft(quota: _Quota, function: Function, repository: Repository, rejects: list[dict]) -> Draft | None:
-    try:
-        return draft(quota.category, function, repository)
-    except Unsuitable as why:
-        rejects.append({**place(function), "category": quota.category, "split": function.split, "reason": str(why)})
-        return None
+def _with_checks(suitable: list[_Drafted], context: DraftContext) -> tuple[list[_Drafted], list[dict]]:
+    """Second pass: the drafts of behaviour, made again with real checks; and the rejects for which there is none.
+
+    Looking for a check takes seconds, so it is done only for functions that suit in all else, and for all at once.
+    """
+    context.checks.find([one.function for one in suitable if one.quota.category in BEHAVIOUR])
+    drafts, rejects = [], []
+    for one in suitable:
+        try:
+            is_final = one.quota.category not in BEHAVIOUR
+            made = one.draft if is_final else draft(one.quota.category, one.function, context)
+            drafts.append(replace(one, draft=made))
+        except Unsuitable as why:
+            rejects.append(_reject_function(one.quota, one.function, str(why)))
+    return drafts, rejects
 
 
-def _proven(drafts: list[tuple[_Quota, Draft]], rejects: list[dict]) -> list[tuple[_Quota, dict]]:
-    """Run what the drafts promise through the sandbox; the pairs of those that hold."""
-    proofs = [proof for _, one in drafts for proof in [*one.right, *one.wrong]]
+def _proven(drafts: list[_Drafted]) -> tuple[list[tuple[_Quota, dict]], list[dict]]:
+    """Run in the sandbox what the drafts promise; the pairs of those that hold, and rejects for the others."""
+    proofs = [proof for one in drafts for proof in [*one.draft.right, *one.draft.wrong]]
     results = run_groups([jobs for _, jobs in proofs])
-    proven = []
-    for quota, one in drafts:
-        right = [(check, next(results)) for check, _ in one.right]
-        wrong = [(check, next(results)) for check, _ in one.wrong]
-        if not all(proves(check, outcome) for check, outcome in right):
-            rejects.append(_reject(quota, one.pair, "what is right does not pass its check"))
-        elif not all(refutes(check, outcome) for check, outcome in wrong):
-            rejects.append(_reject(quota, one.pair, "what is wrong does not fail its check"))
+    proven, rejects = [], []
+    for one in drafts:
+        pair = one.draft.pair
+        right = [(check, next(results)) for check, _ in one.draft.right]
+        wrong = [(check, next(results)) for check, _ in one.draft.wrong]
+        if not all(proves(check, outcomes) for check, outcomes in right):
+            rejects.append(_reject(one.quota, pair, "what is right does not pass its check"))
+        elif not all(refutes(check, outcomes) for check, outcomes in wrong):
+            rejects.append(_reject(one.quota, pair, "what is wrong does not fail its check"))
         else:
-            proven.append((quota, _with_killed_mutants(one.pair, right)))
-    return proven
+            proven.append((one.quota, _with_killed_mutants(pair, right)))
+    return proven, rejects
 
 
-def _taught(proven, teacher: Teacher, candidates: int, most_output: int, rejects: list[dict]) -> list:
-    """Proven pairs with the teacher's answers where they hold; without any answer, where the repository has none."""
+def _taught(
+    proven: list[tuple[_Quota, dict]], teacher: Teacher, *, candidates: int, most_output: int
+) -> tuple[list[tuple[_Quota, dict]], list[dict]]:
+    """The proven pairs with the teacher's answers where one holds; rejects: its other answers, and unanswered pairs."""
     pairs, refused = teach([pair for _, pair in proven], teacher, candidates=candidates, most_output=most_output)
     quotas = {pair["id"]: (quota, pair) for quota, pair in proven}
-    for one in refused:
-        rejects.append({**_reject(*quotas[one["id"]], one["reason"]), "output": one["output"]})
+    rejects = [{**_reject(*quotas[one["id"]], one["reason"]), "output": one["output"]} for one in refused]
     answered = []
     for (quota, _), pair in zip(proven, pairs, strict=True):
         if pair["output"]:
             answered.append((quota, pair))
         else:
             rejects.append(_reject(quota, pair, "no answer of the teacher holds"))
-    return answered
+    return answered, rejects
 
 
-def _keep(proven: list[tuple[_Quota, dict]], distinct: Distinct, rejects: list[dict]) -> None:
-    """Add to each quota, up to what it wants, the pairs that ruff passes and that are unlike those kept before."""
+def _keep(proven: list[tuple[_Quota, dict]], distinct: Distinct) -> list[dict]:
+    """Add to each quota, up to what it wants, the pairs that ruff passes and that differ from those kept before.
+
+    Returns the rejects.
+    """
+    rejects = []
     for (quota, pair), problem in zip(proven, lint_problems([pair for _, pair in proven]), strict=True):
         if len(quota.kept) == quota.wanted:
             continue  # a spare one
@@ -218,6 +250,11 @@ def _keep(proven: list[tuple[_Quota, dict]], distinct: Distinct, rejects: list[d
             rejects.append(_reject(quota, pair, problem))
         else:
             quota.kept.append(pair)
+    return rejects
+
+
+def _reject_function(quota: _Quota, function: Function, reason: str) -> dict:
+    return {**place(function), "category": quota.category, "split": function.split, "reason": reason}
 
 
 def _reject(quota: _Quota, pair: dict, reason: str) -> dict:
@@ -233,7 +270,7 @@ def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[Outcome]]]) ->
     return {**pair, "check": {**check, "mutants": killed_mutants(check, outcomes)}}
 
 
-def describe(pairs: InstructionPairs) -> str:
+def instruction_summary(pairs: InstructionPairs) -> str:
     """Pairs by category and side, what a category lacks and why, and rejects by reason, as a small table."""
     counts = {split: Counter(pair["category"] for pair in pairs.split(split)) for split in SPLITS}
     shown = [name for name in CATEGORIES if any(counts[split][name] or _wanted(pairs, split, name) for split in SPLITS)]

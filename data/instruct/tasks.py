@@ -24,7 +24,7 @@ from data.instruct.prose import clean, sections, sentences, summary, without_exa
 from data.instruct.unit_tests import RepositoryTest, from_examples, from_repository
 from sandbox.run import Job
 
-__all__ = ["INSTRUCTIONS", "Draft", "Repository", "Unsuitable", "draft"]
+__all__ = ["INSTRUCTIONS", "Draft", "DraftContext", "Unsuitable", "draft"]
 
 BEHAVIOUR = (
     "complete",
@@ -45,7 +45,7 @@ class Unsuitable(Exception):
 
 
 @dataclass(frozen=True)
-class Repository:
+class DraftContext:
     """What drafts are made from besides the function itself."""
 
     texts: dict[str, str]  # module texts by path
@@ -69,10 +69,10 @@ class Draft:
     wrong: list[tuple[dict, list[Job]]] = field(default_factory=list)
 
 
-def draft(category: str, function: Function, repository: Repository) -> Draft:
+def draft(category: str, function: Function, context: DraftContext) -> Draft:
     """The draft of a pair. Raises Unsuitable with the reason when the function does not serve for the category."""
-    choose = random.Random(f"{repository.seed}\0{category}\0{function.path}\0{function.qualname}")
-    made = MAKERS[category](function, repository, choose)
+    choose = random.Random(f"{context.seed}\0{category}\0{function.path}\0{function.qualname}")
+    made = MAKERS[category](function, context, choose)
     phrase = choose.choice(INSTRUCTIONS[category])
     names = {"name": function.name, "qualname": function.qualname, "module": function.module}
     instruction = phrase.format(**names, test_name=function.name.strip("_"), gap=GAP)
@@ -85,20 +85,20 @@ def draft(category: str, function: Function, repository: Repository) -> Draft:
         "source": source_of(function),
         "check": made.pair["check"],
     }
-    if len(instruction) + len(pair["input"]) > repository.most_input:
-        raise Unsuitable(f"instruction and input over {repository.most_input} characters")
-    if len(pair["output"]) > repository.most_output:
-        raise Unsuitable(f"output over {repository.most_output} characters")
+    if len(instruction) + len(pair["input"]) > context.most_input:
+        raise Unsuitable(f"instruction and input over {context.most_input} characters")
+    if len(pair["output"]) > context.most_output:
+        raise Unsuitable(f"output over {context.most_output} characters")
     if pair["output"] and (problem := pair_problem(pair)):
         raise Unsuitable(problem)
     return Draft(pair, made.right, made.wrong)
 
 
-def _docstring(function: Function, repository: Repository, choose: random.Random) -> Draft:
+def _docstring(function: Function, context: DraftContext, choose: random.Random) -> Draft:
     documented = read_docstring(function.docstring or "")
     returns = _gives_back(function)
     if not summary(function.docstring or "") or not documented.entries:
-        if "docstring" not in repository.taught:
+        if "docstring" not in context.taught:
             raise Unsuitable("docstring without summary or without parameters and returns")
         check = structure_check(list(function.arguments), returns, [])
         return Draft({"input": function.code_without_docstring, "output": "", "check": check})
@@ -112,12 +112,12 @@ def _docstring(function: Function, repository: Repository, choose: random.Random
     return Draft({"input": function.code_without_docstring, "output": f'{prefix}"""{text}\n"""', "check": check})
 
 
-def _explain(function: Function, repository: Repository, choose: random.Random) -> Draft:
+def _explain(function: Function, context: DraftContext, choose: random.Random) -> Draft:
     parts = sections(function.docstring or "")
     paragraphs = [one for title in ("", "Notes") for one in clean(parts.get(title, "")).split("\n\n")]
     prose = [_ended(one) for paragraph in paragraphs for one in sentences(paragraph) if not DANGLING.search(one)]
     results = _results_told(read_docstring(function.docstring or ""))
-    room = repository.most_output - len(" ".join(results)) - 1
+    room = context.most_output - len(" ".join(results)) - 1
     while prose and len(" ".join(prose)) > room:
         prose.pop()
     text = " ".join([*prose[:1], *results, *prose[1:]])
@@ -128,7 +128,7 @@ def _explain(function: Function, repository: Repository, choose: random.Random) 
         problem = "docstring of fewer than two sentences"
     elif not names and not results:
         problem = "docstring that names nothing of the code"  # it would serve any other function as well
-    if problem and "explain" not in repository.taught:
+    if problem and "explain" not in context.taught:
         raise Unsuitable(problem)
     check = structure_check([], False, [] if problem else names)
     return Draft({"input": function.code_without_docstring, "output": "" if problem else text, "check": check})
@@ -161,8 +161,8 @@ def _gives_back(function: Function) -> bool:
     return bool(re.search(r"^\s*(return\b.|.*\byield\b)", function.body, re.MULTILINE))
 
 
-def _complete(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _behaviour_check(function, repository)
+def _complete(function: Function, context: DraftContext, choose: random.Random) -> Draft:
+    check = _behaviour_check(function, context)
     if not function.body or not function.docstring_source:
         raise Unsuitable("no body" if not function.body else "no docstring that says what the body must do")
     prompt = f"{function.header}\n{function.docstring_source}"
@@ -172,8 +172,8 @@ def _complete(function: Function, repository: Repository, choose: random.Random)
     )
 
 
-def _bugfix(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _behaviour_check(function, repository)
+def _bugfix(function: Function, context: DraftContext, choose: random.Random) -> Draft:
+    check = _behaviour_check(function, context)
     original = _with_short_docstring(function)
     mutant = _any_mutant(original, choose)
     check = {**check, "line": mutant.line, "bug": mutant.kind}
@@ -183,8 +183,8 @@ def _bugfix(function: Function, repository: Repository, choose: random.Random) -
     )
 
 
-def _fim(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _behaviour_check(function, repository)
+def _fim(function: Function, context: DraftContext, choose: random.Random) -> Draft:
+    check = _behaviour_check(function, context)
     cut = cut_gap(_with_short_docstring(function), choose)
     if cut is None:
         raise Unsuitable("no statements to leave out")
@@ -196,13 +196,13 @@ def _fim(function: Function, repository: Repository, choose: random.Random) -> D
     )
 
 
-def _unit_test(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    most = repository.most_output
+def _unit_test(function: Function, context: DraftContext, choose: random.Random) -> Draft:
+    most = context.most_output
     test = None
     if "." not in function.qualname:  # a method's name is called on too many objects to know whose it is
-        test = next(from_repository(function, repository.tests.get(function.name, []), most_characters=most), None)
-    test = test or from_examples(function, repository.texts[function.path], most_characters=most)
-    if test is None and "unit_test" not in repository.taught:
+        test = next(from_repository(function, context.tests.get(function.name, []), most_characters=most), None)
+    test = test or from_examples(function, context.texts[function.path], most_characters=most)
+    if test is None and "unit_test" not in context.taught:
         raise Unsuitable("no self-contained test and no literal example")
     found = mutants(function.source)
     if not found:
@@ -220,12 +220,12 @@ def _unit_test(function: Function, repository: Repository, choose: random.Random
     )
 
 
-def _improve(function: Function, repository: Repository, choose: random.Random) -> Draft:
+def _improve(function: Function, context: DraftContext, choose: random.Random) -> Draft:
     worse, kinds = degrade(function.source)
     if not is_worth_undoing(kinds):
         raise Unsuitable("little to make worse")
     better = _with_docstring(function, summary(function.docstring or ""))
-    check = repository.checks.of(function)
+    check = context.checks.of(function)
     if check is None or check["kind"] not in EXECUTED:
         check = structure_check(list(function.arguments), _gives_back(function), [function.name])
         return Draft({"input": worse, "output": better, "check": {**check, "degraded": kinds}})
@@ -233,11 +233,11 @@ def _improve(function: Function, repository: Repository, choose: random.Random) 
     return Draft({"input": worse, "output": better, "check": check}, right=_proofs(check, worse))
 
 
-def _behaviour_check(function: Function, repository: Repository) -> dict:
+def _behaviour_check(function: Function, context: DraftContext) -> dict:
     """The check that the function still does what it did; the function itself has passed it."""
-    check = repository.checks.of(function)
+    check = context.checks.of(function)
     if check is None:
-        raise Unsuitable(repository.checks.why_none(function))
+        raise Unsuitable(context.checks.why_none(function))
     return check
 
 
@@ -284,7 +284,7 @@ def _indent(function: Function) -> str:
     return first[: len(first) - len(first.lstrip())]
 
 
-MAKERS: dict[str, Callable[[Function, Repository, random.Random], Draft]] = {
+MAKERS: dict[str, Callable[[Function, DraftContext, random.Random], Draft]] = {
     "docstring": _docstring,
     "explain": _explain,
     "bugfix": _bugfix,

@@ -14,10 +14,11 @@ from collections import Counter
 from pathlib import Path
 
 from common.console import UserError
+from data.instruct.completions import KEY_VARIABLES
 from data.instruct.docstyle import docstring_in
 from data.instruct.judging import judge_answers
 from data.instruct.pair_filters import normalized, pair_problem
-from data.instruct.teacher import KEY_VARIABLES, Limits, Teacher
+from data.instruct.teacher import Limits, Teacher
 from data.rows import conversation_of
 
 TAUGHT = ("docstring", "explain", "unit_test", "improve")

@@ -12,7 +12,7 @@ from data.checks.hallucination import Answer, check_names
 from data.checks.tracing import record_tests
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
-from data.instruct.teacher import KEY_VARIABLES
+from data.instruct.completions import KEY_VARIABLES
 
 KEY = "sk-of-the-teacher"
 MODULE = f'''"""Looks for a key wherever a process may find one."""

@@ -15,7 +15,7 @@ from data.checks.prove import Checks
 from data.corpus.functions import functions_of
 from data.instruct import build_instruction_pairs
 from data.instruct.replies import Reply
-from data.instruct.tasks import Repository, draft
+from data.instruct.tasks import DraftContext, draft
 from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, TAUGHT, majority, question, teach, teacher_of
 
@@ -46,8 +46,8 @@ def drafts(small_corpus):
     texts = {file.path: file.text for file in small_corpus.files}
     checks = Checks([function], ["doctest"])
     checks.find([function])
-    repository = Repository(texts, {}, checks, 2400, 700, 0)
-    return {category: draft(category, function, repository).pair for category in (*TAUGHT, "bugfix")}
+    context = DraftContext(texts, {}, checks, 2400, 700, 0)
+    return {category: draft(category, function, context).pair for category in (*TAUGHT, "bugfix")}
 
 
 def test_the_check_decides_and_then_the_majority(drafts):
@@ -150,7 +150,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path):
         teacher_of(options)
     options.teacher_model = "m"
     teacher = teacher_of(options)
-    assert teacher.model == "m" and teacher._body([])["max_tokens"] == 7 and not list(tmp_path.iterdir())
+    assert teacher.model == "m" and teacher.settings["max_tokens"] == 7 and not list(tmp_path.iterdir())
     wrong = {
         "teacher_candidates": 0,
         "teacher_concurrency": 0,
