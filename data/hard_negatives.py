@@ -8,9 +8,7 @@ import numpy as np
 
 from data.likeness.groups import groups_of_codes
 
-MARGIN = (
-    0.95  # of the own code's score; above it a code may be right, too (NV-Retriever, arXiv:2407.15831)
-)
+MARGIN = 0.95  # of the own code's score; above it a code may be right, too (NV-Retriever, arXiv:2407.15831)
 
 
 class Rules:

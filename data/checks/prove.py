@@ -1,4 +1,4 @@
-"""Which checks of a function count: those that the original passes three times in a row and that a mutant fails."""
+"""Finds checks that count: the original passes them three times in a row, and a mutant fails them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from data.checks.verdict import exception_name, proves, refutes
 from data.corpus.functions import Function, place
 from sandbox.run import Outcome
 
-KINDS = ("doctest", "values", "tests")  # of checks of a function: what shields its verdict from the answer comes first
-UNPROVEN = "structure"  # the kind that takes a function without running anything
+KINDS = ("doctest", "values", "tests")  # in order of how well the verdict is shielded from the answer
+UNPROVEN = "structure"  # the kind that accepts a function without running anything
 RUNS = 3  # of the original, in a row
-CHUNK = 64  # functions tried together: each job carries the text of a whole module
+CHUNK = 64  # functions tried together: each job contains the text of a whole module
 MOST_MUTANTS = 4  # tried until one fails
 MOST_TESTS = 8  # of a tests check
 MOST_TEST_SECONDS = 3.0  # that they take together
@@ -35,11 +35,11 @@ class _Candidate:
 
 
 class Checks:
-    """Of each function the first check that counts, found when it is asked for and kept.
+    """The first check of each function that counts, found on demand and kept.
 
-    functions  all of a corpus
+    functions  all functions of a corpus
     kinds      some of KINDS and UNPROVEN, in the order in which they are tried; for "values" and "tests" the tests of a
-               source are run once, as soon as a function has no earlier check
+               source run once, when some function has no earlier check
     """
 
     def __init__(self, functions: list[Function], kinds: Sequence[str] = KINDS, *, processes: int | None = None):
@@ -49,7 +49,7 @@ class Checks:
         self.recordings: dict[str, Recording] = {}
 
     def find(self, functions: list[Function]) -> None:
-        """Look for checks of those functions that have not been asked for before, all at once."""
+        """Look for checks of the functions, except those looked for before, all at once."""
         new = [function for function in dict.fromkeys(functions) if function not in self.reasons]
         self.reasons.update((function, []) for function in new)
         for package in dict.fromkeys(function.package for function in new):
@@ -58,15 +58,15 @@ class Checks:
                 self._find_kind(kind, package, [function for function in of_package if function not in self.found])
 
     def of(self, function: Function) -> dict | None:
-        """The check of a function that `find` was asked for, else None."""
+        """The check that `find` found for a function, else None."""
         return self.found.get(function)
 
     def why_none(self, function: Function) -> str:
-        """Why a function has no check, in a few words."""
+        """The reason why a function has no check."""
         return "no check that counts: " + (", ".join(self.reasons.get(function, ())) or "nothing was found")
 
     def lost(self) -> Counter:
-        """Tests and files of the repository that are of no use, by reason."""
+        """How many of the repository's tests and test files could not be used, by reason."""
         return sum((Counter(recording.lost) for recording in self.recordings.values()), Counter())
 
     def _find_kind(self, kind: str, package: str, functions: list[Function]) -> None:
@@ -95,7 +95,7 @@ def checks_of(
     """The checks of each function that count, and why others do not.
 
     package    SOURCE of the functions' corpus
-    recording  what `record_tests` gave; without it only doctests can count
+    recording  from `record_tests`; without it only doctests can count
     kinds      of checks that are tried
     Returns ({function: checks of the kinds "doctest", "values", "tests", in this order}, rejects: {"path", "qualname",
     "line", "kind", "reason"}).
@@ -118,7 +118,7 @@ def checks_of(
 
 
 def _run(candidates: list[_Candidate], processes: int | None) -> None:
-    """Try every check on the original and then on one mutant after the other until one fails."""
+    """Run every check on the original, then on one mutant after another until one fails."""
     _run_originals(candidates, processes)
     standing = [one for one in candidates if one.passed == RUNS]
     for number in range(MOST_MUTANTS):
@@ -129,7 +129,7 @@ def _run(candidates: list[_Candidate], processes: int | None) -> None:
 
 
 def _reason(candidate: _Candidate) -> str:
-    if candidate.passed == 0 and candidate.check["kind"] != "values":  # those are what the original itself gave
+    if candidate.passed == 0 and candidate.check["kind"] != "values":  # values are recorded from the original itself
         return "the original fails"
     if candidate.passed < RUNS:
         return "flaky"
@@ -137,7 +137,7 @@ def _reason(candidate: _Candidate) -> str:
 
 
 def spread(found: list[Mutant]) -> list[Mutant]:
-    """Mutants in an order in which the kinds take turns, a wrong return first: it is noticed most often."""
+    """Mutants ordered so that the kinds take turns, a wrong return first: it is noticed most often."""
     turns: dict[str, int] = {}
     ranked = []
     for mutant in found:
@@ -170,9 +170,9 @@ def _tests(package: str, functions: list[Function], recording: Recording | None)
 def _values(
     package: str, functions: list[Function], recording: Recording | None, processes: int | None
 ) -> Iterator[_Candidate]:
-    """Checks of recorded calls. What each gives is found by making it again: a traced frame stands inside decorators.
+    """Checks of recorded calls. Each is called again for its result: a traced frame is inside any decorators.
 
-    A call counts when its result is plain data and when it enters the function: a body that only raises shows that.
+    A call counts if its result is plain data and it enters the function, which a body that only raises reveals.
     """
     called = [function for function in functions if recording and recording.calls_of(function)]
     asked, jobs = [], []
@@ -190,7 +190,7 @@ def _values(
 
 
 def _recorded(calls: list[dict], first: Outcome, hollow: Outcome) -> Iterator[dict]:
-    """The calls that say something, each with what it gave."""
+    """The calls that count, each with its result."""
     for number, call in enumerate(calls):
         got, exception = first.got[number], first.exceptions[number]
         entered = ENTERED in (hollow.exceptions[number] or "")
@@ -199,7 +199,7 @@ def _recorded(calls: list[dict], first: Outcome, hollow: Outcome) -> Iterator[di
 
 
 def _run_originals(candidates: list[_Candidate], processes: int | None) -> None:
-    """Count in how many of the runs each candidate's original passes."""
+    """Count the runs that each candidate's original passes."""
     asked = [(one, jobs_of(one.check, one.function.source)) for one in candidates]
     runs = [(one, rerun(jobs, number)) for one, jobs in asked for number in range(RUNS)]
     for (one, _), outcomes in zip(runs, run_groups([jobs for _, jobs in runs], processes=processes), strict=True):

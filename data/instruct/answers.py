@@ -1,4 +1,4 @@
-"""Answers, read category by category: the code that an answer stands for, and whether it has the right form."""
+"""Reads answers by category: the code that an answer stands for, and whether it has the right form."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from data.instruct.gap import GAP, fill_gap
 
 CODE_CATEGORIES = ("complete", "fim", "bugfix", "unit_test", "improve")
 _CODE_START = re.compile(r"\s*(?:@|(?:async +)?def |class |import |from \S+ import )")
-IN_PLACE = ("complete", "fim", "bugfix")  # the answer is put into the code that the prompt shows
+IN_PLACE = ("complete", "fim", "bugfix")  # the answer goes into the code that the prompt shows
 
 
 @dataclass(frozen=True)
 class Reading:
-    """An answer, read.
+    """What was read from an answer.
 
     code     the code that it stands for, put in its place; None where there is none (or the answer is prose)
-    problem  what its form lacks, or None: this is the lenient verdict
+    problem  what is wrong with its form, or None: this is the lenient verdict
     status   "extraction", "syntax" or "wrong" where there is a problem, else None
     """
 
@@ -61,13 +61,13 @@ def _read_complete(pair: dict, output: str) -> Reading:
 
 
 def _read_fim(pair: dict, output: str) -> Reading:
-    """The function again, or what stands in the gap: at any depth, or so that its first line goes on the gap's own."""
+    """The whole function, or the content of the gap: indented anyhow, or continuing the line of the gap."""
     given, name = given_code(pair), _name(pair)
     if GAP not in given:
         raise UserError(f"pair {pair['id']}: its input has no {GAP} to fill")
     blocks = code_blocks(output)
     missing = (blocks[0] if blocks else output.replace("\r\n", "\n")).rstrip()
-    if GAP in missing:  # the prompt again; what of it parses would pass for a function
+    if GAP in missing:  # the prompt repeated; parts of it would parse as a function
         return Reading(None, "leaves the gap", "wrong")
     readings = [extract_code(output, name)]
     readings += [fill_gap(given, missing), given.replace(GAP, missing.lstrip())] if missing else []

@@ -1,10 +1,10 @@
-"""Instruction pairs made from a corpus by parsing it, each executed gold proven in the sandbox before it is used.
+"""Builds instruction pairs by parsing a corpus; every executable gold answer is proven in the sandbox.
 
     python -m data.instruct CORPUS --out DIR --count 400 [--share bugfix=0.3 fim=0.1]
     python -m data.instruct CORPUS --out DIR --teacher http://localhost:8000 --teacher-model NAME
 
-Without a teacher no language model takes part. With one (data/instruct/teaching.py), its answers take the place of the
-repository's own where they hold what the check asks for.
+Without a teacher no language model takes part. With one (data/instruct/teaching.py), its answers replace the
+repository's own where they pass the checks.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from data.instruct.unit_tests import repository_tests
 from sandbox.run import Outcome
 
 CATEGORIES = tuple(INSTRUCTIONS)
-EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide among them what no share is given for
-SPARE = {"bugfix": 1.3, "fim": 1.2}  # drafts proven per pair wanted: changes survive the examples; others 1
+EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide the remaining share equally
+SPARE = {"bugfix": 1.3, "fim": 1.2}  # drafts made per pair wanted, as some bugs survive the examples; others 1
 SCHEMA = 1
 
 
@@ -41,8 +41,8 @@ SCHEMA = 1
 class InstructionPairs:
     """Pairs by side of the split, and rejects: {"path", "qualname", "category", "split", "reason"}.
 
-    wanted  for each side how many pairs of each category were asked for
-    lost    how many of the repository's own tests and test files were of no use as checks, by reason
+    wanted  pairs wanted by side and category
+    lost    how many of the repository's tests and test files could not serve as checks, by reason
     """
 
     train: list[dict]
@@ -59,7 +59,7 @@ class InstructionPairs:
 
 @dataclass
 class _Quota:
-    """How far one category of one side has come."""
+    """The progress of one category on one side."""
 
     split: str
     category: str
@@ -79,7 +79,7 @@ class _Quota:
 
 @dataclass(frozen=True)
 class _Drafted:
-    """A draft of a pair, and the quota that it is meant for."""
+    """A draft of a pair, and its quota."""
 
     quota: _Quota
     function: Function
@@ -100,14 +100,14 @@ def build_instruction_pairs(
     teacher: Teacher | None = None,
     candidates: int = 4,
 ) -> InstructionPairs:
-    """Pairs of several categories, as many of each as its share says and the corpus allows, on the sides of its split.
+    """Pairs of several categories on the sides of the corpus's split, by share, as far as the corpus allows.
 
     count, test_count, validation_count   pairs wanted on each side, over all categories
     most_input, most_output               characters of instruction + input, and of output
     shares                                of some categories, 0 to 1; the others of EQUAL divide what is left
     checks                                kinds of checks of a function, in the order in which they are tried
-    teacher, candidates                   answers the categories of data.instruct.teaching.TAUGHT, so often each
-    Raises UserError when the corpus has no function that gives a pair, and for shares that do not add up.
+    teacher, candidates                   answers the categories in teaching.TAUGHT, `candidates` times each
+    Raises UserError when no function of the corpus gives a pair, and for shares that do not add up.
     """
     counts = {"train": count, "validation": validation_count, "test": test_count}
     wanted = {split: category_counts(counts[split], shares) for split in SPLITS}
@@ -138,7 +138,7 @@ def build_instruction_pairs(
 
 
 def category_counts(count: int, shares: dict[str, float] | None = None) -> dict[str, int]:
-    """How many pairs of each category make `count`, by largest remainders. UserError for shares that do not add up."""
+    """The number of pairs per category, by largest remainders. UserError for shares that do not add up."""
     shares = shares or {}
     unknown = [name for name in shares if name not in CATEGORIES]
     if unknown:
@@ -159,14 +159,14 @@ def category_counts(count: int, shares: dict[str, float] | None = None) -> dict[
 
 
 def _shuffled(functions: list[Function], seed: int) -> list[Function]:
-    """In a seeded order, those with examples first: in every category the same, so that their checks serve several."""
+    """In a seeded order, those with examples first; the same in every category, so that checks are shared."""
     by_name = {f"{function.path}:{function.first_line}": function for function in functions}
     order = [by_name[name] for name in seeded_order(list(by_name), seed)]
     return sorted(order, key=lambda function: not function.examples)
 
 
 def _suitable_drafts(quotas: list[_Quota], context: DraftContext) -> tuple[list[_Drafted], list[dict]]:
-    """First pass: as many drafts as each quota is missing, taking every function as checked; and the rejects."""
+    """First pass: as many drafts as each quota is missing, as if every function had a check; and the rejects."""
     found = context.checks
     unproven = Checks(found.functions, [UNPROVEN])
     unproven.find(found.functions)
@@ -186,9 +186,9 @@ def _suitable_drafts(quotas: list[_Quota], context: DraftContext) -> tuple[list[
 
 
 def _with_checks(suitable: list[_Drafted], context: DraftContext) -> tuple[list[_Drafted], list[dict]]:
-    """Second pass: the drafts of behaviour, made again with real checks; and the rejects for which there is none.
+    """Second pass: drafts of behaviour categories redone with real checks; and rejects where there is none.
 
-    Looking for a check takes seconds, so it is done only for functions that suit in all else, and for all at once.
+    Finding a check takes seconds, so it is done only for otherwise suitable functions, and for all of them at once.
     """
     context.checks.find([one.function for one in suitable if one.quota.category in BEHAVIOUR])
     drafts, rejects = [], []
@@ -203,7 +203,7 @@ def _with_checks(suitable: list[_Drafted], context: DraftContext) -> tuple[list[
 
 
 def _proven(drafts: list[_Drafted]) -> tuple[list[tuple[_Quota, dict]], list[dict]]:
-    """Run in the sandbox what the drafts promise; the pairs of those that hold, and rejects for the others."""
+    """Run the drafts' proofs in the sandbox; the pairs of those that hold, and rejects for the others."""
     proofs = [proof for one in drafts for proof in [*one.draft.right, *one.draft.wrong]]
     results = run_groups([jobs for _, jobs in proofs])
     proven, rejects = [], []
@@ -244,7 +244,7 @@ def _keep(proven: list[tuple[_Quota, dict]], distinct: Distinct) -> list[dict]:
     rejects = []
     for (quota, pair), problem in zip(proven, lint_problems([pair for _, pair in proven]), strict=True):
         if len(quota.kept) == quota.wanted:
-            continue  # a spare one
+            continue  # a spare draft
         problem = problem or distinct.problem(quota.category, pair_text(pair))
         if problem:
             rejects.append(_reject(quota, pair, problem))
@@ -263,7 +263,7 @@ def _reject(quota: _Quota, pair: dict, reason: str) -> dict:
 
 
 def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[Outcome]]]) -> dict:
-    """A unit-test pair keeps the mutants that its gold kills: no answer is asked to do more."""
+    """A unit-test pair keeps only the mutants that its gold answer kills: no answer has to do better."""
     if pair["category"] != "unit_test" or not right:
         return pair
     check, outcomes = right[0]
@@ -271,7 +271,7 @@ def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[Outcome]]]) ->
 
 
 def instruction_summary(pairs: InstructionPairs) -> str:
-    """Pairs by category and side, what a category lacks and why, and rejects by reason, as a small table."""
+    """A small table: pairs by category and side, shortfalls with reasons, and rejects by reason."""
     counts = {split: Counter(pair["category"] for pair in pairs.split(split)) for split in SPLITS}
     shown = [name for name in CATEGORIES if any(counts[split][name] or _wanted(pairs, split, name) for split in SPLITS)]
     lines = [f"{'category':<12}" + "".join(f"{split:>12}" for split in SPLITS)]
@@ -303,7 +303,7 @@ def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
 
 
 def about(corpus: Corpus, options: argparse.Namespace, pairs: InstructionPairs, teacher: Teacher | None) -> dict:
-    """What the pairs were made from and how, to lie beside them."""
+    """What the pairs were made from, and how: the content of about.json."""
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "corpus")}
     made_from = {"source": corpus.source, "name": corpus.name, "sha256": corpus.sha256(), "options": corpus.options}
     told = teacher and {"model": teacher.model, "system": SYSTEM, "categories": TAUGHT, "spent": vars(teacher.spent)}

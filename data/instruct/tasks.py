@@ -1,4 +1,4 @@
-"""One draft of an instruction pair per function and category, with what must be proven before it is used.
+"""Drafts one instruction pair per function and category, with the proofs it needs before use.
 
 No language model takes part: the gold answer is the repository's own docstring, body, line or test.
 """
@@ -32,25 +32,25 @@ BEHAVIOUR = (
     "fim",
     "improve",
 )  # categories whose answer is the function, to be checked by running it
-MUTANTS = 3  # that an answer to a test pair is tried on
+MUTANTS = 3  # per test pair, to run answers on
 SHORT_DOCSTRING = 400  # characters; a longer one is replaced by its summary where the task does not need it
-# what a description begins with that reads well after "It returns"
+# beginnings of a description that reads well after "It returns"
 NOUN_PHRASE = re.compile(r"^(A|An|The|Whether|True|False|None|All|Each|Every|One)\b")
-# a sentence that lost its end to a removed citation, or that points to what is not there
+# a sentence that lost its end to a removed citation, or that refers to something omitted
 DANGLING = re.compile(r"\b(on|in|by|from|see|of|and|to|the|with|per)[.:,]?$|:$|^See\b|\bbelow\b", re.IGNORECASE)
 
 
 class Unsuitable(Exception):
-    """Why a function gives no pair of a category."""
+    """The reason why a function gives no pair of a category."""
 
 
 @dataclass(frozen=True)
 class DraftContext:
-    """What drafts are made from besides the function itself."""
+    """What drafts are made from besides the function."""
 
     texts: dict[str, str]  # module texts by path
     tests: dict[str, list[RepositoryTest]]
-    checks: Checks  # in which those of the functions of a BEHAVIOUR category have been looked for
+    checks: Checks  # already looked for in functions of a BEHAVIOUR category
     most_input: int  # characters of instruction and input
     most_output: int  # characters
     seed: int
@@ -59,9 +59,9 @@ class DraftContext:
 
 @dataclass(frozen=True)
 class Draft:
-    """A pair that may be used when every proof in `right` passes its check and every one in `wrong` is refuted by it.
+    """A pair that may be used if every proof in `right` passes its check and every one in `wrong` is refuted.
 
-    Its output is "" where only a teacher can answer.
+    Its output is "" if only a teacher can answer.
     """
 
     pair: dict
@@ -70,7 +70,7 @@ class Draft:
 
 
 def draft(category: str, function: Function, context: DraftContext) -> Draft:
-    """The draft of a pair. Raises Unsuitable with the reason when the function does not serve for the category."""
+    """The draft of a pair. Raises Unsuitable, with the reason, if the function does not suit the category."""
     choose = random.Random(f"{context.seed}\0{category}\0{function.path}\0{function.qualname}")
     made = MAKERS[category](function, context, choose)
     phrase = choose.choice(INSTRUCTIONS[category])
@@ -121,13 +121,13 @@ def _explain(function: Function, context: DraftContext, choose: random.Random) -
     while prose and len(" ".join(prose)) > room:
         prose.pop()
     text = " ".join([*prose[:1], *results, *prose[1:]])
-    words = set(re.findall(r"\w+", " ".join(prose)))  # an answer is not asked to name what only the results name
+    words = set(re.findall(r"\w+", " ".join(prose)))  # names that occur only in the results are not required
     names = [name for name in (function.name, *function.arguments) if name in words]
     problem = None
     if not prose or len(prose) + len(results) < 2:
         problem = "docstring of fewer than two sentences"
     elif not names and not results:
-        problem = "docstring that names nothing of the code"  # it would serve any other function as well
+        problem = "docstring that names nothing of the code"  # it would fit any function
     if problem and "explain" not in context.taught:
         raise Unsuitable(problem)
     check = structure_check([], False, [] if problem else names)
@@ -139,7 +139,7 @@ def _ended(sentence: str) -> str:
 
 
 def _results_told(documented: Documented) -> list[str]:
-    """What is returned and raised, as sentences, where the docstring's words can be read as such."""
+    """What is returned and raised, as sentences, where the docstring's wording allows it."""
     told = []
     for kind, verb in (("Returns", "returns"), ("Yields", "yields")):
         entries = documented.entries.get(kind, [])
@@ -152,7 +152,7 @@ def _results_told(documented: Documented) -> list[str]:
 
 
 def _inside_sentence(text: str) -> str:
-    """The first sentence of a description, to follow a verb."""
+    """The first sentence of a description, in a form that can follow a verb."""
     first = sentences(text)[0].rstrip(".") + "."
     return first if re.match(r"(True|False|None)\b", first) else first[0].lower() + first[1:]
 
@@ -199,7 +199,7 @@ def _fim(function: Function, context: DraftContext, choose: random.Random) -> Dr
 def _unit_test(function: Function, context: DraftContext, choose: random.Random) -> Draft:
     most = context.most_output
     test = None
-    if "." not in function.qualname:  # a method's name is called on too many objects to know whose it is
+    if "." not in function.qualname:  # a call of a method's name may be another class's
         test = next(from_repository(function, context.tests.get(function.name, []), most_characters=most), None)
     test = test or from_examples(function, context.texts[function.path], most_characters=most)
     if test is None and "unit_test" not in context.taught:
@@ -234,7 +234,7 @@ def _improve(function: Function, context: DraftContext, choose: random.Random) -
 
 
 def _behaviour_check(function: Function, context: DraftContext) -> dict:
-    """The check that the function still does what it did; the function itself has passed it."""
+    """The check that the function's behaviour is unchanged; the original has passed it."""
     check = context.checks.of(function)
     if check is None:
         raise Unsuitable(context.checks.why_none(function))
@@ -242,12 +242,12 @@ def _behaviour_check(function: Function, context: DraftContext) -> dict:
 
 
 def _proofs(check: dict, source: str) -> list[tuple[dict, list[Job]]]:
-    """What there is to run for a function's text; nothing where it is taken unproven."""
+    """The check and jobs that prove a function's text; none for a check that runs nothing."""
     return [(check, jobs_of(check, source))] if check["kind"] in EXECUTED else []
 
 
 def _any_mutant(source: str, choose: random.Random) -> Mutant:
-    """A mutant of a kind drawn first, so that the many wrong variables do not crowd out the rest."""
+    """A random mutant: the kind is drawn first, so that the many wrong variables do not dominate."""
     found = mutants(source)
     if not found:
         raise Unsuitable("nothing to mutate")
@@ -262,7 +262,7 @@ def _with_short_docstring(function: Function) -> str:
 
 
 def _with_docstring(function: Function, text: str) -> str:
-    """The function with another docstring, or none when it is empty; comments between the two are kept."""
+    """The function with another docstring, or none if empty; comments after it are kept."""
     text = text.strip()
     if not text:
         return function.code_without_docstring
@@ -279,7 +279,7 @@ def _with_docstring(function: Function, text: str) -> str:
 
 
 def _indent(function: Function) -> str:
-    """How far the body is indented: four spaces are usual, not certain."""
+    """The indentation of the body, usually four spaces."""
     first = (function.docstring_source or function.body or "    ").split("\n")[0]
     return first[: len(first) - len(first.lstrip())]
 

@@ -31,9 +31,9 @@ SYSTEM = (
 def teach(pairs: list[dict], teacher: Teacher, *, candidates: int, most_output: int) -> tuple[list[dict], list[dict]]:
     """The pairs, with the teacher's answer as output where one holds, and the candidates that did not.
 
-    An answer holds when it passes the pair's check (by running, where that runs code), ruff, the look-up of its names
-    and data/instruct/pair_filters.py. Of those that hold, the one given most often is taken, of equals the first.
-    Taught pairs say so: "teacher": {"model", "candidates", "held", "alike"}. Others keep the output that they have.
+    An answer holds if it passes the pair's check (by running, where that runs code), ruff, the look-up of its names and
+    data/instruct/pair_filters.py. Of those that hold, the most frequent is taken, the first among equals. Taught pairs
+    record "teacher": {"model", "candidates", "held", "alike"}. Others keep their output.
     Rejects: {"id", "category", "reason", "output"}.
     """
     asked = [pair for pair in pairs if pair["category"] in TAUGHT]
@@ -60,13 +60,13 @@ def teach(pairs: list[dict], teacher: Teacher, *, candidates: int, most_output: 
 
 
 def question(pair: dict) -> list[dict]:
-    """What a teacher is asked for a pair: the conversation up to the answer."""
+    """The messages sent to a teacher for a pair: the conversation up to the answer."""
     messages = conversation_of({key: value for key, value in pair.items() if key != "output"}).messages
     return [{"role": "system", "content": SYSTEM}, *messages]
 
 
 def majority(outputs: list[str]) -> tuple[str, int]:
-    """The output given most often, layout and case aside, and how often; of equals the first."""
+    """The most frequent output up to layout and case, the first among equals, and its count."""
     counts = Counter(map(normalized, outputs))
     most = max(counts.values())
     return next((output, most) for output in outputs if counts[normalized(output)] == most)
@@ -79,7 +79,7 @@ def _taught(pair: dict, held: list[str], teacher: Teacher, candidates: int) -> d
 
 
 def _problem(row: dict) -> str | None:
-    """Why the grader's row of a candidate is not good enough to be learnt from."""
+    """Why a judged candidate is not good enough to train on, or None."""
     if row["status"] not in ("pass", "not executed") or not row["lenient"]:
         return f"{row['status']}: {row['detail'].strip()[:200]}" if row["detail"] else row["status"]
     if row["hallucinated"]:
@@ -88,7 +88,7 @@ def _problem(row: dict) -> str | None:
 
 
 def _as_output(pair: dict, text: str, code: str | None) -> str:
-    """An answer in the form that the repository's own have."""
+    """An answer in the form of the repository's own outputs."""
     if pair["category"] == "explain":
         return text.strip()
     if pair["category"] == "docstring":

@@ -1,4 +1,4 @@
-"""Text–code pairs: what a searcher types and the function or file that answers it, made from the corpus alone."""
+"""Builds text–code pairs from a corpus alone: search queries and the function or file that answers each."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from data.pairs.queries import (
 from data.pairs.query_teacher import QUESTION, SYSTEM, taught_queries
 from data.search.units import file_unit, function_unit, functions_in, without_equal_codes
 
-FILE_SHARE = 0.15  # of the pairs of a side ask for a file, at most
+FILE_SHARE = 0.15  # largest share of a side's pairs that ask for a file
 SCHEMA = 1
 PARTS = ("train", "test", "candidates", "rejects")
 
 
 @dataclass(frozen=True)
 class TextCodePairs:
-    """Pairs to train and to test on, all candidates that a query is searched among, and rejects with their reason."""
+    """Training and test pairs, all candidates to search among, and rejects with their reasons."""
 
     train: list[dict]
     test: list[dict]
     candidates: list[dict]
     rejects: list[dict]
-    about: dict = field(default_factory=dict)  # corpus, options and templates: what about.json holds
+    about: dict = field(default_factory=dict)  # corpus, options and templates: the content of about.json
     renamed: TextCodePairs | None = None  # the same queries with the identifiers of every code renamed
 
 
@@ -67,15 +67,15 @@ def build_text_code_pairs(
     count, test_count      pairs wanted; at most 15 % of each ask for a file, the others for a function
     min_lines, max_lines   of a function's code without its docstring
     origins                what queries are made from, some of data.pairs.queries.ORIGINS; the docstring's come first
-    queries_per_code       of the training side at most; the test side has one a code: independent of each other
-    keep_top               training pairs whose code is not among so many best for its query are dropped (0: none is)
+    queries_per_code       at most, for training; test queries are independent: one per code
+    keep_top               drop training pairs whose code is not among this many best for its query (0: keep all)
     negatives              hard negatives of each training pair, at most
-    encoder                judges both beside BM25, as Dense of data.pairs.mining reads it
-    rename                 also make the variant in which every code has its identifiers renamed
+    encoder                judges both, besides BM25; used by data.pairs.mining.Dense
+    rename                 also build the variant with renamed identifiers
     teacher                writes queries for `count` training functions, teacher_candidates replies each; those that
-                           hold (data/pairs/query_teacher.py) come before all other origins
-    Code is without the docstring that gave the query: shared words alone must not find it. UserError without any pair
-    to train on.
+                           hold (data/pairs/query_teacher.py) precede all other origins
+    Code comes without the docstring that gave the query, so that shared words alone do not find it. UserError if there
+    is no training pair.
     """
     options = {
         "count": count, "test_count": test_count, "min_lines": min_lines, "max_lines": max_lines, "seed": seed,
@@ -114,7 +114,7 @@ def build_text_code_pairs(
 
 
 def _about(corpus: Corpus, options: dict, teacher: Teacher | None) -> dict:
-    """What about.json says beside the pairs: enough to make them again."""
+    """The content of about.json: enough to rebuild the pairs."""
     return {
         "schema": SCHEMA,
         "kind": "text-code pairs",
@@ -142,7 +142,7 @@ def _pairs(asked: list[tuple], candidates: list[dict], queries_per_code: int) ->
 
 
 def _renamed(pairs: TextCodePairs, corpus: Corpus) -> TextCodePairs:
-    """The pairs with the identifiers of every Python function renamed. A file's outline is nothing but names."""
+    """The pairs with the identifiers of every Python function renamed; without files, whose outline is all names."""
     names = {file.path: names_of_file(file.text) for file in corpus.files if file.path.endswith(".py")}
     units, rejects = [], []
     for one in pairs.candidates:
@@ -232,7 +232,7 @@ def load_text_code_pairs(folder: Path | str) -> TextCodePairs:
 
 
 def text_code_summary(pairs: TextCodePairs) -> str:
-    """Pairs, candidates and rejects in a few lines."""
+    """A few lines on pairs, candidates and rejects."""
     lines = []
     for name, rows in (("train", pairs.train), ("test", pairs.test), ("candidates", pairs.candidates)):
         kinds = Counter(row["kind"] for row in rows)

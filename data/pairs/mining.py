@@ -1,10 +1,10 @@
-"""Which pairs are true, and which other codes are wrong but near: the consistency filter and hard negatives.
+"""The consistency filter and hard negatives of text–code pairs.
 
     scores of all codes for one query     0.91 own   0.89   0.84   0.80   0.62   …
-                                                      └ over 95 % of the own: perhaps right too, left out
-                                                             └─────── hard negatives, from here on
+                                                      └ over 95 % of the own: may be right, too; skipped
+                                                             └─────── hard negatives from here on
 
-Both look at the codes of the training files alone: what is tested on is nobody's negative.
+Both use the codes of training files only: test codes are never negatives.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from common.console import progress
 from data.hard_negatives import MARGIN, Rules
 from data.search.bm25 import BM25
 
-TOP = 2  # rank to which a pair's own code must come: Nomic Embed (arXiv:2402.01613), CoRNStack (arXiv:2412.01007)
+TOP = 2  # rank that a pair's own code must reach: Nomic Embed (arXiv:2402.01613), CoRNStack (arXiv:2412.01007)
 
 
 class Scorer(Protocol):
-    """Tells how well each of its codes answers a query; larger is better."""
+    """Scores how well each of its codes answers a query; larger is better."""
 
     def scores(self, query: str) -> np.ndarray:
         """[N]."""
@@ -37,21 +37,21 @@ class Dense:
         self.passages = np.asarray(encoder.encode(list(codes), kind="passage"))  # [N, D]
 
     def scores(self, query: str) -> np.ndarray:
-        """[N]; rounded, as products of equal vectors differ in their last digits."""
+        """[N]; rounded, as equal vectors' products differ in the last digits."""
         (asked,) = np.asarray(self.encoder.encode([query], kind="query"))
         return np.round(self.passages @ asked, 6)
 
 
 def scorers(codes: Sequence[str], encoder=None) -> list[Scorer]:
-    """The judge first: the encoder if there is one, then BM25."""
+    """The encoder, if there is one, then BM25; the first is the judge."""
     return [*([Dense(encoder, codes)] if encoder is not None else []), BM25(codes)]
 
 
 def consistent(pairs: list[dict], pool: list[dict], scorer: Scorer, top: int = TOP) -> tuple[list[dict], list[dict]]:
-    """The pairs whose code is among the `top` best of the pool for its own query, and the others as rejects.
+    """The pairs whose code ranks in the `top` of the pool for its own query, and the others as rejects.
 
-    pool  candidates, among them each pair's own code; those of its kind compete, as a file that holds a function is
-          no wrong answer; one with an equal score counts as a better one
+    pool  candidates, including each pair's own code; only those of its kind compete, as a file that contains the
+          function is not wrong; ties count against the pair
     """
     column = {candidate["id"]: i for i, candidate in enumerate(pool)}
     kinds = np.array([candidate["kind"] for candidate in pool])
@@ -70,9 +70,9 @@ def consistent(pairs: list[dict], pool: list[dict], scorer: Scorer, top: int = T
 def with_negatives(pairs: list[dict], pool: list[dict], ranked_by: Sequence[Scorer], count: int) -> list[dict]:
     """The pairs with up to `count` hard negatives each: their texts in "negatives", their ids in "negative_ids".
 
-    ranked_by  scorers of the pool's codes, each of which puts forward its best in turn; the first decides which are
-               too near the own code (MARGIN)
-    Never a negative: what `Rules` forbids, and what the scorer that puts it forward gives nothing.
+    ranked_by  scorers of the pool's codes, which propose their best in turn; the first decides which are too close to
+               the own code (MARGIN)
+    Codes that `Rules` forbids, or that their scorer gives 0, are never negatives.
     """
     column = {candidate["id"]: i for i, candidate in enumerate(pool)}
     rules, everyone = Rules(pool), np.arange(len(pool))

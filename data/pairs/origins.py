@@ -1,4 +1,4 @@
-"""The queries that ask for each function and file, taken from their origins in turn."""
+"""The queries for each function and file, taken from their origins in turn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Asked = tuple[str, str, list[dict]]  # split, unit, queries {"query", "origin"} 
 def queries_of_functions(
     functions: list[AnyFunction], origins: Collection[str], seed: int, taught: dict[str, list[str]]
 ) -> tuple[list[Asked], list[dict]]:
-    """The queries that ask for each function, and rejects for functions without any.
+    """The queries for each function, and rejects for functions without any.
 
     taught  unit -> queries of a teacher
     """
@@ -51,7 +51,7 @@ def queries_of_functions(
 
 
 def queries_of_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[Asked]:
-    """The queries that ask for each file."""
+    """The queries for each file."""
     if "file" not in origins:
         return []
     return [
