@@ -190,7 +190,8 @@ def call_sites(functions: list[Function]) -> dict[Function, list[Call]]:
     """Where each function is called by another on its side of the split and the result is assigned.
 
     A call is resolved by its last name, if only one function has it; after a dot the name must have two words, as
-    `.get` and `.add` usually belong to others. Calls across the split are ignored: test queries never come from training code.
+    `.get` and `.add` usually belong to others. Calls across the split are ignored: test queries never come from
+    training code.
     """
     named = defaultdict(list)
     for function in functions:
