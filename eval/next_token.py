@@ -26,7 +26,7 @@ from data.masking import encode_prompt, plain_document, supervise
 from data.rows import conversation_of, is_conversation, named_line
 from eval.charts import next_token_picture
 from eval.environment import environment
-from eval.perplexity import read_files
+from eval.source_files import read_files
 from eval.stats import bootstrap_mean
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
