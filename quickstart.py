@@ -29,7 +29,7 @@ from data.corpus import build_corpus, describe, load_corpus, save_corpus
 from data.instruct import build_instruction_pairs
 from data.instruct import describe as describe_pairs
 from data.pairs import build_text_code_pairs
-from eval.compare import table
+from eval.change_table import table
 from eval.report import write_report
 from model import load_decoder, load_encoder
 

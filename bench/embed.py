@@ -33,7 +33,8 @@ from common.console import UserError, need, run_command
 from common.files import read_json, read_jsonl, write_json, write_jsonl
 from data.corpus import Corpus, build_corpus
 from data.pairs import ORIGINS, build_text_code_pairs
-from eval.compare import compare_runs, number, told
+from eval.change_table import number, verdict_phrase
+from eval.compare import compare_runs
 from eval.retrieval import describe, evaluate_retrieval
 from model import load_encoder, save_encoder
 from model.device import choose_device, choose_dtype, cpu_has_bf16
@@ -92,7 +93,8 @@ def quality(corpus: Corpus, options: argparse.Namespace, folder: Path, device: s
     for name, others in {"the base": [base], "BM25": [base | base["bm25"]], f"{PEER}'": tuned["theirs"]}.items():
         change = compare_runs(others, {"ours": tuned["ours"]})["ours"]["ndcg@10"]
         value, low, high = (number(100 * x, sign=True) for x in (change["value"], *change["interval"]))
-        note = f"{value} [{low}, {high}] points, {told('ndcg@10', change)}; {len(pairs.train)} pairs, {QUERIES} queries"
+        verdict = verdict_phrase("ndcg@10", change)
+        note = f"{value} [{low}, {high}] points, {verdict}; {len(pairs.train)} pairs, {QUERIES} queries"
         ours, theirs = _percent(tuned["ours"]), _percent(others)
         rows.append(row(f"nDCG@10 against {name}", "%", ours, theirs * (len(ours) // len(theirs)), note=note))
     return rows

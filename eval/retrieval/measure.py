@@ -18,7 +18,8 @@ from common.console import UserError, progress
 from common.markdown import fenced
 from data.search.bm25 import BM25, words
 from data.search.fusion import fuse
-from eval.compare import compare_runs, number, told
+from eval.change_table import number, verdict_phrase
+from eval.compare import compare_runs
 from eval.environment import environment
 from eval.retrieval.failures import worst_queries
 from eval.retrieval.files import graded_codes, kind_of, own_candidates, relevance
@@ -166,7 +167,7 @@ def describe(result: dict, name: str) -> str:
         rows.append((system, *(number(systems[system]["metrics"][metric]) for metric in SHOWN)))
         if gain := gains.get(system):
             low, high = (number(end, sign=True) for end in gain["interval"])
-            rows[-1] += (f"{number(gain['value'], sign=True)} [{low}, {high}]", told("ndcg@10", gain))
+            rows[-1] += (f"{number(gain['value'], sign=True)} [{low}, {high}]", verdict_phrase("ndcg@10", gain))
     for kind, of_kind in result["by_category"].items():
         rows.append((f"{kind}, n = {of_kind['n']}", *(number(of_kind["metrics"][metric]) for metric in OF_A_KIND)))
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]

@@ -1,6 +1,7 @@
 """How sure a figure is: intervals, paired changes, and when two results are statistically indistinguishable."""
 
 from eval.stats.intervals import (
+    LEVEL,
     bootstrap_mean,
     bootstrap_ratio,
     mean_and_interval,
@@ -13,6 +14,7 @@ from eval.stats.seeds import change_over_seeds
 from eval.stats.student import student_cdf, student_quantile
 
 __all__ = [
+    "LEVEL",
     "bootstrap_mean",
     "bootstrap_ratio",
     "change_over_seeds",

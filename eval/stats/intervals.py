@@ -17,10 +17,11 @@ import numpy as np
 
 from eval.stats.student import student_quantile
 
+LEVEL = 0.95  # of every interval, unless a caller says otherwise
 BLOCK = 4_000_000  # resampled indices held at once: 32 MB
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval of a rate (E. B. Wilson, JASA 22, 1927): low and high, inside [0, 1].
 
     `successes` may be fractional (a mean of per-task rates times n), which is conservative. n = 0 gives (0, 1).
@@ -42,7 +43,7 @@ def bootstrap_mean(
     values: Sequence[float],
     *,
     clusters: Sequence | None = None,
-    level: float = 0.95,
+    level: float = LEVEL,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
@@ -71,7 +72,7 @@ def bootstrap_ratio(
     denominators: Sequence[float],
     *,
     transform: Callable[[np.ndarray], np.ndarray] = np.exp,
-    level: float = 0.95,
+    level: float = LEVEL,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:

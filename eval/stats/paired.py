@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from eval.stats.intervals import (
+    LEVEL,
     block_sizes,
     bootstrap_mean,
     expanded_percentiles,
@@ -25,7 +26,7 @@ def paired_change(
     after: Mapping[str, float],
     *,
     clusters: Mapping[str, object] | None = None,
-    level: float = 0.95,
+    level: float = LEVEL,
     resamples: int = 5000,
     seed: int = 0,
 ) -> dict:
@@ -64,7 +65,7 @@ def paired_ratio_of_sums(
     after: Mapping[str, tuple[float, float]],
     *,
     transform: Callable[[np.ndarray], np.ndarray] = np.exp,
-    level: float = 0.95,
+    level: float = LEVEL,
     resamples: int = 5000,
     seed: int = 0,
 ) -> dict:
@@ -102,7 +103,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def paired_rates_interval(won: int, lost: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+def paired_rates_interval(won: int, lost: int, n: int, *, level: float = LEVEL) -> tuple[float, float]:
     """Interval of the change of a rate over n paired tasks (Bonett and Price, J. Educ. Behav. Stat. 37, 2012).
 
     Wald's interval with one more task won and one more lost, so that it has a width even if none changed.
@@ -150,9 +151,7 @@ def shared_ids(before: Mapping, after: Mapping) -> list:
     """The ids of both, in the order of `before`. ValueError if they differ."""
     if before.keys() != after.keys():
         odd = sorted(map(str, before.keys() ^ after.keys()))
-        raise ValueError(
-            f"before and after have different tasks: {len(odd)} are in one of them only, such as {odd[0]!r}"
-        )
+        raise ValueError(f"before and after have different tasks: {len(odd)} are in only one, such as {odd[0]!r}")
     return list(before)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval.stats.intervals import finite
+from eval.stats.intervals import LEVEL, finite
 from eval.stats.paired import change_result, detectable, shared_ids
 from eval.stats.student import student_cdf, student_quantile
 
 
 def change_over_seeds(
-    before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], *, level: float = 0.95
+    before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], *, level: float = LEVEL
 ) -> dict:
     """Mean of after - before over tasks and training seeds.
 
