@@ -35,7 +35,7 @@ from data.corpus import Corpus, build_corpus
 from data.pairs import ORIGINS, build_text_code_pairs
 from eval.change_table import number, verdict_phrase
 from eval.compare import compare_runs
-from eval.retrieval import describe, evaluate_retrieval
+from eval.retrieval import evaluate_retrieval, ranking_table
 from model import load_encoder, save_encoder
 from model.device import choose_device, choose_dtype, cpu_has_bf16
 
@@ -81,7 +81,7 @@ def quality(corpus: Corpus, options: argparse.Namespace, folder: Path, device: s
     """nDCG@10 in percent, and the paired change in percentage points."""
     pairs = build_text_code_pairs(corpus, count=options.pairs, test_count=QUERIES, min_lines=5, max_lines=60)
     base = evaluate_retrieval(load_encoder(str(folder / "model"), device=device), pairs.test, pairs.candidates)
-    print(describe(base, "base"), flush=True)
+    print(ranking_table(base, "base"), flush=True)
     tuned: dict[str, list[dict]] = {"ours": [], "theirs": []}
     for seed in options.seeds:
         for side, results in tuned.items():
