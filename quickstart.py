@@ -28,7 +28,7 @@ from data.checks.prove import KINDS
 from data.corpus import build_corpus, corpus_summary, load_corpus, save_corpus
 from data.instruct import build_instruction_pairs, instruction_summary
 from data.pairs import build_text_code_pairs
-from eval.compare import table
+from eval.change_table import table
 from eval.report import write_report
 from model import load_decoder, load_encoder
 

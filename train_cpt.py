@@ -28,9 +28,11 @@ from data.import_order import repository_text
 from data.masking import Example, plain_document
 from data.packing import in_passes, pack, pieces, plan_windows, to_batch
 from data.replay import OtherTexts, other_texts_summary, read_other_texts, replay_examples
+from eval.continuations import continuations
 from eval.forgetting import probe
 from eval.nearest_training_example import add_nearest, pieces_of_files
-from eval.perplexity import continuations, perplexity, worst_predictions
+from eval.perplexity import perplexity
+from eval.worst_predictions import worst_predictions
 from model import load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype

@@ -33,8 +33,9 @@ from common.console import UserError, need, run_command
 from common.files import read_json, read_jsonl, write_json, write_jsonl
 from data.corpus import Corpus, build_corpus
 from data.pairs import ORIGINS, build_text_code_pairs
-from eval.compare import compare_runs, number, told
-from eval.retrieval import describe, evaluate_retrieval
+from eval.change_table import number, verdict_phrase
+from eval.compare import compare_runs
+from eval.retrieval import evaluate_retrieval, ranking_table
 from model import load_encoder, save_encoder
 from model.device import choose_device, choose_dtype, cpu_has_bf16
 
@@ -80,7 +81,7 @@ def quality(corpus: Corpus, options: argparse.Namespace, folder: Path, device: s
     """nDCG@10 in percent, and the paired change in percentage points."""
     pairs = build_text_code_pairs(corpus, count=options.pairs, test_count=QUERIES, min_lines=5, max_lines=60)
     base = evaluate_retrieval(load_encoder(str(folder / "model"), device=device), pairs.test, pairs.candidates)
-    print(describe(base, "base"), flush=True)
+    print(ranking_table(base, "base"), flush=True)
     tuned: dict[str, list[dict]] = {"ours": [], "theirs": []}
     for seed in options.seeds:
         for side, results in tuned.items():
@@ -92,7 +93,8 @@ def quality(corpus: Corpus, options: argparse.Namespace, folder: Path, device: s
     for name, others in {"the base": [base], "BM25": [base | base["bm25"]], f"{PEER}'": tuned["theirs"]}.items():
         change = compare_runs(others, {"ours": tuned["ours"]})["ours"]["ndcg@10"]
         value, low, high = (number(100 * x, sign=True) for x in (change["value"], *change["interval"]))
-        note = f"{value} [{low}, {high}] points, {told('ndcg@10', change)}; {len(pairs.train)} pairs, {QUERIES} queries"
+        verdict = verdict_phrase("ndcg@10", change)
+        note = f"{value} [{low}, {high}] points, {verdict}; {len(pairs.train)} pairs, {QUERIES} queries"
         ours, theirs = _percent(tuned["ours"]), _percent(others)
         rows.append(row(f"nDCG@10 against {name}", "%", ours, theirs * (len(ours) // len(theirs)), note=note))
     return rows

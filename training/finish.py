@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from common.files import read_json, write_json, write_text
-from eval.compare import compare, table
+from eval.change_table import table
+from eval.compare import compare
 from eval.environment import PACKAGES
 from eval.forgetting import forgetting
 from eval.report import write_report

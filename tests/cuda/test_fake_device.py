@@ -64,8 +64,8 @@ WAITS = {
     "model/sampling.py:_draw shape": "which rows' nucleus is larger than what was looked at",
     # measuring
     "eval/perplexity.py:score read": "the loss of a window",
-    "eval/perplexity.py:worst_predictions read": "the most surprising token",
-    "eval/perplexity.py:worst_predictions write": "a file's tokens",
+    "eval/worst_predictions.py:worst_predictions read": "the most surprising token",
+    "eval/worst_predictions.py:worst_predictions write": "a file's tokens",
     "eval/next_token.py:compare_prompt write": "a prompt's tokens",
     "eval/next_token.py:_positions read": "figures of each position",
     "eval/next_token.py:_top read": "the likeliest tokens",
