@@ -13,7 +13,8 @@ from model import load_decoder
 from model.decoder import Decoder
 from model.device import on_gpu
 from training.optim import adamw, make_schedule
-from training.precision import Precision, keep_in_fp32, modules_named
+from training.overflow import keep_in_fp32, modules_named
+from training.precision import Precision
 from training.shared_options import DecoderOptions, TrainOptions
 
 
