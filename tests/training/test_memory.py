@@ -68,5 +68,5 @@ def test_the_peak_is_that_since_it_was_reset():
 
 def test_fit_is_refused_where_free_memory_cannot_be_read(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(UserError, match="--fit: only Linux tells"):
+    with pytest.raises(UserError, match="--fit: free memory is known on Linux only"):
         free_memory(CPU)
