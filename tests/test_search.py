@@ -185,7 +185,8 @@ def test_a_damaged_index_is_told_in_one_line_and_built_anew(repository, monkeypa
     assert "units.jsonl: damaged" in error and "python search.py index REPO" in error and error.count("\n") == 1
     assert command(monkeypatch, *arguments) == 0
     assert (
-        "units.jsonl: damaged (not the file that the manifest describes); rebuilding from scratch" in capsys.readouterr().out
+        "units.jsonl: damaged (not the file that the manifest describes); rebuilding from scratch"
+        in capsys.readouterr().out
     )
     assert command(monkeypatch, "query", repository / "index", "open") == 0
 
@@ -223,7 +224,7 @@ def test_the_index_that_a_run_leaves_is_searched_too(repository, monkeypatch, ca
     [
         (["query", "{}/nowhere", "text"], "no index here"),
         (["query", "{}/nowhere", " "], "the query is empty"),
-        (["query", "{}/nowhere", "text", "--k", "0"], "at least one result"),
+        (["query", "{}/nowhere", "text", "--k", "0"], "must be at least 1"),
         (["query", "{}/nowhere", "text", "--open", "11"], "--open N needs a TEXT"),
         (["index", "{}/empty", "--out", "{}/index"], "nothing to search in it: no source file"),
         (["index", "{}/repository", "--out", "{}"], "is not an index"),
