@@ -271,12 +271,12 @@ def install_extras() -> None:
     missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
     if not missing:
         return
-    print(f"installing the extra packages {', '.join(missing)} (requirements-extras.txt)", flush=True)
-    requirements = str(HERE / "requirements-extras.txt")
-    done = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r", requirements], check=False)
+    print(f"installing the extra packages {', '.join(missing)} (pyproject.toml, extras)", flush=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--editable", f"{HERE}[extras]"]
+    done = subprocess.run(command, check=False)
     importlib.invalidate_caches()
     if done.returncode or any(importlib.util.find_spec(name) is None for name in missing):
-        raise UserError(f"{', '.join(missing)} could not be installed; try: pip install -r requirements-extras.txt")
+        raise UserError(f"{', '.join(missing)} could not be installed; try: pip install -e '.[extras]'")
 
 
 if __name__ == "__main__":
