@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from common.console import UserError
 from common.files import read_json, read_jsonl, resume_jsonl, write_json, write_jsonl, write_text
+from common.options import Resolved
 from eval.environment import environment
 from model.weights import model_sha256
 from training import parallel
 from training.checkpoint import latest_checkpoint
 from training.memory import peak_memory
-from training.options import Resolved
 from training.trackers import open_trackers
 
 FILES = ("chat_template", "validation", "test", "candidates", "probe", "pool")  # options that name a file to read

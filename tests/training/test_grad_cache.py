@@ -9,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from common.console import UserError
+from common.options import parse_with_recipe
 from data.contrastive import PairTable, plan_batches
 from lora.inject import inject
 from model import load_encoder
@@ -17,7 +18,6 @@ from train_embed import Options
 from training import grad_cache
 from training.contrastive import Objective
 from training.grad_cache import embed_in_chunks, embedder, fit_chunks
-from training.options import parse
 from training.precision import Precision
 from training.run import Run
 from training.setup import train_top_layers
@@ -128,7 +128,7 @@ def test_chunks_are_used_only_for_a_batch_that_does_not_fit(encoder, monkeypatch
 
 def prepared(encoder, tmp_path, monkeypatch, *, free, chunk_tokens=0):
     arguments = ["--model", "m", "--data", "d", "--out", str(tmp_path / "run"), "--chunk-tokens", str(chunk_tokens)]
-    run = Run(tmp_path / "run", "embed", parse(Options, arguments), resume=False)
+    run = Run(tmp_path / "run", "embed", parse_with_recipe(Options, arguments), resume=False)
     table = PairTable(PAIRS, encoder, negatives=1)
     plan = plan_batches(table.lengths(), pairs_per_step=11, epochs=1, seed=0)
     monkeypatch.setattr(grad_cache, "TRIAL", 128)

@@ -22,11 +22,11 @@ import train_cpt
 import train_embed
 import train_sft
 from common.console import UserError
+from common.options import Resolved, parse_with_recipe
 from data.packing import to_batch
 from tests.commands import ROOT, Child
 from training import fit, parallel, precision
 from training.checkpoint import latest_checkpoint, load_checkpoint
-from training.options import Resolved, parse
 from training.run import Run
 from training.setup import prepare
 
@@ -248,7 +248,7 @@ def test_shard_is_refused_alone_and_with_what_it_does_not_go_with(tiny, tiny_fol
     with pytest.raises(UserError, match="torchrun --nproc-per-node"):
         train_sft.main([*given, "--shard"])
     for other in ({"sample_every": 1}, {"optimizer": "adamw8bit"}):
-        asked = dataclasses.replace(parse(train_sft.Options, given).values, shard=True, **other)
+        asked = dataclasses.replace(parse_with_recipe(train_sft.Options, given).values, shard=True, **other)
         with pytest.raises(UserError, match=f"--{next(iter(other)).replace('_', '-')}.*--shard|--shard.*--optimizer"):
             prepare(tiny, asked, torch.device("cpu"), torch.float32)
 
@@ -284,7 +284,7 @@ def test_what_a_rank_finds_out_alone_is_settled_together(tiny, tmp_path, monkeyp
     monkeypatch.setattr(parallel, "of_every_rank", lambda own: [own, True])
     assert list(run.steps(0, 9, max_minutes=60)) == [1] and list(run.steps(0, 3)) == [1, 2, 3]
 
-    run.options = parse(train_sft.Options, options(model="m", data="d", out="o"))
+    run.options = parse_with_recipe(train_sft.Options, options(model="m", data="d", out="o"))
     monkeypatch.setattr(fit, "fit", lambda *arguments: (4, "none"))
     for other, expected in (((2, "none"), (2, "none")), ((8, "full"), (8, "full"))):
         monkeypatch.setattr(parallel, "of_every_rank", lambda own, other=other: [own, other])

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from common.console import UserError
 from common.files import read_jsonl
+from common.options import Resolved
 from training import run as run_module
-from training.options import Resolved
 from training.run import Run
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import train_cpt
+from common.options import parse_with_recipe
 from data.masking import Example
 from model.device import choose_dtype
 from model.loss import IGNORE
@@ -16,7 +17,6 @@ from tests.cuda.fake.count import Count
 from tests.cuda.fake.device import DEVICE, become
 from tests.cuda.fake.models import fake_decoder
 from tests.cuda.fake.walk import Figures, Saved, WalkedRun
-from training.options import parse
 from training.setup import prepare
 
 METHODS = {
@@ -62,7 +62,7 @@ def train(
     become(capability)
     where = ["--corpus", "none"] if script is train_cpt else ["--data", "none"]
     flags = ["--model", "none", *where, "--out", str(out), "--checkpoint-every", "0", "--device", "cuda", *more]
-    resolved = parse(script.Options, flags)
+    resolved = parse_with_recipe(script.Options, flags)
     options = resolved.values
     run = WalkedRun(options.out, "cpt" if script is train_cpt else "sft", resolved, resume=options.resume)
     computed = choose_dtype(DEVICE, dtype)
