@@ -100,10 +100,9 @@ def parse_with_recipe(kind: type, arguments: list[str] | None = None, *, descrip
 
 def parse_subcommand(kinds: dict[str, type], *, description: str | None = "") -> typing.Any:
     """Options of `program NAME …`: an instance of that name's dataclass, whose docstring describes the subcommand."""
-    parser = _Parser(prog=_program(), usage=f"{_program()} COMMAND ...", description=description)
-    commands = parser.add_subparsers(
-        title="commands", dest="command", metavar="COMMAND", required=True, prog=_program()
-    )
+    program = _program()
+    parser = _Parser(prog=program, usage=f"{program} COMMAND ...", description=description)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True, prog=program)
     for name, kind in kinds.items():
         commands.add_parser(name, help=kind.__doc__, description=kind.__doc__).add_options_of(kind)
     parser.add_argument("-h", "--help", action="help", help="show this help and exit")
@@ -190,7 +189,7 @@ def _flag(spec: dataclasses.Field) -> str:
 
 
 def _add_flag(group, spec: dataclasses.Field, hint, *, with_recipe: bool) -> argparse.Action:
-    flag, help = _flag(spec), spec.metadata["help"]
+    flag, help = _flag(spec), spec.metadata["help"].replace("%", "%%")
     if hint is not bool:
         return group.add_argument(flag, dest=spec.name, **_settings(spec, hint))
     switches = {"store_true": flag, "store_false": "--no-" + flag.removeprefix("--")}
