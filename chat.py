@@ -16,15 +16,16 @@ that it was trained with, and so does a base model without a template.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.console import UserError, lack_of_memory, run_command
+from common.options import option, parse
 from data.masking import encode_prompt
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
@@ -35,8 +36,42 @@ from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
 from model.tokenizer import Tokenizer
 
+SAMPLING, MODEL = "sampling", "how the model is loaded"  # headings of --help
 COLUMNS_FROM = 100  # terminal width from which two answers are shown side by side
 HELP = __doc__[__doc__.index("    /base") :]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    GROUPS = ("options", SAMPLING, MODEL)
+
+    model: str = option(help="folder, .gguf file, hub id or embedded default (smollm2-135m)")
+    adapter: tuple[str, ...] = option(
+        (), "folder of an adapter; may be given several times; the first is called tuned", metavar="[NAME=]DIR",
+        repeated=True,
+    )  # fmt: skip
+    both: bool = option(False, "let base and adapter both answer (default: the adapter alone)")
+    prompt: str | None = option(
+        None, "answer this and exit (default: standard input where it is piped in, else a conversation)", metavar="TEXT"
+    )
+    system: str | None = option(None, "system message (default: the template's own)", metavar="TEXT")
+    max_new_tokens: int = option(512, "tokens of an answer at most", SAMPLING)
+    temperature: float = option(0.0, "sampling temperature (0: always the most likely token)", SAMPLING)
+    top_p: float = option(0.95, "nucleus: sample from the most likely tokens with this total probability", SAMPLING)
+    top_k: int = option(0, "sample from the k most likely tokens (0: all)", SAMPLING)
+    min_p: float = option(
+        0.0, "sample from tokens with at least this share of the most likely token's probability", SAMPLING
+    )
+    repetition_penalty: float = option(1.0, "above 1: repeat less", SAMPLING)
+    seed: int = option(0, "seed of the samples", SAMPLING)
+    chat_template: str | None = option(
+        None, "Jinja file (default: the template the adapter was trained with, else the model's own)", MODEL,
+        metavar="FILE",
+    )  # fmt: skip
+    quantize: str = option("none", "format of the base's linear layers; nf4: 4 bits", MODEL, choices=tuple(QUANTIZE))
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", MODEL)
 
 
 @dataclass
@@ -60,7 +95,7 @@ class Chat:
 
 def main() -> None:
     """The command line: one answer to --prompt or to piped input, otherwise a conversation."""
-    options = parse()
+    options = parse(Options, description=__doc__)
     adapters = named_folders(options.adapter)
     if options.both and not adapters:
         raise UserError("--both compares the base model with an adapter; give --adapter, too")
@@ -94,40 +129,7 @@ def main() -> None:
         reply(chat, speaking, prompt, width=0)
 
 
-def parse() -> argparse.Namespace:
-    """The options, as given."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder, .gguf file, hub id or embedded default (smollm2-135m)")
-    parser.add_argument(
-        "--adapter", action="append", default=[], metavar="[NAME=]DIR",
-        help="folder of an adapter; may be given several times; the first is called tuned (default: none)",
-    )  # fmt: skip
-    parser.add_argument("--both", action="store_true", help="base and adapter both answer (default: the adapter)")
-    parser.add_argument("--prompt", help="answer this and end (default: what is piped in, else a conversation)")
-    parser.add_argument("--system", metavar="TEXT", help="the system message (default: the template's own)")
-    parser.add_argument("--max-new-tokens", type=int, default=512, help="tokens of an answer (default: %(default)s)")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token (default: %(default)s)")
-    parser.add_argument(
-        "--top-k", type=int, default=0, help="sample from the k likeliest; 0: all (default: %(default)s)"
-    )
-    parser.add_argument("--top-p", type=float, default=0.95, help="nucleus when sampling (default: %(default)s)")
-    parser.add_argument(
-        "--min-p", type=float, default=0.0,
-        help="sample from tokens at least this many times as probable as the likeliest (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--repetition-penalty", type=float, default=1.0, help="above 1: repeat less (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--chat-template", help="a Jinja file (default: what the adapter was trained with, else the model's own)"
-    )
-    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="when sampling (default: %(default)s)")
-    return parser.parse_args()
-
-
-def named_folders(arguments: list[str]) -> dict[str, Path]:
+def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
     """{name: folder} from [NAME=]DIR; the default name is "tuned" for the first, its path for any other."""
     folders: dict[str, Path] = {}
     for argument in arguments:

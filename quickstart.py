@@ -9,7 +9,6 @@ resume.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import subprocess
@@ -22,6 +21,7 @@ import train_embed
 import train_sft
 from common.console import UserError, run_command
 from common.files import read_json, write_json, write_jsonl
+from common.options import as_settings, option, parse
 from data.card import write_data_card
 from data.checks.prove import KINDS
 from data.corpus import build_corpus, corpus_summary, load_corpus, save_corpus
@@ -35,6 +35,24 @@ from training.stopwatch import Stopwatch
 EXTRAS = ("gguf", "ruff", "licenseclassifier")
 CORPUS = "package:networkx"
 HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    out: Path | None = option(None, "folder of the run (default: runs/quickstart, or runs/smoke)", metavar="RUN")
+    smoke: bool = option(False, "take a few steps of everything, in three to four minutes")
+    corpus: str = option(CORPUS, "SOURCE to learn from", metavar="SOURCE")
+    lm: str = option("smollm2-135m", "causal LM of tracks A and B", metavar="MODEL")
+    embedder: str = option("all-minilm-l6-v2", "encoder of track C", metavar="MODEL")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    seed: int = option(0, "seed of every draw")
+
+    @property
+    def folder(self) -> Path:
+        """--out, or its default."""
+        return self.out or Path("runs") / ("smoke" if self.smoke else "quickstart")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,27 +134,13 @@ class Timetable:
         self.stopwatch.split(part)
 
 
-def parse_options() -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/quickstart, or runs/smoke)")
-    parser.add_argument("--corpus", default=CORPUS, help="SOURCE to learn from (default: %(default)s)")
-    parser.add_argument("--lm", default="smollm2-135m", help="causal LM of tracks A and B (default: %(default)s)")
-    parser.add_argument("--embedder", default="all-minilm-l6-v2", help="encoder of track C (default: %(default)s)")
-    parser.add_argument("--smoke", action="store_true", help="a few steps of everything, three to four minutes")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of every draw (default: %(default)s)")
-    options = parser.parse_args()
-    options.out = options.out or Path("runs") / ("smoke" if options.smoke else "quickstart")
-    return options
-
-
 def main() -> None:
     """Run the parts that are not done yet, then write the report."""
-    options = parse_options()
+    options = parse(Options, description=__doc__)
+    out = options.folder
     sizes = SMOKE if options.smoke else FULL
-    settings = {name: str(value) for name, value in vars(options).items() if name not in ("out", "device")}
-    refuse_other_run(options.out, settings)
+    settings = {name: str(value) for name, value in as_settings(options, without=("out", "device")).items()}
+    refuse_other_run(out, settings)
     install_extras()
     amounts = {name: value for name, value in asdict(sizes).items() if name != "expected_seconds"}
     print("sizes    " + " · ".join(f"{name} {value}" for name, value in amounts.items()))
@@ -155,24 +159,24 @@ def main() -> None:
     # metrics.json, the report, a table per track
     seconds = {part: round(value, 1) for part, value in timetable.stopwatch.seconds.items()}
     for name in tracks:
-        stages = read_json(options.out / name / "metrics.json")["seconds"]
+        stages = read_json(out / name / "metrics.json")["seconds"]
         seconds |= {f"{name}_{stage}": value for stage, value in stages.items()}
     seconds["total"] = round(timetable.stopwatch.elapsed(), 1)
     metrics = {"schema": 1, "seconds": seconds, "tracks": tracks, "sizes": amounts, "settings": settings}
-    write_json(options.out / "metrics.json", metrics)
-    report = write_report(options.out, title=f"tritune on {options.corpus}")  # validates metrics.json by its schema
+    write_json(out / "metrics.json", metrics)
+    report = write_report(out, title=f"tritune on {options.corpus}")  # validates metrics.json by its schema
     for name in tracks:
-        before, after = (read_json(options.out / name / f"{when}.json") for when in ("before", "after"))
+        before, after = (read_json(out / name / f"{when}.json") for when in ("before", "after"))
         print(f"\n{name}\n{table(before, after, tracks[name]['change'])}")
     print(f"\ntook     {seconds['total'] / 60:.1f} minutes\nreport   {report.resolve()}")
 
 
-def make_data(options: argparse.Namespace, sizes: Sizes, settings: dict) -> None:
+def make_data(options: Options, sizes: Sizes, settings: dict) -> None:
     """Write the corpus, instruction pairs, text–code pairs and their data card, unless they exist.
 
     Loads the models and the source before writing anything, so that bad input leaves no files.
     """
-    out = options.out
+    out = options.folder
     if (out / "data_card.md").is_file():
         print(f"data     already made ({out})")
         return
@@ -206,9 +210,9 @@ def make_data(options: argparse.Namespace, sizes: Sizes, settings: dict) -> None
         write_data_card(folder, corpus=corpus, instruct=pairs, pairs=codes)
 
 
-def arguments(track: str, options: argparse.Namespace, sizes: Sizes) -> list[str]:
+def arguments(track: str, options: Options, sizes: Sizes) -> list[str]:
     """The command line of a track's script."""
-    out = options.out
+    out = options.folder
     chosen = {
         "cpt": {
             "model": options.lm,

@@ -9,7 +9,6 @@ Without a terminal, queries are read from stdin, one per line.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from common.console import UserError, run_command
+from common.options import option, parse_subcommand
 from data.corpus.languages import GRAMMARS
 from data.corpus.locate import KINDS
 from data.search.find import BY, find
@@ -34,14 +34,57 @@ from data.search.update import earlier_index, update_index
 from model import load_encoder
 from model.device import choose_device
 from model.encoder import Encoder
-from model.encoder_files import add_encoder_options, encoder_options
+from model.encoder_options import VECTORS, EncoderOptions
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
 KINDS_OF_UNITS = {"function": "functions", "class": "classes", "file": "files"}
 WITH_GOTO = {"code", "code-insiders", "codium", "cursor"}  # editors with --goto FILE:LINE instead of +LINE FILE
 
 
-def index_command(options: argparse.Namespace) -> None:
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions(EncoderOptions):
+    """Write the index of a repository's functions, classes and files, or bring it up to date."""
+
+    GROUPS = ("options", VECTORS)
+
+    repo: str = option(help=f"{KINDS}: its files in {', '.join(GRAMMARS)}", positional=True)
+    out: str = option(help="folder of the index; an existing one is brought up to date", metavar="INDEX")
+    model: str | None = option(
+        None, f"encoder: folder, hub id or embedded default (default: the index's own, else {DEFAULT_MODEL})"
+    )
+    tests: bool = option(False, "include test files")
+    graph: bool = option(False, "build hnswlib's graph for approximate search (default: above 200,000 units)")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryOptions:
+    """Print the best answers to a query: place, score, head, and the line that matches most of its words."""
+
+    index: str = option(help="folder that `search.py index` wrote, or index/ of a train_embed.py run", positional=True)
+    text: str | None = option(None, "what to look for (default: asks for queries)", positional=True)
+    model: str | None = option(None, "encoder (default: the one that the index names)")
+    k: int = option(10, "number of results", least=1)
+    by: str = option("both", "meaning: by the model; words: BM25, no model; both: the two rankings fused", choices=BY)
+    json: bool = option(False, "print each result as a JSON object on a line, with its code")
+    open: int | None = option(
+        None, "open the first result, or the N-th, in $VISUAL or $EDITOR at its line (default: open none)", nargs="?",
+        const=1,
+    )  # fmt: skip
+    exact: bool = option(False, "compare with every unit even if there is a graph to search")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+
+    def __post_init__(self) -> None:
+        """UserError for an empty query, and for --open without a query or past the last result."""
+        if self.text is not None and not self.text.strip():
+            raise UserError("the query is empty; say what you are looking for")
+        if self.open and (self.text is None or not 1 <= self.open <= self.k):
+            raise UserError(
+                "--open takes the number of a result and needs a TEXT; without one, type the number when asked"
+            )
+
+
+def index_command(options: IndexOptions) -> None:
     """Build or update the index of a repository's functions, classes and files."""
     refuse_other_folder(options.out)
     earlier, unusable = earlier_index(options.out)
@@ -49,7 +92,7 @@ def index_command(options: argparse.Namespace) -> None:
         print(f"{unusable.partition(';')[0]}; rebuilding from scratch")
     known = {"files": earlier.files, "units": earlier.units} if earlier else {}
     repository = read_repository(options.repo, tests=options.tests, **known)
-    name, made = options.model, encoder_options(options)
+    name, made = options.model, options.overrides()
     if name is None and earlier:
         name = earlier.manifest["model"]
         made = {key: earlier.manifest[key] if value is None else value for key, value in made.items()}
@@ -99,14 +142,8 @@ class Search:
         return {"query": query, "rank": rank, "score": round(float(score), 4), **place, **unit}
 
 
-def query_command(options: argparse.Namespace) -> None:
+def query_command(options: QueryOptions) -> None:
     """Print the best results of a query: location, score, first line, and the line with most of the query's words."""
-    if options.k < 1:
-        raise UserError(f"--k {options.k}: must be at least 1")
-    if options.text is not None and not options.text.strip():
-        raise UserError("the query is empty; give a TEXT to search for")
-    if options.open and (options.text is None or not 1 <= options.open <= options.k):
-        raise UserError("--open N needs a TEXT, and N from 1 to --k; without a TEXT, type the number at the prompt")
     index = open_index(options.index)
     encoder = None
     if options.by != "words":
@@ -194,43 +231,11 @@ def open_in_editor(result: dict) -> None:
 
 def main() -> None:
     """The two commands."""
-    parser = argparse.ArgumentParser(
-        prog="search.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    index = commands.add_parser("index", help=index_command.__doc__, description=index_command.__doc__)
-    index.add_argument("repo", metavar="REPO", help=f"{KINDS}: its files in {', '.join(GRAMMARS)}")
-    index.add_argument("--out", required=True, help="folder of the index; one that is there is brought up to date")
-    index.add_argument(
-        "--model", help=f"encoder: folder, hub id or embedded default (default: the index's own, else {DEFAULT_MODEL})"
-    )
-    index.add_argument("--tests", action="store_true", help="test files, too (default: they are left out)")
-    index.add_argument(
-        "--graph", action="store_true",
-        help="build hnswlib's graph for approximate search (default: above 200,000 units)",
-    )  # fmt: skip
-    index.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    add_encoder_options(index)
-    query = commands.add_parser("query", help=query_command.__doc__, description=query_command.__doc__)
-    query.add_argument(
-        "index", metavar="INDEX", help="folder that `search.py index` wrote, or index/ of a train_embed.py run"
-    )
-    query.add_argument("text", metavar="TEXT", nargs="?", help="what to look for (default: you are asked)")
-    query.add_argument("--model", help="encoder (default: the one that the index names)")
-    query.add_argument("--k", type=int, default=10, help="number of results (default %(default)s)")
-    query.add_argument(
-        "--by", choices=BY, default="both",
-        help="meaning: by the model; words: BM25, without it; both: the two orders fused (default %(default)s)",
-    )  # fmt: skip
-    query.add_argument("--json", action="store_true", help="a JSON object a line for each result, with its code")
-    query.add_argument(
-        "--open", type=int, nargs="?", const=1, metavar="N",
-        help="open the first result, or the N-th, in $VISUAL or $EDITOR at its line",
-    )  # fmt: skip
-    query.add_argument("--exact", action="store_true", help="compare with every unit even if there is a graph to walk")
-    query.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    options = parser.parse_args()
-    {"index": index_command, "query": query_command}[options.command](options)
+    options = parse_subcommand({"index": IndexOptions, "query": QueryOptions}, description=__doc__)
+    if isinstance(options, IndexOptions):
+        index_command(options)
+    else:
+        query_command(options)
 
 
 if __name__ == "__main__":

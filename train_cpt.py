@@ -17,6 +17,7 @@ import torch
 
 from common.console import UserError, run_command
 from common.files import write_json
+from common.options import option, parse_with_recipe
 from common.shuffle import seeded_order
 from data.card import write_data_card
 from data.corpus import Corpus, open_corpus, save_corpus
@@ -43,13 +44,12 @@ from training.early_stopping import EarlyStopping
 from training.finish import finish, save_trained
 from training.fit import fitted_options
 from training.memory import keep_freed_memory
-from training.options import option, parse
 from training.overflow import repair_overflow
 from training.precision import Precision
 from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, schedule_of
 from training.sharding import own_parts
-from training.shared_options import DecoderOptions
+from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
 from training.steps import Steps
 from training.stopwatch import Stopwatch
 from training.validation import validation_loss
@@ -57,33 +57,33 @@ from training.validation import validation_loss
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DecoderOptions):
-    """What this script asks beside training/shared_options.py; all are also the keys of a recipe."""
+    """Options of this script, beside those in training/shared_options.py; all are also the keys of a recipe."""
 
-    corpus: str = option(text="a corpus folder (python -m data.corpus), or any SOURCE to curate one from")
-    row_tokens: int = option(1024, "tokens of a packed row; longer files are cut into pieces", least=2)
-    most_tokens: int = option(0, "tokens to train on, from files drawn by the seed (0: all of them)")
+    corpus: str = option(help="corpus folder (python -m data.corpus), or any SOURCE to build one from", group=DATA)
+    row_tokens: int = option(1024, "tokens of a packed row; longer files are cut into pieces", DATA, least=2)
+    most_tokens: int = option(0, "tokens to train on, from files drawn by the seed (0: all)", DATA)
     fim: float = option(
-        0.0,
-        "share of the texts whose middle is moved to the end, to be filled in (0: none; usual: 0.5)",
-        least=0,
-        most=1,
+        0.0, "fill-in-the-middle: share of texts whose middle is moved to the end (0: none; usual: 0.5)",
+        DATA, least=0, most=1,
+    )  # fmt: skip
+    repository_order: bool = option(
+        False, "join all files into one text in import order, so that each sees the files it imports", DATA
     )
-    repository_order: bool = option(False, "learn the files as one text, imported ones first, each seeing those before")
     replay: str | None = option(
-        None, "other texts against forgetting: JSON Lines (text, or conversations) or a folder (default: none)"
+        None, "other texts to mix in against forgetting: JSON Lines (text or conversations) or a folder", DATA
     )
-    replay_share: float = option(0.05, "share of the learnt tokens that are replayed, with --replay", least=0, most=1)
+    replay_share: float = option(0.05, "share of replayed tokens among the trained ones", DATA, least=0, most=1)
     probe: str | None = option(
-        None, "other texts to measure forgetting on, before and after (default: one in five of --replay)"
+        None, "texts to measure forgetting on, before and after (default: one in five of --replay)", MEASURING
     )
-    lr: float = option(4e-4, "peak learning rate")
-    held_out_files: int = option(0, "measure on this many held-out files (0: all)")
-    held_out_tokens: int = option(0, "of each held-out file only this many tokens from its start (0: all)")
+    lr: float = option(4e-4, "peak learning rate", OPTIMISER, least=0)
+    held_out_files: int = option(0, "held-out files to measure on, before and after (0: all)", MEASURING)
+    held_out_tokens: int = option(0, "tokens of each held-out file to measure on, from its start (0: all)", MEASURING)
 
 
 def main(arguments: list[str] | None = None) -> dict:
     """The command line. Returns the track's part of metrics.json."""
-    resolved = parse(Options, arguments, description=__doc__)
+    resolved = parse_with_recipe(Options, arguments, description=__doc__)
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()

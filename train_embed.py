@@ -20,6 +20,7 @@ from torch import nn
 
 from common.console import UserError, run_command
 from common.files import read_json, read_jsonl, write_json
+from common.options import option, parse_with_recipe
 from data.contrastive import PairBatch, PairTable, plan_batches
 from data.pair_rows import read_pairs, read_pool
 from eval.retrieval import own_candidates, relevance
@@ -37,61 +38,85 @@ from training.finish import copy_data_card, finish, save_trained_encoder
 from training.fit_chunks import fitted_chunk_tokens
 from training.grad_cache import embedder
 from training.memory import keep_freed_memory
-from training.options import option, parse
 from training.overflow import locate_overflow
 from training.precision import Precision
 from training.retrieval_results import write_after, write_before
 from training.run import Run
 from training.setup import add_adapter, optimizer_of, schedule_of, train_top_layers
-from training.shared_options import TrainOptions
+from training.shared_options import (
+    ADAPTER,
+    DATA,
+    LOSS,
+    MEASURING,
+    MEMORY,
+    MODEL,
+    OPTIMISER,
+    RUN,
+    TARGETS_HELP,
+    TrainOptions,
+)
 from training.steps import Steps
 from training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(TrainOptions):
-    """What this script asks beside training/shared_options.py; all are also the keys of a recipe."""
+    """Options of this script, beside those in training/shared_options.py; all are also the keys of a recipe."""
 
-    data: str = option(text='training pairs, JSON Lines: {"id", "query", "code"}, perhaps "negatives" and "scores"')
-    test: str | None = option(None, "held-out queries, ranked before and after (default: none)")
-    candidates: str | None = option(None, "all codes to find the right one among (default: those of --test)")
-    probe: str | None = option(None, "general queries to measure forgetting on, before and after (default: none)")
-    lora: bool = option(False, "train a LoRA adapter instead of all weights")
-    top_layers: int = option(0, "train so many layers, the last ones, instead of all weights (0: all)", least=0)
-    dropout: float = option(0.0, "LoRA dropout, 0 to 1; the encoder's own is that of its config.json", least=0, most=1)
-    targets: str = option(
-        "all-linear", "layers that get an adapter: last names, an expression for whole names, or all-linear"
+    data: str = option(
+        help='training pairs, JSON Lines: {"id", "query", "code"}, optionally "negatives" and "scores"', group=DATA
     )
-    pooling: str | None = option(None, "mean, cls or lasttoken (default: as the model's files say)")
-    query_prefix: str | None = option(None, "text before a query (default: as the model's files say)")
-    passage_prefix: str | None = option(None, "text before a code (default: as the model's files say)")
-    max_length: int | None = option(None, "tokens of a text; longer ones are cut (default: as the model's files say)")
-    epochs: float = option(4.0, "passes over the pairs", least=0)
-    batch: int = option(32, "pairs of a step at most; the other codes of a step are a query's negatives", least=2)
-    chunk_tokens: int = option(
-        0, "tokens that a pass may hold; a batch of more is computed twice, in chunks (0: what fits)", least=0
+    test: str | None = option(None, "held-out queries, ranked before and after", DATA)
+    candidates: str | None = option(
+        None, "codes among which the queries of --test search (default: those of --test)", DATA
     )
-    negatives: int = option(4, "hard negatives of a pair at most", least=0)
-    mine: bool = option(False, "find them anew before each epoch, with the encoder as it is then")
+    max_length: int | None = option(
+        None, "tokens of a text; longer ones are cut (default: from the model's files)", DATA
+    )
+    negatives: int = option(4, "hard negatives per pair, at most", DATA, least=0)
+    mine: bool = option(False, "mine hard negatives before each epoch, with the encoder as trained so far", DATA)
     pool: str | None = option(
-        None, "more codes to mine among, JSON Lines; those of files that --test asks for are left out (default: none)"
+        None, "further codes to mine among, JSON Lines; those that --test asks for are left out", DATA
     )
-    temperature: float = option(0.05, "of the softmax over similarities", least=1e-3)
-    learn_temperature: bool = option(False, "let the temperature learn, from --temperature on; it stays above 0.01")
-    symmetric: bool = option(True, "let each code find its query too")
+    probe: str | None = option(None, "general queries to measure forgetting on, before and after", MEASURING)
+    pooling: str | None = option(None, "mean, cls or lasttoken (default: from the model's files)", MODEL)
+    query_prefix: str | None = option(
+        None, "text before a query (default: from the model's files)", MODEL, metavar="TEXT"
+    )
+    passage_prefix: str | None = option(
+        None, "text before a code (default: from the model's files)", MODEL, metavar="TEXT"
+    )
+    lora: bool = option(False, "train a LoRA adapter instead of all weights", ADAPTER)
+    top_layers: int = option(0, "train only this many layers, the last ones (0: all)", ADAPTER, least=0)
+    dropout: float = option(
+        0.0, "LoRA dropout, 0 to 1; the encoder's own is that of its config.json", ADAPTER, least=0, most=1
+    )
+    targets: str = option("all-linear", TARGETS_HELP, ADAPTER)
+    epochs: float = option(4.0, "passes over the pairs", OPTIMISER, least=0)
+    batch: int = option(
+        32, "pairs per step at most; the other codes of a step are each query's negatives", OPTIMISER, least=2
+    )
+    chunk_tokens: int = option(
+        0, "tokens per pass; a larger batch is computed in chunks, twice (0: what fits)", MEMORY, least=0
+    )
+    temperature: float = option(0.05, "temperature of the softmax over similarities", LOSS, least=1e-3)
+    learn_temperature: bool = option(
+        False, "train the temperature too, starting from --temperature; it stays above 0.01", LOSS
+    )
+    symmetric: bool = option(True, "do not train codes to find their queries too", LOSS)
     dimensions: str | None = option(
-        None, "widths at which the first numbers of a vector are to be an embedding too: 256,128,64 (default: none)"
+        None, "Matryoshka: widths whose leading dimensions are trained as embeddings too, such as 256,128,64", LOSS
     )
-    distill: float = option(0.0, 'weight of following the "scores" of a stronger model (0: not at all)', least=0)
-    teacher_temperature: float = option(1.0, 'what "scores" are divided by', least=1e-3)
-    lr: float = option(1e-4, "peak learning rate", least=0)
-    final_lr: float = option(0.0, "where the schedule ends, a share of --lr", least=0, most=1)
-    checkpoint_every: int = option(20, "steps between checkpoints (0: none)", least=0)
+    distill: float = option(0.0, 'weight of distillation from the "scores" of a stronger model', LOSS, least=0)
+    teacher_temperature: float = option(1.0, 'divisor of the "scores"', LOSS, least=1e-3)
+    lr: float = option(1e-4, "peak learning rate", OPTIMISER, least=0)
+    final_lr: float = option(0.0, "learning rate at the last step, as a share of --lr", OPTIMISER, least=0, most=1)
+    checkpoint_every: int = option(20, "steps between checkpoints (0: none)", RUN, least=0)
 
 
 def main(arguments: list[str] | None = None) -> dict:
     """The command line. Returns the track's part of metrics.json."""
-    resolved = parse(Options, arguments, description=__doc__)
+    resolved = parse_with_recipe(Options, arguments, description=__doc__)
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()

@@ -20,6 +20,7 @@ import torch
 from common.console import UserError, run_command
 from common.files import read_jsonl, write_json
 from common.markdown import fenced
+from common.options import option, parse_with_recipe
 from data.masking import ONLY_READ, Example, encode_prompt, tokenize_rows
 from data.packing import in_passes, pack, plan_windows, to_batch
 from data.rows import conversation_of, named_line, training_conversation, unread_fields
@@ -41,13 +42,12 @@ from training.early_stopping import EarlyStopping
 from training.finish import copy_data_card, finish, save_trained
 from training.fit import fitted_options
 from training.memory import keep_freed_memory
-from training.options import option, parse
 from training.overflow import repair_overflow
 from training.precision import Precision
 from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, schedule_of
 from training.sharding import own_parts
-from training.shared_options import DecoderOptions
+from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
 from training.steps import Steps
 from training.stopwatch import Stopwatch
 from training.validation import validation_loss
@@ -55,24 +55,28 @@ from training.validation import validation_loss
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DecoderOptions):
-    """What this script asks beside training/shared_options.py; all are also the keys of a recipe."""
+    """Options of this script, beside those in training/shared_options.py; all are also the keys of a recipe."""
 
-    data: str = option(text="training pairs, JSON Lines: instruction/input/output, messages, or prompt/completion")
-    validation: str | None = option(None, "pairs for the validation loss, JSON Lines (default: none)")
-    test: str | None = option(None, "held-out pairs with checks, answered before and after (default: none)")
-    chat_template: str | None = option(None, "a Jinja file instead of the model's own template (default: its own)")
-    train_on_prompt: bool = option(False, "learn the prompt's tokens too")
-    epochs: float = option(3.0, "passes over the training pairs", least=0)
-    max_length: int = option(2048, "tokens of a pair; a longer one is cut at its end; also of a packed row", least=2)
-    samples: int = option(10, "sampled answers a test task, for pass@3 (at least 4; 0: none)")
-    temperature: float = option(0.8, "of the sampled answers")
-    top_p: float = option(0.95, "nucleus of the sampled answers")
-    max_new_tokens: int = option(256, "tokens that an answer may have")
+    data: str = option(
+        help="training pairs, JSON Lines: instruction/input/output, messages, or prompt/completion", group=DATA
+    )
+    validation: str | None = option(None, "pairs for the validation loss, JSON Lines", DATA)
+    test: str | None = option(None, "held-out pairs with checks, answered and graded before and after", DATA)
+    max_length: int = option(
+        2048, "tokens of a pair and of a packed row; longer pairs are cut at the end", DATA, least=2
+    )
+    chat_template: str | None = option(None, "Jinja file (default: the model's own template)", DATA, metavar="FILE")
+    train_on_prompt: bool = option(False, "include the prompt's tokens in the loss", DATA)
+    epochs: float = option(3.0, "passes over the training pairs", OPTIMISER, least=0)
+    samples: int = option(10, "sampled answers per test task, for pass@3 (at least 4; 0: none)", MEASURING)
+    temperature: float = option(0.8, "temperature of the sampled answers", MEASURING)
+    top_p: float = option(0.95, "nucleus (top-p) of the sampled answers", MEASURING)
+    max_new_tokens: int = option(256, "tokens of an answer at most", MEASURING)
 
 
 def main(arguments: list[str] | None = None) -> dict:
     """The command line. Returns the track's part of metrics.json."""
-    resolved = parse(Options, arguments, description=__doc__)
+    resolved = parse_with_recipe(Options, arguments, description=__doc__)
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()

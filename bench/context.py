@@ -11,40 +11,42 @@ within an eighth.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from bench.measure import be_turing, report, row
-from bench.memory import SHAPES, config_of, random_decoder
+from bench.memory import SHAPES, ShapeOptions, config_of, random_decoder
+from bench.options import GPUOptions
 from bench.train import in_a_process
 from common.console import UserError, need, run_command
 from common.files import read_json
+from common.options import option, parse
 from model import load_tokenizer, save_decoder
 from model.device import choose_device, choose_dtype
 from model.weights import put
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(ShapeOptions, GPUOptions):
+    """Options of this command."""
+
+    shape: str = option("qwen2.5-1.5b", "shape of the network", choices=tuple(SHAPES))
+    cap: float = option(15.0, "memory for all of it, in 10^9 bytes")
+    shortest: int = option(1024, "tokens to begin with")
+    checkpointing: str = option("full", "how ours recomputes activations", choices=("full", "offload"))
+    alone: bool = option(False, "measure ours only: no trl, no tokenizer, no file")
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-1.5b", help="of the network (default: %(default)s)")
-    parser.add_argument("--layers", type=int, help="fewer of them (default: as many as the shape has)")
-    parser.add_argument("--cap", type=float, default=15.0, help="10^9 bytes for all of it (default: %(default)s)")
-    parser.add_argument("--shortest", type=int, default=1024, help="tokens to begin with (default: %(default)s)")
-    parser.add_argument("--checkpointing", choices=("full", "offload"), default="full", help="ours (default: full)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--turing", action="store_true", help="let both sides have no more of a GPU than a T4 has")
-    parser.add_argument("--alone", action="store_true", help="ours only: no trl, no tokenizer, no file")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and text (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     if not options.alone:
         need("trl", why="the comparison")
     device = choose_device(options.device)
@@ -75,7 +77,7 @@ def main() -> None:
     report(rows, device=device, dtype=dtype, peers=peers, out=options.out)
 
 
-def our_bytes(options: argparse.Namespace, out: Path, tokens: int) -> int:
+def our_bytes(options: Options, out: Path, tokens: int) -> int:
     """Bytes of one step on a text of `tokens` tokens, weights included. CalledProcessError when it does not fit."""
     command = [
         sys.executable, "-m", "bench.memory", "--shape", options.shape, "--rows", "1", "--tokens", str(tokens),
@@ -86,7 +88,7 @@ def our_bytes(options: argparse.Namespace, out: Path, tokens: int) -> int:
     return next(int(row["ours"] * 2**30) for row in read_json(out)["rows"] if row["name"] == "peak")
 
 
-def prepared(options: argparse.Namespace, dtype: torch.dtype, device: torch.device, folder: Path) -> dict:
+def prepared(options: Options, dtype: torch.dtype, device: torch.device, folder: Path) -> dict:
     """Save the network for trl to load; returns the keyword arguments of `their_bytes`."""
     torch.manual_seed(options.seed)
     config = config_of(options)

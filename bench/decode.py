@@ -10,35 +10,36 @@ pass and fp32. With scores rounded to bf16 the ratio is 0.9, in fp32 it is 0.03 
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
 from bench.measure import report, row
-from bench.memory import SHAPES, config_of, random_decoder
+from bench.memory import ShapeOptions, config_of, random_decoder
+from bench.options import DeviceOptions
 from common.console import UserError, progress, run_command
+from common.options import option, parse
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import DTYPES, choose_device, choose_dtype
 from model.weights import put
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(ShapeOptions, DeviceOptions):
+    """Options of this command."""
+
+    model: str | None = option(None, "folder, hub id or embedded default (default: random weights)")
+    score: float = option(300.0, "mean attention score of random weights")
+    tokens: int = option(200, "tokens of the text")
+    prompt: int = option(50, "tokens of the text to read at once first")
+    dtype: str = option("auto", "compute dtype", choices=("auto", *DTYPES))
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a folder, a hub id or an embedded default (default: random weights)")
-    parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b", help="of the network (default: %(default)s)")
-    parser.add_argument("--layers", type=int, help="fewer of them (default: as many as the shape has)")
-    parser.add_argument("--score", type=float, default=300.0, help="mean attention score (default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=200, help="of the text (default: %(default)s)")
-    parser.add_argument("--prompt", type=int, default=50, help="of them, read at once first (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of products (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and text (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)
     if dtype == torch.float32:

@@ -14,7 +14,6 @@ one trial each: bf16 or fp32 for training, the batch size for encoding.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shlex
@@ -22,15 +21,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 import train_embed
 from bench.measure import Memory, report, row
+from bench.options import RunOptions
 from bench.train import Clock
 from common.console import UserError, need, run_command
 from common.files import read_json, read_jsonl, write_json, write_jsonl
+from common.options import HIDDEN, option, parse
 from data.corpus import Corpus, build_corpus
 from data.pairs import ORIGINS, build_text_code_pairs
 from eval.change_table import number, verdict_phrase
@@ -41,28 +43,31 @@ from model.device import choose_device, choose_dtype, cpu_has_bf16
 
 QUERIES = 200  # held-out
 PEER = "sentence-transformers"
+ROWS = ("quality", "training", "encoding", "memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """Options of this command."""
+
+    model: str = option("all-minilm-l6-v2", "encoder to tune")
+    rows: tuple[str, ...] = option(ROWS, "figures to measure", choices=ROWS)
+    pairs: int = option(300, "training pairs, for quality")
+    epochs: float = option(4.0, "passes over the pairs")
+    batch: int = option(32, "pairs per step")
+    seeds: tuple[int, ...] = option((0,), "seeds of training, for quality: one, or three and more")
+    runs: int = option(5, "runs of each side for speed, in turn", least=1)
+    steps: int = option(8, "steps to measure, for speed")
+    warmup: int = option(2, "steps before those")
+    memory_batch: int = option(512, "pairs of the single step for memory")
+    ours: str = option("", "further options of train_embed.py, in one text")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    child: Path | None = option(None, HIDDEN)
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="all-minilm-l6-v2", help="what is tuned (default: %(default)s)")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="which figures (default: all)")
-    parser.add_argument("--pairs", type=int, default=300, help="to learn from, for quality (default: %(default)s)")
-    parser.add_argument("--epochs", type=float, default=4.0, help="over them (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="pairs of a step (default: %(default)s)")
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0], help="of training for quality: one, or three and more (default: 0)"
-    )
-    parser.add_argument("--runs", type=int, default=5, help="of each side for speed, in turn (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=8, help="measured for speed (default: %(default)s)")
-    parser.add_argument("--warmup", type=int, default=2, help="steps before those (default: %(default)s)")
-    parser.add_argument("--memory-batch", type=int, default=512, help="pairs of its one step (default: %(default)s)")
-    parser.add_argument("--ours", default="", help="further options of train_embed.py, in one text (default: none)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     if options.child:
         work = read_json(options.child)
         print(json.dumps(MEASURES[work["measure"]](work)))
@@ -73,11 +78,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_encoder(load_encoder(options.model), folder / "model")
-        rows = [line for kind in options.rows for line in ROWS[kind](corpus, options, folder, str(device))]
+        rows = [line for kind in options.rows for line in FIGURES[kind](corpus, options, folder, str(device))]
     report(rows, device=device, dtype=choose_dtype(device), peers=[PEER, "transformers"], out=options.out)
 
 
-def quality(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
+def quality(corpus: Corpus, options: Options, folder: Path, device: str) -> list[dict]:
     """nDCG@10 in percent, and the paired difference in percentage points."""
     pairs = build_text_code_pairs(corpus, count=options.pairs, test_count=QUERIES, min_lines=5, max_lines=60)
     base = evaluate_retrieval(load_encoder(str(folder / "model"), device=device), pairs.test, pairs.candidates)
@@ -104,7 +109,7 @@ def _percent(results: list[dict]) -> list[float]:
     return [100 * result["metrics"]["ndcg@10"] for result in results]
 
 
-def training(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
+def training(corpus: Corpus, options: Options, folder: Path, device: str) -> list[dict]:
     """Training speed: pairs per second."""
     pairs = _mixed_pairs(corpus, options.batch * (options.warmup + options.steps))
     work = _work(options, folder, device, "train", pairs) | {"epochs": 1.0}
@@ -113,7 +118,7 @@ def training(corpus: Corpus, options: argparse.Namespace, folder: Path, device: 
     return [_in_turn("training, mixed lengths", "pairs/s", "rate", work | setting, folder, options.runs, str(setting))]
 
 
-def encoding(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
+def encoding(corpus: Corpus, options: Options, folder: Path, device: str) -> list[dict]:
     """Encoding speed: texts per second."""
     candidates = build_text_code_pairs(corpus).candidates
     work = _work(options, folder, device, "encode", candidates)
@@ -122,7 +127,7 @@ def encoding(corpus: Corpus, options: argparse.Namespace, folder: Path, device: 
     return [_in_turn(name, "texts/s", "rate", work | setting, folder, options.runs, str(setting))]
 
 
-def memory(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
+def memory(corpus: Corpus, options: Options, folder: Path, device: str) -> list[dict]:
     """Peak GiB above the weights."""
     pairs = _mixed_pairs(corpus, options.memory_batch)
     setting = {"bf16": cpu_has_bf16() or device != "cpu", "cached": True}
@@ -131,7 +136,7 @@ def memory(corpus: Corpus, options: argparse.Namespace, folder: Path, device: st
     return [_in_turn(f"memory, batch {len(pairs)}", "GiB", "gib", work, folder, options.runs, str(setting))]
 
 
-ROWS = {"quality": quality, "training": training, "encoding": encoding, "memory": memory}
+FIGURES = {"quality": quality, "training": training, "encoding": encoding, "memory": memory}
 
 
 def _mixed_pairs(corpus: Corpus, count: int) -> list[dict]:
@@ -141,7 +146,7 @@ def _mixed_pairs(corpus: Corpus, count: int) -> list[dict]:
     return pairs[:count]
 
 
-def _work(options: argparse.Namespace, folder: Path, device: str, measure: str, rows: list[dict]) -> dict:
+def _work(options: Options, folder: Path, device: str, measure: str, rows: list[dict]) -> dict:
     """The work of one process."""
     write_jsonl(folder / "rows.jsonl", rows)
     return {

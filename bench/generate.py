@@ -8,19 +8,21 @@ by a shorter trial. Only tokens of answers count, not what a batch computes for 
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from bench.measure import be_turing, in_turn, report, row
+from bench.options import GPUOptions, RunOptions
 from common.console import need, run_command
 from common.markdown import fenced
+from common.options import option, parse
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
 from data.masking import encode_prompt
@@ -64,26 +66,22 @@ def _before_stop(answer: list[int], stop_ids: set[int]) -> int:
     return next((at for at, token in enumerate(answer) if token in stop_ids), len(answer))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions, GPUOptions):
+    """Options of this command."""
+
+    model: str = option("smollm2-135m", "model to sample from")
+    prompts: int = option(64, "number of prompts")
+    samples: int = option(8, "answers that stop, per prompt")
+    limit: int = option(256, "tokens of an answer that stops, at most")
+    exact: int = option(128, "tokens of an answer that does not stop")
+    work: str = option("both", "kind of answers to measure", choices=("both", "stop", "exact"))
+    rows: tuple[int, ...] = option((16, 32, 64, 128), "batch sizes to try for theirs")
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2-135m", help="what to sample from (default: %(default)s)")
-    parser.add_argument("--prompts", type=int, default=64, help="number of prompts (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=8, help="answers to each that stop (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=256, help="tokens of an answer that stops (default: %(default)s)")
-    parser.add_argument("--exact", type=int, default=128, help="tokens of one that does not (default: %(default)s)")
-    parser.add_argument(
-        "--work", choices=["both", "stop", "exact"], default="both", help="answers of which kind (default: %(default)s)"
-    )
-    parser.add_argument("--runs", type=int, default=3, help="of each side, in turn (default: %(default)s)")
-    parser.add_argument(
-        "--rows", type=int, nargs="+", default=[16, 32, 64, 128], help="batch sizes for theirs (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--turing", action="store_true", help="let both sides have no more of a GPU than a T4 has")
-    parser.add_argument("--seed", type=int, default=0, help="of the prompts and the samples (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     device = choose_device(options.device)
     if options.turing:
         be_turing(device)

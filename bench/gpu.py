@@ -11,7 +11,6 @@ such, and the next one starts.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import re
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from common.console import UserError, run_command
 from common.files import cache_folder, read_json, read_text, write_json, write_text
+from common.options import option, parse
 from eval.environment import environment
 from model.device import choose_device, choose_dtype
 
@@ -84,13 +84,18 @@ class Outcome:
     rows: list[dict]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    out: Path = option(help="JSON file to write", metavar="FILE")
+    minutes: float = option(9.5, "time limit of all stages together")
+    device: str = option("auto", "cuda or cuda:N; auto: the first GPU")
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=9.5, help="for all stages together (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="cuda or cuda:N (default: the first)")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     device = choose_device(options.device)
     if device.type != "cuda":
         raise UserError("this measures a GPU, and PyTorch finds none")

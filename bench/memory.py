@@ -8,17 +8,18 @@ one, as when they are read from a file. Memory is counted from the first weight 
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
 from bench.measure import Memory, be_turing, row
+from bench.options import GPUOptions
 from common.console import progress, run_command
 from common.files import write_json
+from common.options import as_settings, option, parse
 from eval.environment import environment
 from lora.frozen_weight import QUANTIZE
 from lora.inject import DECODER_TARGETS, inject, trainable
@@ -49,25 +50,32 @@ SHAPES = {  # from the models' config.json
 }  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShapeOptions:
+    """A network of a well-known shape, with random weights."""
+
+    shape: str = option("qwen2.5-0.5b", "shape of the network", choices=tuple(SHAPES))
+    layers: int | None = option(None, "number of layers (default: as many as the shape has)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ShapeOptions, GPUOptions):
+    """Options of this command."""
+
+    quantize: str = option("none", "format of the frozen linear layers", choices=tuple(QUANTIZE))
+    rank: int = option(16, "LoRA rank")
+    rows: int = option(2, "texts of a step")
+    tokens: int = option(2048, "tokens of a text")
+    steps: int = option(2, "training steps")
+    checkpointing: str = option("none", "activations to recompute in the backward pass", choices=CHECKPOINTING)
+    full: bool = option(False, "train all weights in fp32 instead of an adapter")
+    optimizer: str = option("adamw", "adamw8bit: moments in a quarter of the memory", choices=tuple(OPTIMIZERS))
+    dtype: str = option("auto", "compute dtype", choices=("auto", *DTYPES))
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b", help="of the network (default: %(default)s)")
-    parser.add_argument("--layers", type=int, help="fewer of them (default: as many as the shape has)")
-    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="the linear layers (default: %(default)s)")
-    parser.add_argument("--rank", type=int, default=16, help="of the adapter (default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=2, help="texts of a step (default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=2048, help="of a text (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=2, help="of training (default: %(default)s)")
-    parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="none", help="(default: %(default)s)")
-    parser.add_argument("--full", action="store_true", help="train all weights, in fp32 (default: an adapter)")
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="(default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of products (default: %(default)s)")
-    parser.add_argument("--turing", action="store_true", help="have no more of a GPU than a T4 has")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and texts (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     device = choose_device(options.device)
     if options.turing:
         be_turing(device)
@@ -77,12 +85,12 @@ def main() -> None:
     for name, unit, value in figures:
         print(f"{options.shape}, {name:24} {value:8.2f} {unit}")
     if options.out is not None:
-        asked = {name: str(value) for name, value in vars(options).items() if name != "out"}
+        asked = {name: str(value) for name, value in as_settings(options, without=("out",)).items()}
         rows = [row(name, unit, [value], []) for name, unit, value in figures]
         write_json(options.out, {"rows": rows, "options": asked, "environment": environment(device, dtype)})
 
 
-def measure(options: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> list[tuple[str, str, float]]:
+def measure(options: Options, device: torch.device, dtype: torch.dtype) -> list[tuple[str, str, float]]:
     """Build and train; returns (name, unit, value) rows."""
     memory = Memory(device)
     started = time.perf_counter()
@@ -100,7 +108,7 @@ def measure(options: argparse.Namespace, device: torch.device, dtype: torch.dtyp
     ]
 
 
-def config_of(options: argparse.Namespace) -> ModelConfig:
+def config_of(options: ShapeOptions) -> ModelConfig:
     """The configuration of --shape with --layers layers."""
     return ModelConfig.from_dict(
         SHAPES[options.shape] | ({"num_hidden_layers": options.layers} if options.layers else {})
@@ -121,7 +129,7 @@ def random_decoder(config: ModelConfig, dtype: torch.dtype, device: torch.device
     return decoder
 
 
-def train(decoder: Decoder, options: argparse.Namespace, precision: Precision) -> float:
+def train(decoder: Decoder, options: Options, precision: Precision) -> float:
     """--steps steps on random ids; returns the seconds of the last one."""
     if not options.full:
         inject(decoder, r=options.rank, alpha=2.0 * options.rank, targets=DECODER_TARGETS)

@@ -8,18 +8,20 @@ highest tier available. The other side has no protection at all: `python program
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from bench.measure import in_turn, report, row
+from bench.options import RunOptions
 from common.console import run_command
+from common.options import option, parse
 from sandbox.run import Job, protection, run_jobs
 
 _PROGRAM = '''
@@ -79,14 +81,17 @@ def _theirs(programs: list[str], processes: int | None) -> float:
     return len(programs) / seconds
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """Options of this command."""
+
+    programs: int = option(500, "programs per run")
+    processes: int = option(2, "processes at once")
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", type=int, default=500, help="in each run (default: %(default)s)")
-    parser.add_argument("--processes", type=int, default=2, help="at once (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="of each side, in turn (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     programs = [_PROGRAM.replace("NUMBER", str(number)) for number in range(options.programs)]
     tier = protection()["tier"]
     ours, theirs = in_turn(

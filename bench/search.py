@@ -10,18 +10,20 @@ has its vectors in memory.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from bench.measure import in_turn, report, row
+from bench.options import RunOptions
 from common.console import need, run_command
+from common.options import option, parse
 from data.search.find import BY, find
 from data.search.index import Index, build_index, open_index
 from data.search.repository import read_repository
@@ -63,14 +65,18 @@ def milliseconds(answer: Callable[[str], object]) -> float:
     return max(times)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """Options of this command."""
+
+    units: int = option(50_000, "units of the index")
+    graph: bool = option(False, "build hnswlib's graph, and search it where it applies")
+    runs: int = option(5, "runs of each side, in turn", least=1)
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--units", type=int, default=50_000, help="in the index (default: %(default)s)")
-    parser.add_argument("--graph", action="store_true", help="with hnswlib's graph, which is walked where it may be")
-    parser.add_argument("--runs", type=int, default=5, help="of each side, in turn (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     peer = need("sentence_transformers", why="the comparison")
     util = need("sentence_transformers.util", why="the comparison")
     encoder = load_encoder(MODEL)

@@ -11,7 +11,6 @@ measured until the mean loss of the last eight steps reaches a value that both s
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
@@ -19,13 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from bench.measure import Memory, be_turing, report, row
+from bench.options import GPUOptions, RunOptions
 from common.console import need, run_command
 from common.files import read_json, read_jsonl, write_json
+from common.options import HIDDEN, option, parse
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
 from data.masking import Example, tokenize_rows
@@ -47,23 +49,24 @@ SIDES = {  # trl's options besides batch and steps, and our checkpointing mode
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions, GPUOptions):
+    """Options of this command."""
+
+    model: str = option("smollm2-135m", "model to train")
+    data: Path | None = option(None, "pairs, JSON Lines (default: docstrings of networkx)", metavar="FILE")
+    max_length: int = option(1024, "tokens of a pair")
+    rows: tuple[str, ...] = option(KINDS, "kinds of rows", choices=KINDS)
+    steps: int = option(4, "steps to measure, of 8 pairs each")
+    warmup: int = option(1, "steps before those")
+    runs: int = option(5, "runs of each side, in turn", least=1)
+    their_dtype: str = option("auto", "compute dtype of theirs; auto: as ours", choices=("auto", *DTYPES))
+    child: Path | None = option(None, HIDDEN)
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2-135m", help="what is trained (default: %(default)s)")
-    parser.add_argument("--data", type=Path, help="pairs, JSON Lines (default: docstrings of the installed networkx)")
-    parser.add_argument("--max-length", type=int, default=1024, help="tokens of a pair (default: %(default)s)")
-    parser.add_argument("--rows", nargs="+", choices=KINDS, default=KINDS, help="of which kinds (default: all)")
-    parser.add_argument("--steps", type=int, default=4, help="measured, of 8 pairs each (default: %(default)s)")
-    parser.add_argument("--warmup", type=int, default=1, help="steps before those (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=5, help="of each side, in turn (default: %(default)s)")
-    parser.add_argument("--their-dtype", choices=("auto", *DTYPES), default="auto", help="(default: as ours)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--turing", action="store_true", help="let both sides have no more of a GPU than a T4 has")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of pairs (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: none)")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     if options.child:
         work = read_json(options.child)
         if work["turing"]:
@@ -90,7 +93,7 @@ def main() -> None:
     report(rows, device=device, dtype=dtype, peers=["trl", "peft", "transformers"], out=options.out)
 
 
-def chosen_rows(options, tokenizer) -> dict[str, tuple[int, list[Example]]]:
+def chosen_rows(options: Options, tokenizer) -> dict[str, tuple[int, list[Example]]]:
     """For each kind of rows: the rows of a step, and those of all steps."""
     pairs = read_jsonl(options.data) if options.data else docstring_pairs()
     random.Random(options.seed).shuffle(pairs)

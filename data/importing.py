@@ -9,7 +9,6 @@ The same rows in two variants, with the same ids on the same side of the split: 
 
 from __future__ import annotations
 
-import argparse
 import glob
 import io
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 from common.console import UserError, progress, run_command
 from common.files import SURROGATE, read_objects, write_json, write_jsonl
 from common.markdown import blocks, fenced
+from common.options import as_settings, option, parse
 from common.python_syntax import parsed, same_code
 from common.shuffle import seeded_order
 from data.checks.code_blocks import is_code, split_answer
@@ -30,7 +30,8 @@ from data.corpus import SPLITS
 from data.instruct.pair_filters import PLACEHOLDER, Distinct, pair_problem
 from data.instruct.replies import Reply
 from data.instruct.teacher import Teacher
-from data.instruct.teaching import SYSTEM, add_teacher_options, teacher_of
+from data.instruct.teacher_options import TEACHER, TeacherOptions, teacher_of
+from data.instruct.teaching import SYSTEM
 from data.rows import training_conversation
 from model.hub import snapshot
 from model.unrendered import THOUGHTS
@@ -249,29 +250,32 @@ def _from_hub(place: str) -> tuple[Path, str]:
     return folder / file, folder.name
 
 
-def _parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m data.importing", description=main.__doc__)
-    parser.add_argument("file", help=f"a .json list, JSON Lines, or {HUB}OWNER/NAME/FILE of a data set on the hub")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write into")
-    parser.add_argument("--license", help="licence of the rows, kept with each (default: none is claimed)")
-    parser.add_argument("--test-share", type=float, default=0.1, help="share of the rows to test on (default 0.1)")
-    parser.add_argument("--validation-share", type=float, default=0.1, help="share to validate on (default 0.1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
-    add_teacher_options(parser)
-    options = parser.parse_args()
-    shares = options.test_share, options.validation_share
-    if not (min(shares) >= 0 and sum(shares) < 1):  # so put, it refuses NaN too
-        raise UserError("--test-share and --validation-share must not be negative and stay below 1 together")
-    if options.out.exists() and not options.out.is_dir():
-        raise UserError(f"--out {options.out}: a file stands there; give a folder")
-    return options
+@dataclass(frozen=True, kw_only=True)
+class Options(TeacherOptions):
+    """Options of this command."""
+
+    GROUPS = ("options", TEACHER)
+
+    file: str = option(help=f"JSON list, JSON Lines, or {HUB}OWNER/NAME/FILE of a data set on the hub", positional=True)
+    out: Path = option(help="folder to write", metavar="DIR")
+    license: str | None = option(None, "licence of the rows, recorded with each (default: unknown)", metavar="SPDX")
+    test_share: float = option(0.1, "share of the rows to test on")
+    validation_share: float = option(0.1, "share of the rows to validate on")
+    seed: int = option(0, "seed of the split")
+
+    def __post_init__(self) -> None:
+        """UserError for shares that leave nothing to train on, and for a file where a folder is to be written."""
+        if min(self.test_share, self.validation_share) < 0 or self.test_share + self.validation_share >= 1:
+            raise UserError("--test-share and --validation-share must not be negative and stay below 1 together")
+        if self.out.exists() and not self.out.is_dir():
+            raise UserError(f"--out {self.out}: a file stands there; give a folder")
 
 
 def main() -> None:
     """Import rows: code/ and explained/ with train, validation and test.jsonl, and rejects.jsonl, about.json."""
-    options = _parse_options()
+    options = parse(Options, description=main.__doc__)
     rows, name, commit = read_rows(options.file)
-    teacher = teacher_of(options)
+    teacher = teacher_of(options, options.out)
     kept, rejects = import_rows(rows, name=name)
     reasons = Counter(reject["reason"] for reject in rejects).most_common()
     if not kept:
@@ -290,8 +294,7 @@ def main() -> None:
         counts = Counter(side[row.id] for row in chosen)
         print(f"{variant:<10}{len(chosen):>6} rows: " + ", ".join(f"{counts[split]} {split}" for split in SPLITS))
     write_jsonl(options.out / "rejects.jsonl", rejects)
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    about = {"schema": 1, "kind": "imported instruction rows", "commit": commit, "options": settings}
+    about = {"schema": 1, "kind": "imported instruction rows", "commit": commit, "options": as_settings(options)}
     write_json(options.out / "about.json", about)
     for reason, count in Counter(reject["reason"] for reject in rejects).most_common():
         print(f"rejected {count:>6}  {reason}")

@@ -10,7 +10,6 @@ What is shown is a packed row as the loop gets it: ids and labels of `to_batch`,
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import sys
@@ -21,12 +20,14 @@ from pathlib import Path
 from common.console import UserError, progress, run_command
 from common.files import read_jsonl, write_text
 from common.html import CONTROL, Safe, element, join, note, page
+from common.options import option, parse
 from data.masking import ONLY_READ, Example, answers_only_read, encode_prompt, show_mask, supervise
 from data.packing import pack, to_batch
 from data.rows import named_line, training_conversation, unread_fields
 from model import load_tokenizer
+from model.chat_template import QUESTION
 from model.loss import IGNORE
-from model.tokenizer import QUESTION, Tokenizer
+from model.tokenizer import Tokenizer
 
 # what stands for it in the terminal (ANSI SGR) and on the page (CSS); colours that are told apart on dark and light
 ROLES = {
@@ -215,19 +216,22 @@ def _class(role: str) -> str:
     return "role-" + role.replace(" ", "-")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    model: str = option(help="folder, .gguf file, hub id or embedded default")
+    data: Path = option(help="rows as train_sft.py reads them, JSON Lines", metavar="FILE")
+    html: Path | None = option(None, "also write a page that shows the position and id of each token", metavar="FILE")
+    rows: int = option(2, "packed rows to show", least=1)
+    max_length: int = option(2048, "tokens of a packed row", least=2)
+    chat_template: str | None = option(None, "Jinja file (default: the model's own template)", metavar="FILE")
+    train_on_prompt: bool = option(False, "include the prompt's tokens in the loss, as train_sft.py does with it")
+
+
 def main() -> None:
     """Show what a model learns from instruction rows, token by token, after checking every row."""
-    parser = argparse.ArgumentParser(prog="python -m data.show_rows", description=main.__doc__)
-    parser.add_argument("--model", required=True, help="folder, .gguf file, hub id or embedded default")
-    parser.add_argument("--data", required=True, type=Path, help="rows as train_sft.py reads them, JSON Lines")
-    parser.add_argument("--html", type=Path, help="also write a page, each token with its place and id")
-    parser.add_argument("--rows", type=int, default=2, help="packed rows to show (default: %(default)s)")
-    parser.add_argument("--max-length", type=int, default=2048, help="tokens of a packed row (default: %(default)s)")
-    parser.add_argument("--chat-template", help="a Jinja file instead of the model's own template (default: its own)")
-    parser.add_argument("--train-on-prompt", action="store_true", help="as train_sft.py learns with it")
-    options = parser.parse_args()
-    if options.rows < 1 or options.max_length < 2:
-        raise UserError("--rows must be at least 1, --max-length at least 2")
+    options = parse(Options, description=main.__doc__)
     tokenizer = load_tokenizer(options.model, chat_template=options.chat_template)
     rows = read_jsonl(options.data)
     if not rows:

@@ -11,10 +11,10 @@ the seeds are then a sample too. --out F.json also writes F.md, the table, and F
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy as np
 from common.console import UserError, run_command
 from common.files import read_json, write_json, write_text
 from common.markdown import fenced
+from common.options import option, parse
 from eval.change_table import table, table_of_runs
 from eval.charts import interval_picture
 from eval.stats import LEVEL, change_over_seeds, holm, paired_change, paired_ratio_of_sums, shares_of_ratio
@@ -164,19 +165,25 @@ def _names(arguments: list[str]) -> list[str]:
     return names if len(set(names)) == len(names) else arguments
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of this command."""
+
+    before: str = option(help="eval result to compare with, JSON (of several seeds: comma-separated)", positional=True)
+    after: tuple[str, ...] = option(
+        help="eval results on the same data, JSON (of several seeds: comma-separated)", positional=True
+    )
+    out: Path | None = option(
+        None, "also write the changes to this file, JSON, with a table (.md) and a picture (.svg) beside it",
+        metavar="FILE",
+    )  # fmt: skip
+
+
 def main() -> None:
-    """The command `python -m eval.compare`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("before", help="eval result to compare with, JSON (several seeds: joined by commas)")
-    parser.add_argument(
-        "after", nargs="+", help="eval results on the same data, JSON (several seeds: joined by commas)"
-    )
-    parser.add_argument("--out", type=Path, help="also write the changes here, JSON, and table and picture beside it")
-    options = parser.parse_args()
+    """Command line: read the results, print a table of the changes, write them if asked to."""
+    options = parse(Options, description=__doc__)
     baseline = _read(options.before)
-    runs = dict(zip(_names(options.after), map(_read, options.after), strict=True))
+    runs = dict(zip(_names(list(options.after)), map(_read, options.after), strict=True))
     results = [*baseline, *(result for of_run in runs.values() for result in of_run)]
     if len(results) == 2:
         changes = compare(*results)

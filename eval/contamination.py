@@ -14,15 +14,16 @@ which many tasks share. A row with none of these fields is refused; longer texts
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from common.console import UserError, progress, run_command
 from common.files import read_json, read_json_list, read_jsonl, read_text, write_json
+from common.options import as_settings, option, parse
 from data.corpus import load_corpus
 from data.corpus.decontaminate import RUN
 from data.corpus.known_texts import KnownTexts
@@ -134,27 +135,27 @@ def _read(path: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
     return [(str(file.relative_to(folder)), read_text(file)) for file in files], {}
 
 
-def _parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m eval.contamination", description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--train", required=True, help="what was learnt from: JSON Lines, a corpus, or a folder of files"
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    train: str = option(help="training data: JSON Lines, a corpus, or a folder of files")
+    tasks: str = option(help="evaluation tasks: JSON Lines, or a .json list", metavar="FILE")
+    out: str = option(help="result, JSON", metavar="FILE")
+    result: tuple[str, ...] = option(
+        (), "eval results on the tasks, to be scored again without the flagged ones", nargs="*", metavar="FILE"
     )
-    parser.add_argument("--tasks", required=True, help="what is evaluated on: JSON Lines, or a .json list")
-    parser.add_argument("--result", nargs="*", default=[], help="eval results on the tasks: scored without the flagged")
-    parser.add_argument("--embedder", help="encoder for the third way (default: none; all-minilm-l6-v2 is embedded)")
-    parser.add_argument(
-        "--jaccard", type=float, default=JACCARD, help="flagged from this index on (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--cosine", type=float, default=COSINE, help="flagged from this cosine on (default: %(default)s)"
-    )
-    parser.add_argument("--out", required=True, help="result file, JSON")
-    return parser.parse_args()
+    embedder: str | None = option(
+        None, "encoder for the comparison by meaning, such as all-minilm-l6-v2 (default: no such comparison)",
+        metavar="MODEL",
+    )  # fmt: skip
+    jaccard: float = option(JACCARD, "least Jaccard index of a flagged task")
+    cosine: float = option(COSINE, "least cosine similarity of a flagged task")
 
 
 def main() -> None:
     """Command line: compare, write, print what was flagged and what the scores are without it."""
-    options = _parse_options()
+    options = parse(Options, description="\n\n".join(__doc__.split("\n\n")[:2]))
     (train, not_of_train), (tasks, not_of_tasks) = _read(options.train), _read(options.tasks)
     encoder = load_encoder(options.embedder) if options.embedder else None
     limits = {"jaccard_from": options.jaccard, "cosine_from": options.cosine}
@@ -162,7 +163,7 @@ def main() -> None:
     flagged = {row["id"] for row in rows if row["flagged_by"]}
     counts = {reason: sum(reason in row["flagged_by"] for row in rows) for reason in ("run", "jaccard", "embedding")}
     scores = {path: scores_without(read_json(path), flagged) for path in options.result}
-    settings = {name: value for name, value in vars(options).items() if name != "out"}
+    settings = as_settings(options, without=("out",))
     write_json(options.out, {"n": len(rows), "flagged": sorted(flagged), "counts": counts, "scores": scores,
                              "tasks": rows, "not_compared": {"train": not_of_train, "tasks": not_of_tasks},
                              "settings": settings})  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from common.console import UserError
+from common.options import option
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
@@ -18,48 +19,71 @@ from model.tokenizer import Tokenizer
 
 LESS_MEMORY = "--quantize nf4, fewer --max-new-tokens or --device cpu"
 
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """What goes with --model."""
-    parser.add_argument("--adapter", help="folder of a LoRA adapter for --model (default: none)")
-    parser.add_argument(
-        "--chat-template", help="a Jinja file (default: what the adapter was trained with, else the model's own)"
-    )
-    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="--model in 4 bits (default: %(default)s)")
-    add_dtype_options(parser)
+MEASURE = "what to measure"
+MODEL = "the model"
+SAMPLING = "sampling"
+SANDBOX = "the sandbox"
 
 
-def add_dtype_options(parser: argparse.ArgumentParser) -> None:
-    """Where a network computes, and in what; `choose_device` and `choose_dtype` take the values."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument(
-        "--dtype", choices=("auto", *DTYPES), default="auto",
-        help="compute dtype; auto: half precision where the hardware has it, as in training (default: %(default)s)",
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """Where a network computes, and in which dtype: values for `choose_device` and `choose_dtype`."""
+
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", MODEL)
+    dtype: str = option(
+        "auto", "compute dtype; auto: half precision where the hardware has it natively, as in training", MODEL,
+        choices=("auto", *DTYPES),
     )  # fmt: skip
 
 
-def add_sampling_options(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
-    """How answers are drawn, and where they are run."""
-    parser.add_argument("--temperature", type=float, default=0.8, help="of the samples (default: %(default)s)")
-    parser.add_argument("--top-p", type=float, default=0.95, help="nucleus of the samples (default: %(default)s)")
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=max_new_tokens, help="tokens an answer may have (default: %(default)s)"
+@dataclass(frozen=True, kw_only=True)
+class AskOptions(ComputeOptions):
+    """A model that is asked for answers, where these are not given in a file."""
+
+    GROUPS = (MEASURE, MODEL, SAMPLING, SANDBOX)
+
+    model: str | None = option(
+        None, "folder, .gguf file, hub id or embedded default that answers (default: answers are given)", MODEL
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
-    parser.add_argument("--processes", type=int, help="sandboxed processes at once (default: the cores)")
-    parser.add_argument("--allow-unsafe-exec", action="store_true", help="run answers even where the network is open")
+    adapter: str | None = option(None, "folder of a LoRA adapter for --model", MODEL, metavar="DIR")
+    chat_template: str | None = option(
+        None, "Jinja file (default: the template the adapter was trained with, else the model's own)", MODEL,
+        metavar="FILE",
+    )  # fmt: skip
+    quantize: str = option("none", "format of --model's linear layers; nf4: 4 bits", MODEL, choices=tuple(QUANTIZE))
+
+    def refuse_unless_one(self, **sources: object) -> None:
+        """UserError unless exactly one source of answers is given, and for an adapter or a template without a model."""
+        if sum(bool(given) for given in sources.values()) != 1:
+            raise UserError(f"give one of {', '.join(f'--{name}' for name in sources)}")
+        for flag, value in (("--adapter", self.adapter), ("--chat-template", self.chat_template)):
+            if value and not self.model:
+                raise UserError(f"{flag} goes with --model, not with --answers")
 
 
-def refuse_lone_adapter(options: argparse.Namespace) -> None:
-    """UserError for an adapter or a chat template where no model is asked."""
-    for name in ("adapter", "chat_template"):
-        if getattr(options, name) and not options.model:
-            raise UserError(f"--{name.replace('_', '-')} goes with --model, not with --answers")
+@dataclass(frozen=True, kw_only=True)
+class SandboxOptions:
+    """How generated code is run."""
+
+    processes: int | None = option(None, "sandboxed processes at once (default: one per core)", SANDBOX)
+    allow_unsafe_exec: bool = option(False, "run code even where the network cannot be closed to it", SANDBOX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(SandboxOptions):
+    """How answers are sampled and run."""
+
+    samples: int = option(10, "sampled answers per task, in addition to the greedy one", SAMPLING)
+    temperature: float = option(0.8, "temperature of the sampled answers", SAMPLING)
+    top_p: float = option(0.95, "nucleus (top-p) of the sampled answers", SAMPLING)
+    max_new_tokens: int = option(256, "tokens of an answer at most", SAMPLING)
+    seed: int = option(0, "seed of the samples", SAMPLING)
 
 
 @contextmanager
-def asked_model(options: argparse.Namespace) -> Iterator[tuple[Decoder, Tokenizer]]:
+def asked_model(options: AskOptions) -> Iterator[tuple[Decoder, Tokenizer]]:
     """--model in --dtype, with the adapter folded in for speed."""
+    assert options.model is not None  # the commands refuse other options
     device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)
     tokenizer = load_trained_tokenizer(options.model, options.adapter, chat_template=options.chat_template)

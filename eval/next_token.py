@@ -11,16 +11,17 @@ a whole. F.svg, a chart of the same, is written beside F.json.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from common.console import UserError, progress, run_command
 from common.files import write_json, write_text
+from common.options import as_settings, option, parse
 from eval.charts import next_token_picture
 from eval.environment import environment
 from eval.next_token_prompts import Prompt, given_prompt, read_prompts
@@ -37,6 +38,7 @@ from model.tokenizer import Tokenizer
 
 CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
 STATES = ("base", "tuned")
+PROMPTS = "what to continue"  # a heading of --help
 
 
 def next_tokens(
@@ -197,33 +199,32 @@ def table(result: dict) -> str:
     return "\n\n".join([*parts, "\n".join(means)])
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.next_token", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", required=True, help="folder, .gguf file, hub id or embedded default")
-    parser.add_argument("--adapter", required=True, help="folder of a LoRA adapter: what is called tuned")
-    parser.add_argument("--prompt", nargs="+", default=[], help="texts to go on from, as they stand")
-    parser.add_argument("--seen", type=Path, help="trained on: rows (.jsonl), a file, a folder or a corpus")
-    parser.add_argument("--unseen", type=Path, help="held out: the same forms")
-    parser.add_argument("--count", type=int, default=8, help="prompts from each of them (default: %(default)s)")
-    parser.add_argument("--top", type=int, default=10, help="likeliest tokens to list (default: %(default)s)")
-    parser.add_argument("--window", type=int, default=256, help="tokens of a prompt, at most (default: %(default)s)")
-    parser.add_argument("--out", required=True, type=Path, help="result, JSON; the picture is written beside it")
-    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
-    options = parser.parse_args()
-    if not (options.prompt or options.seen or options.unseen):
-        raise UserError("nothing to compare on: give --prompt, --seen or --unseen")
-    if min(options.count, options.top) < 1:
-        raise UserError("--count and --top take whole numbers from 1 on")
-    return options
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    model: str = option(help="folder, .gguf file, hub id or embedded default")
+    adapter: str = option(help="folder of a LoRA adapter, called tuned in the result", metavar="DIR")
+    out: Path = option(help="result, JSON; a picture (.svg) is written beside it", metavar="FILE")
+    prompt: tuple[str, ...] = option((), "texts to continue, verbatim", PROMPTS, metavar="TEXT")
+    seen: Path | None = option(None, "trained on: rows (.jsonl), a file, a folder or a corpus", PROMPTS)
+    unseen: Path | None = option(None, "held out, in the same forms", PROMPTS)
+    count: int = option(8, "prompts from --seen and from --unseen each", PROMPTS, least=1)
+    window: int = option(256, "tokens of a prompt at most", PROMPTS)
+    top: int = option(10, "most likely tokens to list", least=1)
+    quantize: str = option("none", "format of the base's linear layers; nf4: 4 bits", choices=tuple(QUANTIZE))
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    seed: int = option(0, "seed of the bootstrap")
+
+    def __post_init__(self) -> None:
+        """UserError without a prompt."""
+        if not (self.prompt or self.seen or self.unseen):
+            raise UserError("nothing to compare on: give --prompt, --seen or --unseen")
 
 
 def main() -> None:
     """Command line."""
-    options = _options()
+    options = parse(Options, description=__doc__)
     tokenizer = load_trained_tokenizer(options.model, options.adapter)
     prompts = [given_prompt(tokenizer, text, name=f"prompt {i}") for i, text in enumerate(options.prompt, start=1)]
     for kind, place in (("seen", options.seen), ("unseen", options.unseen)):
@@ -237,7 +238,7 @@ def main() -> None:
     adapter = load_adapter(decoder, options.adapter)
     prompts = [prompt.cut(options.window) for prompt in prompts]
     result = next_tokens(decoder, tokenizer, adapter, prompts, top=options.top, seed=options.seed)
-    result["settings"] = {name: str(value) for name, value in vars(options).items() if name != "out"}
+    result["settings"] = {name: str(value) for name, value in as_settings(options, without=("out",)).items()}
     write_json(options.out, result)
     picture = options.out.with_suffix(".svg")
     write_text(picture, next_token_picture(result["prompts"]))

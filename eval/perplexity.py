@@ -9,9 +9,9 @@ windows: each token is predicted once, in the first window that reaches it, from
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +20,11 @@ import torch
 
 from common.console import UserError, progress, run_command
 from common.files import write_json
+from common.options import option, parse
 from data.masking import Example, plain_document
 from data.packing import to_batch
 from eval.environment import environment
-from eval.model_options import add_dtype_options
+from eval.model_options import MEASURE, MODEL, ComputeOptions
 from eval.source_files import read_files
 from eval.stats import bootstrap_ratio
 from lora.adapter_file import load_adapter
@@ -141,19 +142,23 @@ def _bits(nats: np.ndarray | float) -> np.ndarray | float:
     return nats / math.log(2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(ComputeOptions):
+    """Options of this command."""
+
+    model: str = option(help="folder, .gguf file, hub id or embedded default")
+    data: Path = option(help="a file, a folder, or a corpus (its test files)")
+    out: Path = option(help="result, JSON", metavar="FILE")
+    adapter: str | None = option(None, "folder of a LoRA adapter", MODEL, metavar="DIR")
+    quantize: str = option("none", "format of the linear layers; nf4: 4 bits", MODEL, choices=tuple(QUANTIZE))
+    window: int = option(1024, "tokens of context and prediction together", MEASURE)
+    stride: int | None = option(None, "tokens by which the window advances (default: half of it)", MEASURE)
+    seed: int = option(0, "seed of the bootstrap")
+
+
 def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder, .gguf file, hub id or embedded default")
-    parser.add_argument("--adapter", help="folder of a LoRA adapter (default: none)")
-    parser.add_argument("--data", required=True, type=Path, help="a file, a folder, or a corpus (its test files)")
-    parser.add_argument("--out", required=True, type=Path, help="where to write the result, JSON")
-    parser.add_argument("--window", type=int, default=1024, help="tokens seen at once (default: %(default)s)")
-    parser.add_argument("--stride", type=int, help="tokens that the window moves on (default: half of it)")
-    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="base in 4 bits (default: %(default)s)")
-    add_dtype_options(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
-    options = parser.parse_args()
+    """Command line: measure, write the result, print a short table."""
+    options = parse(Options, description=__doc__)
     files = read_files(options.data)
     device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)

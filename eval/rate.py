@@ -9,19 +9,20 @@ one after the other, and their agreement is reported.
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import hashlib
 import json
 import random
 import secrets
 import sys
+from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from common.console import UserError, run_command
 from common.files import read_json, read_jsonl
+from common.options import option, parse
 from eval.preference import summarise, table
 from eval.votes import Session, Votes, items_of
 
@@ -96,23 +97,26 @@ def _prompts(path: str | None) -> dict[str, str]:
     return {str(row.get("id", row.get("task_id"))): text for row, text in texts}
 
 
-def _parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m eval.rate", description=__doc__.split("\n\n")[0])
-    parser.add_argument("a", help="result of eval.instruct or eval.code, JSON")
-    parser.add_argument("b", help="another one, over the same tasks")
-    parser.add_argument("--data", help="the tasks, JSON Lines, for what was asked (default: the file that A names)")
-    parser.add_argument("--out", default="votes.jsonl", help="file of votes, added to (default: %(default)s)")
-    parser.add_argument("--rater", default=getpass.getuser(), help="who votes (default: %(default)s)")
-    parser.add_argument("--count", type=int, help="tasks to rate, drawn by the seed (default: all)")
-    parser.add_argument("--port", type=int, default=0, help="of the local page (default: any free one)")
-    parser.add_argument("--seed", type=int, default=0, help="of the order and the sides (default: 0)")
-    parser.add_argument("--summary", action="store_true", help="only say what the votes say so far")
-    return parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    a: str = option(help="result of eval.instruct or eval.code, JSON", positional=True)
+    b: str = option(help="another result, on the same tasks", positional=True)
+    data: str | None = option(
+        None, "the tasks, JSON Lines, to show what was asked (default: the file that A names)", metavar="FILE"
+    )
+    out: str = option("votes.jsonl", "file to append the votes to", metavar="FILE")
+    rater: str = option(getpass.getuser(), "name of the rater")
+    count: int | None = option(None, "tasks to rate, drawn by the seed (default: all)")
+    port: int = option(0, "port of the local page (0: any free one)")
+    seed: int = option(0, "seed of the order of the tasks, and of which side is left")
+    summary: bool = option(False, "print what the votes say so far, and exit")
 
 
 def main() -> None:
     """Command line: serve until Ctrl-C, then say what the votes say."""
-    options = _parse_options()
+    options = parse(Options, description=__doc__)
     a, b = read_json(options.a), read_json(options.b)
     data = options.data or a.get("settings", {}).get("data")
     items, alike = items_of(a, b, _prompts(data if data and (options.data or Path(data).exists()) else None))

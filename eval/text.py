@@ -9,17 +9,18 @@ greedy. BLEU is sacrebleu's and ROUGE is rouge-score's, so that figures can be c
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import UserError, run_command
 from common.files import read_jsonl, write_json
+from common.options import as_settings, option, parse
 from data.checks.thoughts import split_thoughts
 from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
 from eval.environment import environment
-from eval.model_options import LESS_MEMORY, add_model_options, asked_model, refuse_lone_adapter
+from eval.model_options import LESS_MEMORY, MEASURE, SAMPLING, AskOptions, asked_model
 from eval.text_metrics import GRADERS
 from model import Stop, generate
 from model.decoder import Decoder
@@ -88,27 +89,30 @@ def answer_tasks(
     return {one["id"]: tokenizer.decode(ids).strip() for one, (ids,) in zip(tasks, new, strict=True)}
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.text", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+@dataclass(frozen=True, kw_only=True)
+class Options(AskOptions):
+    """Options of this command."""
+
+    task: str = option(help="kind of the task, which decides the metrics", choices=tuple(GRADERS))
+    data: str = option(help="rows with their reference answers, JSON Lines", metavar="FILE")
+    out: Path = option(help="result, JSON", metavar="FILE")
+    answers: str | None = option(
+        None, 'grade these answers instead of a model\'s: JSON Lines of {"id", "output"}', MEASURE, metavar="FILE"
     )
-    parser.add_argument("--task", required=True, choices=list(GRADERS), help="what is asked, and so the metrics")
-    who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--model", help="folder, hub id, .gguf file or embedded default that answers")
-    who.add_argument("--answers", help='grade these answers instead: JSON Lines of {"id", "output"}')
-    add_model_options(parser)
-    parser.add_argument("--data", required=True, help="rows with their right answers, JSON Lines")
-    parser.add_argument("--out", required=True, type=Path, help="result file, JSON")
-    parser.add_argument("--max-new-tokens", type=int, help=f"tokens an answer may have (default: {NEW_TOKENS})")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
-    options = parser.parse_args()
-    refuse_lone_adapter(options)
-    return options
+    max_new_tokens: int | None = option(
+        None, f"tokens of an answer at most (default: {', '.join(f'{task} {n}' for task, n in NEW_TOKENS.items())})",
+        SAMPLING,
+    )  # fmt: skip
+    seed: int = option(0, "seed of the bootstrap")
+
+    def __post_init__(self) -> None:
+        """UserError for options that contradict each other."""
+        self.refuse_unless_one(model=self.model, answers=self.answers)
 
 
 def main() -> None:
     """Command line: answer (or read the answers), grade, write the result, print a short table."""
-    options = _options()
+    options = parse(Options, description=__doc__)
     tasks = read_text_tasks(read_jsonl(options.data), where=options.data)
     if options.answers:
         rows = read_jsonl(options.answers)
@@ -123,7 +127,7 @@ def main() -> None:
         with asked_model(options) as (decoder, tokenizer):
             answers = answer_tasks(decoder, tokenizer, tasks, max_new_tokens=new_tokens, where=options.data)
     result = grade(options.task, tasks, answers, seed=options.seed)
-    result["settings"] = {name: str(value) for name, value in vars(options).items() if name != "out"}
+    result["settings"] = {name: str(value) for name, value in as_settings(options, without=("out",)).items()}
     write_json(options.out, result)
     for metric, value in result["metrics"].items():
         low, high = result["intervals"][metric]

@@ -16,7 +16,6 @@ What each of them does was read in its sources:
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -28,6 +27,7 @@ from torch.nn import functional as F
 
 from common.console import UserError, run_command
 from common.files import read_json
+from common.options import option, parse
 from lora.adapter_file import (
     CHANGES_BASE,
     INERT,
@@ -70,16 +70,19 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    adapter: Path = option(help="folder with adapter_config.json and adapter_model.safetensors", positional=True)
+    model: str | None = option(None, "the base, to compare names and shapes with (default: no comparison)")
+    fold: Path | None = option(None, "write the adapter to this folder with one rank and one scale", metavar="DIR")
+    json: bool = option(False, "print one JSON object instead of text")
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lora.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
-    parser.add_argument("--model", help="the base, to compare names and shapes with (default: they are not compared)")
-    parser.add_argument("--fold", type=Path, metavar="OUT", help="write it as a LoRA of one rank and one scale to OUT")
-    parser.add_argument("--json", action="store_true", help="print one JSON object (default: lines to read)")
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     facts = read_facts(options.adapter)
     if options.fold:
         if options.fold.exists():

@@ -8,14 +8,15 @@ learnt over a base in NF4 is added to that: to the matrices that it was learnt f
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from common.console import UserError, run_command
 from common.files import read_json, write_json
+from common.options import option, parse
 from lora.adapter_file import load_adapter, read_provenance
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
@@ -25,18 +26,19 @@ from model.device import DTYPES
 from model.weights import locate, weights_sha256
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    model: str = option(help="the base: folder, .gguf file, hub id or embedded default")
+    adapter: Path = option(help="folder of the adapter of a decoder or an encoder", metavar="DIR")
+    out: Path = option(help="folder to write, in Hugging Face layout", metavar="DIR")
+    dtype: str = option("auto", "dtype of the weights; auto: the base's", choices=("auto", *DTYPES))
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lora.merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", required=True, help="the base: folder, .gguf file, hub id or embedded default")
-    parser.add_argument("--adapter", required=True, type=Path, help="folder of an adapter, of a decoder or an encoder")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write, in Hugging Face layout")
-    parser.add_argument(
-        "--dtype", choices=("auto", *DTYPES), default="auto", help="of the weights; auto: the base's (default: auto)"
-    )
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     if options.out.exists():
         raise UserError(f"{options.out}: exists already; give another --out")
     merge(options.model, options.adapter, options.out, dtype=options.dtype)

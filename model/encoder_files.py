@@ -9,7 +9,6 @@ config_sentence_transformers.json                 prefixes, there called prompts
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -92,19 +91,6 @@ def load_encoder(
     encoder.source = name
     encoder.weights_sha256 = weights_sha256(source)
     return encoder.eval()
-
-
-def add_encoder_options(parser: argparse.ArgumentParser) -> None:
-    """Command-line options for what a model's files may leave open; `encoder_options` passes them on."""
-    parser.add_argument("--pooling", choices=POOLINGS, help="how a vector is made (default: as the model's files say)")
-    parser.add_argument("--query-prefix", help="text before a query (default: as the model's files say)")
-    parser.add_argument("--passage-prefix", help="text before a code (default: as the model's files say)")
-    parser.add_argument("--max-length", type=int, help="tokens, longer texts are cut (default: as the files say)")
-
-
-def encoder_options(options: argparse.Namespace) -> dict:
-    """The chosen options, as keywords of load_encoder."""
-    return {name: getattr(options, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
 
 
 def save_encoder(encoder: Encoder, folder: Path | str) -> None:

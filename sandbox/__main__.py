@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from common.console import UserError, run_command
+from common.options import option, parse
 from sandbox.run import Job, _layers, _outcomes, protection
 
 
@@ -27,13 +27,18 @@ def _batches(lines) -> Iterator[list[Job]]:
     yield jobs
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of this command."""
+
+    probe: bool = option(False, "print the active protections as one JSON object, and exit")
+    processes: int | None = option(None, "jobs at once (default: one per core)")
+    allow_unsafe_exec: bool = option(False, "run jobs even where the network cannot be closed to them")
+
+
 def main() -> None:
-    """Command line: jobs in, outcomes out."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--probe", action="store_true", help="print what guards this machine as one JSON object")
-    parser.add_argument("--processes", type=int, help="jobs at once (default: the cores)")
-    parser.add_argument("--allow-unsafe-exec", action="store_true", help="run even where the network stays reachable")
-    options = parser.parse_args()
+    """Run jobs in the sandbox: JSON Lines in on standard input, an outcome per job out; an empty line ends a batch."""
+    options = parse(Options, description=main.__doc__)
     if options.probe:
         print(json.dumps(protection(allow_unsafe_exec=options.allow_unsafe_exec)))
         return

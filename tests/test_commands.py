@@ -36,7 +36,18 @@ MODULES = [
     "lora.check",
     "model.export",
     "training.similarity",
+    "bench.context",
+    "bench.decode",
+    "bench.embed",
+    "bench.generate",
+    "bench.gpu",
+    "bench.memory",
+    "bench.sandbox",
+    "bench.search",
+    "bench.train",
 ]
+FOLDERS = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+SOURCES = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in folder.rglob("*.py"))]
 
 
 def assert_one_line(done, *words):
@@ -61,6 +72,28 @@ def test_help_explains_every_option(command):
     assert done.returncode == 0 and "usage:" in done.stdout
     options = re.findall(r"^  -\S.*\n(?: {4}.*\n)*", done.stdout, re.MULTILINE)
     assert options and all(re.search(r"\S(?: {2,}|\n +)\S", option) for option in options), options
+
+
+def test_the_list_of_commands_is_complete():
+    sources = {path.relative_to(ROOT).as_posix(): path.read_text() for path in SOURCES}
+    found = {name for name, text in sources.items() if "sys.exit(run_command(main" in text}
+    listed = {f"{name.replace('.', '/')}{end}" for name in MODULES for end in (".py", "/__main__.py")}
+    assert {name for name in found if not name.startswith("tests/")} <= listed | set(SCRIPTS)
+
+
+def test_command_lines_are_read_in_one_place():
+    """Options are the fields of a dataclass: common/options.py makes the parser, --help and the recipe from them."""
+    readers = {path.relative_to(ROOT).as_posix() for path in SOURCES if re.search(r"\bargparse\b", path.read_text())}
+    assert readers == {"common/options.py"}
+
+
+def test_an_error_in_the_options_is_one_line():
+    assert_one_line(run("train_cpt.py", "--model", "m"), "--out, --corpus must be given")
+    assert_one_line(
+        run("-m", "eval.code", "--tasks", "mbpp", "--out", "x", "--lr", "1"), "unrecognized arguments: --lr"
+    )
+    both = ("--model", "m", "--answers", "a")
+    assert_one_line(run("-m", "eval.text", "--task", "qa", "--data", "d", "--out", "x", *both), "--model, --answers")
 
 
 def test_a_missing_folder(tmp_path):

@@ -82,7 +82,7 @@ def test_a_track_is_begun_gone_on_with_or_left_as_it_is(tmp_path):
 @pytest.mark.parametrize(("changes", "named"), [({"lm": "./none"}, "./none"), ({"corpus": "./none"}, "none")])
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, tiny_folder, reference_encoder, changes, named):
     options = {"lm": str(tiny_folder), "embedder": str(reference_encoder[1]), "corpus": "package:networkx", "seed": 0}
-    options = SimpleNamespace(**options | changes, out=tmp_path / "run")
+    options = quickstart.Options(**options | changes, out=tmp_path / "run")
     with pytest.raises(UserError, match=named):
         quickstart.make_data(options, quickstart.SMOKE, {})
     assert not (tmp_path / "run").exists()

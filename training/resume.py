@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 from common.console import UserError
+from common.options import Resolved
 from model.weights import model_sha256
 from training import parallel
-from training.options import Resolved
 
 FILES = ("chat_template", "validation", "test", "candidates", "probe", "pool")  # options that name an input file
 FITTED = ("micro_batch", "checkpointing")  # chosen by --fit (training/fit.py)

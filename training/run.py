@@ -15,11 +15,11 @@ import torch
 
 from common.console import UserError
 from common.files import read_json, read_jsonl, write_json, write_text
+from common.options import Resolved
 from eval.environment import environment
 from training import parallel
 from training.checkpoint import latest_checkpoint
 from training.metrics_log import MetricsLog
-from training.options import Resolved
 from training.resume import input_hashes, refuse_other_inputs, refuse_other_options
 from training.shared_options import TrainOptions
 from training.trackers import Tracker, open_trackers

@@ -1,73 +1,95 @@
-"""The options that the scripts share; what a script asks besides is written at its top."""
+"""The options that the training scripts share; each script adds its own at its top."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.options import option
 from lora.frozen_weight import QUANTIZE
 from lora.inject import DECODER_TARGETS
 from model.decoder import CHECKPOINTING
+from model.device import DTYPES
 from training.optim import OPTIMIZERS, SCHEDULES
-from training.options import option
+
+DATA = "what to learn from"
+MODEL = "the model"
+ADAPTER = "the adapter"
+OPTIMISER = "the optimiser"
+LOSS = "the loss"
+MEMORY = "memory and speed"
+MEASURING = "measuring"
+RUN = "the run"
+
+TARGETS_HELP = "layers with an adapter: comma-separated last names, a regular expression for full names, or all-linear"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """Of all three scripts: the model, its adapter, the steps, the run."""
+    """Options of all three scripts."""
 
-    model: str = option(text="folder, .gguf file, hub id or embedded default (smollm2-135m)")
-    out: str = option(text="the run's folder")
-    resume: bool = option(False, "go on with the run in --out from its last checkpoint")
-    dry_run: bool = option(False, "say what would be trained, how long it takes and in what memory, and stop")
-    r: int = option(16, "LoRA rank", least=1)
-    alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
-    dropout: float = option(0.0, "LoRA dropout, 0 to 1", least=0, most=1)
-    targets: str = option(
-        ",".join(DECODER_TARGETS),
-        "layers that get an adapter: last names, an expression for whole names, or all-linear",
+    GROUPS = (DATA, MODEL, RUN, OPTIMISER, LOSS, ADAPTER, MEMORY, MEASURING)
+
+    model: str = option(help="folder, .gguf file, hub id or embedded default (smollm2-135m)", group=MODEL)
+    out: str = option(help="folder of the run", metavar="RUN", group=RUN)
+    resume: bool = option(False, "continue the run in --out from its last checkpoint", RUN)
+    dry_run: bool = option(False, "print what would be trained, with an estimate of time and memory, and exit", RUN)
+    r: int = option(16, "LoRA rank", ADAPTER, least=1)
+    alpha: float = option(32.0, "LoRA scale: the low-rank update is multiplied by alpha / r", ADAPTER)
+    dropout: float = option(0.0, "LoRA dropout, 0 to 1", ADAPTER, least=0, most=1)
+    targets: str = option(",".join(DECODER_TARGETS), TARGETS_HELP, ADAPTER)
+    rank_pattern: str | None = option(
+        None, "ranks by layer, such as q_proj=8,down_proj=32 (default: --r for all)", ADAPTER
     )
-    rank_pattern: str | None = option(None, "other ranks by layer, as q_proj=8,down_proj=32 (default: all have --r)")
-    alpha_pattern: str | None = option(None, "other alphas by layer, written the same way (default: all have --alpha)")
-    rslora: bool = option(False, "multiply by alpha / sqrt(r) instead: for ranks above 32 or so")
-    dora: bool = option(False, "learn the length of each row of a weight apart from its direction; slower")
-    lora_plus_ratio: float = option(1.0, "LoRA+: B learns at this many times --lr (1: as A does; the paper has 16)")
-    epochs: float = option(1.0, "passes over the training rows", least=0)
+    alpha_pattern: str | None = option(None, "alphas by layer, in the same form (default: --alpha for all)", ADAPTER)
+    rslora: bool = option(False, "scale by alpha / sqrt(r) instead, for ranks above about 32", ADAPTER)
+    dora: bool = option(False, "DoRA: train the norm of each weight row separately from its direction; slower", ADAPTER)
+    lora_plus_ratio: float = option(
+        1.0, "LoRA+: learning rate of B divided by that of A, which is --lr (1: plain LoRA; the paper uses 16)", ADAPTER
+    )
+    epochs: float = option(1.0, "passes over the training rows", OPTIMISER, least=0)
+    lr: float = option(2e-4, "peak learning rate", OPTIMISER, least=0)
     optimizer: str = option(
-        "adamw", "adamw8bit keeps its moments in a quarter of the memory", choices=tuple(OPTIMIZERS)
+        "adamw", "adamw8bit stores its moments in a quarter of the memory", OPTIMISER, choices=tuple(OPTIMIZERS)
     )
-    lr: float = option(2e-4, "peak learning rate", least=0)
-    schedule: str = option("cosine", "how the rate falls after its peak", choices=tuple(SCHEDULES))
-    warmup: float = option(0.1, "share of the steps with a rising rate", least=0, most=1)
-    initial_lr: float = option(0.0, "where the warm-up begins, a share of --lr", least=0, most=1)
-    final_lr: float = option(0.1, "where the schedule ends, a share of --lr", least=0, most=1)
-    weight_decay: float = option(0.01, "AdamW's, on matrices", least=0)
-    max_norm: float = option(1.0, "gradient norm is clipped to this (0: not)", least=0)
+    schedule: str = option("cosine", "decay of the learning rate after its peak", OPTIMISER, choices=tuple(SCHEDULES))
+    warmup: float = option(0.1, "share of the steps over which the learning rate rises", OPTIMISER, least=0, most=1)
+    initial_lr: float = option(0.0, "learning rate at the first step, as a share of --lr", OPTIMISER, least=0, most=1)
+    final_lr: float = option(0.1, "learning rate at the last step, as a share of --lr", OPTIMISER, least=0, most=1)
+    weight_decay: float = option(0.01, "AdamW's weight decay, applied to matrices", OPTIMISER, least=0)
+    max_norm: float = option(1.0, "clip the gradient norm to this (0: do not clip)", OPTIMISER, least=0)
     max_minutes: float = option(
-        0.0, "end after so many in a checkpoint to --resume from (0: when all is done)", least=0
+        0.0, "stop after this many minutes with a checkpoint to --resume from (0: no limit)", RUN, least=0
     )
-    checkpoint_every: int = option(10, "steps between checkpoints (0: none)", least=0)
-    log_to: str | None = option(None, "tensorboard, wandb or both, beside metrics.jsonl (default: neither)")
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    checkpoint_every: int = option(10, "steps between checkpoints (0: none)", RUN, least=0)
+    log_to: str | None = option(None, "tensorboard, wandb or both, comma-separated, in addition to metrics.jsonl", RUN)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", MODEL)
     dtype: str = option(
-        "auto", "auto takes what the hardware multiplies itself", choices=("auto", "fp32", "bf16", "fp16")
-    )
-    seed: int = option(0, "of the split, the adapter, the order of rows, dropout and sampling")
+        "auto", "compute dtype; auto: half precision where the hardware has it natively", MODEL,
+        choices=("auto", *DTYPES),
+    )  # fmt: skip
+    seed: int = option(0, "seed of the split, the adapter, the row order, dropout and sampling", RUN)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderOptions(TrainOptions):
-    """Of the two scripts that train a causal LM."""
+    """Options of the two scripts that train a causal LM."""
 
-    full: bool = option(False, "train all weights instead of a LoRA adapter")
-    quantize: str = option("none", "how the frozen linear layers are kept; nf4: in 4 bits", choices=tuple(QUANTIZE))
-    shard: bool = option(False, "under torchrun: divide the layers' weights among the processes too")
-    step_tokens: int = option(4096, "tokens of an optimiser step, in packed rows that are accumulated", least=1)
-    fit: bool = option(False, "choose --micro-batch and --checkpointing by measuring what fits into memory")
-    micro_batch: int = option(1, "packed rows of one forward and backward pass", least=1)
-    checkpointing: str = option("none", "which activations are made again instead of kept", choices=CHECKPOINTING)
-    fp32_modules: str | None = option(None, "self_attn or mlp in fp32: an expression for whole names (default: none)")
-    validate_every: int = option(10, "steps between validations (0: none)", least=0)
-    patience: int = option(
-        0, "stop after so many validations without a lower loss and keep the best (0: do not)", least=0
+    full: bool = option(False, "train all weights instead of a LoRA adapter", ADAPTER)
+    quantize: str = option("none", "format of the frozen linear layers; nf4: 4 bits", MODEL, choices=tuple(QUANTIZE))
+    shard: bool = option(False, "under torchrun: also divide the weights of the layers among the processes", MEMORY)
+    step_tokens: int = option(
+        4096, "tokens of an optimiser step; packed rows are accumulated up to this number", OPTIMISER, least=1
     )
-    sample_every: int = option(0, "steps between samples, written to samples.md (0: only at the end)", least=0)
+    fit: bool = option(False, "choose --micro-batch and --checkpointing by measuring what fits in memory", MEMORY)
+    micro_batch: int = option(1, "packed rows per forward and backward pass", MEMORY, least=1)
+    checkpointing: str = option("none", "activations to recompute in the backward pass", MEMORY, choices=CHECKPOINTING)
+    fp32_modules: str | None = option(
+        None, "compute these self_attn or mlp modules in fp32: a regular expression for full names", MODEL
+    )
+    validate_every: int = option(10, "steps between validations (0: none)", MEASURING, least=0)
+    patience: int = option(
+        0, "stop after this many validations without a lower loss, keep the best weights (0: never)", MEASURING, least=0
+    )
+    sample_every: int = option(
+        0, "steps between samples, written to samples.md (0: only at the end)", MEASURING, least=0
+    )

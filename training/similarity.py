@@ -8,14 +8,15 @@ each query; on the diagonal it is the right one.
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 
 from common.console import UserError, run_command
 from common.files import read_jsonl, write_text
 from common.html import Safe, element
+from common.options import option, parse
 from model import load_encoder
 
 CELL, GAP, TOP, LEFT = 10, 40, 94, 24  # pixels: of a cell, between the matrices, above them, to their left
@@ -81,15 +82,20 @@ def _text(text: str, x: float, y: float, color: str, weight: str = "normal") -> 
     return element("text", text, x=f"{x:g}", y=f"{y:g}", fill=color, **{"font-weight": weight})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    before: str = option(help="folder, hub id or embedded default", metavar="MODEL")
+    after: str = option(help="the trained model, RUN/model", metavar="MODEL")
+    data: str = option(help="text–code pairs that were not trained on, JSON Lines", metavar="FILE")
+    out: str = option(help="picture, SVG", metavar="FILE")
+    count: int = option(40, "pairs to draw, the first ones by path")
+
+
 def main() -> None:
-    """The command `python -m training.similarity`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", required=True, metavar="MODEL", help="folder, hub id or embedded default")
-    parser.add_argument("--after", required=True, metavar="MODEL", help="the model that training left, RUN/model")
-    parser.add_argument("--data", required=True, help="text–code pairs, JSON Lines, that were not trained on")
-    parser.add_argument("--count", type=int, default=40, help="pairs to draw, the first by path (default: %(default)s)")
-    parser.add_argument("--out", required=True, help="picture, SVG")
-    options = parser.parse_args()
+    """Command line."""
+    options = parse(Options, description=__doc__)
     pairs = read_jsonl(options.data)
     for number, pair in enumerate(pairs, 1):
         if not pair.get("query") or not pair.get("code"):

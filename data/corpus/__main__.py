@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 
-from common.console import UserError, run_command
+from common.console import run_command
+from common.options import option, parse
+from data.corpus import curate
 from data.corpus.build import corpus_summary, write_corpus
-from data.corpus.curate import Options
 from data.corpus.languages import NAMES
 from data.corpus.locate import KINDS
 
+KEEP = "which files to keep"
+SPLIT = "the split"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    source: tuple[str, ...] = option(help=KINDS, positional=True)
+    out: str = option(help="folder to write; replaced if it exists", metavar="DIR")
+    max_files: int = option(300, "files to keep at most, drawn by the seed", KEEP)
+    languages: tuple[str, ...] = option(
+        ("python",), f"languages to read, of {', '.join(NAMES)}; all but python need tree-sitter", KEEP,
+        choices=tuple(NAMES), metavar="LANGUAGE",
+    )  # fmt: skip
+    licenses: tuple[str, ...] | None = option(
+        None, "keep only files under these licences (default: any)", KEEP, metavar="SPDX"
+    )
+    decontaminate: tuple[str, ...] = option(
+        (), "MBPP's or HumanEval's own files: reject files that share 13 consecutive words with a task", KEEP,
+        metavar="FILE",
+    )  # fmt: skip
+    redact: bool = option(
+        True, "keep e-mail and IP addresses, keys and passwords (default: replace them by placeholders)", KEEP
+    )
+    test_share: float = option(0.2, "share of the files to test on", SPLIT)
+    validation_share: float = option(0.05, "share of the files to validate on", SPLIT)
+    split_by: str = option(
+        "file", "module: keep the files of a folder on the same side", SPLIT, choices=("file", "module")
+    )
+    seed: int = option(0, "seed of the draw and the split")
+    processes: int | None = option(None, "processes that examine files (default: one per core)", least=1)
+
 
 def main() -> None:
-    """Curate sources into a folder."""
-    parser = argparse.ArgumentParser(prog="python -m data.corpus", description=main.__doc__)
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help=f"{KINDS}; several may be given")
-    parser.add_argument("--out", required=True, help="folder to write (replaced if it exists)")
-    parser.add_argument("--max-files", type=int, default=300, help="files kept at most (default 300)")
-    parser.add_argument("--test-share", type=float, default=0.2, help="share of files to test on (default 0.2)")
-    parser.add_argument("--validation-share", type=float, default=0.05, help="share to validate on (default 0.05)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draw and the split (default 0)")
-    parser.add_argument(
-        "--split-by", choices=["file", "module"], default="file",
-        help="module: the files of a folder all go to one side (default file)",
+    """Curate sources into a folder: filtered, deduplicated, redacted and split files."""
+    options = parse(Options, description=main.__doc__)
+    rules = curate.Options(
+        max_files=options.max_files, test_share=options.test_share, validation_share=options.validation_share,
+        seed=options.seed, split_by=options.split_by, languages=options.languages, redact=options.redact,
+        licenses=options.licenses, decontaminate=options.decontaminate,
     )  # fmt: skip
-    parser.add_argument(
-        "--languages", nargs="+", choices=list(NAMES), default=["python"],
-        help="languages that are read; all but python need tree-sitter (default python)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--no-redact", dest="redact", action="store_false",
-        help="keep e-mail and IP addresses, keys and passwords (default: placeholders in their place)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--licenses", nargs="+", metavar="SPDX", help="keep only files under these licences (default: under any)"
-    )
-    parser.add_argument(
-        "--decontaminate", nargs="+", default=[], metavar="FILE",
-        help="MBPP's or HumanEval's own files: what holds 13 words in a row of a task is rejected",
-    )  # fmt: skip
-    parser.add_argument("--processes", type=int, help="processes that examine files (default: one a core)")
-    given = vars(parser.parse_args())
-    sources, out, processes = (given.pop(name) for name in ("source", "out", "processes"))
-    if processes is not None and processes < 1:
-        raise UserError(f"--processes is {processes}; give at least 1")
-    options = Options(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
-    print(corpus_summary(write_corpus(sources, out, options, processes=processes)))
+    print(corpus_summary(write_corpus(list(options.source), options.out, rules, processes=options.processes)))
 
 
 if __name__ == "__main__":

@@ -2,74 +2,79 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from common.console import run_command
+from common.console import UserError, run_command
 from common.files import write_json, write_jsonl
+from common.options import as_settings, option, parse
 from data.checks.prove import KINDS, UNPROVEN
 from data.corpus import SPLITS, open_corpus
 from data.instruct.build import CATEGORIES, about, build_instruction_pairs, category_counts, instruction_summary
-from data.instruct.teaching import add_teacher_options, teacher_of
+from data.instruct.teacher_options import TeacherOptions, teacher_of
+
+PAIRS = "which pairs to make"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(TeacherOptions):
+    """Options of this command."""
+
+    GROUPS = (PAIRS,)
+
+    corpus: str = option(help="folder written by data.corpus, or any SOURCE that it takes", positional=True)
+    out: Path = option(help="folder to write", metavar="DIR")
+    count: int = option(400, "training pairs", PAIRS)
+    test_count: int = option(60, "test pairs", PAIRS)
+    validation_count: int = option(24, "validation pairs", PAIRS)
+    share: tuple[str, ...] = option(
+        (), f"share of the pairs, 0 to 1, of any of {', '.join(CATEGORIES)}; the others except fim divide the rest "
+        "(default: six equal shares, no fim)", PAIRS, metavar="CATEGORY=SHARE",
+    )  # fmt: skip
+    checks: tuple[str, ...] = option(
+        KINDS, "how an answer may be proven, in order of preference: doctest; values and tests, which run the "
+        f"repository's own tests once, in the sandbox; {UNPROVEN}, which accepts functions without a proof and runs "
+        "nothing", PAIRS, choices=(*KINDS, UNPROVEN), metavar="KIND",
+    )  # fmt: skip
+    most_input: int = option(2400, "characters of instruction and input at most", PAIRS)
+    most_output: int = option(700, "characters of output at most", PAIRS)
+    seed: int = option(0, "seed of every draw")
+
+    def shares(self) -> dict[str, float]:
+        """--share as {category: share}. UserError for what is not CATEGORY=NUMBER."""
+        return dict(map(_share, self.share))
 
 
 def _share(text: str) -> tuple[str, float]:
-    name, sign, number = text.partition("=")
+    name, _, number = text.partition("=")
     try:
         share = float(number)
     except ValueError:
         share = math.nan
-    if not sign or not math.isfinite(share):
-        raise argparse.ArgumentTypeError(f"{text!r} is not CATEGORY=NUMBER, such as bugfix=0.3")
+    if not math.isfinite(share):
+        raise UserError(f"--share: {text!r} is not CATEGORY=NUMBER, such as bugfix=0.3")
     return name, share
-
-
-def _parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m data.instruct", description=main.__doc__)
-    parser.add_argument("corpus", help="a folder written by data.corpus, or any SOURCE that it takes")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write into")
-    parser.add_argument("--count", type=int, default=400, help="training pairs wanted (default 400)")
-    parser.add_argument("--test-count", type=int, default=60, help="test pairs wanted (default 60)")
-    parser.add_argument("--validation-count", type=int, default=24, help="validation pairs wanted (default 24)")
-    parser.add_argument(
-        "--share", type=_share, nargs="+", default=[], metavar="CATEGORY=SHARE",
-        help=f"shares of the pairs, 0 to 1, of some of {', '.join(CATEGORIES)}; the others but fim divide what is left "
-        "(default: six alike, no fim)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--checks", nargs="+", choices=[*KINDS, UNPROVEN], default=list(KINDS), metavar="KIND",
-        help="what may prove an answer, in the order in which it is tried: doctest; values and tests, which run the "
-        f"repository's own tests once, in the sandbox; {UNPROVEN}, which runs nothing and takes a function without "
-        "proof (default: doctest values tests)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--most-input", type=int, default=2400, help="characters of instruction and input (default 2400)"
-    )
-    parser.add_argument("--most-output", type=int, default=700, help="characters of output (default 700)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
-    add_teacher_options(parser)
-    options = parser.parse_args()
-    options.share = dict(options.share)
-    category_counts(0, options.share)  # refuse before a corpus is read, not after
-    return options
 
 
 def main() -> None:
     """Make instruction pairs from a corpus: train.jsonl, validation.jsonl, test.jsonl, rejects.jsonl, about.json."""
-    options = _parse_options()
+    options = parse(Options, description=main.__doc__)
+    shares = options.shares()
+    category_counts(0, shares)  # refuse impossible shares before a corpus is read
     corpus = open_corpus(options.corpus, seed=options.seed)
-    teacher = teacher_of(options)
+    teacher = teacher_of(options, options.out)
     pairs = build_instruction_pairs(
         corpus, count=options.count, test_count=options.test_count, validation_count=options.validation_count,
-        most_input=options.most_input, most_output=options.most_output, seed=options.seed, shares=options.share,
+        most_input=options.most_input, most_output=options.most_output, seed=options.seed, shares=shares,
         checks=options.checks, teacher=teacher, candidates=options.teacher_candidates,
     )  # fmt: skip
     for split in SPLITS:
         write_jsonl(options.out / f"{split}.jsonl", pairs.split(split))
     write_jsonl(options.out / "rejects.jsonl", pairs.rejects)
-    write_json(options.out / "about.json", about(corpus, options, pairs, teacher))
+    settings = as_settings(options, without=("out", "corpus")) | {"share": shares}
+    write_json(options.out / "about.json", about(corpus, settings, pairs, teacher))
     print(instruction_summary(pairs))
     if teacher:
         print(f"teacher  {teacher.summary(options.teacher_prices)}")

@@ -9,13 +9,11 @@ repository's own where they pass the checks.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
 
 from common.console import UserError
 from common.shuffle import seeded_order
@@ -302,16 +300,15 @@ def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
     return "most often: {} ({})".format(*reasons.most_common(1)[0]) if reasons else "no more functions"
 
 
-def about(corpus: Corpus, options: argparse.Namespace, pairs: InstructionPairs, teacher: Teacher | None) -> dict:
+def about(corpus: Corpus, settings: dict, pairs: InstructionPairs, teacher: Teacher | None) -> dict:
     """What the pairs were made from, and how: the content of about.json."""
-    settings = {name: value for name, value in vars(options).items() if name not in ("out", "corpus")}
     made_from = {"source": corpus.source, "name": corpus.name, "sha256": corpus.sha256(), "options": corpus.options}
     told = teacher and {"model": teacher.model, "system": SYSTEM, "categories": TAUGHT, "spent": vars(teacher.spent)}
     return {
         "schema": SCHEMA,
         "kind": "instruction pairs",
         "corpus": made_from,
-        "options": {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
+        "options": settings,
         "templates": INSTRUCTIONS,
         "lost": pairs.lost,
         "teacher": told,

@@ -8,17 +8,12 @@ is trained on. What the repository itself knows best (the line of a bug, the bod
 
 from __future__ import annotations
 
-import argparse
-import threading
 from collections import Counter
-from pathlib import Path
 
-from common.console import UserError
-from data.instruct.completions import KEY_VARIABLES
 from data.instruct.docstyle import docstring_in
 from data.instruct.judging import judge_answers
 from data.instruct.pair_filters import normalized, pair_problem
-from data.instruct.teacher import Limits, Teacher
+from data.instruct.teacher import Teacher
 from data.rows import conversation_of
 
 TAUGHT = ("docstring", "explain", "unit_test", "improve")
@@ -95,50 +90,3 @@ def _as_output(pair: dict, text: str, code: str | None) -> str:
         words = docstring_in(text)
         return f'{"r" if chr(92) in words else ""}"""{words}\n"""'
     return (code or text).strip("\n")
-
-
-def add_teacher_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a command that may ask a teacher."""
-    group = parser.add_argument_group(
-        "teacher",
-        f"a model on a server with OpenAI's chat completions; its key comes from {' or '.join(KEY_VARIABLES)}",
-    )
-    group.add_argument("--teacher", metavar="URL", help="the server, such as http://localhost:8000 (default: none)")
-    group.add_argument("--teacher-model", metavar="NAME", help="the model's name on that server")
-    group.add_argument("--teacher-candidates", type=int, default=4, help="answers asked for a task (default 4)")
-    group.add_argument("--teacher-concurrency", type=int, default=8, help="requests at once (default 8)")
-    group.add_argument(
-        "--teacher-seconds", type=float, default=300, help="for a whole answer, in seconds (default 300)"
-    )
-    group.add_argument(
-        "--teacher-max-tokens", type=int, default=1024, help="of an answer, a model's thoughts included (default 1024)"
-    )
-    group.add_argument("--teacher-requests", type=int, help="requests at most, repeated ones too (default: no end)")
-    group.add_argument("--teacher-tokens", type=int, help="tokens at most, in and out (default: no end)")
-    group.add_argument(
-        "--teacher-prices", type=float, nargs=2, metavar=("IN", "OUT"), help="of a million tokens, to show the cost"
-    )
-    group.add_argument("--teacher-cache", type=Path, help="file of its replies (default: teacher.sqlite in --out)")
-
-
-def teacher_of(options: argparse.Namespace) -> Teacher | None:
-    """The teacher that the options name, if any. UserError for options that do not go together."""
-    if options.teacher is None:
-        return None
-    if not options.teacher_model:
-        raise UserError("--teacher needs --teacher-model NAME: what the server calls the model")
-    whole = options.teacher_candidates, options.teacher_concurrency, options.teacher_max_tokens
-    if min(whole) < 1 or not 0 < options.teacher_seconds < threading.TIMEOUT_MAX:
-        raise UserError("--teacher-candidates, -concurrency, -max-tokens and -seconds take numbers above 0")
-    return Teacher(
-        options.teacher,
-        options.teacher_model,
-        cache=options.teacher_cache or options.out / "teacher.sqlite",
-        concurrency=options.teacher_concurrency,
-        max_tokens=options.teacher_max_tokens,
-        limits=Limits(
-            answer_seconds=options.teacher_seconds,
-            most_requests=options.teacher_requests,
-            most_tokens=options.teacher_tokens,
-        ),
-    )

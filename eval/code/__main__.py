@@ -1,60 +1,63 @@
-"""Code tasks: a model's answers, or given ones, run in the sandbox and counted as pass@k.
+"""Run a model's answers to code tasks, or given answers, in the sandbox and measure pass@k.
 
     python -m eval.code --tasks mbpp --model M [--adapter A] --samples 10 --k 1 3 --out result.json
     python -m eval.code --tasks F.jsonl --answers answers.jsonl --out result.json
     python -m eval.code --tasks humaneval --gold --out gold.json       # do the tasks' own solutions pass?
 
-A run that was stopped goes on when it is started again with the same --out.
+Rerun an interrupted run with the same --out to resume it.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import UserError, run_command
 from common.files import read_jsonl, read_text, write_json
 from common.markdown import fenced
+from common.options import as_settings, option, parse
 from eval.code.ask import ask
 from eval.code.grade import choose_ks, grade
 from eval.code.javascript import node_command
 from eval.code.task_files import NAMED, SPLITS, read_code_tasks
 from eval.code.tasks import CodeTask
-from eval.model_options import LESS_MEMORY, add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
+from eval.model_options import LESS_MEMORY, MEASURE, MODEL, SAMPLING, AskOptions, SampleOptions, asked_model
 from sandbox.run import protection
 
 
-def _parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.code", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+@dataclass(frozen=True, kw_only=True)
+class Options(AskOptions, SampleOptions):
+    """Options of this command."""
+
+    tasks: str = option(help=f"{', '.join(NAMED)}, or a file of tasks (docs/formats.md)")
+    out: Path = option(help="result, JSON", metavar="FILE")
+    answers: str | None = option(
+        None, 'grade these answers instead of a model\'s: JSON Lines of {"task_id", "completion"}', MEASURE,
+        metavar="FILE",
+    )  # fmt: skip
+    gold: bool = option(False, "grade the tasks' own solutions instead", MEASURE)
+    split: str | None = option(
+        None, "split of MBPP, by task number (default: test for MBPP's own files)", MEASURE, choices=(*SPLITS, "all")
     )
-    who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--model", help="folder, hub id, .gguf file or embedded default whose answers are graded")
-    who.add_argument("--answers", help='grade these answers: JSON Lines of {"task_id", "completion"}')
-    who.add_argument("--gold", action="store_true", help="grade the tasks' own solutions")
-    parser.add_argument("--tasks", required=True, help=f"{', '.join(NAMED)} or a file (see docs/formats.md)")
-    parser.add_argument("--split", choices=[*SPLITS, "all"], help="of MBPP's numbers (default: test for its own files)")
-    add_model_options(parser)
-    parser.add_argument("--out", required=True, type=Path, help="result file, JSON")
-    parser.add_argument("--samples", type=int, default=10, help="sampled answers a task (default: %(default)s)")
-    parser.add_argument("--k", type=int, nargs="+", help="the ks of pass@k (default: 1, and 3 from 10 samples on)")
-    parser.add_argument(
-        "--prompt", choices=["auto", "chat", "plain"], default="auto", help="auto: chat if the model has a template"
+    k: tuple[int, ...] | None = option(None, "ks of pass@k (default: 1, and 3 from 10 samples on)", MEASURE)
+    prompt: str = option(
+        "auto", "form of the prompt; auto: chat if the model has a template", MODEL, choices=("auto", "chat", "plain")
     )
-    add_sampling_options(parser, max_new_tokens=512)
-    options = parser.parse_args()
-    refuse_lone_adapter(options)
-    if options.k and options.gold:
-        raise UserError("--gold has one answer a task: leave out --k")
-    if options.model:
-        choose_ks(options.samples, options.k)
-    return options
+    max_new_tokens: int = option(512, "tokens of an answer at most", SAMPLING)
+
+    def __post_init__(self) -> None:
+        """UserError for options that contradict each other."""
+        self.refuse_unless_one(model=self.model, answers=self.answers, gold=self.gold)
+        if self.k and self.gold:
+            raise UserError("--gold has one answer per task: omit --k")
+        if self.model:
+            choose_ks(self.samples, self.k)
 
 
-def _ask_model(options: argparse.Namespace, tasks: list[CodeTask]) -> list[dict]:
-    identity = [options.model, options.quantize]
+def _ask_model(options: Options, tasks: list[CodeTask]) -> list[dict]:
+    identity = [str(options.model), options.quantize]
     if options.chat_template:
         identity += [read_text(options.chat_template)]
     if options.adapter:
@@ -96,7 +99,7 @@ def _print(result: dict, out: Path) -> None:
 
 def main() -> None:
     """Command line: answer (or read the answers), grade, write the result, print a short table."""
-    options = _parse_options()
+    options = parse(Options, description=__doc__)
     tasks = read_code_tasks(options.tasks, options.split)
     protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
     for language in {task.language for task in tasks} - {"python"}:
@@ -108,7 +111,7 @@ def main() -> None:
     keep = options.out.with_suffix(".kept.jsonl")
     limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}
     result = grade(tasks, answers, ks=options.k, keep=keep, where=options.answers or "answers", **limits)
-    result["settings"] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
+    result["settings"] = as_settings(options)
     write_json(options.out, result)
     keep.unlink(missing_ok=True)
     _print(result, options.out)

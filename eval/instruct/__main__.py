@@ -1,38 +1,44 @@
-"""The command `python -m eval.instruct`."""
+"""Grade a model's answers to instruction pairs, or given answers, by execution, style and invented names.
+
+    python -m eval.instruct --model M [--adapter A] --data test.jsonl --out result.json
+    python -m eval.instruct --answers answers.jsonl --data test.jsonl --out result.json
+
+Code runs in the sandbox; the pairs' own answers are graded too, as a reference.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 
 from common.console import UserError, run_command
 from common.files import read_jsonl, write_json
+from common.options import as_settings, option, parse
 from eval.instruct.grade import answer_pairs, checked_pairs, grade_answers
-from eval.model_options import LESS_MEMORY, add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
+from eval.model_options import LESS_MEMORY, MEASURE, AskOptions, SampleOptions, asked_model
 from sandbox.run import protection
 
 
-def _parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m eval.instruct", description=__doc__.split("\n\n")[0])
-    who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--model", help="folder, hub id, .gguf file or embedded default whose answers are graded")
-    who.add_argument("--answers", help='grade these answers instead: JSON Lines of {"id", "output", "sample"}')
-    add_model_options(parser)
-    parser.add_argument("--data", required=True, help="instruction pairs with checks, JSON Lines")
-    parser.add_argument("--out", required=True, help="result file, JSON")
-    parser.add_argument("--samples", type=int, default=10, help="sampled answers a task, for k > 1 (default: 10)")
-    parser.add_argument("--k", type=int, nargs="+", default=[1, 3], help="the ks of pass@k; 1 is greedy (default: 1 3)")
-    add_sampling_options(parser, max_new_tokens=256)
-    options = parser.parse_args()
-    if min(options.k) < 1:
-        raise UserError("--k takes whole numbers from 1 on")
-    if options.model and max(options.k) > 1 and options.samples <= max(options.k):
-        raise UserError(f"--samples {options.samples} is too few for pass@{max(options.k)}: give more than that")
-    refuse_lone_adapter(options)
-    return options
+@dataclass(frozen=True, kw_only=True)
+class Options(AskOptions, SampleOptions):
+    """Options of this command."""
+
+    data: str = option(help="instruction pairs with checks, JSON Lines", metavar="FILE")
+    out: str = option(help="result, JSON", metavar="FILE")
+    answers: str | None = option(
+        None, 'grade these answers instead of a model\'s: JSON Lines of {"id", "output", "sample"}', MEASURE,
+        metavar="FILE",
+    )  # fmt: skip
+    k: tuple[int, ...] = option((1, 3), "ks of pass@k; 1 is measured on the greedy answer", MEASURE, least=1)
+
+    def __post_init__(self) -> None:
+        """UserError for options that contradict each other."""
+        self.refuse_unless_one(model=self.model, answers=self.answers)
+        if self.model and max(self.k) > 1 and self.samples <= max(self.k):
+            raise UserError(f"--samples {self.samples} is too few for pass@{max(self.k)}: give more than that")
 
 
-def _ask_model(options: argparse.Namespace, pairs: list[dict]) -> list[dict]:
+def _ask_model(options: Options, pairs: list[dict]) -> list[dict]:
     with asked_model(options) as (decoder, tokenizer):
         return answer_pairs(
             decoder,
@@ -49,14 +55,14 @@ def _ask_model(options: argparse.Namespace, pairs: list[dict]) -> list[dict]:
 
 def main() -> None:
     """Command line: answer (or read the answers), grade, write the result, print a short table."""
-    options = _parse_options()
+    options = parse(Options, description=__doc__)
     pairs = read_jsonl(options.data)
     checked_pairs(pairs)
     protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
     answers = read_jsonl(options.answers) if options.answers else _ask_model(options, pairs)
     limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}
-    result = grade_answers(pairs, answers, ks=tuple(options.k), **limits)
-    result["settings"] = {name: value for name, value in vars(options).items() if name != "out"}
+    result = grade_answers(pairs, answers, ks=options.k, **limits)
+    result["settings"] = as_settings(options, without=("out",))
     write_json(options.out, result)
     for metric, value in result["metrics"].items():
         low, high = result["intervals"][metric]

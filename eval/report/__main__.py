@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import run_command
+from common.options import option, parse
 from eval.report.build import write_report
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of this command."""
+
+    folder: Path = option(help="run folder of quickstart or of a training script", positional=True, metavar="RUN")
+    title: str = option("tritune report", "heading of the page")
+
+
 def main() -> None:
-    """The command `python -m eval.report`."""
-    parser = argparse.ArgumentParser(prog="python -m eval.report", description="Write report.html of a run folder.")
-    parser.add_argument("folder", help="run folder of quickstart or of a training script")
-    parser.add_argument("--title", default="tritune report", help="heading of the page (default: tritune report)")
-    options = parser.parse_args()
-    print(write_report(Path(options.folder), title=options.title))
+    """Write report.html of a run folder."""
+    options = parse(Options, description=main.__doc__)
+    print(write_report(options.folder, title=options.title))
 
 
 if __name__ == "__main__":

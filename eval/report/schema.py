@@ -8,14 +8,15 @@ no further package, and two rules that the language cannot say.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import UserError, run_command
 from common.files import read_json
+from common.options import option, parse
 
 SCHEMA = json.loads(Path(__file__).with_name("metrics.schema.json").read_text(encoding="utf-8"))
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
@@ -92,13 +93,16 @@ def _inconsistent(metrics: dict) -> Iterator[str]:
                         yield f"tracks.{at}.{side}: {metric!r} is missing, which has changed"
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of this command."""
+
+    file: Path = option(help="metrics.json of a run or of quickstart", positional=True)
+
+
 def main() -> None:
-    """The command `python -m eval.report.schema`: says what is wrong, a line each."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.report.schema", description="Check the form of a metrics.json."
-    )
-    parser.add_argument("file", help="metrics.json of a run or of quickstart")
-    options = parser.parse_args()
+    """Check a metrics.json against its schema, and list what is wrong."""
+    options = parse(Options, description=main.__doc__)
     found = list(problems(read_json(options.file)))
     if found:
         raise UserError(f"{options.file}: " + "; ".join(found))

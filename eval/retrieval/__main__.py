@@ -1,14 +1,20 @@
-"""The command `python -m eval.retrieval`."""
+"""Measure how well an encoder finds the code for each query, beside BM25 and chance.
+
+    python -m eval.retrieval --model M --data codes/test.jsonl --candidates codes/candidates.jsonl --out result.json
+
+Every candidate competes; none is sampled.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import run_command
 from common.files import write_json, write_text
-from eval.model_options import add_dtype_options
+from common.options import option, parse
+from eval.model_options import MEASURE, MODEL, ComputeOptions
 from eval.retrieval.codes import FORMS, in_form
 from eval.retrieval.failures import worst_queries
 from eval.retrieval.files import read_retrieval
@@ -16,36 +22,39 @@ from eval.retrieval.measure import evaluate_retrieval
 from eval.retrieval.table import as_markdown, ranking_table
 from model import load_encoder
 from model.device import choose_device, choose_dtype
-from model.encoder_files import add_encoder_options, encoder_options
+from model.encoder_options import VECTORS, EncoderOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(EncoderOptions, ComputeOptions):
+    """Options of this command."""
+
+    GROUPS = (MEASURE, MODEL, VECTORS)
+
+    model: str = option(help="encoder: folder, hub id or embedded default")
+    data: str = option(
+        help="text–code pairs, JSON Lines, or a folder of data.pairs; CodeSearchNet's .jsonl, CoSQA's .json, a folder "
+        "of BEIR or CoIR (its qrels/test.tsv; for another split give qrels/NAME.tsv)",
+    )
+    out: Path = option(help="result, JSON; F.md beside F.json is for reading", metavar="FILE")
+    candidates: str | None = option(
+        None, "codes to search, JSON Lines with id and code (default: those of --data)", MEASURE, metavar="FILE"
+    )
+    code: tuple[str, ...] = option(
+        ("as-is",), "forms of the codes to measure on, the first one as the main result; renamed also drops docstrings",
+        MEASURE, choices=FORMS,
+    )  # fmt: skip
+    worst: int = option(15, "queries to explain", MEASURE)
+    base: str | None = option(None, "another encoder to compare with, such as the one before tuning", MODEL)
+    seed: int = option(0, "seed of the random ranking")
 
 
 def main() -> None:
-    """The command `python -m eval.retrieval`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.retrieval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", required=True, help="encoder: a folder, a hub id or an embedded default")
-    parser.add_argument("--base", help="another encoder to hold it against, such as what it was tuned from")
-    parser.add_argument(
-        "--data", required=True,
-        help="text–code pairs, JSON Lines, or a folder of data.pairs; CodeSearchNet's .jsonl, CoSQA's .json, a folder "
-        "of BEIR or CoIR (qrels/test.tsv; or give its qrels/F.tsv)",
-    )  # fmt: skip
-    parser.add_argument("--candidates", help="codes to search, JSON Lines with id and code (default: those of --data)")
-    parser.add_argument(
-        "--code", nargs="+", choices=FORMS, default=["as-is"],
-        help="forms of the codes to measure, the first before the others; renamed is without docstrings too "
-        "(default: as-is)",
-    )  # fmt: skip
-    parser.add_argument("--worst", type=int, default=15, help="queries to explain (default: %(default)s)")
-    add_dtype_options(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the ranking by chance (default: %(default)s)")
-    parser.add_argument("--out", required=True, type=Path, help="result, JSON; F.md beside F.json is for reading")
-    add_encoder_options(parser)
-    options = parser.parse_args()
+    """Command line: read, rank, write the result, print a table per form."""
+    options = parse(Options, description=__doc__)
     queries, candidates = read_retrieval(options.data, options.candidates)  # before a model is fetched
     device = choose_device(options.device)
-    dtype, how = choose_dtype(device, options.dtype), encoder_options(options)
+    dtype, how = choose_dtype(device, options.dtype), options.overrides()
     encoder = load_encoder(options.model, device=device, **how)
     base = load_encoder(options.base, device=device, **how) if options.base else None
     for each in filter(None, (encoder, base)):

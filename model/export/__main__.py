@@ -1,35 +1,42 @@
-"""The command `python -m model.export`."""
+"""Write a model in another format, read it back and compare it with the original.
+
+    python -m model.export DIR --to gguf --type q8_0 --out out/model-q8_0.gguf
+
+The comparison (export_report.json) and a model card (README.md) are written beside the model.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import run_command
+from common.options import option, parse
 from model.device import DTYPES
 from model.export.convert import export
 from model.export.gguf import TYPES
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    model: str = option(
+        help="folder in Hugging Face layout (or .gguf file, hub id, embedded default)", positional=True, metavar="DIR"
+    )
+    to: str = option(help="format to write", choices=("hf", "gguf", "sentence-transformers"))
+    out: Path = option(help="folder to write; with --to gguf a file", metavar="PATH")
+    type: str = option("q8_0", "with --to gguf: type of the matrices", choices=TYPES)
+    dtype: str = option(
+        "auto", "with --to hf and sentence-transformers: dtype of the weights; auto: as in DIR",
+        choices=("auto", *DTYPES),
+    )  # fmt: skip
+
+
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "model", metavar="DIR", help="folder in Hugging Face layout (or .gguf file, hub id, embedded default)"
-    )
-    parser.add_argument("--to", required=True, choices=("hf", "gguf", "sentence-transformers"), help="what to write")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write; with --to gguf a file F.gguf")
-    parser.add_argument(
-        "--type", choices=TYPES, default="q8_0", help="--to gguf: of the matrices (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", *DTYPES),
-        default="auto",
-        help="of a folder's weights; auto: as DIR's (default: auto)",
-    )
-    options = parser.parse_args()
+    options = parse(Options, description=__doc__)
     report = export(options.model, options.to, options.out, type=options.type, dtype=options.dtype)
     for note in report["notes"]:
         print(f"note     {note}")

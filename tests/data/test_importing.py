@@ -190,7 +190,7 @@ def test_files_that_are_no_rows_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--test-share", "nan"], "stay below 1"),
+        (["--test-share", "nan"], "must be a number"),
         (["--test-share", "0.5", "--validation-share", "0.5"], "stay below 1"),
         (["--validation-share", "-0.1"], "not be negative"),
         (["--out", "rows.json"], "--out rows.json: a file stands there"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -17,7 +16,7 @@ import chat
 import lora.check
 import train_sft
 from common.console import UserError
-from eval.model_options import add_model_options, asked_model
+from eval.model_options import AskOptions, asked_model
 from lora.adapter_file import load_adapter, save_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.inject import inject
@@ -63,12 +62,8 @@ def adapter(tiny_folder, tmp_path):
     return tmp_path / "adapter"
 
 
-def model_options(model, **options) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model")
-    add_model_options(parser)
-    flags = [part for name, value in options.items() for part in ("--" + name.replace("_", "-"), str(value))]
-    return parser.parse_args(["--model", str(model), *flags])
+def model_options(model, **options) -> AskOptions:
+    return AskOptions(model=str(model), **{name: str(value) for name, value in options.items()})
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from common.console import UserError
+from common.options import parse_with_recipe
 from data.contrastive import PairTable, plan_batches
 from model import load_encoder
 from train_embed import Options
 from training import fit_chunks
 from training.fit_chunks import fitted_chunk_tokens
-from training.options import parse
 from training.precision import Precision
 from training.run import Run
 
@@ -30,7 +30,7 @@ def chunk_tokens(reference_encoder, tmp_path, monkeypatch):
     """chunk_tokens(free) -> what is found with so many bytes free, where a pass takes 10^6 bytes per token."""
     encoder = load_encoder(str(reference_encoder[1]))
     arguments = ["--model", "m", "--data", "d", "--out", str(tmp_path / "run")]
-    run = Run(tmp_path / "run", "embed", parse(Options, arguments), resume=False)
+    run = Run(tmp_path / "run", "embed", parse_with_recipe(Options, arguments), resume=False)
     table = PairTable(PAIRS, encoder, negatives=1)
     plan = plan_batches(table.lengths(), pairs_per_step=11, epochs=1, seed=0)
     monkeypatch.setattr(fit_chunks, "TRIAL", 128)

@@ -23,12 +23,12 @@ import train_cpt
 import train_embed
 import train_sft
 from common.console import UserError
+from common.options import Resolved, parse_with_recipe
 from data.packing import to_batch
 from tests.commands import ROOT, Child
 from training import fit, overflow, parallel
 from training.checkpoint import latest_checkpoint, load_checkpoint
 from training.deadline import Deadline
-from training.options import Resolved, parse
 from training.precision import Precision
 from training.run import Run
 from training.setup import prepare
@@ -252,7 +252,7 @@ def test_shard_is_refused_alone_and_with_what_it_does_not_go_with(tiny, tiny_fol
     with pytest.raises(UserError, match="torchrun --nproc-per-node"):
         train_sft.main([*given, "--shard"])
     for other in ({"sample_every": 1}, {"optimizer": "adamw8bit"}):
-        asked = dataclasses.replace(parse(train_sft.Options, given).values, shard=True, **other)
+        asked = dataclasses.replace(parse_with_recipe(train_sft.Options, given).values, shard=True, **other)
         with pytest.raises(UserError, match=f"--{next(iter(other)).replace('_', '-')}.*--shard|--shard.*--optimizer"):
             prepare(tiny, asked, torch.device("cpu"), torch.float32)
 
@@ -283,7 +283,8 @@ def test_other_ranks_read_the_run_and_write_elsewhere(tmp_path, monkeypatch):
 
 def test_what_a_rank_finds_out_alone_is_settled_together(tiny, tmp_path, monkeypatch):
     """Whether time is over, what fits into memory, which module overflowed: else ranks would wait for each other."""
-    run = Run(tmp_path / "run", "sft", parse(train_sft.Options, options(model="m", data="d", out="o")), resume=False)
+    resolved = parse_with_recipe(train_sft.Options, options(model="m", data="d", out="o"))
+    run = Run(tmp_path / "run", "sft", resolved, resume=False)
     monkeypatch.setattr(parallel, "of_every_rank", lambda own: [own, True])
     assert list(Steps(0, 9, Deadline(60, time.perf_counter()))) == [1]
     assert list(Steps(0, 3, Deadline(0, time.perf_counter()))) == [1, 2, 3]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from common.console import UserError
-from training.options import Resolved
+from common.options import Resolved
 from training.run import Run
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from common.files import read_jsonl
-from training.options import Resolved
+from common.options import Resolved
 from training.run import Run
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from common.console import UserError
-from training.options import Resolved
+from common.options import Resolved
 from training.run import Run
 
 

@@ -14,10 +14,12 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tests.cuda.fake.device  # before all that imports torch
+from common.console import UserError, run_command
+from common.options import option, parse
 from tests.cuda.fake import commands, tiny
 from tests.cuda.fake.walks import WALKS
 
@@ -45,19 +47,33 @@ def walk_all(pattern: str = "") -> dict[str, dict]:
     return found
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of this command."""
+
+    out: Path | None = option(None, "file for the figures, JSON", positional=True)
+    pattern: str = option("", "walk only what has this in its name", positional=True)
+    write: bool = option(False, f"write {FIGURES.name}, which the tests compare with")
+
+    def __post_init__(self) -> None:
+        """UserError unless there is one place to write to."""
+        if (self.out is None) != self.write:
+            raise UserError("give either OUT or --write")
+
+
 def main() -> None:
     """Command line."""
-    wanted, pattern = sys.argv[1], (*sys.argv[2:], "")[0]
-    found = walk_all(pattern)
-    if wanted != "--write":
-        Path(wanted).write_text(json.dumps(found, indent=1))
+    options = parse(Options, description=__doc__)
+    found = walk_all(options.pattern)
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1))
         return
     failed = [name for name, figures in found.items() if "error" in figures]
     if failed:
-        sys.exit(f"nothing written: {', '.join(failed)} failed")
+        raise UserError(f"nothing written: {', '.join(failed)} failed")
     for figures in found.values():
         del figures["seconds"]
     FIGURES.write_text(json.dumps(found, indent=1) + "\n")
 
 
-main()
+sys.exit(run_command(main))

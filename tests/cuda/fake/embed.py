@@ -8,6 +8,7 @@ from unittest import mock
 import torch
 
 import train_embed
+from common.options import parse_with_recipe
 from data.contrastive import PairTable, plan_batches
 from model.device import choose_dtype
 from tests.cuda.fake.count import Count
@@ -15,7 +16,6 @@ from tests.cuda.fake.device import DEVICE, become
 from tests.cuda.fake.models import fake_encoder
 from tests.cuda.fake.walk import NO_DEADLINE, Figures, Saved, WalkedSteps
 from training.fit_chunks import fitted_chunk_tokens
-from training.options import parse
 from training.precision import Precision
 from training.run import Run
 from training.setup import add_adapter, train_top_layers
@@ -33,7 +33,7 @@ def learn(out: Path, family: str, *more: str, capability: tuple[int, int] = (9, 
     """`train_embed.learn` for two steps of three pairs; the figures of the second."""
     become(capability)
     flags = ["--model", "none", "--data", "none", "--out", str(out), "--checkpoint-every", "0", "--device", "cuda"]
-    resolved = parse(train_embed.Options, [*flags, "--batch", "3", "--epochs", "1", *more])
+    resolved = parse_with_recipe(train_embed.Options, [*flags, "--batch", "3", "--epochs", "1", *more])
     options, dtype = resolved.values, choose_dtype(DEVICE)
     run, encoder = Run(options.out, "embed", resolved, resume=False), fake_encoder(family)
     if options.lora:

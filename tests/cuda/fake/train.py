@@ -10,6 +10,7 @@ from unittest import mock
 import torch
 
 import train_cpt
+from common.options import parse_with_recipe
 from data.masking import Example
 from model.device import choose_dtype
 from model.loss import IGNORE
@@ -17,7 +18,6 @@ from tests.cuda.fake.count import Count
 from tests.cuda.fake.device import DEVICE, become
 from tests.cuda.fake.models import fake_decoder
 from tests.cuda.fake.walk import NO_DEADLINE, Figures, Saved, WalkedSteps
-from training.options import parse
 from training.run import Run
 from training.setup import prepare
 
@@ -64,7 +64,7 @@ def train(
     become(capability)
     where = ["--corpus", "none"] if script is train_cpt else ["--data", "none"]
     flags = ["--model", "none", *where, "--out", str(out), "--checkpoint-every", "0", "--device", "cuda", *more]
-    resolved = parse(script.Options, flags)
+    resolved = parse_with_recipe(script.Options, flags)
     options = resolved.values
     run = Run(options.out, "cpt" if script is train_cpt else "sft", resolved, resume=options.resume)
     computed = choose_dtype(DEVICE, dtype)

@@ -5,8 +5,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +17,8 @@ from data.instruct import build_instruction_pairs
 from data.instruct.replies import Reply
 from data.instruct.tasks import DraftContext, draft
 from data.instruct.teacher import Teacher
-from data.instruct.teaching import SYSTEM, TAUGHT, majority, question, teach, teacher_of
+from data.instruct.teacher_options import TeacherOptions, teacher_of
+from data.instruct.teaching import SYSTEM, TAUGHT, majority, question, teach
 
 
 class Table:
@@ -139,17 +140,11 @@ def test_functions_without_a_gold_of_their_own_are_answered_by_the_teacher_or_re
 
 
 def test_options_that_do_not_go_together_are_refused(tmp_path):
-    options = SimpleNamespace(teacher=None)
-    assert teacher_of(options) is None
-    options = SimpleNamespace(
-        teacher="http://127.0.0.1:1", teacher_model=None, teacher_candidates=1, teacher_concurrency=1,
-        teacher_seconds=1.0, teacher_cache=None, teacher_requests=None, teacher_tokens=None, teacher_max_tokens=7,
-        out=tmp_path,
-    )  # fmt: skip
+    assert teacher_of(TeacherOptions(), tmp_path) is None
     with pytest.raises(UserError, match="--teacher-model"):
-        teacher_of(options)
-    options.teacher_model = "m"
-    teacher = teacher_of(options)
+        teacher_of(TeacherOptions(teacher="http://127.0.0.1:1"), tmp_path)
+    options = TeacherOptions(teacher="http://127.0.0.1:1", teacher_model="m", teacher_max_tokens=7)
+    teacher = teacher_of(options, tmp_path)
     assert teacher.model == "m" and teacher.settings["max_tokens"] == 7 and not list(tmp_path.iterdir())
     wrong = {
         "teacher_candidates": 0,
@@ -159,7 +154,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path):
     }
     for name, value in wrong.items():
         with pytest.raises(UserError, match="above 0"):
-            teacher_of(SimpleNamespace(**vars(options) | {name: value}))
+            teacher_of(replace(options, **{name: value}), tmp_path)
 
 
 @pytest.mark.slow

@@ -213,7 +213,7 @@ def test_the_command_asks_a_model_grades_and_writes_a_result(tiny_folder, tmp_pa
     [
         (["--gold", "--adapter", "x"], "--adapter goes with"),
         (["--model", "m", "--samples", "2", "--k", "3"], "too few for pass@3"),
-        (["--gold", "--k", "1"], "leave out --k"),
+        (["--gold", "--k", "1"], "omit --k"),
         (["--gold"], "no such file"),
     ],
 )
