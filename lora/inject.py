@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from common.console import UserError
-from lora.frozen_weight import NF4Linear, linear
+from lora.frozen_weight import NF4Linear, linear_layer
 from lora.layer import LoRALinear
 from lora.nf4 import NF4Weight
 from lora.targets import HEAD, is_target, pattern_value
@@ -136,7 +136,7 @@ def remove(network: nn.Module, *, merge: bool) -> None:
     for name in names:
         layer = network.get_submodule(name)
         weight = nn.Parameter(layer.merged_weight(), requires_grad=False) if merge else layer.weight
-        _replace(network, name, linear(weight, layer.bias))
+        _replace(network, name, linear_layer(weight, layer.bias))
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:

@@ -96,6 +96,14 @@ class NF4Weight(nn.Module):
         return f"{list(self.shape)}, multiplied out to {self.dtype}"
 
 
+FrozenWeight = nn.Parameter | NF4Weight
+
+
+def dense(weight: FrozenWeight) -> torch.Tensor:
+    """The matrix as a tensor: itself, or dequantised for the moment."""
+    return weight.dense() if isinstance(weight, NF4Weight) else weight
+
+
 def _encode(weight: torch.Tensor, codes: torch.Tensor, magnitudes: torch.Tensor) -> None:
     """Write the codes [n, BLOCK / 2] and magnitudes [n] of blocks [n, BLOCK] in fp32."""
     torch.amax(weight.abs(), dim=1, out=magnitudes)

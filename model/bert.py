@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from model.attention import document_attention
 from model.encoder_config import BertConfig
-from model.fast.cpu_linear import Linear
+from model.linear import Linear
 
 
 class Embeddings(nn.Module):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from model.attention import document_attention
 from model.encoder_config import ModernBertConfig
-from model.fast.cpu_linear import Linear
+from model.linear import Linear
 from model.rope import rope_cos_sin, rotate
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from model import attention, load_decoder
+from model import load_decoder
 from model.attention import document_attention
+from model.fast import attention
 from model.rope import rotate
 
 LENGTHS = [23, 1, 40, 7]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from model.decoder import CHECKPOINTING, RMSNorm
+from model.decoder import CHECKPOINTING
+from model.norm import RMSNorm
 from model.rope import rotate
 
 
