@@ -31,7 +31,7 @@ from data.replay import OtherTexts, describe, read_other_texts, replay_examples
 from eval.forgetting import probe
 from eval.nearest_training_example import add_nearest, pieces_of_files
 from eval.perplexity import continuations, perplexity, worst_predictions
-from model import load_tokenizer
+from model import fast, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
 from model.loss import causal_lm_loss, supervised_tokens
@@ -83,6 +83,8 @@ def main(arguments: list[str] | None = None) -> dict:
     options: Options = resolved.values
     started = time.perf_counter()
     keep_freed_memory()
+    if options.plain:
+        fast.off()
     device = parallel.start(options.device, shard=options.shard)
     run = Run(options.out, "cpt", resolved, resume=options.resume)
     dtype = choose_dtype(device, options.dtype)

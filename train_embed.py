@@ -30,7 +30,7 @@ from eval.nearest_training_example import add_nearest
 from eval.retrieval import evaluate_retrieval, own_candidates, relevance, worst_queries
 from lora.adapter_file import save_adapter
 from lora.inject import lora_layers, remove, trainable
-from model import load_encoder, save_encoder
+from model import fast, load_encoder, save_encoder
 from model.device import choose_dtype
 from model.encoder import Encoder
 from model.weights import weights_sha256
@@ -95,6 +95,8 @@ def main(arguments: list[str] | None = None) -> dict:
     options: Options = resolved.values
     started = time.perf_counter()
     keep_freed_memory()
+    if options.plain:
+        fast.off()
     device = parallel.start(options.device)
     run = Run(options.out, "embed", resolved, resume=options.resume)
     dtype = choose_dtype(device, options.dtype)

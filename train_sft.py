@@ -27,7 +27,7 @@ from data.rows import conversation_of, named_line, training_conversation, unread
 from eval.failure_causes import failures
 from eval.instruct import answer_pairs, grade_answers
 from lora.inject import folded
-from model import generate, load_tokenizer
+from model import fast, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
 from model.loss import causal_lm_loss, supervised_tokens
@@ -71,6 +71,8 @@ def main(arguments: list[str] | None = None) -> dict:
     options: Options = resolved.values
     started = time.perf_counter()
     keep_freed_memory()
+    if options.plain:
+        fast.off()
     device = parallel.start(options.device, shard=options.shard)
     run = Run(options.out, "sft", resolved, resume=options.resume)
     dtype = choose_dtype(device, options.dtype)

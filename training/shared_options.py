@@ -19,6 +19,7 @@ class TrainOptions:
     out: str = option(text="the run's folder")
     resume: bool = option(False, "go on with the run in --out from its last checkpoint")
     dry_run: bool = option(False, "say what would be trained, how long it takes and in what memory, and stop")
+    plain: bool = option(False, "run the textbook forms alone: slower, to step through or to edit")
     r: int = option(16, "LoRA rank", least=1)
     alpha: float = option(32.0, "LoRA scale: the low-rank part is multiplied by alpha / r")
     dropout: float = option(0.0, "LoRA dropout, 0 to 1", least=0, most=1)

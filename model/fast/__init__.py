@@ -105,18 +105,18 @@ def has_twin(form: FastForm, *helpers: Callable) -> Callable[[Callable[P, R]], C
 
     def decorate(plain: Callable[P, R]) -> Callable[P, R]:
         module, name = plain.__globals__, plain.__name__
-        inside_replacement = ContextVar("inside_replacement", default=False)
+        replacing = ContextVar("replacing", default=False)
 
         @wraps(plain)
         def dispatch(*args: P.args, **kwargs: P.kwargs) -> R:
             current = module.get(name, dispatch)
-            if current is not dispatch and not inside_replacement.get():  # a caller still holds the function replaced
-                form.step_aside(current)
-                token = inside_replacement.set(True)  # the replacement may call what it replaces
+            if current is not dispatch and not replacing.get() and not _is_running(current):
+                form.step_aside(current)  # replaced in its module; the caller still holds this function
+                token = replacing.set(True)
                 try:
                     return current(*args, **kwargs)
                 finally:
-                    inside_replacement.reset(token)
+                    replacing.reset(token)
             if form.fits(plain, *(module[helper.__name__] for helper in helpers)):
                 return form.function(*args, **kwargs)
             return plain(*args, **kwargs)
@@ -124,6 +124,14 @@ def has_twin(form: FastForm, *helpers: Callable) -> Callable[[Callable[P, R]], C
         return dispatch
 
     return decorate
+
+
+def _is_running(function: Callable) -> bool:
+    """Whether the caller was called by `function`: a replacement that calls what it replaces."""
+    frame, code = sys._getframe(2), getattr(function, "__code__", None)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
 
 
 def fingerprint(function: Callable) -> str:
