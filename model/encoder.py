@@ -1,4 +1,4 @@
-"""What makes an embedding of a network's hidden states: prefix, special tokens, pooling, unit length.
+"""From a network's hidden states to an embedding: prefix, special tokens, pooling, unit length.
 
     "query: where is …" ─ tokenize ─ network ─ hidden states ─ pool ─ normalize ─ vector
 
@@ -27,15 +27,15 @@ from model.modernbert import ModernBert
 from model.tokenizer import Tokenizer
 
 POOLINGS = ("mean", "cls", "lasttoken")
-TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 16384}  # of `encode`: so many stay in a processor's cache, for each core
-MOST_WORKERS = 16  # of `encode`: more would wait for each other, as Python runs one thread at a time
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 16384}  # of a batch in `encode`; on a CPU, what fits a core's cache
+MOST_WORKERS = 16  # of `encode`: more threads would wait for Python's global lock
 TILE = 32  # tokens
 LOWERCASE = tokenizers.normalizers.Lowercase()  # not str.lower: the two differ, as in the sigma that ends a word
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """How a model's vectors are meant to be made; read from its own files (model/encoder_files.py) or given."""
+    """How a model computes its vectors: read from its own files (model/encoder_files.py) or given."""
 
     pooling: str  # one of POOLINGS
     query_prefix: str
@@ -55,29 +55,29 @@ class Embedding:
 
 
 class Encoder(nn.Module):
-    """A text encoder: one of the three networks below, with its tokenizer and its way of making an embedding."""
+    """A text encoder: one of the three networks below, with its tokenizer and its pooling."""
 
     tokenizer: Tokenizer | None = None  # set by load_encoder, with the three below
     embedding: Embedding | None = None
     source = ""  # the name it was loaded by
     weights_sha256 = ""
-    compute_dtype = torch.float32  # of the matrix products of `encode`; the weights may stay in fp32 beside it
+    compute_dtype = torch.float32  # of the matrix products in `encode`; the weights may be fp32
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def forward(self, input_ids: torch.Tensor, lengths: list[int] | None = None) -> torch.Tensor:
         """Hidden states [B, T, D] of the network.
 
         input_ids  [B, T] int64, special tokens included
-        lengths    the row's texts, one after another (B = 1, they sum to T); None: every row is one text
+        lengths    of the row's texts, one after another (B = 1, they sum to T); None: every row is one text
         """
         return self.hidden_states(input_ids, lengths)
 
     def tokenize(self, texts: list[str], kind: str) -> list[list[int]]:
-        """Prefix, special tokens, cut to max_length. UserError for a text of which no token is left to pool."""
+        """Prefix, special tokens, cut to max_length. UserError for a text without any token to pool."""
         prefix = self.embedding.prefix(kind)
         texts = [prefix + text for text in texts]
         if self.embedding.lower_case:
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         return rows
 
     def reach_the_limit(self, texts: list[str], kind: str) -> int:
-        """How many texts reach max_length: what they say beyond it is not read."""
+        """How many texts reach max_length, beyond which they are cut."""
         return sum(len(row) >= self.embedding.max_length for row in self.tokenize(texts, kind))
 
     def embed(self, rows: list[list[int]]) -> torch.Tensor:
@@ -96,10 +96,10 @@ class Encoder(nn.Module):
         return self.embed_packed(*self.pack(rows))[: len(rows)]
 
     def pack(self, rows: list[list[int]]) -> tuple[torch.Tensor, list[int]]:
-        """Tokenized texts one after another [1, T] int64, and the length of each; at the end perhaps a filler.
+        """Tokenized texts one after another [1, T] int64, and the length of each; the last may be a filler.
 
-        The filler is a text that makes T a multiple of TILE. oneDNN keeps what it prepares for each T that it meets,
-        and pieces of memory that are kept leave holes between them: without it, many chunks take gigabytes.
+        The filler makes T a multiple of TILE: oneDNN caches buffers for every T that it meets, and the fragmentation
+        would take gigabytes over many chunks.
         """
         tokens = [token for row in rows for token in row]
         filler = [0] * (-len(tokens) % TILE)
@@ -107,17 +107,17 @@ class Encoder(nn.Module):
         return torch.tensor([tokens + filler], device=self.device), lengths
 
     def embed_packed(self, packed: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-        """`embed` of what `pack` gives; a filler has a vector too, the last."""
+        """`embed` of what `pack` returns; a filler yields the last vector."""
         return F.normalize(pool(self(packed, lengths), lengths, self.embedding.pooling), dim=-1)
 
     @torch.inference_mode()
     def encode(self, texts: list[str], kind: str = "passage", *, dimension: int | None = None) -> torch.Tensor:
-        """Embed texts for search: [N, D] float32 on the CPU, of unit length even if the model's files ask for none.
+        """Embed texts for search: [N, D] float32 on the CPU, of unit length even if the model's files omit that.
 
-        Matrix products are in `compute_dtype`, whatever autocast the caller has.
+        Matrix products are in `compute_dtype`, whatever the caller's autocast.
 
-        kind       "query" or "passage": chooses the model's prefix
-        dimension  only so many first numbers of each vector, for a model that was trained for it (None: all)
+        kind       "query" or "passage": which of the model's prefixes
+        dimension  truncate each vector to its first numbers, for a model trained for that (None: all)
         """
         was_training = self.training
         self.eval()
@@ -138,7 +138,7 @@ class Encoder(nn.Module):
         return vectors if dimension is None else F.normalize(vectors[:, :dimension], dim=-1)
 
     def describe(self) -> dict:
-        """What a kept vector must be compared by: an index made by one description refuses queries of another."""
+        """What makes vectors comparable: an index with one description refuses queries with another."""
         return {
             "model": self.source,
             "weights_sha256": self.weights_sha256,
@@ -151,7 +151,7 @@ class Encoder(nn.Module):
 
 
 class BertEncoder(Encoder, Bert):
-    """e5, bge, gte, MiniLM; by RoBERTa's positions multilingual-e5."""
+    """e5, bge, gte, MiniLM; with RoBERTa's positions, multilingual-e5."""
 
 
 class ModernBertEncoder(Encoder, ModernBert):
@@ -159,11 +159,11 @@ class ModernBertEncoder(Encoder, ModernBert):
 
 
 class DecoderEncoder(Encoder, Backbone):
-    """A decoder without its head, such as Qwen3-Embedding: its last token has seen the whole text."""
+    """A decoder without its head, such as Qwen3-Embedding: its last token attends to the whole text."""
 
 
 def new_encoder(raw: dict) -> Encoder:
-    """The network that a config.json describes, with fresh weights. UserError for an architecture not known here."""
+    """The network that a config.json describes, freshly initialised. UserError for an unknown architecture."""
     family = raw.get("model_type")
     if family in BERT_FAMILIES:
         return BertEncoder(BertConfig.from_dict(raw))
@@ -171,14 +171,14 @@ def new_encoder(raw: dict) -> Encoder:
         return ModernBertEncoder(ModernBertConfig.from_dict(raw))
     if family in FAMILIES:
         if raw.get("is_causal") is False:
-            raise UserError("config.json: is_causal=False is not implemented: tokens see what precedes them")
+            raise UserError("config.json: is_causal=False is not implemented: tokens attend only to earlier ones")
         return DecoderEncoder(ModelConfig.from_dict(raw))
     supported = ", ".join([*BERT_FAMILIES, "modernbert", *FAMILIES])
     raise UserError(f"encoder architecture {family!r} is not supported; supported are {supported}")
 
 
 def pool(hidden_states: torch.Tensor, lengths: list[int], pooling: str) -> torch.Tensor:
-    """One vector a text, in fp32: hidden_states [1, T, D] of texts one after another -> [N, D]."""
+    """One fp32 vector per text: hidden_states [1, T, D] of texts one after another -> [N, D]."""
     texts = hidden_states[0].float().split(lengths)
     if pooling == "mean":
         return torch.stack([text.mean(dim=0) for text in texts])
@@ -204,8 +204,8 @@ def batches_by_length(rows: list[list[int]], tokens: int) -> list[list[int]]:
 def on_all_cores(work: Callable[[list[int]], int], batches: list[list[int]], device: torch.device) -> Iterator[int]:
     """work(batch) for each batch; on a CPU several at a time, each on a core of its own.
 
-    A core then waits for no other after each operation, and the small ones, which one core does anyway, are done on
-    all: up to a sixth faster than all cores on one batch. Gradients are not kept, nor is the caller's autocast.
+    No core then waits for the others after each operation, and small operations, which use one core only, run on all
+    of them: up to a sixth faster than all cores on one batch. Without gradients and without the caller's autocast.
     """
     threads = torch.get_num_threads()
     workers = min(threads, len(batches), MOST_WORKERS) if device.type == "cpu" else 1
@@ -217,4 +217,4 @@ def on_all_cores(work: Callable[[list[int]], int], batches: list[list[int]], dev
         with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, threads // workers)) as pool:
             yield from pool.map(torch.inference_mode()(work), batches)
     finally:
-        torch.set_num_threads(threads)  # what a thread sets is set for those that begin later
+        torch.set_num_threads(threads)  # a thread's setting holds for threads started later
