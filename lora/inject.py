@@ -53,10 +53,12 @@ def inject(
     if lora_layers(network):
         raise UserError("the network already has an adapter; merge it or remove it first")
     names = _chosen(network, targets, exclude, layers)
+    # a pattern that matches nothing is a typing error
     for pattern in (rank_pattern or {}, alpha_pattern or {}):
         idle = [key for key in pattern if not any(re.match(rf"(.*\.)?({key})$", name) for name in names)]
         if idle:
             raise UserError(f"the pattern {idle[0]!r} matches no layer with an adapter")
+    # freeze everything, then put the trainable layers in place
     network.requires_grad_(False)
     adapter = make_adapter(
         network, names, r=r, alpha=alpha, dropout=dropout, rank_pattern=rank_pattern or {},

@@ -48,6 +48,7 @@ class LoRALinear(Projection):
         self.scale = alpha / math.sqrt(r) if rslora else alpha / r
         self.dropout = nn.Dropout(dropout)
         self.folded: torch.Tensor | None = None  # the merged weight, inside `lora.inject.folded`
+        # A is random and B zero, so that B A is zero and A gets no gradient before B has moved
         out_features, in_features = base.weight.shape
         self.lora_A = nn.Linear(in_features, r, bias=False, device=base.weight.device, dtype=torch.float32)
         self.lora_B = nn.Linear(r, out_features, bias=False, device=base.weight.device, dtype=torch.float32)
@@ -59,11 +60,13 @@ class LoRALinear(Projection):
         """x [..., in] -> [..., out]."""
         if self.folded is not None:
             return linear(x, self.folded, self.bias)
+        # the frozen path, and s B A x beside it
         plain = multiply(x, self.weight, self.bias)
         low_rank = F.linear(self.dropout(x), self.lora_A.weight.to(x.dtype))  # [..., r]
         delta = self.scale * F.linear(low_rank, self.lora_B.weight.to(x.dtype))  # [..., out]
         if self.lora_magnitude_vector is None:
             return plain + delta
+        # DoRA: scale each row of W + s B A to length m; the bias is not scaled
         stretch = self.lora_magnitude_vector / self._sum().norm(dim=1)  # [out], exactly 1 while fresh
         unbiased = plain if self.bias is None else plain - self.bias
         # as a change to `plain`, so that a fresh adapter leaves it the same to the last bit

@@ -60,17 +60,20 @@ def document_attention(
     softcap  c: scores become c tanh(score / c) before the softmax (arXiv:2408.00118, section 2)
     Returns  [B, H, T, D] in v's dtype
     """
+    # a key head for each query head
     lengths = [q.shape[2]] if lengths is None else lengths
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # [B, H, T, D]
 
+    # each document attends to itself alone
     outputs = []
     for q_n, k_n, v_n in zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True):
         with torch.autocast(q.device.type, enabled=False):  # it would round the scores to half precision
             scores = q_n.float() @ k_n.float().mT * scale  # [B, H, n, n]
         if softcap is not None:
             scores = soft_cap(scores, softcap)
+        # softmax over the visible keys, then the weighted sum of their values
         mask = visible(q_n.shape[2], causal=causal, window=window, device=q.device)
         weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
         weights = F.dropout(weights, dropout)

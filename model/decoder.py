@@ -54,6 +54,7 @@ class Attention(nn.Module):
         self.layer, self.head_dim = layer, config.head_dim
         self.window = config.windows[layer]
         self.scale, self.softcap = config.query_scale, config.attn_logit_softcapping
+        # grouped queries: fewer heads of keys and values than of queries
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
         self.q_proj = Linear(config.hidden_size, queries, bias=config.qkv_bias)
@@ -99,6 +100,7 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]."""
+        # two products of the same input, one of which gates the other
         gate, up = self.gate_proj.forward_with(x, self.up_proj)  # [..., I] each
         return self.down_proj.forward_gated(gate, up, self.activation)
 
@@ -124,6 +126,7 @@ class Layer(nn.Module):
     def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """x [B, T, D] fp32 -> [B, T, D] fp32."""
         x = x + self._attention(x, step)
+        # "selective" recomputes the MLP, whose hidden activations are the largest
         if step.checkpointing == "selective":
             return x + checkpoint(self._mlp, x, use_reentrant=False)
         return x + self._mlp(x)
@@ -160,11 +163,15 @@ class Backbone(nn.Module):
         cache      filled by a call with `lengths` (the prompts it has admitted), then read and extended token by token
         Returns    [B, T, D]
         """
+        # angles and masks, shared by all layers
         steps = self._steps(input_ids, lengths, cache)
-        x = self.embed_tokens(input_ids).float()  # [B, T, D]   the residual stream
+
+        # the residual stream starts as the embeddings
+        x = self.embed_tokens(input_ids).float()  # [B, T, D]
         if self.config.embedding_scale != 1:  # rounded to the weights' dtype, as Gemma was trained
             x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
 
+        # every layer adds to it
         for layer, window in zip(self.layers, self.config.windows, strict=True):
             if steps[window].checkpointing in ("full", "offload"):
                 to_host = save_on_cpu(pin_memory=on_gpu(x)) if self.checkpointing == "offload" else nullcontext()

@@ -35,10 +35,15 @@ def causal_lm_loss(
     Returns a scalar in nats, fp32; exactly 0 if nothing is supervised. Divide it by the supervised tokens of the whole
     accumulation window, never by those of one micro-batch: a mean of means weighs tokens unequally.
     """
-    predicting = hidden_states[:, :-1].flatten(0, 1)  # [B*(T-1), D]   the one place where labels are shifted
+    # shift: position t predicts token t + 1
+    predicting = hidden_states[:, :-1].flatten(0, 1)  # [B*(T-1), D]
     target = labels[:, 1:].flatten()  # [B*(T-1)]
+
+    # no label, no logits
     supervised = target != IGNORE
-    predicting, target = predicting[supervised], target[supervised]  # [N, D], [N]   no label, no logits
+    predicting, target = predicting[supervised], target[supervised]  # [N, D], [N]
+
+    # a chunk at a time: the logits of 4k tokens over 152k words would be 2.5 GB
     loss = predicting.new_zeros((), dtype=torch.float32)
     for h, t in zip(predicting.split(chunk), target.split(chunk), strict=True):  # N = 0: one empty chunk
         logits = (h @ head_weight.T).float()  # [n, V]
@@ -68,6 +73,7 @@ def info_nce(
     with torch.autocast(queries.device.type, enabled=False):
         scores = queries.float() @ documents.float().T / temperature  # [B, M]
     target = torch.arange(len(queries), device=queries.device)
+    # pairs that answer each other are no negatives
     if same is not None:
         others = same.clone()
         others[target, target] = False
@@ -95,6 +101,7 @@ def distillation(
         return queries.float().sum() * 0  # a gradient of 0 for all: other ranks wait for it
     with torch.autocast(queries.device.type, enabled=False):
         scores = queries.float() @ documents.float().T / temperature  # [B, M]
+    # KL(theirs || ours) over the documents that the teacher scored
     ours = scores.masked_fill(~given, float("-inf")).index_select(0, scored).log_softmax(1)
     theirs = teacher.index_select(0, scored).log_softmax(1)
     return torch.where(given.index_select(0, scored), theirs.exp() * (theirs - ours), 0.0).sum(1).mean()

@@ -89,6 +89,7 @@ def rope_cos_sin(
     extents    [...] int64, the length of the document that holds each position; only "dynamic" reads it
     Returns two tensors [..., head_dim]; both halves of the last axis are equal.
     """
+    # both halves of a head share their angles: pair i is (x_i, x_{i + D/2})
     angles = positions[..., None].float() * _frequencies(rope, positions.device, extents)  # [..., D/2]
     angles = torch.cat((angles, angles), dim=-1)  # [..., D]
     return angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
@@ -100,6 +101,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
     x  [B, H, T, D];  cos, sin  broadcastable to it, such as [B, 1, T, D]
     """
+    # (a, b) rotated by an angle is (a cos - b sin, b cos + a sin)
     first, second = x.float().chunk(2, dim=-1)  # [B, H, T, D/2] each
     quarter_turn = torch.cat((-second, first), dim=-1)
     return (x.float() * cos + quarter_turn * sin).to(x.dtype)
