@@ -29,7 +29,7 @@ from eval.forgetting import probe
 from eval.nearest_training_example import add_nearest, pieces_of_files
 from eval.perplexity import perplexity
 from eval.worst_predictions import worst_predictions
-from model import load_tokenizer
+from model import fast, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
 from model.loss import causal_lm_loss, supervised_tokens
@@ -87,6 +87,8 @@ def main(arguments: list[str] | None = None) -> dict:
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()
+    if options.plain:
+        fast.off()
 
     # device, run folder, seed
     device = parallel.start(options.device, shard=options.shard)

@@ -25,7 +25,7 @@ from data.contrastive import PairBatch, PairTable, plan_batches
 from data.pair_rows import read_pairs, read_pool
 from eval.retrieval import own_candidates, relevance
 from lora.inject import trainable
-from model import load_encoder
+from model import fast, load_encoder
 from model.device import choose_dtype
 from model.encoder import Encoder
 from training import parallel
@@ -120,6 +120,8 @@ def main(arguments: list[str] | None = None) -> dict:
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()
+    if options.plain:
+        fast.off()
 
     # device, run folder, seed
     device = parallel.start(options.device)

@@ -27,7 +27,7 @@ from data.rows import conversation_of, named_line, training_conversation, unread
 from eval.failure_causes import failures
 from eval.instruct import answer_pairs, grade_answers
 from lora.inject import folded
-from model import Stop, generate, load_tokenizer
+from model import Stop, fast, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
 from model.loss import causal_lm_loss, supervised_tokens
@@ -80,6 +80,8 @@ def main(arguments: list[str] | None = None) -> dict:
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()
+    if options.plain:
+        fast.off()
 
     # device, run folder, seed
     device = parallel.start(options.device, shard=options.shard)

@@ -1,1 +1,1 @@
-"""What is trained in place of the whole network: LoRA, and its file."""
+"""What is trained instead of the whole network: LoRA and its relatives, and their files."""

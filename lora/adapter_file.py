@@ -25,25 +25,25 @@ from model.safetensors_file import read_file
 
 PREFIX = "base_model.model."
 
-# Keys of adapter_config.json that this file reads …
+# The keys of adapter_config.json that this file reads …
 READ = {
     "peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora",
     "use_dora", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "init_lora_weights",
 }  # fmt: skip
-# … and those that do not change what is computed from the matrices. Any other one that is set is refused.
+# … and those that do not affect what the matrices compute. Any other key that is set is refused.
 INERT = {
     "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "megatron_core",
     "ensure_weight_tying", "runtime_config", "loftq_config", "corda_config", "eva_config", "lora_ga_config",
     "qalora_group_size", "velora_config",
 }  # fmt: skip
-# Ways to begin that also change the base's weights: their matrices alone say too little.
+# Initialisations that also change the base's weights: the matrices alone are not the whole adapter.
 CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
 def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, task_type: str) -> None:
     """Write the adapter in use, atomically.
 
-    base_model  the name the base was loaded by, for the reader
+    base_model  the name that the base was loaded by
     task_type   "CAUSAL_LM" or "FEATURE_EXTRACTION"
     """
     layers = lora_layers(network)
@@ -72,15 +72,15 @@ def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, tas
 
 
 def load_adapter(network: nn.Module, folder: Path | str) -> Adapter:
-    """Read an adapter and put it in use, in place of the one that was (which may be put back: lora.inject.use_adapter).
+    """Read an adapter and switch to it (lora.inject.use_adapter can switch back to the one before).
 
-    UserError, and the network as it was, for anything else than LoRA, rsLoRA and DoRA, and with a list for tensors that
-    are missing, left over or of another shape than adapter_config.json and the network make them.
+    UserError, with the network unchanged, for anything but LoRA, rsLoRA and DoRA, and, listing them, for tensors that
+    are missing, left over or not of the shape that adapter_config.json and the network require.
     """
     config, tensors = read_adapter(folder)
     if not isinstance(network, Encoder):
         known = tensors
-    else:  # BertModel's pooler takes no part in an embedding
+    else:  # BertModel's pooler has no effect on an embedding
         known = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{PREFIX}pooler.")}
     chosen = {
         "exclude": config.get("exclude_modules") or (),
@@ -107,7 +107,7 @@ def load_adapter(network: nn.Module, folder: Path | str) -> Adapter:
 
 
 def read_adapter(folder: Path | str) -> tuple[dict, dict[str, torch.Tensor]]:
-    """adapter_config.json and the tensors under PEFT's names. UserError for what no code here computes."""
+    """adapter_config.json and the tensors under PEFT's names. UserError for settings that are not implemented."""
     folder = Path(folder)
     config = read_json(folder / "adapter_config.json")
     refuse_unsupported(config, folder)
@@ -115,11 +115,11 @@ def read_adapter(folder: Path | str) -> tuple[dict, dict[str, torch.Tensor]]:
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of adapter_model.safetensors. UserError when it is missing, pickled, damaged or empty."""
+    """The tensors of adapter_model.safetensors. UserError if it is missing, pickled, damaged or empty."""
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
         pickled = (folder / "adapter_model.bin").is_file()
-        hint = "; adapter_model.bin is a pickle and is never loaded, save it as safetensors" if pickled else ""
+        hint = "; adapter_model.bin is a pickle, which is never loaded: save it as safetensors" if pickled else ""
         raise UserError(f"{file}: no such file{hint}")
     tensors = dict(read_file(file))
     if not tensors:
@@ -128,12 +128,12 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def read_provenance(folder: Path) -> dict:
-    """tritune.json of an adapter or a model, as training/finish.py writes it; {} when there is none."""
+    """tritune.json of an adapter or a model, as training/finish.py writes it; {} if there is none."""
     return read_json(folder / "tritune.json") if (folder / "tritune.json").is_file() else {}
 
 
 def write_adapter(folder: Path | str, config: dict, tensors: dict[str, torch.Tensor], provenance: dict | None = None):
-    """The two files, and tritune.json where there is one to carry over, atomically."""
+    """Write the two files, and tritune.json if given, atomically."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with new_folder(folder) as target:
         safetensors.torch.save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -143,7 +143,7 @@ def write_adapter(folder: Path | str, config: dict, tensors: dict[str, torch.Ten
 
 
 def adapter_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
-    """What is learnt, under PEFT's names, not copied: lora_A.weight, lora_B.weight and lora_magnitude_vector."""
+    """The trainable tensors under PEFT's names, not copied: lora_A.weight, lora_B.weight, lora_magnitude_vector."""
     return {
         f"{PREFIX}{name}.{key}": tensor
         for name, layer in adapter.items()
@@ -153,7 +153,7 @@ def adapter_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
 
 
 def refuse_unsupported(config: dict, where: Path | str) -> None:
-    """UserError for the first setting of adapter_config.json that is not implemented, and for one that is missing."""
+    """UserError for the first setting of adapter_config.json that is not implemented, or is missing."""
     if config.get("peft_type") != "LORA":
         raise UserError(f"{where}: adapter type {config.get('peft_type')!r} is not supported, only LORA is")
     for key, value in config.items():
@@ -162,19 +162,19 @@ def refuse_unsupported(config: dict, where: Path | str) -> None:
                 f"{where}: adapter_config.json: {key}={value!r} is not implemented; merge it with peft "
                 "(merge_and_unload) and load the model"
             )
-    begun = str(config.get("init_lora_weights", True)).lower()
-    if begun.startswith(CHANGES_BASE):
+    initialisation = str(config.get("init_lora_weights", True)).lower()
+    if initialisation.startswith(CHANGES_BASE):
         raise UserError(
-            f"{where}: adapter_config.json: init_lora_weights={begun!r} changed the base's weights too; convert it "
-            "with peft (save_pretrained with path_initial_model_for_weight_conversion)"
+            f"{where}: adapter_config.json: init_lora_weights={initialisation!r} changed the base's weights too; "
+            "convert it with peft (save_pretrained with path_initial_model_for_weight_conversion)"
         )
     for key, kind in (("r", int), ("lora_alpha", int | float), ("target_modules", str | list)):
         if not isinstance(config.get(key), kind) or not config[key]:
-            raise UserError(f"{where}: adapter_config.json: {key} is {config.get(key)!r}; it must be given")
+            raise UserError(f"{where}: adapter_config.json: {key} is {config.get(key)!r}; it is required")
 
 
 def is_set(value) -> bool:
-    """Whether a setting of adapter_config.json is more than PEFT's way of writing "not used"."""
+    """Whether a setting of adapter_config.json is used, in any of PEFT's ways of writing that it is not."""
     return value not in (None, False, {}, [], 0, "none")
 
 
@@ -197,14 +197,14 @@ def _why_left_over(key: str) -> str:
 
 
 def whole(alpha: float) -> int | float:
-    """PEFT declares alpha an integer; rsLoRA folded into LoRA has one that is not."""
+    """As an integer if it is one: PEFT declares alpha an int, but the alpha of a folded rsLoRA is fractional."""
     return int(alpha) if alpha == int(alpha) else alpha
 
 
 def _target_modules(network: nn.Module, layers: Adapter) -> list[str]:
-    """Last names when they say exactly which layers are adapted, whole names when they do not.
+    """Last names if they identify the adapted layers exactly, else full names.
 
-    An encoder always gets whole names: other libraries' networks have a pooler whose `dense` ours has not.
+    An encoder always gets full names: other libraries' networks have a pooler with a `dense` layer, ours have not.
     """
     short = {name.rpartition(".")[2] for name in layers}
     is_exact = all(name in layers for name in linears(network) if name.rpartition(".")[2] in short)

@@ -1,7 +1,7 @@
 """The tokenizer and the chat template that an adapter was trained with.
 
-trl, unsloth and axolotl leave both in the adapter's folder: a base model often has no template, or another one, and an
-adapter that is asked in other words than it was trained on answers badly without any error.
+trl, unsloth and axolotl save both in the adapter's folder: a base model often has no template, or another one, and an
+adapter prompted in a format that it was not trained on answers badly without any error.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def load_trained_tokenizer(
 ) -> Tokenizer:
     """The tokenizer of `model` as the adapter was trained with it; without an adapter, the model's own.
 
-    chat_template  a Jinja file that replaces every other template
-    The adapter's tokenizer, special tokens and template replace the model's. A template that replaces another one is
-    named on stderr. UserError as load_tokenizer raises it, for a tokenizer of another model too.
+    chat_template  a Jinja file that overrides every other template
+    The adapter's tokenizer, special tokens and template override the model's; a template that overrides another is
+    named on stderr. Raises UserError as load_tokenizer does, and for a tokenizer of another model.
     """
     base = load_tokenizer(model, chat_template=chat_template)
     folder = Path(adapter) if adapter is not None else None
@@ -36,18 +36,18 @@ def load_trained_tokenizer(
         return base
     template = chat_template
     if template is None and "chat_template" not in tokenizer_settings(folder):
-        template = read_provenance(folder).get("settings", {}).get("chat_template")  # the file that --chat-template was
+        template = read_provenance(folder).get("settings", {}).get("chat_template")  # the file given by --chat-template
     if template == chat_template and not any((folder / name).exists() for name in FILES):
         return base
     tokenizer = load_tokenizer(model, chat_template=template, trained_with=folder)
     if tokenizer.chat_templates != base.chat_templates:
-        replaced = "the model has none" if base.chat_template is None else "in place of the model's own"
-        print(f"template {template or folder}: the one that the adapter was trained with; {replaced}", file=sys.stderr)
+        replaced = "the model has none" if base.chat_template is None else "overrides the model's own"
+        print(f"template {template or folder}: the adapter was trained with it; {replaced}", file=sys.stderr)
     return tokenizer
 
 
 def copy_tokenizer_files(source: Path, target: Path) -> None:
-    """Copy what `load_trained_tokenizer` reads from one adapter's folder to another's."""
+    """Copy the files that `load_trained_tokenizer` reads from one adapter's folder to another."""
     for name in FILES:
         if (source / name).is_dir():
             shutil.copytree(source / name, target / name)

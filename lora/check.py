@@ -53,18 +53,18 @@ MERGE = "merge it: python -m lora.merge"
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """What the three readers look at."""
+    """What the three readers depend on."""
 
     config: dict
     tensors: dict[str, torch.Tensor]
-    ranks: dict[str, int]  # by layer, as the tensors have it
-    scales: dict[str, float]  # by layer: what B A is multiplied by
-    other: list[str]  # tensors that are no lora_A and no lora_B
+    ranks: dict[str, int]  # by layer, from the tensors
+    scales: dict[str, float]  # by layer: the factor of B A
+    other: list[str]  # tensors other than lora_A and lora_B
 
 
 @dataclass
 class Verdict:
-    """Whether a reader computes what was trained: it does when there is no reason why not. Notes are for its user."""
+    """Whether a reader computes what was trained: yes if there is no reason against. Notes are for its user."""
 
     reasons: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def read_facts(folder: Path) -> AdapterFacts:
-    """Read an adapter without its network. UserError when it is no LoRA, or not readable."""
+    """Read an adapter without its network. UserError if it is not a LoRA, or not readable."""
     config, tensors = read_json(folder / "adapter_config.json"), read_tensors(folder)
     if config.get("peft_type") != "LORA":
         raise UserError(f"{folder}: adapter type {config.get('peft_type')!r} is not supported, only LORA is")
@@ -127,35 +127,34 @@ def read_facts(folder: Path) -> AdapterFacts:
 
 
 def check(facts: AdapterFacts, model: str | None = None) -> dict[str, Verdict]:
-    """{"peft", "vLLM", "llama.cpp"} -> Verdict. `model`: the base, when names and shapes shall be compared with it."""
+    """{"peft", "vLLM", "llama.cpp"} -> Verdict. `model`: the base to compare names and shapes with, if any."""
     verdicts = {"peft": Verdict(), "vLLM": _vllm(facts), "llama.cpp": _llama_cpp(facts)}
     rank_of = facts.config.get("rank_pattern") or {}
     for name, rank in facts.ranks.items():
-        said = pattern_value(name, rank_of, facts.config["r"])
+        expected = pattern_value(name, rank_of, facts.config["r"])
         b = facts.tensors.get(f"{PREFIX}{name}.lora_B.weight")
-        if b is None or b.shape[1:] != (rank,) or said != rank:
-            problem = "there is no lora_B" if b is None else f"A {rank}, B {b.shape[1]}, adapter_config.json {said}"
-            _say(verdicts, f"{name}: the ranks do not agree: {problem}")
+        if b is None or b.shape[1:] != (rank,) or expected != rank:
+            problem = "lora_B is missing" if b is None else f"A {rank}, B {b.shape[1]}, adapter_config.json {expected}"
+            _add_to_all(verdicts, f"{name}: the ranks disagree: {problem}")
     if model is not None:
         for problem in _misfits(facts, model, verdicts):
-            _say(verdicts, problem)
+            _add_to_all(verdicts, problem)
     return verdicts
 
 
 def fold(facts: AdapterFacts) -> tuple[dict, dict[str, torch.Tensor]]:
     """The same adapter as a plain LoRA: (adapter_config.json, tensors).
 
-    One rank for all, the largest: a smaller one is filled up with zeros. One scale for all: where the layers have the
-    same it goes into lora_alpha, and A and B stay bit by bit (rsLoRA: alpha' = alpha · sqrt(r)); where they have not it
-    goes into B, in fp32. UserError for DoRA, whose row lengths no product of low rank can express, and for what
-    load_adapter refuses.
+    One rank for all layers, the largest: smaller ones are padded with zeros. One scale for all layers: a common scale
+    goes into lora_alpha and leaves A and B bit for bit (rsLoRA: alpha' = alpha · sqrt(r)); different scales go into B,
+    in fp32. UserError for DoRA, whose row lengths no low-rank product can express, and for what load_adapter refuses.
     """
     if facts.config.get("use_dora"):
         raise UserError("DoRA cannot be folded into LoRA: it scales whole rows of the weights; merge it: lora.merge")
     refuse_unsupported(facts.config, "--fold")
     odd = facts.tensors.keys() ^ {f"{PREFIX}{name}.lora_{part}.weight" for name in facts.ranks for part in "AB"}
     if odd:
-        raise UserError(f"{min(odd)} is not of a pair lora_A and lora_B; only pairs can be folded")
+        raise UserError(f"{min(odd)} is not one of a pair of lora_A and lora_B; only pairs can be folded")
     rank, scales = max(facts.ranks.values()), set(facts.scales.values())
     common = scales.pop() if len(scales) == 1 else 1.0
     tensors = {}
@@ -170,16 +169,16 @@ def fold(facts: AdapterFacts) -> tuple[dict, dict[str, torch.Tensor]]:
 
 
 def _unknown(config: dict) -> list[str]:
-    """Why vLLM and llama.cpp would refuse it or silently compute something else: settings that they do not know."""
+    """Settings unknown to vLLM and llama.cpp, which would refuse them or silently compute something else."""
     own = {"modules_to_save", "bias", "use_dora"}
     reasons = [
-        f"{key}={value!r} is not implemented there, or not everywhere"
+        f"{key}={value!r} is not implemented there, or not in every version"
         for key, value in config.items()
         if key not in READ | INERT | own and is_set(value)
     ]
-    begun = str(config.get("init_lora_weights", True)).lower()
-    if begun.startswith(CHANGES_BASE):
-        reasons.append(f"init_lora_weights={begun!r} changed the base's weights too, which are not in the file")
+    init = str(config.get("init_lora_weights", True)).lower()
+    if init.startswith(CHANGES_BASE):
+        reasons.append(f"init_lora_weights={init!r} changed the base's weights too, which are not in the file")
     return reasons
 
 
@@ -198,12 +197,12 @@ def _vllm(facts: AdapterFacts) -> Verdict:
     wrong = [name for name, scale in facts.scales.items() if not math.isclose(scale, one)]
     if wrong:
         verdict.reasons.append(
-            f"{len(wrong)} layers (first: {wrong[0]}) have scales of their own, which all but the newest versions lose "
-            f"without a word; {FOLD}"
+            f"{len(wrong)} layers (first: {wrong[0]}) have their own scale, which all but the newest versions "
+            f"silently ignore; {FOLD}"
         )
     largest = max(facts.ranks.values(), default=0)
     if largest > VLLM_RANKS[-1]:
-        verdict.reasons.append(f"rank {largest} is above the largest that is possible, {VLLM_RANKS[-1]}")
+        verdict.reasons.append(f"rank {largest} exceeds the largest possible, {VLLM_RANKS[-1]}")
     elif largest > VLLM_DEFAULT_RANK:
         verdict.notes.append(f"start it with --max-lora-rank {min(n for n in VLLM_RANKS if n >= largest)}")
     if config.get("task_type") == "FEATURE_EXTRACTION":
@@ -221,19 +220,19 @@ def _llama_cpp(facts: AdapterFacts) -> Verdict:
     wrong = [n for n, scale in facts.scales.items() if not math.isclose(scale, config["lora_alpha"] / facts.ranks[n])]
     if wrong:
         why = "rsLoRA's scale" if config.get("use_rslora") else "alpha by layer"
-        verdict.reasons.append(f"{why} would be lost without a word in {len(wrong)} layers; {FOLD}")
+        verdict.reasons.append(f"{why} would silently be ignored in {len(wrong)} layers; {FOLD}")
     verdict.notes.append("give the converter --base FOLDER, a folder with the base's config.json")
     return verdict
 
 
 def _misfits(facts: AdapterFacts, model: str, verdicts: dict[str, Verdict]) -> list[str]:
-    """What of the adapter finds no place in the model, a line each; a tied head is told to each in its own words."""
+    """Parts of the adapter that do not fit the model, a line each; notes on a tied head go into the verdicts."""
     is_encoder = facts.config.get("task_type") == "FEATURE_EXTRACTION"
     network = (load_encoder if is_encoder else load_decoder)(model, device="meta")
     layers, problems = linears(network), []
     for name in facts.ranks:
         if is_encoder and name.startswith("pooler."):
-            continue  # takes no part in an embedding
+            continue  # no effect on an embedding
         if name == HEAD and hasattr(network, HEAD):
             verdicts["vLLM"].notes.append("not every model there takes an adapter on its head; tritune takes none")
         elif name == HEAD and not is_encoder:
@@ -252,7 +251,7 @@ def _misfits(facts: AdapterFacts, model: str, verdicts: dict[str, Verdict]) -> l
     return problems
 
 
-def _say(verdicts: dict[str, Verdict], reason: str) -> None:
+def _add_to_all(verdicts: dict[str, Verdict], reason: str) -> None:
     for verdict in verdicts.values():
         verdict.reasons.append(reason)
 

@@ -1,46 +1,30 @@
-"""A frozen matrix W [out, in] of either kind, a parameter or one in NF4 (lora/nf4.py), and multiplying by it.
+"""A frozen matrix W [out, in], dense or in NF4 (lora/nf4.py): its product, its layer, and loading a network in NF4.
 
-Whatever LoRA does with W goes through here. In NF4 the dense matrix exists during one product at a time: the backward
-pass keeps the 4 bits and multiplies them out again, as QLoRA does (arXiv:2305.14314, section 3).
+In NF4 the dense matrix exists during one product at a time: the backward pass keeps the 4 bits and dequantises them
+again, as QLoRA does (arXiv:2305.14314, section 3).
 """
 
 from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from lora.nf4 import NF4Weight
+from lora.fast import nf4_multiply
+from lora.nf4 import FrozenWeight, NF4Weight, dense
 from lora.targets import HEAD
-from model.fast.cpu_linear import Linear, product
+from model import fast
+from model.linear import Linear, Projection, linear
 from model.weights import Put, put
 
-FrozenWeight = nn.Parameter | NF4Weight
 
-
-def dense(weight: FrozenWeight) -> torch.Tensor:
-    """W as a tensor: itself, or multiplied out for the moment."""
-    return weight.dense() if isinstance(weight, NF4Weight) else weight
-
-
+@fast.has_twin(nf4_multiply)
 def multiply(x: torch.Tensor, weight: FrozenWeight, bias: torch.Tensor | None) -> torch.Tensor:
-    """x Wᵀ + bias: [..., in] -> [..., out]. In NF4 the gradient is that of x alone."""
-    return _Multiply.apply(x, weight, bias) if isinstance(weight, NF4Weight) else product(x, weight, bias)
+    """x Wᵀ + bias: [..., in] -> [..., out]. In NF4 only x gets a gradient."""
+    return linear(x, dense(weight), bias)
 
 
-class _Multiply(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.weight = weight
-        return F.linear(x, weight.dense(), bias)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad @ ctx.weight.dense(), None, None
-
-
-class NF4Linear(nn.Module):
-    """A frozen linear layer in NF4; the bias, if it has one, is dense."""
+class NF4Linear(Projection):
+    """A frozen linear layer in NF4; its bias, if any, is dense."""
 
     def __init__(self, weight: NF4Weight, bias: nn.Parameter | None) -> None:
         super().__init__()
@@ -51,8 +35,8 @@ class NF4Linear(nn.Module):
         return multiply(x, self.weight, self.bias)
 
 
-def linear(weight: FrozenWeight, bias: nn.Parameter | None) -> nn.Linear | NF4Linear:
-    """The layer that W makes; nothing is copied."""
+def linear_layer(weight: FrozenWeight, bias: nn.Parameter | None) -> nn.Linear | NF4Linear:
+    """The layer of W and bias; nothing is copied."""
     if isinstance(weight, NF4Weight):
         return NF4Linear(weight, bias)
     out_features, in_features = weight.shape
@@ -62,7 +46,7 @@ def linear(weight: FrozenWeight, bias: nn.Parameter | None) -> nn.Linear | NF4Li
 
 
 def put_nf4(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
-    """For load_decoder: linear layers in NF4, but the head, and whatever else there is as it is.
+    """For load_decoder: quantise the linear layers except the head, load everything else as it is.
 
     Each matrix is dense only until the next one is read.
     """
@@ -74,4 +58,4 @@ def put_nf4(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
         put(network, name, tensor)
 
 
-QUANTIZE: dict[str, Put] = {"none": put, "nf4": put_nf4}  # for load_decoder, by what --quantize says
+QUANTIZE: dict[str, Put] = {"none": put, "nf4": put_nf4}  # for load_decoder, by the value of --quantize

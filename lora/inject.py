@@ -1,7 +1,7 @@
-"""Putting LoRA into a network, taking it out, exchanging it for another, and asking which weights learn.
+"""Inject LoRA into a network, merge or remove it, switch adapters, list the trainable parameters.
 
-An adapter is a dictionary from names to the layers that stand there while it is in use. The network's own weights are
-the same tensors whatever stands there, so that adapters lie side by side and change places without a copy:
+An adapter is a dictionary from names to the LoRALinear layers that replace the network's linear layers of those names
+while it is in use. The network's own weights stay the same tensors, so that switching adapters copies nothing:
 
     tuned, other = load_adapter(network, "a"), load_adapter(network, "b")      # lora/adapter_file.py
     use_adapter(network, tuned)          # and use_adapter(network, None) is the base again, to the last bit
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from common.console import UserError
-from lora.frozen_weight import NF4Linear, linear
+from lora.frozen_weight import NF4Linear, linear_layer
 from lora.layer import LoRALinear
 from lora.nf4 import NF4Weight
 from lora.targets import HEAD, is_target, pattern_value
@@ -41,22 +41,24 @@ def inject(
     rslora: bool = False,
     dora: bool = False,
 ) -> Adapter:
-    """Freeze the network and replace every linear layer that is a target by a LoRALinear, in place.
+    """Freeze the network and replace every target by a LoRALinear, in place.
 
-    targets, exclude, layers     which ones: see lora.targets.is_target
-    rank_pattern, alpha_pattern  other values than r and alpha for layers by name: see lora.targets.pattern_value
+    targets, exclude, layers     which linear layers: see lora.targets.is_target
+    rank_pattern, alpha_pattern  r and alpha of layers by name: see lora.targets.pattern_value
     rslora, dora                 see lora/layer.py
 
-    Raises UserError for a target or pattern that no linear layer has, for the head (tied, it has no weight of its own,
-    and what is learnt for it would silently change the embedding), and for an adapter on an adapter.
+    Raises UserError for a target or pattern that matches no linear layer, for the head (a tied head shares the
+    embedding's weight, which its adapter would silently change), and for an adapter on an adapter.
     """
     if lora_layers(network):
-        raise UserError("the network already carries an adapter; merge it or remove it first")
+        raise UserError("the network already has an adapter; merge it or remove it first")
     names = _chosen(network, targets, exclude, layers)
+    # a pattern that matches nothing is a typing error
     for pattern in (rank_pattern or {}, alpha_pattern or {}):
         idle = [key for key in pattern if not any(re.match(rf"(.*\.)?({key})$", name) for name in names)]
         if idle:
-            raise UserError(f"the pattern {idle[0]!r} is that of no layer with an adapter")
+            raise UserError(f"the pattern {idle[0]!r} matches no layer with an adapter")
+    # freeze everything, then put the trainable layers in place
     network.requires_grad_(False)
     adapter = make_adapter(
         network, names, r=r, alpha=alpha, dropout=dropout, rank_pattern=rank_pattern or {},
@@ -67,12 +69,12 @@ def inject(
 
 
 def _chosen(network: nn.Module, targets, exclude, layers) -> list[str]:
-    """Names of the targets. UserError for the head and for a target that there is not."""
+    """Names of the targets. UserError for the head and for a target that does not exist."""
     targets = targets if isinstance(targets, str) else tuple(targets)
     exclude = exclude if isinstance(exclude, str) else tuple(exclude)
     if isinstance(network, Decoder) and is_target(HEAD, targets, exclude=exclude):
         tied = "this model's head is tied to its embedding"
-        multiplied = "loss and sampling multiply by its weight in pieces, past any adapter"
+        multiplied = "loss and sampling multiply by its weight directly, bypassing any adapter"
         raise UserError(f"LoRA on {HEAD} is refused: {tied if network.config.tie_word_embeddings else multiplied}")
     found = linears(network)
     wanted = [targets] if isinstance(targets, str) else [(target,) for target in targets]
@@ -80,7 +82,7 @@ def _chosen(network: nn.Module, targets, exclude, layers) -> list[str]:
     names = [name for name in found if is_target(name, targets, exclude=exclude, layers=layers)]
     if unknown or not names:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
-        which = ", ".join(sorted(unknown)) or "(none is left of what was chosen)"
+        which = ", ".join(sorted(unknown)) or "(the selection is empty)"
         raise UserError(f"LoRA target {which} not found; the linear layers are {known}")
     return names
 
@@ -97,7 +99,7 @@ def make_adapter(
     rslora: bool,
     dora: bool,
 ) -> Adapter:
-    """A fresh adapter for the linear layers `names`; nothing is put in place yet."""
+    """A fresh adapter for the linear layers `names`, not yet in use."""
     return {
         name: LoRALinear(
             network.get_submodule(name),
@@ -112,22 +114,22 @@ def make_adapter(
 
 
 def use_adapter(network: nn.Module, adapter: Adapter | None) -> None:
-    """Let this adapter take the place of the one in use; None: the base alone. What is not in use costs nothing.
+    """Switch to this adapter; None: the base alone. Adapters not in use cost no time.
 
-    Raises ValueError for an adapter of another network, or of this one before another was merged into it.
+    Raises ValueError for an adapter of another network, or of this one from before a merge.
     """
     for name, layer in (adapter or {}).items():
         if network.get_submodule(name).weight is not layer.weight:
-            raise ValueError(f"the adapter was made for other weights than the network has at {name}")
+            raise ValueError(f"the adapter was made for other weights than the network's at {name}")
     remove(network, merge=False)
     for name, layer in (adapter or {}).items():
-        _replace(network, name, layer.to(layer.weight.device))  # the network may have moved in between
+        _replace(network, name, layer.to(layer.weight.device))  # the network may have moved since
 
 
 def remove(network: nn.Module, *, merge: bool) -> None:
-    """Turn every LoRALinear back into a linear layer, with what was learnt added to its weight or left out.
+    """Turn every LoRALinear back into a linear layer, with the learnt update merged into its weight or dropped.
 
-    A merged weight is dense, in NF4 too: what was learnt is smaller than the steps between its levels.
+    A merged weight is dense even over NF4: updates are smaller than the steps between NF4's levels.
     UserError when there is nothing to merge.
     """
     names = list(lora_layers(network))  # not the layers: each old weight is freed as soon as the merged one stands
@@ -136,20 +138,18 @@ def remove(network: nn.Module, *, merge: bool) -> None:
     for name in names:
         layer = network.get_submodule(name)
         weight = nn.Parameter(layer.merged_weight(), requires_grad=False) if merge else layer.weight
-        _replace(network, name, linear(weight, layer.bias))
+        _replace(network, name, linear_layer(weight, layer.bias))
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    owner, _, attribute = name.rpartition(".")
-    children = network.get_submodule(owner)._modules  # setattr does not reach the children of a ModuleDict
-    children[attribute] = module.train(children[attribute].training)
+    network.set_submodule(name, module.train(network.get_submodule(name).training))
 
 
 @contextmanager
 def folded(network: nn.Module) -> Iterator[None]:
-    """Use merged weights inside the block: a fifth faster sampling without the second path. The base stays.
+    """Use merged weights inside the block: without the low-rank path, sampling is a fifth faster. The base is kept.
 
-    Layers in NF4 go on as they are: their merged weights are the dense network, which there may be no memory for.
+    Layers in NF4 stay as they are: merged, they would be the dense network, which may not fit into memory.
     """
     layers = [layer for layer in lora_layers(network).values() if not isinstance(layer.weight, NF4Weight)]
     for layer in layers:
@@ -167,7 +167,7 @@ def lora_layers(network: nn.Module) -> Adapter:
 
 
 def linears(network: nn.Module) -> dict[str, nn.Linear | NF4Linear | LoRALinear]:
-    """Every linear layer that may have an adapter, or has one: all but the head."""
+    """Every linear layer that has or may get an adapter: all but the head."""
     return {
         name: module
         for name, module in network.named_modules()
@@ -176,5 +176,5 @@ def linears(network: nn.Module) -> dict[str, nn.Linear | NF4Linear | LoRALinear]
 
 
 def trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Name and parameter of everything that learns."""
+    """Name and tensor of every trainable parameter."""
     return ((name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad)

@@ -2,8 +2,8 @@
 
     python -m lora.merge --model M --adapter A --out DIR
 
-What was learnt is added in fp32 and cast once. The weights are in memory once, in fp32: 4 bytes a parameter. What was
-learnt over a base in NF4 is added to that: to the matrices that it was learnt for, not to the ones in the base's file.
+The update is added in fp32 and cast once. The weights are in memory once, in fp32: 4 bytes a parameter. An adapter
+trained over a base in NF4 is merged into the dequantised matrices that it was trained with, not into the base's file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from common.console import UserError, run_command
@@ -46,18 +47,17 @@ def main() -> None:
 
 
 def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
-    """Write base + adapter to `out`: for transformers, or, of an encoder, for sentence-transformers.
+    """Write base + adapter to `out`: for transformers or, if it is an encoder, for sentence-transformers.
 
-    dtype  "auto" (the one that the base's config.json names, else fp32), "fp32", "bf16" or "fp16"
-    A tokenizer, a chat template, a pooling or prefixes that the adapter was trained with in place of the base's own are
-    kept.
+    dtype  "auto" (as in the base's config.json, else fp32), "fp32", "bf16" or "fp16"
+    The tokenizer, chat template, pooling and prefixes are those that the adapter was trained with.
     Also writes tritune.json: the adapter's (training/finish.py), with "merged" naming every adapter in these weights.
-    Raises UserError for an adapter that is in the base already, and for all that load_adapter refuses.
+    Raises UserError for an adapter already merged into the base, and for all that load_adapter refuses.
     """
     provenance = _provenance(locate(model), adapter)
-    asked = provenance.get("settings", {})  # of the run that made the adapter
+    asked = provenance.get("settings", {})  # of the run that trained the adapter
     if read_json(adapter / "adapter_config.json").get("task_type") == "FEATURE_EXTRACTION":
-        # what the base's own files do not say was an option of the run
+        # what the base's files do not specify was an option of the run
         tokenizer = load_trained_tokenizer(model, adapter)
         network = load_encoder(
             model,
@@ -81,9 +81,10 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
 
 
 def _cast(network: nn.Module, config: dict, dtype: str) -> nn.Module:
-    own = {str(of).removeprefix("torch."): of for of in DTYPES.values()}
-    named = config.get("dtype") or config.get("torch_dtype")
-    return network.to(own.get(named, DTYPES["fp32"]) if dtype == "auto" else DTYPES[dtype])
+    if dtype != "auto":
+        return network.to(DTYPES[dtype])
+    by_name = {str(value).removeprefix("torch."): value for value in DTYPES.values()}  # "bfloat16": torch.bfloat16, …
+    return network.to(by_name.get(config.get("dtype") or config.get("torch_dtype"), torch.float32))
 
 
 def _provenance(base: Path, adapter: Path) -> dict:
@@ -91,7 +92,7 @@ def _provenance(base: Path, adapter: Path) -> dict:
     digest = weights_sha256(adapter)
     before = read_provenance(base).get("merged", [])
     if any(entry["sha256"] == digest for entry in before):
-        raise UserError(f"{base}: {adapter} is merged into it already; give the model that the adapter was trained on")
+        raise UserError(f"{base}: {adapter} is already merged into it; give the model that the adapter was trained on")
     return read_provenance(adapter) | {"merged": [*before, {"adapter": str(adapter), "sha256": digest}]}
 
 

@@ -4,8 +4,8 @@
     a    less their mean, 256 in a row, their largest ──>    8-bit floats · the group's scale     8 / 64 bits a number
                                                              and that in fp32                    32 / 64 / 256
 
-Weights are nearly normal, so the levels lie where a normal distribution has equal mass between them (section 3). A byte
-holds two numbers, and is looked up as two.
+Weights are nearly normally distributed, so the levels cut a normal distribution into equal masses (section 3). A byte
+holds two numbers; one lookup decodes both.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from model.cached import cached_tensors
 
 BLOCK = 64  # numbers that share a magnitude
 GROUP = 256  # magnitudes that share a scale
-PIECE = 1 << 14  # blocks worked on at a time: few enough to stay in a cache, enough to keep a GPU busy
+PIECE = 1 << 14  # blocks processed at a time: few enough for a CPU's cache, enough to keep a GPU busy
 FLOAT8 = torch.float8_e4m3fn
 
 
 def _levels() -> list[float]:
     """The 16 levels, rising from -1 to 1, with a zero: 7 below it and 8 above, each side cut evenly by probability.
 
-    The outermost would lie at infinity. They stand where the middle of the outer cells of 15 and of 16 levels would be,
-    on average, and all are divided by them. The paper's appendix E prints these numbers, of lower precision.
+    The outermost quantiles would be infinite. They are placed at the average of the middles of the outer cells of 15
+    and of 16 levels, and all levels are divided by them. Appendix E of the paper prints these numbers in fp32.
     """
     half = 0.5 - (1 / 30 + 1 / 32) / 2  # of the probability, between zero and the outermost level
     quantile = NormalDist().inv_cdf
@@ -45,22 +45,24 @@ BETWEEN = tuple((low + high) / 2 for low, high in itertools.pairwise(LEVELS))
 
 
 class NF4Weight(nn.Module):
-    """A matrix in NF4. It moves with the network that it is part of; `shape`, `dtype` and `device` are as a tensor's.
+    """A matrix in NF4. It moves with its network; `shape`, `dtype` and `device` are as a tensor's.
 
-    dtype  that of `dense`; `to(dtype)` changes it, and nothing that is stored
+    dtype  of what `dense` returns; `to(dtype)` changes it, but not the stored bytes
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
-        """Quantise `weight`, which is not kept. UserError when blocks do not fill it."""
+        """Quantise `weight`, which is not kept. UserError if its size is no multiple of BLOCK."""
         super().__init__()
         if weight.numel() % BLOCK:
-            raise UserError(f"NF4 stores {BLOCK} numbers at a time, which do not fill a matrix of {list(weight.shape)}")
+            raise UserError(f"NF4 stores blocks of {BLOCK} numbers, which do not fill a matrix of {list(weight.shape)}")
         self.shape, self.dtype = weight.shape, weight.dtype
         blocks = weight.detach().reshape(-1, BLOCK)
         codes = torch.empty(len(blocks), BLOCK // 2, dtype=torch.uint8, device=weight.device)
         magnitudes = torch.empty(len(blocks), device=weight.device)
-        for of_weight, of_codes, of_magnitudes in _pieces(blocks, codes, magnitudes):
-            _encode(of_weight.float(), of_codes, of_magnitudes)
+        for block, code, magnitude in _pieces(blocks, codes, magnitudes):
+            block = block.float()
+            magnitude.copy_(block.abs().amax(dim=1))
+            code.copy_(_encode(block, magnitude))
         self.register_buffer("codes", codes)
         self.register_buffer("mean", magnitudes.mean()[None])
         deviations = F.pad(magnitudes - self.mean, (0, -len(magnitudes) % GROUP)).view(-1, GROUP)
@@ -70,12 +72,12 @@ class NF4Weight(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it is stored."""
+        """The device that it is stored on."""
         return self.codes.device
 
     @torch.no_grad()
     def dense(self) -> torch.Tensor:
-        """The matrix [out, in], computed in fp32 and rounded once to `dtype`: a new tensor at every call."""
+        """The matrix [out, in], computed in fp32 and rounded once to `dtype`: a new tensor in every call."""
         magnitudes = (self.deviations.float() * self.scales[:, None]).flatten()[: len(self.codes)] + self.mean
         dense = torch.empty(self.shape, dtype=self.dtype, device=self.device)
         pairs = _pairs(self.device)
@@ -85,7 +87,7 @@ class NF4Weight(nn.Module):
         return dense
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> NF4Weight:
-        """`to`, `cuda`, `half` …: all are told that the scales are bytes, which have no precision to lose."""
+        """`to`, `cuda`, `half` …: they move the stored tensors as bytes, which no change of dtype rounds."""
         self.dtype = fn(torch.empty(0, dtype=self.dtype, device=self.device)).dtype
         for name, stored in self.named_buffers():
             setattr(self, name, fn(stored.view(torch.uint8)).view(stored.dtype))
@@ -93,26 +95,34 @@ class NF4Weight(nn.Module):
 
     def extra_repr(self) -> str:
         """For print(network)."""
-        return f"{list(self.shape)}, multiplied out to {self.dtype}"
+        return f"{list(self.shape)}, dequantised to {self.dtype}"
 
 
-def _encode(weight: torch.Tensor, codes: torch.Tensor, magnitudes: torch.Tensor) -> None:
-    """Write the codes [n, BLOCK / 2] and magnitudes [n] of blocks [n, BLOCK] in fp32."""
-    torch.amax(weight.abs(), dim=1, out=magnitudes)
+FrozenWeight = nn.Parameter | NF4Weight
+
+
+def dense(weight: FrozenWeight) -> torch.Tensor:
+    """The matrix as a tensor: itself, or dequantised for the moment."""
+    return weight.dense() if isinstance(weight, NF4Weight) else weight
+
+
+def _encode(weight: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
+    """The codes [n, BLOCK / 2] of blocks [n, BLOCK] in fp32 with these magnitudes [n]."""
     unit = weight / _divisor(magnitudes)[:, None]
     nearest = torch.zeros_like(unit, dtype=torch.uint8)
-    for border in BETWEEN:  # on a CPU three times as fast as torch.bucketize
+    for border in BETWEEN:  # three times as fast as torch.bucketize on a CPU
         nearest += unit > border
-    torch.add(nearest[:, ::2] * 16, nearest[:, 1::2], out=codes)
+    first, second = nearest.unflatten(1, (-1, 2)).unbind(-1)
+    return first * 16 + second
 
 
 def _divisor(largest: torch.Tensor) -> torch.Tensor:
-    """The largest of some numbers, to divide them by: where all are zero they stay it."""
+    """The largest magnitude of some numbers, as their divisor: 1 if all are zero."""
     return largest.masked_fill(largest == 0, 1.0)
 
 
 def _pieces(*tensors: torch.Tensor):
-    """The same PIECE rows of each, in turn."""
+    """Corresponding slices of PIECE rows of each tensor."""
     return zip(*(tensor.split(PIECE) for tensor in tensors), strict=True)
 
 

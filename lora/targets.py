@@ -1,4 +1,4 @@
-"""Which layers get an adapter, and of what rank: names matched as PEFT does, so that its files mean the same here.
+"""Which layers get an adapter, and of what rank. Names are matched as PEFT does, so that its files mean the same.
 
 Checked against peft's `check_target_module_exists` (tuners_utils.py) and `get_pattern_key` (utils/other.py).
 """
@@ -25,11 +25,11 @@ def is_target(
 ) -> bool:
     """Whether the linear layer called `name` gets an adapter.
 
-    targets         a regular expression for the whole name; or names, whole or their last parts; or "all-linear", which
-                    leaves out the head
-    exclude         the same two forms; what it matches gets none
+    targets         a regular expression for the full name; or names, full or their last parts; or "all-linear", all
+                    but the head
+    exclude         the same first two forms; layers that match get none
     layers          only in these blocks, counted from 0 (None: in all); with names, not with an expression
-    layers_pattern  what the list of blocks is called (None: any name)
+    layers_pattern  the name of the list of blocks (None: any name)
     """
     if _matches(name, exclude):
         return False
@@ -52,12 +52,12 @@ def _matches(name: str, wanted: str | Iterable[str]) -> bool:
 
 
 def pattern_value(name: str, pattern: Mapping[str, float], default: float) -> float:
-    """The value of the first key that is, as a regular expression, the name or its last parts; else the default."""
+    """The value of the first key that matches the name or its last parts as a regular expression; else the default."""
     return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", name)), default)
 
 
 def as_pattern(values: Mapping[str, float]) -> tuple[float, dict[str, float]]:
-    """The inverse: the commonest value, and a pattern for the layers that have another one, as short as it is exact."""
+    """The inverse: the most common value, and the shortest exact pattern for layers with another."""
     default = Counter(values.values()).most_common(1)[0][0]
     pattern: dict[str, float] = {}
     for name, value in values.items():
@@ -69,7 +69,7 @@ def as_pattern(values: Mapping[str, float]) -> tuple[float, dict[str, float]]:
 
 
 def parse_targets(text: str) -> str | list[str]:
-    """Targets as they are written on a command line: names with commas between them, "all-linear", or an expression."""
+    """Targets from a command line: comma-separated names, "all-linear", or a regular expression."""
     if text == ALL_LINEAR or re.search(r"[\\*+?^$()\[\]{}|]", text):
         try:
             re.compile(text)
@@ -80,7 +80,7 @@ def parse_targets(text: str) -> str | list[str]:
 
 
 def parse_pattern(text: str | None, kind: type, option: str) -> dict[str, float]:
-    """{"q_proj": 8, "down_proj": 32} of "q_proj=8,down_proj=32"; {} of None. UserError names the option."""
+    """{"q_proj": 8, "down_proj": 32} from "q_proj=8,down_proj=32"; {} from None. UserError names the option."""
     pattern = {}
     for part in filter(None, (text or "").split(",")):
         key, _, value = part.strip().rpartition("=")
@@ -88,7 +88,7 @@ def parse_pattern(text: str | None, kind: type, option: str) -> dict[str, float]
             pattern[key] = kind(value)
             re.compile(key)
         except (ValueError, re.error):
-            raise UserError(f"{option} {text}: {part!r} should be a layer's name and a number, as q_proj=8") from None
+            raise UserError(f"{option} {text}: {part!r} should be a layer and a number, such as q_proj=8") from None
         if not key or pattern[key] <= 0:
-            raise UserError(f"{option} {text}: {part!r} should be a layer's name and a number above 0, as q_proj=8")
+            raise UserError(f"{option} {text}: {part!r} should be a layer and a number above 0, such as q_proj=8")
     return pattern

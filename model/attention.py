@@ -1,37 +1,42 @@
-"""Attention over documents that lie one after another in a row.
+"""Attention over documents packed one after another in a row.
 
-There is no padding anywhere. A row [1, T] holds whole documents; `lengths` says where they end, and nobody looks
+There is no padding anywhere. A row [1, T] holds whole documents, `lengths` says where they end, and no token attends
 across a border:
 
       a a a b b      lengths = [3, 2]
-    a ■                              No T×T mask is ever built: each document is one call of the fused
-    a ■ ■                            kernel with is_causal, so time and memory grow with the sum of the
-    a ■ ■ ■                          squares of the documents' lengths, not with the square of the row's.
+    a ■
+    a ■ ■
+    a ■ ■ ■
     b       ■
     b       ■ ■
 
-On a GPU the memory-efficient kernel (arXiv:2112.05682) takes the borders and does all documents in one call.
-Attention over what was read and written before, a token at a time, is in model/cache.py.
+Time and memory grow with the sum of the squares of the documents' lengths, not with the square of the row's.
+Attention to a KV cache, one token at a time, is in model/cache.py.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from itertools import accumulate
-
 import torch
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from model.cached import cached_tensors
-from model.device import on_gpu
-from model.fast.cpu_attention import blocks, product_attention
-
-SHORT = 96  # tokens of a document
-BLOCK = 256  # queries that are masked together where a window or a soft-cap forbids the plain kernel
+from model import fast
+from model.fast.attention import fused_attention
 
 
+def soft_cap(x: torch.Tensor, cap: float) -> torch.Tensor:
+    """c tanh(x / c), which stays inside (-c, c)."""
+    return torch.tanh(x / cap) * cap
+
+
+def visible(tokens: int, *, causal: bool, window: int | None, device: torch.device) -> torch.Tensor:
+    """[T, T] bool: whether the token of a row attends to the token of a column, in one document."""
+    at = torch.arange(tokens, device=device)
+    distance = at[:, None] - at  # how many tokens the key lies before the query
+    window = tokens if window is None else window
+    return (distance >= 0) & (distance < window) if causal else distance.abs() <= window
+
+
+@fast.has_twin(fused_attention, visible, soft_cap)
 def document_attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -44,125 +49,33 @@ def document_attention(
     scale: float | None = None,
     softcap: float | None = None,
 ) -> torch.Tensor:
-    """Softmax attention inside each document.
+    """Softmax attention inside each document; scores and softmax in fp32.
 
     q        [B, H, T, D]
     k, v     [B, H_kv, T, D], each key head serves H / H_kv query heads (grouped-query attention, arXiv:2305.13245)
-    lengths  documents of the row (B = 1, they sum to T); None: every row is one document
-    window   causal: a token sees itself and the window - 1 tokens before it (arXiv:2310.06825);
-             not causal: the tokens at a distance of at most `window`
+    lengths  of the row's documents (B = 1, they sum to T); None: every row is one document
+    window   causal: a token attends to itself and the window - 1 tokens before it (arXiv:2310.06825);
+             not causal: to the tokens at a distance of at most `window`
     scale    of q · k; None: 1 / sqrt(D)
     softcap  c: scores become c tanh(score / c) before the softmax (arXiv:2408.00118, section 2)
-    Returns  [B, H, T, D] in v's dtype: under autocast, norms with fp32 weights give q and k more than the kernels take
+    Returns  [B, H, T, D] in v's dtype
     """
-    q, k = q.to(v.dtype), k.to(v.dtype)
-    attend = partial(_attend, causal=causal, dropout=dropout, window=window, scale=scale, softcap=softcap)
-    if lengths is None:
-        return attend(q, k, v)
-    assert q.shape[0] == 1 and sum(lengths) == q.shape[2], "lengths describe one row of documents"
-    is_plain = softcap is None and _sees_all(max(lengths), window, causal)
-    if on_gpu(q) and is_plain and len(lengths) > 1 and _knows_borders(q.device, q.dtype, q.shape[-1], causal):
-        return _in_one_call(q, *_expanded(q, k, v), lengths, causal=causal, dropout=dropout, scale=scale)
-    documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
-    return torch.cat([attend(*qkv) for qkv in documents], dim=2)
-
-
-def _attend(q, k, v, *, causal, dropout, window, scale, softcap) -> torch.Tensor:
-    """One document a row."""
-    tokens = q.shape[2]
-    on_cpu_in_bf16 = q.dtype == torch.bfloat16 and q.device.type == "cpu"
-    if on_cpu_in_bf16 and tokens > SHORT and not dropout and softcap is None:
-        return product_attention(q, k, v, causal=causal, window=window, scale=scale)
-    k, v = _expanded(q, k, v)
-    if softcap is None and _sees_all(tokens, window, causal):
-        rules = {"is_causal": causal, "dropout_p": dropout, "scale": scale}
-        if on_cpu_in_bf16 and tokens <= SHORT:
-            with torch.autocast("cpu", enabled=False):  # a CPU comes back two to three times as fast from fp32
-                return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), **rules).to(q.dtype)
-        return F.scaled_dot_product_attention(q, k, v, **rules)
-    out = []
-    for rows, keys, hidden in blocks(tokens, BLOCK, causal=causal, window=window, device=q.device):
-        visible = None if hidden is None else F.pad(~hidden, (keys.stop - keys.start - hidden.shape[1], 0), value=True)
-        block = q[:, :, rows], k[:, :, keys], v[:, :, keys], visible  # [n, m]
-        if softcap is None:
-            out.append(F.scaled_dot_product_attention(*block, dropout_p=dropout, scale=scale))
-        elif torch.is_grad_enabled():  # recomputed in the backward pass: the scores of all blocks are T×T
-            out.append(checkpoint(_softcapped, *block, scale, softcap, dropout, use_reentrant=False))
-        else:
-            out.append(_softcapped(*block, scale, softcap, dropout))
-    return torch.cat(out, dim=2)
-
-
-def _sees_all(tokens: int, window: int | None, causal: bool) -> bool:
-    """Whether a window hides nothing in a document of so many tokens."""
-    return window is None or tokens <= (window if causal else window + 1)
-
-
-def _expanded(q, k, v) -> tuple[torch.Tensor, torch.Tensor]:
-    """A key head for each query head: the kernels of a T4 and of a CPU know no grouped heads and would fall back."""
-    groups = q.shape[1] // k.shape[1]
-    return (k, v) if groups == 1 else (k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1))
-
-
-def _in_one_call(q, k, v, lengths, *, causal: bool, dropout: float, scale: float | None) -> torch.Tensor:
-    """Attention inside each document of a row on a GPU; q, k, v [1, H, T, D] with as many heads each."""
-    borders = _borders(tuple(lengths), q.device)
-    out, *_ = torch.ops.aten._efficient_attention_forward(
-        *(x.transpose(1, 2) for x in (q, k, v)), None, borders, borders, max(lengths), max(lengths), dropout,
-        custom_mask_type=int(causal), compute_log_sumexp=True, scale=scale,
-    )  # fmt: skip
-    return out.transpose(1, 2)
-
-
-@cached_tensors(maxsize=8)
-def _borders(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Where documents begin and the last one ends, once for all layers: to copy them makes the host wait."""
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
-
-
-@cache
-def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool) -> bool:
-    """Whether the kernel does on this GPU what a call for each document does, forward and backward.
-
-    It is tried once, in a thread of its own, since what a caller has switched on holds for its own thread alone: the
-    first to ask may be sampling, under autocast, or inside a checkpointed layer, which counts the tensors saved in it
-    and would miss the trial's when it is recomputed. A CUDA graph is recorded after a warm-up, which has asked before.
-    """
-    with ThreadPoolExecutor(max_workers=1) as own_thread:
-        return own_thread.submit(_try_borders, device, dtype, head_dim, causal).result()
-
-
-def _try_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool) -> bool:
-    lengths, drawn = [9, 24, 1], torch.Generator(device).manual_seed(0)
-    q, k, v, weight = (
-        torch.randn(1, 2, 34, head_dim, generator=drawn, device=device, dtype=dtype).requires_grad_() for _ in range(4)
-    )
-    rules = {"causal": causal, "dropout": 0.0, "window": None, "scale": None, "softcap": None}
-    documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
-    apart = torch.cat([_attend(*qkv, **rules) for qkv in documents], dim=2)
-    try:
-        together = _in_one_call(q, k, v, lengths, causal=causal, dropout=0.0, scale=None)
-        pairs = [
-            (together, apart),
-            *zip(*(torch.autograd.grad(x, (q, k, v), weight) for x in (together, apart)), strict=True),
-        ]
-    except torch.OutOfMemoryError:  # says nothing about the kernel, and must not be kept as its answer
-        raise
-    except (RuntimeError, NotImplementedError, TypeError):  # no such kernel for this GPU, dtype or head size
-        return False
-    return all(torch.allclose(a.float(), b.float(), atol=0.02, rtol=0.02) for a, b in pairs)
-
-
-def _softcapped(q, k, v, visible, scale, softcap, dropout) -> torch.Tensor:
-    """No fused kernel knows the soft-cap. q [B, H, n, D], k, v [B, H, m, D], visible [n, m] or None -> [B, H, n, D]."""
+    # a key head for each query head
+    lengths = [q.shape[2]] if lengths is None else lengths
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    scores = soft_cap((q @ k.transpose(-1, -2)).float() * scale, softcap)
-    if visible is not None:
-        scores = scores.masked_fill(~visible, float("-inf"))
-    weights = scores.softmax(-1).to(v.dtype)
-    return F.dropout(weights, dropout, training=dropout > 0) @ v
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # [B, H, T, D]
 
-
-def soft_cap(x: torch.Tensor, cap: float) -> torch.Tensor:
-    """c tanh(x / c), which stays inside (-c, c)."""
-    return torch.tanh(x / cap) * cap
+    # each document attends to itself alone
+    outputs = []
+    for q_n, k_n, v_n in zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True):
+        with torch.autocast(q.device.type, enabled=False):  # it would round the scores to half precision
+            scores = q_n.float() @ k_n.float().mT * scale  # [B, H, n, n]
+        if softcap is not None:
+            scores = soft_cap(scores, softcap)
+        # softmax over the visible keys, then the weighted sum of their values
+        mask = visible(q_n.shape[2], causal=causal, window=window, device=q.device)
+        weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+        weights = F.dropout(weights, dropout)
+        outputs.append(weights.to(v.dtype) @ v_n)
+    return torch.cat(outputs, dim=2)

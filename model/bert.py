@@ -3,8 +3,8 @@
     ids ─ embed + position ─ norm ─┬─ attention ─ + ─ norm ─┬─ GELU MLP ─ + ─ norm ─ …
                                    └──────────────┘         └─────────────┘
 
-The two differ in where a text's positions begin. Module names are those of Hugging Face's BertModel; checked against
-transformers in tests/parity. The pooler is left out: no embedding model reads it.
+The two differ in the position of a text's first token. Module names are those of Hugging Face's BertModel; checked
+against transformers in tests/parity. The pooler is omitted: no embedding model uses it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from model.attention import document_attention
 from model.encoder_config import BertConfig
-from model.fast.cpu_linear import Linear
+from model.linear import Linear
 
 
 class Embeddings(nn.Module):
@@ -56,7 +56,7 @@ class SelfAttention(nn.Module):
 
 
 class AddAndNorm(nn.Module):
-    """dense, dropout, residual, LayerNorm: how BERT ends both halves of a layer."""
+    """Dense, dropout, residual, LayerNorm: the end of both halves of a BERT layer."""
 
     def __init__(self, inputs: int, config: BertConfig) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class AddAndNorm(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, post-norm. The nesting is that of the weight names."""
+    """Attention and feed-forward, post-norm. The modules nest as the weight names do."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -99,10 +99,10 @@ class Bert(nn.Module):
         """The last layer's output [B, T, D].
 
         input_ids  [B, T] int64, special tokens included
-        lengths    the row's texts, one after another (B = 1, they sum to T); None: every row is one text
+        lengths    of the row's texts, one after another (B = 1, they sum to T); None: every row is one text
         """
         texts = [input_ids.shape[1]] if lengths is None else lengths
-        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in texts])  # [T], restart at each text
+        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in texts])  # [T], restarting at each text
         x = self.embeddings(input_ids, positions + self.config.first_position)
         for layer in self.encoder["layer"]:
             x = layer(x, lengths)

@@ -1,4 +1,4 @@
-"""Constant tensors that are made once and kept, for every layer and every pass."""
+"""Constant tensors, computed once and cached for every layer and every pass."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import torch
 def cached_tensors(maxsize: int | None = None) -> Callable[[Callable], Callable]:
     """`functools.lru_cache` for a function that returns tensors.
 
-    A tensor made under `torch.inference_mode` can never be saved for a backward pass, and whoever asks first decides
-    how it is made: validation or sampling would spoil it for the training that follows. So inference mode is off while
-    the function runs.
+    A tensor created under `torch.inference_mode` can never be saved for a backward pass, and the first caller decides:
+    validation or sampling would spoil it for the training that follows. So the function runs outside inference mode.
     """
 
     def decorate(function: Callable) -> Callable:

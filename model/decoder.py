@@ -26,78 +26,24 @@ from model.attention import document_attention, soft_cap
 from model.cache import KVCache
 from model.config import ModelConfig
 from model.device import on_gpu
-from model.fast.cpu_linear import Linear
+from model.linear import Linear
+from model.norm import RMSNorm
 from model.rope import rope_cos_sin, rotate
 
-# What the backward pass makes again instead of having it kept: nothing, the MLPs (a quarter more of a forward pass for
-# half of the memory), whole layers (arXiv:1604.06174), or these with what is still kept waiting in the host's memory.
+# Activation checkpointing: what the backward pass recomputes (arXiv:1604.06174). Nothing; the MLPs (half of the memory
+# for a quarter of a forward pass); whole layers; or whole layers, whose inputs wait in the host's memory.
 CHECKPOINTING = ("none", "selective", "full", "offload")
 
 
 class Step(NamedTuple):
-    """What every layer of one pass shares; layers with a sliding window have one of their own."""
+    """What the layers of one pass share: one Step for full attention, one for layers with a sliding window."""
 
     cos: torch.Tensor  # [B or 1, 1, T, D_head]
     sin: torch.Tensor
-    lengths: list[int] | None  # the row's documents
+    lengths: list[int] | None  # of the row's documents
     cache: KVCache | None
-    bias: torch.Tensor | None  # a token a row, over a cache: 0 for what each sees of it, else -inf
-    checkpointing: str = "none"
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) · weight, computed in fp32; the result has the weight's dtype, ready for the next matrix.
-
-    offset  is added to the weight: Gemma's files store it less 1
-    """
-
-    def __init__(self, size: int, eps: float, offset: float = 0.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.full((size,), 1.0 - offset))
-        self.eps, self.offset = eps, offset
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., D] -> [..., D]."""
-        weight = self.weight.float() + self.offset if self.offset else self.weight  # fp32 times any dtype is fp32
-        return _Normalise.apply(x.float(), weight, self.eps, self.weight.dtype)
-
-
-class _Normalise(torch.autograd.Function):
-    """y = w x r,  r = 1 / sqrt(mean(x²) + eps):   dx = r (w g - x r² mean(w g x)),   dw = Σ g x r.
-
-    Operation by operation, autograd would keep x r beside x, and pass eight times over memory on the way back.
-    """
-
-    @staticmethod
-    def forward(ctx, x, weight, eps, dtype):
-        """x [..., D] fp32, weight [D] -> [..., D] in dtype."""
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # [..., 1], in one pass
-        r = torch.rsqrt(length.square() / x.shape[-1] + eps)
-        ctx.save_for_backward(x, r, weight)
-        return (x * r).mul_(weight).to(dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, r, weight = ctx.saved_tensors
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[1]:
-            grad_weight = (grad * x * r).flatten(0, -2).sum(0).to(weight.dtype)
-        if ctx.needs_input_grad[0]:
-            grad_x = grad * weight.float()
-            along = (grad_x * x).mean(-1, keepdim=True) * r.square()  # [..., 1]
-            grad_x = grad_x.addcmul_(x, along, value=-1).mul_(r)
-        return grad_x, grad_weight, None, None
-
-
-def project(x: torch.Tensor, *layers: nn.Module) -> tuple[torch.Tensor, ...]:
-    """Linear layers of one input; layers with an adapter know how to do several together (lora/fast.py)."""
-    joint = getattr(layers[0], "project", None)
-    return tuple(layer(x) for layer in layers) if joint is None else joint(x, layers)
-
-
-def activate(x: torch.Tensor, activation: str) -> torch.Tensor:
-    """ModelConfig.activation of x."""
-    return F.silu(x) if activation == "silu" else F.gelu(x, approximate="tanh")
+    bias: torch.Tensor | None  # of the scores against a cache, one token a row: 0 where it attends, else -inf
+    checkpointing: str
 
 
 class Attention(nn.Module):
@@ -106,9 +52,9 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.head_dim = layer, config.head_dim
-        self.window, self.scale, self.softcap = (
-            config.windows[layer], config.query_scale, config.attn_logit_softcapping
-        )  # fmt: skip
+        self.window = config.windows[layer]
+        self.scale, self.softcap = config.query_scale, config.attn_logit_softcapping
+        # grouped queries: fewer heads of keys and values than of queries
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
         self.q_proj = Linear(config.hidden_size, queries, bias=config.qkv_bias)
@@ -122,14 +68,16 @@ class Attention(nn.Module):
             self.q_norm = self.k_norm = nn.Identity()
 
     def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        """x [B, T, D] -> [B, T, D]. With cache and lengths: prompts to store; with a cache alone: a token a row."""
-        batch, tokens, _ = x.shape
-        shape = (batch, tokens, -1, self.head_dim)
-        q, k, v = (y.view(shape) for y in project(x, self.q_proj, self.k_proj, self.v_proj))
+        """x [B, T, D] -> [B, T, D]. With a cache and lengths: prompts to store; with a cache alone: one token a row."""
+        # split into heads, normalise (Qwen3, Gemma 3), rotate
+        q, k, v = self.q_proj.forward_with(x, self.k_proj, self.v_proj)  # [B, T, H · D_head], [B, T, H_kv · D_head]
+        q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in (q, k, v))
         q = self.q_norm(q).transpose(1, 2)  # [B, H, T, D_head]
         k = self.k_norm(k).transpose(1, 2)  # [B, H_kv, T, D_head]
         v = v.transpose(1, 2)
         q, k = rotate(q, step.cos, step.sin), rotate(k, step.cos, step.sin)
+
+        # attend: to the cache, or inside the documents of the row
         rules = {"scale": self.scale, "softcap": self.softcap}
         if step.cache is not None and step.lengths is None:
             out = step.cache.attend(self.layer, q, k, v, bias=step.bias, **rules)
@@ -137,7 +85,7 @@ class Attention(nn.Module):
             if step.cache is not None:
                 step.cache.fill(self.layer, k, v)
             out = document_attention(q, k, v, step.lengths, causal=True, window=self.window, **rules)
-        return self.o_proj(out.transpose(1, 2).reshape(batch, tokens, -1))
+        return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -152,15 +100,13 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]."""
-        gate, up = project(x, self.gate_proj, self.up_proj)
-        joint = getattr(self.down_proj, "project_product", None)
-        if joint is not None:
-            return joint(gate, up, self.activation)
-        return self.down_proj(activate(gate, self.activation) * up)
+        # two products of the same input, one of which gates the other
+        gate, up = self.gate_proj.forward_with(x, self.up_proj)  # [..., I] each
+        return self.down_proj.forward_gated(gate, up, self.activation)
 
 
 class Layer(nn.Module):
-    """Attention and MLP, a norm before each (Gemma 2 and 3: behind each too), each added to the residual stream."""
+    """Attention and MLP with a norm before each (Gemma 2 and 3: also after each), added to the residual stream."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -170,7 +116,7 @@ class Layer(nn.Module):
 
         self.input_layernorm = norm()
         self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = norm()  # the MLP's, but with post_norms the one behind the attention
+        self.post_attention_layernorm = norm()  # before the MLP; with post_norms, after the attention
         self.mlp = MLP(config)
         self.has_post_norms = config.post_norms
         if config.post_norms:
@@ -179,16 +125,17 @@ class Layer(nn.Module):
 
     def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """x [B, T, D] fp32 -> [B, T, D] fp32."""
-        x = x + self._attend(x, step)
+        x = x + self._attention(x, step)
+        # "selective" recomputes the MLP, whose hidden activations are the largest
         if step.checkpointing == "selective":
-            return x + checkpoint(self._transform, x, use_reentrant=False)
-        return x + self._transform(x)
+            return x + checkpoint(self._mlp, x, use_reentrant=False)
+        return x + self._mlp(x)
 
-    def _attend(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+    def _attention(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         y = self.self_attn(self.input_layernorm(x), step)
         return self.post_attention_layernorm(y) if self.has_post_norms else y
 
-    def _transform(self, x: torch.Tensor) -> torch.Tensor:
+    def _mlp(self, x: torch.Tensor) -> torch.Tensor:
         if self.has_post_norms:
             return self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         return self.mlp(self.post_attention_layernorm(x))
@@ -211,15 +158,20 @@ class Backbone(nn.Module):
         """The last layer's output after the final norm.
 
         input_ids  [B, T] int64
-        lengths    the row's documents, one after another (B = 1, they sum to T): positions restart at each and none
-                   sees another. None: every row is one document, or, with a cache, a row's next token (T = 1)
+        lengths    of the row's documents, one after another (B = 1, they sum to T): positions restart at each, and none
+                   attends to another. None: every row is one document or, with a cache, a row's next token (T = 1)
         cache      filled by a call with `lengths` (the prompts it has admitted), then read and extended token by token
         Returns    [B, T, D]
         """
+        # angles and masks, shared by all layers
         steps = self._steps(input_ids, lengths, cache)
+
+        # the residual stream starts as the embeddings
         x = self.embed_tokens(input_ids).float()  # [B, T, D]
         if self.config.embedding_scale != 1:  # rounded to the weights' dtype, as Gemma was trained
             x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
+
+        # every layer adds to it
         for layer, window in zip(self.layers, self.config.windows, strict=True):
             if steps[window].checkpointing in ("full", "offload"):
                 to_host = save_on_cpu(pin_memory=on_gpu(x)) if self.checkpointing == "offload" else nullcontext()
@@ -228,11 +180,11 @@ class Backbone(nn.Module):
             else:
                 x = layer(x, steps[window])
         if cache is not None and lengths is None:
-            cache.advance()
+            cache.advance()  # every layer has stored its token
         return self.norm(x)
 
     def _steps(self, input_ids, lengths, cache) -> dict[int | None, Step]:
-        """Angles and masks, once for the full layers and once for those with a window."""
+        """Angles and masks by window: once for layers with full attention (None), once for those with a window."""
         positions, extents = self._positions(input_ids, lengths, cache)
         steps = {}
         checkpointing = self.checkpointing if torch.is_grad_enabled() else "none"
@@ -245,7 +197,7 @@ class Backbone(nn.Module):
 
     @staticmethod
     def _positions(input_ids, lengths, cache) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where each token stands in its document, and how long that is: twice [B or 1, T]."""
+        """The position of each token in its document, and the document's length: [B or 1, T] each."""
         device = input_ids.device
         if lengths is not None:  # positions restart at every document
             positions = torch.cat([torch.arange(n, device=device) for n in lengths])[None]
@@ -284,44 +236,44 @@ class Decoder(nn.Module):
 
     @property
     def softcap(self) -> float | None:
-        """Gemma 2's bound on the logits, which the loss must know."""
+        """Gemma 2's bound on the logits, which the loss must apply."""
         return self.config.final_logit_softcapping
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.model.embed_tokens.weight.device
 
     @property
     def checkpointing(self) -> str:
-        """Which activations are made again in the backward pass, one of CHECKPOINTING; may be set."""
+        """What the backward pass recomputes, one of CHECKPOINTING; may be set."""
         return self.model.checkpointing
 
     @checkpointing.setter
     def checkpointing(self, value: str) -> None:
         if value not in CHECKPOINTING:
-            raise ValueError(f"checkpointing is one of {', '.join(CHECKPOINTING)}, not {value!r}")
+            raise ValueError(f"checkpointing must be one of {', '.join(CHECKPOINTING)}, not {value!r}")
         self.model.checkpointing = value
 
     def hidden_states(
         self, input_ids: torch.Tensor, lengths: list[int] | None = None, cache: KVCache | None = None
     ) -> torch.Tensor:
-        """What the head reads: Backbone.hidden_states."""
+        """Backbone.hidden_states, the input of the head."""
         return self.model.hidden_states(input_ids, lengths, cache)
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """[..., D] -> [..., V]. Training never calls it: causal_lm_loss forms them a chunk at a time."""
+        """[..., D] -> [..., V]. Training never calls it: causal_lm_loss computes logits in chunks."""
         logits = F.linear(hidden_states, self.head_weight)
         return logits if self.softcap is None else soft_cap(logits.float(), self.softcap)
 
     def forward(self, input_ids: torch.Tensor, lengths: list[int] | None = None) -> torch.Tensor:
-        """Logits [B, T, V] of every position. Training and sampling use hidden_states: they need few of them."""
+        """Logits [B, T, V] of every position. Training and sampling, which need few, use hidden_states."""
         return self.logits(self.hidden_states(input_ids, lengths))
 
     def new_cache(self, *, slots: int, lanes: int, rows: int, longest: tuple[int, int]) -> KVCache:
         """An empty cache for `rows` answers to `slots` prompts, at most `lanes` to each (model/cache.py).
 
-        longest  tokens of a prompt and of an answer, at most
+        longest  most tokens of a prompt, and of an answer
         """
         config = self.config
         shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim

@@ -61,18 +61,18 @@ class Encoder(nn.Module):
     embedding: Embedding | None = None
     source = ""  # the MODEL argument it was loaded from
     weights_sha256 = ""
-    compute_dtype = torch.float32  # of the matrix products in `encode`; the weights may stay in fp32
+    compute_dtype = torch.float32  # of the matrix products in `encode`; the weights may be fp32
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def forward(self, input_ids: torch.Tensor, lengths: list[int] | None = None) -> torch.Tensor:
         """Hidden states [B, T, D] of the network.
 
         input_ids  [B, T] int64, special tokens included
-        lengths    the row's texts, one after another (B = 1, they sum to T); None: every row is one text
+        lengths    of the row's texts, one after another (B = 1, they sum to T); None: every row is one text
         """
         return self.hidden_states(input_ids, lengths)
 
@@ -151,7 +151,7 @@ class Encoder(nn.Module):
 
 
 class BertEncoder(Encoder, Bert):
-    """e5, bge, gte, MiniLM; with RoBERTa's positions multilingual-e5."""
+    """e5, bge, gte, MiniLM; with RoBERTa's positions, multilingual-e5."""
 
 
 class ModernBertEncoder(Encoder, ModernBert):
@@ -159,7 +159,7 @@ class ModernBertEncoder(Encoder, ModernBert):
 
 
 class DecoderEncoder(Encoder, Backbone):
-    """A decoder without its head, such as Qwen3-Embedding: its last token has seen the whole text."""
+    """A decoder without its head, such as Qwen3-Embedding: its last token attends to the whole text."""
 
 
 def new_encoder(raw: dict) -> Encoder:
@@ -178,7 +178,7 @@ def new_encoder(raw: dict) -> Encoder:
 
 
 def pool(hidden_states: torch.Tensor, lengths: list[int], pooling: str) -> torch.Tensor:
-    """One vector per text, in fp32: hidden_states [1, T, D] of packed texts -> [N, D]."""
+    """One fp32 vector per text: hidden_states [1, T, D] of packed texts -> [N, D]."""
     texts = hidden_states[0].float().split(lengths)
     if pooling == "mean":
         return torch.stack([text.mean(dim=0) for text in texts])

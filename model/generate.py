@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from common.console import UserError, progress
+from model import fast
 from model.decoder import Decoder
 from model.device import on_gpu
 from model.fast.cuda_graph import GraphedStep
@@ -149,7 +150,7 @@ class _Batch:
         self.seen = None  # [rows, V]: tokens in each row's prompt or answer
         if sampling.repetition_penalty != 1:
             self.seen = torch.zeros(rows, decoder.config.vocab_size, dtype=torch.bool, device=decoder.device)
-        self.forward = GraphedStep(decoder, self.cache) if on_gpu(decoder.device) else self._forward
+        self.forward = GraphedStep(decoder, self.cache) if fast.is_on() and on_gpu(decoder.device) else self._forward
 
     @property
     def active(self) -> list[int]:

@@ -1,11 +1,11 @@
-"""The network of ModernBERT (arXiv:2412.13663): a BERT with what decoders taught since.
+"""The network of ModernBERT (arXiv:2412.13663): BERT with what decoders have since introduced.
 
     ids ─ embed ─ norm ─┬─ norm ─ attention ─┬─ + ─ norm ─ GeGLU ─┬─ + … norm ─ hidden states
                         └────────────────────┘ └──────────────────┘
 
-Rotary positions in place of learnt ones, pre-norm in place of post-norm, and a window in most layers: a token sees
-its neighbours there, and the whole text in every third layer. Module names are those of Hugging Face's
-ModernBertModel; checked against transformers' modeling_modernbert.py in tests/parity.
+Rotary positions instead of learnt ones, pre-norm instead of post-norm, and a sliding window in two of three layers: a
+token attends to its neighbours there, and to the whole text in every third layer. Module names are those of Hugging
+Face's ModernBertModel; checked against transformers' modeling_modernbert.py in tests/parity.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from model.attention import document_attention
 from model.encoder_config import ModernBertConfig
-from model.fast.cpu_linear import Linear
+from model.linear import Linear
 from model.rope import rope_cos_sin, rotate
 
 
@@ -25,7 +25,7 @@ def _norm(config: ModernBertConfig) -> nn.LayerNorm:
 
 
 class Embeddings(nn.Module):
-    """Words, normalised; positions come in with each layer's rotation."""
+    """Word embeddings, normalised; positions enter with the rotations of each layer."""
 
     def __init__(self, config: ModernBertConfig) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """GeGLU (arXiv:2002.05202): Wo(gelu(a) · b), where Wi gives a and b side by side."""
+    """GeGLU (arXiv:2002.05202): Wo(gelu(a) · b), where Wi computes a and b side by side."""
 
     def __init__(self, config: ModernBertConfig) -> None:
         super().__init__()
@@ -103,11 +103,11 @@ class ModernBert(nn.Module):
         """The last layer's output after the final norm [B, T, D].
 
         input_ids  [B, T] int64, special tokens included
-        lengths    the row's texts, one after another (B = 1, they sum to T); None: every row is one text
+        lengths    of the row's texts, one after another (B = 1, they sum to T); None: every row is one text
         """
         texts = [input_ids.shape[1]] if lengths is None else lengths
-        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in texts])  # [T], restart at each text
-        rope = rope_cos_sin(positions, self.config.rope)  # two of [T, D_head], the same for all heads
+        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in texts])  # [T], restarting at each text
+        rope = rope_cos_sin(positions, self.config.rope)  # cos, sin [T, D_head], the same for all heads
         local_rope = rope_cos_sin(positions, self.config.local_rope)
         x = self.embeddings(input_ids)
         for layer, window in zip(self.layers, self.config.windows, strict=True):

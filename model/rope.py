@@ -1,12 +1,12 @@
 """Rotary position embedding (Su et al., RoFormer, arXiv:2104.09864) in the half-split layout of Hugging Face.
 
     head of D numbers:  [ x_0 … x_{D/2-1} | x_{D/2} … x_{D-1} ]
-    pair i is (x_i, x_{i + D/2}), turned by the angle  position · theta^(-2i/D)
+    pair i is (x_i, x_{i + D/2}), rotated by the angle  position · theta^(-2i/D)
 
 llama.cpp's files interleave the pairs instead, (x_0, x_1), (x_2, x_3) …; model/gguf/layout.py undoes that.
 
-A model that was trained on short texts reads longer ones when its slow pairs, which never finished a turn in training,
-turn slower still. The four ways of doing so differ in which pairs they slow down, and when:
+A model trained on short texts reads longer ones if its slow pairs, which never completed a turn in training, are slowed
+down further. The four methods differ in which pairs they slow down, and when:
 
     linear   every pair by `factor`                                            arXiv:2306.15595
     dynamic  NTK: a larger base theta, growing with the document's length      as transformers' modeling_rope_utils.py
@@ -22,8 +22,10 @@ from dataclasses import dataclass
 import torch
 
 from common.console import UserError
+from model import fast
+from model.fast.rope import in_place_rotate
 
-# What each scaling reads from config.json's rope_scaling or rope_parameters, besides rope_type and rope_theta.
+# The keys of config.json's rope_scaling (or rope_parameters) that each scaling reads, besides rope_type and rope_theta.
 SCALINGS = {
     "default": set(),
     "linear": {"factor"},
@@ -42,15 +44,15 @@ class Rope:
     theta: float
     scaling: str = "default"  # one of SCALINGS
     factor: float = 1.0
-    trained_positions: int = 0  # what the model knew before it was stretched
+    trained_positions: int = 0  # context length before the extension
     slow_turns: float = 1.0  # yarn, llama3: pairs with fewer turns over trained_positions are slowed by the full factor
-    fast_turns: float = 32.0  # pairs with more turns are left alone
+    fast_turns: float = 32.0  # pairs with more turns are unchanged
     attention_factor: float = 1.0  # yarn: multiplies cosines and sines, which sharpens the softmax
     truncate: bool = True  # yarn: the ramp begins and ends at whole pairs
 
     @classmethod
     def from_dict(cls, raw: dict, *, head_dim: int, theta: float, max_positions: int) -> Rope:
-        """From rope_scaling or rope_parameters of config.json; UserError for a scaling or a key that is not known."""
+        """From rope_scaling or rope_parameters of config.json. UserError for an unknown scaling or key."""
         kind = raw.get("rope_type", raw.get("type")) or "default"
         if kind not in SCALINGS:
             raise UserError(f"config.json: RoPE scaling {kind!r} is not implemented; {', '.join(SCALINGS)} are")
@@ -81,49 +83,32 @@ class Rope:
 def rope_cos_sin(
     positions: torch.Tensor, rope: Rope, extents: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines of every angle, in fp32 whatever the model's dtype is.
+    """Cosines and sines of every angle, in fp32 whatever the model's dtype.
 
     positions  [...] int64
-    extents    [...] int64, the length of the document that each position lies in; only "dynamic" reads it
+    extents    [...] int64, the length of the document that holds each position; only "dynamic" reads it
     Returns two tensors [..., head_dim]; both halves of the last axis are equal.
     """
+    # both halves of a head share their angles: pair i is (x_i, x_{i + D/2})
     angles = positions[..., None].float() * _frequencies(rope, positions.device, extents)  # [..., D/2]
     angles = torch.cat((angles, angles), dim=-1)  # [..., D]
     return angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
 
 
+@fast.has_twin(in_place_rotate)
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn each pair of x by its angle; computed in fp32, returned in x's dtype.
+    """Rotate each pair of x by its angle; computed in fp32, returned in x's dtype.
 
-    x  [B, H, T, D];  cos, sin  broadcastable to it, e.g. [B, 1, T, D]; no gradient reaches these
+    x  [B, H, T, D];  cos, sin  broadcastable to it, such as [B, 1, T, D]
     """
-    return _Rotate.apply(x, cos, sin)
-
-
-class _Rotate(torch.autograd.Function):
-    """The gradient is turned back: by the same angles, negative."""
-
-    @staticmethod
-    def forward(ctx, x, cos, sin):
-        ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin)
-
-    @staticmethod
-    def backward(ctx, grad):
-        cos, sin = ctx.saved_tensors
-        return _turn(grad, cos, -sin), None, None
-
-
-def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    wide, half = x.float(), x.shape[-1] // 2
-    out = wide * cos
-    out[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
-    out[..., half:].addcmul_(wide[..., :half], sin[..., half:])
-    return out.to(x.dtype)
+    # (a, b) rotated by an angle is (a cos - b sin, b cos + a sin)
+    first, second = x.float().chunk(2, dim=-1)  # [B, H, T, D/2] each
+    quarter_turn = torch.cat((-second, first), dim=-1)
+    return (x.float() * cos + quarter_turn * sin).to(x.dtype)
 
 
 def _frequencies(rope: Rope, device, extents: torch.Tensor | None) -> torch.Tensor:
-    """Angle per position of every pair: [D/2], or [..., D/2] where it depends on the document. fp32."""
+    """Angle per position of every pair: [D/2], or [..., D/2] if it depends on the document. fp32."""
     exponents = torch.arange(0, rope.head_dim, 2, dtype=torch.float32, device=device) / rope.head_dim
     if rope.scaling == "dynamic":
         assert extents is not None, "dynamic RoPE depends on the documents' lengths"
@@ -135,17 +120,17 @@ def _frequencies(rope: Rope, device, extents: torch.Tensor | None) -> torch.Tens
         return frequencies
     if rope.scaling == "linear":
         return frequencies / rope.factor
-    keep = _kept_share(rope, frequencies)  # 1: a fast pair, as it was trained; 0: a slow one, slowed by the factor
+    keep = _kept_share(rope, frequencies)  # 1: a fast pair, as trained; 0: a slow pair, slowed by the factor
     return frequencies * keep + frequencies / rope.factor * (1 - keep)
 
 
 def _kept_share(rope: Rope, frequencies: torch.Tensor) -> torch.Tensor:
-    """Where each pair stands between slow (0) and fast (1): [D/2]."""
-    if rope.scaling == "llama3":  # a ramp over the turns that a pair makes in the trained length
+    """How much of its trained frequency each pair keeps, from 0 (slow) to 1 (fast): [D/2]."""
+    if rope.scaling == "llama3":  # a ramp over the turns that a pair completes in the trained length
         turns = rope.trained_positions * frequencies / (2 * math.pi)
         return ((turns - rope.slow_turns) / (rope.fast_turns - rope.slow_turns)).clamp(0, 1)
 
-    def pair_with(turns: float) -> float:  # yarn: a ramp over the pairs' numbers
+    def pair_with(turns: float) -> float:  # yarn: a ramp over the pairs' indices
         log = math.log(rope.trained_positions / (turns * 2 * math.pi))
         return rope.head_dim * log / (2 * math.log(rope.theta))
 
@@ -158,7 +143,7 @@ def _kept_share(rope: Rope, frequencies: torch.Tensor) -> torch.Tensor:
 
 
 def _yarn_attention_factor(values: dict, factor: float) -> float:
-    """0.1 ln(factor) + 1 (arXiv:2309.00071, section 3.4) unless the file says otherwise, as DeepSeek's do by mscale."""
+    """0.1 ln(factor) + 1 (arXiv:2309.00071, section 3.4) unless the file overrides it, as DeepSeek's do by mscale."""
     if "attention_factor" in values:
         return float(values["attention_factor"])
 

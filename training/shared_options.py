@@ -33,6 +33,7 @@ class TrainOptions:
     out: str = option(help="folder of the run", metavar="RUN", group=RUN)
     resume: bool = option(False, "continue the run in --out from its last checkpoint", RUN)
     dry_run: bool = option(False, "print what would be trained, with an estimate of time and memory, and exit", RUN)
+    plain: bool = option(False, "run the textbook forms alone: slower, to step through or to edit")
     r: int = option(16, "LoRA rank", ADAPTER, least=1)
     alpha: float = option(32.0, "LoRA scale: the low-rank update is multiplied by alpha / r", ADAPTER)
     dropout: float = option(0.0, "LoRA dropout, 0 to 1", ADAPTER, least=0, most=1)

@@ -1,19 +1,20 @@
-"""Attention in bf16 on a CPU, by matrix products: twice as fast as the fused kernel there.
+"""Attention in bf16 on a CPU by matrix products: twice as fast as the fused kernel there.
 
-A block of queries at a time meets all the keys that it sees, the queries of a group of heads below one another:
+A block of queries at a time meets all the keys that it attends to, the queries of a group of heads stacked:
 
     S = scale q kᵀ - c    P = softmax(S)         out = P v
     dP = g vᵀ             dS = P (dP - Σ P dP)   dq = scale dS k    dk = scale dSᵀ q    dv = Pᵀ g
 
-Only q, k, v and c are kept for the way back, where S and P are made again, so memory grows with the row's length.
+Only q, k, v and c are kept for the backward pass, which recomputes S and P: memory grows with the row's length.
 
-c   [T] for each head: a product is summed in fp32, but leaves in bf16, and a score of 40 would lose a tenth. What is
-    subtracted from a whole row of scores changes no softmax; so before it is rounded, each row gives away the higher
-    of two of its scores: at its own token, and at the document's first one, the two places that heads look at if they
-    look at one (attention sinks, arXiv:2309.17453). What then counts lies near 0, where bf16 is fine.
+c   [T] for each head: a product is summed in fp32 but stored in bf16, where a score of 40 would be off by up to 0.1.
+    Subtracting a constant from a row of scores does not change its softmax; so before rounding, each row is lowered by
+    the higher of two of its scores: at its own token and at the document's first token, the two places that a head
+    attends to when it attends to one (attention sinks, arXiv:2309.17453). The scores that matter then lie near 0, where
+    bf16 is precise.
 
-Against fp64, over the layers of SmolLM2-135M and Qwen2.5-Coder-0.5B, the output is off by 0.0023 of its size (the fused
-kernel: 0.0018), the gradients of q, k and v by 0.007, 0.005 and 0.004 (0.012, 0.006 and 0.005).
+Relative errors against fp64, over the layers of SmolLM2-135M and Qwen2.5-Coder-0.5B: output 0.0023 (fused kernel:
+0.0018), gradients of q, k and v 0.007, 0.005 and 0.004 (0.012, 0.006 and 0.005).
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ BLOCK = 128  # queries
 def product_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool, window: int | None, scale: float | None
 ) -> torch.Tensor:
-    """Softmax attention: q [B, H, T, D], k and v [B, H_kv, T, D] -> [B, H, T, D], by document_attention's rules."""
+    """Softmax attention: q [B, H, T, D], k and v [B, H_kv, T, D] -> [B, H, T, D]; arguments as document_attention's."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     groups = q.shape[1] // k.shape[1]
     k, v = k.flatten(0, 1).contiguous(), v.flatten(0, 1).contiguous()  # [B·H_kv, T, D]
     heads = q.flatten(0, 1).unflatten(0, (-1, groups)).contiguous()  # [B·H_kv, G, T, D]
-    with torch.autocast("cpu", enabled=False):  # it would make fp32 of a softmax
+    with torch.autocast("cpu", enabled=False):  # which would compute the softmax in fp32
         return _ProductAttention.apply(heads, k, v, causal, window, scale).view(q.shape)
 
 
@@ -68,7 +69,7 @@ class _ProductAttention(torch.autograd.Function):
 
 
 def _shift(q: torch.Tensor, k: torch.Tensor, scale: float, window: int | None, causal: bool) -> torch.Tensor:
-    """-c, [B·H_kv, G, T]: the higher of each query's scores at its own token and, if it sees that, at the first."""
+    """-c [B·H_kv, G, T]: the higher of each query's scores at its own token and, if visible, at the first."""
     own = (q * k[:, None]).sum(-1, dtype=torch.float32)
     first = (q * k[:, None, :1]).sum(-1, dtype=torch.float32)
     if window is not None:
@@ -79,7 +80,7 @@ def _shift(q: torch.Tensor, k: torch.Tensor, scale: float, window: int | None, c
 def _weights(q, k, shift, hidden, scale) -> torch.Tensor:
     """A block's softmax: q [B·H_kv, G, n, D], k [B·H_kv, m, D], shift [B·H_kv, G, n] -> [B·H_kv, G·n, m].
 
-    hidden  [n, m'] bool: what no query may see of the last m' keys
+    hidden  [n, m'] bool: which of the last m' keys each query must not attend to
     """
     scores = shift[..., None].repeat(1, 1, 1, k.shape[1])  # [B·H_kv, G, n, m]
     if hidden is not None:
@@ -90,10 +91,10 @@ def _weights(q, k, shift, hidden, scale) -> torch.Tensor:
 def blocks(
     tokens: int, size: int, *, causal: bool, window: int | None, device: torch.device | None = None
 ) -> Iterator[tuple[slice, slice, torch.Tensor | None]]:
-    """A document cut into blocks of at most `size` queries, each with the keys that some of them see.
+    """A document cut into blocks of at most `size` queries, each with the keys that any of them attends to.
 
-    Yields the queries, the keys, and hidden [n, m'] bool: True where a query does not see one of the last m' keys; the
-    keys before those all see, and None says that all see all. `window` as in document_attention.
+    Yields the queries, the keys, and hidden [n, m'] bool, True where a query does not attend to one of the last m' keys
+    (every query attends to the keys before those; None: to all keys). `window` as in document_attention.
     """
     for start in range(0, tokens, size):
         stop = min(start + size, tokens)

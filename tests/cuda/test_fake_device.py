@@ -28,9 +28,9 @@ SLACK = 1.01
 WAITS = {
     # a training step
     "data/packing.py:to_batch write": "the row's tokens and labels",
-    "model/attention.py:_borders write": "the borders of the row's documents, once for all layers",
-    "model/attention.py:_try_borders read": "whether the kernel knows borders: once a process",
-    "model/loss.py:causal_lm_loss shape": "how many positions are supervised",
+    "model/fast/attention.py:_borders write": "the borders of the row's documents, once for all layers",
+    "model/fast/attention.py:_try_borders read": "whether the kernel knows borders: once a process",
+    "model/fast/cross_entropy.py:chunked_cross_entropy shape": "how many positions are supervised",
     "training/precision.py:step read": "the gradient norm, and with unfused optimisers what GradScaler found",
     "training/precision.py:scale read": "the loss scale, for the log",
     "train_cpt.py:learn read": "the loss and the supervised tokens, for the log",

@@ -18,6 +18,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from model import fast
 from model.config import ModelConfig
 from model.decoder import Decoder
 from model.fast.cuda_graph import GraphedStep
@@ -253,3 +254,13 @@ def test_the_stand_in_is_as_strict_as_a_graph():
     for wait in (lambda: x.sum().item(), lambda: x[x > 0], lambda: torch.tensor([1]), lambda: x.nonzero()):
         with pytest.raises(RuntimeError, match="not permitted"), Recording(Graph()):
             wait()
+
+
+def test_no_step_is_recorded_without_fast_forms(decoder, cuda):
+    settings = {"max_new_tokens": 4, "stop_ids": []}
+    expected = generate(decoder, PROMPTS, **settings)
+    cuda()
+    with fast.off():
+        assert generate(decoder, PROMPTS, **settings) == expected
+    assert not Graph.made
+    assert generate(decoder, PROMPTS, **settings) == expected and Graph.made

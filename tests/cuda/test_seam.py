@@ -17,11 +17,11 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from lora.inject import DECODER_TARGETS, inject, trainable
-from model import attention
 from model import decoder as decoder_module
 from model.config import ModelConfig
 from model.decoder import CHECKPOINTING, Decoder
 from model.encoder import Embedding, new_encoder
+from model.fast import attention
 from model.loss import causal_lm_loss
 from training.grad_cache import embed_in_chunks
 

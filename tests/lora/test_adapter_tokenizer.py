@@ -75,7 +75,7 @@ def test_every_command_asks_an_adapter_as_it_was_trained(way, has_template, base
         assert tokenizer.render(HI) == RENDERED
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "adapter was trained with" in said
-    assert ("in place of the model's own" if has_template else "the model has none") in said
+    assert ("overrides the model's own" if has_template else "the model has none") in said
     voices = chat.tokenizers_of(model, {"tuned": adapter}, None)
     assert voices["tuned"].render(HI) == RENDERED
     own = load_tokenizer(model).render(HI) if has_template else RENDERED  # a base without one is asked as the adapter

@@ -123,7 +123,7 @@ def test_half_of_a_pair_is_not_folded(run, make, tmp_path):
     tensors = load_file(file)
     save_file({key: tensor for key, tensor in tensors.items() if "0.mlp.up_proj.lora_B" not in key}, file)
     status, _, said = run(file.parent, "--fold", tmp_path / "folded")
-    assert status == 2 and "0.mlp.up_proj.lora_B.weight is not of a pair" in said
+    assert status == 2 and "0.mlp.up_proj.lora_B.weight is not one of a pair" in said
     assert not (tmp_path / "folded").exists()
 
 
@@ -143,7 +143,7 @@ def test_the_status_and_the_lines_say_what_is_in_the_way(run, make):
         ({"alora_invocation_tokens": [3]}, "vLLM", "alora_invocation_tokens"),
         ({"init_lora_weights": "pissa_niter_4"}, "llama.cpp", "pissa"),
         ({"init_lora_weights": "pissa_niter_4"}, "vLLM", "pissa"),
-        ({"r": 8}, "peft", "ranks do not agree"),
+        ({"r": 8}, "peft", "ranks disagree"),
     ],
 )
 def test_settings_that_are_refused_or_not_read(make, settings, reader, said):

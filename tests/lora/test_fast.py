@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from lora.fast import project, project_product
+from lora.fast import gated_lora, joint_lora
 from lora.inject import DECODER_TARGETS, inject
 from lora.layer import LoRALinear
 
@@ -36,7 +36,7 @@ def gradients(outputs, inputs, of: list[LoRALinear]) -> list[torch.Tensor]:
 def test_several_layers_of_one_input(bias, dtype, close):
     of = layers(8, 4, 4, bias=bias, dtype=dtype)
     x = torch.randn(*TOKENS, WIDTH, dtype=dtype, requires_grad=True)
-    together, apart = project(x, of), [layer(x) for layer in of]
+    together, apart = joint_lora(x, of), [layer(x) for layer in of]
     tolerance = {"rtol": close, "atol": close * max(1, apart[0].abs().max().item())}
     for one, other in zip(together, apart, strict=True):
         assert one.dtype == dtype
@@ -49,7 +49,7 @@ def test_several_layers_of_one_input(bias, dtype, close):
 def test_an_input_that_needs_no_gradient_gets_none():
     of = layers(8, 4, bias=False)
     x = torch.randn(*TOKENS, WIDTH)
-    for one, other in zip(gradients(project(x, of), [], of), gradients([la(x) for la in of], [], of), strict=True):
+    for one, other in zip(gradients(joint_lora(x, of), [], of), gradients([la(x) for la in of], [], of), strict=True):
         assert_close(one, other)
 
 
@@ -59,7 +59,7 @@ def test_the_product_of_gate_and_up(activation, dtype, close):
     of = layers(7, bias=False, dtype=dtype)
     gate, up = (torch.randn(*TOKENS, WIDTH, dtype=dtype, requires_grad=True) for _ in range(2))
     act = F.silu(gate) if activation == "silu" else F.gelu(gate, approximate="tanh")
-    together, apart = project_product(of[0], gate, up, activation), of[0](act * up)
+    together, apart = gated_lora(of[0], gate, up, activation), of[0](act * up)
     assert_close(together, apart, rtol=close, atol=close * apart.abs().max().item())
     for one, other in zip(gradients([together], [gate, up], of), gradients([apart], [gate, up], of), strict=True):
         assert_close(one, other, rtol=close, atol=close * other.abs().max().item())
@@ -68,8 +68,9 @@ def test_the_product_of_gate_and_up(activation, dtype, close):
 @pytest.mark.parametrize(("kind", "together"), [({}, 3), ({"dropout": 0.5}, 0), ({"dora": True}, 0)])
 def test_a_decoder_takes_this_way_while_it_trains_and_no_other_time(tiny, monkeypatch, kind, together):
     calls = []
-    for name, function in (("project", project), ("project_product", project_product)):
-        monkeypatch.setattr(f"lora.layer.{name}", lambda *args, function=function: calls.append(1) or function(*args))
+    for form in (joint_lora, gated_lora):
+        function = form.function
+        monkeypatch.setattr(form, "function", lambda *args, function=function: calls.append(1) or function(*args))
     inject(tiny, r=2, alpha=4, targets=DECODER_TARGETS, **kind)
     tiny.train()
     with torch.no_grad():
@@ -102,9 +103,9 @@ def test_neither_copies_of_the_input_nor_the_product_are_kept():
     x = torch.randn(*TOKENS, WIDTH, requires_grad=True)
     weights = [p for layer in of for p in layer.parameters()]
     ranks = sum(layer.r for layer in of)
-    assert kept_bytes(lambda: project(x, of), [x, *weights]) == 4 * ranks * x[..., 0].numel()
+    assert kept_bytes(lambda: joint_lora(x, of), [x, *weights]) == 4 * ranks * x[..., 0].numel()
     gate, up = (torch.randn(*TOKENS, WIDTH, requires_grad=True) for _ in range(2))
-    assert kept_bytes(lambda: project_product(of[0], gate, up, "silu"), [gate, up, *weights]) == (
+    assert kept_bytes(lambda: gated_lora(of[0], gate, up, "silu"), [gate, up, *weights]) == (
         4 * of[0].r * gate[..., 0].numel()
     )
     apart = kept_bytes(lambda: of[0](F.silu(gate) * up), [gate, up, *weights])

@@ -66,7 +66,8 @@ def test_checkpointing_gives_the_same_gradients(tiny, dora):
     randomize(tiny)
     tiny.train()
     grads = []
-    for tiny.checkpointing in CHECKPOINTING:
+    for checkpointing in CHECKPOINTING:
+        tiny.checkpointing = checkpointing
         tiny.zero_grad()
         causal_lm_loss(tiny.hidden_states(IDS), tiny.head_weight, IDS).backward()
         grads.append([parameter.grad.clone() for _, parameter in trainable(tiny)])

@@ -88,7 +88,7 @@ def test_an_adapter_is_merged_once_and_another_after_it(tiny_folder, tmp_path):
     first = adapter_for(load_decoder(str(tiny_folder)), tmp_path / "first", targets=["q_proj"])
     (first / "tritune.json").write_text(json.dumps({"schema": 1, "base": "tiny", "track": "cpt"}))
     merge(str(tiny_folder), first, tmp_path / "one")
-    with pytest.raises(UserError, match="is merged into it already"):
+    with pytest.raises(UserError, match="is already merged into it"):
         merge(str(tmp_path / "one"), first, tmp_path / "twice")
     assert not (tmp_path / "twice").exists()
     second = adapter_for(load_decoder(str(tmp_path / "one")), tmp_path / "second", targets=["v_proj"])

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 
 from common.console import UserError
 from lora.adapter_file import load_adapter, save_adapter
-from lora.frozen_weight import NF4Linear, linear, multiply, put_nf4
+from lora.frozen_weight import NF4Linear, linear_layer, multiply, put_nf4
 from lora.inject import DECODER_TARGETS, folded, inject, linears, lora_layers, remove, trainable
 from lora.layer import LoRALinear
 from lora.merge import merge
@@ -125,7 +125,7 @@ def twins(kind: dict, *, bias: bool = True, dtype=torch.float32) -> tuple[LoRALi
     offset = nn.Parameter(torch.randn(128, dtype=dtype), requires_grad=False) if bias else None
     quantised = LoRALinear(NF4Linear(weight, offset), r=4, alpha=8, **kind)
     nn.init.normal_(quantised.lora_B.weight, std=0.1)
-    plain = LoRALinear(linear(nn.Parameter(weight.dense(), requires_grad=False), offset), r=4, alpha=8, **kind)
+    plain = LoRALinear(linear_layer(nn.Parameter(weight.dense(), requires_grad=False), offset), r=4, alpha=8, **kind)
     plain.load_state_dict(quantised.state_dict(), strict=False)
     return quantised, plain
 
@@ -137,9 +137,9 @@ def outcome(layer: LoRALinear, way: str, dtype) -> list[torch.Tensor]:
     if way == "alone":
         outs = (layer(x * up),)
     elif way == "together":
-        outs = LoRALinear.project(x * up, [layer, layer])
+        outs = layer.forward_with(x * up, layer)
     else:
-        outs = (layer.project_product(x, up, "silu"),)
+        outs = (layer.forward_gated(x, up, "silu"),)
     learning = [parameter for _, parameter in trainable(layer)]
     grads = torch.autograd.grad(sum((out.float() ** 2).sum() for out in outs), [x, up, *learning])
     assert all(grad.abs().max() > 0 for grad in grads)
@@ -179,8 +179,8 @@ def test_no_dense_matrix_is_kept_for_the_way_back(kind, monkeypatch):
     x = torch.randn(2, 5, 64, requires_grad=True)
     for work in (
         lambda: layer(x),
-        lambda: LoRALinear.project(x, [layer, layer]),
-        lambda: layer.project_product(x, x, "silu"),
+        lambda: layer.forward_with(x, layer),
+        lambda: layer.forward_gated(x, x, "silu"),
         lambda: multiply(x, layer.weight, layer.bias),
     ):
         assert not keeps_the_matrix(work, monkeypatch)
@@ -190,7 +190,7 @@ def test_no_dense_matrix_is_kept_for_the_way_back(kind, monkeypatch):
 
 def test_without_gradients_of_the_input_nothing_is_multiplied_out_on_the_way_back(monkeypatch):
     layer, _ = twins({})
-    outs = LoRALinear.project(torch.randn(5, 64), [layer])
+    outs = layer.forward_with(torch.randn(5, 64))
     monkeypatch.setattr(NF4Weight, "dense", lambda weight: pytest.fail("multiplied out"))
     outs[0].sum().backward()
     assert layer.lora_B.weight.grad.abs().max() > 0
@@ -210,7 +210,7 @@ def multiplied_out(network):
     for name, layer in linears(network).items():
         if isinstance(layer, NF4Linear):
             weight = nn.Parameter(layer.weight.dense(), requires_grad=False)
-            network.set_submodule(name, linear(weight, layer.bias))
+            network.set_submodule(name, linear_layer(weight, layer.bias))
     return network
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 FOLDERS = ("model", "lora", "data", "training", "eval")
 ARGUMENTS = {  # of every function whose tensors are kept
-    "model.attention._borders": ((3, 4), CPU),
+    "model.fast.attention._borders": ((3, 4), CPU),
     "model.fast.cpu_attention._later": (5, CPU),
     "lora.nf4._pairs": (CPU,),
     "training.adam8bit.dynamic_tree": (True, CPU),

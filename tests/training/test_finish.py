@@ -78,7 +78,7 @@ def test_an_encoder_run_with_an_adapter_ends_in_a_model_that_does_not_take_it_tw
         [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--lora", "--dora"]
     )
     adapter, model = tmp_path / "run" / "adapter", tmp_path / "run" / "model"
-    with pytest.raises(UserError, match="is merged into it already"):
+    with pytest.raises(UserError, match="is already merged into it"):
         merge(str(model), adapter, tmp_path / "twice")
     merge(str(reference_encoder[1]), adapter, tmp_path / "merged", dtype="fp32")
     vectors = [

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from model import attention
 from model.attention import document_attention
+from model.fast import attention
 from model.fast import cpu_attention as product_attention
 
 

@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from model.fast import cpu_linear as linear
-from model.fast.cpu_linear import Linear, product
+from model.fast import cpu_linear
+from model.linear import Linear, linear
 
 
-@pytest.mark.skipif(not linear.HAS_ONEDNN, reason="this PyTorch has no oneDNN")
+@pytest.mark.skipif(not cpu_linear.HAS_ONEDNN, reason="this PyTorch has no oneDNN")
 @pytest.mark.parametrize("shape", [(1, 1, 384), (3, 7, 384), (2, 300, 384), (5, 384), (1, 0, 384)])
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_without_gradients_a_product_is_the_same_and_as_exact(monkeypatch, shape, has_bias):
@@ -19,8 +19,8 @@ def test_without_gradients_a_product_is_the_same_and_as_exact(monkeypatch, shape
     bias = layer.bias.double() if has_bias else None
     exact = F.linear(x.double(), layer.weight.double(), bias)
     with_gradients = layer(x)
-    monkeypatch.setattr(linear, "TAKES_ONEDNN", True)
-    monkeypatch.setattr(linear.F, "linear", None)  # what follows does not go there
+    monkeypatch.setattr(cpu_linear, "USES_ONEDNN", True)
+    monkeypatch.setattr(cpu_linear.F, "linear", None)  # what follows does not go there
     with torch.no_grad():
         without = layer(x)
     assert without.shape == exact.shape and without.dtype == torch.float32
@@ -39,7 +39,7 @@ def test_other_dtypes_are_left_alone(grad, dtype):
 @torch.no_grad()
 def test_autocast_still_decides_the_dtype():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert product(torch.randn(3, 8), torch.randn(4, 8)).dtype == torch.bfloat16
+        assert linear(torch.randn(3, 8), torch.randn(4, 8)).dtype == torch.bfloat16
 
 
 def test_gradients_arrive():

@@ -1,0 +1,87 @@
+"""Summed cross-entropy whose gradients are formed in the forward pass, chunk by chunk: no logits are kept for the
+backward pass, none computed twice, and the one buffer of [chunk, V] is reused.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from model import fast
+
+IGNORE = -100  # as model/loss.py, which imports this file
+
+
+@fast.written_for("2861a1be")
+def chunked_cross_entropy(
+    hidden_states: torch.Tensor,
+    head_weight: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    softcap: float | None = None,
+    chunk: int = 256,
+) -> torch.Tensor:
+    """model/loss.py: causal_lm_loss. hidden_states [B, T, D], head_weight [V, D], labels [B, T] -> fp32 scalar."""
+    predicting = hidden_states[:, :-1].flatten(0, 1)  # [B*(T-1), D]
+    target = labels[:, 1:].flatten()  # [B*(T-1)]
+    supervised = (target != IGNORE).nonzero()[:, 0]  # [N]   a GPU tells the host N once; a mask would three times
+    predicting, target = predicting.index_select(0, supervised), target.index_select(0, supervised)
+    return _ChunkedCrossEntropy.apply(predicting, head_weight, target, softcap, chunk)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """d loss / d logits = softmax(logits) - one_hot(target) is known as soon as the logits are; the backward pass only
+    scales what it gives for h and W. In fp16 small probabilities are multiplied by 1024 before they are rounded, since
+    the loss scale comes too late to save them.
+
+    All chunks share two buffers [chunk, V]: reallocating buffers this large costs as much as the computation.
+    """
+
+    @staticmethod
+    def forward(ctx, h, weight, target, softcap, chunk):
+        """h [N, D], weight [V, D], target [N] -> scalar in fp32."""
+        if torch.is_autocast_enabled(h.device.type):
+            h = h.to(torch.get_autocast_dtype(h.device.type))
+        head = weight.to(h.dtype)
+        wants_h, wants_weight = ctx.needs_input_grad[:2]
+        loss = torch.zeros((), dtype=torch.float32, device=h.device)
+        grad_h = torch.empty_like(h, dtype=torch.float32) if wants_h else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        lift = 1024.0 if h.dtype == torch.float16 else 1.0
+        product = h.new_empty(min(chunk, len(target)), len(head))  # in h's dtype: logits, then their gradient
+        wide = product if h.dtype == torch.float32 else torch.empty_like(product, dtype=torch.float32)
+
+        for start in range(0, len(target), chunk):
+            part = slice(start, start + chunk)
+            words = target[part, None]  # [n, 1]
+            logits = wide[: len(words)].copy_(torch.mm(h[part], head.T, out=product[: len(words)]))  # [n, V]
+            slope = None
+            if softcap is not None:
+                logits.div_(softcap).tanh_()
+                slope = 1 - logits.square() if wants_h or wants_weight else None  # d capped / d logit
+                logits *= softcap
+
+            # the loss: log-sum-exp minus the target's logit; `logits` becomes exp(logits - largest)
+            right = logits.gather(-1, words)
+            largest = logits.amax(-1, keepdim=True)
+            total = logits.sub_(largest).exp_().sum(-1, keepdim=True)  # [n, 1]
+            loss += (largest + total.log() - right).sum()
+            if not (wants_h or wants_weight):
+                continue
+
+            # its gradient: softmax minus one-hot, rounded to h's dtype for the two products
+            error = logits.div_(total)
+            error.scatter_add_(-1, words, torch.full_like(right, -1.0))
+            error = error if slope is None else error.mul_(slope)
+            error = product[: len(words)].copy_(error.mul_(lift) if lift != 1 else error)
+            if wants_h:
+                grad_h[part] = (error @ head).float() / lift
+            if wants_weight:  # a sum over positions: multiplied, it would leave fp16's range
+                grad_weight += (error.T @ (h[part] / lift)).float()
+        ctx.save_for_backward(grad_h, grad_weight)
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):
+        """The chain rule over the gradients from the forward pass."""
+        of_h, of_weight = (None if kept is None else kept * grad for kept in ctx.saved_tensors)
+        return of_h, of_weight, None, None, None
