@@ -3,7 +3,7 @@
     head of D numbers:  [ x_0 … x_{D/2-1} | x_{D/2} … x_{D-1} ]
     pair i is (x_i, x_{i + D/2}), turned by the angle  position · theta^(-2i/D)
 
-llama.cpp's files interleave the pairs instead, (x_0, x_1), (x_2, x_3) …; model/gguf/layout.py undoes that.
+llama.cpp's files interleave the pairs instead, (x_0, x_1), (x_2, x_3) …; model/gguf/tensors.py undoes that.
 
 A model that was trained on short texts reads longer ones when its slow pairs, which never finished a turn in training,
 turn slower still. The four ways of doing so differ in which pairs they slow down, and when:

@@ -18,12 +18,13 @@ from torch.testing import assert_close
 
 import model.export.gguf
 import model.export.verify
-import model.gguf.layout
+import model.gguf.tensors
 from common.console import UserError
 from model import load_decoder, load_tokenizer
 from model.export.convert import export
 from model.export.ollama import CONVERSATIONS, deviations, find_markup, go_template, modelfile
-from model.gguf.tokenizer import NASTY, PRE, read_tokenizer, tokenizer_metadata
+from model.export.verify import TRICKY_TEXTS
+from model.gguf.tokenizer import PRE, read_tokenizer, tokenizer_metadata
 from model.tokenizer import Tokenizer
 from tests.commands import run
 from tests.conftest import randomize
@@ -175,7 +176,7 @@ def test_a_model_with_a_token_that_gguf_cannot_hold_goes_to_a_folder_alone(token
         export(str(folder), "gguf", tmp_path / "out" / "x.gguf", type="f32")
     assert list((tmp_path / "out").iterdir()) == []
     report = export(str(folder), "hf", tmp_path / "hf")
-    assert report["same_ids_of_texts"] == len(NASTY) + 1 + 4
+    assert report["same_ids_of_texts"] == len(TRICKY_TEXTS) + 1 + 4
 
 
 @pytest.mark.parametrize("type", ["f16", "bf16", "q8_0"])
@@ -213,7 +214,7 @@ def test_what_llama_cpp_would_leave_out_is_refused(family, changes, named, token
 
 def test_a_wrong_row_order_is_caught_and_nothing_is_left(tokenizer_folder, tmp_path, monkeypatch):
     folder = build("llama", tmp_path / "model", tokenizer_folder)
-    monkeypatch.setattr(model.gguf.layout, "half_split_rows", lambda tensor, heads: tensor)
+    monkeypatch.setattr(model.gguf.tensors, "half_split_rows", lambda tensor, heads: tensor)
     with pytest.raises(UserError, match="differ from the source's by"):
         export(str(folder), "gguf", tmp_path / "out" / "x.gguf", type="q8_0")
     assert not list((tmp_path / "out").iterdir())
