@@ -12,7 +12,7 @@ import torch
 from model import Stop, generate, load_decoder, load_tokenizer
 from model.export.convert import export
 from model.export.verify import PROBE, TRICKY_TEXTS
-from tests.model.export.test_export import FAMILIES, build
+from tests.model.export.families import FAMILIES, build
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (make slow does it)")
 pytestmark = pytest.mark.slow
