@@ -57,7 +57,7 @@ def test_named_templates_are_chosen_as_the_reference_library_does(tokenizer_fold
     assert ours.chat_template.endswith("!")
 
 
-def test_a_list_of_templates_without_a_default_says_what_it_has(tokenizer_folder, tmp_path):
+def test_a_list_of_templates_without_a_default_names_them(tokenizer_folder, tmp_path):
     with pytest.raises(UserError, match="it has only rag"):
         with_template(tokenizer_folder, tmp_path, [{"name": "rag", "template": "x"}]).render(CHAT)
 

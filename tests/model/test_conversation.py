@@ -12,7 +12,7 @@ from tests.conftest import TEMPLATE
 from tests.model.templates import CHAT, with_template
 
 
-def test_the_text_of_a_control_token_in_the_words_is_plain_text(tokenizer):
+def test_the_text_of_a_control_token_in_a_message_is_plain_text(tokenizer):
     end = tokenizer.control_tokens["<|im_end|>"]
     example = supervise(tokenizer, CHAT)
     assert example.input_ids.count(end) == len(CHAT)  # one a turn, none of the three that the words contain
@@ -27,7 +27,7 @@ def test_the_ids_of_the_prompt_are_a_prefix_of_those_with_the_answer(tokenizer):
 
 
 @pytest.mark.parametrize("change", [" | trim", " | upper", ".strip('\\n')", " | replace('a', '')"])
-def test_a_template_may_rewrite_the_words(tokenizer_folder, tmp_path, change):
+def test_a_template_may_rewrite_messages(tokenizer_folder, tmp_path, change):
     tokenizer = with_template(tokenizer_folder, tmp_path, TEMPLATE.replace("['content']", f"['content']{change}"))
     segments = tokenizer.segments(CHAT)
     assert "".join(s.text for s in segments) == tokenizer.render(CHAT)
@@ -35,13 +35,13 @@ def test_a_template_may_rewrite_the_words(tokenizer_folder, tmp_path, change):
     assert supervise(tokenizer, CHAT).input_ids.count(end) == len(CHAT)  # whatever it does, the words make no token
 
 
-def test_a_template_that_counts_the_words_is_refused(tokenizer_folder, tmp_path):
+def test_a_template_that_truncates_messages_is_refused(tokenizer_folder, tmp_path):
     tokenizer = with_template(tokenizer_folder, tmp_path, TEMPLATE.replace("['content']", "['content'][:24]"))
     with pytest.raises(UserError, match="cannot be distinguished"):
         tokenizer.segments(CHAT)
 
 
-def test_one_bos_and_it_is_not_learnt(tokenizer_folder, tmp_path):
+def test_there_is_one_bos_and_it_is_not_trained(tokenizer_folder, tmp_path):
     """A model with a BOS: its template writes it, its post-processor adds it to plain text; never both."""
     from tokenizers import Tokenizer, processors
 
@@ -71,7 +71,7 @@ def test_an_answer_that_does_not_follow_its_own_prompt_is_refused(tokenizer_fold
         supervise(tokenizer, CHAT)
 
 
-def test_a_template_without_a_generation_prompt_asks_with_what_it_writes_before_an_answer(tokenizer_folder, tmp_path):
+def test_a_template_without_a_generation_prompt_uses_what_it_writes_before_an_answer(tokenizer_folder, tmp_path):
     tokenizer = with_template(tokenizer_folder, tmp_path, TEMPLATE.split("{% if add")[0])
     prompt = encode_prompt(tokenizer, CHAT[:2])
     assert tokenizer.decode(prompt, keep_special=True).endswith("<|im_end|>\n<|im_start|>assistant\n")

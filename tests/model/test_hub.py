@@ -118,7 +118,7 @@ def hub(tiny_folder, tmp_path_factory):
     server.server_close()
 
 
-def test_a_hub_id_is_fetched_once_and_what_cannot_be_had_says_why(hub):
+def test_a_hub_id_is_fetched_once_and_a_failure_gives_its_reason(hub):
     endpoint, cache = hub
     tiny, other, gated, private = ask_hub(endpoint, cache, "org/tiny", "org/other", "org/gated", "org/private")
     files = ["README.md", "config.json", "generation_config.json", "model.safetensors"]

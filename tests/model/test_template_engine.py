@@ -29,7 +29,7 @@ def test_a_template_that_misbehaves_is_one_clear_line(tokenizer_folder, tmp_path
         with_template(tokenizer_folder, tmp_path, template).render(CHAT)
 
 
-def test_what_a_template_may_use_gives_the_reference_librarys_text(tokenizer_folder, tmp_path):
+def test_everything_a_template_may_use_renders_as_in_the_reference_library(tokenizer_folder, tmp_path):
     from transformers import AutoTokenizer
 
     template = """

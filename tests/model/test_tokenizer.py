@@ -31,7 +31,7 @@ def test_half_a_surrogate_pair_is_named(tokenizer):
             encode("ab\ud800c")
 
 
-def test_tokens_are_control_tokens_by_what_they_say_look_like_or_do(tokenizer_folder, tmp_path):
+def test_control_tokens_are_known_by_their_flag_form_or_use(tokenizer_folder, tmp_path):
     from tokenizers import AddedToken, Tokenizer
 
     backend = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
@@ -72,7 +72,7 @@ def sentencepiece(tmp_path, step: str):
 
 
 @pytest.mark.parametrize("step", ["Prepend", "always", "first", "never"])
-def test_the_space_before_a_text_stands_where_the_reference_puts_it_and_at_no_seam(tmp_path, step):
+def test_the_leading_space_is_where_the_reference_puts_it_and_not_at_a_seam(tmp_path, step):
     tokenizer = sentencepiece(tmp_path, step)
     messages = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "ca"}]
     text = tokenizer.render(messages)
@@ -82,7 +82,7 @@ def test_the_space_before_a_text_stands_where_the_reference_puts_it_and_at_no_se
     assert tokenizer.encode("ab") == tokenizer.backend.encode("ab", add_special_tokens=False).ids
 
 
-def test_what_stands_around_a_text_is_told_apart(tokenizer_folder, tmp_path):
+def test_prefix_and_suffix_ids_are_distinguished(tokenizer_folder, tmp_path):
     """An end token of the post-processor (Qwen3-Embedding) is no BOS; add_bos_token alone (DeepSeek) makes one."""
     from tokenizers import Tokenizer, processors
 
@@ -144,7 +144,7 @@ def test_an_encoder_reads_the_ends_that_the_settings_or_the_post_processor_ask_f
     assert tokenizer.encode("def add(a, b):") == ids
 
 
-def test_an_end_that_the_files_do_not_name_is_refused(tokenizer_folder, tmp_path):
+def test_an_eos_that_the_files_do_not_name_is_refused(tokenizer_folder, tmp_path):
     (tmp_path / "tokenizer.json").write_bytes((tokenizer_folder / "tokenizer.json").read_bytes())
     for name in (None, "</s>"):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": name, "add_eos_token": True}))

@@ -75,7 +75,7 @@ def test_a_folder_of_the_network_without_its_head_is_read(folder, tiny):
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen2_vl", "gemma3"])
-def test_a_model_of_pictures_is_refused_by_name(folder, kind):
+def test_a_multimodal_model_is_refused_by_name(folder, kind):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({"model_type": kind, "text_config": config, "vision_config": {}}))
     with pytest.raises(UserError, match=f"'{kind}'"):
@@ -96,7 +96,7 @@ def test_a_pickled_file_is_never_loaded(folder):
         load_decoder(str(folder))
 
 
-def test_shards_make_one_model(folder, tiny):
+def test_shards_load_as_one_model(folder, tiny):
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(tensors)
@@ -139,7 +139,7 @@ def test_a_head_that_differs_from_the_embedding_is_used_although_the_config_ties
     torch.testing.assert_close(theirs(WORDS).logits, decoder(WORDS), atol=1e-4, rtol=0)
 
 
-def test_a_head_of_its_own_is_found_in_another_shard(other_head):
+def test_an_untied_head_is_found_in_another_shard(other_head):
     tensors = load_file(other_head / "model.safetensors")
     (other_head / "model.safetensors").unlink()
     head = tensors.pop(HEAD)
@@ -148,7 +148,7 @@ def test_a_head_of_its_own_is_found_in_another_shard(other_head):
     assert torch.equal(load_decoder(str(other_head)).head_weight, head)
 
 
-def test_a_head_of_its_own_reaches_a_gguf_file_and_a_merged_folder(other_head, tmp_path):
+def test_an_untied_head_reaches_a_gguf_file_and_a_merged_folder(other_head, tmp_path):
     from lora.adapter_file import load_adapter, save_adapter
     from lora.inject import inject, lora_layers
     from lora.merge import merge
@@ -198,7 +198,7 @@ def test_stop_ids_that_only_the_generation_config_names_are_kept(tiny, tokenizer
     assert {7, 9} < load_tokenizer(str(tmp_path / "saved")).stop_ids == source.stop_ids
 
 
-def test_a_name_that_is_nothing_says_what_would_be():
+def test_an_unknown_model_name_lists_the_alternatives():
     for name in ("nosuchmodel", "./no/such/folder", "missing.gguf"):
         with pytest.raises(UserError, match="smollm2-135m"):
             locate(name)

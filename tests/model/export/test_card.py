@@ -14,7 +14,7 @@ def front_matter(folder: Path) -> dict:
     return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", (folder / "README.md").read_text(), re.DOTALL)[1])
 
 
-def test_the_card_says_what_is_known_and_no_more(tiny_folder, tmp_path):
+def test_the_card_states_what_is_known_and_no_more(tiny_folder, tmp_path):
     source = Path(shutil.copytree(tiny_folder, tmp_path / "source"))
     export(str(source), "hf", tmp_path / "plain")
     assert front_matter(tmp_path / "plain") == {

@@ -20,7 +20,7 @@ def family_folder(request, tmp_path_factory, tokenizer_folder):
     return build(request.param, tmp_path_factory.mktemp(request.param), tokenizer_folder)
 
 
-def test_f32_gives_the_very_logits_and_every_tensor(family_folder, tmp_path):
+def test_f32_gives_the_same_logits_and_every_tensor(family_folder, tmp_path):
     report = export(str(family_folder), "gguf", tmp_path / "out" / "x.gguf", type="f32")
     assert report["comparison"]["max_delta_logit"] < 1e-5  # Gemma's norms go through + 1 - 1
     assert report["comparison"]["top1_agreement"] == 1 and report["comparison"]["positions"] >= 40
@@ -31,7 +31,7 @@ def test_f32_gives_the_very_logits_and_every_tensor(family_folder, tmp_path):
 
 
 @pytest.mark.parametrize("type", ["f16", "bf16", "q8_0"])
-def test_smaller_types_stay_within_what_they_explain(family_folder, tmp_path, type):
+def test_smaller_types_stay_within_their_limits(family_folder, tmp_path, type):
     report = export(str(family_folder), "gguf", tmp_path / "x.gguf", type=type)
     assert 0 < report["comparison"]["relative_delta_logit"] < report["comparison"]["limit"]
     assert report["type"] == type
@@ -53,7 +53,7 @@ def test_a_folder_gives_transformers_the_same_logits_and_the_same_template(tiny_
     assert rendered == load_tokenizer(str(tiny_folder)).render(messages, add_generation_prompt=True)
 
 
-def test_bf16_is_written_and_said(tiny_folder, tmp_path):
+def test_bf16_is_written_and_reported(tiny_folder, tmp_path):
     report = export(str(tiny_folder), "hf", tmp_path / "out", dtype="bf16")
     assert 0 < report["comparison"]["relative_delta_logit"] < 0.03 and report["type"] == "bf16"
     assert next(load_decoder(str(tmp_path / "out"), dtype=torch.bfloat16).parameters()).dtype == torch.bfloat16
@@ -72,27 +72,27 @@ def test_an_encoder_gives_sentence_transformers_the_same_vectors(reference_encod
     assert_close(theirs, load_encoder(str(reference_encoder[1])).encode(texts), atol=1e-5, rtol=0)
 
 
-def test_an_adapter_is_told_to_be_merged_first(tmp_path):
+def test_an_adapter_must_be_merged_first(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match=r"python -m lora\.merge"):
         export(str(tmp_path), "hf", tmp_path / "out")
 
 
-def test_an_encoder_is_no_decoder(reference_encoder, tmp_path):
+def test_an_encoder_is_not_exported_as_a_decoder(reference_encoder, tmp_path):
     with pytest.raises(UserError, match=r"is an encoder \(bert\); use --to sentence-transformers"):
         export(str(reference_encoder[1]), "gguf", tmp_path / "x.gguf")
     with pytest.raises(UserError, match=r"a \.gguf file, which cannot hold an encoder"):
         export("smollm2-135m", "sentence-transformers", tmp_path / "out")
 
 
-def test_nothing_that_is_there_is_overwritten(tiny_folder, tmp_path):
+def test_existing_files_are_not_overwritten(tiny_folder, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     with pytest.raises(UserError, match=r"README\.md: exists already"):
         export(str(tiny_folder), "gguf", tmp_path / "x.gguf", type="f16")
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
-def test_the_command_line_says_what_it_did(tiny_folder, tmp_path):
+def test_the_command_reports_what_it_wrote(tiny_folder, tmp_path):
     done = run("-m", "model.export", tiny_folder, "--to", "gguf", "--type", "f16", "--out", tmp_path / "x.gguf")
     assert done.returncode == 0, done.stderr
     assert f"wrote    {tmp_path / 'x.gguf'} · f16" in done.stdout

@@ -53,7 +53,7 @@ def test_the_file_holds_llama_cpps_layout(tokenizer_folder, tmp_path):
         ),
     ],
 )
-def test_what_llama_cpp_would_leave_out_is_refused(family, changes, named, tokenizer_folder, tmp_path):
+def test_settings_that_llama_cpp_ignores_are_refused(family, changes, named, tokenizer_folder, tmp_path):
     folder = build(family, tmp_path / "model", tokenizer_folder, **changes)
     load_decoder(str(folder))  # we compute it
     with pytest.raises(UserError, match=named):

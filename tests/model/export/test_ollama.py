@@ -119,7 +119,7 @@ def test_a_system_message_that_the_template_refuses_is_left_out_by_ollama(tokeni
         (None, "no chat template"),
     ],
 )
-def test_a_template_that_cannot_be_told_so_is_said(template, why, tokenizer):
+def test_a_template_that_go_cannot_express_is_reported(template, why, tokenizer):
     text, missing = modelfile(
         "x.gguf", Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template}), context=64
     )
@@ -132,7 +132,7 @@ def test_the_modelfile_stops_where_training_did(tokenizer):
     assert set(re.findall(r'PARAMETER stop "(.*)"', text)) == {"<|endoftext|>", "<|im_end|>"}
 
 
-def test_white_space_that_only_jinja_strips_is_said(tokenizer):
+def test_white_space_that_only_jinja_strips_is_reported(tokenizer):
     stripping = TEMPLATES["chatml"].replace("m.content", "m.content.strip()")
     answers = TEMPLATES["chatml"].replace("m.content", "m.content.strip() if m.role == 'assistant' else m.content")
     for template, said in ((stripping, True), (answers, True), (TEMPLATES["chatml"], False)):
@@ -154,7 +154,7 @@ EARLIER = {  # what is done to an earlier answer with thoughts
 
 
 @pytest.mark.parametrize("name", EARLIER)
-def test_thoughts_that_only_jinja_takes_out_of_earlier_answers_are_said(name, tokenizer, tiny_folder, tmp_path):
+def test_thoughts_that_only_jinja_removes_from_earlier_answers_are_reported(name, tokenizer, tiny_folder, tmp_path):
     change = THINKING.replace("CHANGED", EARLIER[name])
     if name == "in brackets":
         change = change.replace("</think>", "[/THINK]")
@@ -172,7 +172,7 @@ def test_thoughts_that_only_jinja_takes_out_of_earlier_answers_are_said(name, to
         assert [note for note in report["notes"] if tags in note]
 
 
-def test_tags_that_a_template_leaves_alone_are_not_warned_of(tokenizer):
+def test_tags_that_a_template_leaves_alone_are_not_reported(tokenizer):
     template = TEMPLATES["chatml"] + "{% if tools %}<tool_call>{{ tools }}</tool_call> </think> [/INST]{% endif %}"
     source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template})
     assert deviations(find_markup(source), source) == []
@@ -183,7 +183,7 @@ def jinja_files() -> list[Path]:
 
 
 @pytest.mark.skipif(not jinja_files(), reason="TRITUNE_LLAMA_CPP names no source folder of llama.cpp")
-def test_templates_of_the_field_are_told_exactly_or_not_at_all(tokenizer):
+def test_published_templates_are_expressed_exactly_or_not_at_all(tokenizer):
     told = 0
     for path in jinja_files():
         source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": path.read_text(encoding="utf-8")})

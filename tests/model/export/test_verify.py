@@ -76,7 +76,7 @@ def test_a_token_that_is_looked_for_in_the_normalized_text_is_named(tokenizer_fo
             model.export.verify.check_tokenizer(source, again)
 
 
-def test_a_model_with_a_token_that_gguf_cannot_hold_goes_to_a_folder_alone(tokenizer_folder, tmp_path):
+def test_a_model_with_a_token_that_gguf_cannot_hold_exports_only_to_a_folder(tokenizer_folder, tmp_path):
     folder = build("qwen3", tmp_path / "m", tokenizer_folder)
     with_added_tokens(folder, AddedToken("<TAX>", lstrip=True, rstrip=True))
     with pytest.raises(UserError, match=r"<TAX>' \(lstrip, rstrip, normalized\).*nothing was written. Use --to hf"):

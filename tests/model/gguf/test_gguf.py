@@ -44,16 +44,17 @@ def file(tiny_folder, tmp_path_factory):
     return path
 
 
-def read_all(path: Path) -> None:
+def read_all(path: Path) -> tuple[dict, dict]:
+    """Configuration and tensors; the tokenizer is read too."""
     opened = GGUFFile(path)
-    opened.config()
     opened.tokenizer()
-    for _ in opened.tensors():
-        pass
+    return opened.config(), dict(opened.tensors())
 
 
-def test_the_undamaged_file_is_read(file):
-    read_all(file)
+def test_the_undamaged_file_is_read(file, tiny_folder):
+    config, tensors = read_all(file)
+    assert config["num_hidden_layers"] == 3
+    assert tensors.keys() == dict(load_decoder(str(tiny_folder)).named_parameters()).keys()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -91,7 +92,7 @@ COUNTS = struct.Struct("<QQ")  # tensors, metadata entries; after the magic and 
         (lambda c: c.clear(), "not a readable GGUF file"),
     ],
 )
-def test_what_is_damaged_is_named(file, tmp_path, change, named):
+def test_damage_is_named(file, tmp_path, change, named):
     content = bytearray(file.read_bytes())
     change(content)
     (tmp_path / "x.gguf").write_bytes(content)
@@ -136,7 +137,7 @@ def test_every_quantisation_reads_as_the_gguf_package_does_it(kind, tmp_path, mo
     np.testing.assert_array_equal(GGUFFile(path).dequantised("output.weight"), expected.reshape(rows, columns))
 
 
-def test_a_quantisation_that_is_not_read_is_named(tmp_path):
+def test_an_unsupported_quantisation_is_named(tmp_path):
     stored = np.zeros((4, 110), np.uint8), gguf.GGMLQuantizationType.Q3_K
     with pytest.raises(UserError, match="Q3_K is not supported"):
         GGUFFile(write_tensors(tmp_path / "x.gguf", {"output.weight": stored}))
