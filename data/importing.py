@@ -23,10 +23,10 @@ from common.console import UserError, progress, run_command
 from common.files import SURROGATE, read_objects, write_json, write_jsonl
 from common.markdown import blocks, fenced
 from common.python_syntax import parsed, same_code
+from common.shuffle import seeded_order
 from data.checks.code_blocks import is_code, split_answer
 from data.checks.thoughts import split_thoughts
 from data.corpus import SPLITS
-from data.corpus.split import seeded_order
 from data.instruct.pair_filters import PLACEHOLDER, Distinct, pair_problem
 from data.instruct.replies import Reply
 from data.instruct.teacher import Teacher

@@ -82,7 +82,7 @@ def test_an_answer_of_weight_0_is_context_only(make):
     example = supervise(tokenizer, turns)
     assert "WRONG" in tokenizer.decode(example.input_ids)
     assert learnt(tokenizer, example) == "<think>simple enough</think>\nA TOKEN.<|im_end|>"
-    with pytest.raises(ValueError, match="--train-on-prompt learns every token"):
+    with pytest.raises(ValueError, match="--train-on-prompt trains on every token"):
         supervise(tokenizer, turns, train_on_prompt=True)
 
 

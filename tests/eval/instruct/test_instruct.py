@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.console import UserError
+from data.instruct.answers import READERS
 from eval.failure_causes import cause
 from eval.instruct import answer_pairs, grade_answers
 from eval.instruct import grade as instruct
 from eval.instruct.__main__ import main
-from eval.instruct.answers import READERS
 from eval.instruct.merit import MEASURES
 
 MODULE = '''"""Sums."""
@@ -183,7 +183,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("category", "output", "status", "lenient"), WRONG)
 def test_a_wrong_answer_fails_for_its_own_reason(pairs, category, output, status, lenient, monkeypatch):
-    monkeypatch.setattr("data.checks.check.SECONDS", 1.5)
+    monkeypatch.setattr("data.checks.jobs.SECONDS", 1.5)
     row = _grade_one(pairs, category, output)
     assert (row["status"], row["lenient"]) == (status, lenient), row["detail"]
     assert row["detail"]

@@ -1,0 +1,125 @@
+"""Verdicts on answers: an answer runs in one process of the sandbox, its tests in another, which alone can report.
+
+The tests call the answer through messages (Job.tests). Plain values are copied between the processes; anything else
+that the answer returns stays in its process and is equal only to itself. So an `__eq__` that always returns True, a
+walk through stack frames or a patched builtin cannot affect the verdict.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from dataclasses import dataclass, replace
+
+from eval.code.javascript import node_command
+from eval.code.tasks import CodeTask
+from sandbox.run import Job, Outcome, run_jobs
+
+_PREAMBLE = """import random
+random.seed(0)  # tests that draw their inputs draw the same ones each time
+_held, _failed = [], []
+def _report():
+    print(len(_held), len(_held) + len(_failed))
+    if _failed:
+        raise _failed[0]
+"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of running one answer against its tests.
+
+    status         "pass", "wrong", "exception", "syntax", "timeout", "memory" or "denied"
+    passed, total  assertions that hold, and that were evaluated; an exception that ends the tests counts as one failure
+    seconds        wall-clock time
+    """
+
+    status: str
+    detail: str
+    passed: int
+    total: int
+    seconds: float
+
+
+class _Counted(ast.NodeTransformer):
+    """Rewrites tests so that every assertion is evaluated and counted; one that fails does not hide the others.
+
+    Inside a `try`, a failure is still raised, since catching it may be part of the test.
+    """
+
+    _within_try = False
+
+    def visit_Try(self, node):
+        outer, self._within_try = self._within_try, True
+        body = self.generic_visit(ast.Module(node.body, [])).body
+        self._within_try = outer
+        node.body = []
+        self.generic_visit(node)
+        node.body = body
+        return node
+
+    def visit_Assert(self, node):
+        held = ast.parse("_held.append(1)").body
+        if self._within_try:
+            return [node, *held]
+        text = f"AssertionError({ast.unparse(node)[:300]!r})"
+        return _noting([node], f"{text} if isinstance(_error, AssertionError) else _error", held)
+
+
+def _noting(body: list[ast.stmt], noted: str, otherwise: list[ast.stmt]) -> ast.Try:
+    """`body` in a `try` that appends the expression `noted` to `_failed` for any exception."""
+    node = ast.parse(f"try:\n    pass\nexcept BaseException as _error:\n    _failed.append({noted})").body[0]
+    node.body, node.orelse = body, otherwise
+    return node
+
+
+def job_of(task: CodeTask, code: str, seconds: float) -> Job:
+    """The job that runs `code`, which defines the entry point, together with the task's tests.
+
+    seconds  wall-clock limit for both
+    """
+    tests = {
+        "source": _test_source(task),
+        "names": [task.entry_point, *sorted(task.needed)],
+        "methods": task.has_class,
+    }
+    job = Job(task.task_id, code, examples=[{"source": "_report()"}], tests=tests, seconds=seconds)
+    if task.language == "python":
+        return job
+    command, readable = node_command(task.language)
+    return replace(job, command=list(command), readable=list(readable))
+
+
+@functools.lru_cache
+def _test_source(task: CodeTask) -> str:
+    """The tests of a task with each assertion counted."""
+    body = _Counted().visit(ast.parse(task.setup + task.tests)).body
+    whole = ast.unparse(ast.fix_missing_locations(_noting(body, "_error", [])))
+    return f"{task.context}{_PREAMBLE}{whole}\n"
+
+
+def run_tests(jobs: list[Job], *, processes: int | None = None, allow_unsafe_exec: bool = False) -> list[Verdict]:
+    """Run jobs of `job_of`; verdicts in their order. A job that timed out among others is retried once, alone."""
+    outcomes = run_jobs(jobs, processes=processes, allow_unsafe_exec=allow_unsafe_exec, what="running answers")
+    late = [i for i, outcome in enumerate(outcomes) if outcome.outcome == "timeout" and len(jobs) > 1]
+    retried = run_jobs(
+        [jobs[i] for i in late], processes=1, allow_unsafe_exec=allow_unsafe_exec, what="retrying timeouts, one by one"
+    )
+    for i, outcome in zip(late, retried, strict=True):
+        outcomes[i] = outcome
+    return [_verdict(outcome) for outcome in outcomes]
+
+
+def _verdict(outcome: Outcome) -> Verdict:
+    if not outcome.got:  # the program or its tests did not finish
+        status = "exception" if outcome.outcome == "died" else outcome.outcome
+        return Verdict(status, outcome.detail, 0, 0, outcome.seconds)
+    passed, total = map(int, outcome.got[0].split())
+    failure = (outcome.exceptions[0] or "").strip()
+    if not failure:
+        status, failure = ("pass", "") if total else ("wrong", "no assertion was reached")
+    elif failure.startswith("AssertionError"):
+        status, failure = "wrong", failure.removeprefix("AssertionError: ")
+    else:
+        status = "exception" if outcome.outcome == "finished" else outcome.outcome
+    return Verdict(status, failure[:300], passed, total, outcome.seconds)
