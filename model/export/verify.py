@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from common.console import UserError
 from model.decoder import Decoder
 from model.encoder import Encoder
-from model.gguf.tokenizer import NASTY
 from model.tokenizer import Tokenizer
 from model.weights import load_decoder, load_tokenizer
 
@@ -23,6 +22,18 @@ from model.weights import load_decoder, load_tokenizer
 # Qwen2.5-Coder-0.5B); rows in the wrong order or a missing norm give about 1.
 LIMITS = {"f32": 1e-4, "f16": 0.005, "bf16": 0.03, "q8_0": 0.1}
 LIMITS |= {"fp32": LIMITS["f32"], "fp16": LIMITS["f16"]}
+TRICKY_TEXTS = (  # texts that pre-tokenizers split differently
+    "def f(x):\n\treturn  x+1  # naïve 12345 3.14\r\n\r\n",
+    "   leading, trailing   \n\n\n",
+    "I'll don't WE'RE 'Tis x'y",
+    "1234567890 ١٢٣ ½ 2²",
+    "日本語のテキスト 中文字符 한국어 ไทย",
+    "😀👩‍👩‍👧 e\u0301 \u00a0\u200b\ufeff",
+    "<|im_start|><|notatoken|></s> [INST] <unk>",
+    "a" * 40 + "======----!!!???...///\\\\\t\t \t",
+    "camelCaseWord SCREAMING_SNAKE αβγΔ Ünïcödé İstanbul",
+    "",
+)
 PROBE = '''"""Count the words of a text."""
 
 from collections import Counter
@@ -113,13 +124,13 @@ def compare_decoder(probe: Probe, tokenizer: Tokenizer, target: str, type: str) 
             f"standard deviation, and {type} explains only {LIMITS[type]}; nothing was written"
         )
     chats = len(CHATS) if tokenizer.chat_template is not None else 0
-    texts = len(NASTY) + 1 + len(_added_tokens(tokenizer))
+    texts = len(TRICKY_TEXTS) + 1 + len(_added_tokens(tokenizer))
     return {"type": type, "comparison": comparison, "same_ids_of_texts": texts, "same_text_of_chats": chats}
 
 
 def encode_probe(encoder: Encoder) -> torch.Tensor:
     """Vectors [N, D] of fixed texts, as queries and as passages."""
-    texts = [text for text in (*NASTY, PROBE) if text]
+    texts = [text for text in (*TRICKY_TEXTS, PROBE) if text]
     return torch.cat([encoder.encode(texts, kind=kind) for kind in ("query", "passage")])
 
 
@@ -137,7 +148,7 @@ def compare_encoder(expected: torch.Tensor, exported: Encoder, dtype: str) -> di
 def check_tokenizer(source: Tokenizer, exported: Tokenizer) -> None:
     """UserError unless both give the same ids, render the same text and stop at the same tokens."""
     added = _added_tokens(source)
-    holds_added = {text: any(token.content in text for token in added) for text in (*NASTY, PROBE)}
+    holds_added = {text: any(token.content in text for token in added) for text in (*TRICKY_TEXTS, PROBE)}
     _check_ids(source, exported, [text for text, holds in holds_added.items() if not holds])
     for token in added:  # before the texts that contain one: the token's settings are then the cause
         for text in _surroundings(token.content):

@@ -1,1 +1,1 @@
-"""llama.cpp's file format, in and out: header, the layout of settings and tensors, tokenizer, reading, writing."""
+"""llama.cpp's file format: header, metadata, tensors, tokenizer, reading (writing: model/export)."""

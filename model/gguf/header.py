@@ -1,9 +1,9 @@
-"""The header of a .gguf file: metadata, and where each tensor lies. Nothing that it says is believed unchecked.
+"""Parsing the header of a .gguf file: metadata and the position of each tensor. Everything in it is validated.
 
     magic, version, counts │ metadata: key, type, value … │ tensors: name, shape, type, offset … │ padding │ data
 
-Format: docs/gguf.md of ggml, versions 2 and 3, little-endian. The gguf package has a reader too; it makes an array of
-every token and merge (2 s for 49,000 of each), and trusts counts and offsets.
+Format: docs/gguf.md of ggml, versions 2 and 3, little-endian. The gguf package's own reader creates an array for every
+token and merge (2 s for 49,000 of each), and trusts counts and offsets.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from common.console import UserError, need
 
@@ -25,7 +26,7 @@ class TensorInfo:
     """A tensor of the file."""
 
     name: str
-    shape: tuple[int, ...]  # as PyTorch counts: the fastest axis last
+    shape: tuple[int, ...]  # in PyTorch's order: the fastest axis last
     type: int  # a GGMLQuantizationType
     start: int  # bytes from the beginning of the file
     size: int  # bytes
@@ -33,11 +34,18 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself, and the mapped file."""
+    """Metadata and tensors of a file, and the mapped file itself."""
 
     metadata: dict[str, object]
     tensors: dict[str, TensorInfo]
     data: mmap.mmap
+
+
+class _Entry(NamedTuple):
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    offset: int  # bytes from the beginning of the data
 
 
 class _Damaged(Exception):
@@ -45,7 +53,7 @@ class _Damaged(Exception):
 
 
 def read_header(path: Path) -> Header:
-    """UserError when the file is no GGUF file, is cut off, or says of itself what cannot be."""
+    """UserError if this is not a GGUF file, is truncated, or has an inconsistent header."""
     try:
         with open(path, "rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -54,7 +62,7 @@ def read_header(path: Path) -> Header:
     try:
         cursor = _Cursor(data)
         if data[:4] != b"GGUF":
-            raise _Damaged("it does not begin with GGUF")
+            raise _Damaged("it does not start with GGUF")
         cursor.at = 4
         if (version := cursor.number("I")) not in (2, 3):
             raise _Damaged(f"version {version} is not 2 or 3, or the file is big-endian")
@@ -66,7 +74,7 @@ def read_header(path: Path) -> Header:
 
 
 class _Cursor:
-    """Reads forward. Each item takes at least a byte, so that a count beyond the file's length is refused at once."""
+    """Reads forward. A count is checked against the remaining bytes before anything is allocated for it."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.at = data, 0
@@ -78,7 +86,7 @@ class _Cursor:
 
     def room_for(self, count: int, size: int, what: str) -> int:
         if count * size > len(self.data) - self.at:
-            raise _Damaged(f"{count} {what} at byte {self.at} go beyond the file's {len(self.data)} bytes")
+            raise _Damaged(f"{count} {what} at byte {self.at} exceed the file's {len(self.data)} bytes")
         return count
 
     def string(self) -> str:
@@ -88,10 +96,11 @@ class _Cursor:
 
     def metadata(self, count: int) -> dict[str, object]:
         values = {}
-        for _ in range(self.room_for(count, 13, "metadata entries")):  # 8 for the key's length, 4 the type, 1 the value
+        # at least 8 bytes of key length, 4 of type, 1 of value
+        for _ in range(self.room_for(count, 13, "metadata entries")):
             key = self.string()
             if key in values:
-                raise _Damaged(f"metadata {key!r} is there twice")
+                raise _Damaged(f"metadata {key!r} occurs twice")
             values[key] = self.value(self.number("I"))
         return values
 
@@ -105,7 +114,7 @@ class _Cursor:
         item, count = self.number("I"), self.number("Q")
         if item == STRING:
             return [self.string() for _ in range(self.room_for(count, 8, "strings"))]
-        if item not in SCALARS:  # the format allows arrays of arrays, no file has them
+        if item not in SCALARS:  # the format allows nested arrays, but no file has them
             raise _Damaged(f"an array of type {item} at byte {self.at}")
         size = struct.calcsize(SCALARS[item])
         values = struct.unpack_from(f"<{self.room_for(count, size, 'numbers')}{SCALARS[item]}", self.data, self.at)
@@ -121,21 +130,21 @@ class _Cursor:
             name, dimensions = self.string(), self.number("I")
             if not 1 <= dimensions <= 4:
                 raise _Damaged(f"tensor {name!r} has {dimensions} dimensions")
-            shape = tuple(self.number("Q") for _ in range(dimensions))[::-1]  # the file counts the fastest axis first
-            entries.append((name, shape, self.number("I"), self.number("Q")))
-        beginning = -(-self.at // alignment) * alignment
-        tensors, end = {}, beginning
-        for name, shape, kind, offset in sorted(entries, key=lambda entry: entry[3]):
+            shape = tuple(self.number("Q") for _ in range(dimensions))[::-1]  # the file has the fastest axis first
+            entries.append(_Entry(name, shape, self.number("I"), self.number("Q")))
+        data_start = -(-self.at // alignment) * alignment
+        tensors, end = {}, data_start
+        for name, shape, kind, offset in sorted(entries, key=lambda entry: entry.offset):
             try:
                 block, block_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
             except ValueError:
-                raise _Damaged(f"tensor {name!r} is of the unknown type {kind}") from None
+                raise _Damaged(f"tensor {name!r} has the unknown type {kind}") from None
             if name in tensors or not prod(shape) or shape[-1] % block:
                 raise _Damaged(
-                    f"tensor {name!r} of shape {list(shape)} is there twice, empty, or no multiple of {block}"
+                    f"tensor {name!r} of shape {list(shape)} occurs twice, is empty, or is not a multiple of {block}"
                 )
-            start, size = beginning + offset, prod(shape) // block * block_bytes
+            start, size = data_start + offset, prod(shape) // block * block_bytes
             if start < end or start + size > len(self.data):
-                raise _Damaged(f"tensor {name!r} overlaps another or lies beyond the end; the file is cut off")
+                raise _Damaged(f"tensor {name!r} overlaps another or extends past the end: the file is truncated")
             tensors[name], end = TensorInfo(name, shape, kind, start, size), start + size
         return tensors

@@ -1,14 +1,15 @@
-"""A tokenizer in .gguf metadata, both directions: tokens, their types, merges or scores, and how text is cut first.
+"""A tokenizer in .gguf metadata, both directions: tokens, their types, merges or scores, and the pre-tokenizer.
 
-llama.cpp names the way of cutting text ("pre") and carries the regular expressions itself. Those that could be held
-against a real tokenizer are here as tokenizer.json has them; another name is refused. Two models of the same idea:
-"gpt2" merges pairs of bytes by their rank, "llama" (SentencePiece) merges pairs of characters by the score of what
-they make, falls back to bytes, and writes a space as ▁.
+llama.cpp stores only the pre-tokenizer's name ("pre") and has the regular expressions built in. Those verified against
+a real tokenizer are here as in tokenizer.json; any other name is refused. There are two kinds of BPE: "gpt2" merges
+pairs of bytes by rank; "llama" (SentencePiece) merges pairs of characters by the score of the result, falls back to
+bytes, and writes a space as ▁.
 """
 
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import tokenizers
 
@@ -16,19 +17,9 @@ from common.console import UserError
 from model.tokenizer import Tokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # tokenizer.ggml.token_type
+PRE_KEY = "tokenizer.ggml.pre"
+ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 SPECIAL_TOKENS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-NASTY = (  # texts that tell ways of cutting apart
-    "def f(x):\n\treturn  x+1  # naïve 12345 3.14\r\n\r\n",
-    "   leading, trailing   \n\n\n",
-    "I'll don't WE'RE 'Tis x'y",
-    "1234567890 ١٢٣ ½ 2²",
-    "日本語のテキスト 中文字符 한국어 ไทย",
-    "😀👩‍👩‍👧 e\u0301 \u00a0\u200b\ufeff",
-    "<|im_start|><|notatoken|></s> [INST] <unk>",
-    "a" * 40 + "======----!!!???...///\\\\\t\t \t",
-    "camelCaseWord SCREAMING_SNAKE αβγΔ Ünïcödé İstanbul",
-    "",
-)
 
 
 def _split(*expressions: str) -> list[dict]:
@@ -64,8 +55,8 @@ PRE = {  # tokenizer.ggml.pre -> pre-tokenizers of tokenizer.json
         TO_BYTES,
     ],
 }
-NORMALIZERS = {"qwen2": [{"type": "NFC"}]}  # llama.cpp leaves it out: it reads e + a combining accent otherwise
-WHOLE_WORDS_FIRST = ("llama-bpe", "tekken")  # a word that is a token is not merged up from its bytes
+NORMALIZERS = {"qwen2": [{"type": "NFC"}]}  # missing in llama.cpp, which encodes e + a combining accent differently
+WHOLE_WORDS_FIRST = ("llama-bpe", "tekken")  # a word that is a token is not merged from its bytes
 BEGIN_WITH_BOS = ("llama-bpe", "tekken")  # unless add_bos_token says otherwise
 SAME = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "starcoder": "smollm", "deepseek-r1-qwen": "qwen2"}
 SPACE = "▁"
@@ -74,9 +65,9 @@ PREPEND = {"type": "Prepend", "prepend": SPACE}
 
 
 def read_tokenizer(metadata: dict) -> tuple[tokenizers.Tokenizer, dict, tuple[int, ...]]:
-    """The tokenizer, what tokenizer_config.json would say, and the end-of-text ids.
+    """The tokenizer, the equivalent of tokenizer_config.json, and the end-of-text ids.
 
-    Raises UserError for a way of cutting text that is not known, KeyError for a missing entry.
+    UserError for an unknown pre-tokenizer, KeyError for a missing entry.
     """
     kind = metadata["tokenizer.ggml.model"]
     tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
@@ -97,7 +88,7 @@ def read_tokenizer(metadata: dict) -> tuple[tokenizers.Tokenizer, dict, tuple[in
         definition["post_processor"] = _bos_first(tokens[ids["bos_token"]], ids["bos_token"])
     settings = {name: tokens[i] for name, i in ids.items() if i is not None and i < len(tokens)}
     settings |= {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it is
+        "tokenizer_class": "PreTrainedTokenizerFast",  # uses tokenizer.json as it is
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "model_max_length": metadata.get(f"{metadata['general.architecture']}.context_length"),
@@ -106,10 +97,6 @@ def read_tokenizer(metadata: dict) -> tuple[tokenizers.Tokenizer, dict, tuple[in
     ends = [metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
     backend = tokenizers.Tokenizer.from_str(json.dumps(definition))
     return backend, settings, tuple(dict.fromkeys(end for end in ends if end is not None))
-
-
-PRE_KEY = "tokenizer.ggml.pre"
-ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
 def _byte_level(metadata: dict, tokens: list[str], types: list[int]) -> dict:
@@ -170,26 +157,23 @@ def _bos_first(token: str, id_: int) -> dict:
 
 
 def tokenizer_metadata(tokenizer: Tokenizer, vocab_size: int) -> dict[str, object]:
-    """The entries of a .gguf file for a tokenizer; the rows beyond its tokens are padded up to vocab_size.
-
-    UserError when llama.cpp has no such tokenizer.
-    """
+    """The metadata of a tokenizer, padded with unused tokens to vocab_size. UserError if GGUF cannot hold it."""
     definition = json.loads(tokenizer.backend.to_str())
-    kind, pre, prepends = _kind(definition)
+    kind = _kind(definition)
     names = {i: token for token, i in tokenizer.backend.get_vocab(with_added_tokens=True).items()}
     if max(names) >= vocab_size:
-        raise UserError(f"the tokenizer has token {max(names)}, the model only {vocab_size} rows for them")
+        raise UserError(f"the tokenizer has a token {max(names)}, but the model only {vocab_size} rows")
     tokens = [names.get(i, f"[PAD{i}]") for i in range(vocab_size)]
     types = [NORMAL if i in names else UNUSED for i in range(vocab_size)]
     for token in definition["added_tokens"]:
         types[token["id"]] = CONTROL if token["special"] or _looks_special(token["content"]) else USER_DEFINED
-    metadata = {"tokenizer.ggml.model": kind, PRE_KEY: pre, "tokenizer.ggml.tokens": tokens}
+    metadata = {"tokenizer.ggml.model": kind.model, PRE_KEY: kind.pre, "tokenizer.ggml.tokens": tokens}
     merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in definition["model"]["merges"]]
-    if kind == "gpt2":
+    if kind.model == "gpt2":
         metadata["tokenizer.ggml.merges"] = [" ".join(merge) for merge in merges]
     else:
         metadata["tokenizer.ggml.scores"] = _scores(merges, tokens)
-        metadata["tokenizer.ggml.add_space_prefix"] = prepends
+        metadata["tokenizer.ggml.add_space_prefix"] = kind.prepends_space
         for i, token in enumerate(tokens):
             if token == definition["model"]["unk_token"]:
                 types[i] = UNKNOWN
@@ -200,7 +184,7 @@ def tokenizer_metadata(tokenizer: Tokenizer, vocab_size: int) -> dict[str, objec
 
 
 def _looks_special(token: str) -> bool:
-    """llama.cpp's conversion takes these for control tokens even where tokenizer.json does not say so."""
+    """llama.cpp's conversion treats these as control tokens even if tokenizer.json does not."""
     return token.startswith(("<|", "<｜")) and token.endswith(("|>", "｜>"))
 
 
@@ -213,34 +197,40 @@ def _special_ids(tokenizer: Tokenizer) -> dict[str, object]:
         if id_ is not None:
             ids[f"tokenizer.ggml.{key}_token_id"] = id_
     if len(prefix) > 1 or (prefix and prefix[0] != ids.setdefault("tokenizer.ggml.bos_token_id", prefix[0])):
-        raise UserError(f"the tokenizer puts ids {prefix} around a text; GGUF knows a BOS alone")
+        raise UserError(f"the tokenizer adds the ids {prefix} to a text; GGUF supports only a BOS")
     ids["tokenizer.ggml.add_bos_token"] = bool(prefix)
     ids["tokenizer.ggml.eos_token_id"] = tokenizer.eos_id
-    others = sorted(tokenizer.stop_ids - {tokenizer.eos_id})  # llama.cpp has room for two more, by these names
+    others = sorted(tokenizer.stop_ids - {tokenizer.eos_id})  # llama.cpp has two more, by these names
     ids |= {f"tokenizer.ggml.{key}_token_id": id_ for key, id_ in zip(("eot", "eom"), others, strict=False)}
     return ids
 
 
 def _scores(merges: list[list[str]], tokens: list[str]) -> list[float]:
-    """SentencePiece joins what gives the piece of the highest score: here, of the earliest merge."""
+    """SentencePiece merges the pair with the highest-scoring result: here, that of the earliest merge."""
     rank: dict[str, int] = {}
     for i, merge in enumerate(merges):
         rank.setdefault("".join(merge), i)
     return [float(-rank.get(token, len(merges))) for token in tokens]
 
 
-def _kind(definition: dict) -> tuple[str, str, bool]:
-    """(tokenizer.ggml.model, tokenizer.ggml.pre, whether a space is put first). UserError when there is none."""
+class _Kind(NamedTuple):
+    model: str  # tokenizer.ggml.model
+    pre: str  # tokenizer.ggml.pre
+    prepends_space: bool
+
+
+def _kind(definition: dict) -> _Kind:
+    """llama.cpp's kind of a tokenizer. UserError if it has none."""
     model = definition["model"]
     if model["type"] != "BPE" or model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         raise UserError(f"a {model['type']} tokenizer cannot be written as GGUF here, only BPE")
     normalizers = _steps(definition["normalizer"], "normalizers")
     steps = _steps(definition["pre_tokenizer"], "pretokenizers")
     if model["byte_fallback"]:
-        # Gemma 3's splits at spaces, of which its normalizer leaves none
+        # Gemma 3's splits at spaces, but its normalizer leaves none
         nothing_to_cut = all(step["type"] == "Split" and step["pattern"] == {"String": " "} for step in steps)
         if nothing_to_cut and normalizers in ([TO_SPACE_SIGN], [PREPEND, TO_SPACE_SIGN]):
-            return "llama", "default", PREPEND in normalizers
+            return _Kind("llama", "default", PREPEND in normalizers)
     else:
         for pre, known in PRE.items():
             if (
@@ -248,14 +238,14 @@ def _kind(definition: dict) -> tuple[str, str, bool]:
                 and normalizers == NORMALIZERS.get(pre, [])
                 and bool(model.get("ignore_merges")) == (pre in WHOLE_WORDS_FIRST)
             ):
-                return "gpt2", pre, False
+                return _Kind("gpt2", pre, False)
     raise UserError(
-        "this tokenizer's way of cutting text is none that can be written as GGUF here "
-        f"({', '.join(PRE)}, SentencePiece); its pre-tokenizer is {json.dumps(definition['pre_tokenizer'])[:200]}"
+        "this tokenizer's pre-tokenizer cannot be written as GGUF here; supported are "
+        f"{', '.join(PRE)} and SentencePiece, this one is {json.dumps(definition['pre_tokenizer'])[:200]}"
     )
 
 
 def _steps(part: dict | None, inner: str) -> list[dict]:
-    """A normalizer or pre-tokenizer as a list of steps, without what changes nothing but offsets."""
+    """A normalizer or pre-tokenizer as a list of steps, without settings that only affect offsets."""
     steps = [] if part is None else part[inner] if part["type"] == "Sequence" else [part]
     return [{key: value for key, value in step.items() if key != "trim_offsets"} for step in steps]

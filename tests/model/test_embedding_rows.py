@@ -1,4 +1,4 @@
-"""Tokens that the embedding has no row for, and rows that no token belongs to."""
+"""Tokens without an embedding row, and embedding rows without a token."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_padded_row_is_unused_however_likely_it_is(tiny_folder, tmp_path):
 
 
 def test_every_command_that_generates_says_which_ids_are_unused():
-    """By reading the source: a place that forgets them answers with empty tokens, which no figure shows."""
+    """By reading the source: a call that omits them can answer with empty tokens, which no metric shows."""
     for path in [*ROOT.glob("*.py"), *(ROOT / "eval").rglob("*.py"), *(ROOT / "training").rglob("*.py")]:
         source = path.read_text(encoding="utf-8")
         for function in ast.walk(ast.parse(source)):

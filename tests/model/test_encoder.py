@@ -29,7 +29,7 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_batches_hold_so_many_tokens_and_every_text_once():
+def test_batches_hold_a_bounded_number_of_tokens_and_every_text_once():
     rows = [[0] * n for n in (3, 9, 1, 5, 5, 2)]
     batches = batches_by_length(rows, 8)
     assert batches == [[1], [3], [4, 0], [5, 2]]  # longest first; one that is too long is alone

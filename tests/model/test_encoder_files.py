@@ -1,4 +1,4 @@
-"""How a vector is made stands in the model's files: it is read from there, or must be given, or is refused by name."""
+"""How a vector is computed is read from the model's files, or must be given, or is refused by name."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_name_that_only_looks_like_one_needs_none(folder, tmp_path, name):
     assert load_encoder(str(folder.rename(tmp_path / name))).embedding.query_prefix == ""
 
 
-def test_the_longest_text_is_the_first_that_is_said(folder):
+def test_the_maximum_length_is_the_first_that_is_given(folder):
     def length(**given) -> int:
         return load_encoder(str(folder), **given).embedding.max_length
 
@@ -172,7 +172,7 @@ def test_the_longest_text_is_the_first_that_is_said(folder):
         length(max_length=0)
 
 
-def test_what_is_saved_says_all_that_was_read_and_given(folder, tmp_path):
+def test_the_saved_files_record_all_settings_read_and_given(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     _write(folder / "config.json", config | {"dtype": "float16"})
     _write(folder / "sentence_bert_config.json", {"do_lower_case": True})
@@ -186,7 +186,7 @@ def test_what_is_saved_says_all_that_was_read_and_given(folder, tmp_path):
     assert torch.equal(again.encode(texts), encoder.encode(texts))
 
 
-def test_a_text_without_a_token_is_refused_where_no_special_token_stands_for_it(folder):
+def test_a_text_without_a_token_is_refused_unless_special_tokens_are_added(folder):
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     _write(folder / "tokenizer.json", tokenizer | {"post_processor": None})
     encoder = load_encoder(str(folder))

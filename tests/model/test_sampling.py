@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from model.sampling import Sampling, _likeliest, next_tokens
+from model.sampling import Sampling, most_likely, next_tokens
 
 
 def shares(logits, rules, n=40_000, seen=None):
@@ -60,7 +60,7 @@ def test_draws_follow_the_distribution_that_transformers_makes(rules):
         assert (expected == 0).sum() > 15
 
 
-def test_a_nucleus_wider_than_the_first_guess_is_whole():
+def test_a_nucleus_wider_than_the_first_guess_is_complete():
     flat, peaked = torch.full((1000,), 0.001), torch.tensor([0.9, *[0.1 / 999] * 999])
     n = 4_000  # rows of both kinds in one batch; the nuclei hold 800 words and one
     logits = torch.stack([flat, peaked] * (n // 2)).log()
@@ -74,12 +74,12 @@ def test_the_likeliest_are_found_in_groups(vocabulary, k):
     x = torch.randn(7, vocabulary)
     x[0, 100:140] = 9.0  # neighbours
     x[1, :: vocabulary // 16] = 9.0  # words of one group
-    top, ids = _likeliest(x, k)
+    top, ids = most_likely(x, k)
     assert torch.equal(top, x.topk(k).values)
     assert torch.equal(x.gather(1, ids), top) and all(len(set(row.tolist())) == k for row in ids)
 
 
-def test_the_greedy_token_wears_the_penalty_too():
+def test_the_penalty_also_applies_to_the_greedy_token():
     logits = torch.tensor([[2.0, 1.9, -1.0], [-0.5, -0.6, -3.0]])
     seen = torch.tensor([[True, False, False], [True, False, False]])
     rules = Sampling(repetition_penalty=1.5)
@@ -98,6 +98,6 @@ def test_the_ends_of_the_unit_interval_draw_no_token_of_probability_zero(u):
     {"temperature": -1.0}, {"top_p": 0.0}, {"min_p": 1.5}, {"top_k": -1}, {"repetition_penalty": 0.0},
     {"temperature": [0.5, float("nan")], "samples": 2}, {"temperature": [0.5, 1.0]},
 ])  # fmt: skip
-def test_senseless_rules_are_refused(wrong):
+def test_invalid_rules_are_refused(wrong):
     with pytest.raises(ValueError, match=r"temperature|top_k"):
         Sampling(**wrong)

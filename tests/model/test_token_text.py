@@ -1,4 +1,4 @@
-"""Each token can be told from every other by its text."""
+"""Every token has a text of its own."""
 
 import pytest
 from hypothesis import given

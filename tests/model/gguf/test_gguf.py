@@ -25,10 +25,12 @@ import model.gguf.file
 from common.console import UserError
 from model import load_decoder, load_tokenizer
 from model.export.gguf import write_gguf
+from model.export.verify import TRICKY_TEXTS
 from model.gguf.file import READABLE, GGUFFile
 from model.gguf.header import read_header
-from model.gguf.layout import rope_divisors, stored_name, tensor_name
-from model.gguf.tokenizer import NASTY, PRE, read_tokenizer, tokenizer_metadata
+from model.gguf.metadata import rope_divisors
+from model.gguf.tensors import stored_name, tensor_name
+from model.gguf.tokenizer import PRE, read_tokenizer, tokenizer_metadata
 from model.rope import Rope
 from model.tokenizer import Tokenizer
 from tests.commands import ROOT
@@ -42,16 +44,17 @@ def file(tiny_folder, tmp_path_factory):
     return path
 
 
-def read_all(path: Path) -> None:
+def read_all(path: Path) -> tuple[dict, dict]:
+    """Configuration and tensors; the tokenizer is read too."""
     opened = GGUFFile(path)
-    opened.config()
     opened.tokenizer()
-    for _ in opened.tensors():
-        pass
+    return opened.config(), dict(opened.tensors())
 
 
-def test_the_undamaged_file_is_read(file):
-    read_all(file)
+def test_the_undamaged_file_is_read(file, tiny_folder):
+    config, tensors = read_all(file)
+    assert config["num_hidden_layers"] == 3
+    assert tensors.keys() == dict(load_decoder(str(tiny_folder)).named_parameters()).keys()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,17 +82,17 @@ COUNTS = struct.Struct("<QQ")  # tensors, metadata entries; after the magic and 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda c: c.__setitem__(slice(0, 4), b"GGML"), "does not begin with GGUF"),
+        (lambda c: c.__setitem__(slice(0, 4), b"GGML"), "does not start with GGUF"),
         (lambda c: c.__setitem__(slice(4, 8), struct.pack("<I", 1)), "version 1"),
-        (lambda c: COUNTS.pack_into(c, 8, 2**60, 1), "tensors at byte|go beyond the file"),
+        (lambda c: COUNTS.pack_into(c, 8, 2**60, 1), "tensors at byte|exceed the file"),
         (lambda c: COUNTS.pack_into(c, 8, 1, 2**60), "1152921504606846976 metadata entries"),
         (lambda c: struct.pack_into("<Q", c, 24, 2**60), "1152921504606846976 characters"),
-        (lambda c: c.__delitem__(slice(len(c) - 5000, None)), "cut off"),
-        (lambda c: c.__delitem__(slice(100, None)), "go beyond the file|unpack"),
+        (lambda c: c.__delitem__(slice(len(c) - 5000, None)), "truncated"),
+        (lambda c: c.__delitem__(slice(100, None)), "exceed the file|unpack"),
         (lambda c: c.clear(), "not a readable GGUF file"),
     ],
 )
-def test_what_is_damaged_is_named(file, tmp_path, change, named):
+def test_damage_is_named(file, tmp_path, change, named):
     content = bytearray(file.read_bytes())
     change(content)
     (tmp_path / "x.gguf").write_bytes(content)
@@ -128,15 +131,15 @@ def test_every_quantisation_reads_as_the_gguf_package_does_it(kind, tmp_path, mo
     stored = np.random.default_rng(0).integers(0, 60, (rows, columns // block * size), dtype=np.uint8)
     view = {"F32": np.float32, "F16": np.float16}.get(kind.name)
     path = write_tensors(tmp_path / "x.gguf", {"output.weight": (stored.view(view) if view else stored, kind)})
-    monkeypatch.setattr(model.gguf.file, "ROWS", 3)  # pieces that do not divide the rows
+    monkeypatch.setattr(model.gguf.file, "ROWS_AT_ONCE", 3)  # pieces that do not divide the rows
     expected = gguf.quants.dequantize(stored.view(view) if view else stored, kind)
     assert np.abs(expected).max() > 0
-    np.testing.assert_array_equal(GGUFFile(path)._read("output.weight"), expected.reshape(rows, columns))
+    np.testing.assert_array_equal(GGUFFile(path).dequantised("output.weight"), expected.reshape(rows, columns))
 
 
-def test_a_quantisation_that_is_not_read_is_named(tmp_path):
+def test_an_unsupported_quantisation_is_named(tmp_path):
     stored = np.zeros((4, 110), np.uint8), gguf.GGMLQuantizationType.Q3_K
-    with pytest.raises(UserError, match="Q3_K is not read"):
+    with pytest.raises(UserError, match="Q3_K is not supported"):
         GGUFFile(write_tensors(tmp_path / "x.gguf", {"output.weight": stored}))
 
 
@@ -186,7 +189,7 @@ def test_rope_divisors_are_what_transformers_divides_the_frequencies_by():
 
 @pytest.mark.parametrize("pre", PRE)
 def test_a_tokenizer_survives_the_metadata(pre, tokenizer):
-    """Each way of cutting text, on a small vocabulary."""
+    """Each pre-tokenizer, on a small vocabulary."""
     definition = json.loads(tokenizer.backend.to_str())
     definition["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"trim_offsets": True, **s} for s in PRE[pre]]}
     definition["normalizer"] = {"type": "NFC"} if pre == "qwen2" else None
@@ -197,7 +200,7 @@ def test_a_tokenizer_survives_the_metadata(pre, tokenizer):
     assert metadata["tokenizer.ggml.tokens"][-1] == "[PAD399]" and metadata["tokenizer.ggml.token_type"][-1] == 5
     backend, read, _ = read_tokenizer(metadata)
     assert read["eos_token"] == "<|endoftext|>" and "[PAD399]" not in backend.get_vocab()
-    for text in NASTY:
+    for text in TRICKY_TEXTS:
         assert backend.encode(text).ids == source.backend.encode(text).ids
 
 
@@ -218,7 +221,7 @@ def test_a_sentencepiece_tokenizer_survives_the_metadata(prepends):
     assert (metadata["tokenizer.ggml.model"], metadata["tokenizer.ggml.add_space_prefix"]) == ("llama", prepends)
     assert metadata["tokenizer.ggml.token_type"][:4] == [2, 3, 3, 6]  # unknown, control, control, byte
     again = Tokenizer(*read_tokenizer(metadata))
-    for text in (*NASTY, *code):
+    for text in (*TRICKY_TEXTS, *code):
         assert again.encode(text) == source.encode(text)
         assert again.decode(again.encode(text)) == text
 
@@ -315,5 +318,5 @@ def test_real_tokenizers_survive_the_metadata():
         size = max(source.backend.get_vocab().values()) + 1
         again = Tokenizer(*read_tokenizer(tokenizer_metadata(source, size) | {"general.architecture": "llama"}))
         assert (again.prefix_ids, again.stop_ids) == (source.prefix_ids, source.stop_ids)
-        for text in NASTY:
+        for text in TRICKY_TEXTS:
             assert again.encode(text) == source.encode(text), (folder.name, text)

@@ -1,10 +1,7 @@
-"""How llama.cpp stores a model, beside how Hugging Face does: metadata and config.json, tensor names, row order.
+"""llama.cpp's metadata against Hugging Face's config.json, both directions.
 
-Both directions of each difference stand together here. Facts: llama.cpp's conversion scripts and src/models.
-- Llama's q and k rows are interleaved, (x_0, x_h, x_1, x_{h+1}, …) for half a head h, since its RoPE turns neighbours;
-  without undoing it SmolLM2's perplexity on library code is about 360, not 10. All other families keep HF's order.
-- Gemma's norms multiply by 1 + w: HF stores w, llama.cpp 1 + w.
-- Llama 3's RoPE scaling is a tensor of divisors, one a frequency. Linear and YaRN scaling are metadata.
+Source: llama.cpp's conversion scripts and src/models. Llama 3's RoPE scaling is a tensor of divisors, one per
+frequency; linear and YaRN scaling are metadata.
 """
 
 from __future__ import annotations
@@ -27,35 +24,12 @@ MODEL_TYPES = {
     "gemma2": "gemma2",
     "gemma3": "gemma3_text",
 }
-TENSORS = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-BLOCK = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-SANDWICH = BLOCK | {  # Gemma 2 and 3 norm what goes into and what comes out of each half of a layer
-    "post_attention_norm": "post_attention_layernorm",
-    "ffn_norm": "pre_feedforward_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
-}
 ROPE_FREQS = "rope_freqs.weight"
-LLAMA3_SCALING = "rope.scaling.llama3"  # the settings behind rope_freqs, as JSON; llama.cpp passes over unknown keys
+LLAMA3_SCALING = "rope.scaling.llama3"  # the settings behind rope_freqs, as JSON; llama.cpp ignores it
 
 
 def architecture_of(config: ModelConfig) -> str:
-    """llama.cpp's name of a model's family. UserError when it has none."""
+    """llama.cpp's name of a model's family. UserError if it has none."""
     family = config.raw["model_type"]
     for architecture, model_type in MODEL_TYPES.items():
         if family in (model_type, "mistral" if architecture == "llama" else model_type):
@@ -63,61 +37,8 @@ def architecture_of(config: ModelConfig) -> str:
     raise UserError(f"{family} models cannot be written as GGUF here; {', '.join(MODEL_TYPES)} and mistral can")
 
 
-def tensor_name(architecture: str, stored: str) -> str:
-    """Hugging Face's name of a stored tensor. KeyError when there is none."""
-    if stored in TENSORS:
-        return TENSORS[stored]
-    block, layer, part, kind = stored.split(".") if stored.count(".") == 3 else [""] * 4
-    if block != "blk" or not layer.isdigit():
-        raise KeyError(stored)
-    return f"model.layers.{layer}.{_parts(architecture)[part]}.{kind}"
-
-
-def stored_name(architecture: str, name: str) -> str:
-    """The name that llama.cpp looks for: the inverse of `tensor_name`."""
-    for stored, ours in TENSORS.items():
-        if ours == name:
-            return stored
-    layer, rest = name.removeprefix("model.layers.").split(".", 1)
-    part, kind = rest.rsplit(".", 1)
-    return f"blk.{layer}.{next(k for k, v in _parts(architecture).items() if v == part)}.{kind}"
-
-
-def _parts(architecture: str) -> dict[str, str]:
-    return SANDWICH if architecture in ("gemma2", "gemma3") else BLOCK
-
-
-def from_stored(architecture: str, stored: str, tensor: torch.Tensor, heads: tuple[int, int]) -> torch.Tensor:
-    """A stored tensor as Hugging Face keeps it. heads: how many for the queries, how many for the keys."""
-    if (count := _interleaved_heads(architecture, stored, heads)) is not None:
-        return half_split_rows(tensor, count)
-    return tensor - 1 if _is_shifted(architecture, stored) else tensor
-
-
-def to_stored(architecture: str, stored: str, tensor: torch.Tensor, heads: tuple[int, int]) -> torch.Tensor:
-    """The inverse of `from_stored`."""
-    if (count := _interleaved_heads(architecture, stored, heads)) is not None:
-        return tensor.unflatten(0, (count, 2, -1)).transpose(1, 2).flatten(0, 2).contiguous()
-    return tensor + 1 if _is_shifted(architecture, stored) else tensor
-
-
-def half_split_rows(tensor: torch.Tensor, heads: int) -> torch.Tensor:
-    """Rows of q or k from (0, h, 1, h+1, …) back to (0, 1, … h-1, h, …), h = half a head."""
-    return tensor.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2).contiguous()
-
-
-def _interleaved_heads(architecture: str, stored: str, heads: tuple[int, int]) -> int | None:
-    if architecture != "llama":
-        return None
-    return {"attn_q": heads[0], "attn_k": heads[1]}.get(stored.split(".")[-2])
-
-
-def _is_shifted(architecture: str, stored: str) -> bool:
-    return architecture.startswith("gemma") and stored.endswith("norm.weight")
-
-
 def rope_divisors(rope: Rope) -> torch.Tensor:
-    """Llama 3's scaling as llama.cpp stores it: [head_dim / 2] fp32, each frequency is divided by its number."""
+    """Llama 3's scaling as llama.cpp stores it: [head_dim / 2] fp32, the divisor of each frequency."""
     frequencies = rope.theta ** (-torch.arange(0, rope.head_dim, 2, dtype=torch.float64) / rope.head_dim)
     turns = rope.trained_positions * frequencies / (2 * pi)
     keep = ((turns - rope.slow_turns) / (rope.fast_turns - rope.slow_turns)).clamp(0, 1)  # 1: as trained
@@ -125,7 +46,7 @@ def rope_divisors(rope: Rope) -> torch.Tensor:
 
 
 def metadata_of(config: ModelConfig) -> dict[str, object]:
-    """What llama.cpp must know of a model, keys without the architecture before them. UserError: it cannot do this."""
+    """llama.cpp's metadata of a model, keys without the architecture prefix. UserError if it cannot run this model."""
     _check_shape(config)
     metadata = {
         "context_length": exact_context(config),
@@ -153,31 +74,31 @@ def metadata_of(config: ModelConfig) -> dict[str, object]:
 
 
 def _check_shape(config: ModelConfig) -> None:
-    """UserError for what transformers computes and llama.cpp's graph of the family has no place for."""
+    """UserError for settings that transformers supports and llama.cpp's graph of the family does not."""
     family, heads = config.raw["model_type"], config.num_attention_heads
     known = config.head_dim
     if _alternates(config):
         known = _attention_scalar(config.num_hidden_layers, config.hidden_size, heads, config.head_dim)
     if abs(config.query_scale * known**0.5 - 1) > 1e-6:
-        raise UserError(f"query_pre_attn_scalar={config.query_scale**-2:g}: llama.cpp takes {known} here and no other")
+        raise UserError(f"query_pre_attn_scalar={config.query_scale**-2:g}: llama.cpp supports only {known} here")
     if family == "qwen2" and heads * config.head_dim != config.hidden_size:
         raise UserError(
-            f"{heads} heads of {config.head_dim}: for qwen2 llama.cpp wants hidden_size {config.hidden_size}"
+            f"{heads} heads of {config.head_dim}: for qwen2 llama.cpp requires hidden_size {config.hidden_size}"
         )
     if config.output_bias and family not in ("llama", "mistral"):
-        raise UserError(f"attention_bias: llama.cpp has no bias on the output of attention in {family}")
+        raise UserError(f"attention_bias: llama.cpp has no bias on the attention output in {family}")
     if family in ("gemma", "gemma2") and not config.tie_word_embeddings:
         raise UserError(f"tie_word_embeddings=false: llama.cpp always ties the head of {family}")
 
 
 def exact_context(config: ModelConfig) -> int:
-    """Tokens up to which llama.cpp computes what the model does: it has windows for Gemma only, and no dynamic RoPE."""
+    """The context up to which llama.cpp is exact: it has windows only for Gemma, and no dynamic RoPE."""
     windows = [] if _alternates(config) else [window for window in config.windows if window is not None]
     return min([config.max_position_embeddings, *windows])
 
 
 def _alternates(config: ModelConfig) -> bool:
-    """Whether llama.cpp knows the family for layers with a window and layers without."""
+    """Whether llama.cpp supports sliding-window layers between full ones in this family."""
     return config.raw["model_type"] in ("gemma2", "gemma3_text")
 
 
@@ -194,19 +115,19 @@ def _scaling_metadata(rope: Rope) -> dict[str, object]:
         return {LLAMA3_SCALING: json.dumps(settings)}
     if rope.scaling == "linear":
         return {"rope.scaling.type": "linear", "rope.scaling.factor": rope.factor}
-    if (rope.fast_turns, rope.slow_turns, rope.truncate) != (32, 1, True):  # llama.cpp reads no such setting
-        raise UserError("RoPE scaling yarn: llama.cpp knows beta_fast=32, beta_slow=1, truncate=true and no other")
+    if (rope.fast_turns, rope.slow_turns, rope.truncate) != (32, 1, True):  # llama.cpp has no such settings
+        raise UserError("RoPE scaling yarn: llama.cpp supports only beta_fast=32, beta_slow=1, truncate=true")
     return {
         "rope.scaling.type": "yarn",
         "rope.scaling.factor": rope.factor,
         "rope.scaling.original_context_length": rope.trained_positions,
-        # llama.cpp multiplies by 1 + 0.1 ln(factor) in any case
+        # llama.cpp always multiplies by 1 + 0.1 ln(factor)
         "rope.scaling.attn_factor": rope.attention_factor / (1 + 0.1 * log(rope.factor)),
     }
 
 
 def _window_pattern(windows: tuple[int | None, ...]) -> int:
-    """Every how many layers one sees everything. llama.cpp can only tell the layers apart by such a period."""
+    """The period of full-attention layers, which is all that llama.cpp can express."""
     period = windows.index(None) + 1 if None in windows else len(windows) + 1
     expected = ["full_attention" if window is None else "sliding_attention" for window in windows]
     if layer_types(len(windows), period) != expected:
@@ -215,21 +136,21 @@ def _window_pattern(windows: tuple[int | None, ...]) -> int:
 
 
 def layer_types(layers: int, period: int) -> list[str]:
-    """config.json's layer_types: the last of every `period` layers sees everything."""
+    """config.json's layer_types: the last of every `period` layers has full attention."""
     return ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(layers)]
 
 
 def _attention_scalar(layers: int, hidden_size: int, heads: int, head_dim: int) -> int:
-    """What llama.cpp takes for query_pre_attn_scalar: it knows Gemma's 27B models by their number of layers."""
+    """llama.cpp's query_pre_attn_scalar: it recognises Gemma's 27B models by their number of layers."""
     return hidden_size // heads if layers in (46, 62) else head_dim
 
 
 def config_of(metadata: dict, names: set[str], vocab_size: int, divisors: torch.Tensor | None) -> dict:
     """config.json of a stored model: the inverse of `metadata_of`.
 
-    names     its stored tensors: biases and an untied head are told by what is there
-    divisors  its rope_freqs tensor, if it has one
-    Raises KeyError for a missing entry, ValueError for one that cannot be, UserError for a RoPE scaling it cannot tell.
+    names     its stored tensors, which reveal biases and an untied head
+    divisors  its rope_freqs tensor, if any
+    KeyError for a missing entry, ValueError for an impossible one, UserError for an unsupported RoPE scaling.
     """
     architecture = metadata["general.architecture"]
     if metadata[f"{architecture}.block_count"] > len(names):
@@ -283,12 +204,12 @@ def _scaling_of(get: dict, theta: float, head_dim: int, divisors: torch.Tensor |
     kind = get.get("rope.scaling.type", "none")
     if divisors is not None:
         usual = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-        said = json.loads(get[LLAMA3_SCALING]) if LLAMA3_SCALING in get else {"factor": divisors.max().item(), **usual}
-        scaling = {"rope_type": "llama3", **said}
+        inferred = {"factor": divisors.max().item(), **usual}
+        scaling = {"rope_type": "llama3", **(json.loads(get[LLAMA3_SCALING]) if LLAMA3_SCALING in get else inferred)}
         rope = Rope.from_dict(scaling, head_dim=head_dim, theta=theta, max_positions=get["context_length"])
         expected = rope_divisors(rope)
         if divisors.shape != expected.shape or not torch.allclose(divisors, expected, rtol=1e-4):
-            raise UserError(f"{ROPE_FREQS} is not the RoPE scaling of Llama 3; other scalings by a tensor are not read")
+            raise UserError(f"{ROPE_FREQS} is not Llama 3's RoPE scaling; other scaling tensors are not supported")
         return scaling
     if kind == "none":
         return None
