@@ -31,10 +31,9 @@ from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
 from lora.inject import Adapter, folded, use_adapter
-from model import generate, load_decoder, load_tokenizer
+from model import Sampling, Stop, generate, load_decoder, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
-from model.sampling import Sampling
 from model.tokenizer import Tokenizer
 
 SAMPLING, MODEL = "sampling", "how the model is loaded"  # headings of --help
@@ -92,7 +91,6 @@ class Chat:
     decoder: Decoder
     sampling: Sampling
     max_new_tokens: int
-    seed: int
 
 
 def main() -> None:
@@ -103,7 +101,12 @@ def main() -> None:
         raise UserError("--both needs an --adapter to compare the base with")
     try:
         sampling = Sampling(
-            options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty
+            options.temperature,
+            options.top_k,
+            options.top_p,
+            options.min_p,
+            options.repetition_penalty,
+            seed=options.seed,
         )
     except ValueError as error:
         raise UserError(f"sampling: {error}") from None
@@ -113,7 +116,7 @@ def main() -> None:
         encode_prompt(tokenizer, [*system, {"role": "user", "content": "?"}])  # refuse now, not at the first question
     device = choose_device(options.device)
     decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
-    chat = Chat(decoder, sampling, options.max_new_tokens, options.seed)
+    chat = Chat(decoder, sampling, options.max_new_tokens)
     voices = {"base": Voice("base", None, tokenizers["base"], [*system])}
     for name, folder in adapters.items():
         voices[name] = Voice(name, load_adapter(decoder, folder), tokenizers[name], [*system])
@@ -240,15 +243,9 @@ def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
             generate(
                 chat.decoder,
                 [encode_prompt(voice.tokenizer, messages)],
-                max_new_tokens=chat.max_new_tokens,
-                temperature=chat.sampling.temperature,
-                top_k=chat.sampling.top_k,
-                top_p=chat.sampling.top_p,
-                min_p=chat.sampling.min_p,
-                repetition_penalty=chat.sampling.repetition_penalty,
-                stop_ids=voice.tokenizer.stop_ids,
+                Stop(max_new_tokens=chat.max_new_tokens, ids=voice.tokenizer.stop_ids),
+                chat.sampling,
                 unused_ids=voice.tokenizer.unused_ids,
-                seed=chat.seed,
                 what=voice.name,
                 on_token=show,
             )

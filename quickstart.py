@@ -25,9 +25,8 @@ from common.files import read_json, write_json, write_jsonl
 from common.options import as_settings, option, parse
 from data.card import write_data_card
 from data.checks.prove import KINDS
-from data.corpus import build_corpus, describe, load_corpus, save_corpus
-from data.instruct import build_instruction_pairs
-from data.instruct import describe as describe_pairs
+from data.corpus import build_corpus, corpus_summary, load_corpus, save_corpus
+from data.instruct import build_instruction_pairs, instruction_summary
 from data.pairs import build_text_code_pairs
 from eval.compare import table
 from eval.report import write_report
@@ -156,7 +155,7 @@ def make_data(options: Options, sizes: Sizes, settings: dict) -> None:
         write_json(out / "quickstart.json", settings)
         save_corpus(corpus, out / "corpus")
     corpus = load_corpus(out / "corpus")
-    print(describe(corpus))
+    print(corpus_summary(corpus))
     pairs = build_instruction_pairs(
         corpus,
         count=sizes.pairs,
@@ -170,7 +169,7 @@ def make_data(options: Options, sizes: Sizes, settings: dict) -> None:
     for split in ("train", "validation", "test"):
         write_jsonl(out / "pairs" / f"{split}.jsonl", pairs.split(split))
     write_jsonl(out / "pairs" / "rejects.jsonl", pairs.rejects)
-    print(describe_pairs(pairs))
+    print(instruction_summary(pairs))
     codes = build_text_code_pairs(corpus, count=sizes.text_code_pairs, test_count=sizes.queries, seed=options.seed)
     for name in ("train", "test", "candidates", "rejects"):
         write_jsonl(out / "codes" / f"{name}.jsonl", getattr(codes, name))

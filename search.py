@@ -100,14 +100,14 @@ def index_command(options: IndexOptions) -> None:
     longest = encoder.embedding.max_length
     manifest, encoded = update_index(
         options.out, repository, lambda texts: encoder.encode(texts, kind="passage").numpy(),
-        description=encoder.describe() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
+        description=encoder.identity() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
     )  # fmt: skip
     kinds = Counter(unit["kind"] for unit in repository.units)
     counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in KINDS_OF_UNITS.items())
     print(f"{len(repository.units):,} units in {options.out}: {counted}; {len(encoded):,} of them encoded now")
     for reason, number in repository.left_out.most_common():
         print(f"  left out: {number:,} files ({reason})")
-    if cut := encoder.reach_the_limit(encoded, kind="passage"):
+    if cut := encoder.count_at_limit(encoded, kind="passage"):
         print(f"  {cut:,} of those reach the model's {longest} tokens: only their beginning is searched by meaning")
     if manifest["recall@10"] is not None:
         print(f"  recall@10 of the graph against exact search: {manifest['recall@10']:.3f}")
@@ -128,7 +128,7 @@ class Search:
         vector = made_by = None
         if self.encoder is not None:
             (vector,) = np.asarray(self.encoder.encode([query], kind="query"))
-            made_by = self.encoder.describe()
+            made_by = self.encoder.identity()
         rows, scores = find(self.index, query, self.k, by=self.by, vector=vector, made_by=made_by, exact=self.exact)
         return [self._result(query, *one) for one in zip(range(1, len(rows) + 1), scores, rows, strict=True)]
 

@@ -21,14 +21,14 @@ import torch
 from common.console import UserError, run_command
 from common.files import write_json
 from common.options import option, parse_with_recipe
+from common.shuffle import seeded_order
 from data.card import write_data_card
 from data.corpus import Corpus, open_corpus, save_corpus
-from data.corpus.split import seeded_order
 from data.fim import FimTokens, fim_pieces, fim_tokens
 from data.import_order import repository_text
 from data.masking import Example, plain_document
 from data.packing import in_passes, pack, pieces, plan_windows, to_batch
-from data.replay import OtherTexts, describe, read_other_texts, replay_examples
+from data.replay import OtherTexts, other_texts_summary, read_other_texts, replay_examples
 from eval.forgetting import probe
 from eval.nearest_training_example import add_nearest, pieces_of_files
 from eval.perplexity import continuations, perplexity, worst_predictions
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> dict:
         options.replay, options.probe, corpus_texts={file.text for file in corpus.files}, seed=options.seed
     )
     if other.probe:
-        print(describe(other))
+        print(other_texts_summary(other))
     rows = packed_rows("train", corpus, tokenizer, options, most_tokens=options.most_tokens, other=other)
     validation = packed_rows("validation", corpus, tokenizer, options, most_tokens=8 * options.row_tokens)
     held_out = held_out_files(corpus, options)

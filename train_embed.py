@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> dict:
     print(f"vectors  {how.pooling} pooling · {how.query_prefix!r} before a query, {how.passage_prefix!r} before a code")
     print(f"data     {len(pairs)} pairs · {len(test)} held-out queries against {len(candidates):,} codes")
     for name, rows in (("training", pairs), ("candidate", candidates)):
-        cut = encoder.reach_the_limit([row["code"] for row in rows], kind="passage")
+        cut = encoder.count_at_limit([row["code"] for row in rows], kind="passage")
         print(f"cut      {cut} of {len(rows):,} {name} codes reach {encoder.embedding.max_length} tokens and end there")
     precision = Precision(device, dtype)
     table = PairTable(pairs, encoder, negatives=options.negatives, pool=pool)
@@ -362,7 +362,7 @@ def measure_after(run: Run, encoder: Encoder, pairs: list[dict], test: list[dict
     vectors = encoder.encode([row["code"] for row in candidates], kind="passage").numpy()
     after = evaluate_retrieval(encoder, test, candidates, vectors)
     for width in make_objective(encoder, run.options.values).dimensions[1:]:
-        short = SimpleNamespace(encode=partial(encoder.encode, dimension=width), describe=encoder.describe)
+        short = SimpleNamespace(encode=partial(encoder.encode, dimension=width), identity=encoder.identity)
         passages = vectors[:, :width] / np.linalg.norm(vectors[:, :width], axis=1, keepdims=True)
         metrics = evaluate_retrieval(short, test, candidates, passages)["metrics"]
         after.setdefault("dimensions", {})[str(width)] = metrics
@@ -378,7 +378,7 @@ def measure_after(run: Run, encoder: Encoder, pairs: list[dict], test: list[dict
     )
     write_json(run.folder / "failures.json", failures)
     run.add_samples(None, rankings_as_markdown(after, test, candidates))
-    build_index(run.folder / "index", vectors, candidates, manifest=encoder.describe())
+    build_index(run.folder / "index", vectors, candidates, manifest=encoder.identity())
 
 
 def rankings_as_markdown(result: dict, test: list[dict], candidates: list[dict], *, count: int = 5) -> str:

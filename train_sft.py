@@ -28,7 +28,7 @@ from data.rows import conversation_of, named_line, training_conversation, unread
 from eval.failure_causes import failures
 from eval.instruct import answer_pairs, grade_answers
 from lora.inject import folded
-from model import generate, load_tokenizer
+from model import Stop, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
 from model.loss import causal_lm_loss, supervised_tokens
@@ -256,9 +256,9 @@ def answer_some(decoder: Decoder, tokenizer: Tokenizer, pairs: list[dict], preci
     """Markdown: what the model answers to the first training pairs, greedily."""
     chosen = [training_conversation(pair).question for pair in pairs[:3]]
     prompts = [encode_prompt(tokenizer, asked.messages, tools=asked.tools) for asked in chosen]
-    rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
+    stop = Stop(max_new_tokens=min(64, options.max_new_tokens), ids=tokenizer.stop_ids)
     with precision.as_loaded(decoder), folded(decoder):
-        answers = generate(decoder, prompts, max_new_tokens=min(64, options.max_new_tokens), **rules, what="samples")
+        answers = generate(decoder, prompts, stop, unused_ids=tokenizer.unused_ids, what="samples")
     return "\n\n".join(
         f"{fenced(asked.messages[-1]['content'])}\n\nanswer\n\n{fenced(tokenizer.decode(ids))}"
         for asked, (ids,) in zip(chosen, answers, strict=True)

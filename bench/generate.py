@@ -27,7 +27,7 @@ from common.options import option, parse
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
 from data.masking import encode_prompt
-from model import generate, load_decoder, load_tokenizer, save_decoder
+from model import Sampling, Stop, generate, load_decoder, load_tokenizer, save_decoder
 from model.device import choose_device, choose_dtype
 
 SAMPLING = {"temperature": 0.8, "top_p": 0.95}
@@ -106,8 +106,9 @@ def main() -> None:
             continue
         work = {"samples": samples, "stop": stop, "new_tokens": new_tokens}
         theirs, size = _best(candidates, options.rows, prompts, work)
-        rule = {"stop_ids": tokenizer.stop_ids, **SAMPLING} if stop else {"stop_ids": ()}
-        ours = partial(_ours, decoder, prompts, max_new_tokens=new_tokens, samples=samples, seed=options.seed, **rule)
+        ends = Stop(max_new_tokens=new_tokens, ids=tokenizer.stop_ids if stop else ())
+        sampling = Sampling(**(SAMPLING if stop else {}), samples=samples, seed=options.seed)
+        ours = partial(_ours, decoder, prompts, ends, sampling)
         figures = in_turn(
             partial(_rate, ours), partial(_rate, partial(theirs, prompts, rows=size, **work)), options.runs
         )
@@ -131,13 +132,13 @@ def _single_stream(decoder, prompt: list[int], new_tokens: int) -> dict:
     bytes_per_second = 10 * 2 * source.numel() / (start.elapsed_time(stop) / 1e3)  # read and written
     weights = sum(p.numel() * p.element_size() for p in decoder.parameters())
     bound = bytes_per_second / weights
-    ask = partial(_ours, decoder, [prompt], stop_ids=(), max_new_tokens=new_tokens)
+    ask = partial(_ours, decoder, [prompt], Stop(max_new_tokens=new_tokens, ids=()))
     ask()
     return row("1 prompt, against the memory's bound", "tokens/s", [_rate(ask) for _ in range(3)], [bound] * 3)
 
 
-def _ours(decoder, prompts, **settings) -> int:
-    return sum(len(answer) for answers in generate(decoder, prompts, **settings) for answer in answers)
+def _ours(decoder, prompts, *settings) -> int:
+    return sum(len(answer) for answers in generate(decoder, prompts, *settings) for answer in answers)
 
 
 def _best(candidates: list[Theirs], sizes: list[int], prompts: list[list[int]], work: dict) -> tuple[Theirs, int]:

@@ -43,10 +43,10 @@ def large_index(folder: Path, count: int, encoder: Encoder, *, graph: bool) -> I
     """An index of `count` units with random vectors."""
     found = read_repository("package:networkx").units
     units = [found[i % len(found)] | {"code": f"{found[i % len(found)]['code']}\n# copy{i}"} for i in range(count)]
-    vectors = np.random.default_rng(0).normal(size=(count, encoder.describe()["dimension"])).astype(np.float32)
+    vectors = np.random.default_rng(0).normal(size=(count, encoder.identity()["dimension"])).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     start = time.monotonic()
-    manifest = build_index(folder, vectors, units, manifest=encoder.describe(), graph=graph)
+    manifest = build_index(folder, vectors, units, manifest=encoder.identity(), graph=graph)
     built = time.monotonic() - start
     index = open_index(folder)
     print(f"{count:,} units: index written in {built:.1f} s, opened in {time.monotonic() - start - built:.1f} s")
@@ -89,7 +89,7 @@ def main() -> None:
             if by == "words":
                 return find(index, query, 10, by=by)
             (vector,) = np.asarray(encoder.encode([query], kind="query"))
-            return find(index, query, 10, by=by, vector=vector, made_by=encoder.describe())
+            return find(index, query, 10, by=by, vector=vector, made_by=encoder.identity())
 
         def semantic_search(query: str) -> object:
             return util.semantic_search(theirs.encode(query, convert_to_tensor=True), corpus, top_k=10)

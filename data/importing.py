@@ -23,10 +23,10 @@ from common.files import SURROGATE, read_objects, write_json, write_jsonl
 from common.markdown import blocks, fenced
 from common.options import as_settings, option, parse
 from common.python_syntax import parsed, same_code
+from common.shuffle import seeded_order
 from data.checks.code_blocks import is_code, split_answer
 from data.checks.thoughts import split_thoughts
 from data.corpus import SPLITS
-from data.corpus.split import seeded_order
 from data.instruct.pair_filters import PLACEHOLDER, Distinct, pair_problem
 from data.instruct.replies import Reply
 from data.instruct.teacher import Teacher
@@ -34,7 +34,7 @@ from data.instruct.teacher_options import TEACHER, TeacherOptions, teacher_of
 from data.instruct.teaching import SYSTEM
 from data.rows import training_conversation
 from model.hub import snapshot
-from model.left_out import THOUGHTS
+from model.unrendered import THOUGHTS
 
 HUB = "hub:"
 OTHER_LANGUAGE = re.compile(
@@ -246,7 +246,7 @@ def _from_hub(place: str) -> tuple[Path, str]:
     ask = {"repo_type": "dataset", "allow_patterns": [glob.escape(file)]}
     folder = snapshot(f"{owner}/{name}", what="data set", instead="a file", **ask)
     if not (folder / file).is_file():
-        raise UserError(f"{owner}/{name}: could not be had from the hub (no such file as {file}); give a file")
+        raise UserError(f"{owner}/{name}: could not be fetched from the hub (no such file as {file}); give a file")
     return folder / file, folder.name
 
 

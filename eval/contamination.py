@@ -28,8 +28,9 @@ from common.files import read_json, read_json_list, read_jsonl, read_text, write
 from common.options import as_settings, option, parse
 from data.corpus import load_corpus
 from data.corpus.decontaminate import RUN
-from data.corpus.dedup import WORD, KnownTexts, jaccard, shingles
+from data.corpus.known_texts import WORD, KnownTexts
 from data.instruct.phrasings import INSTRUCTIONS
+from data.likeness.near_duplicates import jaccard, shingles
 from eval.stats import mean_and_interval
 from model import load_encoder
 

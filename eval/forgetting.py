@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.console import UserError
 from data.masking import Example
 from data.replay import whole_example
-from data.rows import named_line
+from data.rows import is_conversation, named_line
 from eval.compare import compare
 from eval.perplexity import score
 from model.decoder import Decoder
@@ -34,7 +34,11 @@ def probe(
             whole = whole_example(tokenizer, row)
         example = Example(whole.input_ids[:most_tokens], whole.labels[:most_tokens])
         if example.supervised:
-            said = tokenizer.decode([label for label in example.labels if label != IGNORE])
+            if is_conversation(row):
+                counted = [label for label in example.labels if label != IGNORE]
+            else:
+                counted = example.input_ids[len(tokenizer.prefix_ids) :]  # the first token is not predicted, yet text
+            said = tokenizer.decode(counted)
             documents.append((name, example, len(said.encode())))
     if not documents:
         raise UserError(

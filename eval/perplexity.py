@@ -30,7 +30,7 @@ from eval.stats import bootstrap_ratio
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
-from model import generate, load_decoder
+from model import Stop, generate, load_decoder
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
 from model.loss import IGNORE, causal_lm_loss
@@ -205,8 +205,8 @@ def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str,
     heads = ["\n".join(text.split("\n")[:20]) + "\n" for _, text in files[:count]]
     room = min(512, decoder.config.max_position_embeddings // 2)
     prompts = [plain_document(tokenizer, head).input_ids[:-1][-room:] for head in heads]
-    rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
-    new = generate(decoder, prompts, max_new_tokens=min(64, room), **rules, what="samples")
+    stop = Stop(max_new_tokens=min(64, room), ids=tokenizer.stop_ids)
+    new = generate(decoder, prompts, stop, unused_ids=tokenizer.unused_ids, what="samples")
     parts = ["# Samples\n\nThe first lines of held-out files, and how the tuned model goes on."]
     for (path, _), head, (ids,) in zip(files, heads, new, strict=False):
         said = tokenizer.decode(ids)

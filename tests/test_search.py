@@ -63,7 +63,7 @@ class WordEncoder:
     def __init__(self, weights="0", query_prefix=None):
         self.weights, self.prefix = weights, query_prefix or ""
 
-    def reach_the_limit(self, texts, kind):
+    def count_at_limit(self, texts, kind):
         assert kind == "passage"
         return sum(len(text.replace("_", " ").replace("(", " ").split()) >= 12 for text in texts)
 
@@ -74,7 +74,7 @@ class WordEncoder:
                 vectors[i, int(hashlib.sha256(word.encode()).hexdigest(), 16) % 64] += 1
         return torch.nn.functional.normalize(vectors, dim=-1)
 
-    def describe(self):
+    def identity(self):
         return {
             "model": "words",
             "weights_sha256": self.weights * 64,
@@ -212,7 +212,7 @@ def test_the_index_that_a_run_leaves_is_searched_too(repository, monkeypatch, ca
     ]
     encoder = WordEncoder()
     vectors = encoder.encode([row["code"] for row in codes], kind="passage").numpy()
-    build_index(repository / "index", vectors, codes, manifest=encoder.describe())
+    build_index(repository / "index", vectors, codes, manifest=encoder.identity())
     assert command(monkeypatch, "query", repository / "index", "open file") == 0
     assert [line.split()[0] for line in lines_found(capsys)] == ["io.py:3", "mine"]
     assert command(monkeypatch, "query", repository / "index", "open file", "--open") == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.console import run_command
 from common.options import option, parse
-from data.card.build import describe, write_card_files
+from data.card.build import card_summary, write_card_files
 from data.card.material import read_material
 
 
@@ -25,7 +25,7 @@ class Options:
 def main() -> None:
     """Write data_card.md, data_card.html and croissant.json for the data in a folder."""
     material = read_material(parse(Options, description=main.__doc__).folder)
-    print(describe(material))
+    print(card_summary(material))
     for path in write_card_files(material):
         print(f"written  {path}")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from common.console import run_command
 from common.options import option, parse
 from data.corpus import curate
-from data.corpus.build import describe, write_corpus
+from data.corpus.build import corpus_summary, write_corpus
 from data.corpus.languages import NAMES
 from data.corpus.locate import KINDS
 
@@ -54,7 +54,7 @@ def main() -> None:
         seed=options.seed, split_by=options.split_by, languages=options.languages, redact=options.redact,
         licenses=options.licenses, decontaminate=options.decontaminate,
     )  # fmt: skip
-    print(describe(write_corpus(list(options.source), options.out, rules, processes=options.processes)))
+    print(corpus_summary(write_corpus(list(options.source), options.out, rules, processes=options.processes)))
 
 
 if __name__ == "__main__":

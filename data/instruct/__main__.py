@@ -12,7 +12,7 @@ from common.files import write_json, write_jsonl
 from common.options import as_settings, option, parse
 from data.checks.prove import KINDS, UNPROVEN
 from data.corpus import SPLITS, open_corpus
-from data.instruct.build import CATEGORIES, about, build_instruction_pairs, category_counts, describe
+from data.instruct.build import CATEGORIES, about, build_instruction_pairs, category_counts, instruction_summary
 from data.instruct.teacher_options import TeacherOptions, teacher_of
 
 PAIRS = "which pairs to make"
@@ -75,7 +75,7 @@ def main() -> None:
     write_jsonl(options.out / "rejects.jsonl", pairs.rejects)
     settings = as_settings(options, without=("out", "corpus")) | {"share": shares}
     write_json(options.out / "about.json", about(corpus, settings, pairs, teacher))
-    print(describe(pairs))
+    print(instruction_summary(pairs))
     if teacher:
         print(f"teacher  {teacher.summary(options.teacher_prices)}")
 

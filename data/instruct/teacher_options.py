@@ -8,7 +8,8 @@ from pathlib import Path
 
 from common.console import UserError
 from common.options import option
-from data.instruct.teacher import KEY_VARIABLES, Limits, Teacher
+from data.instruct.completions import KEY_VARIABLES
+from data.instruct.teacher import Limits, Teacher
 
 TEACHER = f"the teacher: a model on an OpenAI-compatible server, key from {' or '.join(KEY_VARIABLES)}"
 

@@ -10,7 +10,7 @@ from common.console import run_command
 from common.options import option, parse
 from data.corpus import open_corpus
 from data.instruct.teacher_options import TeacherOptions, teacher_of
-from data.pairs.build import build_text_code_pairs, describe, save_text_code_pairs
+from data.pairs.build import build_text_code_pairs, save_text_code_pairs, text_code_summary
 from data.pairs.mining import TOP
 from data.pairs.queries import ORIGINS
 from model import load_encoder
@@ -61,7 +61,7 @@ def main() -> None:
         rename=options.rename, teacher=teacher, teacher_candidates=options.teacher_candidates,
     )  # fmt: skip
     save_text_code_pairs(pairs, options.out)
-    print(describe(pairs))
+    print(text_code_summary(pairs))
     if teacher:
         print(f"teacher  {teacher.summary(options.teacher_prices)}")
 

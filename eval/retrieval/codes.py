@@ -6,7 +6,7 @@ import ast
 import re
 
 from common.python_syntax import parsed
-from data.pairs.rename import rename_identifiers
+from data.likeness.rename import rename_identifiers
 
 DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 # The docstring of what Python 3 does not parse: the first triple-quoted text that begins a line.
@@ -36,7 +36,7 @@ def _is_documented(node: ast.AST) -> bool:
 
 
 def renamed(code: str) -> str:
-    """Python without its docstrings, and the names that it defines replaced (data/pairs/rename.py)."""
+    """Python without its docstrings, and the names that it defines replaced (data/likeness/rename.py)."""
     bare = without_docstrings(code)
     return rename_identifiers(bare) if parsed(bare) else bare
 

@@ -151,7 +151,7 @@ def _described(**models) -> dict[str, str | None]:
         f"{name}_{key}": value
         for name, model in models.items()
         if model is not None
-        for key, value in model.describe().items()
+        for key, value in model.identity().items()
     }
 
 

@@ -10,8 +10,8 @@ from common.console import UserError
 from data.masking import Example
 from data.packing import to_batch
 from lora.inject import inject
+from model import Stop, generate
 from model import device as device_module
-from model import generate
 from model.device import choose_device, choose_dtype
 from training.optim import adamw, make_schedule
 from training.precision import Precision, first_overflow, keep_in_fp32, mend_overflow, modules_named
@@ -166,7 +166,7 @@ def test_modules_that_are_named_stay_in_fp32_in_training_and_in_sampling(tiny):
     assert tiny.model.embed_tokens.weight.dtype == torch.float16
     with precision.autocast(), torch.no_grad():
         logits = tiny(torch.arange(10, 18)[None])
-    answer = generate(tiny, [list(range(10, 18))], max_new_tokens=4, stop_ids=())[0][0]
+    answer = generate(tiny, [list(range(10, 18))], Stop(max_new_tokens=4, ids=()))[0][0]
     assert torch.isfinite(logits).all() and answer[0] == int(logits[0, -1].argmax())
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from eval.instruct.hallucination import Answer, check_names
-from eval.instruct.style import lint
+from data.checks.hallucination import Answer, check_names
+from data.checks.style import lint_style
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def package(tmp_path):
 
 
 def _check(package, *codes, module=None):
-    issues = lint(list(codes))
+    issues = lint_style(list(codes))
     return check_names(
         [
             Answer(code=code, issues=tuple(found), package=package, module=module, path="pack/inner.py")
@@ -149,7 +149,9 @@ def test_an_attribute_counts_only_where_the_repository_alone_can_have_given_the_
 
 def test_a_function_out_of_a_module_that_cannot_be_asked_is_held_against_the_words_of_its_package():
     code = "def f(x):\n    return groups(x), no_such_helper(x)\n"
-    (report,) = check_names([Answer(code=code, issues=tuple(lint([code])[0]), path="networkx/utils/union_find.py")])
+    (report,) = check_names(
+        [Answer(code=code, issues=tuple(lint_style([code])[0]), path="networkx/utils/union_find.py")]
+    )
     assert report.hallucinated == ("no_such_helper",)
 
 

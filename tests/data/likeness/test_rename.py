@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from data.pairs.rename import names_of_file, rename_identifiers
+from data.likeness.rename import names_of_file, rename_identifiers
 
 COUNT = """
 def count_edges(graph, kind=None, *rest, least=1, **extra):

@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 
-from data.corpus.dedup import KnownTexts, Neighbours, jaccard, near_duplicates, shingles, signature
+from data.likeness.near_duplicates import Neighbours, jaccard, near_duplicates, shingles, signature
 
 
 def words(seed, count=300):
@@ -63,11 +63,3 @@ def test_estimates_are_those_of_the_sets():
         a, b = shingles(" ".join(words(seed))), shingles(" ".join(edited(words(seed), 0.01 + seed / 400, seed + 100)))
         errors.append((signature(a) == signature(b)).mean() - jaccard(a, b))
     assert abs(np.mean(errors)) < 0.01 and 0.01 < np.std(errors) < 0.035
-
-
-def test_a_run_of_words_is_found_by_its_owner():
-    known = KnownTexts.of([("a", "one two three four"), ("b", "two three four five"), ("c", "one")], 3)
-    assert known.found_in("x, Two (three) four; y") == "a"
-    assert known.found_in("three four five") == "b"
-    assert known.found_in("two four three") is None and known.found_in("one") is None
-    assert KnownTexts.of([], 3).found_in("one two three") is None

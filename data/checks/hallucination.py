@@ -1,7 +1,7 @@
-"""What an answer uses and what does not exist, kind by kind (KINDS), each with its count and what it is a share of.
+"""Hallucination: names that an answer uses but that do not exist, counted by kind (KINDS).
 
-Nothing that an answer names is imported in this process: modules are asked for their names inside the sandbox. What
-cannot be looked up is counted as unknown, never as invented.
+Nothing that an answer names is imported in this process: modules are imported, and asked, inside the sandbox. What
+cannot be looked up counts as unknown, never as invented.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from pathlib import Path
 
 from common.console import UserError
 from common.python_syntax import parsed
+from data.checks.linting import Issue
+from data.checks.lookup import Call, Question, look_up
+from data.checks.style import UNDEFINED_NAME
 from data.corpus import import_root
 from data.corpus.filters import decode
-from eval.instruct.lookup import Call, Question, look_up
-from eval.instruct.style import UNDEFINED_NAME, Issue
 
 KINDS = {
     "name": "names that nothing defines",
@@ -41,15 +42,14 @@ _QUOTED = re.compile(r"`([^`]+)`")
 
 @dataclass(frozen=True)
 class Answer:
-    """What is to be checked, and against what.
+    """What to check, and against what.
 
     code      Python that parses, or None
-    issues    ruff's findings in it (eval.instruct.style.lint)
+    issues    ruff's findings in it (data.checks.style.lint_style)
     prose     text whose `backticked` names are checked, or None
-    prompt    what the model was shown: a name that stands there is not invented
+    prompt    what the model was shown: names in it are not invented
     package   SOURCE of the code that the answer is about, or None
-    module    dotted name of the module that the code will stand in: its names are known there; None for a file of
-              its own
+    module    dotted name of the module that the code goes into, whose names it may use; None if it is a file of its own
     path      of the source file the pair was made from, relative to the import root
     """
 
@@ -64,7 +64,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class NameReport:
-    """How many names were looked up, which of them exist nowhere, and how many could not be looked up.
+    """How many names were looked up, which do not exist, and how many could not be looked up.
 
     kinds  kind of KINDS -> (invented, checked); only the kinds that occur
     """
@@ -78,7 +78,7 @@ class NameReport:
 def check_names(
     answers: list[Answer], *, processes: int | None = None, allow_unsafe_exec: bool = False
 ) -> list[NameReport]:
-    """Look up every name that each answer uses. Equal questions are asked once."""
+    """Look up every name that each answer uses. Equal look-ups run once."""
     asked = [_questions(answer) for answer in answers]
     wanted = defaultdict(set)
     for answer, questions in zip(answers, asked, strict=True):
@@ -124,14 +124,14 @@ def _report(answer: Answer, questions: set[Question], known: dict) -> NameReport
 
 
 def _names_in_code(answer: Answer) -> list[tuple[str, str, bool | None]]:
-    """(kind, name, whether it exists) for plain names, and for attributes of objects of which only the use is seen."""
+    """(kind, name, whether it exists) for plain names, and for attributes of objects of unknown type."""
     tree = ast.parse(answer.code)
     undefined = _undefined(answer)
     loaded = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     vocabulary = _vocabulary(answer)
-    if answer.module is not None:  # the module was asked for its names: they are questions
+    if answer.module is not None:  # undefined names are looked up in the module instead
         found = [("name", name, True) for name in loaded - undefined]
-    elif answer.package is None and vocabulary is not None:  # a function out of a module that cannot be asked
+    elif answer.package is None and vocabulary is not None:  # a function from a module that cannot be imported
         found = [("name", name, name not in undefined or name in vocabulary) for name in loaded]
     else:
         found = [("name", name, name not in undefined) for name in loaded]
@@ -141,9 +141,9 @@ def _names_in_code(answer: Answer) -> list[tuple[str, str, bool | None]]:
     words = vocabulary | own | _builtin_attributes() | set(re.findall(r"\w+", answer.prompt))
     aliases = _imports(tree, answer)[1]
     judged = {q.module.split(".")[0] for q in aliases.values()} <= {answer.path.split("/")[0].removesuffix(".py")}
-    resolved = aliases.keys() | undefined  # what hangs on these is asked of the module itself
+    resolved = aliases.keys() | undefined  # attributes of these are looked up in the module itself
     attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and _root_of(n) not in resolved}
-    # an object of another library may have what the repository never mentions
+    # an object of another library may have attributes that the repository never mentions
     return found + [("attribute", name, name in words or (False if judged else None)) for name in attributes]
 
 
@@ -152,7 +152,7 @@ def _is_stored_attribute(node: ast.AST) -> bool:
 
 
 def _bound(tree: ast.Module) -> set[str]:
-    """Every name that a text gives to something itself."""
+    """Every name that the code binds."""
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     stored |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
@@ -160,7 +160,7 @@ def _bound(tree: ast.Module) -> set[str]:
 
 
 def _root_of(node: ast.AST) -> str | None:
-    """The name that a chain of attributes begins with; None where it begins with a call, an index, a value."""
+    """The name that a chain of attributes begins with; None if it begins with a call, a subscript or a literal."""
     while isinstance(node, ast.Attribute):
         node = node.value
     return node.id if isinstance(node, ast.Name) else None
@@ -168,7 +168,7 @@ def _root_of(node: ast.AST) -> str | None:
 
 @functools.lru_cache
 def _builtin_attributes() -> frozenset[str]:
-    """What built-in types have: every string, list, file, exception and generator may be meant."""
+    """Attributes of built-in types: any string, list, file, exception or generator may be meant."""
     kinds = [value for value in vars(builtins).values() if isinstance(value, type)]
     kinds += [types.FunctionType, types.GeneratorType, types.ModuleType, types.TracebackType, collections.Counter]
     kinds += [collections.defaultdict, collections.deque, collections.OrderedDict, io.StringIO, io.BytesIO, re.Pattern]
@@ -176,7 +176,7 @@ def _builtin_attributes() -> frozenset[str]:
 
 
 def _shown(question: Question, module: str | None) -> str:
-    """The name as the answer writes it: bare where the surrounding module would have to know it."""
+    """The name as the answer writes it: bare if it belongs to the surrounding module."""
     own = question.module == module and question.chain
     name = ".".join(question.chain if own else (question.module, *question.chain))
     if question.call is None:
@@ -186,14 +186,14 @@ def _shown(question: Question, module: str | None) -> str:
 
 
 def _undefined(answer: Answer) -> set[str]:
-    """Names that ruff finds no definition of in the answer itself."""
+    """Names that ruff reports as undefined in the answer itself."""
     found = (_QUOTED.search(issue.message) for issue in answer.issues if issue.rule == UNDEFINED_NAME)
     return {match.group(1) for match in found if match} - _words_of_literals(answer.code)
 
 
 def _words_of_literals(code: str | None) -> set[str]:
-    """Names in the strings of `Literal[...]`, within an annotation that is a string: ruff takes them for references
-    where it is not told what `Literal` is.
+    """Names in the strings of `Literal[...]` inside a string annotation: ruff takes them for references if `Literal` is
+    not imported.
     """
     texts = [node.value for node in ast.walk(ast.parse(code or "")) if _is_text(node) and "Literal[" in node.value]
     trees = [tree for tree in map(parsed, texts) if tree is not None]
@@ -206,8 +206,8 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _bound_around(answer: Answer) -> frozenset[str]:
-    """What the file around the code binds outside of its functions. Not all of it is there when the module is asked:
-    imports for type checkers, classes within a class.
+    """What the file around the code binds outside its functions. Not all of it exists at run time: imports for type
+    checkers, nested classes.
     """
     if answer.module is None or answer.path is None:
         return frozenset()
@@ -232,7 +232,7 @@ def _bound_in_file(path: Path) -> frozenset[str]:
 
 
 def _questions(answer: Answer) -> set[Question]:
-    """What the code claims of the outside: imported modules and names, attributes of modules, forms of calls."""
+    """What the code assumes about other modules: that they exist, their names and attributes, signatures of calls."""
     if answer.code is None:
         return set()
     tree = ast.parse(answer.code)
@@ -253,7 +253,7 @@ def _questions(answer: Answer) -> set[Question]:
 
 
 def _imports(tree: ast.Module, answer: Answer) -> tuple[set[Question], dict[str, Question]]:
-    """The questions that the imports pose, and what each name that they bind stands for."""
+    """The look-ups that the imports require, and what each name that they bind stands for."""
     questions, aliases = set(), {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -272,7 +272,7 @@ def _imports(tree: ast.Module, answer: Answer) -> tuple[set[Question], dict[str,
 
 
 def _absolute(node: ast.ImportFrom, answer: Answer) -> str | None:
-    """The dotted name that a `from ... import` means; None for a relative one that has nothing to be relative to."""
+    """The module that a `from ... import` names; None for a relative one outside a package."""
     if not node.level:
         return node.module
     parts = (answer.module or "").split(".")[: -node.level]
@@ -299,7 +299,7 @@ def _names_in_prose(text: str) -> set[str]:
 
 
 def _is_known_word(name: str, prompt: str, vocabulary: frozenset[str] | None) -> bool | None:
-    """Whether each part of a dotted name is a word of the prompt, of Python or of the package; None: nothing to ask."""
+    """Whether each part of a dotted name occurs in the prompt, Python or the package; None if that is unknown."""
     parts = set(name.split("."))
     unknown = parts - set(re.findall(r"\w+", prompt)) - set(dir(builtins)) - set(keyword.kwlist)
     if not unknown:
@@ -308,7 +308,7 @@ def _is_known_word(name: str, prompt: str, vocabulary: frozenset[str] | None) ->
 
 
 def _vocabulary(answer: Answer) -> frozenset[str] | None:
-    """Every word in the source of the package that the answer is about; None where it is not to be found."""
+    """Every word in the source of the package that the answer is about; None if the source is not found."""
     if answer.path is None:
         return None
     top = answer.path.split("/")[0]

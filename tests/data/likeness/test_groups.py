@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from data.pairs.alike import groups_of_codes, groups_of_queries
+from data.likeness.groups import Groups, groups_of_codes, groups_of_queries
 
 WALK = '''def walk(graph, node):
     """Visit."""
@@ -37,3 +37,11 @@ def test_queries_are_alike_but_for_case_layout_and_a_word_in_many():
 def test_code_that_python_cannot_take_apart_stays_as_it_is():
     deep = "x = " + "+".join("1" * 3000)
     assert together(groups_of_codes(["not python (", deep, "not python ("])) == [[0, 2], [1]]
+
+
+def test_what_is_joined_through_others_has_one_first():
+    groups = Groups()
+    for pair in ((5, 4), (3, 2), (4, 3), (9, 8)):
+        groups.join(*pair)
+    assert [groups.first(i) for i in (5, 4, 3, 2)] == [2] * 4
+    assert (groups.first(9), groups.first(1)) == (8, 1)

@@ -1,7 +1,7 @@
-"""Which texts answer alike, so that none of them is the other's negative.
+"""Groups of texts that are alike, so that none becomes another's negative or leaks across a split.
 
-A code is alike to its near-duplicates (data/corpus/dedup.py) and to the same program under other names: a wrapper that
-was copied and renamed answers the same query, however few words the two have in common.
+A code is alike to its near-duplicates and to the same program under other names: a wrapper that was copied and renamed
+answers the same query, however few words the two have in common.
 """
 
 from __future__ import annotations
@@ -12,21 +12,40 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.python_syntax import parsed
-from data.corpus.dedup import near_duplicates
-from data.corpus.functions import LEAK
-from data.corpus.split import Groups
-from data.pairs.rename import rename_identifiers
+from data.likeness.near_duplicates import NEAR, near_duplicates
+from data.likeness.rename import rename_identifiers
+
+
+class Groups:
+    """Which items are joined, directly or through others (union-find)."""
+
+    def __init__(self):
+        self._parent: dict = {}
+
+    def first(self, one):
+        """The least member of the group of `one`."""
+        parent = self._parent
+        while (above := parent.get(one, one)) != one:
+            parent[one] = parent.get(above, above)  # path halving
+            one = above
+        return one
+
+    def join(self, a, b) -> None:
+        """Merge the groups of a and b."""
+        low, high = sorted((self.first(a), self.first(b)))
+        if low != high:
+            self._parent[high] = low
 
 
 def groups_of_codes(codes: Sequence[str]) -> np.ndarray:
     """[N] int64: equal numbers for codes that are equal, near-duplicates, or the same body under other names."""
-    return _numbered([_body(code) for code in codes], near_duplicates(list(codes), LEAK))
+    return _numbered([_body(code) for code in codes], near_duplicates(list(codes), NEAR))
 
 
 def groups_of_queries(queries: Sequence[str]) -> np.ndarray:
-    """[N] int64: equal numbers for queries that ask the same, but for case, layout and a word in many."""
+    """[N] int64: equal numbers for queries that ask the same, give or take case, layout and a word in many."""
     folded = [" ".join(query.lower().split()) for query in queries]
-    return _numbered(folded, near_duplicates(folded, LEAK))
+    return _numbered(folded, near_duplicates(folded, NEAR))
 
 
 def _numbered(keys: list[str], alike: list[tuple[int, int, float]]) -> np.ndarray:

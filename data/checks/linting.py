@@ -1,4 +1,4 @@
-"""What ruff finds in code: chosen rules alone, whatever the user's own settings say."""
+"""Ruff's findings by a given rule list, whatever the user's own settings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from common.console import need
 
 LINE_LENGTH = 120
-STACK = 256 << 20  # bytes a thread of ruff's: with its own 2 MB, one deeply nested answer ends ruff for all
-TARGET = "py310"  # the oldest Python that we run on
+STACK = 256 << 20  # bytes per thread: with ruff's default of 2 MB, one deeply nested answer crashes the run for all
+TARGET = "py310"  # the oldest supported Python
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Issue:
 
 
 def lint(sources: list[str], *, rules: tuple[str, ...], ignored: tuple[str, ...], why: str) -> list[list[Issue]]:
-    """Ruff's findings for each source text, all texts in one call; code that does not parse is one by itself.
+    """Ruff's findings for each source text, all texts in one call; a syntax error is a finding, too.
 
     rules, ignored  codes or prefixes of rules;  why  what ruff is needed for
     Raises UserError where ruff is not installed.

@@ -1,6 +1,6 @@
-"""Does a module have it, and would the function take this call? Asked of the module itself, inside the sandbox.
+"""Does a module have this name, and does the function accept this call? Asked of the module itself, in the sandbox.
 
-What an answer names is not imported in this process: importing runs code.
+Nothing that an answer names is imported in this process: importing runs code.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import astuple, dataclass
 
 from sandbox.run import Job, run_jobs
 
-_SECONDS, _MEGABYTES = 60.0, 4096  # of the job that imports what was named: some packages are slow and large
+_SECONDS, _MEGABYTES = 60.0, 4096  # of a job that imports the named modules: some packages are slow and large
 
 
 @dataclass(frozen=True)
 class Call:
-    """The form of a call: how many arguments by position, which by name, and whether * or ** adds unknown ones."""
+    """The shape of a call: how many positional arguments, which keywords, and whether * or ** adds unknown ones."""
 
     positional: int
     keywords: tuple[str, ...]
@@ -25,7 +25,7 @@ class Call:
 
     @classmethod
     def of(cls, node: ast.Call) -> Call:
-        """The form of a call in a tree."""
+        """The shape of a call in a syntax tree."""
         starred = any(isinstance(argument, ast.Starred) for argument in node.args)
         named = tuple(keyword.arg for keyword in node.keywords if keyword.arg is not None)
         return cls(len(node.args), named, starred or len(named) < len(node.keywords))
@@ -33,7 +33,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Question:
-    """Does `module` have this chain of attributes? No attributes: does the module exist? A call: does it take it?"""
+    """Does `module` have this attribute chain? If empty: does the module exist? With a call: is it accepted?"""
 
     module: str
     chain: tuple[str, ...] = ()

@@ -9,8 +9,8 @@ import pytest
 from common.console import UserError
 from data.masking import encode_prompt, supervise
 from model import load_tokenizer
-from model.left_out import left_out
 from model.loss import IGNORE
+from model.unrendered import unrendered_parts
 
 # Writes everything; the tests take parts out of it.
 WHOLE = """
@@ -82,7 +82,7 @@ def test_a_wrong_answer_is_read_and_not_learnt(make):
     example = supervise(tokenizer, turns)
     assert "WRONG" in tokenizer.decode(example.input_ids)
     assert learnt(tokenizer, example) == "<think>simple enough</think>\nA TOKEN.<|im_end|>"
-    with pytest.raises(ValueError, match="--train-on-prompt learns every token"):
+    with pytest.raises(ValueError, match="--train-on-prompt trains on every token"):
         supervise(tokenizer, turns, train_on_prompt=True)
 
 
@@ -91,9 +91,9 @@ def test_a_wrong_answer_is_read_and_not_learnt(make):
     [
         ("tools or []", "[]", '"tools"'),
         ("{%- for m in messages %}", "{%- for m in messages if m.role != 'system' %}", "the system message"),
-        ("for m in messages %}", "for m in messages if m.role != 'tool' %}", r"the words of message 4 \(tool\)"),
+        ("for m in messages %}", "for m in messages if m.role != 'tool' %}", r"the text of message 4 \(tool\)"),
         ("m.tool_calls or []", "[]", '"tool_calls" of message 3'),
-        ("m.content | trim", "('' if m.tool_calls else m.content)", r"the words of message 3 \(assistant\)"),  # Llama 3
+        ("m.content | trim", "('' if m.tool_calls else m.content)", r"the text of message 3 \(assistant\)"),  # Llama 3
         ("m.reasoning_content", "m.thinking", '"reasoning_content" of message 5'),
         ("m.name and", "false and", '"name" of message 2'),
     ],
@@ -138,4 +138,5 @@ def test_a_template_that_cannot_bear_a_mark_is_not_refused(make):
     refuse = "{% if m.content | length > 11 %}{{ raise_exception('too long') }}{% endif %}"
     tokenizer = make(WHOLE.replace(WORDS, refuse + "{{ m.content }}"))
     turns = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "yes"}]
-    assert left_out(tokenizer, turns, None) == [] and learnt(tokenizer, supervise(tokenizer, turns)) == "yes<|im_end|>"
+    assert unrendered_parts(tokenizer.template, turns, None) == []
+    assert learnt(tokenizer, supervise(tokenizer, turns)) == "yes<|im_end|>"

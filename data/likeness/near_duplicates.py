@@ -1,39 +1,37 @@
-"""Near-duplicate texts, and texts that hold pieces of known ones.
+"""Near-duplicate texts: MinHash over token 5-grams, banded for lookup, confirmed by the exact Jaccard index.
 
-Near-duplicates by MinHash over 5-grams of tokens (Broder 1997), found by locality-sensitive hashing of bands (Leskovec,
-Rajaraman, Ullman, Mining of Massive Datasets) and confirmed by the exact Jaccard index. StarCoder (arXiv:2305.06161)
-takes the same 5-grams and the threshold 0.7.
+MinHash: Broder 1997; locality-sensitive hashing by bands: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets.
+StarCoder (arXiv:2305.06161) uses the same 5-grams and the threshold 0.7.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 
 TOKEN = re.compile(r"\w+|[^\w\s]")
-WORD = re.compile(r"[^\W\d]\w*")
 SHINGLE = 5  # tokens
-ROWS, BANDS = 3, 85  # two texts of Jaccard index 0.5 share no band with a probability of 1.2e-5, of 0.4 of 0.4 %
+NEAR = 0.7  # Jaccard index from which two functions or queries count as nearly equal
+ROWS, BANDS = 3, 85  # probability that two texts share no band: 1.2e-5 at Jaccard 0.5, 0.4 % at 0.4
 PERMUTATIONS = ROWS * BANDS
-SLACK = 0.125  # four standard deviations of the estimate, which are at most 0.031
+SLACK = 0.125  # four standard deviations of the estimate (at most 0.031 each)
 CHUNK = 256  # shingles hashed at once: the products stay in the processor's cache
 
 
 def shingles(text: str) -> np.ndarray:
-    """The distinct 5-grams of tokens of a text as sorted uint64 hashes [S]; layout and spacing do not count."""
-    return np.unique(_ngrams(TOKEN.findall(text), SHINGLE, pad=True))
+    """The distinct 5-grams of tokens of a text as sorted uint64 hashes [S]; whitespace does not count."""
+    return np.unique(ngram_hashes(TOKEN.findall(text), SHINGLE, pad=True))
 
 
 def count_tokens(text: str) -> int:
-    """Words, numbers and single signs: a measure of length that depends on no model."""
+    """Words, numbers and punctuation marks: a length that depends on no model."""
     return len(TOKEN.findall(text))
 
 
-def _ngrams(tokens: list[str], size: int, *, pad: bool = False) -> np.ndarray:
-    """A uint64 hash of every run of `size` tokens [N]; a shorter text has none, or one if it is padded."""
+def ngram_hashes(tokens: list[str], size: int, *, pad: bool = False) -> np.ndarray:
+    """A uint64 hash of every run of `size` tokens [N]; a shorter text has none, or one if padded."""
     codes = {token: zlib.crc32(token.encode()) for token in set(tokens)}
     ids = np.array([codes[token] for token in tokens], dtype=np.uint64)
     if len(ids) < size:
@@ -59,7 +57,7 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _multipliers() -> np.ndarray:
-    random = np.random.default_rng(0)  # fixed: the same texts always give the same answer
+    random = np.random.default_rng(0)  # fixed, so that results are reproducible
     return random.integers(0, 2**63, PERMUTATIONS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
@@ -75,14 +73,14 @@ def signature(hashes: np.ndarray) -> np.ndarray:
 
 
 class Neighbours:
-    """Which of the texts added so far may be like another, by their signatures [N, PERMUTATIONS].
+    """Finds texts added so far that are probably alike, by their signatures [N, PERMUTATIONS].
 
-    Time and memory grow with the texts and with the pairs that are alike, not with all pairs.
+    Time and memory grow with the number of texts and of alike pairs, not of all pairs.
     """
 
     def __init__(self, signatures: np.ndarray):
         self.signatures = signatures
-        self.shared: list[list[tuple[int, int]]] = [[] for _ in signatures]  # the bands that a text has in common
+        self.shared: list[list[tuple[int, int]]] = [[] for _ in signatures]  # the bands that a text shares with others
         self.added: dict[tuple[int, int], list[int]] = {}
         for band in range(BANDS):
             rows = signatures[:, band * ROWS : (band + 1) * ROWS]
@@ -94,7 +92,7 @@ class Neighbours:
                 self.shared[i].append((band, int(bucket[i])))
 
     def add(self, i: int) -> None:
-        """From now on text i may be found."""
+        """Make text i findable."""
         for place in self.shared[i]:
             self.added.setdefault(place, []).append(i)
 
@@ -121,41 +119,3 @@ def near_duplicates(texts: list[str], threshold: float) -> list[tuple[int, int, 
                 found.append((i, j, similarity))
         neighbours.add(j)
     return sorted(found)
-
-
-@dataclass(frozen=True)
-class KnownTexts:
-    """Runs of `size` words of named texts: whether another text holds one of them.
-
-    Words begin with a letter or an underscore, in lower case; layout, signs and numbers do not count: 1, 2, 3, 4 … is
-    nobody's.
-    """
-
-    names: list[str]
-    size: int
-    ngrams: np.ndarray  # [G] uint64, sorted
-    owners: np.ndarray  # [G] int64: the name that each belongs to
-
-    @classmethod
-    def of(cls, texts: list[tuple[str, str]], size: int) -> KnownTexts:
-        """From (name, text) pairs; a name may have several texts."""
-        names = list(dict.fromkeys(name for name, _ in texts))
-        number = {name: i for i, name in enumerate(names)}
-        hashes = [_ngrams(_words(text), size) for _, text in texts]
-        owners = [np.full(len(one), number[name]) for one, (name, _) in zip(hashes, texts, strict=True)]
-        joined = np.concatenate([*hashes, np.zeros(0, np.uint64)])
-        ngrams, first = np.unique(joined, return_index=True)
-        return cls(names, size, ngrams, np.concatenate([*owners, np.zeros(0, np.int64)])[first])
-
-    def found_in(self, text: str) -> str | None:
-        """The name of the first known text that this text holds a run of, else None."""
-        if not len(self.ngrams):
-            return None
-        runs = _ngrams(_words(text), self.size)
-        place = np.searchsorted(self.ngrams, runs).clip(max=len(self.ngrams) - 1)
-        hits = np.flatnonzero(self.ngrams[place] == runs)
-        return self.names[self.owners[place[hits[0]]]] if len(hits) else None
-
-
-def _words(text: str) -> list[str]:
-    return WORD.findall(text.lower())

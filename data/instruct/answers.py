@@ -1,4 +1,4 @@
-"""Answers, read category by category: the code that an answer stands for, and whether it has the right form."""
+"""Reads answers by category: the code that an answer stands for, and whether it has the right form."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from common.console import UserError
 from common.python_syntax import parsed, same_code
 from data.checks.code_blocks import code_blocks
 from data.checks.extract import complete_function, correct_line, extract_code
+from data.instruct import form
 from data.instruct.docstyle import docstring_in
 from data.instruct.gap import GAP, fill_gap
-from eval.instruct import structure
 
 CODE_CATEGORIES = ("complete", "fim", "bugfix", "unit_test", "improve")
 _CODE_START = re.compile(r"\s*(?:@|(?:async +)?def |class |import |from \S+ import )")
-IN_PLACE = ("complete", "fim", "bugfix")  # the answer is put into the code that the prompt shows
+IN_PLACE = ("complete", "fim", "bugfix")  # the answer goes into the code that the prompt shows
 
 
 @dataclass(frozen=True)
 class Reading:
-    """An answer, read.
+    """What was read from an answer.
 
     code     the code that it stands for, put in its place; None where there is none (or the answer is prose)
-    problem  what its form lacks, or None: this is the lenient verdict
+    problem  what is wrong with its form, or None: this is the lenient verdict
     status   "extraction", "syntax" or "wrong" where there is a problem, else None
     """
 
@@ -57,17 +57,17 @@ def _read_complete(pair: dict, output: str) -> Reading:
     code = complete_function(given_code(pair), _name(pair), output)
     if code is None:
         return Reading(None, "no body that parses", "syntax" if output.strip() else "extraction")
-    return _judged(code, structure.function_problem(code, _name(pair)))
+    return _judged(code, form.function_problem(code, _name(pair)))
 
 
 def _read_fim(pair: dict, output: str) -> Reading:
-    """The function again, or what stands in the gap: at any depth, or so that its first line goes on the gap's own."""
+    """The whole function, or the content of the gap: indented anyhow, or continuing the line of the gap."""
     given, name = given_code(pair), _name(pair)
     if GAP not in given:
         raise UserError(f"pair {pair['id']}: its input has no {GAP} to fill")
     blocks = code_blocks(output)
     missing = (blocks[0] if blocks else output.replace("\r\n", "\n")).rstrip()
-    if GAP in missing:  # the prompt again; what of it parses would pass for a function
+    if GAP in missing:  # the prompt repeated; parts of it would parse as a function
         return Reading(None, "leaves the gap", "wrong")
     readings = [extract_code(output, name)]
     readings += [fill_gap(given, missing), given.replace(GAP, missing.lstrip())] if missing else []
@@ -75,7 +75,7 @@ def _read_fim(pair: dict, output: str) -> Reading:
     if code is None:
         return Reading(None, "no lines that parse in the gap", "syntax" if missing else "extraction")
     is_empty = any(same_code(code, fill_gap(given, nothing)) for nothing in ("", "pass", "..."))
-    return _judged(code, structure.function_problem(code, name) or ("leaves the gap" if is_empty else None))
+    return _judged(code, form.function_problem(code, name) or ("leaves the gap" if is_empty else None))
 
 
 def _read_bugfix(pair: dict, output: str) -> Reading:
@@ -84,7 +84,7 @@ def _read_bugfix(pair: dict, output: str) -> Reading:
     if code is None:
         return Reading(None, "neither one line nor the function", "extraction")
     unchanged = "leaves the bug" if same_code(code, given) else None
-    return _judged(code, structure.function_problem(code, _name(pair)) or unchanged)
+    return _judged(code, form.function_problem(code, _name(pair)) or unchanged)
 
 
 def _read_improve(pair: dict, output: str) -> Reading:
@@ -92,12 +92,12 @@ def _read_improve(pair: dict, output: str) -> Reading:
     if code is None:
         return _no_code(output)
     unchanged = "changes nothing" if same_code(code, given_code(pair)) else None
-    return _judged(code, structure.function_problem(code, _name(pair)) or unchanged)
+    return _judged(code, form.function_problem(code, _name(pair)) or unchanged)
 
 
 def _read_unit_test(pair: dict, output: str) -> Reading:
     code = extract_code(output)
-    return _no_code(output) if code is None else _judged(code, structure.unit_test_problem(code, _name(pair)))
+    return _no_code(output) if code is None else _judged(code, form.unit_test_problem(code, _name(pair)))
 
 
 def _no_code(output: str) -> Reading:
@@ -106,12 +106,12 @@ def _no_code(output: str) -> Reading:
 
 
 def _read_docstring(pair: dict, output: str) -> Reading:
-    problem = structure.docstring_problem(docstring_in(output), pair["check"], given_code(pair))
+    problem = form.docstring_problem(docstring_in(output), pair["check"], given_code(pair))
     return Reading(None, problem, problem and "wrong")
 
 
 def _read_explain(pair: dict, output: str) -> Reading:
-    problem = structure.explanation_problem(output, pair["check"], given_code(pair))
+    problem = form.explanation_problem(output, pair["check"], given_code(pair))
     return Reading(None, problem, problem and "wrong")
 
 

@@ -1,4 +1,4 @@
-"""What can be told of an answer without running it. Each rule gives None, or what is wrong in a few words."""
+"""How well a docstring or an explanation fits the code it describes."""
 
 from __future__ import annotations
 
@@ -6,95 +6,42 @@ import ast
 import re
 from collections.abc import Iterator
 
-from common.markdown import without_blocks
 from common.python_syntax import parsed
+from data.checks import linting
+from data.checks.linting import Issue
 from data.instruct.docstyle import read_docstring
+from data.instruct.form import called_name
 from data.search.bm25 import words
 
-_SENTENCE_END = re.compile(r"[.!?](?=[\s\"')\]`]|$)")
+# pydocstyle by Google's convention, without "is missing" (D1), the rules that ruff leaves out for that convention, and
+# backslashes (D301): the escapes are added here
+DOCSTRING_RULES = ("D2", "D3", "D4")
+NOT_GOOGLES = ("D203", "D204", "D213", "D215", "D301", "D400", "D401", "D404", "D406", "D407", "D408", "D409", "D413")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_TELLING = 4  # letters: a shorter word of an identifier (get, of, to) tells nothing
-_ECHOED_LINE = 12  # characters: a shorter line of code may stand in prose by chance
+_TELLING = 4  # letters; a shorter word of an identifier (get, of, to) says nothing
 
 
-def function_problem(code: str, name: str) -> str | None:
-    """A function is a problem when it is missing or only a placeholder."""
-    tree = parsed(code)
-    if tree is None:
-        return "does not parse"
-    function = next((node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS) and node.name == name), None)
-    if function is None:
-        return f"does not define {name}"
-    return "is a placeholder" if all(_is_placeholder(node) for node in function.body) else None
+def docstring_issues(functions: list[str], docstrings: list[str]) -> list[list[Issue]]:
+    """Ruff's findings by DOCSTRING_RULES for each docstring, put into its function; all in one call."""
+    put = [_with_docstring(code, text) for code, text in zip(functions, docstrings, strict=True)]
+    return linting.lint(put, rules=DOCSTRING_RULES, ignored=NOT_GOOGLES, why="the docstring check")
 
 
-def _is_placeholder(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Raise):
-        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
-    return isinstance(node, ast.Pass) or (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Name)
+def _with_docstring(code: str, text: str) -> str:
+    """The function's head, with the docstring for a body. What would end the literal is escaped."""
+    function = next(
+        node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
+    head = ast.unparse(ast.Module([_bare(function)], [])).split("\n")[:-1]
+    body = text.replace("\\", "\\\\").replace('"""', r"\"\"\"")
+    body = body[:-1] + r"\"" if body.endswith('"') else body
+    lines = [line and f"    {line}" for line in f'"""{body}'.split("\n")]
+    return "\n".join([*head, *lines]) + ('\n    """' if "\n" in body else '"""')
 
 
-def unit_test_problem(code: str, name: str) -> str | None:
-    """A test needs a function `test...` that calls `name` and checks something: an assert or an assert_/raises call."""
-    tree = parsed(code)
-    if tree is None:
-        return "does not parse"
-    tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test")]
-    if not tests:
-        return "has no test function"
-    nodes = [node for test in tests for node in ast.walk(test)]
-    called = {_called_name(node) for node in nodes if isinstance(node, ast.Call)}
-    referred = {getattr(node, "id", None) or getattr(node, "attr", None) for node in nodes}
-    if name not in called and name not in referred:  # pytest.raises(Error, function, ...) only refers to it
-        return f"does not call {name}"
-    checks = any(isinstance(node, ast.Assert) for node in nodes)
-    checks = checks or any(called_name.startswith("assert") or called_name == "raises" for called_name in called)
-    return None if checks else "asserts nothing"
-
-
-def _called_name(node: ast.Call) -> str:
-    return getattr(node.func, "id", None) or getattr(node.func, "attr", None) or ""
-
-
-def docstring_problem(text: str, check: dict, code: str) -> str | None:
-    """A docstring mentions each of check["arguments"], says what is returned if check["returns"], and documents no
-    argument that the function in `code` does not have.
-    """
-    if len(re.findall(r"[A-Za-z]{2,}", text)) < 3:
-        return "says nothing"
-    for argument in check["arguments"]:
-        if not re.search(rf"\b{re.escape(argument)}\b", text):
-            return f"does not mention the argument {argument}"
-    arguments = [node for node in ast.walk(parsed(code) or ast.Module([], [])) if isinstance(node, ast.arguments)]
-    real = {node.arg for one in arguments for node in ast.walk(one) if isinstance(node, ast.arg)}
-    takes_any = any(one.kwarg for one in arguments)  # what goes into **kwargs may be documented by name
-    for entry in read_docstring(text).entries.get("Args", []):
-        name = entry.name.lstrip("*")
-        if name not in real and not takes_any:
-            return f"documents {name}, which is no argument"
-    if check["returns"] and not re.search(r"\b(returns?|yields?|:rtype)\b", text, re.IGNORECASE):
-        return "does not say what is returned"
-    return None
-
-
-def explanation_problem(answer: str, check: dict, code: str) -> str | None:
-    """An explanation is at least two sentences, mentions every one of check["names"], and does not repeat the code.
-
-    Code between fences is no explanation: sentences and names count outside of it.
-    """
-    text = without_blocks(answer)
-    if len(_SENTENCE_END.findall(text)) < 2:
-        return "fewer than two sentences"
-    for name in check["names"]:
-        if not re.search(rf"\b{re.escape(name)}\b", text):
-            return f"does not mention {name}"
-    quoted = {line.strip() for line in code.split("\n") if len(line.strip()) >= _ECHOED_LINE}
-    if sum(line.strip() in quoted for line in answer.splitlines()) > 1:
-        return "repeats the code"
-    return None
+def _bare(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.stmt:
+    fields = {name: getattr(function, name) for name in function._fields}
+    return type(function)(**fields | {"body": [ast.Pass()], "decorator_list": []}, lineno=1, col_offset=0)
 
 
 def docstring_match(text: str, code: str) -> float:
@@ -168,7 +115,7 @@ def explanation_coverage(answer: str, code: str) -> float | None:
     if function is None:
         raise ValueError("there is no function to be explained")
     names = {name for kind, name in _due(function) if kind != "Returns"}
-    names |= {_called_name(node) for node in ast.walk(function) if isinstance(node, ast.Call)}
+    names |= {called_name(node) for node in ast.walk(function) if isinstance(node, ast.Call)}
     names -= {"", function.name}
     told = [_mentions(answer, name) for name in sorted(names)]
     return sum(told) / len(told) if told else None
