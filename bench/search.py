@@ -1,10 +1,10 @@
-"""How long a query takes in a large index, from its words to ten units, beside sentence-transformers' own search.
+"""Latency of a query to a large index, from text to ten results, against sentence-transformers' semantic search.
 
     python -m bench.search --units 50000
 
-The units are the functions, classes and files of networkx, again and again, each copy with a word of its own; their
-vectors are random, which costs an exact search what real ones would. Queries are real: both sides encode them, but for
-ours by words, which needs no vector. The index is opened once, as `search.py query INDEX` does; sentence-transformers
+The units are copies of the functions, classes and files of networkx, each with one unique word; their vectors are
+random, which costs an exact search the same as real ones. Queries are real, and both sides encode them, except in our
+search by words, which needs no vector. The index is opened once, as by `search.py query INDEX`; sentence-transformers
 has its vectors in memory.
 """
 
@@ -56,7 +56,7 @@ def large_index(folder: Path, count: int, encoder: Encoder, *, graph: bool) -> I
 
 
 def milliseconds(answer: Callable[[str], object]) -> float:
-    """The slowest of the queries."""
+    """Time of the slowest query."""
     times = []
     for query in QUERIES:
         start = time.perf_counter()
@@ -98,7 +98,7 @@ def main() -> None:
         for by in BY:
             sides = (lambda by=by: milliseconds(lambda query: ours(query, by)), lambda: milliseconds(semantic_search))
             for side in sides:
-                side()  # the first queries of a process are slower
+                side()  # warm-up: the first queries of a process are slower
             figures = in_turn(*sides, options.runs)
             note = f"the slowest of {len(QUERIES)} queries, of all runs {max(figures[0]):.1f}"
             rows.append(row(f"a query by {by} among {options.units:,}", "ms", *figures, note=note))

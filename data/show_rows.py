@@ -25,8 +25,9 @@ from data.masking import ONLY_READ, Example, answers_only_read, encode_prompt, s
 from data.packing import pack, to_batch
 from data.rows import named_line, training_conversation, unread_fields
 from model import load_tokenizer
+from model.chat_template import QUESTION
 from model.loss import IGNORE
-from model.tokenizer import QUESTION, Tokenizer
+from model.tokenizer import Tokenizer
 
 # what stands for it in the terminal (ANSI SGR) and on the page (CSS); colours that are told apart on dark and light
 ROLES = {

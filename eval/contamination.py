@@ -1,23 +1,21 @@
-"""Tasks that the training rows already hold, found by runs of words, likeness and embeddings; and scores without them.
+"""Benchmark contamination: tasks that the training rows already contain, and the scores without them.
 
     python -m eval.contamination --train train.jsonl --tasks test.jsonl --result after.json [--embedder M] --out F.json
 
 | flagged by | when | as |
 |---|---|---|
-| run | a row holds a run of 13 words of the task | GPT-3, arXiv:2005.14165 |
-| jaccard | the 5-grams of tokens of a row and the task have a Jaccard index of 0.7 | StarCoder, arXiv:2305.06161 |
-| embedding | the cosine of a row and the task is 0.95, for rewordings that share no run (arXiv:2311.04850) | ours |
+| run | a row shares a run of 13 words with the task | GPT-3, arXiv:2005.14165 |
+| jaccard | the token 5-grams of a row and the task have a Jaccard index of 0.7 | StarCoder, arXiv:2305.06161 |
+| embedding | the cosine of a row and the task is 0.95, for rewordings without a common run (arXiv:2311.04850) | ours |
 
-Compared is every text that a row or task holds (FIELDS), but for an instruction in data.instruct's own words: many
-tasks are put in the same. A row with none of these fields is refused; longer texts in other fields are counted.
+Compared is every text of a row or task (FIELDS in eval/row_texts.py) except instructions phrased by data.instruct,
+which many tasks share. A row with none of these fields is refused; longer texts in other fields are counted.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,32 +26,14 @@ from common.files import read_json, read_json_list, read_jsonl, read_text, write
 from common.options import as_settings, option, parse
 from data.corpus import load_corpus
 from data.corpus.decontaminate import RUN
-from data.corpus.known_texts import WORD, KnownTexts
-from data.instruct.phrasings import INSTRUCTIONS
+from data.corpus.known_texts import KnownTexts
 from data.likeness.near_duplicates import jaccard, shingles
+from eval.row_texts import fields_not_compared, texts_of
 from eval.stats import mean_and_interval
 from model import load_encoder
 
 JACCARD = 0.7  # StarCoder's, arXiv:2305.06161
 COSINE = 0.95
-FIELDS = (
-    *("instruction", "input", "output", "system", "history", "messages", "conversations"),
-    *("prompt", "completion", "response", "chosen", "rejected"),
-    *("query", "code", "negatives", "docstring", "content", "text", "document", "summary"),
-    *("question", "context", "answer", "answers", "problem", "description", "explanation"),
-    *("canonical_solution", "solution", "solutions", "test_setup_code", "setup", "test_list", "tests", "test"),
-    *("challenge_test_list", "reasoning", "reasoning_content"),
-)
-NOT_LEARNT = ("check", "source")  # of instruction pairs: what proves the answer, and where it comes from
-NO_TEXT = ("role", "type", "id", "name", "from")  # of a message
-OWN_WORDS = re.compile(
-    "|".join(
-        re.sub(r"\\\{\w+\\\}", ".{1,200}?", re.escape(phrase))
-        for phrases in INSTRUCTIONS.values()
-        for phrase in phrases
-    ),
-    re.DOTALL,
-)
 
 
 def find_contamination(
@@ -66,13 +46,13 @@ def find_contamination(
 ) -> list[dict]:
     """What each task shares with the training rows. train, tasks: (id, text).
 
-    encoder  of `load_encoder`: adds cosines
-    Returns a row a task: {"id", "flagged_by": list of "run", "jaccard", "embedding", "run": id of the training row that
-    holds a run of it or None, "jaccard", "jaccard_row", "cosine", "cosine_row"}; the last two are None without encoder.
-    Raises UserError where there is nothing to compare.
+    encoder  from `load_encoder`, to compare embeddings as well
+    Returns one row per task: {"id", "flagged_by": list of "run", "jaccard", "embedding", "run": id of a training row
+    that shares a run, or None, "jaccard", "jaccard_row", "cosine", "cosine_row"}; the last two are None without an
+    encoder. Raises UserError if there is nothing to compare.
     """
     if not train or not tasks:
-        raise UserError("contamination needs training rows and tasks; one of the two files is empty")
+        raise UserError("contamination needs training rows and tasks; one of the two is empty")
     known = KnownTexts.of(list(train), RUN)
     sets = [shingles(text) for _, text in train]
     hashes = np.concatenate(sets)
@@ -97,7 +77,12 @@ def find_contamination(
 def _most_like(
     own: np.ndarray, sets: list[np.ndarray], hashes: np.ndarray, owners: np.ndarray
 ) -> tuple[float, int | None]:
-    """The highest Jaccard index of a task's 5-grams with a row's, and that row. hashes is sorted, owners beside it."""
+    """The highest Jaccard index of a task's 5-grams with a row's, and the number of that row.
+
+    own     hashes of the task's 5-grams
+    sets    those of each row
+    hashes  those of all rows, sorted; owners [i] is the row that hashes [i] comes from
+    """
     low, high = np.searchsorted(hashes, own, "left"), np.searchsorted(hashes, own, "right")
     found = [owners[start:end] for start, end in zip(low, high, strict=True) if start < end]
     candidates = np.unique(np.concatenate(found)) if found else []
@@ -105,20 +90,20 @@ def _most_like(
 
 
 def _nearest(train: Sequence[tuple[str, str]], tasks: Sequence[tuple[str, str]], encoder) -> list[tuple[float, str]]:
-    """(cosine, id of the training row) for each task; both sides are embedded as passages, for likeness."""
+    """(cosine, id of the nearest training row) per task. Both sides are embedded as passages, not as queries."""
     rows = encoder.encode([text for _, text in train], "passage")  # [R, D] of unit length
     best = (encoder.encode([text for _, text in tasks], "passage") @ rows.T).max(dim=1)
     return [(value, train[i][0]) for value, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
 def scores_without(result: dict, flagged: set[str]) -> dict[str, dict]:
-    """Each metric of an eval result over all its tasks and over those that are not flagged.
+    """Each metric of an eval result over all tasks and over those that are not flagged.
 
-    Returns metric -> {"all", "clean": {"value", "interval" (95 %), "n"}}; "clean" is None where no task is left.
-    Raises UserError for a file that is no such result.
+    Returns metric -> {"all", "clean": {"value", "interval" (95 %), "n"}}; "clean" is None if no task is left.
+    Raises UserError for a file that is not an eval result.
     """
     if "values" not in result:
-        raise UserError("a result has no 'values'; give files that the eval commands wrote")
+        raise UserError("a result has no 'values'; give result files written by the eval commands")
     scores = {}
     for metric, of_task in result["values"].items():
         clean = [value for i, value in of_task.items() if i not in flagged]
@@ -131,48 +116,10 @@ def _mean(values: list[float]) -> dict:
     return {"value": value, "interval": interval, "n": len(values)}
 
 
-def texts_of(rows: Sequence[dict], where: str = "data") -> list[tuple[str, str]]:
-    """(id, text) of rows of any form: all that FIELDS hold. UserError names the row that has no text in any of them."""
-    texts = []
-    for number, row in enumerate(rows, 1):
-        parts = [text for field in FIELDS for text in _strings(row.get(field)) if text.strip()]
-        if not parts:
-            raise UserError(
-                f"{where}:{number}: nothing to compare: none of the fields that are read holds a text (this line has: "
-                f"{', '.join(map(str, row)) or 'nothing'}). Name them as docs/formats.md does, such as instruction, "
-                "input and output"
-            )
-        parts = [text for text in parts if not (text == row.get("instruction") and OWN_WORDS.fullmatch(text))]
-        texts.append((str(row.get("id", row.get("task_id", f"row {number}"))), "\n".join(parts)))
-    return texts
-
-
-def fields_not_compared(rows: Sequence[dict]) -> dict[str, int]:
-    """Fields that hold a text of RUN words or more and are not read, each with the number of such rows."""
-    return dict(
-        Counter(
-            field
-            for row in rows
-            for field, value in row.items()
-            if field not in FIELDS + NOT_LEARNT and any(len(WORD.findall(text)) >= RUN for text in _strings(value))
-        )
-    )
-
-
-def _strings(value) -> Iterator[str]:
-    """The texts in a field: itself, those of a list, or of a message without its role."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        inner = value if isinstance(value, list) else [one for key, one in value.items() if key not in NO_TEXT]
-        for one in inner:
-            yield from _strings(one)
-
-
 def _read(path: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """Rows of a JSON Lines file with what is not compared of them; the training files of a corpus; or a folder's files.
+    """(id, text) of a JSON Lines file, a corpus's training files or a folder's files; and `fields_not_compared`.
 
-    UserError for a folder that holds rows: which of its files is meant?
+    UserError for a folder that contains JSON Lines, since it is unclear which of its files is meant.
     """
     folder = Path(path)
     if (folder / "manifest.jsonl").is_file():
@@ -182,7 +129,9 @@ def _read(path: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
         return texts_of(rows, path), fields_not_compared(rows)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     if rows := [file for file in files if ".jsonl" in file.suffixes]:
-        raise UserError(f"{path}: a folder with rows in it ({rows[0].relative_to(folder)}); give the file itself")
+        raise UserError(
+            f"{path}: a folder that contains JSON Lines ({rows[0].relative_to(folder)}); give the file itself"
+        )
     return [(str(file.relative_to(folder)), read_text(file)) for file in files], {}
 
 

@@ -1,4 +1,4 @@
-"""What a figure depends on beside its settings: versions, device, this project's source, hashes of what was read."""
+"""What a figure depends on besides its settings: versions, device, this project's source, hashes of the data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 SOURCE = Path(__file__).resolve().parent.parent
+FOLDERS = ("common", "model", "sandbox", "lora", "data", "training", "eval")
 PACKAGES = ("torch", "tokenizers", "safetensors", "numpy", "hnswlib", "gguf", "ruff")
 
 
@@ -20,8 +21,8 @@ def environment(
 ) -> dict[str, str]:
     """The "environment" of a result, flat.
 
-    device, dtype  where the figure is a network's
-    read           name -> rows, text or any JSON that was read: each is there as NAME_sha256
+    device, dtype  if the figure comes from a network
+    read           name -> the rows, text or JSON that was read, recorded as NAME_sha256
     """
     values = {
         "python": platform.python_version(),
@@ -44,10 +45,9 @@ def environment(
 
 
 def source_sha256() -> str:
-    """One hash over this project's Python files, in the order of their paths."""
+    """One hash over the Python files of this project, in the order of their paths."""
     digest = hashlib.sha256()
-    folders = ("model", "lora", "data", "training", "eval")
-    for path in sorted([*SOURCE.glob("*.py"), *(p for folder in folders for p in (SOURCE / folder).rglob("*.py"))]):
+    for path in sorted([*SOURCE.glob("*.py"), *(p for folder in FOLDERS for p in (SOURCE / folder).rglob("*.py"))]):
         digest.update(path.relative_to(SOURCE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

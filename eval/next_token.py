@@ -1,12 +1,12 @@
-"""What an adapter does to the next token: base and tuned side by side, position by position.
+"""What an adapter does to the next-token distribution: base and tuned side by side, position by position.
 
     python -m eval.next_token --model M --adapter A --prompt TEXT --out F.json
     python -m eval.next_token --model M --adapter A --seen train.jsonl --unseen test.jsonl --out F.json
 
-At the place asked about: the likeliest tokens of both, and where each stood in the other. At every position of the
-text: KL(tuned ‖ base), both entropies and surprises in nats, and the rank of the token that follows. A KL that is
-large on what was trained on and small elsewhere is memory; one that is large on both, a change of the language itself.
-Beside F.json stands F.svg, a picture of the same.
+At one position of each prompt: the most likely tokens of both, each with its rank in the other. At every position:
+KL(tuned ‖ base), both entropies and both losses in nats, and the rank of the token that follows. A KL that is large on
+training texts and small elsewhere indicates memorisation; one that is large on both, a change of the language model as
+a whole. F.svg, a chart of the same, is written beside F.json.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from pathlib import Path
 import torch
 
 from common.console import UserError, progress, run_command
-from common.files import is_jsonl, read_jsonl, write_json, write_text
+from common.files import write_json, write_text
 from common.options import as_settings, option, parse
-from data.masking import encode_prompt, plain_document, supervise
-from data.rows import conversation_of, is_conversation, named_line
 from eval.charts import next_token_picture
 from eval.environment import environment
-from eval.perplexity import read_files
+from eval.next_token_prompts import Prompt, given_prompt, read_prompts
 from eval.stats import bootstrap_mean
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
@@ -43,32 +41,14 @@ STATES = ("base", "tuned")
 PROMPTS = "what to continue"  # a heading of --help
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A text and the place in it that is asked about: which token comes after input_ids[:at]?
-
-    kind  "seen" (trained on), "unseen", or "given" (on the command line)
-    """
-
-    name: str
-    kind: str
-    input_ids: list[int]
-    at: int
-
-    def cut(self, window: int) -> Prompt:
-        """At most `window` tokens of it, around the place asked about."""
-        start = max(0, min(self.at - window // 2, len(self.input_ids) - window))
-        return Prompt(self.name, self.kind, self.input_ids[start : start + window], self.at - start)
-
-
 def next_tokens(
     decoder: Decoder, tokenizer: Tokenizer, adapter: Adapter, prompts: list[Prompt], *, top: int = 10, seed: int = 0
 ) -> dict:
-    """The eval result of prompts: "prompts" (a row each, as `compare_prompt` makes it), and means over positions.
+    """The eval result of prompts: "prompts" (one row each, from `compare_prompt`), and means over positions.
 
-    metrics  METRIC_KIND for each kind of prompt: kl, entropy_base, entropy_tuned and nll_base, nll_tuned in nats;
-             top1_changed, rank_better and rank_worse as shares. Intervals (95 %) resample prompts, whole.
-    The adapter is in use afterwards. UserError where no prompt has two tokens.
+    metrics  METRIC_KIND for each kind of prompt: kl, entropy_base, entropy_tuned, nll_base and nll_tuned in nats;
+             top1_changed, rank_better and rank_worse as shares. Intervals (95 %) resample whole prompts
+    The adapter is active afterwards. UserError if no prompt has two tokens.
     """
     if not any(len(prompt.input_ids) > 1 for prompt in prompts):
         raise UserError("nothing to compare on: give a prompt of two tokens or more")
@@ -99,11 +79,11 @@ def next_tokens(
     }
 
 
-_OF_FOLLOWED = ("nll_base", "nll_tuned", "rank_better", "rank_worse")  # need a token that follows
+_OF_FOLLOWED = ("nll_base", "nll_tuned", "rank_better", "rank_worse")  # defined where a token follows
 
 
 def _measures(positions: list[dict]) -> dict[str, list[float]]:
-    """Each metric's value at every position that has one."""
+    """metric -> its values, at every position where it is defined."""
     followed = [position for position in positions if position["rank"]]
     measures = {"kl": [position["kl"] for position in positions]}
     for measure, measured in (("entropy", positions), ("nll", followed)):
@@ -118,10 +98,10 @@ def _measures(positions: list[dict]) -> dict[str, list[float]]:
 def compare_prompt(decoder: Decoder, tokenizer: Tokenizer, adapter: Adapter, prompt: Prompt, *, top: int = 10) -> dict:
     """Base and tuned on one prompt.
 
-    Returns {"name", "kind", "text" (up to the place asked about), "base", "tuned", "positions"}. base and tuned list
-    the `top` likeliest next tokens, {"id", "token", "p", "rank", "other_rank"}. A position t predicts the token after
+    Returns {"name", "kind", "text" (up to the position of interest), "base", "tuned", "positions"}. base and tuned list
+    the `top` most likely next tokens, {"id", "token", "p", "rank", "other_rank"}. Position t predicts the token after
     input_ids[:t + 1]: {"token", "kl", "entropy", "top1", "nll", "rank"}, the last four as [base, tuned]; token, nll
-    and rank (1 is the likeliest) are None where the text ends. Part of a character is written as its bytes: <0xE6>.
+    and rank (1 is the most likely) are None at the end of the text. Partial characters are shown as bytes: <0xE6>.
     """
     ids = torch.tensor(prompt.input_ids, device=decoder.device)
     hidden = {}
@@ -133,19 +113,19 @@ def compare_prompt(decoder: Decoder, tokenizer: Tokenizer, adapter: Adapter, pro
     for start in range(0, len(ids), CHUNK):
         log_p = {}
         for state in STATES:
-            with _in_use(decoder, adapter, state):  # an adapter may sit on the head as well
+            with _in_use(decoder, adapter, state):  # the head may have an adapter as well
                 logits = decoder.logits(hidden[state][start : start + CHUNK])
                 log_p[state] = logits.float().log_softmax(-1)  # [C, V]
         positions += _positions(tokenizer, log_p["base"], log_p["tuned"], ids[start + 1 : start + 1 + CHUNK])
-        if start < prompt.at <= start + CHUNK:
-            asked = {state: log_p[state][prompt.at - 1 - start] for state in STATES}
-            row["base"] = _top(tokenizer, asked["base"], asked["tuned"], top)
-            row["tuned"] = _top(tokenizer, asked["tuned"], asked["base"], top)
+        if start < prompt.at <= start + CHUNK:  # the position of interest
+            base, tuned = (log_p[state][prompt.at - 1 - start] for state in STATES)  # [V] each
+            row["base"] = _top(tokenizer, base, tuned, top)
+            row["tuned"] = _top(tokenizer, tuned, base, top)
     return row | {"positions": positions}
 
 
 def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """Without control tokens; where a window cuts through a character, with the bytes that are there."""
+    """The text without control tokens; a character that the window cuts in two is shown as bytes."""
     text = tokenizer.decode(ids)
     control = set(tokenizer.control_tokens.values())
     return exact_text(tokenizer, [token for token in ids if token not in control]) if REPLACEMENT in text else text
@@ -153,7 +133,7 @@ def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 @contextmanager
 def _in_use(decoder: Decoder, adapter: Adapter, state: str) -> Iterator[None]:
-    """The network in one of the STATES, not learning; afterwards the adapter is in use."""
+    """Run the network as one of STATES, without gradients; the adapter is active again afterwards."""
     if state == "base":
         use_adapter(decoder, None)
     try:
@@ -164,8 +144,8 @@ def _in_use(decoder: Decoder, adapter: Adapter, state: str) -> Iterator[None]:
 
 
 def _positions(tokenizer: Tokenizer, base: torch.Tensor, tuned: torch.Tensor, following: torch.Tensor) -> list[dict]:
-    """base, tuned [C, V] log-probabilities; following [C or C - 1] the tokens that came."""
-    kl = (tuned.exp() * (tuned - base)).sum(-1)  # [C], Kullback & Leibler 1951; the base's own distribution gives 0
+    """base, tuned [C, V] log-probabilities; following [C or C - 1] the actual next tokens."""
+    kl = (tuned.exp() * (tuned - base)).sum(-1)  # [C], Kullback & Leibler 1951; 0 for equal distributions
     rows = [
         {"token": None, "kl": max(0.0, divergence), "entropy": entropy, "top1": top1, "nll": None, "rank": None}
         for divergence, entropy, top1 in zip(
@@ -186,7 +166,7 @@ def _positions(tokenizer: Tokenizer, base: torch.Tensor, tuned: torch.Tensor, fo
 
 
 def _top(tokenizer: Tokenizer, own: torch.Tensor, other: torch.Tensor, count: int) -> list[dict]:
-    """The likeliest tokens of `own` [V], each with its rank in `other` [V]; log-probabilities."""
+    """The most likely tokens of `own` [V], each with its rank in `other` [V]; both are log-probabilities."""
     best = own.topk(min(count, len(own)))
     return [
         {
@@ -200,39 +180,8 @@ def _top(tokenizer: Tokenizer, own: torch.Tensor, other: torch.Tensor, count: in
     ]
 
 
-def given_prompt(tokenizer: Tokenizer, text: str, *, name: str = "prompt", kind: str = "given") -> Prompt:
-    """A text that stands as it is; asked about is the token after it."""
-    ids = [*tokenizer.prefix_ids, *tokenizer.encode(text)]
-    return Prompt(name, kind, ids, len(ids))
-
-
-def read_prompts(tokenizer: Tokenizer, place: Path, *, kind: str, count: int, window: int) -> list[Prompt]:
-    """The first `count` prompts of a place.
-
-    JSON Lines hold data rows (data/rows.py) or {"text"}: asked about is the first token of a row's answer. Else a
-    file, a folder, or a corpus (seen: its training files; unseen: its test files): asked about is the middle of the
-    first `window` tokens.
-    """
-    if not is_jsonl(place):
-        files = read_files(place, split="train" if kind == "seen" else "test")[:count]
-        cut = [(name, plain_document(tokenizer, text).input_ids[:window]) for name, text in files]
-        return [Prompt(name, kind, ids, (len(ids) + 1) // 2) for name, ids in cut]
-    prompts = []
-    for number, row in enumerate(read_jsonl(place)[:count], start=1):
-        name = str(row.get("id", f"{place.name}:{number}"))
-        if "text" in row and not is_conversation(row):
-            prompts.append(given_prompt(tokenizer, str(row["text"]), name=name, kind=kind))
-            continue
-        with named_line(f"{place}:{number}"):
-            whole = conversation_of(row)
-            asked = encode_prompt(tokenizer, whole.question.messages, tools=whole.tools)
-            ids = supervise(tokenizer, whole.messages, tools=whole.tools).input_ids if whole.answer else asked
-        prompts.append(Prompt(name, kind, ids, len(asked)))
-    return prompts
-
-
 def table(result: dict) -> str:
-    """The result as text: both top lists of each prompt, then the means of each kind."""
+    """The result as text: both top lists of each prompt, then the means per kind."""
     parts = []
     for row in result["prompts"]:
         lines = [f"{row['kind']} · {row['name']} · …{row['text'][-60:]!r}", f"{'':4}{'base':<31}tuned"]
@@ -245,7 +194,7 @@ def table(result: dict) -> str:
     means = [f"{'mean over positions':28}{'value':>8}  95 % interval (prompts resampled)"]
     for metric, value in result["metrics"].items():
         low, high = result["intervals"][metric]
-        interval = f"[{low:.3f}, {high:.3f}]" if low < high else "one value: no spread to judge by"
+        interval = f"[{low:.3f}, {high:.3f}]" if low < high else "a single value: no interval"
         means.append(f"{metric:28}{value:8.3f}  {interval}")
     return "\n\n".join([*parts, "\n".join(means)])
 

@@ -202,12 +202,6 @@ def test_json_lines_are_read_in_one_place():
                 assert not (parses and "splitlines" in text), f"{path}:{node.lineno}"
 
 
-def test_the_core_requirements_are_the_six():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    packages = [line.split(">=")[0] for line in lines if line and not line.startswith("#")]
-    assert packages == ["torch", "tokenizers", "safetensors", "numpy", "hnswlib", "tqdm"]
-
-
 def test_no_autocast_encloses_a_loop():
     """Autocast may keep casts until its outermost block ends: it would miss an optimiser step inside."""
     seen = 0

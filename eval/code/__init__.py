@@ -1,1 +1,1 @@
-"""Code tasks: what is asked, how an answer is read, run and judged, and the figures."""
+"""Code tasks: prompts, answers, their execution against tests, and pass@k."""

@@ -21,7 +21,8 @@ from common.options import as_settings, option, parse
 from eval.code.ask import ask
 from eval.code.grade import choose_ks, grade
 from eval.code.javascript import node_command
-from eval.code.tasks import NAMED, SPLITS, CodeTask, read_tasks
+from eval.code.task_files import NAMED, SPLITS, read_code_tasks
+from eval.code.tasks import CodeTask
 from eval.model_options import LESS_MEMORY, MEASURE, MODEL, SAMPLING, AskOptions, SampleOptions, asked_model
 from sandbox.run import protection
 
@@ -99,7 +100,7 @@ def _print(result: dict, out: Path) -> None:
 def main() -> None:
     """Command line: answer (or read the answers), grade, write the result, print a short table."""
     options = parse(Options, description=__doc__)
-    tasks = read_tasks(options.tasks, options.split)
+    tasks = read_code_tasks(options.tasks, options.split)
     protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
     for language in {task.language for task in tasks} - {"python"}:
         node_command(language)

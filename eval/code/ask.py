@@ -1,4 +1,4 @@
-"""Asking a model: the prompt that it gets for a task, where its answer ends, and the answers kept as they come."""
+"""A model's answers to code tasks: the prompt, where an answer ends, and a file from which a run resumes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from eval.code.tasks import CodeTask
 from model import Sampling, Stop, generate
 from model.generate import before_stop
 
-CHUNK = 16  # tasks asked together
-# Where a base model begins something else: Chen et al. 2021 (arXiv:2107.03374) after the head of a function, and Fried
-# et al. 2022 (InCoder, arXiv:2204.05999) after a description, where the function and its helpers are still to come.
+CHUNK = 16  # tasks per batch of prompts
+# Strings at which a base model has finished and starts something new: after the head of a function those of Chen et
+# al. 2021 (arXiv:2107.03374); after a description, which the function and its helpers follow, those of Fried et al.
+# 2022 (InCoder, arXiv:2204.05999).
 STOPS_AFTER_HEAD = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n```")
 STOPS_AFTER_TEXT = ("\nassert ", '\n"""', "\nprint(", "\nif ", "\n```")
 
 
 def chat_prompt(task: CodeTask) -> str:
-    """What a chat model is asked, as the user's turn."""
+    """The user turn for a chat model."""
     name = NAMES.get(task.language, "Python")
     if task.is_head:
         asked = f"Complete this function. Answer with the whole function in one {name} code block."
@@ -34,7 +35,7 @@ def chat_prompt(task: CodeTask) -> str:
 
 
 def plain_prompt(task: CodeTask) -> str:
-    """What a base model goes on from: the head, or a docstring of the description and what MBPP shows."""
+    """The text that a base model continues: the head, or a docstring with the description and MBPP's assertions."""
     if task.is_head:
         return task.prompt.rstrip()
     return '"""\n' + "\n".join([task.prompt.strip(), *task.shown]) + '\n"""\n'
@@ -54,11 +55,12 @@ def ask(
     identity: str = "",
     keep: Path | None = None,
 ) -> list[dict]:
-    """One greedy answer and `samples` sampled ones a task: {"task_id", "sample", "completion", "stopped"}.
+    """One greedy answer and `samples` sampled ones per task: {"task_id", "sample", "completion", "stopped"}.
 
-    Tasks are asked in the order of their ids, so that a file in another order gets the same answers. With `keep`, a
-    file, answers are written as they come, and those that stand there by the same `identity` (what the model is), the
-    same prompts and the same settings are not asked for again.
+    identity  what identifies the model, for `keep`
+    keep      file that answers are appended to as they are generated; answers in it by the same identity, prompts and
+              settings are reused
+    Tasks are processed in the order of their ids, so that the order of the file does not change the answers.
     """
     ordered = sorted(tasks, key=lambda task: task.task_id)
     known: dict[str, list[dict]] = {}
@@ -94,13 +96,13 @@ def _answer(decoder, tokenizer, tasks, texts, chat: bool, max_new_tokens: int, o
         Stop(
             max_new_tokens=max_new_tokens,
             ids=tokenizer.stop_ids,
-            strings=set(own[0]).intersection(*own),  # what only one task stops at is cut off below
+            strings=set(own[0]).intersection(*own),  # those of single tasks are cut off below
             decode=tokenizer.decode,
         ),
         Sampling(
             [0.0] + [options["temperature"]] * samples,
             top_p=options["top_p"],
-            samples=1 + samples,  # a prompt is read once for all of its answers
+            samples=1 + samples,  # one prefill per prompt for all of its answers
             seed=options["seed"],
         ),
         unused_ids=tokenizer.unused_ids,

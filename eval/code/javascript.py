@@ -1,7 +1,7 @@
-"""JavaScript and TypeScript: MultiPL-E's tasks (Cassano et al. 2022, arXiv:2208.08227), and the node that runs answers.
+"""JavaScript and TypeScript: MultiPL-E's tasks (Cassano et al. 2022, arXiv:2208.08227), with answers run by node.
 
-The tests of these tasks compare calls with literals. They are read as such and written as Python assertions, so that
-only the answer runs in node, and what judges the answers to all other tasks judges these.
+The tests of these tasks compare calls with literals. They are translated to Python assertions, so that only the answer
+runs in node, and its verdict comes from the same code as for all other tasks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from data.checks.extract import Solution
 from model.generate import before_stop
 
 NAMES = {"js": "JavaScript", "ts": "TypeScript"}
-HEAP_MEGABYTES = 512  # of V8's objects; the limit of the address space bounds the whole
+HEAP_MEGABYTES = 512  # of V8's heap; the limit on the address space bounds the process as a whole
 _WORD = re.compile(r'"(?:\\.|[^"\\])*"|\b(?:undefined|null|true|false)\b|[\w.-]+(?=\s*:)')
 _WORDS = {"undefined": "None", "null": "None", "true": "True", "false": "False"}
 _HAS_TYPES = """
@@ -31,19 +31,19 @@ console.log(JSON.stringify([Boolean(require("node:module").stripTypeScriptTypes)
 
 
 def python_tests(tests: str) -> tuple[str, str]:
-    """The function that the tests of a MultiPL-E row call, and the tests as Python; JavaScript's undefined is None.
+    """The function that the tests of a MultiPL-E row call, and the tests as Python, with undefined as None.
 
     Raises ValueError or SyntaxError for a test that is not `assert.deepEqual(candidate(LITERALS), LITERAL);`.
     """
     name = re.search(r"let candidate = ([\w$]+);", tests)
     lines = [line.strip().rstrip(";") for line in tests.splitlines() if line.strip().startswith("assert.")]
     if name is None or not lines:
-        raise ValueError("its tests call no candidate")
+        raise ValueError("its tests do not call the candidate")
     return name[1], "".join(f"assert {name[1]}{_arguments_and_result(line)}\n" for line in lines)
 
 
 def _arguments_and_result(line: str) -> str:
-    """`(*[1, 2]) == 3` of `assert.deepEqual(candidate(1, 2), 3)`."""
+    """`(*[1, 2]) == 3` for `assert.deepEqual(candidate(1, 2), 3)`."""
     call = ast.parse(_WORD.sub(_python_word, line).replace("assert.", "_.", 1), mode="eval").body
     candidate, wanted = call.args
     if ast.unparse(call.func) != "_.deepEqual" or ast.unparse(candidate.func) != "candidate":
@@ -53,13 +53,13 @@ def _arguments_and_result(line: str) -> str:
 
 def _python_word(match: re.Match) -> str:
     word = match[0]
-    return word if word.startswith('"') else _WORDS.get(word) or repr(word)  # the last is a key of an object
+    return word if word.startswith('"') else _WORDS.get(word) or repr(word)  # the last case is an object key
 
 
 def read_script(prompt: str, entry_point: str, answer: str, stops: tuple[str, ...]) -> Solution:
-    """Find the definition of `entry_point` in an answer: the fenced block that has it, the text, or the body.
+    """The code of an answer: the fenced block that defines `entry_point`, the whole text, or a body for the prompt.
 
-    Nothing is left out of what is found: calls and prints beside the definition run as well.
+    Nothing is removed from it: calls and prints next to the definition run as well.
     """
     definition = re.compile(rf"\b(?:function\s*\*?|class|const|let|var)\s+{re.escape(entry_point)}\b(?!\s*\.)")
     blocks = [block.text for block in markdown_blocks(answer) if block.text.strip()]
@@ -74,10 +74,10 @@ def read_script(prompt: str, entry_point: str, answer: str, stops: tuple[str, ..
 
 
 @functools.lru_cache
-def node_command(language: str) -> tuple[list[str], list[str]]:
-    """What runs an answer (Job.command), and the folders beside the system's that it reads (Job.readable).
+def node_command(language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The command that runs an answer (Job.command), and folders besides the system's that it reads (Job.readable).
 
-    Raises UserError where there is no node, or nothing that takes the types out of TypeScript.
+    Raises UserError if there is no node, or nothing to strip the types from TypeScript.
     """
     found = shutil.which("node")
     if found is None:
@@ -90,8 +90,8 @@ def node_command(language: str) -> tuple[list[str], list[str]]:
         if not strips and not typescript:
             raise UserError("TypeScript tasks need node 22.13 or newer, or `npm install typescript` in this folder")
         readable += [str(Path(typescript).parents[1])] if typescript else []
-        flags += ["--disable-wasm-trap-handler"] if strips else []  # which takes gigabytes of addresses
+        flags += ["--disable-wasm-trap-handler"] if strips else []  # that handler reserves gigabytes of address space
     script = Path(__file__).with_name("peer.js").read_text(encoding="utf-8")
-    # OpenSSL's settings lie where an answer may not read: without this node would not start.
-    command = ["/usr/bin/env", "OPENSSL_CONF=/dev/null", str(node), *flags]
-    return [*command, "-e", script, language, typescript], readable
+    # OpenSSL's configuration is in a folder that an answer cannot read, and without this node would not start.
+    command = ("/usr/bin/env", "OPENSSL_CONF=/dev/null", str(node), *flags)
+    return (*command, "-e", script, language, typescript), tuple(readable)

@@ -1,7 +1,7 @@
-// The answer's end of the conversation of sandbox/peer.py, for JavaScript and TypeScript.
-// node -e THIS LANGUAGE TYPESCRIPT READ_FD WRITE_FD; TYPESCRIPT is where the package lies, if node cannot strip types.
+// The answer's end of the protocol of sandbox/peer.py, for JavaScript and TypeScript.
+// node -e THIS LANGUAGE TYPESCRIPT READ_FD WRITE_FD; TYPESCRIPT is the path of the package, if node cannot strip types.
 (() => {
-  "use strict"; // in a function: else every name here would be one of the answer's, too
+  "use strict"; // in a function, so that the answer sees none of these names
   const fs = require("node:fs");
   const vm = require("node:vm");
   const [language, typescript, ...ends] = process.argv.slice(1);
@@ -63,7 +63,7 @@
     if (strip) return strip(source, { mode: "transform" });
     const options = { reportDiagnostics: true, compilerOptions: { target: "ES2022" } };
     const { outputText, diagnostics } = require(typescript).transpileModule(source, options);
-    if (diagnostics.length) throw new SyntaxError(String(diagnostics[0].messageText)); // it mends what does not parse
+    if (diagnostics.length) throw new SyntaxError(String(diagnostics[0].messageText)); // it repairs what does not parse
     return outputText;
   }
 
@@ -78,7 +78,7 @@
   for (;;) {
     const [kind, number, args] = receive();
     try {
-      if (kind !== "call") throw new TypeError(`${kind} of what stays in JavaScript`);
+      if (kind !== "call") throw new TypeError(`${kind} of an object that stays in JavaScript`);
       send(["value", encode(lent[number](...decode(args))), null]);
     } catch (error) {
       send(raised(error));

@@ -1,4 +1,4 @@
-"""From verdicts to figures: pass@k of each task, its mean and its interval."""
+"""pass@k per task, its mean and its interval."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GREEDY = "greedy"
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Probability that at least one of k samples is right, unbiased from n samples of which c are (Chen et al. 2021).
+    """Unbiased estimate of the probability that one of k samples passes, if c of n did (Chen et al. 2021).
 
     1 - C(n - c, k) / C(n, k). Raises ValueError unless 1 <= k <= n and 0 <= c <= n.
     """
@@ -23,8 +23,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 def summary(rows: list[dict], ks: tuple[int, ...]) -> dict:
     """The "metrics", "intervals" (95 %), "n_of", "n" and "values" of graded rows {"task_id", "sample", "status"}.
 
-    pass@k is estimated from the samples; greedy_pass@1 is the share of greedy answers that pass. Each stands there
-    only if there are such answers.
+    pass@k is estimated from the samples; greedy_pass@1 is the share of greedy answers that pass. Each is present only
+    if there are such answers.
     """
     sampled, greedy = defaultdict(list), {}
     for row in rows:

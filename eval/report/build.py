@@ -13,8 +13,8 @@ from pathlib import Path
 from common.console import UserError
 from common.files import read_json, read_json_list, read_jsonl, write_text
 from common.html import Safe, details, element, join, markdown, note, page, safe, table
+from eval.change_table import LOWER_IS_BETTER, number, verdict, verdict_phrase
 from eval.charts import interval_strip
-from eval.compare import LOWER_IS_BETTER, number, told, verdict
 from eval.report.schema import read_metrics
 from eval.report.tracks import Track, track_section
 
@@ -172,7 +172,7 @@ def _card(track: Track) -> Safe:
     if change := changes.get(metric):
         line = f"{number(change['value'], sign=True)} {_interval(change)}, n = {change['n']}"
         parts += [_strip(metric, change), element("p", line, class_="metric")]
-        parts.append(element("p", _badge(told(metric, change))))
+        parts.append(element("p", _badge(verdict_phrase(metric, change))))
     return element("div", join(parts), class_="card")
 
 

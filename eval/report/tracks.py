@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from common.html import Safe, code, details, element, join, markdown, note, safe, table
+from eval.change_table import number, verdict_phrase
 from eval.charts import Dot, dots, loss_curve, norm_curve
-from eval.compare import compare, number, told
+from eval.compare import compare
 
 LOSS = {"cpt": "nats per token", "sft": "nats per token", "embed": "InfoNCE in nats"}
 SIDES = (("before", "before"), ("after", "after"))  # and the colour of each
@@ -194,7 +195,9 @@ def _beside_bm25(before: dict, after: dict) -> Safe:
     parts = [element("h3", "Beside BM25"), note(told_n), table(("system", *metrics), rows)]
     if after.get("bm25"):
         changes = compare({**after, **after["bm25"]}, after)
-        words = "; ".join(f"{m} {number(changes[m]['value'], sign=True)}, {told(m, changes[m])}" for m in metrics)
+        words = "; ".join(
+            f"{m} {number(changes[m]['value'], sign=True)}, {verdict_phrase(m, changes[m])}" for m in metrics
+        )
         parts.append(note(f"After tuning, paired against BM25: {words}."))
     return join(parts)
 

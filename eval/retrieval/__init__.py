@@ -1,5 +1,8 @@
-"""How well an encoder finds: metrics, failures, result files."""
+"""Retrieval quality of an encoder: metrics, failures, data files."""
 
-from eval.retrieval.measure import describe, evaluate_retrieval, own_candidates, relevance, worst_queries
+from eval.retrieval.failures import worst_queries
+from eval.retrieval.files import own_candidates, relevance
+from eval.retrieval.measure import evaluate_retrieval
+from eval.retrieval.table import ranking_table
 
-__all__ = ["describe", "evaluate_retrieval", "own_candidates", "relevance", "worst_queries"]
+__all__ = ["evaluate_retrieval", "own_candidates", "ranking_table", "relevance", "worst_queries"]

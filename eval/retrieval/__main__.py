@@ -18,7 +18,8 @@ from eval.model_options import MEASURE, MODEL, ComputeOptions
 from eval.retrieval.codes import FORMS, in_form
 from eval.retrieval.failures import worst_queries
 from eval.retrieval.files import read_retrieval
-from eval.retrieval.measure import _as_markdown, describe, evaluate_retrieval
+from eval.retrieval.measure import evaluate_retrieval
+from eval.retrieval.table import as_markdown, ranking_table
 from model import load_encoder
 from model.device import choose_device, choose_dtype
 from model.encoder_options import VECTORS, EncoderOptions
@@ -66,11 +67,11 @@ def main() -> None:
         results[form] |= {"form": form, "changed": changed}
         results[form]["worst"] = worst_queries(results[form], queries, rows, options.worst)
         head = f"codes {form}" + (f" ({changed:,} changed)" if changed else "")
-        told_all.append(f"{head} · {describe(results[form], Path(options.model).name)}")
+        told_all.append(f"{head} · {ranking_table(results[form], Path(options.model).name)}")
         print(told_all[-1])
     whole, *others = results.values()
     write_json(options.out, whole | {"forms": {other["form"]: other for other in others}})
-    write_text(options.out.with_suffix(".md"), _as_markdown(told_all, whole["worst"]))
+    write_text(options.out.with_suffix(".md"), as_markdown(told_all, whole["worst"]))
     print(f"written to {options.out} and {options.out.with_suffix('.md')}")
 
 

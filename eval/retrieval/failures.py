@@ -1,4 +1,4 @@
-"""Why a query failed: what was found instead, and a cause found by program."""
+"""Failed queries: what was found instead, and the likely cause, determined by rules."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from eval.retrieval.metrics import CUT
 
 
 def worst_queries(result: dict, queries: list[dict], candidates: list[dict], count: int = 15) -> list[dict]:
-    """The queries that ranked worst, what was found instead, and a cause found by program (see `_cause`).
+    """The queries with the worst ranks, what was found instead, and the likely cause (see `_cause`).
 
-    `result` is that of `evaluate_retrieval` on the same queries and candidates. Returns up to `count` rows {"id",
-    "category", "prompt", "answer", "cause", "check"}, worst first; queries whose code came first are never among them.
+    `result` comes from `evaluate_retrieval` on the same queries and candidates. Returns up to `count` rows {"id",
+    "category", "prompt", "answer", "cause", "check"}, worst first, without queries whose code ranked first.
     """
     by_id = {row["id"]: row for row in candidates}
     query_of = {row["id"]: row for row in queries}
@@ -37,7 +37,7 @@ def worst_queries(result: dict, queries: list[dict], candidates: list[dict], cou
 
 
 def _cause(query: str, relevant: list[dict], first: dict, bm25_rank: int) -> str:
-    """Why `first` may have come before the relevant code: the first of these that holds."""
+    """Why `first` may have ranked above the relevant code: the first rule that applies."""
     asked, found = set(stems(query)), set(stems(first["code"]))
     wanted = [set(stems(code["code"])) for code in relevant]
     held = max(len(asked & code) for code in wanted)
@@ -48,18 +48,18 @@ def _cause(query: str, relevant: list[dict], first: dict, bm25_rank: int) -> str
     if held == 0:
         return "the query shares no word with the code"
     if len(asked & found) > held:
-        return "the code found holds more of the query's words"
+        return "the code found has more of the query's words"
     if bm25_rank <= CUT:
-        return "the words are there (BM25 finds it), the vector misses them"
+        return "the code has the words (BM25 finds it), but the vectors miss them"
     return "the query is short" if len(asked) <= 3 else "the meaning is missed"
 
 
 def _evidence(row: dict, query: str, relevant: list[dict], first: dict, count: int) -> str:
-    """Ranks, words in common, and the code that should have come first."""
+    """Ranks, common words, and the code that should have ranked first."""
     asked = set(stems(query))
     lines = [f"rank {row['rank']} of {count}, by BM25 {row['bm25_rank']}"]
     for what, code in (("found first", first), *(("wanted", code) for code in relevant)):
-        lines.append(f"{what} holds {len(asked & set(stems(code['code'])))} of the query's {len(asked)} words")
+        lines.append(f"{what} has {len(asked & set(stems(code['code'])))} of the query's {len(asked)} words")
     return "\n".join(lines + [f"# wanted: {place(code)}\n{code['code']}" for code in relevant])
 
 
@@ -73,6 +73,6 @@ def _name(candidate: dict) -> str:
 
 
 def place(candidate: dict) -> str:
-    """Path and name of a candidate, or its id where it has neither."""
+    """Path and name of a candidate, or its id if it has neither."""
     source = candidate.get("source") or {}
     return " ".join(str(source[key]) for key in ("path", "qualname") if source.get(key)) or str(candidate["id"])

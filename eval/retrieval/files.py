@@ -1,10 +1,10 @@
-"""What is ranked: queries, candidates, and which of these answer which; in our files and in those of others.
+"""Retrieval data: queries, candidates and relevance judgements, in our own formats and in those of published sets.
 
 query      {"id", "query", "code_id": an id, a list of them, or {id: grade}, "kind", "origin"}
 candidate  {"id", "code", "kind", "source"}
 
 F.jsonl          text–code pairs, or CodeSearchNet's rows (docstring_tokens, code); their codes are the candidates
-F.json           CoSQA's queries; the codes stand beside it, in code_idx_map.txt
+F.json           CoSQA's queries; the codes are next to it, in code_idx_map.txt
 DIR, qrels/F.tsv BEIR's and CoIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv; or a folder of data.pairs
 """
 
@@ -23,10 +23,10 @@ Relevant = tuple[np.ndarray, np.ndarray]  # columns [R] among the candidates, an
 
 
 def read_retrieval(data: Path | str, candidates: Path | str | None = None) -> tuple[list[dict], list[dict]]:
-    """Queries and candidates of any of the forms above, checked.
+    """Queries and candidates in any of the formats above, validated.
 
-    candidates  codes to search: JSON Lines, for CoSQA its code_idx_map.txt (default: those that come with `data`)
-    Raises UserError that names file and line of a row that cannot be evaluated.
+    candidates  codes to search: JSON Lines; for CoSQA its code_idx_map.txt (default: those that belong to `data`)
+    Raises UserError with the file and line of a row that cannot be evaluated.
     """
     data = Path(data)
     if data.is_dir() and not (data / "corpus.jsonl").exists() and (data / "candidates.jsonl").exists():
@@ -49,12 +49,12 @@ def read_retrieval(data: Path | str, candidates: Path | str | None = None) -> tu
 
 
 def own_candidates(pairs: list[dict], *, where: str = "pair ") -> tuple[list[dict], list[dict]]:
-    """Queries and candidates of pairs that come without a candidate file: their distinct codes are the candidates.
+    """Queries and candidates of pairs without a candidate file: the distinct codes are the candidates.
 
-    where  what an error puts before a row's number
+    where  prefix of a row's number in errors
     Raises UserError for a pair without "code".
     """
-    ids: dict[str, str] = {}  # code -> id of the first pair that has it
+    ids: dict[str, str] = {}  # code -> id of the first pair with it
     for number, pair in enumerate(pairs, 1):
         ids.setdefault(_text(pair, "code", f"{where}{number}"), str(pair.get("id")))
     sources = {pair["code"]: pair.get("source") for pair in reversed(pairs)}
@@ -65,9 +65,9 @@ def own_candidates(pairs: list[dict], *, where: str = "pair ") -> tuple[list[dic
 def relevance(
     queries: list[dict], candidates: list[dict], *, where: tuple[str, str] = ("query ", "candidate ")
 ) -> list[Relevant]:
-    """Of each query the columns of the candidates that answer it, and how well.
+    """For each query, the columns of the relevant candidates and their grades.
 
-    where  what an error puts before the number of a query's and of a candidate's row
+    where  prefixes of the row numbers of queries and of candidates in errors
     Raises UserError for rows that cannot be evaluated.
     """
     if not queries or not candidates:
@@ -76,9 +76,9 @@ def relevance(
         for number, row in enumerate(rows, 1):
             _text(row, key, f"{what}{number}")
             if not _is_id(row.get("id")):
-                raise UserError(f'{what}{number}: "id" is missing or no text (this row has: {", ".join(row)})')
+                raise UserError(f'{what}{number}: "id" is missing or not text (this row has: {", ".join(row)})')
             if not isinstance(row.get("source") or {}, dict):
-                raise UserError(f'{what}{number}: "source" is no object')
+                raise UserError(f'{what}{number}: "source" is not an object')
         if twice := [i for i, n in Counter(row["id"] for row in rows).items() if n > 1]:
             number = 1 + max(i for i, row in enumerate(rows) if row["id"] == twice[0])
             raise UserError(f"{what}{number}: the id {twice[0]!r} is used twice; ids must be unique")
@@ -87,13 +87,13 @@ def relevance(
     for number, query in enumerate(queries, 1):
         grades = graded_codes(query, f"{where[0]}{number}")
         if odd := [code_id for code_id in grades if code_id not in column]:
-            raise UserError(f"{where[0]}{number}: wants {odd[0]!r}, which is not among the candidates")
+            raise UserError(f"{where[0]}{number}: its code {odd[0]!r} is not among the candidates")
         found.append((np.array([column[code_id] for code_id in grades]), np.array(list(grades.values()))))
     return found
 
 
 def graded_codes(query: dict, where: str = "query") -> dict:
-    """The ids of the codes that answer a query, each with its grade, above 0. UserError where "code_id" names none."""
+    """The ids of the relevant codes of a query, each with its grade, above 0. UserError if "code_id" names none."""
     wanted = query.get("code_id")
     if _is_id(wanted):
         wanted = [wanted]
@@ -104,12 +104,12 @@ def graded_codes(query: dict, where: str = "query") -> dict:
         if graded:
             return graded
     raise UserError(
-        f'{where}: "code_id" names no code; expected an id, a list of ids, or {{id: grade}} with a grade over 0'
+        f'{where}: "code_id" names no code; expected an id, a list of ids, or {{id: grade}} with a grade above 0'
     )
 
 
 def kind_of(query: dict) -> str | None:
-    """What a query asks for: usage (it was made from a call), function or file; None where its row does not say."""
+    """The kind of a query: usage (it was made from a call), function or file; None if its row does not say."""
     kind = "usage" if query.get("origin") == "call" else query.get("kind") or query.get("category")
     return kind if isinstance(kind, str) else None
 
@@ -119,20 +119,20 @@ def _is_id(value) -> bool:
 
 
 def _text(row: dict, key: str, where: str) -> str:
-    """UserError unless `row` has it."""
+    """The text in a field. UserError if it is missing or blank."""
     if not isinstance(row.get(key), str) or not row[key].strip():
-        raise UserError(f'{where}: "{key}" is missing, empty or no text (this row has: {", ".join(row)})')
+        raise UserError(f'{where}: "{key}" is missing, empty or not text (this row has: {", ".join(row)})')
     return row[key]
 
 
 def _of_codesearchnet(row: dict, where: str) -> dict:
     """A row of CodeSearchNet (arXiv:1909.09436) or AdvTest (arXiv:2102.04664) as a text–code pair.
 
-    The query is the docstring's first paragraph, as both define it.
+    The query is the docstring's first paragraph, as both sets define it.
     """
     tokens = row.get("docstring_tokens")
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise UserError(f'{where}: "docstring_tokens" is missing or no list of words')
+        raise UserError(f'{where}: "docstring_tokens" is missing or not a list of words')
     source = {"path": row.get("path"), "qualname": row.get("func_name")}
     query = {"id": where.rpartition(":")[2], "query": " ".join(tokens), "code": row.get("code"), "source": source}
     _text(query, "query", where)
@@ -145,7 +145,7 @@ def _read_cosqa(data: Path, codes: Path) -> tuple[list[dict], list[dict]]:
     for number, row in enumerate(rows, 1):
         _text(row, "doc", f"{data}: row {number}")
         if not _is_id(row.get("retrieval_idx")):
-            raise UserError(f'{data}: row {number}: "retrieval_idx" is missing or no id')
+            raise UserError(f'{data}: row {number}: "retrieval_idx" is missing or not an id')
     queries = [{"id": row.get("idx"), "query": row["doc"], "code_id": row["retrieval_idx"]} for row in rows]
     candidates = [{"id": number, "code": code} for code, number in read_json(codes).items()]
     relevance(queries, candidates, where=(f"{data}: row ", f"{codes}: row "))
@@ -153,7 +153,7 @@ def _read_cosqa(data: Path, codes: Path) -> tuple[list[dict], list[dict]]:
 
 
 def _read_beir(folder: Path, judged: Path) -> tuple[list[dict], list[dict]]:
-    """BEIR's files (arXiv:2104.08663), CoIR's too (arXiv:2407.02883). Queries that nobody judged are left out."""
+    """BEIR's files (arXiv:2104.08663), also CoIR's (arXiv:2407.02883). Queries without a judgement are omitted."""
     texts = {}
     for name in ("corpus", "queries"):
         path = folder / f"{name}.jsonl"
@@ -161,7 +161,7 @@ def _read_beir(folder: Path, judged: Path) -> tuple[list[dict], list[dict]]:
         for number, row in enumerate(read_jsonl(path), 1):
             text = _text(row, "text", f"{path}:{number}")
             if not _is_id(row.get("_id")) or not isinstance(row.get("title") or "", str):
-                raise UserError(f'{path}:{number}: expected "_id" and perhaps "title" as text')
+                raise UserError(f'{path}:{number}: expected "_id" and optionally "title" as text')
             if str(row["_id"]) in texts[name]:
                 raise UserError(f"{path}:{number}: the id {row['_id']!r} is used twice; ids must be unique")
             texts[name][str(row["_id"])] = f"{row.get('title') or ''} {text}".strip()
@@ -174,14 +174,14 @@ def _read_beir(folder: Path, judged: Path) -> tuple[list[dict], list[dict]]:
 
 
 def _read_judgements(path: Path, texts: dict[str, dict[str, str]]) -> dict[str, dict[str, int]]:
-    """query id -> {code id: grade} of a table with the columns query-id, corpus-id, score."""
+    """query id -> {code id: grade}, from a table with the columns query-id, corpus-id, score."""
     grades: dict[str, dict[str, int]] = {}
     for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), 1):
         cells = line.removesuffix("\r").split("\t")
         if number == 1 and cells[-1].strip() == "score":
             continue
         if len(cells) != 3 or not re.fullmatch(r"-?\d+", cells[2].strip()):
-            raise UserError(f"{path}:{number}: expected query-id, corpus-id and a whole score, between tabs")
+            raise UserError(f"{path}:{number}: expected query-id, corpus-id and an integer score, separated by tabs")
         query, code = cells[:2]
         for name, key in (("queries", query), ("corpus", code)):
             if key not in texts[name]:

@@ -1,11 +1,12 @@
-"""How well queries find their code: MRR, nDCG, Recall and MAP against all candidates, beside simpler ways to search.
+"""How well queries find their code: MRR, nDCG, Recall and MAP over all candidates, next to simpler systems.
 
     query ─ encode ─┐
-                    ├─ scores [N] ─ ranks of the relevant codes ─ metrics    every candidate competes, none is sampled
+                    ├─ scores [N] ─ ranks of the relevant codes ─ metrics    all candidates are ranked, none sampled
     code ── encode ─┘
 
-Beside the model: BM25 over the code, BM25 over path and name alone, chance, the fusion of model and BM25, and the model
-that it was tuned from. What is read is in eval/retrieval/files.py, the metrics in eval/retrieval/metrics.py.
+Compared with the model: BM25 over the code, BM25 over path and name only, random ranking, the fusion of model and
+BM25, and the model that it was tuned from. eval/retrieval/files.py reads the data, eval/retrieval/metrics.py has the
+metrics.
 """
 
 from __future__ import annotations
@@ -15,20 +16,15 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from common.console import UserError, progress
-from common.markdown import fenced
 from data.search.bm25 import BM25, words
 from data.search.fusion import fuse
-from eval.compare import compare_runs, number, told
+from eval.compare import compare_runs
 from eval.environment import environment
-from eval.retrieval.failures import worst_queries
-from eval.retrieval.files import graded_codes, kind_of, own_candidates, relevance
+from eval.retrieval.files import graded_codes, kind_of, relevance
 from eval.retrieval.metrics import CUT, METRICS, first, ranks_of
 from eval.stats import summarise
 
-__all__ = ["evaluate_retrieval", "own_candidates", "relevance", "worst_queries"]
-
-SHOWN = ("mrr@10", "ndcg@10", "recall@10", "recall@1", "map")
-OF_A_KIND = ("mrr@10", "ndcg@10", "recall@10")
+BY_KIND = ("mrr@10", "ndcg@10", "recall@10")  # the metrics given for each kind of query
 
 
 def evaluate_retrieval(
@@ -40,21 +36,21 @@ def evaluate_retrieval(
     base=None,
     seed: int = 0,
 ) -> dict:
-    """Rank all candidates for each query, by the encoder and by what it is to be held against.
+    """Rank all candidates for each query, by the encoder and by the systems it is compared with.
 
-    encoder     has `encode(texts, kind="query" | "passage")` -> [N, D] of unit length, and `describe()`
+    encoder     has `encode(texts, kind="query" | "passage")` -> [N, D] of unit length, and `identity()`
     queries     text–code pairs; "code_id" names the relevant candidates: an id, a list, or {id: grade}
     candidates  {"id", "code", ...}
-    passages    the candidates' vectors [N, D], when the encoder has made them already
-    base        another encoder, such as the one that was tuned
-    seed        of the ranking by chance
-    Returns an eval result: "metrics", "intervals", "by_category" (the same for each kind of query), "n", "candidates",
-    "values" (metric -> query id -> value), "results" (one row a query: status "pass" if a relevant candidate is among
-    the first ten, "rank" of the best one, "bm25_rank", "top" ten ids), "verbatim" (how many queries stand word for word
-    in a code that answers them), "sandbox" (none: nothing is executed) and "environment". Of "random", "path" (where
-    the candidates have a source), "bm25", "hybrid" and "base", each a key, the same figures; "changes" holds what is
-    gained by each of them over the encoder, paired by query, as `eval.compare` gives it.
-    Raises UserError for a query without its candidate, for ids used twice, and for nothing to evaluate.
+    passages    the candidates' vectors [N, D], if already computed
+    base        another encoder, such as the one before tuning
+    seed        of the random ranking
+    Returns an eval result: "metrics", "intervals", "by_category" (the same per kind of query), "n", "candidates",
+    "values" (metric -> query id -> value), "results" (one row per query: status "pass" if a relevant candidate is among
+    the first ten, "rank" of the best one, "bm25_rank", "top" ten ids), "verbatim" (number of queries that appear word
+    for word in a relevant code), "sandbox" (None: nothing is executed) and "environment". The keys "random", "path" (if
+    the candidates have a source), "bm25", "hybrid" and "base" hold the same figures of those systems, and "changes" the
+    gain of each over the encoder, paired by query, as `eval.compare` returns it.
+    Raises UserError for a query whose candidate is missing, for duplicate ids, and if there is nothing to evaluate.
     """
     relevant = relevance(queries, candidates)
     scorers = _scorers(encoder, queries, candidates, passages, base, seed)
@@ -93,19 +89,19 @@ def evaluate_retrieval(
 
 
 def _scorers(encoder, queries, candidates, passages, base, seed: int) -> dict[str, Callable[[int], np.ndarray]]:
-    """Each way to search but the hybrid: number of a query -> scores of all candidates [N]."""
-    codes, asked = [row["code"] for row in candidates], [row["query"] for row in queries]
+    """The systems except the hybrid, each a function from the number of a query to the scores of all candidates [N]."""
+    codes, texts = [row["code"] for row in candidates], [row["query"] for row in queries]
 
     def dense(model, passages=None):
         if passages is None:
             passages = _vectors(model, codes, "passage")  # [N, D]
-        vectors = _vectors(model, asked, "query")  # [Q, D]
-        # Products of equal vectors differ by about 1e-7, depending on their place in memory; equal texts must tie.
+        vectors = _vectors(model, texts, "query")  # [Q, D]
+        # Dot products of equal vectors differ by about 1e-7, depending on their memory layout; equal texts must tie.
         return lambda i: np.round(passages @ vectors[i], 6)
 
-    def lexical(texts):
-        bm25 = BM25(texts)
-        return lambda i: bm25.scores(asked[i])
+    def lexical(documents):
+        bm25 = BM25(documents)
+        return lambda i: bm25.scores(texts[i])
 
     scorers = {"encoder": dense(encoder, passages), "bm25": lexical(codes)}
     sources = [row.get("source") or {} for row in candidates]
@@ -119,67 +115,40 @@ def _scorers(encoder, queries, candidates, passages, base, seed: int) -> dict[st
 def _vectors(encoder, texts: list[str], kind: str) -> np.ndarray:
     vectors = np.asarray(encoder.encode(texts, kind=kind), dtype=np.float32)
     if not np.isfinite(vectors).all():
-        raise UserError(f"the model gives vectors that are not finite for some {kind} texts: its weights have diverged")
+        raise UserError(f"the model returns non-finite vectors for some {kind} texts: its weights have diverged")
     return vectors
 
 
 def _summary(values: Mapping[str, Mapping], queries: list[dict]) -> dict:
-    """Means and their intervals, of all queries and of each kind of them."""
+    """Means and their intervals, over all queries and per kind of query."""
     kinds: dict[str, list] = {}
     for query in queries:
         if kind := kind_of(query):
             kinds.setdefault(kind, []).append(query["id"])
     of_kinds = {
-        kind: {"n": len(ids)} | summarise({metric: {i: values[metric][i] for i in ids} for metric in OF_A_KIND})
+        kind: {"n": len(ids)} | summarise({metric: {i: values[metric][i] for i in ids} for metric in BY_KIND})
         for kind, ids in sorted(kinds.items())
     }
     return {**summarise(values), "by_category": of_kinds, "values": values}
 
 
 def _verbatim(queries: list[dict], candidates: list[dict]) -> int:
+    """The number of queries whose words appear, in order, in one of their codes."""
     code_of = {row["id"]: row["code"] for row in candidates}
 
-    def text(of: str) -> str:
-        return f" {' '.join(words(of))} "
+    def normalised(text: str) -> str:
+        return f" {' '.join(words(text))} "
 
-    return sum(any(text(query["query"]) in text(code_of[i]) for i in graded_codes(query)) for query in queries)
+    return sum(
+        any(normalised(query["query"]) in normalised(code_of[i]) for i in graded_codes(query)) for query in queries
+    )
 
 
 def _described(**models) -> dict[str, str | None]:
-    """What each model says of itself."""
+    """The `identity()` of each model, flat: NAME_KEY -> value."""
     return {
         f"{name}_{key}": value
         for name, model in models.items()
         if model is not None
         for key, value in model.identity().items()
     }
-
-
-def describe(result: dict, name: str) -> str:
-    """A line for each way to search, best nDCG@10 first, and what it gains over the model `name`; then the kinds."""
-    names = {"random": "chance", "path": "path and name", "bm25": "BM25", "base": "its base"}
-    names["hybrid"] = f"{name} + BM25"
-    systems = {name: result} | {names[system]: result[system] for system in result["changes"]}
-    gains = {names[system]: change["ndcg@10"] for system, change in result["changes"].items()}
-    rows = [("", *SHOWN, "nDCG@10 against the model", "verdict")]
-    for system in sorted(systems, key=lambda system: -systems[system]["metrics"]["ndcg@10"]):
-        rows.append((system, *(number(systems[system]["metrics"][metric]) for metric in SHOWN)))
-        if gain := gains.get(system):
-            low, high = (number(end, sign=True) for end in gain["interval"])
-            rows[-1] += (f"{number(gain['value'], sign=True)} [{low}, {high}]", told("ndcg@10", gain))
-    for kind, of_kind in result["by_category"].items():
-        rows.append((f"{kind}, n = {of_kind['n']}", *(number(of_kind["metrics"][metric]) for metric in OF_A_KIND)))
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() for row in rows]
-    low, high = (number(end) for end in result["intervals"]["ndcg@10"])
-    said = f"{result['n']:,} queries against {result['candidates']:,} candidates · nDCG@10 of the model [{low}, {high}]"
-    if result["verbatim"]:
-        said += f" · word for word in their code: {result['verbatim']}"
-    return "\n".join([said, *lines])
-
-
-def _as_markdown(tables: list[str], worst: list[dict]) -> str:
-    parts = ["# Retrieval", *map(fenced, tables), f"## The {len(worst)} worst queries"]
-    for row in worst:
-        parts.append(f"### {row['prompt']}\n\n{row['cause']}\n\n{fenced(row['check'])}\n\n{fenced(row['answer'])}")
-    return "\n\n".join(parts) + "\n"

@@ -33,11 +33,10 @@ WAITS = {
     "model/loss.py:causal_lm_loss shape": "how many positions are supervised",
     "training/precision.py:step read": "the gradient norm, and with unfused optimisers what GradScaler found",
     "training/precision.py:scale read": "the loss scale, for the log",
-    "training/run.py:take_loss read": "the loss, for the log",
-    "train_cpt.py:learn read": "the supervised tokens, for the log",
-    "train_sft.py:learn read": "the supervised tokens, for the log",
-    "train_embed.py:learn read": "the temperature, for the log",
-    "training/precision.py:hook read": "after an overflow alone: which module's output is not finite",
+    "train_cpt.py:learn read": "the loss and the supervised tokens, for the log",
+    "train_sft.py:learn read": "the loss and the supervised tokens, for the log",
+    "train_embed.py:learn read": "the loss and the temperature, for the log",
+    "training/overflow.py:hook read": "after an overflow alone: which module's output is not finite",
     "training/validation.py:validation_loss read": "the loss and the tokens of a row, while nothing is trained",
     "training/fit.py:measure_pass read": "the end of the pass whose time is taken",
     "lora/nf4.py:_pairs write": "the table of NF4's levels, once a process",
@@ -45,8 +44,8 @@ WAITS = {
     "model/encoder.py:pack write": "the texts' tokens",
     "model/encoder.py:encode_batch read": "the vectors, which are asked for on the host",
     "model/loss.py:distillation shape": "how many queries have a teacher's score",
-    "training/contrastive.py:forward write": "which documents are as good as a query's own, and the teacher's scores",
-    "train_embed.py:make_objective write": "the temperature, once",
+    "training/contrastive_loss.py:forward write": "documents that are no negatives, and the teacher's scores",
+    "train_embed.py:make_loss write": "the temperature, once",
     # sampling: the tokens go to the host, which decides who goes on, and back
     "model/cache.py:_lay_out write": "the pages' owners, when some come or go",
     "model/cache.py:admit write": "new prompts' lengths, slots and places",
@@ -64,8 +63,8 @@ WAITS = {
     "model/sampling.py:_draw shape": "which rows' nucleus is larger than what was looked at",
     # measuring
     "eval/perplexity.py:score read": "the loss of a window",
-    "eval/perplexity.py:worst_predictions read": "the most surprising token",
-    "eval/perplexity.py:worst_predictions write": "a file's tokens",
+    "eval/worst_predictions.py:worst_predictions read": "the most surprising token",
+    "eval/worst_predictions.py:worst_predictions write": "a file's tokens",
     "eval/next_token.py:compare_prompt write": "a prompt's tokens",
     "eval/next_token.py:_positions read": "figures of each position",
     "eval/next_token.py:_top read": "the likeliest tokens",
@@ -77,8 +76,8 @@ WAITS = {
     "lora/adapter_file.py:write_adapter read": "an adapter's matrix to write",
     "training/checkpoint.py:load_checkpoint write": "a parameter or moment",
     "training/checkpoint.py:save_checkpoint read": "a parameter or moment to write",
-    "training/validation.py:offer read": "a parameter to write",
-    "training/validation.py:restore write": "a parameter as it was when it was best",
+    "training/early_stopping.py:update read": "a parameter to write",
+    "training/early_stopping.py:restore write": "a parameter as it was when it was best",
 }
 
 # Matrix products in fp32 are meant: DoRA's lengths of rows, similarities of an encoder's vectors, an adapter folded in.

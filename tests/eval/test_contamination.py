@@ -10,7 +10,8 @@ from common.files import write_jsonl
 from data.corpus import SourceFile
 from data.instruct.phrasings import INSTRUCTIONS
 from eval import contamination
-from eval.contamination import find_contamination, main, scores_without, texts_of
+from eval.contamination import find_contamination, main, scores_without
+from eval.row_texts import texts_of
 
 TASK = (
     "def min_cost(cost, m, n):\n    total = [[0 for x in range(n)] for y in range(m)]\n"
@@ -64,29 +65,6 @@ def test_the_scores_without_the_flagged_are_over_the_rest():
     assert scores["style"]["clean"] is None
     with pytest.raises(UserError, match="values"):
         scores_without({}, set())
-
-
-def test_every_text_of_every_format_is_compared():
-    rows = [
-        {"id": "p", "instruction": "Sort the parcels.", "input": "a", "output": "b", "source": {"path": "x.py"}},
-        {"task_id": 7, "text": "t", "code": "c", "test_list": ["x", "y"]},
-        {"task_id": "HumanEval/1", "prompt": "p", "canonical_solution": "s", "test": "def check(c): pass"},
-        {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": [{"text": "ha"}]}]},
-        {"conversations": [{"from": "human", "value": "hi"}], "system": "Be brief.", "weight": 1},
-        {"instruction": "Go on.", "history": [["q", "a"]], "output": ""},
-        {"id": 5, "question": "q", "context": "c", "answer": "a", "label": 1},
-        {"query": "q", "code": "c", "negatives": ["n"]},
-    ]
-    assert [(i, set(text.split("\n"))) for i, text in texts_of(rows)] == [
-        ("p", {"Sort the parcels.", "a", "b"}),
-        ("7", {"t", "c", "x", "y"}),
-        ("HumanEval/1", {"p", "s", "def check(c): pass"}),
-        ("row 4", {"hello", "ha"}),
-        ("row 5", {"hi", "Be brief."}),
-        ("row 6", {"Go on.", "q", "a"}),
-        ("5", {"q", "c", "a"}),
-        ("row 8", {"q", "c", "n"}),
-    ]
 
 
 @pytest.mark.parametrize("field", ["instruction", "input", "prompt", "question", "query", "messages", "output", "code"])
@@ -153,7 +131,7 @@ def test_a_folder_is_a_corpus_or_files_and_never_rows_that_would_be_passed_over(
     arguments = ["--train", tmp_path / "pairs", "--tasks", tmp_path / "tasks.jsonl", "--out", tmp_path / "o.json"]
     monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
     assert run_command(main) == 2
-    assert "a folder with rows in it (train.jsonl); give the file itself" in capsys.readouterr().err
+    assert "a folder that contains JSON Lines (train.jsonl); give the file itself" in capsys.readouterr().err
 
 
 def test_of_a_corpus_its_training_files_are_compared(monkeypatch):

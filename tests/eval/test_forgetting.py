@@ -36,7 +36,7 @@ def test_texts_with_nothing_to_predict_are_left_out_of_n_and_alone_refused(tiny,
     asked = len(supervise(tokenizer, CHAT["messages"]).input_ids) - 10
     result = probe(tiny, tokenizer, TEXTS | {"chat": CHAT}, most_tokens=asked)
     assert result["n"] == 2 and [row["path"] for row in result["files"]] == ["a", "b"]
-    with pytest.raises(UserError, match="no text to probe"):
+    with pytest.raises(UserError, match="no text to measure forgetting on"):
         probe(tiny, tokenizer, {"chat": CHAT}, most_tokens=asked)
 
 

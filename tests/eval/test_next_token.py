@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from common.console import UserError, run_command
 from common.files import read_json, write_jsonl
-from data.masking import encode_prompt
 from eval import next_token
-from eval.next_token import Prompt, compare_prompt, given_prompt, next_tokens, read_prompts, table
+from eval.next_token import compare_prompt, next_tokens, table
+from eval.next_token_prompts import Prompt, given_prompt
 from lora.adapter_file import save_adapter
 from lora.inject import inject, lora_layers, use_adapter
 
@@ -112,35 +112,6 @@ def test_means_are_over_positions_of_each_kind_and_the_model_is_left_as_it_was(a
         next_tokens(decoder, tokenizer, adapter, [Prompt("p", "given", [5], 1)])
 
 
-def test_a_window_keeps_the_place_asked_about():
-    ids = list(range(100))
-    for at in (1, 40, 97, 100):
-        cut = Prompt("p", "seen", ids, at).cut(20)
-        assert len(cut.input_ids) == 20 and cut.input_ids[cut.at - 1] == at - 1
-    assert Prompt("p", "seen", ids, 100).cut(20).at == 20 and Prompt("p", "seen", ids, 30).cut(200).at == 30
-
-
-def test_a_row_is_asked_for_the_first_token_of_its_answer(tmp_path, tokenizer):
-    write_jsonl(
-        tmp_path / "rows.jsonl",
-        [{**CHAT, "text": "a copy"}, {"id": "t", "text": TEXT}, {"prompt": "x"}, {"text": "left out"}],
-    )
-    first, text, open_ended = read_prompts(tokenizer, tmp_path / "rows.jsonl", kind="seen", count=3, window=64)
-    assert first.input_ids[: first.at] == encode_prompt(tokenizer, CHAT["messages"][:1])
-    assert tokenizer.decode(first.input_ids[first.at :]).startswith("a + b") and first.name == "rows.jsonl:1"
-    assert text.name == "t" and text.at == len(text.input_ids) == len(tokenizer.encode(TEXT))
-    assert open_ended.at == len(open_ended.input_ids)
-    write_jsonl(tmp_path / "bad.jsonl", [{"question": "x"}])
-    with pytest.raises(UserError, match=r"bad.jsonl:1: .*missing"):
-        read_prompts(tokenizer, tmp_path / "bad.jsonl", kind="seen", count=3, window=64)
-
-
-def test_a_file_is_asked_for_its_middle(tmp_path, tokenizer):
-    (tmp_path / "x.py").write_text(TEXT)
-    (prompt,) = read_prompts(tokenizer, tmp_path, kind="unseen", count=5, window=11)
-    assert prompt.input_ids == tokenizer.encode(TEXT)[:11] and prompt.at == 6 and prompt.kind == "unseen"
-
-
 def run(monkeypatch, folder, *arguments):
     command = ["next_token", "--model", folder, "--adapter", folder / "adapter", *arguments]
     monkeypatch.setattr("sys.argv", [str(argument) for argument in command])
@@ -189,4 +160,4 @@ def test_the_table_says_where_a_token_came_from():
     }
     told = table(result)
     assert "'a'                  0.500  ↑ from 4" in told and "[0.125, 0.500]" in told
-    assert told.endswith("2.000  one value: no spread to judge by")
+    assert told.endswith("2.000  a single value: no interval")

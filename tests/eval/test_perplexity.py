@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common.console import UserError, run_command
+from common.console import run_command
 from common.files import read_json
 from data.masking import Example, plain_document
 from eval import perplexity as module
-from eval.perplexity import perplexity, read_files, strided, summary, worst_predictions
+from eval.perplexity import perplexity, strided, summary
 from model.loss import IGNORE
 
 FILES = [("a.py", "def add(a, b):\n    return a + b\n" * 6), ("b.py", "import networkx as nx\n"), ("ü.py", "# ü\n" * 9)]
@@ -116,18 +116,3 @@ def test_a_long_file_weighs_as_much_as_its_tokens():
         {"path": "b", "nll": 10.0, "tokens": 10, "bytes": 40},
     ]
     assert summary(rows)["metrics"]["perplexity"] == pytest.approx(math.exp(310 / 110))
-
-
-def test_the_most_surprising_token_of_each_file_is_explained(tiny, tokenizer):
-    rows = worst_predictions(tiny, tokenizer, FILES, count=2)
-    assert len(rows) == 2
-    assert all({"id", "category", "prompt", "answer", "cause", "check"} <= row.keys() for row in rows)
-
-
-def test_files_are_read_from_a_file_a_folder_or_nowhere(tmp_path):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "x.py").write_text("x = 1\n")
-    assert read_files(tmp_path) == [("sub/x.py", "x = 1\n")]
-    assert read_files(tmp_path / "sub" / "x.py") == [("x.py", "x = 1\n")]
-    with pytest.raises(UserError, match="no such file"):
-        read_files(tmp_path / "none")

@@ -5,7 +5,7 @@ import pytest
 from common.console import UserError, run_command
 from common.files import read_json, write_jsonl
 from eval import text
-from eval.text import find_label, grade, normalize_answer, read_tasks, token_f1
+from eval.text import grade, read_text_tasks
 
 QUESTIONS = [
     ("Who was Galileo?", "person"),
@@ -16,28 +16,9 @@ QUESTIONS = [
 ROWS = [{"id": f"q{i}", "instruction": question, "output": label} for i, (question, label) in enumerate(QUESTIONS)]
 
 
-@pytest.mark.parametrize(
-    ("answer", "label"),
-    [
-        ("person", "person"),
-        (" Person.\n", "person"),
-        ("The class is **place**.", "place"),
-        ("named  entity", "named entity"),
-        ("an entity it is", "entity"),
-        ("I say named entity", "named entity"),  # and not the entity within
-        ("\n\nplace\nbecause a person lives there", "place"),
-        ("person or place", None),
-        ("personal", None),
-        ("", None),
-    ],
-)
-def test_a_label_is_found_where_an_answer_gives_one(answer, label):
-    assert find_label(answer, ["person", "place", "entity", "named entity"]) == label
-
-
 def test_an_answer_without_a_label_is_wrong_and_a_class_of_its_own():
     answers = {"q0": "person", "q1": "person", "q2": "who knows", "q3": "number"}
-    result = grade("classification", read_tasks(ROWS), answers)
+    result = grade("classification", read_text_tasks(ROWS), answers)
     assert [row["status"] for row in result["results"]] == ["pass", "wrong", "extraction", "pass"]
     assert result["metrics"]["accuracy"] == 0.5 and result["values"]["accuracy"]["q2"] == 0
     assert result["classes"]["person"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "n": 2}
@@ -49,7 +30,7 @@ def test_an_answer_without_a_label_is_wrong_and_a_class_of_its_own():
 def test_thoughts_are_no_answer_and_are_kept():
     said = "<think>A person? A place?</think>\n"
     answers = {"q0": f"{said}person", "q1": "Is it a person?</think>place", "q2": said, "q3": "<think>number"}
-    result = grade("classification", read_tasks(ROWS), answers)
+    result = grade("classification", read_text_tasks(ROWS), answers)
     assert [row["status"] for row in result["results"]] == ["pass", "pass", "extraction", "extraction"]
     assert [row.get("thoughts") for row in result["results"]] == [
         said,
@@ -57,12 +38,12 @@ def test_thoughts_are_no_answer_and_are_kept():
         said,
         "<think>number",
     ]
-    (task,) = read_tasks([{"instruction": "Who?", "output": f"{said}person"}])
+    (task,) = read_text_tasks([{"instruction": "Who?", "output": f"{said}person"}])
     assert task["references"] == ["person"]
 
 
 def test_all_right_is_one_even_where_a_draw_misses_a_label():
-    result = grade("classification", read_tasks(ROWS), {row["id"]: row["output"] for row in ROWS})
+    result = grade("classification", read_text_tasks(ROWS), {row["id"]: row["output"] for row in ROWS})
     assert result["metrics"] == {"accuracy": 1, "macro_f1": 1} and result["intervals"]["macro_f1"] == [1, 1]
 
 
@@ -71,15 +52,10 @@ def test_questions_are_graded_by_their_best_reference():
         {"id": "a", "instruction": "?", "output": "the Eiffel Tower", "references": ["Tour Eiffel"]},
         {"id": "b", "prompt": "?", "completion": "in 1889"},
     ]
-    result = grade("qa", read_tasks(rows), {"a": "Tour Eiffel!", "b": "It was in 1889"})
+    result = grade("qa", read_text_tasks(rows), {"a": "Tour Eiffel!", "b": "It was in 1889"})
     assert result["values"]["exact_match"] == {"a": 1, "b": 0}
     assert result["values"]["token_f1"] == {"a": 1, "b": pytest.approx(2 * 2 / (4 + 2))}
     assert [row["status"] for row in result["results"]] == ["pass", "wrong"]
-
-
-def test_articles_punctuation_and_case_do_not_matter_in_an_answer():
-    assert normalize_answer("The  U.S.-based, an  answer") == "usbased answer"
-    assert token_f1("", "the") == 1 and token_f1("x", "the") == 0 and token_f1("b a b", "b b c") == pytest.approx(4 / 5)
 
 
 def test_summaries_have_bleu_and_rouge():
@@ -87,7 +63,7 @@ def test_summaries_have_bleu_and_rouge():
     rows.append(
         {"id": "b", "instruction": "?", "output": "a data set of questions about source code", "references": ["x"]}
     )
-    tasks = read_tasks(rows)
+    tasks = read_text_tasks(rows)
     same = grade("summarization", tasks, {row["id"]: row["output"] for row in rows})
     assert same["metrics"] == pytest.approx({"rouge1": 1, "rouge2": 1, "rougeL": 1, "bleu": 100})
     other = grade("summarization", tasks, {"a": "a new optimizer", "b": "something else"})
@@ -98,24 +74,24 @@ def test_summaries_have_bleu_and_rouge():
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([{"instruction": "?"}], "F:1: no right answer"),
-        ([{"instruction": "?", "output": " "}], "F:1: no right answer"),
-        ([{"instruction": "?", "output": "a", "references": "b"}], "F:1: no right answer"),
+        ([{"instruction": "?"}], "F:1: the right answer"),
+        ([{"instruction": "?", "output": " "}], "F:1: the right answer"),
+        ([{"instruction": "?", "output": "a", "references": "b"}], "F:1: the right answer"),
         ([{"question": "?"}], "F:1:"),
-        ([ROWS[0], ROWS[0]], "F:2: the id 'q0' is there twice"),
+        ([ROWS[0], ROWS[0]], "F:2: the id 'q0' is used twice"),
         ([], "no row"),
     ],
 )
 def test_rows_that_cannot_be_graded_are_named(rows, says):
     with pytest.raises(UserError, match=says):
-        read_tasks(rows, where="F")
+        read_text_tasks(rows, where="F")
 
 
 def test_a_task_without_an_answer_is_not_passed_over():
     with pytest.raises(UserError, match="1 of 4 tasks have no answer, such as 'q3'"):
-        grade("classification", read_tasks(ROWS), {f"q{i}": "person" for i in range(3)})
-    with pytest.raises(UserError, match="1 answers are to no task of the data, such as 'q4'"):
-        grade("classification", read_tasks(ROWS), {f"q{i}": "person" for i in range(5)})
+        grade("classification", read_text_tasks(ROWS), {f"q{i}": "person" for i in range(3)})
+    with pytest.raises(UserError, match="1 answers belong to no task in the data, such as 'q4'"):
+        grade("classification", read_text_tasks(ROWS), {f"q{i}": "person" for i in range(5)})
 
 
 def run(monkeypatch, *arguments):

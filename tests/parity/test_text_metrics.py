@@ -7,7 +7,7 @@ import sacrebleu
 import sklearn.metrics
 from rouge_score import rouge_scorer
 
-from eval.text import grade, read_tasks
+from eval.text import grade, read_text_tasks
 
 WORDS = [
     "we", "propose", "a", "new", "method", "to", "train", "large", "networks", "on", "code", "and", "show", "that",
@@ -21,7 +21,7 @@ def test_accuracy_and_macro_f1_are_sklearns():
     gold = [rng.choice(labels) for _ in range(150)]
     said = [rng.choice([label, label, *labels, "none of them"]) for label in gold]
     rows = [{"id": str(i), "instruction": "?", "output": label} for i, label in enumerate(gold)]
-    result = grade("classification", read_tasks(rows), {str(i): label for i, label in enumerate(said)})
+    result = grade("classification", read_text_tasks(rows), {str(i): label for i, label in enumerate(said)})
     assert result["metrics"]["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(gold, said))
     reference = sklearn.metrics.precision_recall_fscore_support(gold, said, labels=labels, zero_division=0)
     for i, label in enumerate(labels):
@@ -47,7 +47,7 @@ def summaries(seed):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_bleu_is_sacrebleus_with_one_or_several_references(seed):
     rows, answers = summaries(seed)
-    tasks = read_tasks(rows)
+    tasks = read_text_tasks(rows)
     most = max(len(task["references"]) for task in tasks)
     streams = [[dict(enumerate(task["references"])).get(i) for task in tasks] for i in range(most)]
     reference = sacrebleu.corpus_bleu([answers[task["id"]] for task in tasks], streams)
@@ -59,7 +59,7 @@ def test_bleu_is_sacrebleus_with_one_or_several_references(seed):
 
 def test_rouge_is_rouge_scores_best_over_the_references():
     rows, answers = summaries(3)
-    tasks = read_tasks(rows)
+    tasks = read_text_tasks(rows)
     scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
     result = grade("summarization", tasks, answers)
     for metric in ("rouge1", "rouge2", "rougeL"):

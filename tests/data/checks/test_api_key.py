@@ -93,6 +93,7 @@ def test_traced_tests_and_imported_modules_see_no_key(package):
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("node"), reason="needs node, on Linux")
 def test_javascript_sees_no_key():
     from eval.code.judge import job_of, judge
+
     from eval.code.tasks import CodeTask
 
     look = (

@@ -6,11 +6,13 @@ import pytest
 
 from common.console import UserError, run_command
 from eval.code import __main__ as code
-from eval.code import grade as module
+from eval.code import verdict_cache
 from eval.code.ask import ask, chat_prompt, plain_prompt
-from eval.code.grade import Kept, choose_ks, grade
+from eval.code.grade import choose_ks, grade
 from eval.code.score import summary
 from eval.code.tasks import CodeTask
+from eval.code.verdict import Verdict
+from eval.code.verdict_cache import VerdictCache
 from model import load_tokenizer
 
 GOLDS = {"one": "def f(x):\n    return 1\n", "two": "def f(x):\n    return 2\n"}
@@ -55,18 +57,18 @@ def test_the_order_of_tasks_and_answers_and_the_number_of_processes_change_nothi
     assert backwards["metrics"] == result["metrics"]
 
 
-def test_a_stopped_run_goes_on_and_runs_nothing_twice(result, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_and_runs_nothing_twice(result, tmp_path, monkeypatch):
     keep = tmp_path / "kept.jsonl"
-    monkeypatch.setattr(module, "CHUNK", 1)
-    judge, runs = module.judge, []
+    monkeypatch.setattr(verdict_cache, "CHUNK", 1)
+    run_tests, runs = verdict_cache.run_tests, []
 
     def stops_at_the_third(jobs, **options):
         runs.append(str(jobs))
         if len(runs) == 3:
             raise KeyboardInterrupt
-        return judge(jobs, **options)
+        return run_tests(jobs, **options)
 
-    monkeypatch.setattr(module, "judge", stops_at_the_third)
+    monkeypatch.setattr(verdict_cache, "run_tests", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         grade(TASKS, ANSWERS, keep=keep)
     with open(keep, "a") as file:
@@ -74,24 +76,24 @@ def test_a_stopped_run_goes_on_and_runs_nothing_twice(result, tmp_path, monkeypa
     again = grade(TASKS, ANSWERS, ks=(1, 3), keep=keep)
     assert again["results"] == result["results"]
     assert len(set(runs)) == len(runs) - 1  # only the third came twice
-    assert len(Kept(keep).found) == len(runs) - 1
+    assert len(VerdictCache(keep).known) == len(runs) - 1
 
 
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
         (ANSWERS[:1], "1 tasks have no answer, the first is two"),
-        ([*ANSWERS, ANSWERS[0]], "sample 0 of one stands twice"),
+        ([*ANSWERS, ANSWERS[0]], "sample 0 of one is given twice"),
         (ANSWERS[1:], "unequal numbers"),
         ([{"task_id": "three", "completion": ""}], "answers:1: there is no task three"),
         ([{"task_id": "one"}], '"completion" that is text'),
-        ([{**answer, "sample": "x"} for answer in ANSWERS], '"sample" is a number'),
+        ([{**answer, "sample": "x"} for answer in ANSWERS], '"sample" must be a whole number'),
         ([answer for answer in ANSWERS if answer["sample"] in (0, 1, 2)], "too few for pass@3"),
-        ([answer for answer in ANSWERS if answer["sample"] == "greedy"], "0 samples a task are too few"),
+        ([answer for answer in ANSWERS if answer["sample"] == "greedy"], "0 samples per task are too few"),
     ],
 )
 def test_answers_that_do_not_fit_are_refused_before_anything_runs(answers, reason, monkeypatch):
-    monkeypatch.setattr(module, "judge", None)
+    monkeypatch.setattr(verdict_cache, "run_tests", None)
     with pytest.raises(UserError, match=reason):
         grade(TASKS, answers, ks=(1, 3))
 
@@ -111,11 +113,11 @@ def test_one_answer_a_task_has_pass_at_1_alone():
 def test_the_time_an_answer_has_grows_with_its_golds(monkeypatch):
     limits = []
 
-    def judge(jobs, **options):
+    def run_tests(jobs, **options):
         limits.append([job.seconds for job in jobs])
-        return [module.Verdict("pass", "", 1, 1, 20.0 if job.id == "one" else 0.1) for job in jobs]
+        return [Verdict("pass", "", 1, 1, 20.0 if job.id == "one" else 0.1) for job in jobs]
 
-    monkeypatch.setattr(module, "judge", judge)
+    monkeypatch.setattr(verdict_cache, "run_tests", run_tests)
     grade(TASKS, [{"task_id": i, "completion": GOLDS[i]} for i in GOLDS], ks=(1,))
     assert limits == [[60.0, 60.0], [100, 5.0]]
 

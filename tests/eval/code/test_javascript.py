@@ -11,8 +11,9 @@ from eval.code import javascript
 from eval.code.ask import chat_prompt, plain_prompt
 from eval.code.grade import grade
 from eval.code.javascript import node_command, python_tests, read_script
-from eval.code.judge import job_of, judge
-from eval.code.tasks import CodeTask, read_tasks
+from eval.code.task_files import read_code_tasks
+from eval.code.tasks import CodeTask
+from eval.code.verdict import job_of, run_tests
 from sandbox import run as sandbox
 
 PROMPT = "//Add.\n// >>> add(1, 2)\n// 3\nfunction add(a, b){\n"
@@ -45,7 +46,7 @@ def test_tests_that_compare_calls_with_literals_become_python():
 def test_other_tests_are_refused_by_file_and_line(tmp_path, line):
     (tmp_path / "js.jsonl").write_text(json.dumps(ROW | {"tests": TESTS % f"  {line}\n"}) + "\n")
     with pytest.raises(UserError, match=r"js\.jsonl:1: not a code task"):
-        read_tasks(str(tmp_path / "js.jsonl"))
+        read_code_tasks(str(tmp_path / "js.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_the_definition_is_found_as_a_block_as_text_or_as_the_body(answer, route
 
 def test_a_model_is_asked_for_the_language_and_stopped_where_the_row_says(tmp_path):
     (tmp_path / "js.jsonl").write_text(json.dumps(ROW) + "\n")
-    (task,) = read_tasks(str(tmp_path / "js.jsonl"))
+    (task,) = read_code_tasks(str(tmp_path / "js.jsonl"))
     assert plain_prompt(task) == PROMPT.rstrip() and task.stops == tuple(ROW["stop_tokens"])
     assert "one JavaScript code block" in chat_prompt(task) and "```javascript\n//Add." in chat_prompt(task)
 
@@ -97,7 +98,7 @@ needs_typescript = pytest.mark.skipif(bool(ready("ts")), reason=ready("ts"))
 
 def statuses(tests: str, *codes: str, language: str = "js", limit: float = 10.0) -> list[str]:
     task = CodeTask("task", PROMPT, "add", tests, language=language)
-    return [verdict.status for verdict in judge([job_of(task, code, limit) for code in codes])]
+    return [verdict.status for verdict in run_tests([job_of(task, code, limit) for code in codes])]
 
 
 @needs_node
@@ -105,7 +106,7 @@ def test_a_published_row_is_graded_from_file_to_figure(tmp_path):
     (tmp_path / "js.jsonl").write_text(json.dumps(ROW) + "\n")
     answers = [RIGHT, "    return a + b;\n}\n", "    return a +;\n}\n", "    return c;\n}\n"]
     rows = [{"task_id": ROW["name"], "completion": text} for text in answers]
-    result = grade(read_tasks(str(tmp_path / "js.jsonl")), rows)
+    result = grade(read_code_tasks(str(tmp_path / "js.jsonl")), rows)
     assert [row["status"] for row in result["results"]] == ["pass", "wrong", "syntax", "exception"]
     assert [(row["passed"], row["total"]) for row in result["results"]] == [(2, 2), (1, 2), (0, 0), (0, 2)]
     assert result["metrics"] == {"pass@1": 0.25}

@@ -7,7 +7,7 @@ import pytest
 from common.console import UserError
 from common.files import write_json
 from common.html import markdown
-from eval.compare import number
+from eval.change_table import number
 from eval.report import write_report
 from tests.eval.report.fake_run import change, fake_run
 

@@ -120,12 +120,12 @@ def test_bm25_on_cosqa_is_what_is_known_of_it(form, known):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (pair("b", query=5), '"query" is missing, empty or no text'),
-        (pair("b", code=["x"]), '"code" is missing, empty or no text'),
-        (pair("b", code=" "), '"code" is missing, empty or no text'),
-        (pair({"x": 1}), '"id" is missing or no text'),
+        (pair("b", query=5), '"query" is missing, empty or not text'),
+        (pair("b", code=["x"]), '"code" is missing, empty or not text'),
+        (pair("b", code=" "), '"code" is missing, empty or not text'),
+        (pair({"x": 1}), '"id" is missing or not text'),
         (pair("a"), "the id 'a' is used twice"),
-        (pair("b", source="a.py"), '"source" is no object'),
+        (pair("b", source="a.py"), '"source" is not an object'),
         ({"docstring_tokens": "x", "code": "x"}, '"query" is missing'),
     ],
 )
@@ -147,9 +147,9 @@ def test_a_code_id_that_names_no_code_is_told(tmp_path, wanted):
 @pytest.mark.parametrize(
     ("rows", "code", "reason"),
     [
-        ([pair("a", code_id="gone")], {"id": "b", "code": "x"}, "pairs.jsonl:1: wants 'gone', which is not among the"),
-        ([pair("a", code_id="b")], {"id": "b", "code": {}}, 'codes.jsonl:1: "code" is missing, empty or no text'),
-        ([pair("a", code_id="b")], {"id": None, "code": "x"}, 'codes.jsonl:1: "id" is missing or no text'),
+        ([pair("a", code_id="gone")], {"id": "b", "code": "x"}, "pairs.jsonl:1: its code 'gone' is not among the"),
+        ([pair("a", code_id="b")], {"id": "b", "code": {}}, 'codes.jsonl:1: "code" is missing, empty or not text'),
+        ([pair("a", code_id="b")], {"id": None, "code": "x"}, 'codes.jsonl:1: "id" is missing or not text'),
         ([], {"id": "b", "code": "x"}, "nothing to evaluate"),
     ],
 )
@@ -161,7 +161,7 @@ def test_queries_and_candidates_that_do_not_fit_are_told(tmp_path, rows, code, r
 
 @pytest.mark.parametrize(
     ("judgement", "reason"),
-    [("q1\tc1", "between tabs"), ("q1\tc1\tmuch", "between tabs"), ("q1\tc9\t1", "'c9' is not in corpus.jsonl")],
+    [("q1\tc1", "by tabs"), ("q1\tc1\tmuch", "by tabs"), ("q1\tc9\t1", "'c9' is not in corpus.jsonl")],
 )
 def test_a_bad_judgement_is_named(tmp_path, judgement, reason):
     folder = beir(tmp_path, "q1\tc1\t1", judgement)
@@ -192,8 +192,8 @@ def test_a_bad_row_of_a_corpus_is_named(tmp_path, row, reason):
     [
         ({"doc": "x"}, "expected a list of objects"),
         ([{"idx": "q", "doc": ["x"], "retrieval_idx": 3}], 'row 1: "doc" is missing'),
-        ([{"idx": "q", "doc": "x", "retrieval_idx": "3"}], "row 1: wants '3', which is not among the candidates"),
-        ([{"idx": "q", "doc": "x", "retrieval_idx": []}], 'row 1: "retrieval_idx" is missing or no id'),
+        ([{"idx": "q", "doc": "x", "retrieval_idx": "3"}], "row 1: its code '3' is not among the candidates"),
+        ([{"idx": "q", "doc": "x", "retrieval_idx": []}], 'row 1: "retrieval_idx" is missing or not an id'),
     ],
 )
 def test_a_bad_row_of_cosqa_is_named(tmp_path, rows, reason):

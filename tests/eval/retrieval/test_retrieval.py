@@ -190,7 +190,7 @@ def test_causes_are_told_by_program():
 
 def test_a_model_that_diverged_is_told():
     queries = [{"id": "q", "query": "x", "code_id": "c0"}]
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="non-finite"):
         evaluate_retrieval(TableEncoder({"x": 0.0, codes(1)[0]["code"]: math.nan}), queries, codes(1))
 
 

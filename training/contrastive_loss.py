@@ -1,4 +1,4 @@
-"""What embedding training minimises: InfoNCE, if asked at several widths of a vector, and a stronger model's order."""
+"""The loss of embedding training: InfoNCE, optionally at several widths (Matryoshka) and with a teacher's scores."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from data.contrastive import PairBatch
 from model.loss import distillation, info_nce
 from training import parallel
 
-LARGEST_SCALE = 100.0  # of the similarities: CLIP (arXiv:2103.00020, section 2.5) found more to be unstable
+LARGEST_SCALE = 100.0  # of the similarities: CLIP (arXiv:2103.00020, section 2.5) found larger ones unstable
 
 
-class Objective(nn.Module):
-    """The loss of a step, from the vectors of its texts."""
+class ContrastiveLoss(nn.Module):
+    """The loss of a step as a function of the vectors of its texts."""
 
     def __init__(
         self,
@@ -32,34 +32,35 @@ class Objective(nn.Module):
     ) -> None:
         """
         width                of a vector
-        temperature          of the softmax over similarities, where it begins if it is learnt: as CLIP does, by the
-                             logarithm of its inverse, which stays below LARGEST_SCALE
-        symmetric            each code must find its query, too
-        dimensions           "256,128": so many first numbers of a vector are to be an embedding, too (Matryoshka,
-                             arXiv:2205.13147). The losses are summed
-        distill              weight of the KL divergence from the given scores, which are divided by
-                             teacher_temperature; 0: scores are not looked at
-        UserError for dimensions that are none.
+        temperature          of the softmax over similarities; its initial value with learn_temperature, which trains
+                             log(1 / temperature) and caps it at log(LARGEST_SCALE), as CLIP does
+        symmetric            also classify the query of each code
+        dimensions           "256,128": these prefixes of a vector are trained as embeddings, too (Matryoshka,
+                             arXiv:2205.13147); the losses are summed
+        distill              weight of the KL divergence from a teacher's scores, which are divided by
+                             teacher_temperature; 0: scores are ignored
+
+        Raises UserError for invalid dimensions.
         """
         super().__init__()
         self.symmetric, self.distill, self.teacher_temperature = symmetric, distill, teacher_temperature
         self.dimensions = _dimensions(dimensions, width)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
-        if learn_temperature:  # each rank has the gradient of the whole batch, and those of all ranks are summed
+        if learn_temperature:  # every rank has the gradient of the whole batch, and gradients are summed over ranks
             self.log_scale.register_hook(lambda gradient: gradient / parallel.world())
 
     @property
     def temperature(self) -> torch.Tensor:
-        """What the similarities are divided by."""
+        """The divisor of the similarities."""
         return torch.exp(-self.log_scale)
 
     def forward(self, queries: torch.Tensor, documents: torch.Tensor, batch: PairBatch) -> torch.Tensor:
-        """queries [B, D] and documents [M, D], unit vectors of the batch's texts in its order -> fp32 scalar."""
+        """queries [B, D] and documents [M, D]: unit vectors of the batch's texts, in its order -> scalar in fp32."""
         if self.log_scale.requires_grad:
             with torch.no_grad():
                 self.log_scale.clamp_(0.0, math.log(LARGEST_SCALE))
-        same = batch.same.to(queries.device)
-        teacher = batch.teacher.to(queries.device) / self.teacher_temperature
+        same = batch.same.to(queries.device)  # [B, M] never a negative
+        teacher = batch.teacher.to(queries.device) / self.teacher_temperature  # [B, M]
         loss = queries.new_zeros((), dtype=torch.float32)
         for width in self.dimensions:
             q, c = (F.normalize(vectors[:, :width], dim=-1) for vectors in (queries, documents))
@@ -70,11 +71,11 @@ class Objective(nn.Module):
 
 
 def _dimensions(given: str | None, width: int) -> list[int]:
-    """The widths that are trained, the whole vector's first."""
+    """The widths to train, the full width first."""
     try:
         numbers = [int(part) for part in (given or "").replace(",", " ").split()]
     except ValueError:
         raise UserError(f"--dimensions {given}: give whole numbers, as in 256,128,64") from None
     if any(not 0 < number <= width for number in numbers):
-        raise UserError(f"--dimensions {given}: this model's vectors have {width} numbers; give fewer, and at least 1")
+        raise UserError(f"--dimensions {given}: each must be between 1 and {width}, the width of this model's vectors")
     return sorted({width, *numbers}, reverse=True)

@@ -2,9 +2,9 @@ import random
 
 import pytest
 
-from eval.code import judge as module
-from eval.code.judge import job_of, judge
+from eval.code import verdict as module
 from eval.code.tasks import CodeTask
+from eval.code.verdict import job_of, run_tests
 from sandbox.run import Outcome
 
 DOUBLE = CodeTask("double", "Double it.", "f", "assert f(2) == 4\nassert f([1]) == [1, 1]\nassert f(0) == 0\n")
@@ -12,7 +12,7 @@ GOLD = "def f(x):\n    return x * 2\n"
 
 
 def verdicts(task, *codes, limit=5.0):
-    return judge([job_of(task, code, limit) for code in codes])
+    return run_tests([job_of(task, code, limit) for code in codes])
 
 
 def test_every_assertion_is_graded_not_only_the_first():
@@ -225,5 +225,5 @@ def test_what_timed_out_among_others_is_tried_once_more_alone(monkeypatch):
 
     monkeypatch.setattr(module, "run_jobs", run_jobs)
     jobs = [job_of(DOUBLE, f"{name} = 1", 5.0) for name in ("quick", "slow")]
-    assert [verdict.status for verdict in judge(jobs, processes=2)] == ["pass", "pass"]
+    assert [verdict.status for verdict in run_tests(jobs, processes=2)] == ["pass", "pass"]
     assert calls == [(2, 2), (1, 1)]

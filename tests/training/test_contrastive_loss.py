@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from common.console import UserError
 from data.contrastive import PairBatch
 from model.loss import distillation, info_nce
-from training.contrastive import Objective
+from training.contrastive_loss import ContrastiveLoss
 
 
 def unit(*shape):
@@ -26,7 +26,7 @@ def batch(count, documents, teacher=None):
 
 def test_the_losses_of_the_widths_are_summed_the_whole_vector_among_them():
     q, c = unit(4, 8), unit(6, 8)
-    objective = Objective(8, temperature=0.1, symmetric=False, dimensions="2 4")
+    objective = ContrastiveLoss(8, temperature=0.1, symmetric=False, dimensions="2 4")
     assert objective.dimensions == [8, 4, 2]
     expected = sum(
         info_nce(F.normalize(q[:, :n], dim=-1), F.normalize(c[:, :n], dim=-1), temperature=0.1) for n in (2, 4, 8)
@@ -34,12 +34,12 @@ def test_the_losses_of_the_widths_are_summed_the_whole_vector_among_them():
     assert_close(objective(q, c, batch(4, 6)), expected)
     for wrong in ("9", "0", "-1", "two"):
         with pytest.raises(UserError, match="--dimensions"):
-            Objective(8, temperature=0.1, dimensions=wrong)
+            ContrastiveLoss(8, temperature=0.1, dimensions=wrong)
 
 
 def test_a_temperature_that_learns_has_the_gradient_of_its_scale_and_stops_at_clips_limit():
     q, c = unit(4, 8), unit(4, 8)
-    objective = Objective(8, temperature=0.1, learn_temperature=True, symmetric=False)
+    objective = ContrastiveLoss(8, temperature=0.1, learn_temperature=True, symmetric=False)
     objective(q, c, batch(4, 4)).backward()
     scale = torch.tensor(-math.log(0.1), requires_grad=True)
     F.cross_entropy(q @ c.T * scale.exp(), torch.arange(4)).backward()
@@ -47,7 +47,7 @@ def test_a_temperature_that_learns_has_the_gradient_of_its_scale_and_stops_at_cl
     objective.log_scale.data += 9
     objective(q, c, batch(4, 4))
     assert objective.temperature.item() == pytest.approx(0.01)
-    fixed = Objective(8, temperature=0.002)  # what is given is not touched
+    fixed = ContrastiveLoss(8, temperature=0.002)  # what is given is not touched
     fixed(q, c, batch(4, 4))
     assert fixed.temperature.item() == pytest.approx(0.002) and not list(
         p for p in fixed.parameters() if p.requires_grad
@@ -70,8 +70,8 @@ def test_a_student_that_orders_as_its_teacher_has_nothing_to_learn():
 
 def test_a_constant_added_to_all_scores_of_a_query_changes_nothing():
     q, c, teacher = unit(3, 8), unit(5, 8), torch.randn(3, 5)
-    objective = Objective(8, temperature=0.1, distill=2.0, teacher_temperature=0.5)
+    objective = ContrastiveLoss(8, temperature=0.1, distill=2.0, teacher_temperature=0.5)
     loss = objective(q, c, batch(3, 5, teacher))
     assert_close(objective(q, c, batch(3, 5, teacher + 7)), loss)
-    plain = Objective(8, temperature=0.1)(q, c, batch(3, 5, teacher))
+    plain = ContrastiveLoss(8, temperature=0.1)(q, c, batch(3, 5, teacher))
     assert_close(loss - plain, 2 * distillation(q, c, teacher / 0.5, temperature=0.1))

@@ -1,14 +1,15 @@
-"""How an answer is proven: it runs in one process of the sandbox, its task's tests in another that alone can report.
+"""Verdicts on answers: an answer runs in one process of the sandbox, its tests in another, which alone can report.
 
-The tests call the answer by messages (Job.tests). Plain values cross as copies; what else the answer returns stays with
-it and equals only itself. So no `__eq__` that says yes, no walk through frames and no changed builtin decides anything.
+The tests call the answer through messages (Job.tests). Plain values are copied between the processes; anything else
+that the answer returns stays in its process and is equal only to itself. So an `__eq__` that always returns True, a
+walk through stack frames or a patched builtin cannot affect the verdict.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.code.javascript import node_command
 from eval.code.tasks import CodeTask
@@ -26,11 +27,11 @@ def _report():
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a program.
+    """The result of running one answer against its tests.
 
-    status   "pass", "wrong", "exception", "syntax", "timeout", "memory" or "denied"
-    passed, total  assertions that hold, of those that were tried; an exception that ends the tests counts as one
-    seconds  wall-clock time
+    status         "pass", "wrong", "exception", "syntax", "timeout", "memory" or "denied"
+    passed, total  assertions that hold, and that were evaluated; an exception that ends the tests counts as one failure
+    seconds        wall-clock time
     """
 
     status: str
@@ -41,9 +42,9 @@ class Verdict:
 
 
 class _Counted(ast.NodeTransformer):
-    """Has every assertion tried and counted, so that one that fails does not hide the others.
+    """Rewrites tests so that every assertion is evaluated and counted; one that fails does not hide the others.
 
-    In a `try` one that fails is still raised: there it may be part of the test.
+    Inside a `try`, a failure is still raised, since catching it may be part of the test.
     """
 
     _within_try = False
@@ -66,47 +67,51 @@ class _Counted(ast.NodeTransformer):
 
 
 def _noting(body: list[ast.stmt], noted: str, otherwise: list[ast.stmt]) -> ast.Try:
-    """`body` in a `try` that keeps what it raises, as the expression `noted` puts it."""
+    """`body` in a `try` that appends the expression `noted` to `_failed` for any exception."""
     node = ast.parse(f"try:\n    pass\nexcept BaseException as _error:\n    _failed.append({noted})").body[0]
     node.body, node.orelse = body, otherwise
     return node
 
 
 def job_of(task: CodeTask, code: str, seconds: float) -> Job:
-    """The job that runs `code`, which defines the entry point, and the task's tests beside it.
+    """The job that runs `code`, which defines the entry point, together with the task's tests.
 
-    seconds  wall-clock limit of both together
+    seconds  wall-clock limit for both
     """
-    command, readable = (None, None) if task.language == "python" else node_command(task.language)
-    settings = {"tests": _tests(task), "command": command, "readable": readable, "seconds": seconds}
-    return Job(task.task_id, code, examples=[{"source": "_report()"}], **settings)
-
-
-@functools.lru_cache
-def _tests(task: CodeTask) -> dict:
-    """`Job.tests` of a task: its tests, each assertion counted."""
-    body = _Counted().visit(ast.parse(task.setup + task.tests)).body
-    whole = ast.unparse(ast.fix_missing_locations(_noting(body, "_error", [])))
-    return {
-        "source": f"{task.context}{_PREAMBLE}{whole}\n",
+    tests = {
+        "source": _test_source(task),
         "names": [task.entry_point, *sorted(task.needed)],
         "methods": task.has_class,
     }
+    job = Job(task.task_id, code, examples=[{"source": "_report()"}], tests=tests, seconds=seconds)
+    if task.language == "python":
+        return job
+    command, readable = node_command(task.language)
+    return replace(job, command=list(command), readable=list(readable))
 
 
-def judge(jobs: list[Job], *, processes: int | None = None, allow_unsafe_exec: bool = False) -> list[Verdict]:
-    """Run jobs of `job_of`; verdicts in their order. What ran out of time among others is tried once more, alone."""
-    options = {"allow_unsafe_exec": allow_unsafe_exec}
-    outcomes = run_jobs(jobs, processes=processes, **options, what="running answers")
+@functools.lru_cache
+def _test_source(task: CodeTask) -> str:
+    """The tests of a task with each assertion counted."""
+    body = _Counted().visit(ast.parse(task.setup + task.tests)).body
+    whole = ast.unparse(ast.fix_missing_locations(_noting(body, "_error", [])))
+    return f"{task.context}{_PREAMBLE}{whole}\n"
+
+
+def run_tests(jobs: list[Job], *, processes: int | None = None, allow_unsafe_exec: bool = False) -> list[Verdict]:
+    """Run jobs of `job_of`; verdicts in their order. A job that timed out among others is retried once, alone."""
+    outcomes = run_jobs(jobs, processes=processes, allow_unsafe_exec=allow_unsafe_exec, what="running answers")
     late = [i for i, outcome in enumerate(outcomes) if outcome.outcome == "timeout" and len(jobs) > 1]
-    again = run_jobs([jobs[i] for i in late], processes=1, **options, what="trying once more, alone")
-    for i, outcome in zip(late, again, strict=True):
+    retried = run_jobs(
+        [jobs[i] for i in late], processes=1, allow_unsafe_exec=allow_unsafe_exec, what="retrying timeouts, one by one"
+    )
+    for i, outcome in zip(late, retried, strict=True):
         outcomes[i] = outcome
     return [_verdict(outcome) for outcome in outcomes]
 
 
 def _verdict(outcome: Outcome) -> Verdict:
-    if not outcome.got:  # the program or the tests did not come to their end
+    if not outcome.got:  # the program or its tests did not finish
         status = "exception" if outcome.outcome == "died" else outcome.outcome
         return Verdict(status, outcome.detail, 0, 0, outcome.seconds)
     passed, total = map(int, outcome.got[0].split())

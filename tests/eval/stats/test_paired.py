@@ -1,81 +1,18 @@
+from __future__ import annotations
+
 import math
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from eval import stats
-from eval.stats import (
-    bootstrap_mean,
-    bootstrap_ratio,
-    change_over_seeds,
-    holm,
-    mcnemar_exact,
-    paired_change,
-    paired_rates_interval,
-    paired_ratio_of_sums,
-    shares_of_ratio,
-    student_cdf,
-    student_quantile,
-    wilson,
-)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 46), (23, 46), (1, 1), (400, 1000)])
-def test_wilson_is_scipys(successes, n):
-    reference = scipy.stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    assert wilson(successes, n) == pytest.approx((reference.low, reference.high), abs=1e-12)
-
-
-def test_wilson_of_nothing_says_nothing_and_refuses_nonsense():
-    assert wilson(0, 0) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="5 of 4"):
-        wilson(5, 4)
+from eval.stats import holm, mcnemar_exact, paired_change, paired_rates_interval, paired_ratio_of_sums
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (0, 5), (1, 9), (7, 7), (30, 12)])
 def test_mcnemar_is_the_binomial_test(b, c):
     reference = scipy.stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
     assert mcnemar_exact(b, c) == pytest.approx(reference, rel=1e-9)
-
-
-def test_the_bootstrap_is_scipys_percentile_bootstrap_a_little_wider():
-    values = np.random.default_rng(1).exponential(size=60)
-    wider = 2 * scipy.stats.norm.cdf(math.sqrt(60 / 59) * scipy.stats.t.ppf(0.025, 59))  # Hesterberg 2015
-    reference = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", rng=2, confidence_level=1 - wider
-    )
-    mean, low, high = bootstrap_mean(values, resamples=20_000)
-    assert mean == pytest.approx(values.mean())
-    assert (low, high) == pytest.approx(tuple(reference.confidence_interval), abs=0.01)
-    assert high - low > 0.3  # the tolerance is small against the width
-
-
-def test_clusters_are_resampled_whole():
-    values = np.repeat(np.random.default_rng(4).normal(size=10), 20)  # 200 values, ten of them different
-    clusters = np.repeat(np.arange(10), 20).tolist()
-    mean, low, high = bootstrap_mean(values, clusters=clusters)
-    _, naive_low, naive_high = bootstrap_mean(values)
-    assert mean == pytest.approx(values.mean())
-    assert high - low > 3 * (naive_high - naive_low)  # sqrt(20) times as wide
-    assert (low, high) == pytest.approx(bootstrap_mean(values[::20])[1:])  # the same as one value a cluster
-
-
-def test_unequal_clusters_keep_their_weight():
-    mean, low, high = bootstrap_mean([1.0, 1.0, 1.0, 5.0], clusters=["a", "a", "a", "b"])
-    assert mean == 2.0 and (low, high) == (1.0, 5.0)
-
-
-def test_blocks_do_not_change_the_draws(monkeypatch):
-    values = np.random.default_rng(5).normal(size=30)
-    whole = bootstrap_mean(values, resamples=100)
-    monkeypatch.setattr(stats, "BLOCK", 70)
-    assert bootstrap_mean(values, resamples=100) == whole
-
-
-def test_the_seed_decides():
-    values = list(range(20))
-    assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
 
 
 def test_a_paired_change_sees_what_unpaired_means_cannot():
@@ -123,7 +60,7 @@ def test_a_loss_can_be_told_as_well_as_a_gain():
 
 
 def test_results_of_other_tasks_are_refused():
-    with pytest.raises(ValueError, match="same tasks: 2 differ, first 'b'"):
+    with pytest.raises(ValueError, match="different tasks: 2 are in only one, such as 'b'"):
         paired_change({"a": 1.0, "b": 1.0}, {"a": 1.0, "c": 1.0})
     with pytest.raises(ValueError, match="no values"):
         paired_change({}, {})
@@ -153,12 +90,6 @@ def test_before_and_after_of_a_file_are_resampled_together():
 def test_a_file_without_tokens_is_refused():
     with pytest.raises(ValueError, match="at least one token"):
         paired_ratio_of_sums({"a": (0.0, 0)}, {"a": (0.0, 0)})
-
-
-def test_the_ratio_of_sums_weighs_files_by_their_length():
-    value, low, high = bootstrap_ratio([30.0, 1000.0], [10, 1000])
-    assert value == pytest.approx(math.exp(1030 / 1010))
-    assert (low, high) == pytest.approx((math.e, math.exp(3)))  # all draws of two files: each alone
 
 
 def test_a_tasks_samples_are_one_unit_and_tasks_of_a_cluster_too():
@@ -233,79 +164,3 @@ def test_holm_is_statsmodels():
     for p_values in ([0.04], [0.01, 0.04, 0.03, 0.005], [0.5, 0.9, 0.9], [0.02, 0.02, 0.001]):
         assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
     assert holm([]) == []
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 2.37, 9, 59, 1000, 5e4, 1e6])
-def test_students_distribution_is_scipys(freedom):
-    for t in (-3.0, 0.0, 0.5, 1.96, 6.0):
-        assert student_cdf(t, freedom) == pytest.approx(scipy.stats.t.cdf(t, freedom), abs=1e-6)
-    for p in (0.6, 0.975, 0.995):
-        assert student_quantile(p, freedom) == pytest.approx(scipy.stats.t.ppf(p, freedom), rel=1e-5)
-
-
-def test_the_shares_of_a_ratio_have_its_value_as_mean_and_its_bootstraps_spread():
-    rng = np.random.default_rng(12)
-    tokens = rng.integers(50, 400, size=80).astype(float)
-    nats = tokens * rng.normal(2, 0.3, size=80)
-    shares = shares_of_ratio(nats, tokens)
-    value, low, high = bootstrap_ratio(nats, tokens)
-    assert shares.mean() == pytest.approx(value)
-    assert 2 * 1.99 * shares.std(ddof=1) / math.sqrt(80) == pytest.approx(high - low, rel=0.06)
-
-
-def runs(seeds, between, *, tasks=40, gain=0.3, rng=13):
-    """Answers before, and of runs whose seeds differ by `between`, each task having its own luck as well."""
-    rng = np.random.default_rng(rng)
-    of_task = rng.normal(gain, 0.5, size=tasks)
-    draws = [of_task + between * rng.normal() + 0.3 * rng.normal(size=tasks) for _ in range(seeds)]
-    return [{i: 0.0 for i in range(tasks)}], [dict(enumerate(draw)) for draw in draws]
-
-
-def test_seeds_are_a_level_of_their_own():
-    before, after = runs(3, between=0.5)
-    change = change_over_seeds(before, after)
-    means = [np.mean(list(run.values())) for run in after]
-    assert change["value"] == pytest.approx(np.mean(means)) and change["seeds"] == 3 and change["n"] == 40
-    pooled = paired_change(
-        {(s, i): 0.0 for s in range(3) for i in before[0]},
-        {(s, i): v for s, run in enumerate(after) for i, v in run.items()},
-    )
-    assert np.ptp(change["interval"]) > 3 * np.ptp(pooled["interval"])
-    assert change["n_needed"] is None and not change["distinguishable"]  # no number of tasks makes up for three seeds
-    assert change_over_seeds(before * 3, after) == change
-
-
-def test_without_a_spread_between_seeds_they_act_as_samples_of_a_task():
-    before, after = runs(4, between=0.0)
-    change = change_over_seeds(before, after)
-    alone = paired_change(before[0], {i: np.mean([run[i] for run in after]) for i in before[0]})
-    assert change["interval"] == pytest.approx(alone["interval"], abs=0.03) and change["distinguishable"]
-    same = change_over_seeds(before, before * 3)
-    assert same["value"] == 0 and same["p"] == 1 and same["interval"] == [0, 0]
-
-
-def test_two_seeds_and_runs_of_other_tasks_are_refused():
-    before, after = runs(3, 0.1)
-    with pytest.raises(ValueError, match="three seeds"):
-        change_over_seeds(before, after[:2])
-    with pytest.raises(ValueError, match="one result before or as many"):
-        change_over_seeds(before * 2, after)
-    with pytest.raises(ValueError, match="same tasks"):
-        change_over_seeds(before, [*after[:2], {"x": 1.0}])
-
-
-def test_the_variance_over_seeds_is_made_of_statsmodels_mean_squares():
-    import pandas
-    from statsmodels.formula.api import ols
-    from statsmodels.stats.anova import anova_lm
-
-    before, after = runs(3, between=0.12, rng=14)
-    rows = [(s, i, value) for s, of_run in enumerate(after) for i, value in of_run.items()]
-    frame = pandas.DataFrame(rows, columns=["seed", "task", "change"])
-    of_seed, of_task, rest = anova_lm(ols("change ~ C(seed) + C(task)", frame).fit())["mean_sq"]
-    square = of_seed + of_task - rest
-    assert min(of_seed, of_task) > 1.5 * rest  # both levels vary
-    freedom = square**2 / (of_seed**2 / 2 + of_task**2 / 39 + rest**2 / 78)
-    half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(square / 120)
-    change = change_over_seeds(before, after)
-    assert change["interval"] == pytest.approx([change["value"] - half, change["value"] + half])
