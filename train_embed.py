@@ -28,6 +28,7 @@ from lora.inject import trainable
 from model import load_encoder
 from model.device import choose_dtype
 from model.encoder import Encoder
+from model.encoder_options import VECTORS, EncoderOptions
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.contrastive_loss import ContrastiveLoss
@@ -60,8 +61,10 @@ from training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(TrainOptions):
+class Options(EncoderOptions, TrainOptions):
     """Options of this script, beside those in training/shared_options.py; all are also the keys of a recipe."""
+
+    GROUPS = (DATA, MODEL, VECTORS, RUN, OPTIMISER, LOSS, ADAPTER, MEMORY, MEASURING)
 
     data: str = option(
         help='training pairs, JSON Lines: {"id", "query", "code"}, optionally "negatives" and "scores"', group=DATA
@@ -70,22 +73,12 @@ class Options(TrainOptions):
     candidates: str | None = option(
         None, "codes among which the queries of --test search (default: those of --test)", DATA
     )
-    max_length: int | None = option(
-        None, "tokens of a text; longer ones are cut (default: from the model's files)", DATA
-    )
     negatives: int = option(4, "hard negatives per pair, at most", DATA, least=0)
     mine: bool = option(False, "mine hard negatives before each epoch, with the encoder as trained so far", DATA)
     pool: str | None = option(
         None, "further codes to mine among, JSON Lines; those that --test asks for are left out", DATA
     )
     probe: str | None = option(None, "general queries to measure forgetting on, before and after", MEASURING)
-    pooling: str | None = option(None, "mean, cls or lasttoken (default: from the model's files)", MODEL)
-    query_prefix: str | None = option(
-        None, "text before a query (default: from the model's files)", MODEL, metavar="TEXT"
-    )
-    passage_prefix: str | None = option(
-        None, "text before a code (default: from the model's files)", MODEL, metavar="TEXT"
-    )
     lora: bool = option(False, "train a LoRA adapter instead of all weights", ADAPTER)
     top_layers: int = option(0, "train only this many layers, the last ones (0: all)", ADAPTER, least=0)
     dropout: float = option(
@@ -281,14 +274,7 @@ def load_for_training(options: Options, dtype: torch.dtype, device: torch.device
 
     dtype  for encoding: evaluation and mining
     """
-    encoder = load_encoder(
-        options.model,
-        device=device,
-        pooling=options.pooling,
-        query_prefix=options.query_prefix,
-        passage_prefix=options.passage_prefix,
-        max_length=options.max_length,
-    )
+    encoder = load_encoder(options.model, device=device, **options.overrides())
     encoder.compute_dtype = dtype
     if options.lora:
         add_adapter(encoder, options)
