@@ -67,18 +67,22 @@ class Options(EncoderOptions, TrainOptions):
     GROUPS = (DATA, MODEL, VECTORS, RUN, OPTIMISER, LOSS, ADAPTER, MEMORY, MEASURING)
 
     data: str = option(
-        help='training pairs, JSON Lines: {"id", "query", "code"}, optionally "negatives" and "scores"', group=DATA
+        help='training pairs, JSON Lines: {"id", "query", "code"}, optionally "negatives" and "scores"',
+        group=DATA,
+        metavar="FILE",
     )
-    test: str | None = option(None, "held-out queries, ranked before and after", DATA)
+    test: str | None = option(None, "held-out queries, ranked before and after", DATA, metavar="FILE")
     candidates: str | None = option(
-        None, "codes among which the queries of --test search (default: those of --test)", DATA
+        None, "codes among which the queries of --test search (default: those of --test)", DATA, metavar="FILE"
     )
     negatives: int = option(4, "hard negatives per pair, at most", DATA, least=0)
     mine: bool = option(False, "mine hard negatives before each epoch, with the encoder as trained so far", DATA)
     pool: str | None = option(
-        None, "further codes to mine among, JSON Lines; those that --test asks for are left out", DATA
+        None, "further codes to mine among, JSON Lines; those that --test asks for are left out", DATA, metavar="FILE"
     )
-    probe: str | None = option(None, "general queries to measure forgetting on, before and after", MEASURING)
+    probe: str | None = option(
+        None, "general queries to measure forgetting on, before and after", MEASURING, metavar="FILE"
+    )
     lora: bool = option(False, "train a LoRA adapter instead of all weights", ADAPTER)
     top_layers: int = option(0, "train only this many layers, the last ones (0: all)", ADAPTER, least=0)
     dropout: float = option(
@@ -98,7 +102,10 @@ class Options(EncoderOptions, TrainOptions):
     )
     symmetric: bool = option(True, "do not train codes to find their queries too", LOSS)
     dimensions: str | None = option(
-        None, "Matryoshka: widths whose leading dimensions are trained as embeddings too, such as 256,128,64", LOSS
+        None,
+        "Matryoshka: widths whose leading dimensions are trained as embeddings too, such as 256,128,64",
+        LOSS,
+        metavar="WIDTHS",
     )
     distill: float = option(0.0, 'weight of distillation from the "scores" of a stronger model', LOSS, least=0)
     teacher_temperature: float = option(1.0, 'divisor of the "scores"', LOSS, least=1e-3)

@@ -58,10 +58,14 @@ class Options(DecoderOptions):
     """Options of this script, beside those in training/shared_options.py; all are also the keys of a recipe."""
 
     data: str = option(
-        help="training pairs, JSON Lines: instruction/input/output, messages, or prompt/completion", group=DATA
+        help="training pairs, JSON Lines: instruction/input/output, messages, or prompt/completion",
+        group=DATA,
+        metavar="FILE",
     )
-    validation: str | None = option(None, "pairs for the validation loss, JSON Lines", DATA)
-    test: str | None = option(None, "held-out pairs with checks, answered and graded before and after", DATA)
+    validation: str | None = option(None, "pairs for the validation loss, JSON Lines", DATA, metavar="FILE")
+    test: str | None = option(
+        None, "held-out pairs with checks, answered and graded before and after", DATA, metavar="FILE"
+    )
     max_length: int = option(
         2048, "tokens of a pair and of a packed row; longer pairs are cut at the end", DATA, least=2
     )
