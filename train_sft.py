@@ -95,6 +95,8 @@ def main(arguments: list[str] | None = None) -> dict:
     tokenizer = load_tokenizer(options.model, chat_template=options.chat_template)
     data = read_data(tokenizer, options)
     decoder = load_for_training(options, dtype, device)
+    if options.max_length > (positions := decoder.config.max_position_embeddings):
+        raise UserError(f"--max-length {options.max_length} exceeds the model's {positions} positions; give less")
     refuse_bad_tasks(data.tasks, tokenizer, decoder, options)
     precision = prepare(decoder, options, device, dtype)
     print(describe_model(options.model, decoder, dtype))
