@@ -43,7 +43,7 @@ WITH_GOTO = {"code", "code-insiders", "codium", "cursor"}  # editors with --goto
 
 @dataclass(frozen=True, kw_only=True)
 class IndexOptions(EncoderOptions):
-    """Write the index of a repository's functions, classes and files, or bring it up to date."""
+    """Build or update the index of a repository's functions, classes and files."""
 
     GROUPS = ("options", VECTORS)
 
@@ -59,7 +59,7 @@ class IndexOptions(EncoderOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class QueryOptions:
-    """Print the best answers to a query: place, score, head, and the line that matches most of its words."""
+    """Print the best results of a query: location, score, first line, and the line with most of the query's words."""
 
     index: str = option(help="folder that `search.py index` wrote, or index/ of a train_embed.py run", positional=True)
     text: str | None = option(None, "what to look for (default: asks for queries)", positional=True)
@@ -77,11 +77,9 @@ class QueryOptions:
     def __post_init__(self) -> None:
         """UserError for an empty query, and for --open without a query or past the last result."""
         if self.text is not None and not self.text.strip():
-            raise UserError("the query is empty; say what you are looking for")
+            raise UserError("the query is empty; give a TEXT to search for")
         if self.open and (self.text is None or not 1 <= self.open <= self.k):
-            raise UserError(
-                "--open takes the number of a result and needs a TEXT; without one, type the number when asked"
-            )
+            raise UserError("--open N needs a TEXT, and N from 1 to --k; without a TEXT, type the number at the prompt")
 
 
 def index_command(options: IndexOptions) -> None:

@@ -59,7 +59,9 @@ from training.validation import validation_loss
 class Options(DecoderOptions):
     """Options of this script, beside those in training/shared_options.py; all are also the keys of a recipe."""
 
-    corpus: str = option(help="corpus folder (python -m data.corpus), or any SOURCE to build one from", group=DATA)
+    corpus: str = option(
+        help="corpus folder (python -m data.corpus), or any SOURCE to build one from", group=DATA, metavar="SOURCE"
+    )
     row_tokens: int = option(1024, "tokens of a packed row; longer files are cut into pieces", DATA, least=2)
     most_tokens: int = option(0, "tokens to train on, from files drawn by the seed (0: all)", DATA)
     fim: float = option(
@@ -70,11 +72,17 @@ class Options(DecoderOptions):
         False, "join all files into one text in import order, so that each sees the files it imports", DATA
     )
     replay: str | None = option(
-        None, "other texts to mix in against forgetting: JSON Lines (text or conversations) or a folder", DATA
+        None,
+        "other texts to mix in against forgetting: JSON Lines (text or conversations) or a folder",
+        DATA,
+        metavar="PATH",
     )
     replay_share: float = option(0.05, "share of replayed tokens among the trained ones", DATA, least=0, most=1)
     probe: str | None = option(
-        None, "texts to measure forgetting on, before and after (default: one in five of --replay)", MEASURING
+        None,
+        "texts to measure forgetting on, before and after (default: one in five of --replay)",
+        MEASURING,
+        metavar="PATH",
     )
     lr: float = option(4e-4, "peak learning rate", OPTIMISER, least=0)
     held_out_files: int = option(0, "held-out files to measure on, before and after (0: all)", MEASURING)

@@ -28,6 +28,7 @@ from lora.inject import trainable
 from model import fast, load_encoder
 from model.device import choose_dtype
 from model.encoder import Encoder
+from model.encoder_options import VECTORS, EncoderOptions
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.contrastive_loss import ContrastiveLoss
@@ -60,31 +61,27 @@ from training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(TrainOptions):
+class Options(EncoderOptions, TrainOptions):
     """Options of this script, beside those in training/shared_options.py; all are also the keys of a recipe."""
 
+    GROUPS = (DATA, MODEL, VECTORS, RUN, OPTIMISER, LOSS, ADAPTER, MEMORY, MEASURING)
+
     data: str = option(
-        help='training pairs, JSON Lines: {"id", "query", "code"}, optionally "negatives" and "scores"', group=DATA
+        help='training pairs, JSON Lines: {"id", "query", "code"}, optionally "negatives" and "scores"',
+        group=DATA,
+        metavar="FILE",
     )
-    test: str | None = option(None, "held-out queries, ranked before and after", DATA)
+    test: str | None = option(None, "held-out queries, ranked before and after", DATA, metavar="FILE")
     candidates: str | None = option(
-        None, "codes among which the queries of --test search (default: those of --test)", DATA
-    )
-    max_length: int | None = option(
-        None, "tokens of a text; longer ones are cut (default: from the model's files)", DATA
+        None, "codes among which the queries of --test search (default: those of --test)", DATA, metavar="FILE"
     )
     negatives: int = option(4, "hard negatives per pair, at most", DATA, least=0)
     mine: bool = option(False, "mine hard negatives before each epoch, with the encoder as trained so far", DATA)
     pool: str | None = option(
-        None, "further codes to mine among, JSON Lines; those that --test asks for are left out", DATA
+        None, "further codes to mine among, JSON Lines; those that --test asks for are left out", DATA, metavar="FILE"
     )
-    probe: str | None = option(None, "general queries to measure forgetting on, before and after", MEASURING)
-    pooling: str | None = option(None, "mean, cls or lasttoken (default: from the model's files)", MODEL)
-    query_prefix: str | None = option(
-        None, "text before a query (default: from the model's files)", MODEL, metavar="TEXT"
-    )
-    passage_prefix: str | None = option(
-        None, "text before a code (default: from the model's files)", MODEL, metavar="TEXT"
+    probe: str | None = option(
+        None, "general queries to measure forgetting on, before and after", MEASURING, metavar="FILE"
     )
     lora: bool = option(False, "train a LoRA adapter instead of all weights", ADAPTER)
     top_layers: int = option(0, "train only this many layers, the last ones (0: all)", ADAPTER, least=0)
@@ -105,7 +102,10 @@ class Options(TrainOptions):
     )
     symmetric: bool = option(True, "do not train codes to find their queries too", LOSS)
     dimensions: str | None = option(
-        None, "Matryoshka: widths whose leading dimensions are trained as embeddings too, such as 256,128,64", LOSS
+        None,
+        "Matryoshka: widths whose leading dimensions are trained as embeddings too, such as 256,128,64",
+        LOSS,
+        metavar="WIDTHS",
     )
     distill: float = option(0.0, 'weight of distillation from the "scores" of a stronger model', LOSS, least=0)
     teacher_temperature: float = option(1.0, 'divisor of the "scores"', LOSS, least=1e-3)
@@ -283,14 +283,7 @@ def load_for_training(options: Options, dtype: torch.dtype, device: torch.device
 
     dtype  for encoding: evaluation and mining
     """
-    encoder = load_encoder(
-        options.model,
-        device=device,
-        pooling=options.pooling,
-        query_prefix=options.query_prefix,
-        passage_prefix=options.passage_prefix,
-        max_length=options.max_length,
-    )
+    encoder = load_encoder(options.model, device=device, **options.overrides())
     encoder.compute_dtype = dtype
     if options.lora:
         add_adapter(encoder, options)

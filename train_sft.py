@@ -58,10 +58,14 @@ class Options(DecoderOptions):
     """Options of this script, beside those in training/shared_options.py; all are also the keys of a recipe."""
 
     data: str = option(
-        help="training pairs, JSON Lines: instruction/input/output, messages, or prompt/completion", group=DATA
+        help="training pairs, JSON Lines: instruction/input/output, messages, or prompt/completion",
+        group=DATA,
+        metavar="FILE",
     )
-    validation: str | None = option(None, "pairs for the validation loss, JSON Lines", DATA)
-    test: str | None = option(None, "held-out pairs with checks, answered and graded before and after", DATA)
+    validation: str | None = option(None, "pairs for the validation loss, JSON Lines", DATA, metavar="FILE")
+    test: str | None = option(
+        None, "held-out pairs with checks, answered and graded before and after", DATA, metavar="FILE"
+    )
     max_length: int = option(
         2048, "tokens of a pair and of a packed row; longer pairs are cut at the end", DATA, least=2
     )
@@ -93,6 +97,8 @@ def main(arguments: list[str] | None = None) -> dict:
     tokenizer = load_tokenizer(options.model, chat_template=options.chat_template)
     data = read_data(tokenizer, options)
     decoder = load_for_training(options, dtype, device)
+    if options.max_length > (positions := decoder.config.max_position_embeddings):
+        raise UserError(f"--max-length {options.max_length} exceeds the model's {positions} positions; give less")
     refuse_bad_tasks(data.tasks, tokenizer, decoder, options)
     precision = prepare(decoder, options, device, dtype)
     print(describe_model(options.model, decoder, dtype))

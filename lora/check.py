@@ -82,7 +82,7 @@ class Options:
 
 def main() -> None:
     """Command line."""
-    options = parse(Options, description=__doc__)
+    options = parse(Options, description="\n\n".join(__doc__.split("\n\n")[:3]))  # without what it was read in
     facts = read_facts(options.adapter)
     if options.fold:
         if options.fold.exists():

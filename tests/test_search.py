@@ -224,8 +224,8 @@ def test_the_index_that_a_run_leaves_is_searched_too(repository, monkeypatch, ca
     [
         (["query", "{}/nowhere", "text"], "no index here"),
         (["query", "{}/nowhere", " "], "the query is empty"),
-        (["query", "{}/nowhere", "text", "--k", "0"], "--k 0: must be at least 1"),
-        (["query", "{}/nowhere", "text", "--open", "11"], "--open takes the number of a result"),
+        (["query", "{}/nowhere", "text", "--k", "0"], "must be at least 1"),
+        (["query", "{}/nowhere", "text", "--open", "11"], "--open N needs a TEXT"),
         (["index", "{}/empty", "--out", "{}/index"], "nothing to search in it: no source file"),
         (["index", "{}/repository", "--out", "{}"], "is not an index"),
     ],

@@ -39,9 +39,11 @@ class TrainOptions:
     dropout: float = option(0.0, "LoRA dropout, 0 to 1", ADAPTER, least=0, most=1)
     targets: str = option(",".join(DECODER_TARGETS), TARGETS_HELP, ADAPTER)
     rank_pattern: str | None = option(
-        None, "ranks by layer, such as q_proj=8,down_proj=32 (default: --r for all)", ADAPTER
+        None, "ranks by layer, such as q_proj=8,down_proj=32 (default: --r for all)", ADAPTER, metavar="PATTERN"
     )
-    alpha_pattern: str | None = option(None, "alphas by layer, in the same form (default: --alpha for all)", ADAPTER)
+    alpha_pattern: str | None = option(
+        None, "alphas by layer, in the same form (default: --alpha for all)", ADAPTER, metavar="PATTERN"
+    )
     rslora: bool = option(False, "scale by alpha / sqrt(r) instead, for ranks above about 32", ADAPTER)
     dora: bool = option(False, "DoRA: train the norm of each weight row separately from its direction; slower", ADAPTER)
     lora_plus_ratio: float = option(
@@ -62,7 +64,9 @@ class TrainOptions:
         0.0, "stop after this many minutes with a checkpoint to --resume from (0: no limit)", RUN, least=0
     )
     checkpoint_every: int = option(10, "steps between checkpoints (0: none)", RUN, least=0)
-    log_to: str | None = option(None, "tensorboard, wandb or both, comma-separated, in addition to metrics.jsonl", RUN)
+    log_to: str | None = option(
+        None, "tensorboard, wandb or both, comma-separated, in addition to metrics.jsonl", RUN, metavar="NAMES"
+    )
     device: str = option("auto", "auto, cpu, cuda or cuda:N", MODEL)
     dtype: str = option(
         "auto", "compute dtype; auto: half precision where the hardware has it natively", MODEL,
@@ -85,7 +89,10 @@ class DecoderOptions(TrainOptions):
     micro_batch: int = option(1, "packed rows per forward and backward pass", MEMORY, least=1)
     checkpointing: str = option("none", "activations to recompute in the backward pass", MEMORY, choices=CHECKPOINTING)
     fp32_modules: str | None = option(
-        None, "compute these self_attn or mlp modules in fp32: a regular expression for full names", MODEL
+        None,
+        "compute these self_attn or mlp modules in fp32: a regular expression for full names",
+        MODEL,
+        metavar="REGEX",
     )
     validate_every: int = option(10, "steps between validations (0: none)", MEASURING, least=0)
     patience: int = option(

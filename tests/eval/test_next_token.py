@@ -142,7 +142,7 @@ def test_the_command_writes_a_table_json_and_a_picture(tmp_path, tiny_folder, ad
         ([], "give --prompt, --seen or --unseen"),
         (["--prompt", ""], "prompt 1: the prompt is empty"),
         (["--prompt", "x", "--window", "1000"], "give 2 to the model's 256 positions"),
-        (["--prompt", "x", "--top", "0"], "whole numbers"),
+        (["--prompt", "x", "--top", "0"], "--top 0: must be at least 1"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, tiny_folder, monkeypatch, capsys, arguments, says):

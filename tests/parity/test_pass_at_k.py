@@ -9,7 +9,7 @@ import pytest
 from common.console import UserError
 from data.corpus.locate import locate
 from eval.code.score import pass_at_k
-from eval.code.tasks import HUMANEVAL
+from eval.code.task_files import HUMANEVAL
 
 
 @pytest.fixture(scope="module")
