@@ -2,8 +2,8 @@
 
     python -m tests.mypy_ratchet
 
-Where a file has improved, its count is lowered: commit mypy_errors.json. Delete that file to record the counts anew, as after a
-move. Pyright allows the reading path no error at all.
+Where a file has improved, its count is lowered: commit mypy_errors.json. After files have moved, delete it to record
+the counts anew. Pyright allows the reading path no error at all.
 """
 
 from __future__ import annotations
