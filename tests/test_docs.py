@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")), *sorted((ROOT / "bench").glob("*.md"))]
 COMMAND = re.compile(r"^(?:torchrun .* -- |python )(-m [\w.]+|\w+\.py)(.*)$", re.MULTILINE)
-TOUR_LINES, FILE_LINES = 2_100, 350
+TOUR_LINES, FILE_LINES = 1_900, 350
 
 
 def read(path: Path) -> str:
