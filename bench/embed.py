@@ -2,14 +2,14 @@
 
 python -m bench.embed --out runs/bench/embed.json
 
-quality   nDCG@10 on held-out files after `train_embed.py`, against the base, BM25, and SentenceTransformerTrainer at
-          its defaults on the same pairs with the same epochs and batch; docstrings are not in the codes
-training  pairs a second on pairs of mixed lengths, without the first steps
-encoding  texts a second on all functions and files, in fp32
-memory    the highest resident size of a step above that with the weights loaded; theirs by its cached loss
+quality   nDCG@10 on held-out files after train_embed.py, against the base, BM25, and SentenceTransformerTrainer at its
+          defaults with the same pairs, epochs and batch; docstrings are removed from the codes
+training  pairs per second on pairs of mixed lengths, without the first steps
+encoding  texts per second on all functions and files, in fp32
+memory    peak of one step above the loaded weights; theirs with its cached loss
 
-Each figure is that of a process of its own, and the sides take turns. Theirs has its best settings for speed, found by
-one trial each: bf16 or fp32 for training, the batch size for encoding.
+Each figure comes from its own process, and the sides take turns. Theirs uses its fastest settings, found by one trial
+each: bf16 or fp32 for training, the batch size for encoding.
 """
 
 from __future__ import annotations

@@ -149,8 +149,8 @@ def in_a_process(work: dict, path: Path) -> dict:
     """Run one side in its own process, work in file `path`; returns its figures. CalledProcessError if it fails."""
     write_json(path, work)
     command = [sys.executable, "-m", "bench.train", "--child", str(path)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(told.rstrip("\n").rpartition("\n")[2])
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.rstrip("\n").rpartition("\n")[2])
 
 
 def _recent(losses: list[float]) -> list[float]:

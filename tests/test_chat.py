@@ -1,4 +1,4 @@
-"""chat.py as it is used: in a terminal, with a pipe, with --prompt."""
+"""chat.py in a terminal, with a pipe, and with --prompt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENVIRONMENT = {"TERM": "dumb", "COLUMNS": ""}  # the width is the terminal's, no
 
 @pytest.fixture(scope="module")
 def talker(tiny_folder, tmp_path_factory):
-    """A tiny random model that says letters: control characters would make a terminal hard to compare."""
+    """A tiny random model that generates only letters: control characters would garble the terminal."""
     decoder, tokenizer = load_decoder(str(tiny_folder)), load_tokenizer(str(tiny_folder))
     rows = decoder.model.embed_tokens.weight.data
     nn.init.normal_(rows, generator=torch.Generator().manual_seed(3))
@@ -43,7 +43,7 @@ def talker(tiny_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def adapters(talker, tmp_path_factory):
-    """Two adapters that change what is said."""
+    """Two adapters that change the answers."""
     folders = []
     for std in (0.5, 3.0):
         network = load_decoder(str(talker))
@@ -60,7 +60,7 @@ def command(talker, *more, tokens=8):
 
 
 class Terminal:
-    """A child process on a terminal of its own."""
+    """A child process on its own terminal."""
 
     def __init__(self, arguments: list[str], columns: int) -> None:
         self.ours, self.theirs = (
@@ -182,14 +182,14 @@ def test_ctrl_c_ends_the_answer_and_not_the_program(talker, terminal):
     assert there.say("/reset") == "" and there.say("Go on") == whole
 
 
-def test_both_voices_side_by_side_where_there_is_room(talker, adapters, terminal):
+def test_two_answers_are_side_by_side_in_a_wide_terminal(talker, adapters, terminal):
     there = terminal(command(talker, "--adapter", adapters[0], "--both"), columns=120)
     there.until("> ")
     first = there.say("Hello there").splitlines()[0]
     assert first.index("── tuned ──") == 58 + 3 and first.startswith("── base ──")
 
 
-def test_a_conversation_too_long_says_so_and_goes_on(talker, terminal):
+def test_a_conversation_that_is_too_long_can_continue(talker, terminal):
     there = terminal(command(talker, tokens=100), columns=80)
     there.until("> ")
     there.say("Hello")

@@ -1,4 +1,4 @@
-"""The whole way on the real defaults: `make slow`. The fast parts of quickstart.py are tested without it."""
+"""quickstart.py: its parts, and under `make slow` the whole smoke run on the real models."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_smoke_runs_all_three_tracks_and_is_not_repeated(tmp_path):
     assert again.returncode == 0 and again.stdout.count("is already done") == 3
 
 
-def test_another_quickstart_in_the_folder_is_refused(tmp_path):
+def test_a_folder_of_another_quickstart_is_refused(tmp_path):
     settings = {"corpus": "package:networkx", "lm": "a", "embedder": "b", "smoke": "False", "seed": "0"}
     (tmp_path / "quickstart.json").write_text(json.dumps(settings | {"lm": "other"}))
     with pytest.raises(UserError, match="holds a quickstart with lm other"):
@@ -67,7 +67,7 @@ def test_another_quickstart_in_the_folder_is_refused(tmp_path):
             quickstart.refuse_other_run(taken, settings)
 
 
-def test_a_track_is_begun_gone_on_with_or_left_as_it_is(tmp_path):
+def test_a_track_is_started_resumed_or_skipped(tmp_path):
     asked = []
     script = SimpleNamespace(__name__="train_x", main=lambda command: asked.append(command) or {"new": 1})
     command = ["--out", str(tmp_path / "cpt")]

@@ -1,4 +1,4 @@
-"""search.py as it is used: its two commands, in a terminal, with a pipe, killed."""
+"""search.py: its two commands, in a terminal, with a pipe, and killed."""
 
 import fcntl
 import hashlib
@@ -96,7 +96,7 @@ def repository(tmp_path, monkeypatch):
 
 
 def loads(weights):
-    """A load_encoder that gives the words' encoder."""
+    """A load_encoder that returns the encoder of hashed words."""
     return lambda name, *, query_prefix=None, **settings: WordEncoder(weights, query_prefix)
 
 
@@ -159,7 +159,7 @@ def test_by_words_no_model_is_loaded(repository, monkeypatch, capsys):
     assert lines_found(capsys) == ["nothing found: no unit contains a word of the query"]
 
 
-def test_an_index_is_brought_up_to_date_as_it_was_made(repository, monkeypatch, capsys):
+def test_an_index_is_updated_with_its_own_settings(repository, monkeypatch, capsys):
     loaded = []
     monkeypatch.setattr(
         search, "load_encoder", lambda name, **made: loaded.append((name, made)) or loads("0")(name, **made)
@@ -174,7 +174,7 @@ def test_an_index_is_brought_up_to_date_as_it_was_made(repository, monkeypatch, 
     assert again[1]["max_length"] == 12
 
 
-def test_a_damaged_index_is_told_in_one_line_and_built_anew(repository, monkeypatch, capsys):
+def test_a_damaged_index_is_one_line_and_is_rebuilt(repository, monkeypatch, capsys):
     arguments = ["index", repository / "repository", "--out", repository / "index"]
     command(monkeypatch, *arguments)
     (path,) = (repository / "index").rglob("units.jsonl")
@@ -206,7 +206,7 @@ def test_a_query_is_made_as_the_index_says_that_its_vectors_were(repository, mon
     assert command(monkeypatch, "query", repository / "index", "open") == 0
 
 
-def test_the_index_that_a_run_leaves_is_searched_too(repository, monkeypatch, capsys):
+def test_the_index_of_a_run_can_be_searched(repository, monkeypatch, capsys):
     codes = [
         {"id": "a", "code": "def open_file(path):", "source": {"path": "io.py", "lines": [3, 9]}},
         {"id": "mine", "code": "x = 1"},
@@ -245,7 +245,7 @@ printf '%s\\n' "$@" > "{}"
 
 @pytest.fixture
 def editor(tmp_path, monkeypatch):
-    """A command that writes its arguments down; its own path has a space in it."""
+    """A command that records its arguments; its own path contains a space."""
     (tmp_path / "my tools").mkdir()
     script, said = tmp_path / "my tools/edit", tmp_path / "said.txt"
     script.write_text(EDITOR.format(said))

@@ -1,4 +1,4 @@
-"""What embedding training offers beside the loop itself: each option does what it says, and leaves it in the run."""
+"""The options of train_embed.py: each does what it says."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def train(reference_encoder, tmp_path):
     return call
 
 
-def test_the_temperature_learns_and_stays_above_its_least(train):
+def test_the_temperature_is_trained_and_stays_above_its_minimum(train):
     fixed, learnt = train("fixed"), train("learnt", "learn-temperature", temperature=0.0101, lr=0.01)
     assert [row["temperature"] for row in rows(fixed / "metrics.jsonl")] == pytest.approx([0.05] * 8)
     seen = [row["temperature"] for row in rows(learnt / "metrics.jsonl")]
@@ -58,7 +58,7 @@ def test_the_temperature_learns_and_stays_above_its_least(train):
     assert load_encoder(str(learnt / "model")).config.hidden_size == 48  # and is no weight of the model
 
 
-def test_shorter_embeddings_are_measured_and_cut_by_sentence_transformers(train, tmp_path):
+def test_shorter_embeddings_are_evaluated_and_equal_those_of_sentence_transformers(train, tmp_path):
     from sentence_transformers import SentenceTransformer
 
     out = train("short", dimensions="24, 8", test=write(tmp_path / "test.jsonl", train.pairs[:6]))
@@ -82,7 +82,7 @@ def test_forgetting_is_measured_on_general_queries(train, tmp_path):
     assert json.loads((out / "probe_before.json").read_text())["n"] == 6
 
 
-def test_only_the_top_layers_learn(train, reference_encoder):
+def test_only_the_top_layers_are_trained(train, reference_encoder):
     out = train("top", top_layers=1)
     before, after = load_encoder(str(reference_encoder[1])), load_encoder(str(out / "model"))
     moved = {name for name, p in before.named_parameters() if not torch.equal(p, after.get_parameter(name))}
@@ -91,7 +91,7 @@ def test_only_the_top_layers_learn(train, reference_encoder):
         train("many", top_layers=4)
 
 
-def test_the_norm_after_the_layers_learns_with_them():
+def test_the_norm_after_the_layers_is_trained_with_them():
     from torch import nn
 
     network = nn.ModuleDict({"embed": nn.Embedding(3, 2), "layers": nn.ModuleList(nn.Linear(2, 2) for _ in range(3))})
@@ -102,7 +102,7 @@ def test_the_norm_after_the_layers_learns_with_them():
 
 
 def test_a_stronger_models_scores_are_followed(train):
-    """Two negatives that the loss alone cannot tell apart: the scores say that one of them is nearly right."""
+    """Two negatives that the loss alone cannot distinguish: by the scores, one of them is nearly right."""
     pairs = [pair | {"negatives": ["h i", "j k"], "scores": [4.0, 3.9, -4.0]} for pair in train.pairs]
     margins = []
     for weight in (0.0, 5.0):
@@ -114,7 +114,7 @@ def test_a_stronger_models_scores_are_followed(train):
     assert margins[1] > margins[0] + 0.1
 
 
-def test_negatives_are_mined_before_each_epoch_among_all_codes_but_the_tests(train, tmp_path, capsys):
+def test_negatives_are_mined_before_each_epoch_from_all_codes_but_the_tests(train, tmp_path, capsys):
     test = [{"query": "what", "code": "held out", "id": "t", "source": {"path": "t.py"}},
             {"query": "who", "code": "kept apart", "id": "u", "source": {"path": "u.py"}}]  # fmt: skip
     more = [{"code": f"other {a} {b}"} for a in "fghij" for b in "uvwxy"]
@@ -134,7 +134,7 @@ class Stopped(Exception):
     pass
 
 
-def test_a_run_that_is_resumed_within_an_epoch_has_its_negatives_and_its_temperature(train, monkeypatch):
+def test_a_run_resumed_within_an_epoch_has_its_negatives_and_temperature(train, monkeypatch):
     how, options = ("mine", "learn-temperature"), {"checkpoint_every": 3, "epochs": 3, "negatives": 2}
     whole = train("whole", *how, **options)
     due = Steps.due
@@ -155,7 +155,7 @@ def test_a_run_that_is_resumed_within_an_epoch_has_its_negatives_and_its_tempera
     assert logs[0] == logs[1] and len(logs[0]) == 12
 
 
-def test_a_batch_too_large_learns_the_same_in_chunks(train, tmp_path, reference_encoder):
+def test_chunks_train_the_same_as_an_undivided_batch(train, tmp_path, reference_encoder):
     folder = shutil.copytree(reference_encoder[1], tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

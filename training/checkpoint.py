@@ -66,7 +66,7 @@ def save_checkpoint(folder: Path, step: int, network: nn.Module, optimizer, sche
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint, None if there is none; a partial one has a hidden name and is ignored."""
+    """The newest complete checkpoint, or None. A partial one has a hidden name and is ignored."""
     return max((path for path in folder.glob("step-*") if (path / "state.json").is_file()), default=None)
 
 

@@ -44,7 +44,7 @@ def held_memory(device: torch.device) -> int:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Start measuring the peak anew."""
+    """Measure the peak from here on."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":

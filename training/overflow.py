@@ -53,7 +53,7 @@ def locate_overflow(network: nn.Module, forward: Callable[[], object], precision
 
 @torch.no_grad()
 def first_overflow(network: nn.Module, forward: Callable[[], object]) -> str | None:
-    """Repeat a forward pass; the name of the first module whose output is not finite, None if there is none.
+    """Repeat a forward pass; returns the name of the first module whose output is not finite, or None.
 
     A module's hook runs after those of its children, so the first one found is the innermost.
     """

@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 2 -- train_sft.py …             each rank has the network and a share of the rows
     torchrun --nproc-per-node 2 -- train_sft.py … --shard     and a share of the layers' weights (training/sharding.py)
 
-The lone -- keeps torchrun from taking --r for an option of its own.
+The lone -- keeps torchrun from reading --r as its own option.
 
     rank 0   rows 0, 2, … of a window ─ forward ─ backward ─┐
                                                             Σ gradients ─ the same step on every rank
@@ -60,7 +60,7 @@ def start(wanted: str, *, shard: bool = False) -> torch.device:
             raise UserError("--shard divides the weights among processes: start them with torchrun --nproc-per-node N")
         return device
     if device.index is not None:
-        raise UserError(f"--device {wanted}: torchrun gives each process a device of its own; give auto, cuda or cpu")
+        raise UserError(f"--device {wanted}: torchrun gives each process its own device; give auto, cuda or cpu")
     if device.type == "cuda":
         device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)

@@ -10,6 +10,7 @@ RUN/config.json        the track, and every option with the source of its value
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,6 @@ from training import parallel
 from training.checkpoint import latest_checkpoint
 from training.metrics_log import MetricsLog
 from training.resume import input_hashes, refuse_other_inputs, refuse_other_options
-from training.shared_options import TrainOptions
 from training.trackers import Tracker, open_trackers
 
 
@@ -45,7 +45,7 @@ class Run:
             raise UserError(f"{folder}: nothing to resume; omit --resume to start a new run")
         self.folder = parallel.own_folder(self.shared)  # ranks above 0 write to a temporary copy
 
-    def set_options(self, source: str, **values) -> TrainOptions:
+    def set_options(self, source: str, **values) -> Any:
         """Replace options by values that were found by measuring; `source` says how. Returns all options."""
         self.options = self.options.with_values(source, **values)
         return self.options.values

@@ -89,7 +89,7 @@ def take_gradient(part: nn.Parameter) -> None:
 def whole(tensor: torch.Tensor, part: nn.Parameter) -> torch.Tensor:
     """Gather a parameter, or a moment, of which `tensor` is this rank's rows. All ranks call it together.
 
-    part     the optimiser's parameter; unless it is sharded and of tensor's shape, `tensor` is returned as it is
+    part     the optimiser's parameter; unless it is sharded and has tensor's shape, `tensor` is returned unchanged
     Returns  the whole on rank 0's CPU, an empty tensor on the other ranks
     """
     if not is_part(part) or tensor.shape != part.shape:

@@ -1,4 +1,4 @@
-"""What the comparisons compute beside their measurements."""
+"""What the benchmarks compute besides their measurements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.console import UserError
 
 
 @pytest.mark.parametrize("limit", [1024, 1025, 5000, 12_345, 32_767, 32_768, 10**9])
-def test_the_longest_that_fits_is_found_to_an_eighth(limit):
+def test_the_longest_fitting_text_is_found_to_within_an_eighth(limit):
     tried = []
 
     def fits(tokens: int) -> bool:
@@ -26,7 +26,7 @@ def test_the_longest_that_fits_is_found_to_an_eighth(limit):
     assert max(tried) <= 32_768 and len(tried) < 12
 
 
-def test_a_memory_in_which_nothing_fits_is_one_line():
+def test_a_memory_too_small_for_any_text_is_one_line():
     with pytest.raises(UserError, match="not even 1024 tokens fit"):
         longest(lambda tokens: False, 1024, 32_768)
 
@@ -38,7 +38,7 @@ def test_seconds_count_to_the_step_at_which_the_mean_of_eight_is_low_enough():
 
 
 @pytest.mark.parametrize(("total", "share"), [(80e9, 15 / 80), (8e9, 1.0)])
-def test_turing_takes_a_device_without_a_number_and_a_gpu_smaller_than_a_t4(monkeypatch, total, share):
+def test_turing_works_without_a_device_number_and_on_a_gpu_smaller_than_a_t4(monkeypatch, total, share):
     given = []
     monkeypatch.setattr(torch.cuda, "get_device_capability", torch.cuda.get_device_capability)  # put back at the end
     monkeypatch.setattr(torch.backends.cuda, "enable_flash_sdp", lambda enabled: given.append(enabled))

@@ -1,4 +1,4 @@
-"""What bench.embed computes beside its measurements, and the whole of it on a network too small to say anything."""
+"""What bench.embed computes besides its measurements, and a complete run on a tiny network."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from bench.embed import pairs_per_second
 from common.console import UserError
 
 
-def test_pairs_a_second_leave_out_the_warm_up():
+def test_pairs_per_second_exclude_warm_up():
     steps = [{"pairs": 8, "seconds": 5.0}, {"pairs": 8, "seconds": 6.0}, {"pairs": 4, "seconds": 7.5}]
     assert pairs_per_second(steps, 1) == 12 / 2.5
     assert pairs_per_second(steps, 0) == 20 / 7.5
 
 
-def test_the_faster_setting_of_theirs_is_taken(monkeypatch, tmp_path):
+def test_their_fastest_setting_is_chosen(monkeypatch, tmp_path):
     rates = {8: 1.0, 32: 3.0, 128: 2.0}
     monkeypatch.setattr(embed, "in_a_process", lambda work, folder: {"rate": rates[work["batch_size"]]})
     settings = [{"batch_size": size} for size in rates]
     assert embed._best({"measure": "encode"}, tmp_path, settings) == {"batch_size": 32}
 
 
-def test_a_side_that_fails_says_why(tmp_path):
+def test_a_failing_side_reports_its_error(tmp_path):
     work = {"measure": "encode ours", "model": str(tmp_path / "nowhere"), "device": "cpu"}
     with pytest.raises(UserError, match=r"^encode ours failed: .*nowhere"):
         embed.in_a_process(work, tmp_path)

@@ -12,7 +12,7 @@ from common.console import UserError
 README = (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_stage_that_fails_or_takes_too_long_does_not_end_the_others():
+def test_a_stage_that_fails_or_times_out_does_not_stop_the_others():
     stages = (
         Stage("broken", "json.tool /no/such/file", 100),
         Stage("endless", "timeit -n1 -r1 __import__('time').sleep(1000)", 1),
@@ -26,7 +26,7 @@ def test_a_stage_that_fails_or_takes_too_long_does_not_end_the_others():
 
 
 @pytest.mark.slow
-def test_a_bench_leaves_its_rows():
+def test_a_bench_returns_its_rows():
     arguments = "--shape mistral-7b --quantize nf4 --layers 1 --tokens 4 --rows 1 --steps 1 --device cpu"
     (outcome,) = run_stages((Stage("memory", f"bench.memory {arguments}", 600),), minutes=10)
     assert outcome.status == "done", outcome.said
@@ -50,7 +50,7 @@ def test_the_section_has_a_row_for_each_figure_and_each_stage_without_one():
     assert with_section("# Measured\n", text) == f"# Measured\n\n{text}"
 
 
-def test_without_a_gpu_it_is_one_line_and_nothing_is_written(monkeypatch, tmp_path):
+def test_a_missing_gpu_is_one_line_and_nothing_is_written(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["bench.gpu", "--out", str(tmp_path / "gpu.json")])
     before = RESULTS.read_bytes()

@@ -1,4 +1,4 @@
-"""Trains tiny decoders in every way, as one process or as one of several, and leaves what came of it in a file.
+"""Train tiny decoders in every configuration, as one process or as one of several, and save the results to a file.
 
 python tests/training/one_or_many.py MODEL OUT      (test_parallel.py starts it, and compares the files)
 """
@@ -46,7 +46,7 @@ WAYS = {
 
 
 def windows() -> list[list[list[Example]]]:
-    """Packed rows of unequal length, of which unequal numbers of tokens are learnt."""
+    """Packed rows of unequal length, with unequal numbers of supervised tokens."""
     draw = random.Random(0)
 
     def example() -> Example:
@@ -69,7 +69,7 @@ def network(folder: str, *, full=False, dtype=torch.float32, put=put, r=4, dora=
 
 
 class Learner:
-    """What a script's `learn` makes before its loop, and its loop."""
+    """A script's `learn`: its setup, and its loop in parts."""
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder, self.precision = decoder, Precision(CPU, torch.float32)
@@ -114,7 +114,7 @@ def spread(decoder: Decoder, shard: bool):
 
 
 def learn(folder: str, *, shard=False, checkpointing="none", fp32_modules=(), **options) -> dict[str, torch.Tensor]:
-    """Losses, norms, the first step's gradients, and the weights after three steps."""
+    """Losses, norms, the gradients of the first step, and the weights after three steps."""
     decoder = network(folder, **options)
     decoder.checkpointing = checkpointing
     keep_in_fp32(decoder, fp32_modules, Precision(CPU, torch.float32))
@@ -130,7 +130,7 @@ def learn(folder: str, *, shard=False, checkpointing="none", fp32_modules=(), **
 
 
 def resume(folder: str, checkpoints: Path, *, shard: bool) -> dict[str, torch.Tensor]:
-    """The difference between three steps with dropout, and one step and two in a process that goes on from there."""
+    """The difference between three steps with dropout, and one step, a checkpoint, and two resumed steps."""
     decoder = network(folder, dropout=0.5)
     with spread(decoder, shard):
         learner = Learner(decoder)
@@ -151,7 +151,7 @@ def resume(folder: str, checkpoints: Path, *, shard: bool) -> dict[str, torch.Te
 
 
 def best(folder: str, out: Path) -> dict[str, torch.Tensor]:
-    """How far the weights that are put back, those after the first of two steps, are from what they were then."""
+    """The difference between the restored weights and those after step 1, the better of two."""
     decoder = network(folder)
     with spread(decoder, shard=True):
         learner, kept = Learner(decoder), EarlyStopping(out / "best.safetensors", decoder, 1, [])
@@ -168,7 +168,7 @@ def best(folder: str, out: Path) -> dict[str, torch.Tensor]:
 
 
 def overflow(folder: str) -> dict[str, torch.Tensor]:
-    """A gradient that leaves its range in the last rank's part alone: by rank who moved, the loss scale, how far."""
+    """An overflow in the last rank's shard alone: by rank, whether it stepped, the loss scale, and how far it moved."""
     decoder = network(folder)
     with spread(decoder, shard=True):
         learner = Learner(decoder)
@@ -189,7 +189,7 @@ def overflow(folder: str) -> dict[str, torch.Tensor]:
 
 
 def join() -> dict[str, torch.Tensor]:
-    """Vectors, and gradients of a loss that reads each pair of them in order; of one batch a process gets no row."""
+    """Vectors, and gradients of a loss over all their pairs; in one of the batches a process has no row."""
     torch.manual_seed(1)
     layer, rows, result = torch.nn.Linear(3, 2), torch.randn(5, 3), {}
     for count in (1, 5):

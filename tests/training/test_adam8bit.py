@@ -1,4 +1,4 @@
-"""Moments in 8 bits: the type, the rounding, the step, and that a run goes on from them to the last bit."""
+"""8-bit moments: the type, the rounding, the step, and bit-identical resumption."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_number_becomes_the_nearest_value_of_its_block(signed):
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_a_number_is_off_by_half_a_part_of_its_decade(signed):
+def test_the_error_is_at_most_half_a_part_of_the_decade(signed):
     x = 10 ** (-7 * torch.rand(100 * BLOCK))
     x[::BLOCK] = 1
     off = (x - stored(x, signed)).abs()
@@ -87,7 +87,7 @@ def test_a_number_is_off_by_half_a_part_of_its_decade(signed):
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_blocks_of_zeros_and_of_the_smallest_numbers_come_back(signed):
+def test_blocks_of_zeros_and_of_the_smallest_numbers_survive(signed):
     x = torch.cat([torch.zeros(BLOCK), torch.full((BLOCK,), 1e-42), torch.full((BLOCK,), 3e38)])
     codes, absmax = torch.empty(len(x), dtype=torch.uint8), torch.empty(3)
     quantise(x, codes, absmax, signed=signed)
@@ -133,7 +133,7 @@ def moments(optimizer, parameter):
     ]
 
 
-def test_a_step_from_the_same_moments_is_adamw_s_to_the_last_bit():
+def test_a_step_from_the_same_moments_is_bit_identical_to_adamw():
     weights, gradients = parameters_with_gradients([(70, 71)], 5)
     (ours,), optimizer = run(AdamW8bit, weights, gradients[:4])
     theirs = nn.Parameter(ours.detach().clone())
@@ -148,7 +148,7 @@ def test_a_step_from_the_same_moments_is_adamw_s_to_the_last_bit():
         assert torch.equal(found.flatten(), stored(reference.state[theirs][name].flatten(), signed))
 
 
-def test_the_first_step_is_adamw_s_to_the_last_bit():
+def test_the_first_step_is_bit_identical_to_adamw():
     weights, gradients = parameters_with_gradients([(70, 71), (4, 4)], 1)
     ours, _ = run(AdamW8bit, weights, gradients)
     theirs, _ = run(torch.optim.AdamW, weights, gradients)
@@ -156,7 +156,7 @@ def test_the_first_step_is_adamw_s_to_the_last_bit():
     assert not torch.equal(ours[0], weights[0])
 
 
-def test_below_4096_numbers_every_step_is_adamw_s():
+def test_below_4096_numbers_every_step_is_bit_identical_to_adamw():
     weights, gradients = parameters_with_gradients([(4095,), (63, 65), (64, 64)], 6)
     ours, optimizer = run(AdamW8bit, weights, gradients)
     theirs, _ = run(torch.optim.AdamW, weights, gradients)
@@ -178,7 +178,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_a_huge_parameter_goes_through_in_chunks_and_nothing_changes(monkeypatch):
+def test_chunking_a_large_parameter_changes_nothing(monkeypatch):
     weights, gradients = parameters_with_gradients([(83, 101)], 4)
     (whole,), _ = run(AdamW8bit, weights, gradients)
     monkeypatch.setattr(adam8bit, "CHUNK", 1024)
@@ -190,7 +190,7 @@ def test_a_huge_parameter_goes_through_in_chunks_and_nothing_changes(monkeypatch
     assert 0 < largest.bytes <= 4 * 1024
 
 
-def test_a_weight_whose_gradient_stays_away_does_not_leap():
+def test_a_weight_whose_gradient_vanishes_does_not_jump():
     parameter = nn.Parameter(torch.zeros(4096))
     optimizer = AdamW8bit([parameter], lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0)
     for step in range(6):
@@ -242,7 +242,7 @@ def state_for(kind, steps=60):
     return decoder, optimizer, schedule, Precision(choose_device("cpu"), torch.float32)
 
 
-def test_a_decoder_learns_as_with_fp32_moments_in_a_quarter_of_the_memory():
+def test_training_matches_fp32_moments_in_a_quarter_of_the_memory():
     losses, sizes = {}, {}
     for kind in ("adamw", "adamw8bit"):
         state = state_for(kind)
@@ -265,7 +265,7 @@ def assert_same_state(one, other):
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adamw8bit"])
-def test_a_run_that_goes_on_from_a_checkpoint_is_bit_identical(kind, tmp_path):
+def test_a_resumed_run_is_bit_identical(kind, tmp_path):
     whole, parts = state_for(kind, 12), state_for(kind, 12)
     train(*whole, range(12))
     train(*parts, range(5))

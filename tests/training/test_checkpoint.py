@@ -1,4 +1,4 @@
-"""Going on after a stop: bit for bit on a CPU, whatever moment the stop came at."""
+"""Resuming is bit-identical on a CPU, whenever the run was stopped."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Stopped(Exception):
 
 
 def stop_at(monkeypatch, step):
-    """Ends the run right after the given step's checkpoint has been due."""
+    """Stop the run right after the checkpoint of the given step."""
     original = Steps.due
 
     def due(steps, every):
@@ -106,7 +106,7 @@ def assert_same_run(one, other):
 
 @pytest.fixture(scope="module")
 def whole(package, tiny_folder, tmp_path_factory):
-    """The folder of a run of train_cpt.py that nothing stopped."""
+    """The folder of an uninterrupted run of train_cpt.py."""
     folder = tmp_path_factory.mktemp("run") / "whole"
     torch.manual_seed(0)
     train_cpt.main(cpt_command(package, tiny_folder, folder))
@@ -116,35 +116,35 @@ def whole(package, tiny_folder, tmp_path_factory):
 
 @pytest.mark.parametrize("stop", [3, 5])  # right at a checkpoint, and two steps after one
 def test_cpt_resumed_is_bit_identical_to_one_run(package, tiny_folder, whole, tmp_path, monkeypatch, stop):
-    go_on = stop_at(monkeypatch, stop)
+    carry_on = stop_at(monkeypatch, stop)
     with pytest.raises(Stopped):
         train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "parts"))
-    go_on()
+    carry_on()
     train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--resume"])
     assert_same_run(whole, tmp_path / "parts")
 
 
-def test_all_weights_with_8_bit_moments_are_resumed_bit_by_bit(package, tiny_folder, tmp_path, monkeypatch):
+def test_all_weights_with_8_bit_moments_resumed_are_bit_identical(package, tiny_folder, tmp_path, monkeypatch):
     command = partial(cpt_command, package, tiny_folder, optimizer="adamw8bit", schedule="linear", lr=1e-3)
     train_cpt.main([*command(tmp_path / "whole"), "--full"])
-    go_on = stop_at(monkeypatch, 5)
+    carry_on = stop_at(monkeypatch, 5)
     with pytest.raises(Stopped):
         train_cpt.main([*command(tmp_path / "parts"), "--full"])
-    go_on()
+    carry_on()
     train_cpt.main([*command(tmp_path / "parts"), "--full", "--resume"])
     whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
 
 
-def test_a_run_that_ran_out_of_time_goes_on_to_the_same_end(package, tiny_folder, whole, tmp_path):
+def test_a_run_stopped_by_its_time_limit_resumes_to_the_same_result(package, tiny_folder, whole, tmp_path):
     train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--max-minutes", "1e-9"])
     assert len(losses(tmp_path / "parts")) == 1 and (tmp_path / "parts" / "report.html").is_file()
     train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--resume"])
     assert_same_run(whole, tmp_path / "parts")
 
 
-def test_patience_ends_a_run_with_the_weights_that_were_best(package, tiny_folder, tmp_path, capsys):
+def test_patience_ends_a_run_with_its_best_weights(package, tiny_folder, tmp_path, capsys):
     command = cpt_command(package, tiny_folder, tmp_path / "run", **{"epochs": 20, "lr": 0.3, "schedule": "constant"})
     train_cpt.main([*command, "--patience", "2", "--validate-every", "1", "--sample-every", "2"])
     said = capsys.readouterr().out
@@ -174,10 +174,10 @@ def test_sft_resumed_is_bit_identical_to_one_run(tiny_folder, tmp_path, monkeypa
         return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
     train_sft.main(command(tmp_path / "whole"))
-    go_on = stop_at(monkeypatch, 4)
+    carry_on = stop_at(monkeypatch, 4)
     with pytest.raises(Stopped):
         train_sft.main(command(tmp_path / "parts"))
-    go_on()
+    carry_on()
     train_sft.main([*command(tmp_path / "parts"), "--resume"])
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
@@ -201,17 +201,17 @@ def test_embed_resumed_is_bit_identical_to_one_run(reference_encoder, tmp_path, 
         return [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--lora"]
 
     train_embed.main(command(tmp_path / "whole"))
-    go_on = stop_at(monkeypatch, 4)
+    carry_on = stop_at(monkeypatch, 4)
     with pytest.raises(Stopped):
         train_embed.main(command(tmp_path / "parts"))
-    go_on()
+    carry_on()
     train_embed.main([*command(tmp_path / "parts"), "--resume"])
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(package, tiny_folder, tmp_path, kills):
-    """Real kills: SIGKILL so often at random moments, then the run gets through, and equals an undisturbed one."""
+def test_a_run_killed_at_any_moment_resumes(package, tiny_folder, tmp_path, kills):
+    """SIGKILL at random moments, then let the run finish: it equals an uninterrupted one."""
     options = {"checkpoint-every": 1, "epochs": 1 + (kills + 1) // 2}  # of a dozen steps; a kill takes two or three
     command = cpt_command(package, tiny_folder, tmp_path / "killed", **options)
     train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "whole", **options))
@@ -270,11 +270,11 @@ def test_a_full_disk_leaves_the_previous_checkpoint_which_fits_no_other_adapter(
         checkpoint.load_checkpoint(latest_checkpoint(tmp_path), *state)
 
 
-def test_a_run_is_not_gone_on_with_by_other_options(package, tiny_folder, tmp_path, monkeypatch):
-    go_on = stop_at(monkeypatch, 3)
+def test_a_run_is_not_resumed_with_other_options(package, tiny_folder, tmp_path, monkeypatch):
+    carry_on = stop_at(monkeypatch, 3)
     with pytest.raises(Stopped):
         train_cpt.main(cpt_command(package, tiny_folder, tmp_path / "run"))
-    go_on()
+    carry_on()
     with pytest.raises(UserError, match="cannot resume with --r 8; the run was started with 4"):
         train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "run", r=8), "--resume"])
     with pytest.raises(UserError, match="not empty; give another --out, or --resume"):

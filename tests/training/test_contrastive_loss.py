@@ -1,4 +1,4 @@
-"""What is minimised: the parts of the objective, and what they do not touch."""
+"""The parts of the contrastive loss, each against a direct computation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def batch(count, documents, teacher=None):
     return PairBatch([[1]] * count, [[1]] * documents, torch.eye(count, documents, dtype=torch.bool), teacher)
 
 
-def test_the_losses_of_the_widths_are_summed_the_whole_vector_among_them():
+def test_the_losses_of_all_widths_are_summed_including_the_full_one():
     q, c = unit(4, 8), unit(6, 8)
     objective = ContrastiveLoss(8, temperature=0.1, symmetric=False, dimensions="2 4")
     assert objective.dimensions == [8, 4, 2]
@@ -37,7 +37,7 @@ def test_the_losses_of_the_widths_are_summed_the_whole_vector_among_them():
             ContrastiveLoss(8, temperature=0.1, dimensions=wrong)
 
 
-def test_a_temperature_that_learns_has_the_gradient_of_its_scale_and_stops_at_clips_limit():
+def test_a_trainable_temperature_has_the_gradient_of_its_scale_and_clips_limit():
     q, c = unit(4, 8), unit(4, 8)
     objective = ContrastiveLoss(8, temperature=0.1, learn_temperature=True, symmetric=False)
     objective(q, c, batch(4, 4)).backward()
@@ -54,7 +54,7 @@ def test_a_temperature_that_learns_has_the_gradient_of_its_scale_and_stops_at_cl
     )
 
 
-def test_a_student_that_orders_as_its_teacher_has_nothing_to_learn():
+def test_a_student_that_equals_its_teacher_has_no_loss():
     q, c = unit(3, 8), unit(5, 8)
     teacher = (q @ c.T / 0.1).masked_fill(torch.tensor([[0, 0, 0, 1, 1], [0] * 5, [1] * 5]).bool(), -math.inf)
     q.requires_grad_()

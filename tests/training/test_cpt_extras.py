@@ -1,4 +1,4 @@
-"""What train_cpt.py reads with its extras on: the middle last, the order of imports, replay, a probe."""
+"""train_cpt.py with its extras: fill-in-the-middle, import order, replay, a probe of forgetting."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fim_folder(tiny_folder, tmp_path_factory):
-    """The tiny model with Qwen's tokens for filling in the middle."""
+    """The tiny model with Qwen's fill-in-the-middle tokens."""
     folder = tmp_path_factory.mktemp("fim")
     for file in tiny_folder.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
@@ -63,7 +63,7 @@ def test_in_repository_order_all_files_are_one_document(source, tiny_folder, cap
     assert "train: 5 files as one text" in capsys.readouterr().out
 
 
-def test_the_middle_comes_last_at_the_rate_and_validation_stays_plain(source, fim_folder, capsys):
+def test_fim_applies_at_its_rate_and_never_to_validation_rows(source, fim_folder, capsys):
     texts = texts_of(source, fim_folder, fim=0.5)
     middle = fim_tokens(load_tokenizer(str(fim_folder))).middle
     parts = [part for row in texts.rows for part in row]
@@ -76,7 +76,7 @@ def test_the_middle_comes_last_at_the_rate_and_validation_stays_plain(source, fi
     assert everything.rows != plain.rows
 
 
-def test_all_at_once_each_part_of_the_repository_fits_a_row(source, fim_folder, other):
+def test_with_all_extras_every_piece_fits_a_row(source, fim_folder, other):
     texts = texts_of(source, fim_folder, fim=1.0, repository_order=True, replay=str(other), replay_share=0.3)
     middle = fim_tokens(load_tokenizer(str(fim_folder))).middle
     kinds = [middle in piece.input_ids for row in texts.rows for piece in row]
@@ -84,7 +84,7 @@ def test_all_at_once_each_part_of_the_repository_fits_a_row(source, fim_folder, 
     assert all(sum(len(piece.input_ids) for piece in row) <= 128 for row in texts.rows)
 
 
-def test_replay_adds_its_share_and_says_so(source, tiny_folder, other, capsys):
+def test_replay_adds_its_share_and_prints_it(source, tiny_folder, other, capsys):
     plain = texts_of(source, tiny_folder).rows
     rows = texts_of(source, tiny_folder, replay=str(other), replay_share=0.2).rows
     count = lambda rows: sum(piece.supervised for row in rows for piece in row)  # noqa: E731

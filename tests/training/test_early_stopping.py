@@ -18,7 +18,7 @@ def offer_all(best, network, losses, first=1):
     return said
 
 
-def test_patience_is_over_after_so_many_without_a_new_lowest_and_the_best_come_back(tmp_path, capsys):
+def test_it_stops_after_patience_validations_without_a_new_lowest_and_restores_the_best(tmp_path, capsys):
     network = nn.Linear(2, 2, bias=False)
     best = EarlyStopping(tmp_path / "best.safetensors", network, 2, [])
     assert offer_all(best, network, [3.0, 2.0, 2.5, math.nan]) == [False, False, False, True]
@@ -26,7 +26,7 @@ def test_patience_is_over_after_so_many_without_a_new_lowest_and_the_best_come_b
     assert torch.equal(network.weight, torch.full((2, 2), 2.0)) and "after step 2" in capsys.readouterr().out
 
 
-def test_a_new_lowest_starts_the_count_again_and_the_last_may_be_the_best(tmp_path):
+def test_a_new_lowest_restarts_the_count_and_the_last_may_be_the_best(tmp_path):
     network = nn.Linear(2, 2, bias=False)
     best = EarlyStopping(tmp_path / "best.safetensors", network, 2, [])
     assert offer_all(best, network, [3.0, 3.5, 2.0, 2.2, 1.9]) == [False] * 5
@@ -34,7 +34,7 @@ def test_a_new_lowest_starts_the_count_again_and_the_last_may_be_the_best(tmp_pa
     assert torch.equal(network.weight, torch.full((2, 2), 5.0))
 
 
-def test_what_came_before_a_resume_counts(tmp_path):
+def test_validations_before_a_resume_count(tmp_path):
     network = nn.Linear(2, 2, bias=False)
     offer_all(EarlyStopping(tmp_path / "best.safetensors", network, 2, []), network, [2.0, 2.5])
     resumed = EarlyStopping(tmp_path / "best.safetensors", network, 2, [(1, 2.0), (2, 2.5)])
@@ -43,7 +43,7 @@ def test_what_came_before_a_resume_counts(tmp_path):
     assert torch.equal(network.weight, torch.full((2, 2), 1.0))
 
 
-def test_without_patience_nothing_is_written_or_put_back(tmp_path):
+def test_without_patience_nothing_is_written_or_restored(tmp_path):
     network = nn.Linear(2, 2, bias=False)
     best = EarlyStopping(tmp_path / "best.safetensors", network, 0, [])
     assert offer_all(best, network, [1.0, 2.0, 3.0]) == [False] * 3
@@ -51,7 +51,7 @@ def test_without_patience_nothing_is_written_or_put_back(tmp_path):
     assert torch.equal(network.weight, torch.full((2, 2), 3.0)) and not list(tmp_path.iterdir())
 
 
-def test_a_loss_that_is_no_number_is_never_the_lowest(tmp_path):
+def test_nan_is_never_the_lowest_loss(tmp_path):
     network = nn.Linear(2, 2, bias=False)
     best = EarlyStopping(tmp_path / "best.safetensors", network, 2, [])
     assert offer_all(best, network, [math.nan, 2.0, 2.5]) == [False] * 3 and best.best_step == 2

@@ -1,4 +1,4 @@
-"""What a run leaves beside its weights."""
+"""What a run writes besides its weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_folder(tiny_folder, tmp_path_factory):
     return train(tmp_path_factory.mktemp("sft"), tiny_folder)
 
 
-def test_the_saved_adapter_says_where_it_comes_from(run_folder, tiny_folder):
+def test_the_saved_adapter_records_its_provenance(run_folder, tiny_folder):
     provenance = json.loads((run_folder / "adapter" / "tritune.json").read_text())
     assert provenance.keys() == {"schema", "base", "track", "settings", "metrics", "data", "versions"}
     assert (provenance["schema"], provenance["track"], provenance["base"]) == (1, "sft", str(tiny_folder))
@@ -43,7 +43,7 @@ def test_the_saved_adapter_says_where_it_comes_from(run_folder, tiny_folder):
     assert provenance["versions"].keys() >= {"python", "torch", "source_sha256"}
 
 
-def test_peft_takes_no_offence_at_the_extra_file(run_folder, tiny_folder, recwarn):
+def test_peft_does_not_warn_about_the_extra_file(run_folder, tiny_folder, recwarn):
     base = AutoModelForCausalLM.from_pretrained(tiny_folder)
     recwarn.clear()
     peft.PeftModel.from_pretrained(base, run_folder / "adapter")
@@ -69,7 +69,7 @@ def test_the_adapter_is_what_the_options_ask_for(tiny_folder, tmp_path, capsys):
     assert 0 < (magnitude - start).abs().max() < 0.1 and saved[f"base_model.model.{name}.lora_B.weight"].abs().max() > 0
 
 
-def test_an_encoder_run_with_an_adapter_ends_in_a_model_that_does_not_take_it_twice(reference_encoder, tmp_path):
+def test_a_merged_adapter_cannot_be_merged_again(reference_encoder, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     rows = [{"id": str(n), "query": word, "code": f"zz {word}"} for n, word in enumerate(("ab", "cd", "ef", "gh"))]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -20,7 +20,7 @@ ROW = [Example(list(range(5, 45)), list(range(5, 45)))]
 
 
 def costs(monkeypatch, decoder, *, room, per_token):
-    """Passes that take so many bytes a token, by checkpointing, in a memory with so much room."""
+    """Fake passes of `per_token` bytes by checkpointing mode, and a memory of `room` bytes."""
     seen = []
 
     def measured(decoder, precision, row):
@@ -33,7 +33,7 @@ def costs(monkeypatch, decoder, *, room, per_token):
     return seen
 
 
-def test_the_fastest_way_that_has_room_is_taken_and_tried_whole(monkeypatch, tiny):
+def test_the_fastest_mode_that_fits_is_chosen_and_proven_by_a_full_pass(monkeypatch, tiny):
     tiny.requires_grad_(False)
     per_token = {"none": 100, "selective": 50, "full": 10}
     for room, expected in ((1e6, (3, "none")), (8200, (2, "none")), (4000, (1, "selective")), (1000, (2, "full"))):
@@ -45,13 +45,13 @@ def test_the_fastest_way_that_has_room_is_taken_and_tried_whole(monkeypatch, tin
         fit(tiny, PRECISION, [ROW], "adamw", 3)
 
 
-def test_memory_for_the_optimiser_is_set_aside(monkeypatch, tiny):
+def test_memory_is_reserved_for_the_optimiser(monkeypatch, tiny):
     learning = sum(parameter.numel() for parameter in tiny.requires_grad_(True).parameters())
     costs(monkeypatch, tiny, room=8200 + 8 * learning, per_token={"none": 100, "selective": 50, "full": 10})
     assert fit(tiny, PRECISION, [ROW] * 4, "adamw", 4) == (2, "none")
 
 
-def test_a_measured_pass_leaves_nothing_behind(tiny):
+def test_a_measured_pass_changes_nothing(tiny):
     inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
     before = [parameter.clone() for _, parameter in trainable(tiny)]
     cost = measure_pass(tiny, PRECISION, ROW)
@@ -72,7 +72,7 @@ def options(tiny_folder, pairs, out, *more):
     return [str(part) for part in (*parts, "--epochs", 1, "--dtype", "fp32", *more)]
 
 
-def test_what_fits_is_kept_with_the_run_and_not_measured_again(tiny_folder, pairs, tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_what_was_measured_at_its_start(tiny_folder, pairs, tmp_path, monkeypatch):
     train_sft.main(options(tiny_folder, pairs, tmp_path / "run", "--fit", "--checkpoint-every", 1))
     saved = json.loads((tmp_path / "run" / "config.json").read_text())["options"]
     assert saved["micro_batch"] == {"value": 4, "from": "--fit"}
@@ -84,7 +84,7 @@ def test_what_fits_is_kept_with_the_run_and_not_measured_again(tiny_folder, pair
     assert again["micro_batch"] == {"value": 4, "from": "--fit"}
 
 
-def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tiny_folder, pairs, tmp_path, capsys):
+def test_a_dry_run_describes_the_run_and_writes_nothing(tiny_folder, pairs, tmp_path, capsys):
     train_sft.main(options(tiny_folder, pairs, tmp_path / "run", "--dry-run"))
     said = capsys.readouterr().out
     assert not (tmp_path / "run").exists()

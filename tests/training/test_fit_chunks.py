@@ -27,7 +27,7 @@ PAIRS = [
 
 @pytest.fixture
 def chunk_tokens(reference_encoder, tmp_path, monkeypatch):
-    """chunk_tokens(free) -> what is found with so many bytes free, where a pass takes 10^6 bytes per token."""
+    """chunk_tokens(free) -> the chunk size chosen with `free` bytes of memory and passes of 10^6 bytes per token."""
     encoder = load_encoder(str(reference_encoder[1]))
     arguments = ["--model", "m", "--data", "d", "--out", str(tmp_path / "run")]
     run = Run(tmp_path / "run", "embed", parse_with_recipe(Options, arguments), resume=False)

@@ -1,4 +1,4 @@
-"""A batch in chunks has the gradients of the batch in one piece, at the memory of a chunk."""
+"""A batch in chunks has the gradients of the undivided batch, at the memory of one chunk."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def gradients(encoder, embed, *, precision=None):
     return loss.detach(), found
 
 
-def test_the_gradients_are_those_of_one_piece_and_the_last_chunk_is_shorter(encoder):
+def test_the_gradients_are_those_of_the_undivided_batch(encoder):
     cuts = chunks(PairTable(PAIRS, encoder, negatives=1).batch(list(range(11))).documents, 40)
     assert len(cuts) > 3 and sum(map(len, cuts[-1])) < sum(map(len, cuts[0]))
     plain = gradients(encoder, encoder.embed)
@@ -67,7 +67,7 @@ def test_the_gradients_are_those_of_one_piece_and_the_last_chunk_is_shorter(enco
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", *(["bf16"] if cpu_has_bf16() else [])])
 @pytest.mark.parametrize("what", ["all", "lora", "top"])
-def test_what_is_computed_again_draws_the_same_dropout_under_autocast_and_a_loss_scale(encoder, dtype, what):
+def test_recomputation_draws_the_same_dropout_under_autocast_and_a_loss_scale(encoder, dtype, what):
     if what == "lora":
         inject(encoder, r=4, alpha=8, targets="all-linear", dropout=0.3)
         for name, parameter in encoder.named_parameters():
@@ -93,7 +93,7 @@ def test_what_is_computed_again_draws_the_same_dropout_under_autocast_and_a_loss
     assert not torch.equal(by_hand([[2, 5, 6, 3]]), by_hand([[2, 5, 6, 3]]))
 
 
-def test_one_chunk_at_a_time_is_in_memory(encoder):
+def test_only_one_chunk_is_in_memory_at_a_time(encoder):
     made, most, recorded = [], [], []
 
     def watch(module, inputs, output):

@@ -1,4 +1,4 @@
-"""What a run measures is what its saved files give when loaded anew, in every dtype; and half precision learns."""
+"""What a run measures equals what its saved files give when reloaded, in every dtype; and half precision learns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCRIPTS = (train_cpt, train_sft, train_embed)
 
 @pytest.fixture(params=["fp32", "bf16", "fp16"])
 def dtype(request, monkeypatch):
-    """The name of a compute dtype. A CPU computes half precision correctly, fast or not; fp16 it is not offered."""
+    """The name of a compute dtype. A CPU computes fp16 correctly, though the scripts do not offer it there."""
     monkeypatch.setattr(device_module, "cpu_has_bf16", lambda: True)
     if request.param == "fp16":
         for module in (*SCRIPTS, eval.model_options, eval.perplexity, eval.retrieval.__main__):
@@ -44,7 +44,7 @@ def train(script, dtype: str, **options) -> None:
 
 
 def measure(monkeypatch, command, dtype: str, **options) -> dict:
-    """What an eval command says of the files that a run has left."""
+    """The result of an eval command on the files of a run."""
     given = flags(options) + ([] if dtype == "fp16" else ["--dtype", dtype])
     monkeypatch.setattr(sys, "argv", ["", *given])
     command.main()

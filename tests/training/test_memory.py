@@ -43,7 +43,7 @@ print(risen, peak_memory(cpu) - held_memory(cpu), free_memory(cpu))
 
 
 def in_a_new_process(program: str) -> list[int]:
-    """The numbers that it prints; what other tests left freed and kept in this process cannot touch them."""
+    """The numbers that the program prints, unaffected by memory that other tests have freed."""
     root = Path(__file__).resolve().parents[2]
     run = [sys.executable, "-c", program]
     return [int(n) for n in subprocess.run(run, check=True, capture_output=True, text=True, cwd=root).stdout.split()]
@@ -56,7 +56,7 @@ def test_freed_memory_stays_with_the_process():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from Linux's /proc")
-def test_the_peak_is_that_since_it_was_reset():
+def test_the_peak_is_measured_from_its_reset():
     risen, after_reset, free = in_a_new_process(PEAK)
     assert 250 << 20 < risen < 400 << 20
     assert after_reset < 100 << 20

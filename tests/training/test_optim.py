@@ -1,4 +1,4 @@
-"""What learns at which rate."""
+"""Parameter groups, the optimiser's step and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_lora_plus_raises_the_rate_of_b_alone(tiny, kind):
         assert decay == (0.0 if name.endswith("magnitude_vector") else 0.1), name
 
 
-def test_the_kind_is_what_was_asked_for_and_another_is_refused():
+def test_the_kind_is_as_requested_and_an_unknown_one_is_refused():
     network = nn.Linear(3, 2)
     assert isinstance(adamw(network, "adamw8bit", lr=0.1, weight_decay=0), AdamW8bit)
     plain = adamw(network, lr=0.1, weight_decay=0)
@@ -55,7 +55,7 @@ def learnt(kind, factors):
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adamw8bit"])
-def test_a_step_with_an_overflow_leaves_no_trace_under_the_scaler(kind):
+def test_a_step_skipped_by_the_scaler_leaves_no_trace(kind):
     def build(network):
         return adamw(network, kind, lr=0.1, weight_decay=0.1)
 
@@ -65,7 +65,7 @@ def test_a_step_with_an_overflow_leaves_no_trace_under_the_scaler(kind):
     assert len(whole) > 6 and all(torch.equal(a, b) for a, b in zip(whole, without, strict=True))
 
 
-def test_the_fused_kernel_steps_as_the_plain_loop_does():
+def test_the_fused_kernel_equals_the_plain_loop():
     def plain(network):
         groups = [{"params": [network.weight], "weight_decay": 0.1}, {"params": [network.bias], "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.95), foreach=False, fused=False)
@@ -121,7 +121,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_its_floor(kind, expected):
     assert shape(kind, 7, warmup=2 / 7, floor=0.0)[-1] == (1.0 if kind == "constant" else 0.0)
 
 
-def test_a_run_of_a_few_steps_has_its_peak_and_from_three_on_its_floor():
+def test_short_runs_reach_the_peak_and_from_three_steps_on_the_floor():
     for kind in ("cosine", "linear"):
         assert [shape(kind, steps) for steps in (1, 2, 3)] == [[1], [1, 1], [1, 1, pytest.approx(0.1)]], kind
     assert [shape("constant", steps) for steps in (1, 2, 3)] == [[1], [1, 1], [1, 1, 1]]
@@ -133,7 +133,7 @@ def test_a_rewarmed_run_starts_above_the_rate_that_its_model_ended_with():
     assert again[4:] == shape("cosine", 10, warmup=0.4)[4:]
 
 
-def test_a_schedule_that_is_none_is_refused():
+def test_an_unknown_schedule_or_share_is_refused():
     with pytest.raises(UserError, match="unknown schedule 'step'; give cosine, linear, constant"):
         shape("step", 3)
     for name in ("warmup", "floor", "start"):

@@ -28,7 +28,7 @@ def test_the_first_module_that_left_the_range_is_named():
 
 
 @torch.no_grad()
-def test_a_layer_with_an_adapter_is_named_and_every_micro_batch_looked_at(tiny):
+def test_adapted_layers_are_named_and_every_micro_batch_is_examined(tiny):
     inject(tiny, r=2, alpha=4, targets=["o_proj"])
     ids = [list(range(first, first + 8)) for first in (10, 20)]
     window = [to_batch([Example(row, row)], "cpu") for row in ids]
@@ -41,14 +41,14 @@ def test_a_layer_with_an_adapter_is_named_and_every_micro_batch_looked_at(tiny):
 
 
 class HalfPrecision(Precision):
-    """fp16 as on a GPU, which a CPU emulates slowly."""
+    """fp16 as on a GPU; a CPU emulates it slowly."""
 
     def __init__(self):
         super().__init__(CPU, torch.float32)
         self.dtype = torch.float16
 
 
-def test_an_mlp_that_leaves_fp16_is_computed_in_fp32_from_then_on(tiny):
+def test_an_mlp_that_overflows_fp16_is_computed_in_fp32_from_then_on(tiny):
     for layer in (tiny.model.layers[1].mlp.gate_proj, tiny.model.layers[1].mlp.up_proj):
         layer.weight.data *= 3000  # what they multiply to is beyond 65,504
     tiny.model.layers[1].mlp.down_proj.weight.data *= 1e-3

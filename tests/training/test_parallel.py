@@ -1,4 +1,4 @@
-"""Two processes on a CPU compute what one does: one_or_many.py and the real scripts, run as one and as two."""
+"""Two processes on a CPU compute the same as one: one_or_many.py and the real scripts, run both ways."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def free_port() -> int:
 
 
 def as_two(*command) -> list[str]:
-    """Run a command as torchrun would, without its own start. What each process printed."""
+    """Run a command as two torchrun processes, without its launcher. Returns what each printed."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "test"}
     processes = [Child(*command, **where, RANK=rank, LOCAL_RANK=rank, OMP_NUM_THREADS=1) for rank in range(2)]
     try:
@@ -64,7 +64,7 @@ def as_two(*command) -> list[str]:
 
 @pytest.fixture(scope="module")
 def results(tiny_folder, tmp_path_factory):
-    """What one process came to, what two did, and the folder of each."""
+    """The results of one process and of two, and their folders."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the two have it: threads add up in another order
@@ -90,7 +90,7 @@ def test_a_window_of_fewer_rows_than_processes_was_among_them():
     assert all(len(set(count)) > 1 for count in counts if len(count) > 1)  # nor do the rows hold equally much
 
 
-def test_the_ranks_begin_alike_and_draw_different_dropout(results):
+def test_the_ranks_start_equal_and_draw_different_dropout(results):
     one, two = ({k.removeprefix("of every rank/"): v for k, v in found.items()} for found in results[:2])
     weights, drawn = two["first weight"], two["drawn"]
     assert len(weights) == 2 and torch.equal(weights[0], weights[1])  # the second's had been changed
@@ -100,14 +100,14 @@ def test_the_ranks_begin_alike_and_draw_different_dropout(results):
 
 
 @pytest.mark.parametrize("way", ["resumed", "resumed, sharded"])
-def test_a_run_resumed_by_as_many_processes_is_bit_identical(results, way):
+def test_a_run_resumed_by_the_same_number_of_processes_is_bit_identical(results, way):
     for found in results[:2]:
         differences = {name: value for name, value in found.items() if name.startswith(f"{way}/")}
         assert differences and all(value == 0 for value in differences.values())
 
 
 @pytest.mark.parametrize("way", ["resumed", "resumed-sharded"])
-def test_what_two_processes_leave_one_goes_on_with(results, tiny_folder, way):
+def test_one_process_resumes_a_checkpoint_of_two(results, tiny_folder, way):
     _, _, one, two = results
     alone, left = (latest_checkpoint(folder / way) for folder in (one, two))
     states = load_file(alone / "tensors.safetensors"), load_file(left / "tensors.safetensors")
@@ -121,19 +121,19 @@ def test_what_two_processes_leave_one_goes_on_with(results, tiny_folder, way):
         assert torch.equal(weight, states[1][f"weight.{name}"])
 
 
-def test_the_best_weights_of_a_sharded_network_come_back(results):
+def test_the_best_weights_of_a_sharded_network_are_restored(results):
     for found in results[:2]:
         assert found["best/restored"] == 0 and found["best/moved"] > 0
     shapes = [{n: t.shape for n, t in load_file(folder / "best.safetensors").items()} for folder in results[2:]]
     assert shapes[0] and shapes[0] == shapes[1]
 
 
-def test_a_gradient_out_of_range_on_one_rank_holds_back_all(results):
+def test_an_overflow_on_one_rank_makes_all_skip_the_step(results):
     one, two = (found["overflow/stepped, scale, moved"].tolist() for found in results[:2])
     assert two == 2 * one and one == [[0.0, 4.0, 0.0]]
 
 
-def test_vectors_joined_are_those_of_one_process_and_so_are_their_gradients(results):
+def test_joined_vectors_and_their_gradients_equal_those_of_one_process(results):
     one, two = ({k: v for k, v in found.items() if k.startswith("joined/")} for found in results[:2])
     assert len(one) == 4
     for name in one:
@@ -149,7 +149,7 @@ def rows(path) -> list[dict]:
 
 
 def assert_same_log(one, two):
-    """The same steps in metrics.jsonl, all figures but times."""
+    """The same rows in metrics.jsonl, apart from times."""
     logs = [rows(out / "metrics.jsonl") for out in (one, two)]
     assert len(logs[0]) > 2
     for a, b in zip(*logs, strict=True):
@@ -174,7 +174,7 @@ def pairs(tmp_path):
     return path
 
 
-def test_sft_under_torchrun_is_the_same_run_and_may_go_on_alone(tiny_folder, pairs, tmp_path):
+def test_sft_under_torchrun_is_the_same_run_and_one_process_may_resume_it(tiny_folder, pairs, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     given = {
         "model": tiny_folder, "data": pairs, "validation": pairs, "max_length": 128, "step_tokens": 384, "epochs": 2,
@@ -199,7 +199,7 @@ def test_sft_under_torchrun_is_the_same_run_and_may_go_on_alone(tiny_folder, pai
     assert_same_log(one, two)
 
 
-def test_cpt_as_two_stops_goes_on_samples_and_keeps_the_best(tiny_folder, tmp_path):
+def test_cpt_with_two_processes_stops_resumes_samples_and_keeps_the_best(tiny_folder, tmp_path):
     package = tmp_path / "package"
     package.mkdir()
     for i, name in enumerate(["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]):
@@ -247,7 +247,7 @@ def test_negatives_of_other_processes_are_negatives(reference_encoder, tmp_path)
     assert_same_adapter(one, two, atol=5e-5)
 
 
-def test_shard_is_refused_alone_and_with_what_it_does_not_go_with(tiny, tiny_folder, tmp_path):
+def test_shard_is_refused_without_torchrun_and_with_incompatible_options(tiny, tiny_folder, tmp_path):
     given = options(model=tiny_folder, data="pairs.jsonl", out=tmp_path / "run")
     with pytest.raises(UserError, match="torchrun --nproc-per-node"):
         train_sft.main([*given, "--shard"])
@@ -260,7 +260,7 @@ def test_shard_is_refused_alone_and_with_what_it_does_not_go_with(tiny, tiny_fol
 def test_a_numbered_device_under_torchrun_is_refused(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setattr(parallel, "choose_device", lambda wanted: torch.device(wanted))
-    with pytest.raises(UserError, match="a device of its own"):
+    with pytest.raises(UserError, match="its own device"):
         parallel.start("cuda:1")
 
 
@@ -281,8 +281,8 @@ def test_other_ranks_read_the_run_and_write_elsewhere(tmp_path, monkeypatch):
     assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n' and not (folder / "environment.json").exists()
 
 
-def test_what_a_rank_finds_out_alone_is_settled_together(tiny, tmp_path, monkeypatch):
-    """Whether time is over, what fits into memory, which module overflowed: else ranks would wait for each other."""
+def test_ranks_agree_on_what_each_finds_out_alone(tiny, tmp_path, monkeypatch):
+    """The time limit, what fits into memory, which module overflowed: otherwise ranks would deadlock."""
     resolved = parse_with_recipe(train_sft.Options, options(model="m", data="d", out="o"))
     run = Run(tmp_path / "run", "sft", resolved, resume=False)
     monkeypatch.setattr(parallel, "of_every_rank", lambda own: [own, True])

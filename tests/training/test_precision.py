@@ -37,7 +37,7 @@ def test_a_cpu_takes_bf16_only_if_it_has_the_instructions_and_never_fp16(monkeyp
         choose_dtype(CPU, "int8")
 
 
-def test_a_device_that_is_not_there_is_refused(monkeypatch):
+def test_an_unavailable_device_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("cuda", "toaster"):
         with pytest.raises(UserError, match=name):
@@ -45,7 +45,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
 
 
 def scaled(network):
-    """fp16's loss scaling, driven on a CPU."""
+    """fp16's loss scaling on a CPU."""
     precision = Precision(CPU, torch.float32)
     precision.scaler = torch.amp.GradScaler("cpu", enabled=True, init_scale=1024.0, growth_interval=2)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -70,7 +70,7 @@ def test_a_skipped_step_moves_neither_weights_nor_schedule_and_lowers_the_scale(
     assert not torch.equal(network.weight, before)
 
 
-def test_a_nan_moves_nothing_in_fp32_either():
+def test_a_nan_updates_nothing_in_fp32_either():
     network = nn.Linear(3, 1)
     precision, optimizer = Precision(CPU, torch.float32), torch.optim.SGD(network.parameters(), lr=0.1)
     before = network.weight.clone()

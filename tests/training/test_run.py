@@ -14,7 +14,7 @@ from training.run import Run
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 
 
-def test_the_line_of_a_skipped_step_can_be_read_again(tmp_path):
+def test_the_row_of_a_skipped_step_is_valid_json(tmp_path):
     run = Run(tmp_path / "run", "cpt", Resolved(None, {}), resume=False)
     run.start(**CPU, data={})
     run.log(1, loss=2.5, norm=math.inf, tokens=7, skipped=True)
@@ -49,13 +49,13 @@ def test_rows_after_the_last_checkpoint_are_dropped_on_resume(run):
     assert [(row["step"], row["loss"]) for row in read_jsonl(run.folder / "metrics.jsonl")] == [(1, 1), (2, 2), (3, 9)]
 
 
-def test_samples_of_steps_that_are_done_again_are_not_kept_twice(run):
+def test_samples_of_repeated_steps_replace_the_earlier_ones(run):
     for step, text in ((5, "a"), (10, "b"), (15, "c"), (None, "old"), (10, "d"), (None, "e")):
         run.add_samples(step, text)
     assert (run.folder / "samples.md").read_text() == ("# After step 5\n\na\n# After step 10\n\nd\n# At the end\n\ne\n")
 
 
-def test_samples_of_a_run_that_went_on_stand_before_its_end(run):
+def test_samples_of_a_resumed_run_come_before_the_final_ones(run):
     for step, text in ((5, "a"), (None, "old"), (10, "b"), (None, "e")):
         run.add_samples(step, text)
     assert (run.folder / "samples.md").read_text() == ("# After step 5\n\na\n# After step 10\n\nb\n# At the end\n\ne\n")

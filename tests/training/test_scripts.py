@@ -1,4 +1,4 @@
-"""The three scripts on tiny models: that they learn, and what they leave."""
+"""The three scripts on tiny models: they learn, and write a complete run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def corpus(tmp_path_factory):
 
 
 @pytest.mark.parametrize("dtype", ["fp32", *(["bf16"] if cpu_has_bf16() else [])])
-def test_cpt_learns_and_leaves_a_complete_run(corpus, tiny_folder, tmp_path, dtype):
+def test_cpt_learns_and_writes_a_complete_run(corpus, tiny_folder, tmp_path, dtype):
     out = tmp_path / "run"
     train_cpt.main(
         arguments(
@@ -81,8 +81,8 @@ def test_cpt_learns_and_leaves_a_complete_run(corpus, tiny_folder, tmp_path, dty
     }
 
 
-def test_cpt_refuses_a_token_without_a_row_before_the_run_s_folder_is_made(tiny_folder, tmp_path):
-    """Also where only a held-out file has it, which is read first when the training is about to begin."""
+def test_cpt_refuses_a_token_without_an_embedding_before_creating_the_run(tiny_folder, tmp_path):
+    """Even if only a held-out file has it, which is first encoded for the evaluation."""
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     backend.add_tokens([AddedToken(f"<unused{i}>") for i in range(400 - backend.get_vocab_size())])

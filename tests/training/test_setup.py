@@ -16,25 +16,25 @@ def options(tiny_folder, **given) -> DecoderOptions:
     return DecoderOptions(model=str(tiny_folder), out="run", **given)
 
 
-def test_a_base_in_4_bits_is_for_adapters(tiny_folder):
+def test_a_4_bit_base_is_for_adapters(tiny_folder):
     here = (torch.float32, torch.device("cpu"))
     assert linears(load_for_training(options(tiny_folder, quantize="nf4"), *here)).keys() == set(
         linears(load_for_training(options(tiny_folder), *here))
     )
     kinds = {type(layer) for layer in linears(load_for_training(options(tiny_folder, quantize="nf4"), *here)).values()}
     assert kinds == {NF4Linear}
-    with pytest.raises(UserError, match="--quantize nf4 with --full: weights in 4 bits cannot learn"):
+    with pytest.raises(UserError, match="--quantize nf4 with --full: 4-bit weights cannot be trained"):
         load_for_training(options(tiny_folder, quantize="nf4", full=True), *here)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"checkpointing": "offload"}, "for a GPU; give full"),
+        ({"checkpointing": "offload"}, "without a GPU, give full"),
         ({"patience": 2, "validate_every": 0}, "--validate-every"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(tiny, tiny_folder, given, said):
+def test_incompatible_options_are_refused(tiny, tiny_folder, given, said):
     with pytest.raises(UserError, match=said):
         prepare(tiny, options(tiny_folder, **given), torch.device("cpu"), torch.float32)
 

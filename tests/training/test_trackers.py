@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases are told the lines of metrics.jsonl."""
+"""TensorBoard and Weights & Biases receive the rows of metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def go(folder, log_to):
     run.finish({})
 
 
-def test_weights_and_biases_gets_options_and_lines(tmp_path, monkeypatch):
+def test_weights_and_biases_gets_options_and_rows(tmp_path, monkeypatch):
     told = []
     run = SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append("over"))
     fake = SimpleNamespace(init=lambda **settings: told.append(settings) or run)
@@ -41,7 +41,7 @@ def test_tensorboard_has_the_curves(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "said"), [("mlflow", "must be one of tensorboard, wandb"), ("wandb", "wandb")])
-def test_what_is_not_known_or_not_installed_is_one_line(tmp_path, monkeypatch, name, said):
+def test_an_unknown_or_missing_tracker_is_one_line(tmp_path, monkeypatch, name, said):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=said):
         go(tmp_path / "run", name)
