@@ -195,9 +195,7 @@ def _refuse_fields(row: dict) -> None:
     for flag in FLAGS:
         value = row.get(flag, 1)
         if value is False or (flag == "weight" and value != 1):
-            raise ValueError(
-                f'"{flag}" is {value!r}: rows train whole or not at all; remove the row or the field'
-            )
+            raise ValueError(f'"{flag}" is {value!r}: rows train whole or not at all; remove the row or the field')
 
 
 def _refuse_other_texts(row: dict, form: str, messages: list[dict]) -> None:
