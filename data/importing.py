@@ -1,10 +1,10 @@
-"""Instruction rows from elsewhere, made fit to train on: Alpaca, chat, prompt and completion; Python alone.
+"""Imports instruction rows from elsewhere (Alpaca, chat, prompt and completion), Python only, cleaned for training.
 
     python -m data.importing code_alpaca_20k.json --out DIR
     python -m data.importing hub:sahil2801/CodeAlpaca-20k/code_alpaca_20k.json --out DIR
 
-The same rows in two variants, with the same ids on the same side of the split: `code/` answers with the code alone,
-`explained/` with the code and what was said about it. Of rows without such words only a teacher's explanation is used.
+The same rows in two variants with the same ids and split: `code/` answers with the code alone, `explained/` with the
+code and its explanation. Rows without an explanation are in the latter only if a teacher explains them.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ EXPLAIN = "{question}\n\n{code}\n\nExplain this solution in two to four sentence
 
 @dataclass(frozen=True)
 class ImportedRow:
-    """A row that is kept: the conversation up to the answer, and the answer's code and words apart."""
+    """A kept row: the conversation up to the answer, and the answer's code and words separately."""
 
     id: str
     question: tuple[dict, ...]  # messages
     code: str
     words: str  # "" when the answer is code alone
-    fields: dict = field(default_factory=dict)  # "instruction" and "input" where the row had these
-    thoughts: str = ""  # of a reasoning model, before its answer: kept beside it, not trained on
+    fields: dict = field(default_factory=dict)  # "instruction" and "input" if the row had them
+    thoughts: str = ""  # of a reasoning model, before its answer: kept, but not trained on
 
     def as_pair(self, *, explained: bool, source: dict) -> dict:
-        """The row to train on: instruction pair, or chat where the question is more than one message."""
+        """The row to train on: an instruction pair, or chat if the question has several messages."""
         answer = f"{fenced(self.code, 'python')}\n\n{self.words}" if explained else self.code
         head = {"id": self.id, "category": "explained code" if explained else "code"}
         rest = {"source": source} | ({"thoughts": self.thoughts} if self.thoughts else {})
@@ -139,9 +139,9 @@ def parted(answer: str) -> tuple[str, str]:
 
 
 def with_four_spaces(code: str) -> str:
-    """The code indented by four spaces a level, strings as they are. ValueError where the program would not stay.
+    """The code indented by four spaces per level, strings unchanged. ValueError if that would change the program.
 
-    Lines that go on an open bracket move with the line that they belong to, comments with the code that they stand at.
+    Continuation lines move with their statement, comments with the code beside them.
     """
     lines = [_untabbed(line) for line in code.split("\n")]
     depths, heads, strings = _layout("\n".join(lines))
@@ -165,13 +165,13 @@ def with_four_spaces(code: str) -> str:
 
 
 def _untabbed(line: str) -> str:
-    """Its leading tabs as spaces: eight a stop, as Python itself counts them."""
+    """Leading tabs as spaces, with tab stops every eight columns, as in Python."""
     rest = line.lstrip(" \t")
     return line[: len(line) - len(rest)].expandtabs(8) + rest
 
 
 def _layout(code: str) -> tuple[dict[int, int], dict[int, int], set[int]]:
-    """Depth by a logical line's first line, that first line by each that goes it on, lines that begin in a string."""
+    """Depth by first line of each logical line; first line by continuation line; lines that begin inside a string."""
     depths: dict[int, int] = {}
     heads: dict[int, int] = {}
     strings: set[int] = set()
@@ -194,7 +194,7 @@ def _layout(code: str) -> tuple[dict[int, int], dict[int, int], set[int]]:
 
 
 def explain_with(teacher: Teacher, rows: list[ImportedRow]) -> tuple[list[ImportedRow], list[dict]]:
-    """The rows, those without words explained by the teacher where it answers well, and its answers that do not."""
+    """The rows, those without words explained by the teacher where its answer is usable; and its unusable answers."""
     silent = [row for row in rows if not row.words]
     system = {"role": "system", "content": SYSTEM}
     asked = [EXPLAIN.format(question=_asked(row), code=fenced(row.code, "python")) for row in silent]
@@ -231,15 +231,13 @@ def split_rows(rows: list[ImportedRow], *, test_share: float, validation_share: 
 
 
 def read_rows(place: str) -> tuple[list[dict], str, str | None]:
-    """Rows of a JSON list, of JSON Lines, or of hub:OWNER/NAME/FILE; the file's name without its ending; the commit on
-    the hub.
-    """
+    """Rows of a JSON list, JSON Lines or hub:OWNER/NAME/FILE; the file's name without suffix; the commit on the hub."""
     path, commit = _from_hub(place) if place.startswith(HUB) else (Path(place), None)
     return read_objects(path), Path(path.name.removesuffix(".gz")).stem, commit
 
 
 def _from_hub(place: str) -> tuple[Path, str]:
-    """The file in the hub's cache, fetched where it is not there yet, and the commit that it is of."""
+    """The file in the hub's cache, downloaded if missing, and its commit."""
     owner, name, file = (*place.removeprefix(HUB).split("/", 2), "", "")[:3]
     if not file:
         raise UserError(f"{place}: give {HUB}OWNER/NAME/FILE")

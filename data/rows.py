@@ -1,11 +1,11 @@
-"""A data row as the conversation that is trained or asked: chat, prompt and completion, instruction pair or Alpaca.
+"""Reads a data row as a conversation: chat, prompt and completion, instruction pair or Alpaca.
 
     {"messages": […]}    {"prompt", "completion"}    {"instruction", "input", "output"}
 
-Every command that reads such rows reads them here. A field that changes what is learnt is honoured (`system`,
-`history`, `tools`, `reasoning_content`) or refused by name with what to do; what says nothing to a model (`id`,
-`category`, `source`, `check`, …) is kept in the row and not read. The names are those of other tools' files: OpenAI
-(`tools`, `weight`), TRL (prompts and completions of messages), LlamaFactory (`system`, `history`).
+Every command that takes such rows reads them here. A field that affects training is honoured (`system`, `history`,
+`tools`, `reasoning_content`) or refused by name, with what to do; metadata (`id`, `category`, `source`, `check`, …) is
+kept in the row but not read. Field names follow other tools: OpenAI (`tools`, `weight`), TRL (prompts and completions
+of messages), LlamaFactory (`system`, `history`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REFUSED = {
     "tool_calls": 'is not read: write the row as "messages"',
     "conversations": 'is not read: rename it to "messages", and "from" and "value" to "role" and "content"',
 }
-TEXTS = {  # refused where the conversation does not hold what they say
+TEXTS = {  # refused if they add something to the conversation
     **dict.fromkeys(("system_prompt", "system_message"), AS_SYSTEM),
     "context": 'is not read: rename it to "input", or put it into the question',
     "documents": "is not read: put it into the question",
@@ -44,9 +44,9 @@ TEXTS = {  # refused where the conversation does not hold what they say
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a chat template is given: messages as Tokenizer.render takes them, and tools (JSON schemas) if any.
+    """The input of a chat template: messages as Tokenizer.render takes them, and tools (JSON schemas) if any.
 
-    An answer with "weight": 0 is read, not learnt.
+    An answer with "weight": 0 is not trained on.
     """
 
     messages: list[dict]
@@ -54,23 +54,23 @@ class Conversation:
 
     @property
     def question(self) -> Conversation:
-        """Without the answer that comes last, if one does."""
+        """The conversation without a final answer."""
         has_answer = self.messages[-1]["role"] == "assistant"
         return Conversation(self.messages[:-1], self.tools) if has_answer else self
 
     @property
     def answer(self) -> dict | None:
-        """The assistant's message that comes last, if one does."""
+        """The final message, if it is the assistant's."""
         return self.messages[-1] if self.messages[-1]["role"] == "assistant" else None
 
 
 def is_conversation(row: dict) -> bool:
-    """Whether a row is to be read with the chat template. Alpaca's rows have a "text" as well; it is not read."""
+    """Whether a row is a conversation. Alpaca's rows also have a "text", which is ignored."""
     return any(row.get(form) is not None for form in FORMS)
 
 
 def conversation_of(row: dict) -> Conversation:
-    """The conversation of a row; the answer comes last when the row has one. ValueError says what is wrong with it."""
+    """The conversation of a row, with its answer last if there is one. ValueError says what is wrong with it."""
     row = {key: value for key, value in row.items() if value is not None}
     _refuse_fields(row)
     form = _form_of(row)
@@ -84,9 +84,9 @@ def conversation_of(row: dict) -> Conversation:
 
 
 def training_conversation(row: dict) -> Conversation:
-    """`conversation_of` a row that answers, up to the last answer to be learnt: what follows it is never learnt from.
+    """The conversation of a row up to the last answer to train on; nothing after that affects training.
 
-    ValueError when there is none, or when an answer that is to be learnt says nothing.
+    ValueError if there is no such answer, or if one is empty.
     """
     whole = conversation_of(row)
     if whole.answer is None:
@@ -94,7 +94,7 @@ def training_conversation(row: dict) -> Conversation:
         raise ValueError(f'"{wanted}" is missing (this line has: {", ".join(row)})')
     learnt = [i for i, one in enumerate(whole.messages) if one["role"] == "assistant" and one.get("weight") != 0]
     if not learnt:
-        raise ValueError("no answer of this row is to be learnt; remove the row")
+        raise ValueError("no answer in this row is to be trained on; remove the row")
     for i in learnt:
         if says_nothing(whole.messages[i]):
             where = f"message {i + 1}: " if len(learnt) > 1 else ""
@@ -103,7 +103,7 @@ def training_conversation(row: dict) -> Conversation:
 
 
 def unread_fields(rows: list[dict]) -> list[str]:
-    """Names of the fields that say something and are neither trained nor asked; those of docs/formats.md aside."""
+    """Names of non-empty fields that are not read, except the metadata of docs/formats.md."""
     read = {*FORMS, *itertools.chain(*FORMS.values()), "system", "history", "tools", "reasoning_content", *FLAGS}
     aside = read | {"id", "category", "source", "check", "teacher", "references"}
     return list(dict.fromkeys(key for row in rows for key in row if key not in aside and not is_empty(row[key])))
@@ -111,7 +111,7 @@ def unread_fields(rows: list[dict]) -> list[str]:
 
 @contextmanager
 def named_line(where: str) -> Iterator[None]:
-    """What is wrong with a row, inside this block, becomes a UserError that begins with `where`: its file and line."""
+    """Turns errors about a row in this block into a UserError that begins with `where`: its file and line."""
     try:
         yield
     except (ValueError, UserError) as error:
@@ -123,13 +123,13 @@ def _form_of(row: dict) -> str:
         return "messages"
     if "prompt" in row and ("completion" in row or "instruction" not in row):
         return "prompt"
-    if "instruction" in row:  # "prompt" beside it is often the same once more, filled into a text
+    if "instruction" in row:  # "prompt" beside it often repeats the same, filled into a template
         return "instruction"
     raise ValueError(f'"instruction", "messages" or "prompt" is missing (this line has: {", ".join(row)})')
 
 
 def _turns(row: dict, name: str, *apart: str) -> list[dict]:
-    """The messages of a field. `apart`: fields that say nothing certain beside a list; refused there."""
+    """The messages of a field. `apart`: fields that are ambiguous next to a list, and refused."""
     for key in apart:
         if not is_empty(row.get(key)):
             raise ValueError(f'"{key}" beside a list of messages is not read: write it into the messages')
@@ -140,8 +140,8 @@ def _turns(row: dict, name: str, *apart: str) -> list[dict]:
 
 
 def _asked_and_answered(row: dict, asked: str, answered: str) -> list[dict]:
-    """The messages of the two forms without `messages`. Both sides of a prompt and its completion may be lists of
-    messages; only those of the completion are learnt then, as TRL does.
+    """The messages of the two forms without `messages`. Prompt and completion may be lists of messages; then only those
+    of the completion are trained on, as in TRL.
     """
     if isinstance(row[asked], list):
         turns = [one | {"weight": 0} if one["role"] == "assistant" else one for one in _turns(row, asked, "history")]
@@ -160,7 +160,7 @@ def _asked_and_answered(row: dict, asked: str, answered: str) -> list[dict]:
 
 
 def _history(row: dict) -> list[dict]:
-    """Earlier turns as LlamaFactory writes them, [[question, answer], …]; their answers are learnt, as there."""
+    """Earlier turns as LlamaFactory writes them, [[question, answer], …]; as there, their answers are trained on."""
     history = from_json(row.get("history") or [])
     pairs = history if isinstance(history, list) else [None]
     if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(t, str) for t in pair) for pair in pairs):
@@ -175,7 +175,7 @@ def _with_system(row: dict, messages: list[dict]) -> list[dict]:
     system = {"role": "system", "content": text_of(row, "system")}
     own = [message["content"] for message in messages if message["role"] == "system"]
     if own and own != [system["content"]]:
-        raise ValueError('"system" beside a system message: leave one of them')
+        raise ValueError('"system" beside a system message: keep only one')
     return messages if own else [system, *messages]
 
 
@@ -195,11 +195,11 @@ def _refuse_fields(row: dict) -> None:
     for flag in FLAGS:
         value = row.get(flag, 1)
         if value is False or (flag == "weight" and value != 1):
-            raise ValueError(f'"{flag}" is {value!r}: rows are learnt whole or not at all; remove the row or the field')
+            raise ValueError(f'"{flag}" is {value!r}: rows train whole or not at all; remove the row or the field')
 
 
 def _refuse_other_texts(row: dict, form: str, messages: list[dict]) -> None:
-    """ValueError for a text beside those of the row's form that says something else than the conversation does."""
+    """ValueError for a further text field that the conversation does not already contain."""
     said = [message["content"].strip() for message in messages]
     others = {key for keys in FORMS.items() for key in (keys[0], *keys[1])} - {form, *FORMS[form]}
     for key in sorted(others & row.keys()) + sorted(TEXTS.keys() & row.keys()):
@@ -207,10 +207,10 @@ def _refuse_other_texts(row: dict, form: str, messages: list[dict]) -> None:
         parts = [part.get("content") if isinstance(part, dict) else part for part in value]
         is_repeated = all(isinstance(part, str) and _repeats(part.strip(), said) for part in parts)
         if not is_repeated and not is_empty(row[key]):
-            what_to_do = TEXTS.get(key, f'beside "{form}" is not read: leave one of them')
+            what_to_do = TEXTS.get(key, f'beside "{form}" is not read: keep only one')
             raise ValueError(f'"{key}" {what_to_do}')
 
 
 def _repeats(text: str, said: list[str]) -> bool:
-    """Whether one message holds the text, or the text is the whole conversation filled into one."""
+    """Whether a message contains the text, or the text is the whole conversation in one."""
     return any(text in one for one in said) or all(one in text for one in said)

@@ -1,11 +1,11 @@
-"""What a model would learn from a data file, token by token: which are read, which are learnt, where documents begin.
+"""Shows what a model would be trained on, token by token: which are supervised, and where documents begin.
 
     ── document 2 · pairs.jsonl:17 · row 140–211 · positions 0–71 · 30 learnt ──
     <|im_start|> user ⏎ Fix this … <|im_end|> ⏎ <|im_start|> assistant ⏎ return a + b <|im_end|> ⏎
        markup             prompt      markup      markup       prompt       learnt    learnt markup
 
-Before anything is shown, four rules are tried on every row; the first row that breaks one is named, and that is all.
-What is shown is a packed row as the loop gets it: ids and labels of `to_batch`, positions from its lengths.
+First, four rules are checked on every row; the first row that breaks one is reported, and nothing is shown. Rows are
+shown packed, as the training loop gets them: ids and labels of `to_batch`, positions from its lengths.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from model.chat_template import QUESTION
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer
 
-# what stands for it in the terminal (ANSI SGR) and on the page (CSS); colours that are told apart on dark and light
+# style in the terminal (ANSI SGR) and on the page (CSS), legible on dark and light backgrounds
 ROLES = {
     "prompt": ("2", "color: var(--muted)"),
     "markup": ("36", "color: var(--after); opacity: 0.75"),
@@ -43,8 +43,8 @@ class Token:
     """One token of a packed row."""
 
     id: int
-    text: str  # "" when a later token completes its character
-    role: str  # a key of ROLES; markup are the control tokens that the template wrote
+    text: str  # "" if a later token completes its character
+    role: str  # a key of ROLES; markup: the template's control tokens
     position: int  # from 0 in each document
 
 
@@ -58,7 +58,7 @@ class Document:
     example: Example
 
     def heading(self, number: int, name: str) -> str:
-        """Where it comes from, where it stands in the row, and how much of it is learnt."""
+        """Its source line, its place in the row, and how many of its tokens are supervised."""
         last = len(self.tokens) - 1
         learnt = sum(token.role.startswith("learnt") for token in self.tokens)
         return (
@@ -73,7 +73,7 @@ def check_row(
     """Raise ValueError, with the reason, unless the four rules of a training row hold.
 
     messages  the conversation, the answer last       example  its ids and labels, not cut
-    bos       the id that every row begins with, once; None where a conversation begins without (`bos_of`)
+    bos       the id that every row begins with, once; None if conversations begin without (`bos_of`)
     The rules: something is supervised; the ids of the prompt are a prefix of those of prompt and answer; the token that
     ends the turn is supervised; the row begins with exactly one BOS.
     """
@@ -95,7 +95,7 @@ def check_row(
 
 
 def bos_of(tokenizer: Tokenizer) -> int | None:
-    """The BOS token, where the model has one and its template begins a conversation with it."""
+    """The BOS token, if the model has one and its template begins conversations with it."""
     first = encode_prompt(tokenizer, [QUESTION])[:1]
     return first[0] if first and first == tokenizer.prefix_ids[:1] else None
 
@@ -103,7 +103,7 @@ def bos_of(tokenizer: Tokenizer) -> int | None:
 def checked_examples(
     rows: list[dict], tokenizer: Tokenizer, *, where: str, train_on_prompt: bool = False
 ) -> list[Example]:
-    """The examples of instruction rows, not cut. UserError names file, line and reason of the first that is refused."""
+    """The examples of instruction rows, uncut. UserError names file, line and reason of the first bad one."""
     bos = bos_of(tokenizer)
     examples = []
     for number, row in enumerate(progress(rows, what="checking", unit="row"), 1):
@@ -116,7 +116,7 @@ def checked_examples(
 
 
 def documents_of(row: list[Example], lines: dict[int, int], tokenizer: Tokenizer) -> list[Document]:
-    """The documents of a packed row, with what the loop is given for each of their tokens.
+    """The documents of a packed row, with what the training loop sees of each token.
 
     lines  {id(example): line of the data file}
     """
@@ -137,9 +137,9 @@ def documents_of(row: list[Example], lines: dict[int, int], tokenizer: Tokenizer
 
 
 def token_texts(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    """The text that each token adds, [T]; of the tokens that share a character the last has it.
+    """The text that each token adds, [T]; a character split over tokens belongs to the last of them.
 
-    A token alone may be half a character, and SentencePiece drops the space of the first one: each is decoded after
+    A single token may be half a character, and SentencePiece drops the first one's space: each is decoded together with
     the one before it.
     """
     texts, begin, read = [], 0, 0
@@ -155,7 +155,7 @@ def token_texts(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
 
 
 def in_terminal(documents: Sequence[Document], tokenizer: Tokenizer, *, name: str, colour: bool) -> str:
-    """A packed row as text: coloured by role, or with a line "learnt" or "read" over each stretch."""
+    """A packed row as text: coloured by role, or each span below a line "learnt" or "read"."""
     parts = []
     for number, document in enumerate(documents, 1):
         parts.append(f"── {document.heading(number, name)} ──")
@@ -168,7 +168,7 @@ def in_terminal(documents: Sequence[Document], tokenizer: Tokenizer, *, name: st
 
 
 def _coloured(text: str, role: str) -> str:
-    # Line by line: a pager loses a colour that goes on over the end of a line.
+    # line by line: pagers lose colours across line ends
     return "\n".join(f"\x1b[{ROLES[role][0]}m{line}\x1b[0m" if line else "" for line in _printable(text).split("\n"))
 
 
@@ -178,13 +178,13 @@ def _printable(text: str) -> str:
 
 
 def spread(count: int, rows: int) -> list[int]:
-    """Up to `count` of the numbers 0 … rows - 1, evenly apart: packing leaves long documents first, short ones last."""
+    """Up to `count` evenly spaced numbers from 0 … rows - 1: packing puts long documents first, short ones last."""
     count = min(count, rows)
     return [i * (rows - 1) // max(count - 1, 1) for i in range(count)]
 
 
 def as_page(rows: dict[int, Sequence[Document]], *, name: str, told: str) -> str:
-    """A self-contained HTML page of packed rows, by number; a token shows its place and id under the pointer."""
+    """A self-contained HTML page of packed rows, by number; hovering over a token shows its position and id."""
     legend = element("p", join((element("span", role, class_=_class(role)) for role in ROLES), " · "), class_="tokens")
     sections = [
         (f"row-{number}", f"Row {number}", join(_document(i, one, name) for i, one in enumerate(documents, 1)))

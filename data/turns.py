@@ -1,8 +1,8 @@
-"""One message of a conversation as a chat template takes it, from any of the spellings in use.
+"""Reads one message of a conversation, in any of the spellings in use, as a chat template takes it.
 
-Read are OpenAI's fields (`content` as text or parts, `tool_calls`, `weight`), axolotl's `train` and ms-swift's `loss`.
-What would change the meaning and cannot be said here is refused by name. Any other key goes to the template as it is;
-whether the template writes what matters is asked later, in model/unrendered.py.
+Supported are OpenAI's fields (`content` as text or parts, `tool_calls`, `weight`), axolotl's `train` and ms-swift's
+`loss`. What would change the meaning and cannot be expressed here is refused by name. Any other key is passed to the
+template; model/unrendered.py checks later whether the template renders what matters.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from model.unrendered import THOUGHTS
 
 OTHER_NAMES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
                "ai": "assistant"}  # fmt: skip
-FLAGS = ("weight", "train", "loss")  # whether an answer is learnt: 1 or 0, true or false
+FLAGS = ("weight", "train", "loss")  # whether an answer is trained on: 1 or 0, true or false
 TEXT_PARTS = ("text", "input_text", "output_text")
 ONLY_TEXT = "is not read: only text can be learnt from; remove it, or the row"
-MASKS = 'is not read: give an answer that is not to be learnt "weight": 0'
+MASKS = 'is not read: give an answer not to train on "weight": 0'
 REFUSED = {
     **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios", "documents"), ONLY_TEXT),
     **dict.fromkeys(("mask", "masked", "loss_mask", "train_detail"), MASKS),
@@ -24,11 +24,11 @@ REFUSED = {
 
 
 def read_message(message: dict, where: str) -> dict:
-    """The message with "role" and "content" as text, `tool_calls` in OpenAI's nested form with their arguments as
-    objects, and "weight": 0 if it is an answer that is not to be learnt.
+    """The message with "role", "content" as text, `tool_calls` in OpenAI's nested form with arguments as objects, and
+    "weight": 0 if it is an answer not to train on.
 
-    where  what an error begins with, such as "message 2"
-    ValueError says what cannot be read, or not be honoured.
+    where  prefix of errors, such as "message 2"
+    ValueError says what cannot be read or honoured.
     """
     message = {key: value for key, value in message.items() if key == "content" or not is_empty(value)}
     for key, what_to_do in REFUSED.items():
@@ -49,12 +49,12 @@ def read_message(message: dict, where: str) -> dict:
 
 
 def is_empty(value) -> bool:
-    """Null, or nothing in it: tables with columns for all rows have such where a row says nothing."""
+    """Null or empty, as in tables whose columns serve all rows."""
     return value is None or value in ("", [], {})
 
 
 def from_json(value):
-    """What a table that knows no nested values holds as JSON text; anything else as it is."""
+    """Decodes JSON text, as in tables without nested values; returns anything else unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -64,7 +64,7 @@ def from_json(value):
 
 
 def text_of(row: dict, key: str) -> str:
-    """A field that must be text; ValueError says that it is missing, or what it is instead."""
+    """A field that must be text; ValueError if it is missing or something else."""
     if key not in row:
         raise ValueError(f'"{key}" is missing (this line has: {", ".join(row)})')
     if not isinstance(row[key], str):
@@ -73,7 +73,7 @@ def text_of(row: dict, key: str) -> str:
 
 
 def says_nothing(message: dict) -> bool:
-    """Whether a message has neither words nor calls nor thoughts."""
+    """Whether a message has no text, tool calls or thoughts."""
     return not message["content"].strip() and not (THOUGHTS | {"tool_calls"}) & message.keys()
 
 
@@ -86,7 +86,7 @@ def _role(message: dict, where: str) -> str:
 
 
 def _content(message: dict, where: str) -> str:
-    """Text as it is; of a list of parts their texts, a line end between two. Calls and thoughts need no content."""
+    """Text unchanged; a list of parts as their texts, one per line. Calls and thoughts need no content."""
     content = message.get("content")
     if content is None and (THOUGHTS | {"tool_calls"}) & message.keys():
         return ""
@@ -108,8 +108,8 @@ def _content(message: dict, where: str) -> str:
 def _tool_call(call, where: str) -> dict:
     """{"type": "function", "function": {"name", "arguments": object}, …} of a nested or a flat call.
 
-    OpenAI's own files hold the arguments as JSON text; the templates write them by `tojson`, which would quote it once
-    more (vLLM parses them for the same reason).
+    In OpenAI's own files the arguments are JSON text; templates apply `tojson`, which would quote it once more (vLLM
+    parses them for the same reason).
     """
     if not isinstance(call, dict):
         raise ValueError(f'{where}: "tool_calls" must be a list of {{"function": {{"name", "arguments"}}}}')

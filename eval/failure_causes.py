@@ -1,4 +1,4 @@
-"""Why an answer failed, told by program from what the grading saw: one cause of a short list, and a sample to read."""
+"""Why answers failed: one cause from a short list, derived from the grading, and a sample of failures to read."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ ENDED = {
     "denied": "does what the sandbox forbids",
     "died": "ends the process",
 }
-# what CPython says of a call that does not fit the function
+# CPython's messages for a call that does not fit the function
 _MISCALLED = re.compile(r"TypeError: .*(unexpected keyword|positional argument|keyword-only argument|multiple values)")
 _EDGE = re.compile(
     r"(?<![\w.])(\[\]|\{\}|\(\)|set\(\)|0(?:\.0)?|-1|None|''|\"\")(?![\w.\[])"
-)  # an empty or a smallest value
+)  # empty or smallest values
 _MISREAD = ("does not define", "has no test function", "does not call", "repeats the code")
-_REPEATED = 3  # times that the last line stands in an answer that goes round in circles
+_REPEATED = 3  # repetitions of the last line from which an answer is looping
 _NO_SUCH_NAME = ("NameError", "AttributeError", "ImportError", "ModuleNotFoundError")
 
 
 def cause(pair: dict, result: dict) -> str:
     """The first of these that applies to a failed row of `grade_answers`:
 
-    did not stop (was complete, or in circles, and went on) · truncated · no code in the answer · syntax · too slow, too
+    did not stop (complete, or looping, yet it continued) · truncated · no code in the answer · syntax · too slow, too
     much memory, does what the sandbox forbids, ends the process · wrong API (a call or an attribute that does not fit)
     · uses a name that does not exist · raises TYPE · changes nothing · a placeholder · misread instruction · lacks:
     WHAT (form) · the test is wrong · the test notices no bug · missed edge case (other examples hold) · gives nothing ·
@@ -58,9 +58,9 @@ def cause(pair: dict, result: dict) -> str:
 
 
 def _went_on(pair: dict, result: dict) -> bool:
-    """Whether an answer that ran into the limit had said all, or says the same line again and again."""
+    """Whether an answer that reached the token limit was already complete, or was looping."""
     lines = [line.strip() for line in result["output"].strip().split("\n")]
-    complete = [line for line in lines[:-1] if line]  # the last one may be cut
+    complete = [line for line in lines[:-1] if line]  # the last one may be incomplete
     if complete and complete.count(complete[-1]) >= _REPEATED:
         return True
     code = result["code"]
@@ -68,7 +68,7 @@ def _went_on(pair: dict, result: dict) -> bool:
 
 
 def _is_wrong_use(result: dict) -> bool:
-    """Whether all that was invented is how something that exists is used."""
+    """Whether everything invented is a misuse of something that exists."""
     invented = {kind for kind, (count, _) in result.get("names_by_kind", {}).items() if count}
     return bool(invented) and invented <= {"call", "attribute"}
 
@@ -90,12 +90,12 @@ def _cause_in_value(result: dict) -> str:
     try:
         is_near = _off_by_one(ast.literal_eval(expected), ast.literal_eval(got))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        is_near = False  # not literals: nothing to compare by value
+        is_near = False  # not literals: not comparable by value
     return "off by one" if is_near else "wrong value"
 
 
 def _off_by_one(expected, got) -> bool:
-    """Whole numbers one apart, or collections of one item more or less."""
+    """Integers that differ by one, or collections whose sizes do."""
     if isinstance(expected, int) and isinstance(got, int):
         return abs(expected - got) == 1
     return hasattr(expected, "__len__") and type(expected) is type(got) and abs(len(expected) - len(got)) == 1
@@ -104,13 +104,13 @@ def _off_by_one(expected, got) -> bool:
 def failures(
     pairs: list[dict], results: list[dict], *, count: int = 15, seed: int = 0, train: list[dict] | None = None
 ) -> list[dict]:
-    """Up to `count` greedy answers that failed, to be read: the categories take turns, within one chance decides.
+    """Up to `count` failed greedy answers to read: categories take turns, at random within each.
 
     results  the rows of a `grade_answers` result
-    train    the rows that were learnt from, in any form that train_sft.py takes
-    Returns rows {"id", "category", "prompt", "answer", "cause", "check"}; "check" is what the grading saw. With `train`
-    also "nearest": {"id", "prompt", "answer", "score"}, the training pair of the same category (of any, where there is
-    none) that is likest by BM25 over what is shown.
+    train    the training rows, in any form that train_sft.py takes
+    Returns rows {"id", "category", "prompt", "answer", "cause", "check"}; "check" is the grading's finding. With
+    `train` also "nearest": {"id", "prompt", "answer", "score"}, the most similar training pair by BM25, of the same
+    category if it has any.
     """
     by_id = {pair["id"]: pair for pair in pairs}
     failed = [row for row in results if row["sample"] == GREEDY and not (row["status"] == "pass" or _is_unproven(row))]
@@ -138,7 +138,7 @@ def _prompt(pair: dict) -> str:
 
 
 def _is_unproven(row: dict) -> bool:
-    """Right in form, and nothing could be executed: no failure that one could show."""
+    """Right in form but not executable: not a demonstrable failure."""
     return row["status"] == "not executed" and row["lenient"]
 
 

@@ -1,4 +1,4 @@
-"""What of the training data is likest a failure: had it been learnt, or was there nothing like it?"""
+"""The training example most similar to a failure: was it trained on, or was there nothing like it?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from data.search.bm25 import BM25
 
-LINES = 30  # of a piece of a file
+LINES = 30  # per piece of a file
 
 
 def add_nearest(failures: list[dict], examples: Sequence[dict]) -> None:
@@ -32,7 +32,7 @@ def add_nearest(failures: list[dict], examples: Sequence[dict]) -> None:
 
 
 def pieces_of_files(files: Sequence[tuple[str, str]]) -> list[dict]:
-    """(path, text) as examples of LINES lines each; the next piece is what comes after one, its answer."""
+    """(path, text) as examples of LINES lines each, answered by the LINES that follow."""
     examples = []
     for path, text in files:
         lines = text.split("\n")

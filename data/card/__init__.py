@@ -1,4 +1,4 @@
-"""A data card from the data."""
+"""A data card, computed from the data."""
 
 from data.card.build import write_data_card
 

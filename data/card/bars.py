@@ -1,4 +1,4 @@
-"""Counts by name, drawn: bars of text where a page can only hold text, bars of SVG where it can hold a picture."""
+"""Bar charts of counts by name: as text for Markdown, as SVG for HTML."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from common.html import Safe, element
 
-MOST = 12  # bars; the rest become one
+MOST = 12  # bars; the rest are merged into one
 TEXT_WIDTH = 30  # of the longest bar, in characters
-WIDTH, ROW, LABEL, FIGURE = 520, 20, 190, 50  # of the picture, in its own units; a label's and a figure's share of it
+WIDTH, ROW, LABEL, FIGURE = 520, 20, 190, 50  # of the SVG, in its own units; the columns for labels and figures
 LABEL_CHARACTERS = 30
 
 
 @dataclass(frozen=True)
 class Bars:
-    """A distribution: a title and counts by name, in the order in which they are drawn."""
+    """A distribution: a title and counts by name, in drawing order."""
 
     title: str
     counts: dict[str, int]
@@ -31,7 +31,7 @@ class Bars:
         return "\n".join(lines)
 
     def as_picture(self) -> Safe:
-        """A figure that takes its colours from the page."""
+        """An SVG that takes its colours from the page."""
         most = max(self.counts.values())
         room = WIDTH - LABEL - FIGURE
         parts = []
@@ -56,7 +56,7 @@ def _text(text: str, *, x: float, y: float, anchor: str, color: str) -> Safe:
 
 
 def most_common(title: str, names: Iterable[str]) -> Bars | None:
-    """How often each name occurs, the most frequent first; None when there is none."""
+    """How often each name occurs, most frequent first; None without any."""
     counts = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
     shown = dict(counts[:MOST])
     if rest := counts[MOST:]:
@@ -65,7 +65,7 @@ def most_common(title: str, names: Iterable[str]) -> Bars | None:
 
 
 def by_size(title: str, sizes: Iterable[int]) -> Bars | None:
-    """How many values lie in each range from one power of two to the next; None when there is none."""
+    """How many values fall between successive powers of two; None without any."""
     bits = Counter(size.bit_length() for size in sizes)
     if not bits:
         return None

@@ -1,4 +1,4 @@
-"""The data card: what was learnt from, how it was made, and where its edges are. Counted from the data, never typed in.
+"""The data card: what the data is, how it was made, and its limits. Every figure is computed from the data.
 
 python -m data.card DIR   ->  data_card.md (with the front matter of a dataset hub), data_card.html, croissant.json
 """
@@ -25,13 +25,13 @@ from data.instruct import InstructionPairs
 from data.pairs import TextCodePairs
 
 EXAMPLES = 10
-Section = tuple[str, list[str | Bars]]  # a title, and Markdown with pictures between
+Section = tuple[str, list[str | Bars]]  # a title, and Markdown with figures in between
 
 
 def write_data_card(
     folder: Path | str, *, corpus: Corpus, instruct: InstructionPairs | None = None, pairs: TextCodePairs | None = None
 ) -> str:
-    """Write data_card.md into `folder` and return its Markdown. The front matter names the files that lie there."""
+    """Write data_card.md into `folder` and return its Markdown. The front matter lists the files there."""
     folder = Path(folder)
     files = data_files(folder) if folder.is_dir() and (instruct or pairs) else ()
     material = Material(folder, corpus, instruct, pairs, files=files)
@@ -41,7 +41,7 @@ def write_data_card(
 
 
 def write_card_files(material: Material) -> list[Path]:
-    """Write data_card.md, data_card.html and croissant.json into the folder of what was read; returns their paths."""
+    """Write data_card.md, data_card.html and croissant.json into the folder that was read; returns their paths."""
     sections = card_sections(material)
     told = card_summary(material)
     paths = [material.folder / name for name in ("data_card.md", "data_card.html", "croissant.json")]
@@ -66,7 +66,7 @@ def _block(block: str | Bars):
 
 
 def card_summary(material: Material) -> str:
-    """One sentence on what the data is."""
+    """One sentence that says what the data is."""
     parts = []
     if material.corpus:
         parts.append(f"{len(material.corpus.files):,} source files")
@@ -79,7 +79,7 @@ def card_summary(material: Material) -> str:
 
 
 def card_sections(material: Material) -> list[Section]:
-    """The card's sections in order; those that have nothing to tell are left out."""
+    """The card's sections in order, without empty ones."""
     corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
     sections: list[Section] = [("Source", sources_section(material))]
     if corpus:

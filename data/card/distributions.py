@@ -1,4 +1,4 @@
-"""What a data card draws: how categories, lengths, kinds of bug and modules are spread."""
+"""The distributions in a data card: categories, lengths, kinds of bug, modules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from data.card.material import Material, all_pairs, check_of
 
 
 def distributions(material: Material) -> list[Bars | None]:
-    """Category, length, kind of bug, module: of the pairs that are there, else of the files."""
+    """Category, length, kind of bug and module, of the pairs or else of the files."""
     found: list[Bars | None] = []
     if material.corpus:
         lines = (file.text.count("\n") for file in material.corpus.files)

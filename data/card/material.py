@@ -1,4 +1,4 @@
-"""What a data card is made from: the corpus and the pairs that lie in a folder, and the files that hold them."""
+"""What a data card describes: the corpus and the pairs in a folder, and the files that contain them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class DataFile:
     """A JSON Lines file of the data."""
 
     path: Path
-    config: str  # which set it belongs to: instruct, pairs, candidates, renamed, ...
+    config: str  # its set: instruct, pairs, candidates, renamed, ...
     split: str  # train, validation or test
     rows: list[dict]
 
     def sha256(self) -> str:
-        """Of its bytes."""
+        """SHA-256 of its bytes."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that a card tells of. What is None is not there."""
+    """Everything that a card describes; None for what is not there."""
 
     folder: Path
     corpus: Corpus | None = None
@@ -46,14 +46,14 @@ class Material:
 
     @property
     def name(self) -> str:
-        """Of the corpus, also where only its pairs are left."""
+        """The name of the corpus, even if only its pairs are left."""
         if self.corpus:
             return self.corpus.name
         told = [about.get("corpus", {}).get("name") for about in (self.about, self.pairs.about if self.pairs else {})]
         return next((name for name in told if name), self.folder.resolve().name)
 
     def sources(self) -> list[dict]:
-        """Where the data is from, {"path", "commit", "license"}: the corpus's files, else what the pairs say."""
+        """Origins of the data, {"path", "commit", "license"}: the corpus's files, or else the pairs' sources."""
         if self.corpus:
             return [vars(file) for file in self.corpus.files]
         by_path = {}
@@ -75,10 +75,10 @@ def check_of(pair: dict) -> dict:
 
 
 def read_material(folder: Path | str) -> Material:
-    """What lies in a folder or in the folders in it: at most one corpus, one set of instruction pairs, one of text–code
-    pairs, each as our commands write it.
+    """The contents of a folder and its subfolders: at most one corpus, one set of instruction pairs and one of
+    text–code pairs, as the commands write them.
 
-    UserError when there is nothing, when a set is there twice, and for a file that cannot be read.
+    UserError when there is nothing, when there are two sets of a kind, and for a file that cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -92,7 +92,7 @@ def read_material(folder: Path | str) -> Material:
         places[kind] = place
     if not places:
         raise UserError(
-            f"{folder}: no corpus and no pairs here, nor one folder below; make some: python -m data.corpus"
+            f"{folder}: no corpus and no pairs here, nor in its subfolders; build some: python -m data.corpus"
         )
     corpus = load_corpus(places["corpus"]) if "corpus" in places else None
     pairs = load_text_code_pairs(places["text–code pairs"]) if "text–code pairs" in places else None
@@ -103,7 +103,7 @@ def read_material(folder: Path | str) -> Material:
 
 
 def _places(folder: Path) -> list[Path]:
-    """The folder and those in it, but for a variant of its own pairs."""
+    """The folder and its subfolders, except variants of its own pairs."""
     below = sorted(one for one in folder.iterdir() if one.is_dir())
     return [folder, *(one for one in below if _kind(folder) != "text–code pairs" or one.name != "renamed")]
 
@@ -129,7 +129,7 @@ def _instruction_pairs(place: Path | None) -> tuple[InstructionPairs | None, dic
 
 
 def _instruction_rows(path: Path) -> list[dict]:
-    """The rows of a file that may be missing; those of another format get an instruction and an output from it."""
+    """The rows of a file that may be missing; rows of other formats get "instruction" and "output"."""
     rows = []
     for number, row in enumerate(read_jsonl(path) if path.is_file() else [], 1):
         with named_line(f"{path}:{number}"):
@@ -142,7 +142,7 @@ def _instruction_rows(path: Path) -> list[dict]:
 
 
 def data_files(folder: Path) -> tuple[DataFile, ...]:
-    """The pairs and candidates of a folder and of the folders in it; empty files and rejects are left out."""
+    """The files of pairs and candidates in a folder and its subfolders, without rejects and empty files."""
     found = []
     for place in _places(folder):
         kind = _kind(place)
@@ -166,5 +166,5 @@ def _file(path: Path, config: str, split: str) -> list[DataFile]:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """The path as the card writes it, seen from the card's folder."""
+    """The path relative to the card's folder, as the card writes it."""
     return Path(os.path.relpath(path, folder)).as_posix()

@@ -1,7 +1,7 @@
-"""The card's halves for machines: the YAML front matter of a dataset hub, and Croissant JSON-LD.
+"""The machine-readable parts of a card: the YAML front matter of a dataset hub, and Croissant JSON-LD.
 
-Front matter   https://huggingface.co/docs/hub/datasets-cards; what stands in it decides how a hub lists and loads
-Croissant      http://mlcommons.org/croissant/1.0 (arXiv:2403.19546): files with their hashes, and what their rows hold
+Front matter   https://huggingface.co/docs/hub/datasets-cards; decides how a hub lists and loads the data
+Croissant      http://mlcommons.org/croissant/1.0 (arXiv:2403.19546): files with their hashes, fields of their rows
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data.card.material import DataFile, Material, relative
 
-# Licences by the hub's names; SPDX writes them in capitals and tells -only from -or-later.
+# Licences by the hub's names; SPDX uses capitals and distinguishes -only from -or-later.
 HUB_LICENSES = {
     "apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "isc", "zlib", "unlicense",
     "mpl-2.0", "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "epl-1.0", "epl-2.0", "eupl-1.1", "eupl-1.2",
@@ -24,7 +24,7 @@ HUB_LICENSES = {
 }  # fmt: skip
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 PLAIN = re.compile(r"[A-Za-z][\w<./+-]*")
-CONTEXT = {  # the specification's own, key for key: a reader that knows it need not look further
+CONTEXT = {  # the specification's own context, verbatim, so that readers recognise it
     "@language": "en",
     "@vocab": "https://schema.org/",
     "citeAs": "cr:citeAs",
@@ -66,13 +66,13 @@ TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float", str: "sc:Text
 
 
 def licenses(material: Material) -> list[str]:
-    """The licences of the sources as they were declared, the most frequent first."""
+    """The declared licences of the sources, most frequent first."""
     declared = Counter(source.get("license") for source in material.sources())
     return [name for name, _ in declared.most_common() if name]
 
 
 def front_matter(material: Material) -> str:
-    """The YAML block with which a dataset card begins."""
+    """The YAML block at the start of a dataset card."""
     known = [re.sub(r"-(only|or-later)$", "", name.lower()) for name in licenses(material)]
     hub = list(dict.fromkeys(name if name in HUB_LICENSES else "other" for name in known)) or ["unknown"]
     tasks = ["text-generation"] * bool(material.instruct or not material.pairs)
@@ -95,7 +95,7 @@ def _list(key: str, values: list[str]) -> list[str]:
 
 
 def _scalar(text: str) -> str:
-    """A YAML scalar: JSON's string is one, where a plain word would not do."""
+    """A YAML scalar: quoted as in JSON unless it is a plain word."""
     return text if PLAIN.fullmatch(text) else json.dumps(text)
 
 
@@ -107,9 +107,9 @@ def _size(material: Material) -> str:
 def croissant(material: Material, description: str) -> dict:
     """The JSON-LD of the data in a folder.
 
-    description  one sentence or more on what it is
-    The specification requires a creator, a date and an address too. They are told as far as the data knows them: the
-    project that the code is from, when the newest of the files was written, and the package's or repository's page.
+    description  one or more sentences that say what it is
+    The specification also requires a creator, a date and a URL. They are filled in as far as known: the project of the
+    code, the time of the newest file, and the page of the package or repository.
     """
     folder = material.folder
     about = {
@@ -188,7 +188,7 @@ def _record_set(file: DataFile, folder: Path) -> dict:
 
 
 def _columns(rows: list[dict]) -> dict[str, list]:
-    """The values of each key, in the order in which the keys come."""
+    """The values of each key, in order of first occurrence."""
     columns: dict[str, list] = {}
     for row in rows:
         for key, value in row.items():
@@ -197,9 +197,9 @@ def _columns(rows: list[dict]) -> dict[str, list]:
 
 
 def _field(name: str, values: list, source: dict, *, nested: bool = False) -> dict | None:
-    """The field of a column; None where its values have no one type that Croissant names.
+    """The field of a column; None if its values have no common type that Croissant defines.
 
-    An object becomes sub-fields, one level deep: what is nested further is left to whoever reads the row.
+    An object becomes sub-fields, one level deep; deeper nesting is not described.
     """
     values = [value for value in values if value is not None]
     repeated = bool(values) and all(isinstance(value, list) for value in values)
@@ -221,13 +221,13 @@ def _field(name: str, values: list, source: dict, *, nested: bool = False) -> di
 
 
 def _license_url(name: str) -> str:
-    """The page of a licence on SPDX's list; an expression, LicenseRef- and words stay what they are."""
+    """The page of a licence on SPDX's list; expressions, LicenseRef- and other texts are returned unchanged."""
     listed = re.fullmatch(r"(?!LicenseRef-)[\w.+-]+", name)
     return f"https://spdx.org/licenses/{name}.html" if listed else name
 
 
 def _address(material: Material) -> str:
-    """Where what the data was made from is found: a package URL (purl) as far as its revision names a package."""
+    """The source's location: a package URL (purl) if its revision names a package."""
     for commit in (source.get("commit") or "" for source in material.sources()):
         if package := re.fullmatch(r"(.+)==(.+)", commit):
             return f"pkg:pypi/{package[1].lower()}@{package[2]}"

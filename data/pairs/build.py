@@ -14,7 +14,7 @@ from data.corpus import SPLITS, Corpus
 from data.corpus.functions import held_apart
 from data.instruct.teacher import Teacher
 from data.likeness.rename import names_of_file, rename_identifiers
-from data.pairs.mining import consistent, scorers, with_negatives
+from data.pairs.mining import Scorer, consistent, scorers, with_negatives
 from data.pairs.origins import queries_of_files, queries_of_functions
 from data.pairs.queries import (
     CALL_VOICES,
@@ -91,21 +91,14 @@ def build_text_code_pairs(
     ranked_by = scorers([one["code"] for one in pool], encoder) if pool and (keep_top or negatives or teacher) else []
     taught, untaught = {}, []
     if teacher and pool:
-        wanted = {"samples": teacher_candidates, "most": count, "seed": seed}
-        taught, untaught = taught_queries(learnable, teacher, pool=pool, judge=ranked_by[0], **wanted)
+        wanted = {"samples": teacher_candidates, "most": count, "seed": seed, "judge": ranked_by[0]}
+        taught, untaught = taught_queries(learnable, teacher, pool=pool, **wanted)
     asked, unasked = queries_of_functions(learnable, origins, seed, taught)
     asked += queries_of_files(corpus.files, origins, seed)
-    pairs, ambiguous = _without_equal_queries(_pairs(asked, candidates, queries_per_code))
-    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
-    unused = [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
-    test, spare = _draw(sides["test"], test_count, seed)
-    rejects += [*equal_codes, *untaught, *unasked, *ambiguous, *unused, *spare]
-    train = sides["train"]
-    if train and keep_top:
-        train, inconsistent = consistent(train, pool, ranked_by[0], keep_top)
-        rejects += inconsistent
-    train, spare = _draw(train, count, seed)
-    rejects += spare
+    train, test, unusable = _sides(_pairs(asked, candidates, queries_per_code))
+    test, spare = _draw(test, test_count, seed)
+    train, dropped = _consistent_draw(train, pool, ranked_by, keep_top, count, seed)
+    rejects += [*equal_codes, *untaught, *unasked, *unusable, *spare, *dropped]
     if not train:
         raise UserError(f"{corpus.name}: no function of the train files makes a query. Give a corpus with docstrings")
     train = with_negatives(train, pool, ranked_by, negatives) if negatives else train
@@ -181,15 +174,21 @@ def _pair(candidate: dict, query: dict, number: int) -> dict:
     }
 
 
-def _without_equal_queries(pairs: list[tuple[str, dict]]) -> tuple[list[tuple[str, dict]], list[dict]]:
-    """The pairs whose query occurs once, and the others as rejects: a query with two right answers is no fair test."""
+def _sides(pairs: list[tuple[str, dict]]) -> tuple[list[dict], list[dict], list[dict]]:
+    """Training pairs, test pairs and rejects.
+
+    Rejected are queries that occur twice (with two right answers a query is no fair test) and validation files' pairs.
+    """
     counts = Counter(pair["query"].lower() for _, pair in pairs)
-    rejects = [
-        {"id": pair["code_id"], "reason": "query equal to another", "detail": pair["query"]}
-        for _, pair in pairs
-        if counts[pair["query"].lower()] > 1
-    ]
-    return [(split, pair) for split, pair in pairs if counts[pair["query"].lower()] == 1], rejects
+    sides: dict[str, list[dict]] = {split: [] for split in SPLITS}
+    rejects = []
+    for split, pair in pairs:
+        if counts[pair["query"].lower()] > 1:
+            rejects.append({"id": pair["code_id"], "reason": "query equal to another", "detail": pair["query"]})
+        else:
+            sides[split].append(pair)
+    rejects += [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
+    return sides["train"], sides["test"], rejects
 
 
 def _draw(pairs: list[dict], most: int, seed: int) -> tuple[list[dict], list[dict]]:
@@ -211,6 +210,17 @@ def _draw(pairs: list[dict], most: int, seed: int) -> tuple[list[dict], list[dic
     drawn = {pair["id"] for pair in [*files[:share], *functions[: most - share]]}
     rejects = [{"id": pair["code_id"], "reason": "over the count"} for pair in order if pair["id"] not in drawn]
     return [pair for pair in order if pair["id"] in drawn], rejects
+
+
+def _consistent_draw(
+    pairs: list[dict], pool: list[dict], ranked_by: list[Scorer], keep_top: int, most: int, seed: int
+) -> tuple[list[dict], list[dict]]:
+    """At most `most` of the pairs that rank in the `keep_top` for their query (0: any rank), and rejects."""
+    rejects = []
+    if pairs and keep_top:
+        pairs, rejects = consistent(pairs, pool, ranked_by[0], keep_top)
+    drawn, spare = _draw(pairs, most, seed)
+    return drawn, [*rejects, *spare]
 
 
 def save_text_code_pairs(pairs: TextCodePairs, folder: Path | str) -> None:

@@ -1,10 +1,10 @@
-"""BM25: a query finds the texts that hold its words, the rare ones above all.
+"""BM25: ranks texts by the query words they contain, rare words above all.
 
-    node ──► documents  0    2    7         one row of three for each word (compressed sparse rows): a query reads the
-             weights    1.3  0.4  0.9       rows of its words and no other
+    node ──► documents  0    2    7         one row per word (compressed sparse rows): a query reads only the rows of
+             weights    1.3  0.4  0.9       its own words
 
-The baseline that retrieval is measured beside, the judge that data is filtered by where no encoder is given, and half
-of search.py. What does not depend on the query is computed beforehand, as in BM25S (Lù, arXiv:2407.03618).
+The baseline of retrieval, the judge of the data filters where no encoder is given, and half of search.py. Everything
+that does not depend on the query is precomputed, as in BM25S (Lù, arXiv:2407.03618).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 
 IDENTIFIER = re.compile(r"\w+")
-ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")  # three letters are left at least
+ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")  # leaves at least three letters
 WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")  # HTTPServer_v2 -> HTTP Server v 2
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, identifiers taken apart: "parseHTTPHeader from_file" -> parse http header from file."""
+    """Lower-case words, with identifiers split: "parseHTTPHeader from_file" -> parse http header from file."""
     return [word.lower() for word in WORD.findall(text)]
 
 
@@ -54,7 +54,7 @@ class BM25:
         self.weights = (idf[row] * tf * (k1 + 1) / (tf + norm[document])).astype(np.float32)
 
     def scores(self, query: str) -> np.ndarray:
-        """[N]; a word that the query repeats counts each time."""
+        """[N]; repeated words of the query count repeatedly."""
         scores = np.zeros(self.size)
         for stem in stems(query):
             if stem in self.rows:
@@ -63,7 +63,7 @@ class BM25:
         return scores
 
     def rarity(self, stem: str) -> float:
-        """The stem's inverse document frequency; 0 when no document holds it."""
+        """The stem's inverse document frequency; 0 if no document contains it."""
         if stem not in self.rows:
             return 0.0
         df = int(np.diff(self.starts[self.rows[stem] :][:2])[0])
@@ -78,7 +78,7 @@ class BM25:
 
     @classmethod
     def load(cls, path: Path) -> BM25:
-        """What `save` wrote."""
+        """Read what `save` wrote."""
         loaded = cls.__new__(cls)
         with np.load(path, allow_pickle=False) as arrays:
             loaded.size = int(arrays["size"])
@@ -90,8 +90,8 @@ class BM25:
 
 
 def _count(documents: Sequence[str], rows: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row, document, how often) of each word that a document holds, document by document. Fills `rows`."""
-    pieces: dict[str, list[int]] = {}  # most identifiers come again: each is taken apart once
+    """(row, document, count) of each word in each document. Fills `rows`."""
+    pieces: dict[str, list[int]] = {}  # identifiers recur: each is split once
     row, tf, distinct = array("i"), array("i"), array("i")
     for document in documents:
         counts: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""A class as what is searched: what documents it, its fields and the heads of its methods.
+"""A class as a search unit: its documentation, its fields and the heads of its methods.
 
     class Tree(Graph):                   class Tree(Graph):
         # Without cycles.                    # Without cycles.
@@ -6,7 +6,7 @@
         def depth(self, node):               def depth(self, node):
             …
 
-The methods' bodies are units of their own.
+The methods are units of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Found = tuple[str, int, int, int, list[range]]
 
 
 def class_units(file: SourceFile) -> list[dict]:
-    """The classes and interfaces of a file in any language: their lines without the bodies of their methods."""
+    """The classes and interfaces of a file in any language, without the bodies of their methods."""
     lines = file.text.split("\n")
     found = _python_classes(file.text) if file.path.endswith(".py") else _script_classes(file)
     units = []
@@ -78,7 +78,7 @@ def _script_classes(file: SourceFile) -> Iterator[Found]:
 
 
 def _script_bodies(node) -> Iterator[range]:
-    """The lines below a method's or function's opening brace, with the closing one."""
+    """The lines after a method's or function's opening brace, through the closing one."""
     waiting = [node]
     while waiting:
         for child in waiting.pop().named_children:

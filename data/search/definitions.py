@@ -1,12 +1,12 @@
-"""Functions and classes in the languages that are searched and not learnt from: Go, Rust, Java, C, C++, C#, Ruby, PHP.
+"""Functions and classes in languages for search only, not training: Go, Rust, Java, C, C++, C#, Ruby, PHP.
 
-    // How large it is.             what touches a definition from above belongs to it: comments, attributes
-    double Circle::area() {         function "Circle.area": the names around it, then its own
+    // How large it is.             comments and attributes right above a definition belong to it
+    double Circle::area() {         function "Circle.area": enclosing names first
       …
 
-One walk over tree-sitter's tree for all of them: the sets below say which of its nodes are what. A definition without a
-body, such as a prototype, is no unit of its own; it is read in its class and in its file. A function without a name is
-known by what holds it: var add = func() {}, $app->get('/tides', function () {}), get '/tides' do … end.
+One traversal of tree-sitter's tree for all of them, driven by the sets of node types below. A definition without a
+body, such as a prototype, is not a unit; its class and its file contain it. An anonymous function is named by its
+context: var add = func() {}, $app->get('/tides', function () {}), get '/tides' do … end.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ CLASSES = frozenset(
     | {"struct_item", "enum_item", "union_item", "trait_item"}
     | {"class_specifier", "struct_specifier", "union_specifier", "enum_specifier"}
 )
-SCOPES = frozenset({"impl_item", "mod_item"})  # of Rust: a name for what is inside
-WRAPPERS = frozenset({"template_declaration", "type_declaration", "type_definition"})  # begin before what they define
+SCOPES = frozenset({"impl_item", "mod_item"})  # Rust's: they name what is inside
+WRAPPERS = frozenset({"template_declaration", "type_declaration", "type_definition"})  # begin before it
 BODILESS = frozenset({"type_spec", "struct_item"})  # type A int; struct Unit;
-HOLDERS = frozenset(  # statements and fields that may hold a function without a name
+HOLDERS = frozenset(  # statements and fields that may contain an anonymous function
     {"var_spec", "expression_statement", "assignment", "call", "declaration", "field_declaration", "static_item"}
     | {"const_item", "global_statement"}
 )
@@ -44,21 +44,21 @@ CALLED = re.compile(  # get '/tides' do, $app->get('/tides', Route::get("/tides"
     r"(?P<callee>[$\w][\w.:\\]*(?:(?:->|\?\.)\w+)*[?!]?)[ (]*(?P<argument>:\w+|\"[^\"\n]{,40}\"|'[^'\n]{,40}')?"
 )
 ASSIGNED = re.compile(r"(?:[\w<>,\[\]?]+\s+)*([$\w]+)\s*=(?!=)")  # Func<int, int> twice = …
-ATTRIBUTES = frozenset({"attribute_item", "attribute_declaration"})  # lines of their own: #[test]
+ATTRIBUTES = frozenset({"attribute_item", "attribute_declaration"})  # on lines of their own: #[test]
 ARGUMENTS = re.compile(r"<(?:[^<>]|<[^<>]*>)*>|\s")  # of a template, in a qualified name
 LICENSE = re.compile(r"copyright|licen[sc]e|spdx", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A function or class; lines are counted from 1, the last one is included."""
+    """A function or class. Lines count from 1; the last is included."""
 
     kind: str  # "function" or "class"
     qualname: str
     above: int  # where its comments begin
     first: int
-    named: int  # where its name stands: attributes may come before
-    body: int  # from here on a class leaves it out
+    named: int  # the line of its name: attributes may precede it
+    body: int  # from this line on, its class omits it
     last: int
 
 
@@ -79,7 +79,7 @@ def definition_units(file: SourceFile) -> list[dict]:
 
 
 def _file_unit(file: SourceFile, lines: list[str], root, found: list[Definition]) -> dict:
-    """A file as its path, what it says at its top, and the line that begins each definition."""
+    """A file as its path, its header comment, and the first line of each definition."""
     ends = min((one.above for one in found), default=len(lines) + 1)
     said = [one.text.decode() for one in root.named_children if one.type in COMMENTS and one.start_point[0] + 1 < ends]
     said = [text.rstrip() for text in said if not LICENSE.search(text)]
@@ -90,7 +90,7 @@ def _file_unit(file: SourceFile, lines: list[str], root, found: list[Definition]
 
 
 def _definitions(root) -> Iterator[Definition]:
-    """From the top to the bottom, one a line at most; what is inside a function belongs to it."""
+    """Definitions from top to bottom, at most one per line; those inside a function belong to it."""
     waiting, begun, starts = [(root, "")], set(), _starts(root)
     while waiting:
         node, owner = waiting.pop()
@@ -118,12 +118,12 @@ def _definition(kind: str, qualname: str, node, name) -> Definition:
     whole = node
     while whole.parent is not None and whole.parent.type in WRAPPERS and len(whole.parent.named_children) <= 2:
         whole = whole.parent
-    # Ruby's first statement of a body has its comments before the body
+    # in Ruby the comments of a body's first statement precede the body
     above, top = whole.prev_named_sibling or whole.parent.prev_named_sibling, whole.start_point[0]
     while above is not None and above.type in COMMENTS | ATTRIBUTES and top - _last_row(above) <= 1:
         before = above.prev_named_sibling
         if before is not None and _last_row(before) == above.start_point[0]:
-            break  # it stands behind something else on its line
+            break  # it follows something else on its line
         top, above = above.start_point[0], before
     body, last = node.child_by_field_name("body"), whole.end_point[0]
     begins = last if body is None else body.start_point[0] - _begins_its_line(body)
@@ -132,7 +132,7 @@ def _definition(kind: str, qualname: str, node, name) -> Definition:
 
 
 def _starts(root) -> tuple[list[int], list[int]]:
-    """The bytes at which functions without a name begin, and those at which definitions do, in order."""
+    """The byte offsets where anonymous functions begin, and where definitions do, in order."""
     closures, definitions, waiting = [], [], [root]
     while waiting:
         node = waiting.pop()
@@ -145,7 +145,7 @@ def _starts(root) -> tuple[list[int], list[int]]:
 
 
 def _holder(node, closures: list[int], definitions: list[int]) -> str | None:
-    """What a statement or field is known by, if all that it defines is a function without a name; else None."""
+    """The name of a statement or field that defines nothing but an anonymous function; else None."""
     if node.type not in HOLDERS or not _any_in(node, closures) or _any_in(node, definitions):
         return None
     for field in ("name", "left", "declarator"):
@@ -168,7 +168,7 @@ def _any_in(node, starts: list[int]) -> bool:
 
 
 def _last_row(node) -> int:
-    """Where it ends; a line comment of Rust's ends where the next line begins."""
+    """Its last line; a Rust line comment ends at the start of the next line."""
     row, column = node.end_point
     return row if column else row - 1
 
@@ -180,7 +180,7 @@ def _begins_its_line(node) -> bool:
 
 
 def _name(node):
-    """What names a definition, or None; C and C++ wrap it in what is declared of it: `int *f(int x)`."""
+    """The node that names a definition, or None; C and C++ nest it in the declarator: `int *f(int x)`."""
     name = node.child_by_field_name("name")
     if node.type == "impl_item":
         name = node.child_by_field_name("type")
@@ -197,7 +197,7 @@ def _name(node):
 
 
 def _receiver(node) -> str:
-    """Of a method in Go the type that has it: func (s *Stack[T]) Push(item T)."""
+    """The receiver type of a Go method: func (s *Stack[T]) Push(item T)."""
     receiver = node.child_by_field_name("receiver")
     found = re.search(r"(\w+)\s*(?:\[[^]]*\])?\s*,?\s*\)$", receiver.text.decode()) if receiver is not None else None
     return f"{found[1]}." if found else ""

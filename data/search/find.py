@@ -1,7 +1,7 @@
 """The units that answer a query: by meaning, by words, or by both.
 
-Both is the default: with all-MiniLM-L6-v2 it found more than meaning alone in four repositories; on CoSQA, and with a
-tuned encoder, as much or more (bench/RESULTS.md).
+Both is the default: with all-MiniLM-L6-v2 it beat meaning alone in four repositories; on CoSQA, and with a tuned
+encoder, it was as good or better (bench/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from data.search.index import Index
 from data.search.nearest import best
 
 BY = ("both", "meaning", "words")
-DEPTH = 200  # units whose rank by meaning counts in the fusion; the others share the last
+DEPTH = 200  # units whose rank by meaning counts in the fusion; the others share the last rank
 
 
 def find(
@@ -28,11 +28,11 @@ def find(
     made_by: Mapping | None = None,
     exact: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of `index.units` [n] and their scores [n], best first; n is k, or less where fewer are found.
+    """Rows of `index.units` [n] and their scores [n], best first; n is k, or fewer if fewer are found.
 
     by               "both" scores by the fusion of the two orders (data/search/fusion.py), "meaning" by cosine, "words"
                      by BM25
-    vector, made_by  the query's vector [D] and `encoder.identity()`; by words none is needed
+    vector, made_by  the query's vector [D] and `encoder.identity()`; not needed for "words"
     exact            compare with every vector even if there is a graph
     """
     if by == "meaning":

@@ -1,20 +1,20 @@
-"""Vectors of a repository, kept on disk, with a manifest that says what made them.
+"""The index of a repository: vectors on disk, with a manifest that says what made them.
 
-    INDEX/manifest.json            what made the vectors, count, graph and its measured recall; the generation, the size
-                                   and hash of each of its files, and a hash of all this
+    INDEX/manifest.json            what made the vectors, count, graph and its measured recall; the generation, size and
+                                   hash of each of its files, and a hash of all this
           GENERATION/vectors.npy   [N, D] float32, unit length: exact search, the reference
-                     units.jsonl   what was indexed, a row a vector
+                     units.jsonl   what was indexed, one row per vector
                      words.npz     BM25 over the same units
                      files.jsonl   the files that the units were read from, with their hashes
-                     graph.hnsw    above 200,000 vectors, or if asked for: hnswlib's graph over the distinct vectors,
+                     graph.hnsw    above 200,000 vectors, or on request: hnswlib's graph over the distinct vectors,
                                    for approximate search (arXiv:1603.09320)
-                     equals.npy    beside the graph: [N] int64, the first row whose vector equals a row's
-          tritune-index.lock       held by whoever writes
+                     equals.npy    with the graph: [N] int64, the first row with an equal vector
+          tritune-index.lock       held by the writer
 
-A generation is never changed: the next one is written beside it, then the manifest is replaced in one step, then the
-old one is removed. So a kill at any moment leaves the old index or the new one, and who reads is not disturbed.
+A generation never changes: the next one is written beside it, then the manifest is replaced atomically, then the old
+one is removed. A kill at any moment leaves the old index or the new one, and readers are not disturbed.
 
-A query is comparable to these vectors only if the same weights, pooling and prefix made it; any other is refused.
+A query is comparable to these vectors only if the same weights, pooling and prefix made it; others are refused.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from data.search.nearest import HNSW, Graph, exact_search, measured_recall
 
 FORMAT = "tritune index 2"
 LOCK = "tritune-index.lock"
-GENERATION = re.compile(r"[0-9a-f]{16}|new")  # named by the hashes of its files: the same content, the same name
+GENERATION = re.compile(r"[0-9a-f]{16}|new")  # named by the hashes of its files: equal content, equal name
 DESCRIPTION = ("model", "weights_sha256", "pooling", "query_prefix", "passage_prefix", "normalize", "dimension")
-EXACT_UP_TO = 200_000  # vectors; of 384 dimensions that is 0.3 GB to read for a query
+EXACT_UP_TO = 200_000  # vectors; with 384 dimensions a query reads 0.3 GB
 
 
 @dataclass(frozen=True)
 class Index:
-    """An index that was opened and found whole."""
+    """An opened and verified index."""
 
     folder: Path
     manifest: dict
-    vectors: np.ndarray  # [N, D], mapped from the disk; a change would stay in memory
+    vectors: np.ndarray  # [N, D], memory-mapped copy-on-write
     units: list[dict]
     words: BM25
     files: list[dict]
@@ -63,17 +63,17 @@ class Index:
         """The k best units of each query: rows of `units` [Q, k], and cosines [Q, k], best first.
 
         queries  [Q, D], unit length
-        k        at most the count; a larger one is cut to it
+        k        limited to the count
         made_by  `encoder.identity()` of the encoder that made the queries
-        exact    compare with every vector even if there is a graph to walk
+        exact    compare with every vector even if there is a graph
         Raises UserError if another model, pooling or prefix made the queries.
         """
         made, asked = self.manifest, dict(made_by)
         for key in DESCRIPTION:
-            if key != "model" and asked.get(key) != made[key]:  # the same weights may have two names
+            if key != "model" and asked.get(key) != made[key]:  # equal weights may have two names
                 raise UserError(
                     f"{self.folder}: its vectors have {key} {made[key]!r} ({made['model']}), the query has "
-                    f"{asked.get(key)!r} ({asked.get('model')}); use the index's model or build the index again"
+                    f"{asked.get(key)!r} ({asked.get('model')}); use the index's model or rebuild the index"
                 )
         queries = _unit_vectors(queries, self.manifest["dimension"])
         k = min(k, len(self.units))
@@ -85,11 +85,11 @@ class Index:
 def build_index(
     folder: Path | str, vectors: np.ndarray, units: Sequence[dict], *, manifest: Mapping, graph: bool | None = None
 ) -> dict:
-    """Write an index of `vectors` [N, D] of `units` to `folder`, whole or not at all.
+    """Write an index of `vectors` [N, D] of `units` to `folder`, atomically.
 
-    units     a JSON object with "code" for each vector
+    units     for each vector a JSON object with "code"
     manifest  `encoder.identity()`
-    graph     whether to build hnswlib's graph; None: above EXACT_UP_TO vectors
+    graph     whether to build hnswlib's graph; None: only above EXACT_UP_TO vectors
     Returns the manifest as written. An index at `folder` is replaced; anything else there is a UserError.
     """
     with writing(folder):
@@ -98,11 +98,11 @@ def build_index(
 
 @contextlib.contextmanager
 def writing(folder: Path | str) -> Iterator[None]:
-    """Hold the index for writing. UserError while another process does, and for a folder that is no index."""
+    """Lock the index for writing. UserError while another process holds it, and for a folder that is no index."""
     folder = Path(folder)
     refuse_other_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "ab") as lock:  # the system lets go of it when the process ends, however it ends
+    with open(folder / LOCK, "ab") as lock:  # the system releases the lock when the process ends, however it ends
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -120,9 +120,9 @@ def write_index(
     files: Sequence[dict] = (),
     root: Path | None = None,
 ) -> dict:
-    """As build_index, for who holds `writing(folder)`.
+    """As build_index, for a caller that holds `writing(folder)`.
 
-    manifest  may have "max_length" (tokens that a text was cut to) besides
+    manifest  may also have "max_length" (tokens that texts were cut to)
     files     rows of files.jsonl: {"path", "sha256", "reason"}
     root      the folder that the paths of the units are relative to
     """
@@ -130,7 +130,7 @@ def write_index(
     if missing := [key for key in DESCRIPTION if key not in manifest]:
         raise ValueError(f"the description of the encoder lacks {', '.join(missing)}")
     if len(vectors) != len(units) or len(units) == 0:
-        raise ValueError(f"{len(vectors)} vectors for {len(units)} units; as many are needed, and at least one")
+        raise ValueError(f"{len(vectors)} vectors for {len(units)} units; the numbers must match and be at least one")
     vectors = _unit_vectors(vectors, manifest["dimension"])
     new = folder / "new"
     shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
@@ -160,15 +160,15 @@ def write_index(
 
 
 def _commit(folder: Path, new: Path, manifest: dict) -> None:
-    """Make what was written to `new` the index. Fills in what the manifest says of the files, and its own hash."""
-    prints = {}  # by the name of the file
+    """Make `new` the current generation. Adds the hashes of its files, and of the manifest itself."""
+    prints = {}  # by file name
     for path in sorted(new.iterdir()):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
         prints[path.name] = _fingerprint(path)
     generation = hashlib.sha256(json.dumps(prints).encode()).hexdigest()[:16]
     there = folder / generation
-    if there.exists() and any(_fingerprint(there / name) != prints[name] for name in prints):  # that one is damaged
+    if there.exists() and any(_fingerprint(there / name) != prints[name] for name in prints):  # it is damaged
         shutil.rmtree(there)
     if there.exists():  # nothing has changed
         shutil.rmtree(new)
@@ -185,7 +185,7 @@ def _commit(folder: Path, new: Path, manifest: dict) -> None:
 
 
 def open_index(folder: Path | str) -> Index:
-    """Open and verify an index. UserError if it is missing, half-written or damaged; it says how to build it again."""
+    """Open and verify an index. UserError, saying how to rebuild it, if it is missing, incomplete or damaged."""
     folder = Path(folder)
     manifest = _read_manifest(folder)
     try:
@@ -208,14 +208,14 @@ def _read_manifest(folder: Path) -> dict:
     if manifest.get("format") != FORMAT:
         raise UserError(f"{folder}: not a {FORMAT!r} (format is {manifest.get('format')!r}); {again}")
     if manifest.pop("sha256", None) != _hash(manifest):
-        raise UserError(f"{folder}/manifest.json: damaged (not as it was written); {again}")
+        raise UserError(f"{folder}/manifest.json: damaged (its hash does not match); {again}")
     return manifest
 
 
 def _open_generation(folder: Path, manifest: dict) -> Index:
     again = f"build it again: {_command(folder)}"
     generation = folder / manifest["generation"]
-    for name, expected in manifest["files"].items():  # a damaged graph would crash hnswlib, or be searched unnoticed
+    for name, expected in manifest["files"].items():  # a damaged graph could crash hnswlib, or go unnoticed
         found = _fingerprint(generation / name)
         if found is None:
             raise UserError(f"{generation / name}: missing; {again}")
@@ -232,14 +232,14 @@ def _command(folder: Path) -> str:
 
 
 def refuse_other_folder(folder: Path | str) -> None:
-    """UserError unless `folder` is new, empty, or an index (even a damaged one): what may be written to."""
+    """UserError unless `folder` may be written to: new, empty, or an index, even a damaged one."""
     folder = Path(folder)
     if folder.exists() and not (folder / LOCK).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not an index of this version; give a new folder")
 
 
 def searched_text(unit: dict) -> str:
-    """What BM25 reads of a unit: its code, and the path and qualified name of where it stands."""
+    """The text of a unit for BM25: its code, path and qualified name."""
     source = unit.get("source") or {}
     return "\n".join([source.get("path") or "", source.get("qualname") or "", unit["code"]])
 
@@ -248,13 +248,13 @@ def _unit_vectors(vectors: np.ndarray, dimension: int) -> np.ndarray:
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != dimension:
         raise ValueError(f"expected vectors [N, {dimension}], got {list(vectors.shape)}")
-    if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3):  # NaN fails here too
-        raise ValueError("vectors must be of unit length: the inner product is taken for the cosine")
+    if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3):  # fails for NaN, too
+        raise ValueError("vectors must be of unit length: the inner product serves as the cosine")
     return vectors
 
 
 def _findable(model: str) -> str:
-    """A model that is a folder or a file by its absolute path, so that it is found from other folders too."""
+    """A model folder or file by its absolute path, so that it is found from other folders."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.exists() else model
 

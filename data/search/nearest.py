@@ -1,4 +1,4 @@
-"""The vectors nearest to a query: by comparing with all of them, or by walking hnswlib's graph (arXiv:1603.09320)."""
+"""The vectors nearest to a query, by exact comparison or by hnswlib's graph (arXiv:1603.09320)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.n
 
 
 def _cosines(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    # By PyTorch, which encoded the query: the threads of NumPy's library would still be spinning when the next query is
-    # encoded, and each wait costs up to 0.1 s.
+    # With PyTorch, which encodes the queries: NumPy's BLAS threads would still spin when the next query is encoded, and
+    # each wait costs up to 0.1 s.
     return (torch.from_numpy(vectors) @ torch.from_numpy(query)).numpy()
 
 
 def best(scores: np.ndarray, k: int) -> np.ndarray:
-    """The places of the k largest, best first, of equal ones the earlier."""
+    """Positions of the k largest, best first, earlier ones first among equals."""
     least = np.partition(scores, len(scores) - k)[len(scores) - k]
     candidates = np.flatnonzero(scores >= least)
     return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
@@ -38,25 +38,25 @@ def best(scores: np.ndarray, k: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Graph:
-    """hnswlib's graph over the distinct vectors, each under the number of its first row.
+    """hnswlib's graph over the distinct vectors, each labelled by its first row.
 
-    A text that occurs often would otherwise fill its own neighbour lists: from among many equal vectors no path leads
-    to anything else, and hnswlib returns only these, or refuses (github.com/nmslib/hnswlib/issues/373).
+    Many equal vectors would otherwise fill each other's neighbour lists: no path leads out, and hnswlib returns only
+    them, or fails (github.com/nmslib/hnswlib/issues/373).
     """
 
     links: hnswlib.Index
-    equals: np.ndarray  # [N] int64: the first row whose vector equals a row's
+    equals: np.ndarray  # [N] int64: the first row with an equal vector
 
     @classmethod
     def build(cls, vectors: np.ndarray) -> Graph:
-        """Of `vectors` [N, D] of unit length. Equal to four digits is equal: the order of a sum changes the last."""
+        """From `vectors` [N, D] of unit length. Equal means to four digits: summation order changes the last ones."""
         first: dict[bytes, int] = {}
         digits = np.round(vectors * 1e4).astype(np.int16)
         equals = np.array([first.setdefault(row.tobytes(), i) for i, row in enumerate(digits)])
         rows = np.fromiter(first.values(), np.int64)
         links = hnswlib.Index(space="ip", dim=vectors.shape[1])
         links.init_index(len(rows), HNSW["ef_construction"], HNSW["M"], random_seed=HNSW["seed"])
-        links.add_items(vectors[rows], rows, num_threads=1)  # more threads: another graph at each run
+        links.add_items(vectors[rows], rows, num_threads=1)  # with more threads the graph would differ between runs
         return cls(links, equals)
 
     def save(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class Graph:
 
     @classmethod
     def load(cls, folder: Path, count: int, dimension: int) -> Graph:
-        """As saved. A folder of an older version has no EQUALS: its graph holds each of the `count` vectors."""
+        """Load a saved graph. An older version has no EQUALS: its graph contains all `count` vectors."""
         links = hnswlib.Index(space="ip", dim=dimension)
         links.load_index(str(folder / GRAPH), max_elements=count)
         path = folder / EQUALS
@@ -75,11 +75,11 @@ class Graph:
     def search(
         self, vectors: np.ndarray, queries: np.ndarray, k: int, ef: int = HNSW["ef"]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `exact_search`, approximately; where the graph does not reach k vectors, exact search answers."""
+        """As `exact_search`, approximately; falls back to it if the graph reaches fewer than k vectors."""
         wanted = min(k, self.links.element_count)
-        self.links.set_ef(max(ef, wanted))  # not saved with the graph; below k it would mean nothing
+        self.links.set_ef(max(ef, wanted))  # not saved with the graph; must be at least k
         ids, found = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-        for i, query in enumerate(queries):  # one at a time: hnswlib refuses a batch as a whole
+        for i, query in enumerate(queries):  # one at a time: hnswlib fails for a whole batch
             try:
                 near, _ = self.links.knn_query(query, k=wanted, num_threads=1)
             except RuntimeError as error:
@@ -89,7 +89,7 @@ class Graph:
                 continue
             is_near = np.zeros(len(self.equals), bool)
             is_near[near[0].astype(np.int64)] = True
-            rows = np.flatnonzero(is_near[self.equals])  # each that was found, with its equals: k or more
+            rows = np.flatnonzero(is_near[self.equals])  # all found, with their equals: k or more
             cosines = _cosines(vectors[rows], query)
             nearest = best(cosines, k)
             ids[i], found[i] = rows[nearest], cosines[nearest]
@@ -97,9 +97,9 @@ class Graph:
 
 
 def measured_recall(vectors: np.ndarray, graph: Graph, k: int = 10, sample: int = 500) -> float:
-    """Share of the exact k nearest that the graph finds too, for up to `sample` of the vectors as queries.
+    """Share of the exact k nearest that the graph finds, with up to `sample` of the vectors as queries.
 
-    Vectors as near as the exact k-th count as found: among equal texts there is no right choice.
+    Vectors as near as the exact k-th count as found: among equals there is no right choice.
     """
     picked = np.random.default_rng(0).permutation(len(vectors))[:sample]
     k = min(k, len(vectors))

@@ -1,7 +1,7 @@
-"""What a repository holds to be searched: its files, and of these the units, read again only where a file has changed.
+"""The searchable contents of a repository: its files and their units, reread only if a file has changed.
 
-Left out is what nobody wrote (vendored, generated, minified, data) and, unless they are asked for, tests. Beyond what
-training data is held to, short files stay, and all is as it stands: nothing is redacted, no duplicate dropped.
+Vendored, generated, minified and data files are left out, and tests unless requested. Unlike in training data, short
+files are kept, nothing is redacted, and no duplicates are dropped.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from data.corpus.languages import GRAMMARS, grammar_of, language_of, packages_of
 from data.corpus.locate import locate
 from data.search.units import documented_units
 
-STAY = ("too short", "mostly comments")  # reasons not to learn from a file, and none not to find it
-IN_PART = "does not parse"  # neither is this where tree-sitter reads: it goes on behind what it does not know
+STAY = ("too short", "mostly comments")  # reasons not to train on a file, but not to hide it from search
+IN_PART = "does not parse"  # nor is this one for tree-sitter, which parses past what it does not know
 
 
 @dataclass(frozen=True)
 class Repository:
-    """The units of a repository, in the order of their paths and lines."""
+    """The units of a repository, ordered by path and line."""
 
-    root: Path  # the paths of the units are relative to it
+    root: Path  # unit paths are relative to it
     units: list[dict]
-    files: list[dict]  # {"path", "sha256", "reason"}: those that were read, and why one gave no unit, else null
-    left_out: Counter  # files by reason
+    files: list[dict]  # {"path", "sha256", "reason"}: files that were read; reason: why a file has no unit, or null
+    left_out: Counter  # number of files by reason
 
 
 def read_repository(
@@ -42,12 +42,12 @@ def read_repository(
 ) -> Repository:
     """The units of every source file of `source` (as data.corpus takes it).
 
-    tests         test files too
-    files, units  as an earlier call gave them: a file whose bytes are the same is not taken apart again
+    tests         include test files
+    files, units  from an earlier call: unchanged files are not parsed again
     Raises UserError if there is no unit.
     """
     located = locate(source)
-    root = located.root if source.startswith("package:") else located.tree  # paths of a package start with its name
+    root = located.root if source.startswith("package:") else located.tree  # a package's paths start with its name
     known = {(row["path"], row["sha256"]): row["reason"] for row in files}
     known_units: dict[str, list[dict]] = {}
     for unit in units if known else ():
@@ -75,7 +75,7 @@ def read_repository(
 
 
 def _source_files(tree: Path) -> list[Path]:
-    """By path. In a git repository those that it holds or does not ignore; linked folders are not followed."""
+    """Files by path; in a git repository those tracked or not ignored. Symlinked folders are not followed."""
     if tree.is_file():
         return [tree]
     listed = None
@@ -83,7 +83,7 @@ def _source_files(tree: Path) -> list[Path]:
         command = ["git", "-C", str(tree), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, capture_output=True)
     if listed is not None and listed.returncode == 0:
-        # one that was deleted is listed until that is committed, one in conflict three times
+        # deleted files are listed until the deletion is committed, conflicting ones three times
         names = sorted({os.fsdecode(name) for name in listed.stdout.split(b"\0") if name})
         found = [tree / name for name in names if os.path.lexists(tree / name)]
     else:
@@ -92,7 +92,7 @@ def _source_files(tree: Path) -> list[Path]:
 
 
 def _content(file: Path, path: str, tests: bool) -> tuple[str | None, bytes]:
-    """(reason to leave a file out without looking into it, or None; its bytes)."""
+    """(reason to leave a file out unread, or None; its bytes)."""
     if (why := reject_path(path)) and not (tests and why[0] == "test file"):
         return why[0], b""
     language = language_of(path)
@@ -103,7 +103,7 @@ def _content(file: Path, path: str, tests: bool) -> tuple[str | None, bytes]:
         if file.is_symlink():
             return "link", b""
         if not file.is_file():
-            return "not readable", b""  # a pipe would keep us waiting
+            return "not readable", b""  # reading a pipe would block
         if file.stat().st_size > MOST_BYTES:
             return "too large", b""
         return None, file.read_bytes()

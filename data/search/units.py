@@ -1,7 +1,7 @@
-"""What is searched: a function, a class or a whole file, as the text that stands for it.
+"""Search units: functions, classes and whole files, each as one text.
 
-Every unit is {"id", "kind": "function", "class" or "file", "code", "source"}. Data is made of functions and files
-without what documents them, as that gives the queries; search.py searches all three with it.
+Every unit is {"id", "kind": "function", "class" or "file", "code", "source"}. Training pairs use functions and files
+without their documentation, which provides the queries; search.py uses all three with it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from data.search.definitions import definition_units
 
 AnyFunction = Function | ScriptFunction
 ALL_LINES = 1_000_000
-# The top level of a JavaScript or TypeScript file, a name a line.
+# The top level of a JavaScript or TypeScript file, one name per line.
 OUTLINE = re.compile(
     r"^(?:export\s+)?(?:default\s+)?(?:declare\s+)?(?:abstract\s+)?(?:async\s+)?"
     r"(?:function\*?|class|interface|type|enum|const|let|namespace)\s+\w[^\n{=;]*",
     re.MULTILINE,
 )
-OPENING = re.compile(r"\s*(?:#![^\n]*\s*)?/\*\*.*?\*/", re.DOTALL)  # the JSDoc that a file begins with
+OPENING = re.compile(r"\s*(?:#![^\n]*\s*)?/\*\*.*?\*/", re.DOTALL)  # the JSDoc at the start of a file
 
 
 def documented_units(file: SourceFile) -> list[dict]:
-    """The file, its classes and its functions in the order of their lines, each with what documents it."""
+    """The file, its classes and its functions in line order, each with its documentation."""
     if language_of(file.path) in NAMES:
         found = functions_in(file, min_lines=1, max_lines=ALL_LINES)
         functions = [function_unit(one) | {"code": one.source} for one in found]
@@ -49,7 +49,7 @@ def functions_in(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -
 
 
 def function_unit(function: AnyFunction) -> dict:
-    """A function without its docstring, as that gives the query."""
+    """A function without its docstring, which provides the query."""
     return {
         "id": f"{function.path}:{function.first_line}",
         "kind": "function",
@@ -59,11 +59,11 @@ def function_unit(function: AnyFunction) -> dict:
 
 
 def _one_line_units(file: SourceFile) -> list[dict]:
-    """Python's functions without a block, `def f(x): return x` and `f = lambda x: x`: the lines that they stand on."""
+    """Python's one-line functions, `def f(x): return x` and `f = lambda x: x`, as whole lines."""
     if not file.path.endswith(".py"):
         return []
     lines = file.text.split("\n")
-    units: dict[str, dict] = {}  # by id: the first of those on one line stands for all
+    units: dict[str, dict] = {}  # by id: the first on a line represents all on it
     for qualname, first, last in one_line_functions(file.text):
         code = textwrap.dedent("\n".join(lines[first - 1 : last]))
         source = {"path": file.path, "qualname": qualname, "lines": [first, last]}
@@ -73,7 +73,7 @@ def _one_line_units(file: SourceFile) -> list[dict]:
 
 
 def file_unit(file: SourceFile, *, documented: bool = False) -> dict:
-    """A file as its outline: path, classes and signatures; if `documented`, with what it says at its top."""
+    """A file as its outline: path, classes and signatures; if `documented`, with its header."""
     python = file.path.endswith(".py")
     outline = _python_outline(file.text) if python else OUTLINE.findall(file.text)
     said = []

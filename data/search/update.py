@@ -1,10 +1,10 @@
-"""An index brought up to date: only texts that have no vector yet are encoded, and a run that is stopped goes on.
+"""Updates an index: only texts without a vector are encoded, and an interrupted run can resume.
 
-Vectors are kept as they come, in INDEX/encoded-DESCRIPTION.bin, a row a text:
+Vectors are stored as they are computed, in INDEX/encoded-DESCRIPTION.bin, one row per text:
 
     SHA-256 of the text   32 bytes
     vector                D float32
-    CRC-32 of both        4 bytes      a row that was half written, or is damaged, is made again
+    CRC-32 of both        4 bytes      incomplete or damaged rows are recomputed
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from common.console import UserError, progress
 from data.search.index import DESCRIPTION, Index, open_index, write_index, writing
 from data.search.repository import Repository
 
-CHUNK = 256  # texts that are encoded, then kept: some seconds of work
+CHUNK = 256  # texts encoded between writes: a few seconds of work
 
 Encode = Callable[[list[str]], np.ndarray]  # texts -> [n, D] float32, unit length
 
 
 def earlier_index(folder: Path | str) -> tuple[Index | None, str]:
-    """The index that is to be brought up to date, or None and why what is there cannot be used ("" for a new one)."""
+    """The index to update, or None and why the existing one cannot be used ("" if there is none)."""
     if not (Path(folder) / "manifest.json").exists():
         return None, ""
     try:
@@ -45,10 +45,10 @@ def update_index(
     earlier: Index | None,
     graph: bool | None = None,
 ) -> tuple[dict, list[str]]:
-    """Make the index at `folder` that of `repository`. Returns its manifest and the texts that were encoded for it.
+    """Update the index at `folder` to match `repository`. Returns its manifest and the texts that were encoded.
 
-    description  `encoder.identity()`, and "max_length": the tokens that a text is cut to
-    earlier      its vectors are kept for texts that are the same, if they were made alike
+    description  `encoder.identity()`, and "max_length": tokens that texts are cut to
+    earlier      its vectors are reused for unchanged texts, if made by the same description
     graph        as in build_index
     """
     made = {key: description[key] for key in (*DESCRIPTION, "max_length") if key != "model"}
@@ -77,10 +77,10 @@ def encode_missing(
     journal: Path,
     dimension: int,
 ) -> tuple[np.ndarray, list[str]]:
-    """Vectors [N, D] of the texts, and the texts that had to be encoded for it: each once, and none that is known.
+    """Vectors [N, D] of the texts, and the texts that had to be encoded, each once.
 
     known    SHA-256 of a text -> its vector [D]
-    journal  file; what it holds is known too, what is made is added to it
+    journal  file whose vectors are known, too, and to which new ones are appended
     Raises UserError for vectors that are not finite.
     """
     row = np.dtype([("key", "V32"), ("vector", "<f4", (dimension,)), ("crc", "<u4")])
@@ -93,7 +93,7 @@ def encode_missing(
             rows = np.empty(len(chunk), row)
             rows["vector"] = encode([text for _, text in chunk])
             if not np.isfinite(rows["vector"]).all():
-                raise UserError("the model gives vectors that are not finite: its weights have diverged")
+                raise UserError("the model's vectors are not finite: its weights have diverged")
             for i, (key, _) in enumerate(chunk):
                 rows["key"][i] = key
                 rows["crc"][i] = _crc(rows[i])
@@ -105,10 +105,10 @@ def encode_missing(
 
 
 def _read(journal: Path, row: np.dtype) -> dict[bytes, np.ndarray]:
-    """The whole rows of a journal. What comes after the first that is not whole is cut off."""
+    """The valid rows of a journal, which is truncated after the last of them."""
     if not journal.exists():
         return {}
-    rows = np.fromfile(journal, row)  # half a row at the end is not read
+    rows = np.fromfile(journal, row)  # an incomplete row at the end is not read
     whole = next((i for i, one in enumerate(rows) if one["crc"] != _crc(one)), len(rows))
     with open(journal, "r+b") as file:
         file.truncate(whole * row.itemsize)

@@ -1,4 +1,4 @@
-"""Answers to instruction pairs, judged by their checks, by style and by what they name."""
+"""Grades answers to instruction pairs by their checks, their style, and the names they use."""
 
 from eval.instruct.grade import GREEDY, answer_pairs, grade_answers
 

@@ -1,4 +1,4 @@
-"""Answers to instruction pairs, graded: executed where the check can be executed, by structure everywhere.
+"""Grades answers to instruction pairs: by execution where the check allows it, by structure everywhere.
 
     python -m eval.instruct --model M [--adapter A] --data test.jsonl --out result.json
     python -m eval.instruct --answers answers.jsonl --data test.jsonl --out result.json
@@ -23,7 +23,7 @@ from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
 from eval.code.score import pass_at_k
 from eval.environment import environment
-from eval.instruct.merit import MEASURES, add_measures
+from eval.instruct.merit import MEASURES, with_measures
 from eval.stats import summarise
 from model import Sampling, Stop, generate
 from sandbox.run import protection
@@ -64,8 +64,8 @@ def grade_answers(
     gold = [_row(pair, {"output": pair["output"], "sample": GREEDY, "stopped": True}) for pair in gold_pairs]
     both = check_style_and_names([*asked, *gold_pairs], [*rows, *gold], **limits)
     rows, gold = both[: len(rows)], both[len(rows) :]
-    add_measures(by_id, rows, allow_unsafe_exec=allow_unsafe_exec)
-    add_measures(by_id, gold)
+    rows = with_measures(by_id, rows, allow_unsafe_exec=allow_unsafe_exec)
+    gold = with_measures(by_id, gold)
     values = _values(by_id, rows, ks)
     categories = {category: {i for i in by_id if by_id[i]["category"] == category} for category in READERS}
     return {
@@ -92,7 +92,7 @@ def grade_answers(
 def checked_pairs(pairs: list[dict]) -> dict[str, dict]:
     """The pairs by id. UserError for one that cannot be graded."""
     if not pairs:
-        raise UserError("there is no instruction pair to grade")
+        raise UserError("there are no instruction pairs to grade")
     by_id = {}
     for number, pair in enumerate(pairs, 1):
         missing = [field for field in ("id", "category", "input", "check") if field not in pair]
@@ -101,7 +101,7 @@ def checked_pairs(pairs: list[dict]) -> dict[str, dict]:
         if pair["category"] not in READERS:
             raise UserError(f"pair {pair['id']}: unknown category {pair['category']!r} (known: {', '.join(READERS)})")
         if pair["id"] in by_id:
-            raise UserError(f"the id {pair['id']} stands twice among the pairs")
+            raise UserError(f"the id {pair['id']} occurs twice among the pairs")
         by_id[pair["id"]] = pair
     return by_id
 
@@ -118,7 +118,7 @@ def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int,
         if not isinstance(sample, str | int):
             raise UserError(f'answer {number}: "sample" is a number from 0 on or "{GREEDY}"')
         if sample in kept[answer["id"]]:
-            raise UserError(f"answer {number}: sample {sample} of {answer['id']} stands twice")
+            raise UserError(f"answer {number}: sample {sample} of {answer['id']} occurs twice")
         kept[answer["id"]][sample] = {"stopped": True, **answer, "sample": sample}
     for i, samples in kept.items():
         if GREEDY not in samples:
@@ -136,7 +136,7 @@ def _row(pair: dict, answer: dict) -> dict:
 
 
 def _values(by_id: dict[str, dict], rows: list[dict], ks: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    """metric -> id -> value; a metric over no task is left out."""
+    """metric -> id -> value, without metrics that apply to no task."""
     greedy = {row["id"]: row for row in rows if row["sample"] == GREEDY}
     sampled = defaultdict(list)
     for row in rows:
@@ -185,7 +185,7 @@ def answer_pairs(
 ) -> list[dict]:
     """One greedy answer and `samples` sampled ones for each pair: {"id", "sample", "output", "stopped"}.
 
-    where  the file of the pairs, which an error names with the line
+    where  the file of the pairs, to name in errors
     """
     prompts = []
     for number, pair in enumerate(pairs, 1):
@@ -199,7 +199,7 @@ def answer_pairs(
         Sampling(
             [0.0] + [temperature] * samples,
             top_p=top_p,
-            samples=1 + samples,  # a prompt is read once for all of its answers
+            samples=1 + samples,  # a prompt is processed once for all of its answers
             seed=seed,
         ),
         unused_ids=tokenizer.unused_ids,

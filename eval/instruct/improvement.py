@@ -15,7 +15,7 @@ LEAST_TIME = 0.1  # share of the time; a smaller difference may come from memory
 
 
 def gains(before: list[str], after: list[str]) -> list[dict[str, int]]:
-    """What each function gained by being rewritten: complexity, findings of ruff by GAIN_RULES, size; less is better.
+    """What each rewritten function gained in complexity, ruff's findings by GAIN_RULES, and size; less is better.
 
     Returns {"complexity", "issues", "size"}, each before - after: positive is a gain.
     """
@@ -29,10 +29,10 @@ def gains(before: list[str], after: list[str]) -> list[dict[str, int]]:
 
 
 def time_gain(rounds: list[list[float]]) -> float:
-    """Share of the time that a rewriting saves, or (negative) takes more; 0 where that is within the noise.
+    """Share of the time that a rewrite saves (negative: costs); 0 if that is within the noise.
 
-    rounds  [seconds before, seconds after] of equal work in turn: the median of after / before counts, from LEAST_TIME
-            on, and if a sign test over the rounds finds it (p <= 0.05)
+    rounds  [seconds before, seconds after] of equal work in alternation; the median of after / before counts if it
+            differs by LEAST_TIME or more and a sign test over the rounds is significant (p <= 0.05)
     """
     saved = 1 - statistics.median(after / before for before, after in rounds if before > 0)
     won, lost = (sum(sign * before > sign * after for before, after in rounds) for sign in (1, -1))
@@ -40,16 +40,16 @@ def time_gain(rounds: list[list[float]]) -> float:
 
 
 def is_gain(gain: dict) -> bool:
-    """Better in complexity, ruff's findings or time and worse in none of them; or equal in all and smaller.
+    """Better in complexity, ruff's findings or time and worse in none; or equal in all and smaller.
 
-    gain  what `gains` gives and "time": what `time_gain` gives, or None where it was not measured
+    gain  what `gains` gives and "time": what `time_gain` gives, or None if not measured
     """
     gained = (gain["complexity"], gain["issues"], gain["time"] or 0)
     return min(gained) >= 0 and (max(gained) > 0 or gain["size"] > 0)
 
 
 def complexity(code: str) -> int:
-    """Cyclomatic complexity (McCabe 1976): one, and one for each place where the path may part."""
+    """Cyclomatic complexity (McCabe 1976): one plus the number of branches."""
     parting = (
         ast.If,
         ast.For,
@@ -67,7 +67,7 @@ def complexity(code: str) -> int:
 
 
 def _size(code: str) -> int:
-    """Nodes of the syntax tree, docstrings left out: neither layout nor comments count."""
+    """Nodes of the syntax tree without docstrings; neither layout nor comments count."""
     tree = ast.parse(code)
     texts = [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
     return sum(1 for _ in ast.walk(tree)) - 2 * len(texts)

@@ -1,12 +1,12 @@
-"""How good an answer is beyond right or wrong: its style, what it invents, and measures of a category from 0 to 1.
+"""How good an answer is beyond right or wrong: measures by category, from 0 to 1.
 
 | measure | of | is |
 |---|---|---|
 | mutation_score | unit_test | mutants that the test fails on / mutants; 0 if it fails on the function itself |
-| improvement | improve | 1 if its check ran and passed, and complexity, ruff's findings, time or size gained |
-| docstring_match | docstring | entries due and there / entries due or there (arguments, returns, raises) |
+| improvement | improve | 1 if its check ran and passed, and complexity, ruff's findings, time or size improved |
+| docstring_match | docstring | entries due and present / due or present (arguments, returns, raises) |
 | docstring_clean | docstring | 1 if ruff's pydocstyle rules find nothing in it |
-| explanation_coverage | explain | what the function takes, calls and raises and the text mentions / all of it |
+| explanation_coverage | explain | share of what the function takes, calls and raises that the text mentions |
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from sandbox.run import run_jobs
 MEASURES = ("mutation_score", "improvement", "docstring_match", "docstring_clean", "explanation_coverage")
 
 
-def add_measures(by_id: dict[str, dict], rows: list[dict], *, allow_unsafe_exec: bool = False) -> None:
-    """Sets row["measures"], name -> value, for what can be told of each row; executed rows have their verdict already.
+def with_measures(by_id: dict[str, dict], rows: list[dict], *, allow_unsafe_exec: bool = False) -> list[dict]:
+    """The judged rows with "measures", name -> value, as far as each applies.
 
-    A row that fails its category's form has 0. What was not executed has no mutation_score and no improvement. The time
-    of greedy answers is measured (in the sandbox, about two seconds each), but not that of samples.
+    A row that fails its category's form has 0. What was not executed has no mutation_score and no improvement. Greedy
+    answers are timed (in the sandbox, about two seconds each), samples are not.
     """
-    for row in rows:
-        row["measures"] = {}
+    rows = [row | {"measures": {}} for row in rows]
     _improvements(by_id, [row for row in rows if _is_executed(by_id, row, "improve")], allow_unsafe_exec)
     for row in rows:
         if _is_executed(by_id, row, "unit_test"):
@@ -46,6 +45,7 @@ def add_measures(by_id: dict[str, dict], rows: list[dict], *, allow_unsafe_exec:
             covered = explanation_coverage(without_blocks(row["output"]), code)
             if covered is not None:
                 row["measures"]["explanation_coverage"] = covered if row["lenient"] else 0.0
+    return rows
 
 
 def _is_executed(by_id: dict[str, dict], row: dict, category: str) -> bool:
@@ -65,7 +65,7 @@ def _improvements(by_id: dict[str, dict], rows: list[dict], allow_unsafe_exec: b
 
 
 def _times(by_id: dict[str, dict], rows: list[dict], allow_unsafe_exec: bool) -> dict[str, float]:
-    """What `time_gain` says of each row by its id, where the examples of its check could be run against the clock."""
+    """`time_gain` by row id, for rows whose check has examples or calls to time."""
     asked = {row["id"]: race_job(by_id[row["id"]]["check"], given_code(by_id[row["id"]]), row["code"]) for row in rows}
     jobs = [replace(job, id=i) for i, job in asked.items() if job is not None]
     outcomes = run_jobs(jobs, what="measuring time", allow_unsafe_exec=allow_unsafe_exec)

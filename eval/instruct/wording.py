@@ -13,8 +13,8 @@ from data.instruct.docstyle import read_docstring
 from data.instruct.form import called_name
 from data.search.bm25 import words
 
-# pydocstyle by Google's convention, without "is missing" (D1), the rules that ruff leaves out for that convention, and
-# backslashes (D301): the escapes are added here
+# pydocstyle by Google's convention, without missing docstrings (D1), the rules that ruff disables for that convention,
+# and backslashes (D301): the escapes are added here
 DOCSTRING_RULES = ("D2", "D3", "D4")
 NOT_GOOGLES = ("D203", "D204", "D213", "D215", "D301", "D400", "D401", "D404", "D406", "D407", "D408", "D409", "D413")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -22,13 +22,13 @@ _TELLING = 4  # letters; a shorter word of an identifier (get, of, to) says noth
 
 
 def docstring_issues(functions: list[str], docstrings: list[str]) -> list[list[Issue]]:
-    """Ruff's findings by DOCSTRING_RULES for each docstring, put into its function; all in one call."""
+    """Ruff's findings by DOCSTRING_RULES for each docstring in its function, all in one call."""
     put = [_with_docstring(code, text) for code, text in zip(functions, docstrings, strict=True)]
     return linting.lint(put, rules=DOCSTRING_RULES, ignored=NOT_GOOGLES, why="the docstring check")
 
 
 def _with_docstring(code: str, text: str) -> str:
-    """The function's head, with the docstring for a body. What would end the literal is escaped."""
+    """The function's head with the docstring as its body. What would end the literal is escaped."""
     function = next(
         node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
@@ -45,21 +45,21 @@ def _bare(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.stmt:
 
 
 def docstring_match(text: str, code: str) -> float:
-    """How well a docstring fits the function in `code`: entries that are due and there / entries due or there, 0 to 1.
+    """How well a docstring fits the function in `code`: entries due and present / entries due or present, 0 to 1.
 
-    Due are an entry in "Args" for each parameter (not self, cls), "Returns" or "Yields" where a value is given back,
-    and one in "Raises" for each class of exception that the body raises by name. An exception that the body does not
-    raise may come from what it calls: it costs nothing. An entry without any text or type counts as missing.
+    Due are an entry in "Args" for each parameter (not self, cls), "Returns" or "Yields" if the function returns or
+    yields a value, and one in "Raises" for each exception class that the body raises by name. Other exceptions may come
+    from callees and cost nothing. An entry without text and type counts as missing.
     """
     tree = parsed(code)
     function = next((node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)), None) if tree else None
     if function is None:
-        raise ValueError("there is no function to hold the docstring against")
+        raise ValueError("no function to compare the docstring with")
     entries = read_docstring(text).entries
     due = _due(function)
     there = {(kind, name) for kind, name, is_told in _entries(entries) if is_told}
     raised_below = {entry for entry in there if entry[0] == "Raises"} - due
-    if function.args.kwarg:  # what goes into **kwargs may be documented by name
+    if function.args.kwarg:  # keys of **kwargs may be documented by name
         raised_below |= {entry for entry in there if entry[0] == "Args"} - due
         due -= {("Args", function.args.kwarg.arg)} if raised_below else set()
     there -= raised_below
@@ -67,7 +67,7 @@ def docstring_match(text: str, code: str) -> float:
 
 
 def _entries(entries: dict) -> list[tuple[str, str, bool]]:
-    """(kind, name, whether it says anything); what is given back has no name."""
+    """(kind, name, whether it has text or a type); results have no name."""
     is_named = {"Args": True, "Raises": True}
     return [
         (kind if kind in is_named else "Returns", entry.name.lstrip("*").rsplit(".", 1)[-1] if kind in is_named else "",
@@ -96,7 +96,7 @@ def _is_none(node: ast.expr | None) -> bool:
 
 
 def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
-    """Everything below a function but not within a function or class inside it."""
+    """All nodes of a function except those of functions and classes inside it."""
     for node in ast.iter_child_nodes(function):
         if not isinstance(node, (*_FUNCTIONS, ast.Lambda, ast.ClassDef)):
             yield node
@@ -104,16 +104,16 @@ def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
 
 
 def explanation_coverage(answer: str, code: str) -> float | None:
-    """The share of what the function in `code` does that an explanation mentions, 0 to 1; None where nothing is named.
+    """The share of the names in the function in `code` that an explanation mentions, 0 to 1; None if it has none.
 
-    What it does is told by names: parameters, what it calls, and what it raises. A name is mentioned where it stands as
-    it is, or where each of its words of four letters or more does, as the beginning of a word: "removes the edges" for
-    `remove_edge`. The name of the function itself and names without such a word do not count, unless as they are.
+    Names are its parameters, what it calls, and what it raises. A name is mentioned verbatim, or if each of its words
+    of four letters or more begins a word of the text: "removes the edges" for `remove_edge`. Names without such a word
+    count only verbatim; the function's own name does not count.
     """
     tree = parsed(code)
     function = next((node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)), None) if tree else None
     if function is None:
-        raise ValueError("there is no function to be explained")
+        raise ValueError("no function to explain")
     names = {name for kind, name in _due(function) if kind != "Returns"}
     names |= {called_name(node) for node in ast.walk(function) if isinstance(node, ast.Call)}
     names -= {"", function.name}

@@ -57,7 +57,7 @@ def test_the_three_parts_are_the_text_and_so_are_their_tokens_put_back_in_order(
     assert taken_apart(psm.input_ids, tokens) == (encode(prefix), encode(suffix), encode(middle))
     assert taken_apart(spm.input_ids, tokens) == ([], encode(suffix), encode(prefix) + encode(middle))
     assert qwen_like.decode([*encode(prefix), *encode(middle), *encode(suffix)]) == text
-    assert psm.labels == psm.input_ids and spm.labels == spm.input_ids  # all of it is learnt, markup too
+    assert psm.labels[1:] == psm.input_ids[1:] and spm.labels[1:] == spm.input_ids[1:]  # markup, too
 
 
 def test_the_cuts_fall_on_every_character_and_on_both_ends():
@@ -139,7 +139,7 @@ def test_each_family_has_its_own_four_tokens(tokenizer_folder, family):
 def test_what_a_model_lacks_is_named(tokenizer, tokenizer_folder):
     with pytest.raises(UserError, match=r"<\|fim_prefix\|>, <\|fim_suffix\|>, <\|fim_middle\|> \(Qwen's\) missing"):
         fim_tokens(tokenizer)
-    with pytest.raises(UserError, match=r"with: <fim_middle> \(StarCoder's\) missing"):
+    with pytest.raises(UserError, match=r"tokens: <fim_middle> \(StarCoder's\) missing"):
         fim_tokens(with_tokens(tokenizer_folder, ["<fim_prefix>", "<fim_suffix>"]))
 
 
@@ -165,7 +165,7 @@ def test_sentencepieces_space_stands_where_the_text_begins_and_at_no_cut():
 def test_words_that_a_users_text_could_write_are_not_taken_for_the_tokens(tokenizer_folder):
     backend = load_tokenizer(str(tokenizer_folder)).backend
     backend.add_tokens(list(FAMILIES["StarCoder"][:3]))  # in the vocabulary, each one id, but read out of any text
-    with pytest.raises(UserError, match="no tokens to fill"):
+    with pytest.raises(UserError, match="lacks fill-in-the-middle tokens"):
         fim_tokens(Tokenizer(backend, {}))
 
 
@@ -184,7 +184,7 @@ def test_impossible_settings_are_refused(qwen_like, rate, size, reason):
 
 
 def test_the_embedded_default_has_no_such_tokens():
-    with pytest.raises(UserError, match="no tokens to fill in the middle"):
+    with pytest.raises(UserError, match="lacks fill-in-the-middle tokens"):
         fim_tokens(load_tokenizer("smollm2-135m"))
 
 

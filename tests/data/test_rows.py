@@ -111,7 +111,7 @@ def test_what_a_row_says_is_in_its_conversation(row, messages, tools):
         (called({"function": {"name": "f", "arguments": "{"}}), 'message 2: the "arguments" of f must be'),
         (called({"function": {"arguments": "{}"}}), 'message 2: a tool call without a "name"'),
         ({"messages": [CHAT[0], said("assistant", " "), *CHAT]}, "message 2: the answer is empty"),
-        ({"messages": [CHAT[0], said("assistant", "b", weight=0)]}, "no answer of this row is to be learnt"),
+        ({"messages": [CHAT[0], said("assistant", "b", weight=0)]}, "no answer in this row is to be trained on"),
         ({"messages": CALLING[:3]}, '"an assistant message" is missing'),
         ({"prompt": [], "completion": "b"}, '"prompt" must be a list of'),
     ],

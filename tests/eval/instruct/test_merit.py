@@ -6,7 +6,7 @@ from data.checks.check import doctest_check
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
 from eval.instruct.improvement import complexity, gains, is_gain, time_gain
-from eval.instruct.merit import add_measures
+from eval.instruct.merit import with_measures
 from eval.instruct.wording import docstring_issues, docstring_match, explanation_coverage
 
 FUNCTION = """def mean(values, *, start=0):
@@ -141,7 +141,7 @@ def test_time_is_measured_where_an_answer_cannot_change_it(tmp_path):
         {"id": name, "category": "improve", "status": "pass", "sample": "greedy", "code": code, "lenient": True}
         for name, code in codes.items()
     ]
-    add_measures(pairs, rows)
+    rows = with_measures(pairs, rows)
     time = {row["id"]: row["gain"]["time"] for row in rows}
     assert time["same"] == 0 and time["fast"] > 0.9 and time["slow"] < -0.1
     assert all((time[name] or 0) <= 0 for name in CHEATS), time
