@@ -6,7 +6,6 @@ import pytest
 
 from common.console import UserError
 from common.files import write_json
-from common.html import markdown
 from eval.change_table import number
 from eval.report import write_report
 from tests.eval.report.fake_run import change, fake_run
@@ -93,7 +92,7 @@ def test_every_headline_number_is_on_the_page(whole):
 
 
 def test_the_answer_comes_first(whole):
-    text = " ".join(Page((whole / "report.html").read_text()).text)
+    text = " ".join(" ".join(Page((whole / "report.html").read_text()).text).split())
     assert "6 of 9 metrics are better , 0 are worse, and 3 cannot be told from chance" in text
     assert text.index("6 of 9") < text.index("bits_per_byte")
 
@@ -234,16 +233,3 @@ def test_a_file_that_cannot_be_read_is_named(run, path, content, says):
 def test_an_empty_folder_has_nothing_to_report(tmp_path):
     with pytest.raises(UserError, match="nothing to report"):
         read(tmp_path)
-
-
-def test_markdown_keeps_to_its_subset():
-    assert markdown("---\nlicense: mit\n---\n\n# A") == markdown("# A")
-    assert markdown("# A `b` #") == "<h3>A <code>b</code></h3>"
-    assert (
-        markdown("a **b** [c](javascript:alert) <d>") == "<p>a <strong>b</strong> [c](javascript:alert) &lt;d&gt;</p>"
-    )
-    assert markdown("- a\n  b\n- c") == "<ul><li>a b</li>\n<li>c</li></ul>"
-    assert markdown("```text\n<x>\n\n# y\n```\nz") == "<pre><code>&lt;x&gt;\n\n# y</code></pre>\n<p>z</p>"
-    assert markdown("`**a**`") == "<p><code>**a**</code></p>"
-    cells = re.findall(r"<t[hd] [^>]*>(.*?)</t[hd]>", markdown("| a | b |\n|---|---|\n| 1 \\| 2 |\n"))
-    assert cells == ["a", "b", "1 | 2", ""]
