@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+QUICK := tests/model tests/lora tests/training tests/data/test_masking.py tests/data/test_packing.py
 
-.PHONY: quickstart smoke test slow bench gpu lint clean
+.PHONY: quickstart smoke test quick slow bench gpu lint types clean
 
 quickstart: .venv/.extras          ## all three tracks on the embedded defaults, ends in a report
 	$(BIN)/python quickstart.py
@@ -12,6 +13,9 @@ smoke: .venv/.extras               ## the same way in three to four minutes
 
 test: .venv/.dev                   ## the tests, on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+quick: .venv/.dev                  ## the tests of network, LoRA, masking, packing, loss and training
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(QUICK)
 
 slow: .venv/.slow                  ## the long proofs, llama.cpp among them
 	$(BIN)/python -m pytest -m slow
@@ -23,12 +27,16 @@ bench: .venv/.bench                ## side by side with the peers; alone on the 
 	$(BIN)/python -m bench.search --out runs/bench/search.json
 	$(BIN)/python -m bench.sandbox --out runs/bench/sandbox.json
 
-gpu: .venv/.bench                  ## everything there is to measure on a GPU, in under ten minutes; downloads no model
+gpu: .venv/.bench                  ## test and measure everything on a GPU, in under ten minutes; downloads no model
 	$(BIN)/python -m bench.gpu --out runs/bench/gpu.json
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/.dev                  ## pyright on the reading path; mypy on the rest, where errors may only become fewer
+	$(BIN)/basedpyright
+	$(BIN)/python -m tests.mypy_ratchet
 
 clean:                             ## remove the environment; runs/ stays
 	rm -rf .venv
@@ -37,18 +45,6 @@ clean:                             ## remove the environment; runs/ stays
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 
-.venv/.extras: .venv/bin/python requirements.txt requirements-extras.txt constraints.txt
-	$(PIP) -r requirements.txt -r requirements-extras.txt
-	touch $@
-
-.venv/.dev: .venv/.extras requirements-dev.txt
-	$(PIP) -r requirements-dev.txt
-	touch $@
-
-.venv/.bench: .venv/.dev requirements-bench.txt
-	$(PIP) -r requirements-bench.txt
-	touch $@
-
-.venv/.slow: .venv/.dev requirements-slow.txt
-	$(PIP) -r requirements-slow.txt
+.venv/.%: .venv/bin/python pyproject.toml constraints.txt      # an extra of pyproject.toml
+	$(PIP) --editable '.[$*]'
 	touch $@

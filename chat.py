@@ -1,17 +1,17 @@
-"""Talk to a model, to what training made of it, or to both.
+"""Chat with a model, with its fine-tuned version, or with both.
 
     python chat.py --model Qwen/Qwen2.5-Coder-0.5B --adapter runs/sft/adapter
     echo "Explain nx.ancestors" | python chat.py --model smollm2-135m --adapter runs/sft/adapter --both
 
 In a conversation:
 
-    /base  /tuned  /both    who answers from now on; /tuned is the first --adapter
-    /use NAME               another adapter of several, given as --adapter NAME=DIR
-    /reset  /help           forget what was said; these lines
-    Ctrl-C  Ctrl-D          end an answer; end the conversation
+    /base  /tuned  /both    choose who answers; /tuned is the first --adapter
+    /use NAME               choose another adapter, given as --adapter NAME=DIR
+    /reset  /help           forget the conversation; show these lines
+    Ctrl-C  Ctrl-D          stop an answer; end the conversation
 
-Every voice remembers the questions that it was asked and its own answers, not those of another. An adapter is asked in
-the chat template that it was trained with, and so is a base that has none of its own.
+Each participant has its own history: the questions it was asked and its own answers. An adapter uses the chat template
+that it was trained with, and so does a base model without a template.
 """
 
 from __future__ import annotations
@@ -30,19 +30,18 @@ from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
 from lora.inject import Adapter, folded, use_adapter
-from model import generate, load_decoder, load_tokenizer
+from model import Sampling, Stop, generate, load_decoder, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
-from model.sampling import Sampling
 from model.tokenizer import Tokenizer
 
-COLUMNS_FROM = 100  # characters of a terminal that shows two answers side by side
+COLUMNS_FROM = 100  # terminal width from which two answers are shown side by side
 HELP = __doc__[__doc__.index("    /base") :]
 
 
 @dataclass
 class Voice:
-    """One who answers: the base, or the base with an adapter, and its conversation."""
+    """A chat participant: the base model or base + adapter, with its own history."""
 
     name: str
     adapter: Adapter | None
@@ -52,33 +51,37 @@ class Voice:
 
 @dataclass(frozen=True)
 class Chat:
-    """What all voices share."""
+    """What all participants share."""
 
     decoder: Decoder
     sampling: Sampling
     max_new_tokens: int
-    seed: int
 
 
 def main() -> None:
-    """Command line: one answer to --prompt or to what comes through a pipe, else a conversation."""
+    """The command line: one answer to --prompt or to piped input, otherwise a conversation."""
     options = parse()
     adapters = named_folders(options.adapter)
     if options.both and not adapters:
-        raise UserError("--both needs an --adapter to compare the base with")
+        raise UserError("--both compares the base model with an adapter; give --adapter, too")
     try:
         sampling = Sampling(
-            options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty
+            options.temperature,
+            options.top_k,
+            options.top_p,
+            options.min_p,
+            options.repetition_penalty,
+            seed=options.seed,
         )
     except ValueError as error:
         raise UserError(f"sampling: {error}") from None
     system = [{"role": "system", "content": options.system}] if options.system else []
     tokenizers = tokenizers_of(options.model, adapters, options.chat_template)
     for tokenizer in tokenizers.values():
-        encode_prompt(tokenizer, [*system, {"role": "user", "content": "?"}])  # refuse now, not at the first question
+        encode_prompt(tokenizer, [*system, {"role": "user", "content": "?"}])  # fail now, not at the first question
     device = choose_device(options.device)
     decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
-    chat = Chat(decoder, sampling, options.max_new_tokens, options.seed)
+    chat = Chat(decoder, sampling, options.max_new_tokens)
     voices = {"base": Voice("base", None, tokenizers["base"], [*system])}
     for name, folder in adapters.items():
         voices[name] = Voice(name, load_adapter(decoder, folder), tokenizers[name], [*system])
@@ -125,21 +128,21 @@ def parse() -> argparse.Namespace:
 
 
 def named_folders(arguments: list[str]) -> dict[str, Path]:
-    """{name: folder} of [NAME=]DIR; without a name the first is "tuned", another is called after its folder."""
+    """{name: folder} from [NAME=]DIR; the default name is "tuned" for the first, its path for any other."""
     folders: dict[str, Path] = {}
     for argument in arguments:
         name, _, folder = ("", "", argument) if Path(argument).is_dir() else argument.rpartition("=")
         name = name or ("tuned" if not folders else str(Path(folder)))
         if name in folders or name == "base":
-            raise UserError(f"--adapter {argument}: there is a voice called {name} already; give it another name")
+            raise UserError(f"--adapter {argument}: the name {name} is taken; give it another: --adapter NAME=DIR")
         folders[name] = Path(folder)
     return folders
 
 
 def tokenizers_of(model: str, adapters: dict[str, Path], chat_template: str | None) -> dict[str, Tokenizer]:
-    """Each voice's tokenizer, with the template that it was trained with; a base without one takes the first adapter's.
+    """Each participant's tokenizer, with the chat template that it was trained with.
 
-    chat_template  a file that replaces them all
+    A base model without a template uses the first adapter's. The file `chat_template` replaces them all.
     """
     base = load_tokenizer(model, chat_template=chat_template)
     own = {
@@ -152,7 +155,7 @@ def converse(chat: Chat, voices: dict[str, Voice], speaking: list[Voice], system
     """Questions and answers until Ctrl-D."""
     with contextlib.suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 (input() then has a history and can be edited)
-    print(f"{' and '.join(voice.name for voice in speaking)} will answer. /help says more, Ctrl-D ends.")
+    print(f"{' and '.join(voice.name for voice in speaking)} will answer. /help for commands, Ctrl-D to end.")
     while True:
         try:
             line = input("> ").strip()
@@ -172,21 +175,21 @@ def converse(chat: Chat, voices: dict[str, Voice], speaking: list[Voice], system
             continue
         try:
             reply(chat, speaking, line, width=shutil.get_terminal_size().columns)
-        except UserError as error:  # most often: the conversation has become longer than the model's positions
-            print(f"{error}\n/reset starts anew")
+        except UserError as error:  # usually the conversation exceeds the model's positions
+            print(f"{error}\n/reset starts a new conversation")
         except Exception as error:
             if not (lack := lack_of_memory(error)):
                 raise
-            print(f"{lack}; /reset starts anew, and a short conversation takes less")
+            print(f"{lack}; /reset starts a new conversation, and a shorter one takes less")
 
 
 def command(line: str, voices: dict[str, Voice], speaking: list[Voice], system: list[dict]) -> list[Voice]:
-    """Do what a line beginning with "/" says; returns who answers from now on. UserError for one that is not known."""
+    """Execute a line that begins with "/"; returns who answers from now on. UserError for an unknown command."""
     word, _, name = line.partition(" ")
     adapters = [voice for voice in voices.values() if voice.adapter]
     if word == "/help":
         print(textwrap.dedent(HELP).strip())
-        print(f"voices: {', '.join(voices)}")
+        print(f"participants: {', '.join(voices)}")
         return speaking
     if word == "/reset":
         for voice in voices.values():
@@ -195,18 +198,18 @@ def command(line: str, voices: dict[str, Voice], speaking: list[Voice], system: 
     if word == "/base":
         return [voices["base"]]
     if word in ("/tuned", "/both") and not adapters:
-        raise UserError(f"{word}: there is no adapter; start with --adapter DIR")
+        raise UserError(f"{word}: there is no adapter; start chat.py with --adapter DIR")
     if word == "/tuned":
         return adapters[:1]
     if word == "/both":
         return [voices["base"], next((voice for voice in speaking if voice.adapter), adapters[0])]
     if word == "/use" and name.strip() in voices:
         return [voices[name.strip()]]
-    raise UserError(f"{line}: not known; voices are {', '.join(voices)}, and /help says more")
+    raise UserError(f"{line}: unknown; participants are {', '.join(voices)}, /help lists the commands")
 
 
 def reply(chat: Chat, speaking: list[Voice], question: str, *, width: int) -> None:
-    """Let each voice answer: streamed, one after the other, or two side by side where the terminal is wide enough."""
+    """Print each participant's answer: streamed in turn, or side by side if there are two and the terminal is wide."""
     if len(speaking) == 2 and width >= COLUMNS_FROM:
         answers = [answer(chat, voice, question, stream=False) for voice in speaking]
         print(side_by_side(*answers, titles=[voice.name for voice in speaking], width=width))
@@ -218,7 +221,7 @@ def reply(chat: Chat, speaking: list[Voice], question: str, *, width: int) -> No
 
 
 def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
-    """The voice's answer, which it remembers, and the question. Ctrl-C ends it early; what was said stays said."""
+    """The participant's answer; it and the question join the history. Ctrl-C ends the answer early."""
     ids: list[int] = []
     shown = ""
 
@@ -226,7 +229,7 @@ def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
         nonlocal shown
         ids.append(token)
         text = voice.tokenizer.decode(ids)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # wait for the rest of a character
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # wait for the remaining bytes of a character
             if stream:
                 print(text[len(shown) :], end="", flush=True)
             shown = text
@@ -238,15 +241,9 @@ def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
             generate(
                 chat.decoder,
                 [encode_prompt(voice.tokenizer, messages)],
-                max_new_tokens=chat.max_new_tokens,
-                temperature=chat.sampling.temperature,
-                top_k=chat.sampling.top_k,
-                top_p=chat.sampling.top_p,
-                min_p=chat.sampling.min_p,
-                repetition_penalty=chat.sampling.repetition_penalty,
-                stop_ids=voice.tokenizer.stop_ids,
+                Stop(max_new_tokens=chat.max_new_tokens, ids=voice.tokenizer.stop_ids),
+                chat.sampling,
                 unused_ids=voice.tokenizer.unused_ids,
-                seed=chat.seed,
                 what=voice.name,
                 on_token=show,
             )
@@ -261,7 +258,7 @@ def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
 
 
 def side_by_side(left: str, right: str, *, titles: list[str], width: int) -> str:
-    """Two texts in two columns of a screen, `width` characters wide together."""
+    """Two texts in two columns, together `width` characters wide."""
     column = (width - 3) // 2
 
     def lines(text: str) -> list[str]:

@@ -1,10 +1,10 @@
 """All three tracks on real code and real weights, small enough for two CPU cores; ends in a table and a report.
 
     python quickstart.py                 about a quarter of an hour on two cores, minutes on a GPU
-    python quickstart.py --smoke         the same way in three to four minutes, too small to learn much
+    python quickstart.py --smoke         the same in three to four minutes, too small to learn much
 
-It makes the data, then runs the three scripts and prints their commands. Started again with the same --out, it goes on
-where it was stopped.
+It makes the data, then runs the three training scripts and prints their commands. Rerun it with the same --out to
+resume.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import importlib
 import importlib.util
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,63 +24,96 @@ from common.console import UserError, run_command
 from common.files import read_json, write_json, write_jsonl
 from data.card import write_data_card
 from data.checks.prove import KINDS
-from data.corpus import build_corpus, describe, load_corpus, save_corpus
-from data.instruct import build_instruction_pairs
-from data.instruct import describe as describe_pairs
+from data.corpus import build_corpus, corpus_summary, load_corpus, save_corpus
+from data.instruct import build_instruction_pairs, instruction_summary
 from data.pairs import build_text_code_pairs
 from eval.change_table import table
 from eval.report import write_report
 from model import load_decoder, load_encoder
+from training.stopwatch import Stopwatch
 
 EXTRAS = ("gguf", "ruff", "licenseclassifier")
 CORPUS = "package:networkx"
 HERE = Path(__file__).resolve().parent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much of everything, and about how long each part takes with it on two CPU cores, in seconds."""
+    """How much of everything, and roughly how long each part then takes on two CPU cores."""
 
     cpt_tokens: int  # to train on
     held_out_files: int
     held_out_tokens: int  # of each file, from its start
     pairs: int  # instruction pairs to train on
-    input_characters: int  # of an instruction and its input at most
+    input_characters: int  # of an instruction and its input, at most
     tasks: int  # held-out instruction tasks
-    samples: int  # sampled answers a task, beside the greedy one
-    new_tokens: int  # of an answer at most
+    samples: int  # sampled answers per task, besides the greedy one
+    new_tokens: int  # of an answer, at most
     sft_epochs: int
     text_code_pairs: int
     queries: int  # held-out
     embed_epochs: int
-    expected_seconds: tuple[int, int, int, int]  # data, cpt, sft, embed
+    expected_seconds: dict[str, int]  # by part: data, cpt, sft, embed
 
 
-FULL = Sizes(82_000, 20, 1024, 300, 1500, 48, 5, 160, 1, 400, 240, 4, (60, 310, 420, 150))
-SMOKE = Sizes(4_096, 6, 512, 24, 900, 12, 4, 48, 1, 64, 40, 1, (20, 50, 50, 50))
+FULL = Sizes(
+    cpt_tokens=82_000,
+    held_out_files=20,
+    held_out_tokens=1024,
+    pairs=300,
+    input_characters=1500,
+    tasks=48,
+    samples=5,
+    new_tokens=160,
+    sft_epochs=1,
+    text_code_pairs=400,
+    queries=240,
+    embed_epochs=4,
+    expected_seconds={"data": 60, "cpt": 310, "sft": 420, "embed": 150},
+)
+SMOKE = Sizes(
+    cpt_tokens=4_096,
+    held_out_files=6,
+    held_out_tokens=512,
+    pairs=24,
+    input_characters=900,
+    tasks=12,
+    samples=4,
+    new_tokens=48,
+    sft_epochs=1,
+    text_code_pairs=64,
+    queries=40,
+    embed_epochs=1,
+    expected_seconds={"data": 20, "cpt": 50, "sft": 50, "embed": 50},
+)
+TRACKS = {
+    "cpt": (train_cpt, "track A: continued pre-training"),
+    "sft": (train_sft, "track B: instruction tuning"),
+    "embed": (train_embed, "track C: embedding tuning"),
+}
 
 
-class Clock:
-    """Says before each part what comes, how long all took so far, and about how long is left."""
+class Timetable:
+    """Announces each part with the time elapsed and an estimate of the time left."""
 
     def __init__(self, expected: dict[str, int]) -> None:
-        self.expected, self.seconds, self.started = expected, {}, time.perf_counter()
+        self.expected, self.stopwatch = expected, Stopwatch()
 
-    def begin(self, part: str, what: str) -> None:
-        """Announce a part. What is left is scaled by how the parts so far kept to what was expected."""
-        done = sum(self.expected[name] for name in self.seconds)
-        pace = max(0.3, sum(self.seconds.values()) / done) if done else 1.0
-        left = pace * sum(seconds for name, seconds in self.expected.items() if name not in self.seconds)
-        elapsed = time.perf_counter() - self.started
+    def announce(self, what: str) -> None:
+        """Print what comes next. The estimate is scaled by how the finished parts compare with their expectation."""
+        seconds = self.stopwatch.seconds
+        done = sum(self.expected[part] for part in seconds)
+        pace = max(0.3, sum(seconds.values()) / done) if done else 1.0
+        left = pace * sum(expected for part, expected in self.expected.items() if part not in seconds)
+        elapsed = self.stopwatch.elapsed()
         print(
             f"\n[{elapsed // 60:.0f}:{elapsed % 60:02.0f}] {what} · about {max(1, round(left / 60))} min left",
             flush=True,
         )
-        self._part, self._began = part, time.perf_counter()
 
-    def end(self) -> None:
-        """Note how long the part took."""
-        self.seconds[self._part] = round(time.perf_counter() - self._began, 1)
+    def finished(self, part: str) -> None:
+        """Record how long a part took."""
+        self.stopwatch.split(part)
 
 
 def parse_options() -> argparse.Namespace:
@@ -100,7 +132,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run what is not done yet, then put the report together."""
+    """Run the parts that are not done yet, then write the report."""
     options = parse_options()
     sizes = SMOKE if options.smoke else FULL
     settings = {name: str(value) for name, value in vars(options).items() if name not in ("out", "device")}
@@ -108,28 +140,27 @@ def main() -> None:
     install_extras()
     amounts = {name: value for name, value in asdict(sizes).items() if name != "expected_seconds"}
     print("sizes    " + " · ".join(f"{name} {value}" for name, value in amounts.items()))
-    clock = Clock(dict(zip(("data", "cpt", "sft", "embed"), sizes.expected_seconds, strict=True)))
 
-    clock.begin("data", "data: a corpus, instruction pairs that are executed, text–code pairs")
+    # the data, then the three tracks
+    timetable = Timetable(sizes.expected_seconds)
+    timetable.announce("data: a corpus, instruction pairs that are executed, text–code pairs")
     make_data(options, sizes, settings)
-    clock.end()
-    tracks, seconds = {}, {}
-    for name, script, what in (
-        ("cpt", train_cpt, "track A: continued pre-training"),
-        ("sft", train_sft, "track B: instruction tuning"),
-        ("embed", train_embed, "track C: embedding tuning"),
-    ):
-        clock.begin(name, what)
+    timetable.finished("data")
+    tracks = {}
+    for name, (script, what) in TRACKS.items():
+        timetable.announce(what)
         tracks[name] = run_track(name, script, arguments(name, options, sizes))
-        clock.end()
-        seconds |= {
-            f"{name}_{part}": value for part, value in read_json(options.out / name / "metrics.json")["seconds"].items()
-        }
-    seconds = {**clock.seconds, **seconds, "total": round(time.perf_counter() - clock.started, 1)}
+        timetable.finished(name)
+
+    # metrics.json, the report, a table per track
+    seconds = {part: round(value, 1) for part, value in timetable.stopwatch.seconds.items()}
+    for name in tracks:
+        stages = read_json(options.out / name / "metrics.json")["seconds"]
+        seconds |= {f"{name}_{stage}": value for stage, value in stages.items()}
+    seconds["total"] = round(timetable.stopwatch.elapsed(), 1)
     metrics = {"schema": 1, "seconds": seconds, "tracks": tracks, "sizes": amounts, "settings": settings}
     write_json(options.out / "metrics.json", metrics)
-    # The report reads the file back, and refuses it if it does not keep to eval/report/metrics.schema.json.
-    report = write_report(options.out, title=f"tritune on {options.corpus}")
+    report = write_report(options.out, title=f"tritune on {options.corpus}")  # validates metrics.json by its schema
     for name in tracks:
         before, after = (read_json(options.out / name / f"{when}.json") for when in ("before", "after"))
         print(f"\n{name}\n{table(before, after, tracks[name]['change'])}")
@@ -137,13 +168,13 @@ def main() -> None:
 
 
 def make_data(options: argparse.Namespace, sizes: Sizes, settings: dict) -> None:
-    """Corpus, instruction pairs and text–code pairs with their data card; nothing when they are there already.
+    """Write the corpus, instruction pairs, text–code pairs and their data card, unless they exist.
 
-    All input is tried before the first file is written: models that do not load, a source without code.
+    Loads the models and the source before writing anything, so that bad input leaves no files.
     """
     out = options.out
     if (out / "data_card.md").is_file():
-        print(f"data     is there already ({out})")
+        print(f"data     already made ({out})")
         return
     if not (out / "corpus").is_dir():
         load_decoder(options.lm)
@@ -152,7 +183,7 @@ def make_data(options: argparse.Namespace, sizes: Sizes, settings: dict) -> None
         write_json(out / "quickstart.json", settings)
         save_corpus(corpus, out / "corpus")
     corpus = load_corpus(out / "corpus")
-    print(describe(corpus))
+    print(corpus_summary(corpus))
     pairs = build_instruction_pairs(
         corpus,
         count=sizes.pairs,
@@ -161,12 +192,12 @@ def make_data(options: argparse.Namespace, sizes: Sizes, settings: dict) -> None
         most_input=sizes.input_characters,
         most_output=600,
         seed=options.seed,
-        checks=("doctest",) if options.corpus == CORPUS else KINDS,  # its own 7,000 tests would take minutes more
+        checks=("doctest",) if options.corpus == CORPUS else KINDS,  # running its 7,000 tests would take minutes
     )
     for split in ("train", "validation", "test"):
         write_jsonl(out / "pairs" / f"{split}.jsonl", pairs.split(split))
     write_jsonl(out / "pairs" / "rejects.jsonl", pairs.rejects)
-    print(describe_pairs(pairs))
+    print(instruction_summary(pairs))
     codes = build_text_code_pairs(corpus, count=sizes.text_code_pairs, test_count=sizes.queries, seed=options.seed)
     for name in ("train", "test", "candidates", "rejects"):
         write_jsonl(out / "codes" / f"{name}.jsonl", getattr(codes, name))
@@ -213,10 +244,10 @@ def arguments(track: str, options: argparse.Namespace, sizes: Sizes) -> list[str
 
 
 def run_track(name: str, script, command: list[str]) -> dict:
-    """A track's part of metrics.json: from a run that is done, one that is gone on with, or a new one."""
+    """A track's part of metrics.json: of a finished run, a resumed one or a new one."""
     folder = Path(command[command.index("--out") + 1])
     if (folder / "metrics.json").is_file():
-        print(f"{name} is done already ({folder}); remove that folder to run it again")
+        print(f"{name} is already done ({folder}); remove that folder to run it again")
         return read_json(folder / "metrics.json")["tracks"][name]
     command = [*command, "--resume"] if (folder / "config.json").is_file() else command
     print(f"$ python {script.__name__}.py {' '.join(command)}", flush=True)
@@ -224,30 +255,30 @@ def run_track(name: str, script, command: list[str]) -> dict:
 
 
 def refuse_other_run(out: Path, settings: dict) -> None:
-    """UserError when --out holds something else than a quickstart with these settings."""
+    """UserError when --out holds anything but a quickstart with these settings."""
     if (out / "quickstart.json").is_file():
         before = read_json(out / "quickstart.json")
         odd = [name for name in settings if before.get(name) != settings[name]]
         if odd:
             was = ", ".join(f"{name} {before.get(name)}" for name in odd)
-            raise UserError(f"{out}: holds a quickstart with {was}; give another --out or remove that folder")
+            raise UserError(f"{out}: holds a quickstart with {was}; give another --out, or remove that folder")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: in use, and not by a quickstart; give another --out")
+        raise UserError(f"{out}: exists and is not a quickstart; give another --out")
 
 
 def install_extras() -> None:
-    """Install the extras that quickstart uses where they are missing. UserError if pip fails."""
+    """Install the missing extra packages. UserError if pip fails."""
     missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
     if not missing:
         return
-    print(f"installing the extra packages {', '.join(missing)} (requirements-extras.txt)", flush=True)
-    requirements = str(HERE / "requirements-extras.txt")
-    done = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r", requirements], check=False)
+    print(f"installing the extra packages {', '.join(missing)} (pyproject.toml, extras)", flush=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--editable", f"{HERE}[extras]"]
+    done = subprocess.run(command, check=False)
     importlib.invalidate_caches()
     if done.returncode or any(importlib.util.find_spec(name) is None for name in missing):
-        raise UserError(f"{', '.join(missing)} could not be installed; try: pip install -r requirements-extras.txt")
+        raise UserError(f"{', '.join(missing)} could not be installed; try: pip install -e '.[extras]'")
 
 
 if __name__ == "__main__":
-    less = "a smaller --lm or --embedder, or --device cpu; what is done already is kept"
+    less = "a smaller --lm or --embedder, or --device cpu; finished parts are kept"
     sys.exit(run_command(main, needs_less_with=less))

@@ -1,10 +1,10 @@
 """Search a repository by meaning and by words.
 
-    python search.py index path/to/repository --out index        # again: only what has changed is encoded
+    python search.py index path/to/repository --out index        # run again, it encodes only what has changed
     python search.py query index "shortest path between two nodes"
-    python search.py query index                                 # asks for queries; a result's number opens it
+    python search.py query index                                 # interactive; a result's number opens it
 
-Without a terminal, queries are read line by line from what is piped in.
+Without a terminal, queries are read from stdin, one per line.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from model.encoder_files import add_encoder_options, encoder_options
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
 KINDS_OF_UNITS = {"function": "functions", "class": "classes", "file": "files"}
-WITH_GOTO = {"code", "code-insiders", "codium", "cursor"}  # editors that take FILE:LINE after --goto, not +LINE FILE
+WITH_GOTO = {"code", "code-insiders", "codium", "cursor"}  # editors with --goto FILE:LINE instead of +LINE FILE
 
 
 def index_command(options: argparse.Namespace) -> None:
-    """Write the index of a repository's functions, classes and files, or bring it up to date."""
+    """Build or update the index of a repository's functions, classes and files."""
     refuse_other_folder(options.out)
     earlier, unusable = earlier_index(options.out)
     if unusable:
-        print(f"{unusable.partition(';')[0]}; all is built anew")
+        print(f"{unusable.partition(';')[0]}; rebuilding from scratch")
     known = {"files": earlier.files, "units": earlier.units} if earlier else {}
     repository = read_repository(options.repo, tests=options.tests, **known)
     name, made = options.model, encoder_options(options)
@@ -57,40 +57,40 @@ def index_command(options: argparse.Namespace) -> None:
     longest = encoder.embedding.max_length
     manifest, encoded = update_index(
         options.out, repository, lambda texts: encoder.encode(texts, kind="passage").numpy(),
-        description=encoder.describe() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
+        description=encoder.identity() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
     )  # fmt: skip
     kinds = Counter(unit["kind"] for unit in repository.units)
     counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in KINDS_OF_UNITS.items())
-    print(f"{len(repository.units):,} units in {options.out}: {counted}; {len(encoded):,} of them encoded now")
+    print(f"{len(repository.units):,} units in {options.out}: {counted}; {len(encoded):,} newly encoded")
     for reason, number in repository.left_out.most_common():
-        print(f"  left out: {number:,} files ({reason})")
-    if cut := encoder.reach_the_limit(encoded, kind="passage"):
-        print(f"  {cut:,} of those reach the model's {longest} tokens: only their beginning is searched by meaning")
+        print(f"  skipped: {number:,} files ({reason})")
+    if cut := encoder.count_at_limit(encoded, kind="passage"):
+        print(f"  {cut:,} of those are truncated at {longest} tokens: only their beginning is searched by meaning")
     if manifest["recall@10"] is not None:
         print(f"  recall@10 of the graph against exact search: {manifest['recall@10']:.3f}")
 
 
 @dataclass(frozen=True)
 class Search:
-    """An index, and what makes its queries."""
+    """An index, and how to query it."""
 
     index: Index
-    encoder: Encoder | None  # None: searched by words
+    encoder: Encoder | None  # None: search by words alone
     by: str
     k: int
     exact: bool
 
     def results(self, query: str) -> list[dict]:
-        """What is found, best first: {"query", "rank", "score", "path", "line", "file"} and the unit's own fields."""
+        """Results, best first: {"query", "rank", "score", "path", "line", "file"} and the unit's own fields."""
         vector = made_by = None
         if self.encoder is not None:
             (vector,) = np.asarray(self.encoder.encode([query], kind="query"))
-            made_by = self.encoder.describe()
+            made_by = self.encoder.identity()
         rows, scores = find(self.index, query, self.k, by=self.by, vector=vector, made_by=made_by, exact=self.exact)
         return [self._result(query, *one) for one in zip(range(1, len(rows) + 1), scores, rows, strict=True)]
 
     def _result(self, query: str, rank: int, score: float, row: int) -> dict:
-        """The index of a run holds candidate codes, which need not say where they stand."""
+        """One result. Units of a training run's index are candidate codes, which may have no path."""
         unit, root = self.index.units[row], self.index.manifest["root"]
         source = unit.get("source") or {}
         path, line = source.get("path"), (source.get("lines") or [None])[0]
@@ -100,13 +100,13 @@ class Search:
 
 
 def query_command(options: argparse.Namespace) -> None:
-    """Print what answers a query best: place, score, head, and the line in it that holds most of the query's words."""
+    """Print the best results of a query: location, score, first line, and the line with most of the query's words."""
     if options.k < 1:
-        raise UserError(f"--k is {options.k}; ask for at least one result")
+        raise UserError(f"--k {options.k}: must be at least 1")
     if options.text is not None and not options.text.strip():
-        raise UserError("the query is empty; say what you are looking for")
+        raise UserError("the query is empty; give a TEXT to search for")
     if options.open and (options.text is None or not 1 <= options.open <= options.k):
-        raise UserError("--open takes the number of a result and needs a TEXT; without one, type the number when asked")
+        raise UserError("--open N needs a TEXT, and N from 1 to --k; without a TEXT, type the number at the prompt")
     index = open_index(options.index)
     encoder = None
     if options.by != "words":
@@ -130,10 +130,10 @@ def query_command(options: argparse.Namespace) -> None:
 
 
 def converse(search: Search) -> None:
-    """Queries and results until Ctrl-D."""
+    """Interactive: queries and results until Ctrl-D."""
     with contextlib.suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 (input() then has a history and can be edited)
-    print(f"{len(search.index.units):,} units. Type a query, or the number of a result to open it; Ctrl-D ends.")
+    print(f"{len(search.index.units):,} units. Type a query, or the number of a result to open it; Ctrl-D to end.")
     found: list[dict] = []
     while True:
         try:
@@ -152,9 +152,9 @@ def converse(search: Search) -> None:
 
 
 def show(search: Search, found: list[dict], *, numbered: bool = False) -> None:
-    """Each result in a line, below it what in it holds most of the query; on a terminal cut to its width and marked."""
+    """One line per result, and its most relevant line below; on a terminal truncated to its width, with highlights."""
     if not found:
-        print("nothing found: no unit holds a word of the query")
+        print("nothing found: no unit contains a word of the query")
         return
     telling = telling_words(found[0]["query"], search.index.words)
     terminal = sys.stdout.isatty()
@@ -175,20 +175,20 @@ def show(search: Search, found: list[dict], *, numbered: bool = False) -> None:
 
 
 def open_in_editor(result: dict) -> None:
-    """Open a result in $VISUAL or $EDITOR at its line, and wait for the editor."""
+    """Open a result at its line in $VISUAL or $EDITOR, and wait for the editor."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor:
-        raise UserError("no editor is named: set EDITOR, such as EDITOR=vim")
+        raise UserError("no editor is configured: set EDITOR, for example EDITOR=vim")
     if result["file"] is None:
-        raise UserError("this index does not say where its files are: it was not made by search.py index")
+        raise UserError("this index has no file locations: it was not built by search.py index")
     if not Path(result["file"]).is_file():
-        raise UserError(f"{result['file']}: is there no more; bring the index up to date: python search.py index …")
+        raise UserError(f"{result['file']}: no longer exists; update the index: python search.py index …")
     file, line = result["file"], result["line"]
     try:
         command = shlex.split(editor)
         goto = Path(command[0]).stem in WITH_GOTO
         subprocess.run([*command, *(["--goto", f"{file}:{line}"] if goto else [f"+{line}", file])])
-    except (OSError, ValueError) as error:  # ValueError: a quote that is never closed
+    except (OSError, ValueError) as error:  # ValueError: an unclosed quote
         raise UserError(f"the editor {editor!r} does not start ({error}); set EDITOR") from None
 
 

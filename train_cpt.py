@@ -1,18 +1,15 @@
-"""Track A: continued pre-training. Teach a causal LM to predict your code.
+"""Track A: continued pre-training. Adapt a causal LM to the code of a repository.
 
     python train_cpt.py --model Qwen/Qwen2.5-Coder-0.5B --corpus path/to/repository --out runs/cpt
 
-Held-out files are measured before and after. Change the loss in its one line in `learn`, the mask in data/masking.py,
-the adapter in lora/layer.py.
+Perplexity on held-out files is measured before and after. To change the loss, edit its line in `learn`; the mask is in
+data/masking.py, the adapter in lora/layer.py.
 """
 
 from __future__ import annotations
 
-import math
-import random
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,14 +17,12 @@ import torch
 
 from common.console import UserError, run_command
 from common.files import write_json
+from common.shuffle import seeded_order
 from data.card import write_data_card
 from data.corpus import Corpus, open_corpus, save_corpus
-from data.corpus.split import seeded_order
-from data.fim import FimTokens, fim_pieces, fim_tokens
-from data.import_order import repository_text
-from data.masking import Example, plain_document
-from data.packing import in_passes, pack, pieces, plan_windows, to_batch
-from data.replay import OtherTexts, describe, read_other_texts, replay_examples
+from data.masking import Example
+from data.packing import in_passes, plan_windows, to_batch
+from data.replay import OtherTexts, other_texts_summary, read_other_texts
 from eval.continuations import continuations
 from eval.forgetting import probe
 from eval.nearest_training_example import add_nearest, pieces_of_files
@@ -40,17 +35,24 @@ from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.dry_run import describe_run
-from training.finish import describe_model, finish, save_trained
-from training.fit import fit_run
+from training.corpus_rows import corpus_rows
+from training.deadline import Deadline
+from training.describe import describe_model
+from training.dry_run import describe_decoder_run
+from training.early_stopping import EarlyStopping
+from training.finish import finish, save_trained
+from training.fit import fitted_options
 from training.memory import keep_freed_memory
 from training.options import option, parse
-from training.precision import Precision, mend_overflow
+from training.overflow import repair_overflow
+from training.precision import Precision
 from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, schedule_of
 from training.sharding import own_parts
 from training.shared_options import DecoderOptions
-from training.validation import Best, validation_loss
+from training.steps import Steps
+from training.stopwatch import Stopwatch
+from training.validation import validation_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,152 +82,167 @@ class Options(DecoderOptions):
 
 
 def main(arguments: list[str] | None = None) -> dict:
-    """Command line. Returns the track's part of metrics.json."""
+    """The command line. Returns the track's part of metrics.json."""
     resolved = parse(Options, arguments, description=__doc__)
     options: Options = resolved.values
-    started = time.perf_counter()
+    stopwatch = Stopwatch()
     keep_freed_memory()
+
+    # device, run folder, seed
     device = parallel.start(options.device, shard=options.shard)
-    run = Run(options.out, "cpt", resolved, resume=options.resume)
     dtype = choose_dtype(device, options.dtype)
+    run = Run(options.out, "cpt", resolved, resume=options.resume)
     torch.manual_seed(options.seed)
+
+    # the corpus as packed rows, the held-out files, the model with its adapter
     corpus = open_corpus(options.corpus, seed=options.seed)
     tokenizer = load_tokenizer(options.model)
     decoder = load_for_training(options, dtype, device)
-    if options.row_tokens > decoder.config.max_position_embeddings:
-        limit = decoder.config.max_position_embeddings
-        raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {limit} positions; give fewer")
-    other = read_other_texts(
-        options.replay, options.probe, corpus_texts={file.text for file in corpus.files}, seed=options.seed
-    )
-    if other.probe:
-        print(describe(other))
-    rows = packed_rows("train", corpus, tokenizer, options, most_tokens=options.most_tokens, other=other)
-    validation = packed_rows("validation", corpus, tokenizer, options, most_tokens=8 * options.row_tokens)
-    held_out = held_out_files(corpus, options)
-    if tokenizer.without_row:  # refuse now, not when these are measured
-        tokenizer.encode_batch([text for _, text in held_out])
-    if not rows:
-        raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
+    texts = read_texts(corpus, tokenizer, options, positions=decoder.config.max_position_embeddings)
     precision = prepare(decoder, options, device, dtype)
     print(describe_model(options.model, decoder, dtype))
-    per_step = max(1, options.step_tokens // options.row_tokens)
-    windows = plan_windows(len(rows), rows_per_step=per_step, epochs=options.epochs, seed=options.seed)
+
+    # the plan: which rows make up each step, and how many fit into a pass
+    rows_per_step = max(1, options.step_tokens // options.row_tokens)
+    windows = plan_windows(len(texts.rows), rows_per_step=rows_per_step, epochs=options.epochs, seed=options.seed)
     if options.fit:
-        fit_run(run, decoder, precision, rows, rows_per_step=per_step)
+        fitted = fitted_options(run, decoder, precision, texts.rows, rows_per_step=rows_per_step)
+        options = run.set_options("--fit", **fitted)
     if options.dry_run:
-        print(describe_run(run, decoder, tokenizer, precision, rows, windows, row_tokens=options.row_tokens))
+        capacity = options.row_tokens
+        print(describe_decoder_run(options, decoder, tokenizer, precision, texts.rows, windows, row_tokens=capacity))
         return {}
-    hashes = {"corpus": corpus.name, "corpus_sha256": corpus.sha256()}
-    if other.probe:
-        hashes["other_texts_sha256"] = other.sha256()
-    run.start(device=device, dtype=dtype, data=hashes, log_to=options.log_to)
+    print(f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {options.step_tokens:,} tokens")
+
+    # all input is read and valid: create the run folder
+    run.start(device=device, dtype=dtype, data=texts.hashes(), log_to=options.log_to)
     save_corpus(corpus, run.folder / "corpus")
     write_data_card(run.folder, corpus=corpus)
+    stopwatch.split("prepare")
 
-    seconds = {"prepare": time.perf_counter() - started}
-    if run.resume_from is None:  # the adapter is fresh and changes nothing yet
-        with precision.as_loaded(decoder):
-            measure(run, "before", decoder, tokenizer, held_out, other)
-    seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-    run.seconds_after = seconds["before"]
-    sample = partial(sample_continuations, decoder, tokenizer, held_out, precision)
-    with parallel.together(decoder, seed=options.seed, shard=options.shard):  # after it one process is left
-        learn(run, decoder, precision, rows, windows, validation=validation, sample=sample)
-    seconds["train"] = time.perf_counter() - started - sum(seconds.values())
+    # measure, train, measure again
+    measure = partial(write_perplexity, run, decoder, tokenizer, precision, texts)
+    sample = partial(sample_continuations, decoder, tokenizer, precision, texts)
+    if run.resume_from is None:  # the fresh adapter changes nothing yet
+        measure("before")
+    stopwatch.split("before")
+    deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
+    with parallel.together(decoder, seed=options.seed, shard=options.shard):  # afterwards only rank 0 is left
+        learn(
+            run, decoder, precision, texts.rows, windows, validation=texts.validation, sample=sample, deadline=deadline
+        )
+    stopwatch.split("train")
     save_trained(run, decoder, tokenizer, options.model)
-    with precision.as_loaded(decoder):
-        measure(run, "after", decoder, tokenizer, held_out, other)
-        failures = worst_predictions(decoder, tokenizer, held_out)
-    add_nearest(failures, pieces_of_files([(file.path, file.text) for file in corpus.split("train")]))
-    write_json(run.folder / "failures.json", failures)
+    measure("after")
+    write_failures(run, decoder, tokenizer, precision, texts)
     run.add_samples(None, sample())
-    seconds["after"] = time.perf_counter() - started - sum(seconds.values())
+    stopwatch.split("after")
     data = {"path": options.corpus, "sha256": corpus.sha256(), "rows": len(corpus.split("train")), "unit": "files"}
-    return finish(run, seconds=seconds, data=data)
-
-
-def measure(
-    run: Run, when: str, decoder: Decoder, tokenizer: Tokenizer, held_out: list[tuple[str, str]], other: OtherTexts
-) -> None:
-    """Write the perplexity of held-out files, and of texts to probe forgetting with: WHEN.json, probe_WHEN.json."""
-    options: Options = run.options.values
-    rules = {"window": options.row_tokens, "most_tokens": options.held_out_tokens or None}
-    write_json(run.folder / f"{when}.json", perplexity(decoder, tokenizer, held_out, **rules))
-    if other.probe:
-        write_json(run.folder / f"probe_{when}.json", probe(decoder, tokenizer, other.probe, **rules))
+    return finish(run, seconds=stopwatch.seconds, data=data)
 
 
 def learn(
-    run: Run,
-    decoder: Decoder,
-    precision: Precision,
-    rows: list[list[Example]],
-    windows: list[list[int]],
-    *,
-    validation: list[list[Example]],
-    sample: Callable[[], str],
-) -> None:
+    run: Run, decoder: Decoder, precision: Precision, rows: list[list[Example]], windows: list[list[int]],
+    *, validation: list[list[Example]], sample: Callable[[], str], deadline: Deadline,
+) -> None:  # fmt: skip
     """The training loop.
 
-    rows, validation  packed rows of examples
-    windows           which rows make up each optimiser step
-    sample            what the model says now, as Markdown
+    rows, validation  packed rows: the documents of each
+    windows           the rows of each optimiser step (its accumulation window)
+    sample            generates text with the current model, as Markdown
     """
+    # optimiser, schedule and, with --resume, the state of the last checkpoint
     options: Options = run.options.values
-    decoder.train()
     optimizer = optimizer_of(decoder, options)
-    learning = own_parts(optimizer)  # all that learns, unless each process has a part of it
+    parameters = own_parts(optimizer)  # the trainable parameters (this rank's shard under FSDP)
     schedule = schedule_of(optimizer, options, steps=len(windows))
     done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
-    best = Best(run.shared / "best.safetensors", decoder, options.patience, run.validations())
-    print(f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {options.step_tokens:,} tokens")
+    stopping = EarlyStopping(run.shared / "best.safetensors", decoder, options.patience, run.validations())
+    steps = Steps(done, len(windows), deadline)
+    run.add_tracker(steps)  # the progress bar shows what is logged
+    decoder.train()
 
-    for step in run.steps(done, len(windows), max_minutes=options.max_minutes):
-        in_step = [rows[row] for row in windows[step - 1]]  # one optimiser step, of which each process has a share
-        window = [to_batch(row, precision.device) for row in in_passes(parallel.share(in_step), options.micro_batch)]
+    for step in steps:
+        # the accumulation window: this rank's share of the step's packed rows, as micro-batches [1, T]
+        step_rows = [rows[row] for row in windows[step - 1]]
+        window = [to_batch(row, precision.device) for row in in_passes(parallel.share(step_rows), options.micro_batch)]
         supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in window))  # the loss is their mean
+
+        losses = []
         for batch in window:
             with precision.autocast():
                 hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
-                loss = (
-                    causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
-                    / supervised
-                )
-            precision.backward(loss)  # scales when fp16
-            run.add(loss)
-        parallel.sum_gradients(learning)
+                loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
+            loss = loss / supervised
+            precision.backward(loss)  # scales the loss in fp16
+            losses.append(loss.detach())  # stays on the device: no wait here
+        parallel.sum_gradients(parameters)
+
         lr = schedule.get_last_lr()[0]
-        stepped, norm = precision.step(optimizer, learning, options.max_norm)
-        if stepped:  # a step that was skipped does not advance the schedule
+        stepped, norm = precision.step(optimizer, parameters, options.max_norm)  # unscale, clip, step, zero
+        if stepped:  # a skipped step does not advance the schedule
             schedule.step()
         else:
-            print(f"step {step} skipped: {mend_overflow(decoder, window, precision)}")
-        tokens = sum(len(example.input_ids) for row in in_step for example in row)
+            print(f"step {step} skipped: {repair_overflow(decoder, window, precision)}")
+
+        tokens = sum(len(example.input_ids) for row in step_rows for example in row)
         run.log(
-            step, loss=parallel.total(run.take_loss()), lr=lr, norm=norm, scale=precision.scale, tokens=tokens,
-            supervised=int(supervised), skipped=not stepped, **run.costs(tokens),
+            step, loss=parallel.total(torch.stack(losses).sum().item()), lr=lr, norm=norm, scale=precision.scale,
+            tokens=tokens, supervised=int(supervised), skipped=not stepped, **steps.costs(tokens, precision.device),
         )  # fmt: skip
-        if validation and run.due(step, options.validate_every):
+        if validation and steps.due(options.validate_every):
             held_out_loss = validation_loss(decoder, validation, precision)
-            run.log(step, validation_loss=held_out_loss)
-            if best.offer(step, held_out_loss):
-                run.stop()
-        if run.due(step, options.sample_every) and not run.is_last:
+            run.log(step, validation_loss=held_out_loss, seconds=steps.seconds)
+            if stopping.update(step, held_out_loss):
+                steps.stop("the validation loss no longer improves (--patience)")
+        if steps.due(options.sample_every) and not steps.is_last:
             run.add_samples(step, sample())
-        if run.due(step, options.checkpoint_every):
+        if steps.due(options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
-    best.restore()
+    stopping.restore()
 
 
-def sample_continuations(decoder: Decoder, tokenizer: Tokenizer, held_out: list[tuple[str, str]], precision) -> str:
-    """Markdown: how the model continues the first lines of a few held-out files."""
-    with precision.as_loaded(decoder):
-        return continuations(decoder, tokenizer, held_out)
+@dataclass(frozen=True)
+class Texts:
+    """Everything that a run reads, packed or whole."""
+
+    corpus: Corpus
+    rows: list[list[Example]]  # packed rows to train on: the pieces of files in each
+    validation: list[list[Example]]
+    held_out: list[tuple[str, str]]  # (path, text) of test files
+    other: OtherTexts  # to replay, and to measure forgetting on
+
+    def hashes(self) -> dict[str, str]:
+        """What a resumed run must find unchanged."""
+        hashes = {"corpus": self.corpus.name, "corpus_sha256": self.corpus.sha256()}
+        return hashes | ({"other_texts_sha256": self.other.sha256()} if self.other.probe else {})
+
+
+def read_texts(corpus: Corpus, tokenizer: Tokenizer, options: Options, *, positions: int) -> Texts:
+    """Pack the corpus. UserError for rows longer than the model's positions, or when no training file is left."""
+    if options.row_tokens > positions:
+        raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {positions} positions; give fewer")
+    known = {file.text for file in corpus.files}
+    other = read_other_texts(options.replay, options.probe, corpus_texts=known, seed=options.seed)
+    if other.probe:
+        print(other_texts_summary(other))
+    size = {"row_tokens": options.row_tokens, "seed": options.seed}
+    rows = corpus_rows(
+        corpus, "train", tokenizer, **size, most_tokens=options.most_tokens, fim=options.fim,
+        repository_order=options.repository_order, replay=other.replay, replay_share=options.replay_share,
+    )  # fmt: skip
+    # no extras here, so that validation losses of runs with and without them are comparable
+    validation = corpus_rows(corpus, "validation", tokenizer, **size, most_tokens=8 * options.row_tokens)
+    held_out = held_out_files(corpus, options)
+    if tokenizer.without_row:  # refuse a token without an embedding now, not when these files are measured
+        tokenizer.encode_batch([text for _, text in held_out])
+    if not rows:
+        raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
+    return Texts(corpus, rows, validation, held_out, other)
 
 
 def held_out_files(corpus: Corpus, options: Options) -> list[tuple[str, str]]:
-    """(path, text) of the test files, or of a seeded draw of them. UserError when there is none."""
+    """(path, text) of the test files, or of a seeded sample of them. UserError when there is none."""
     texts = {file.path: file.text for file in corpus.split("test")}
     if not texts:
         raise UserError(f"{options.corpus}: no test file is left after curation and splitting; give more files")
@@ -233,71 +250,31 @@ def held_out_files(corpus: Corpus, options: Options) -> list[tuple[str, str]]:
     return [(path, texts[path]) for path in sorted(drawn)]
 
 
-def packed_rows(
-    split: str,
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    options: Options,
-    *,
-    most_tokens: int,
-    other: OtherTexts | None = None,
-) -> list[list[Example]]:
-    """Rows filled with the pieces of files, in an order drawn by the seed, until most_tokens (0: all) are used.
-
-    Training rows alone are filled in the middle, ordered by imports and joined by replayed texts (`other`): a
-    validation loss can then be compared between runs with and without.
-    """
-    texts = {file.path: file.text for file in corpus.split(split)}
-    documents = {path: texts[path] for path in seeded_order(list(texts), options.seed)}
-    if split == "train" and options.repository_order and texts:
-        documents = {corpus.name: repository_text(texts)}
-    fim = fim_tokens(tokenizer) if split == "train" and options.fim else None
-    examples: list[Example] = []
-    used, room = set(), most_tokens or math.inf
-    for path, piece in cut_up(documents, tokenizer, options, fim):
-        room -= len(piece.input_ids)
-        if room < 0:
-            break
-        examples.append(piece)
-        used.add(path)
-    as_one = documents.keys() != texts.keys()
-    what = f"{len(texts)} files as one text" if as_one else f"{len(used)} of {len(texts)} files"
-    if fim:
-        what += f" · middle last in {sum(fim.middle in e.input_ids for e in examples)} of {len(examples)} pieces"
-    if examples and other is not None and other.replay:
-        examples += replayed(other, examples, tokenizer, options)
-        what += " and replay"
-    tokens = sum(len(example.input_ids) for example in examples)
-    rows = pack(examples, options.row_tokens)
-    print(f"data     {split}: {what} · {tokens:,} tokens in {len(rows)} rows")
-    return rows
+def write_perplexity(
+    run: Run, decoder: Decoder, tokenizer: Tokenizer, precision: Precision, texts: Texts, when: str
+) -> None:
+    """WHEN.json: perplexity of the held-out files; probe_WHEN.json: of the texts that forgetting is measured on."""
+    options: Options = run.options.values
+    rules = {"window": options.row_tokens, "most_tokens": options.held_out_tokens or None}
+    with precision.as_loaded(decoder):
+        write_json(run.folder / f"{when}.json", perplexity(decoder, tokenizer, texts.held_out, **rules))
+        if texts.other.probe:
+            write_json(run.folder / f"probe_{when}.json", probe(decoder, tokenizer, texts.other.probe, **rules))
 
 
-def cut_up(
-    documents: dict[str, str], tokenizer: Tokenizer, options: Options, fim: FimTokens | None
-) -> Iterator[tuple[str, Example]]:
-    """(path, piece) of {path: text}; a piece fits a row, and with `fim` the middle of some comes last."""
-    for path, text in documents.items():
-        if fim is None:
-            parts = pieces(plain_document(tokenizer, text), options.row_tokens)
-        else:
-            rng = random.Random(f"{options.seed}/{path}")
-            parts = fim_pieces(tokenizer, fim, text, size=options.row_tokens, rate=options.fim, rng=rng)
-        yield from ((path, part) for part in parts)
+def write_failures(run: Run, decoder: Decoder, tokenizer: Tokenizer, precision: Precision, texts: Texts) -> None:
+    """failures.json: the worst predictions, each with the nearest piece of training code."""
+    with precision.as_loaded(decoder):
+        failures = worst_predictions(decoder, tokenizer, texts.held_out)
+    training_files = [(file.path, file.text) for file in texts.corpus.split("train")]
+    add_nearest(failures, pieces_of_files(training_files))
+    write_json(run.folder / "failures.json", failures)
 
 
-def replayed(other: OtherTexts, examples: list[Example], tokenizer: Tokenizer, options: Options) -> list[Example]:
-    """The share of other texts to learn beside the corpus's examples; says how much that is and what was lost."""
-    learnt = sum(example.supervised for example in examples)
-    drawn, counts = replay_examples(
-        other.replay, tokenizer, size=options.row_tokens, beside=learnt, share=options.replay_share, seed=options.seed
-    )
-    tokens = sum(example.supervised for example in drawn)
-    print(
-        f"replay   {len(drawn)} of {counts['pieces']} pieces · {tokens:,} learnt tokens, "
-        f"{100 * tokens / (learnt + tokens):.1f} % of all · {counts['cut']} cut off, {counts['dropped']} dropped"
-    )
-    return drawn
+def sample_continuations(decoder: Decoder, tokenizer: Tokenizer, precision: Precision, texts: Texts) -> str:
+    """Markdown: how the model continues the first lines of a few held-out files."""
+    with precision.as_loaded(decoder):
+        return continuations(decoder, tokenizer, texts.held_out)
 
 
 if __name__ == "__main__":

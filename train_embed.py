@@ -1,51 +1,51 @@
-"""Track C: embedding tuning. Teach an encoder to find your code.
+"""Track C: embedding tuning. Teach an encoder to find the code of a repository.
 
     python train_embed.py --model BAAI/bge-small-en-v1.5 --data codes/train.jsonl --test codes/test.jsonl \\
         --candidates codes/candidates.jsonl --out runs/embed
 
-InfoNCE with in-batch negatives: every other code of a batch is wrong for a query, unless it is as good as the right
-one. With --test, held-out queries are ranked against all candidates before and after. Change the loss in `learn`, what
-a step sees in data/contrastive.py.
+InfoNCE with in-batch negatives: every other code of a batch is a negative, unless it is as good as the query's own.
+With --test, held-out queries are ranked against all candidates before and after. The loss is called in `learn` and
+defined in training/contrastive_loss.py; batches are made in data/contrastive.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import torch
 from torch import nn
 
 from common.console import UserError, run_command
 from common.files import read_json, read_jsonl, write_json
-from data.contrastive import PairTable, plan_batches
-from data.search.index import build_index
-from eval.nearest_training_example import add_nearest
-from eval.retrieval import evaluate_retrieval, own_candidates, relevance, worst_queries
-from lora.adapter_file import save_adapter
-from lora.inject import lora_layers, remove, trainable
-from model import load_encoder, save_encoder
+from data.contrastive import PairBatch, PairTable, plan_batches
+from data.pair_rows import read_pairs, read_pool
+from eval.retrieval import own_candidates, relevance
+from lora.inject import trainable
+from model import load_encoder
 from model.device import choose_dtype
 from model.encoder import Encoder
-from model.weights import weights_sha256
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.contrastive import Objective
-from training.finish import copy_data_card, describe_model, finish
-from training.grad_cache import embedder, fit_chunks
-from training.memory import held_memory, keep_freed_memory, peak_memory, reset_peak
-from training.optim import STATE_BYTES
+from training.contrastive_loss import ContrastiveLoss
+from training.deadline import Deadline
+from training.describe import describe_model
+from training.dry_run import describe_encoder_run
+from training.finish import copy_data_card, finish, save_trained_encoder
+from training.fit_chunks import fitted_chunk_tokens
+from training.grad_cache import embedder
+from training.memory import keep_freed_memory
 from training.options import option, parse
-from training.precision import Precision, told_overflow
+from training.overflow import locate_overflow
+from training.precision import Precision
+from training.retrieval_results import write_after, write_before
 from training.run import Run
 from training.setup import add_adapter, optimizer_of, schedule_of, train_top_layers
 from training.shared_options import TrainOptions
+from training.steps import Steps
+from training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,110 +90,171 @@ class Options(TrainOptions):
 
 
 def main(arguments: list[str] | None = None) -> dict:
-    """Command line. Returns the track's part of metrics.json."""
+    """The command line. Returns the track's part of metrics.json."""
     resolved = parse(Options, arguments, description=__doc__)
     options: Options = resolved.values
-    started = time.perf_counter()
+    stopwatch = Stopwatch()
     keep_freed_memory()
+
+    # device, run folder, seed
     device = parallel.start(options.device)
-    run = Run(options.out, "embed", resolved, resume=options.resume)
     dtype = choose_dtype(device, options.dtype)
+    run = Run(options.out, "embed", resolved, resume=options.resume)
     torch.manual_seed(options.seed)
-    pairs = read_pairs(options.data)
-    test, candidates = read_test(options.test, options.candidates)
-    probe = read_test(options.probe)
-    pool = read_pool(options.pool, test)
-    refuse_what_does_not_fit(options, pairs)
+
+    # the pairs, the held-out queries, the encoder with what it trains
+    data = read_data(options)
     encoder = load_for_training(options, dtype, device)
-    print(describe_model(options.model, encoder, dtype))
-    how = encoder.embedding
-    print(f"vectors  {how.pooling} pooling · {how.query_prefix!r} before a query, {how.passage_prefix!r} before a code")
-    print(f"data     {len(pairs)} pairs · {len(test)} held-out queries against {len(candidates):,} codes")
-    for name, rows in (("training", pairs), ("candidate", candidates)):
-        cut = encoder.reach_the_limit([row["code"] for row in rows], kind="passage")
-        print(f"cut      {cut} of {len(rows):,} {name} codes reach {encoder.embedding.max_length} tokens and end there")
     precision = Precision(device, dtype)
-    table = PairTable(pairs, encoder, negatives=options.negatives, pool=pool)
+    print(describe_model(options.model, encoder, dtype))
+    print_data(encoder, data)
+    table = PairTable(data.pairs, encoder, negatives=options.negatives, pool=data.pool)
     if options.mine:
         table.use(mine(run, table, epoch=0))
-    plan = plan_batches(table.lengths(), pairs_per_step=options.batch, epochs=options.epochs, seed=options.seed)
-    fit_chunks(run, encoder, precision, table, plan)
-    if options.dry_run:
-        print(describe_steps(run, encoder, precision, table, plan))
-        return {}
-    hashes = {"data_sha256": hashlib.sha256(Path(options.data).read_bytes()).hexdigest()}
-    run.start(device=device, dtype=dtype, data=hashes, log_to=options.log_to)
-    copy_data_card(Path(options.data).parent, run)
 
-    seconds = {"prepare": time.perf_counter() - started}
-    if test and run.resume_from is None:
-        write_json(run.folder / "before.json", evaluate_retrieval(encoder, test, candidates))
-    if options.probe and run.resume_from is None:
-        write_json(run.folder / "probe_before.json", evaluate_retrieval(encoder, *probe))
-    seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-    run.seconds_after = seconds["before"]
-    with parallel.together(encoder, seed=options.seed):  # behind it one process is left
-        learn(run, encoder, precision, table, plan)
-    seconds["train"] = time.perf_counter() - started - sum(seconds.values())
+    # the plan: which pairs make up each step, and how many of their tokens fit into a pass
+    plan = plan_batches(table.lengths(), pairs_per_step=options.batch, epochs=options.epochs, seed=options.seed)
+    if plan and not options.chunk_tokens:
+        options = run.set_options("--fit", chunk_tokens=fitted_chunk_tokens(run, encoder, precision, table, plan))
+    if options.dry_run:
+        print(describe_plan(options, encoder, precision, table, plan))
+        return {}
+    print(f"plan     {options.epochs:g} epochs · {len(plan)} steps of up to {options.batch} pairs")
+
+    # all input is read and valid: create the run folder
+    run.start(device=device, dtype=dtype, data={"data_sha256": data.sha256}, log_to=options.log_to)
+    copy_data_card(Path(options.data).parent, run)
+    stopwatch.split("prepare")
+
+    # evaluate, train, evaluate again
+    if run.resume_from is None:
+        write_before(run, encoder, data.queries, data.candidates, data.probe)
+    stopwatch.split("before")
+    deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
+    with parallel.together(encoder, seed=options.seed):  # afterwards only rank 0 is left
+        learn(run, encoder, precision, table, plan, deadline=deadline)
+    stopwatch.split("train")
     save_trained_encoder(run, encoder)
-    if test:
-        measure_after(run, encoder, pairs, test, candidates)
-    if options.probe:
-        write_json(run.folder / "probe_after.json", evaluate_retrieval(encoder, *probe))
-    seconds["after"] = time.perf_counter() - started - sum(seconds.values())
-    data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}
-    return finish(run, seconds=seconds, data=data)
+    widths = make_loss(encoder, options).dimensions
+    write_after(run, encoder, data.queries, data.candidates, data.probe, pairs=data.pairs, widths=widths)
+    stopwatch.split("after")
+    trained_on = {"path": options.data, "sha256": data.sha256, "rows": len(data.pairs), "unit": "pairs"}
+    return finish(run, seconds=stopwatch.seconds, data=trained_on)
 
 
 def learn(
-    run: Run, encoder: Encoder, precision: Precision, table: PairTable, plan: list[tuple[int, list[int]]]
-) -> None:
-    """The training loop; `plan` says which pairs of the table make up each step."""
+    run: Run, encoder: Encoder, precision: Precision, table: PairTable, plan: list[tuple[int, list[int]]],
+    *, deadline: Deadline,
+) -> None:  # fmt: skip
+    """The training loop; `plan` is (epoch, pairs of the table) for each step."""
+    # loss, optimiser, schedule and, with --resume, the state of the last checkpoint
     options: Options = run.options.values
-    objective = make_objective(encoder, options)
-    network = nn.ModuleDict({"encoder": encoder, "objective": objective})
-    learning = [parameter for _, parameter in trainable(network)]
+    contrastive_loss = make_loss(encoder, options)
+    network = nn.ModuleDict({"encoder": encoder, "objective": contrastive_loss})  # the temperature may be trainable
     optimizer = optimizer_of(network, options)
+    parameters = [parameter for _, parameter in trainable(network)]
     schedule = schedule_of(optimizer, options, steps=len(plan))
     done = load_checkpoint(run.resume_from, network, optimizer, schedule, precision) if run.resume_from else 0
-    print(f"plan     {options.epochs:g} epochs · {len(plan)} steps of up to {options.batch} pairs")
+    steps = Steps(done, len(plan), deadline)
+    run.add_tracker(steps)  # the progress bar shows what is logged
     encoder.train()
-    mined_for = 0
+    mined_epoch = 0
 
-    for step in run.steps(done, len(plan), max_minutes=options.max_minutes):
+    for step in steps:
+        # a batch of pairs; with --mine, an epoch begins with new hard negatives
         epoch, chosen = plan[step - 1]
-        if options.mine and epoch > mined_for:
+        if options.mine and epoch > mined_epoch:
             table.use(mine(run, table, epoch))
-            mined_for = epoch
+            mined_epoch = epoch
         batch = table.batch(chosen)
+
+        # every rank embeds its share of the texts and sees the vectors of all
         embed = embedder(encoder, batch, options.chunk_tokens)  # encoder.embed, in chunks if the batch is too large
         with precision.autocast():
             q = parallel.joined(embed, batch.queries)  # [B, D] fp32, unit length
             c = parallel.joined(embed, batch.documents)  # [M, D] own codes, then hard negatives
-            loss = objective(q, c, batch)  # InfoNCE
-        precision.backward(loss)  # scales when fp16
-        run.add(loss)
-        parallel.sum_gradients(learning)
+            loss = contrastive_loss(q, c, batch)  # InfoNCE
+        precision.backward(loss)  # scales the loss in fp16
+        parallel.sum_gradients(parameters)
+
         lr = schedule.get_last_lr()[0]
-        stepped, norm = precision.step(optimizer, learning, options.max_norm)
-        if stepped:  # a step that was skipped does not advance the schedule
+        stepped, norm = precision.step(optimizer, parameters, options.max_norm)  # unscale, clip, step, zero
+        if stepped:  # a skipped step does not advance the schedule
             schedule.step()
         else:
-            again = lambda embed=embed, batch=batch: (embed(batch.queries), embed(batch.documents))  # noqa: E731
-            print(f"step {step} skipped: {told_overflow(encoder, again, precision)[1]}")
+            print(f"step {step} skipped: {overflow_in(encoder, embed, batch, precision)}")
+
         run.log(
-            step, loss=run.take_loss(), lr=lr, norm=norm, scale=precision.scale, pairs=len(chosen), tokens=batch.tokens,
-            temperature=objective.temperature.item(), skipped=not stepped, **run.costs(batch.tokens),
+            step, loss=loss.item(), lr=lr, norm=norm, scale=precision.scale, pairs=len(chosen), tokens=batch.tokens,
+            temperature=contrastive_loss.temperature.item(), skipped=not stepped,
+            **steps.costs(batch.tokens, precision.device),
         )  # fmt: skip
-        if run.due(step, options.checkpoint_every):
+        if steps.due(options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, network, optimizer, schedule, precision)
     encoder.eval()
 
 
-def load_for_training(options: Options, dtype: torch.dtype, device: torch.device) -> Encoder:
-    """The encoder with fp32 weights, of which those that --lora and --top-layers name are trainable.
+@dataclass(frozen=True)
+class Data:
+    """Everything that a run reads."""
 
-    dtype  that it encodes in, to be measured and to mine negatives
+    pairs: list[dict]  # to train on
+    sha256: str  # of their file
+    queries: list[dict]  # held-out
+    candidates: list[dict]  # the codes that they are ranked against
+    probe: tuple[list[dict], list[dict]]  # general queries and their codes, to measure forgetting
+    pool: list[dict]  # more codes to mine negatives from
+
+
+def read_data(options: Options) -> Data:
+    """Read every file. UserError for a bad row, or for options that contradict each other or the rows."""
+    pairs = read_pairs(options.data)
+    queries, candidates = read_queries(options.test, options.candidates)
+    probe = read_queries(options.probe)
+    pool = read_pool(options.pool, queries)
+    refuse_contradictions(options, pairs)
+    sha256 = hashlib.sha256(Path(options.data).read_bytes()).hexdigest()
+    return Data(pairs, sha256, queries, candidates, probe, pool)
+
+
+def read_queries(path: str | None, candidates: str | None = None) -> tuple[list[dict], list[dict]]:
+    """Queries, and the codes that they are ranked against. UserError if that could not be evaluated later."""
+    queries = read_pairs(path) if path else []
+    queries, codes = (queries, read_jsonl(candidates)) if candidates else own_candidates(queries)
+    if queries:
+        relevance(queries, codes)
+    return queries, codes
+
+
+def refuse_contradictions(options: Options, pairs: list[dict]) -> None:
+    """UserError for options that contradict each other or the pairs."""
+    if options.lora and options.top_layers:
+        raise UserError("--lora trains an adapter, --top-layers the model's own layers; drop one of them")
+    if options.pool and not options.mine:
+        raise UserError("--pool holds codes to mine negatives from; give --mine, too")
+    if options.mine and not options.negatives:
+        raise UserError("--mine with --negatives 0 mines nothing; give at least 1")
+    if options.distill and options.mine:
+        raise UserError("--distill uses scores of the rows' own negatives, --mine replaces these; drop one of them")
+    if options.distill and not any(row.get("scores") for row in pairs):
+        raise UserError(f'{options.data}: no row has "scores" for --distill to follow')
+
+
+def print_data(encoder: Encoder, data: Data) -> None:
+    """How texts become vectors, how many there are, and how many are truncated."""
+    how = encoder.embedding
+    print(f"vectors  {how.pooling} pooling · prefixes: query {how.query_prefix!r}, code {how.passage_prefix!r}")
+    against = f"{len(data.queries)} held-out queries against {len(data.candidates):,} codes"
+    print(f"data     {len(data.pairs)} pairs · {against}")
+    for name, rows in (("training", data.pairs), ("candidate", data.candidates)):
+        cut = encoder.count_at_limit([row["code"] for row in rows], kind="passage")
+        print(f"cut      {cut} of {len(rows):,} {name} codes are truncated at {how.max_length} tokens")
+
+
+def load_for_training(options: Options, dtype: torch.dtype, device: torch.device) -> Encoder:
+    """The encoder with fp32 weights; trainable are all of them, or those of --lora or --top-layers.
+
+    dtype  for encoding: evaluation and mining
     """
     encoder = load_encoder(
         options.model,
@@ -211,9 +272,9 @@ def load_for_training(options: Options, dtype: torch.dtype, device: torch.device
     return encoder
 
 
-def make_objective(encoder: Encoder, options: Options) -> Objective:
-    """What is minimised, as the options ask."""
-    return Objective(
+def make_loss(encoder: Encoder, options: Options) -> ContrastiveLoss:
+    """The contrastive loss with the options' settings, on the encoder's device."""
+    return ContrastiveLoss(
         encoder.config.hidden_size,
         temperature=options.temperature,
         learn_temperature=options.learn_temperature,
@@ -225,145 +286,35 @@ def make_objective(encoder: Encoder, options: Options) -> Objective:
 
 
 def mine(run: Run, table: PairTable, epoch: int) -> list[list[int]]:
-    """Hard negatives for an epoch; those of a later epoch than the first are kept for a run that is resumed in it."""
+    """Hard negatives for an epoch. Those of epochs after the first are saved, for a run that is resumed within one."""
     path = run.shared / "mined" / f"epoch-{epoch}.json"
     if epoch and run.resume_from and path.is_file():
         return read_json(path)["negatives"]
-    found = parallel.of_every_rank(table.mine())[0]  # a last digit may differ between ranks
-    print(f"mined    {sum(map(len, found))} hard negatives of {len(found)} pairs among {len(table.codes):,} codes")
+    found = parallel.of_every_rank(table.mine())[0]  # rank 0's: the last digit of a score may differ between ranks
+    print(f"mined    {sum(map(len, found))} hard negatives for {len(found)} pairs from {len(table.codes):,} codes")
     if epoch and parallel.rank() == 0:
         write_json(path, {"negatives": found})
     return found
 
 
-def describe_steps(run: Run, encoder: Encoder, precision: Precision, table: PairTable, plan: list) -> str:
-    """For --dry-run: steps, memory and time, by one pass over the largest batch that is really made."""
-    options: Options = run.options.values
+def overflow_in(encoder: Encoder, embed, batch: PairBatch, precision: Precision) -> str:
+    """A sentence for the log: the first module that overflowed in a skipped step."""
+
+    def forward() -> None:
+        embed(batch.queries)
+        embed(batch.documents)
+
+    return locate_overflow(encoder, forward, precision)[1]
+
+
+def describe_plan(options: Options, encoder: Encoder, precision: Precision, table: PairTable, plan: list) -> str:
+    """For --dry-run: steps, memory and time."""
     if not plan:
-        return "steps    0: each needs two pairs at least"
+        return "steps    0: each needs at least two pairs"
     batch = table.largest(plan)
     embed = embedder(encoder, batch, options.chunk_tokens)
-    held, started = held_memory(precision.device), time.perf_counter()
-    reset_peak(precision.device)
-    with precision.autocast():
-        loss = make_objective(encoder, options)(embed(batch.queries), embed(batch.documents), batch)
-    loss.backward()
-    encoder.zero_grad(set_to_none=True)
-    seconds, learning = time.perf_counter() - started, sum(p.numel() for _, p in trainable(encoder))
-    peak = peak_memory(precision.device) + STATE_BYTES[options.optimizer] * learning
-    return (
-        f"steps    {len(plan):,} of {len(batch.queries)} pairs · padding 0 %\n"
-        f"memory   about {peak / 2**30:.2f} GiB: {held / 2**30:.2f} held now, the rest in a step\n"
-        f"time     about {len(plan) * seconds / 60:.1f} minutes at {seconds:.2f} s a step, without what is measured "
-        "before and after"
-    )
-
-
-def refuse_what_does_not_fit(options: Options, pairs: list[dict]) -> None:
-    """UserError for options that contradict each other or the pairs."""
-    if options.lora and options.top_layers:
-        raise UserError("--lora trains an adapter, --top-layers the model's own layers; leave out one")
-    if options.pool and not options.mine:
-        raise UserError("--pool has codes to mine negatives among; give --mine too")
-    if options.mine and not options.negatives:
-        raise UserError("--mine with --negatives 0: nothing is mined; give at least 1")
-    if options.distill and options.mine:
-        raise UserError("--distill follows scores of the rows' own negatives, --mine takes others; leave out one")
-    if options.distill and not any(row.get("scores") for row in pairs):
-        raise UserError(f'{options.data}: no row has "scores" for --distill to follow')
-
-
-def read_pairs(path: str) -> list[dict]:
-    """Text–code pairs. UserError names file and line of a row that is none."""
-    rows = read_jsonl(path)
-    for number, row in enumerate(rows, 1):
-        for key in ("query", "code"):
-            if not isinstance(row.get(key), str) or not row[key].strip():
-                raise UserError(f'{path}:{number}: "{key}" is missing or empty (this line has: {", ".join(row)})')
-        negatives, scores = row.get("negatives") or [], row.get("scores")
-        if not isinstance(negatives, list) or not all(isinstance(code, str) and code.strip() for code in negatives):
-            raise UserError(f'{path}:{number}: "negatives" must be a list of codes, none of them empty')
-        is_list = isinstance(scores, list) and all(type(score) in (int, float) for score in scores)
-        if scores is not None and not (is_list and len(scores) == 1 + len(negatives)):
-            raise UserError(f'{path}:{number}: "scores" must be {1 + len(negatives)} numbers: of code and negatives')
-    if len(rows) < 2:
-        raise UserError(f"{path}: {len(rows)} pairs; contrastive training needs at least two")
-    return rows
-
-
-def read_test(path: str | None, candidates: str | None = None) -> tuple[list[dict], list[dict]]:
-    """Queries and the codes that they are searched among. UserError for what could not be evaluated later."""
-    queries = read_pairs(path) if path else []
-    queries, codes = (queries, read_jsonl(candidates)) if candidates else own_candidates(queries)
-    if queries:
-        relevance(queries, codes)
-    return queries, codes
-
-
-def read_pool(path: str | None, test: list[dict]) -> list[dict]:
-    """Codes to mine among; what is tested on, and what else stands in its files, is nobody's negative."""
-    if path is None:
-        return []
-    rows = read_jsonl(path)
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row.get("code"), str) or not row["code"].strip():
-            raise UserError(f'{path}:{number}: "code" is missing or empty (this line has: {", ".join(row)})')
-    codes, files = {query["code"] for query in test}, {_file(query) for query in test} - {None}
-    kept = [row for row in rows if row["code"] not in codes and _file(row) not in files]
-    print(f"pool     {len(kept):,} codes · {len(rows) - len(kept):,} left out, as --test asks for their files")
-    return kept
-
-
-def _file(row: dict) -> str | None:
-    return (row.get("source") or {}).get("path")
-
-
-def save_trained_encoder(run: Run, encoder: Encoder) -> None:
-    """The model in sentence-transformers' layout, and before that the adapter in PEFT's, if there is one.
-
-    From here on the encoder is the saved model, and says so when an index asks what made its vectors.
-    """
-    options: Options = run.options.values
-    if lora_layers(encoder):
-        save_adapter(encoder, run.folder / "adapter", base_model=options.model, task_type="FEATURE_EXTRACTION")
-        remove(encoder, merge=True)
-    save_encoder(encoder, run.folder / "model")
-    encoder.source = str(run.folder / "model")
-    encoder.weights_sha256 = weights_sha256(run.folder / "model")
-
-
-def measure_after(run: Run, encoder: Encoder, pairs: list[dict], test: list[dict], candidates: list[dict]) -> None:
-    """Rank the held-out queries by the trained encoder; leave the result, failures, samples, and the index."""
-    vectors = encoder.encode([row["code"] for row in candidates], kind="passage").numpy()
-    after = evaluate_retrieval(encoder, test, candidates, vectors)
-    for width in make_objective(encoder, run.options.values).dimensions[1:]:
-        short = SimpleNamespace(encode=partial(encoder.encode, dimension=width), describe=encoder.describe)
-        passages = vectors[:, :width] / np.linalg.norm(vectors[:, :width], axis=1, keepdims=True)
-        metrics = evaluate_retrieval(short, test, candidates, passages)["metrics"]
-        after.setdefault("dimensions", {})[str(width)] = metrics
-        print(f"width    {width}: " + " · ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
-    write_json(run.folder / "after.json", after)
-    failures = worst_queries(after, test, candidates)
-    add_nearest(
-        failures,
-        [
-            {"id": pair.get("id", f"line {number}"), "prompt": pair["query"], "answer": pair["code"]}
-            for number, pair in enumerate(pairs, 1)
-        ],
-    )
-    write_json(run.folder / "failures.json", failures)
-    run.add_samples(None, rankings_as_markdown(after, test, candidates))
-    build_index(run.folder / "index", vectors, candidates, manifest=encoder.describe())
-
-
-def rankings_as_markdown(result: dict, test: list[dict], candidates: list[dict], *, count: int = 5) -> str:
-    """What the tuned encoder finds for the first held-out queries, for samples.md."""
-    code_of = {row["id"]: row["code"] for row in candidates}
-    parts = ["# Samples\n\nHeld-out queries, and the first lines of what the tuned encoder finds."]
-    for query, row in list(zip(test, result["results"], strict=True))[:count]:
-        found = "\n".join(f"{n}. `{code_of[i].strip().splitlines()[0]}`" for n, i in enumerate(row["top"][:3], 1))
-        parts.append(f"## {query['query']}\n\nThe right one is at rank {row['rank']}.\n\n{found}")
-    return "\n\n".join(parts) + "\n"
+    loss = make_loss(encoder, options)
+    return describe_encoder_run(options, encoder, embed, loss, precision, batch, steps=len(plan))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""Track B: instruction tuning. Teach a causal LM to do tasks on your code.
+"""Track B: instruction tuning. Teach a causal LM to do tasks on the code of a repository.
 
     python train_sft.py --model Qwen/Qwen2.5-Coder-0.5B --data pairs/train.jsonl --test pairs/test.jsonl --out runs/sft
 
-Only the answer and its stop token are learnt (data/masking.py). With --test, held-out tasks are answered and graded,
-by execution where that is possible, before and after. Change the loss in its one line in `learn`.
+Only the answer and its stop token are supervised (data/masking.py). With --test, held-out tasks are answered before
+and after, and graded by execution where possible. To change the loss, edit its line in `learn`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +26,7 @@ from data.rows import conversation_of, named_line, training_conversation, unread
 from eval.failure_causes import failures
 from eval.instruct import answer_pairs, grade_answers
 from lora.inject import folded
-from model import generate, load_tokenizer
+from model import Stop, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
 from model.loss import causal_lm_loss, supervised_tokens
@@ -35,17 +34,23 @@ from model.tokenizer import Tokenizer
 from sandbox.run import protection
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.dry_run import describe_run
-from training.finish import copy_data_card, describe_model, finish, save_trained
-from training.fit import fit_run
+from training.deadline import Deadline
+from training.describe import describe_model
+from training.dry_run import describe_decoder_run
+from training.early_stopping import EarlyStopping
+from training.finish import copy_data_card, finish, save_trained
+from training.fit import fitted_options
 from training.memory import keep_freed_memory
 from training.options import option, parse
-from training.precision import Precision, mend_overflow
+from training.overflow import repair_overflow
+from training.precision import Precision
 from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, schedule_of
 from training.sharding import own_parts
 from training.shared_options import DecoderOptions
-from training.validation import Best, validation_loss
+from training.steps import Steps
+from training.stopwatch import Stopwatch
+from training.validation import validation_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,154 +71,174 @@ class Options(DecoderOptions):
 
 
 def main(arguments: list[str] | None = None) -> dict:
-    """Command line. Returns the track's part of metrics.json."""
+    """The command line. Returns the track's part of metrics.json."""
     resolved = parse(Options, arguments, description=__doc__)
     options: Options = resolved.values
-    started = time.perf_counter()
+    stopwatch = Stopwatch()
     keep_freed_memory()
+
+    # device, run folder, seed
     device = parallel.start(options.device, shard=options.shard)
-    run = Run(options.out, "sft", resolved, resume=options.resume)
     dtype = choose_dtype(device, options.dtype)
+    run = Run(options.out, "sft", resolved, resume=options.resume)
     torch.manual_seed(options.seed)
-    pairs = read_jsonl(options.data)
-    test = read_jsonl(options.test) if options.test else []
-    if options.patience and not options.validation:
-        raise UserError("--patience counts validations; give --validation too")
-    if test:
-        protection()  # refuse now, not after the training, if generated code cannot be confined here
+
+    # the pairs as packed rows, the held-out tasks, the model with its adapter
     tokenizer = load_tokenizer(options.model, chat_template=options.chat_template)
-    rows = packed_rows(options.data, pairs, tokenizer, options)
-    validation = (
-        packed_rows(options.validation, read_jsonl(options.validation), tokenizer, options)
-        if options.validation
-        else []
-    )
+    data = read_data(tokenizer, options)
     decoder = load_for_training(options, dtype, device)
-    if options.max_length > decoder.config.max_position_embeddings:
-        limit = decoder.config.max_position_embeddings
-        raise UserError(f"--max-length {options.max_length} exceeds the model's {limit} positions; give less")
-    refuse_bad_tasks(test, tokenizer, decoder, options)
+    refuse_bad_tasks(data.tasks, tokenizer, decoder, options)
     precision = prepare(decoder, options, device, dtype)
     print(describe_model(options.model, decoder, dtype))
-    per_step = max(1, options.step_tokens // options.max_length)
-    windows = plan_windows(len(rows), rows_per_step=per_step, epochs=options.epochs, seed=options.seed)
-    if options.fit:
-        fit_run(run, decoder, precision, rows, rows_per_step=per_step)
-    if options.dry_run:
-        print(describe_run(run, decoder, tokenizer, precision, rows, windows, row_tokens=options.max_length))
-        return {}
-    hashes = {"data_sha256": hashlib.sha256(Path(options.data).read_bytes()).hexdigest()}
-    run.start(device=device, dtype=dtype, data=hashes, log_to=options.log_to)
-    copy_data_card(Path(options.data).parent, run)
 
-    seconds = {"prepare": time.perf_counter() - started}
-    if test and run.resume_from is None:  # the adapter is fresh and changes nothing yet
-        write_json(run.folder / "before.json", evaluate(decoder, tokenizer, test, precision, options))
-    seconds["before"] = time.perf_counter() - started - sum(seconds.values())
-    run.seconds_after = seconds["before"]
-    sample = partial(answer_some, decoder, tokenizer, pairs, precision, options)
-    with parallel.together(decoder, seed=options.seed, shard=options.shard):  # behind it one process is left
-        learn(run, decoder, precision, rows, windows, validation=validation, sample=sample)
-    seconds["train"] = time.perf_counter() - started - sum(seconds.values())
+    # the plan: which rows make up each step, and how many fit into a pass
+    rows_per_step = max(1, options.step_tokens // options.max_length)
+    windows = plan_windows(len(data.rows), rows_per_step=rows_per_step, epochs=options.epochs, seed=options.seed)
+    if options.fit:
+        fitted = fitted_options(run, decoder, precision, data.rows, rows_per_step=rows_per_step)
+        options = run.set_options("--fit", **fitted)
+    if options.dry_run:
+        capacity = options.max_length
+        print(describe_decoder_run(options, decoder, tokenizer, precision, data.rows, windows, row_tokens=capacity))
+        return {}
+    print(f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {options.step_tokens:,} tokens")
+
+    # all input is read and valid: create the run folder
+    run.start(device=device, dtype=dtype, data={"data_sha256": data.sha256}, log_to=options.log_to)
+    copy_data_card(Path(options.data).parent, run)
+    stopwatch.split("prepare")
+
+    # evaluate, train, evaluate again
+    sample = partial(answer_some, decoder, tokenizer, data.pairs, precision, options)
+    if data.tasks and run.resume_from is None:  # the fresh adapter changes nothing yet
+        write_json(run.folder / "before.json", evaluate(decoder, tokenizer, data.tasks, precision, options))
+    stopwatch.split("before")
+    deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
+    with parallel.together(decoder, seed=options.seed, shard=options.shard):  # afterwards only rank 0 is left
+        learn(run, decoder, precision, data.rows, windows, validation=data.validation, sample=sample, deadline=deadline)
+    stopwatch.split("train")
     save_trained(run, decoder, tokenizer, options.model)
-    if test:
-        after = evaluate(decoder, tokenizer, test, precision, options)
-        write_json(run.folder / "after.json", after)
-        write_json(run.folder / "failures.json", failures(test, after["results"], seed=options.seed, train=pairs))
-        run.add_samples(None, answers_as_markdown(test, after["results"]))
-    seconds["after"] = time.perf_counter() - started - sum(seconds.values())
-    data = {"path": options.data, "sha256": hashes["data_sha256"], "rows": len(pairs), "unit": "pairs"}
-    return finish(run, seconds=seconds, data=data)
+    if data.tasks:
+        write_after(run, evaluate(decoder, tokenizer, data.tasks, precision, options), data)
+    stopwatch.split("after")
+    trained_on = {"path": options.data, "sha256": data.sha256, "rows": len(data.pairs), "unit": "pairs"}
+    return finish(run, seconds=stopwatch.seconds, data=trained_on)
 
 
 def learn(
-    run: Run,
-    decoder: Decoder,
-    precision: Precision,
-    rows: list[list[Example]],
-    windows: list[list[int]],
-    *,
-    validation: list[list[Example]],
-    sample: Callable[[], str],
-) -> None:
+    run: Run, decoder: Decoder, precision: Precision, rows: list[list[Example]], windows: list[list[int]],
+    *, validation: list[list[Example]], sample: Callable[[], str], deadline: Deadline,
+) -> None:  # fmt: skip
     """The training loop.
 
-    rows, validation  packed rows of examples
-    windows           which rows make up each optimiser step
-    sample            what the model says now, as Markdown
+    rows, validation  packed rows: the documents of each
+    windows           the rows of each optimiser step (its accumulation window)
+    sample            generates text with the current model, as Markdown
     """
+    # optimiser, schedule and, with --resume, the state of the last checkpoint
     options: Options = run.options.values
-    decoder.train()
     optimizer = optimizer_of(decoder, options)
-    learning = own_parts(optimizer)  # all that learns, unless each process has a part of it
+    parameters = own_parts(optimizer)  # the trainable parameters (this rank's shard under FSDP)
     schedule = schedule_of(optimizer, options, steps=len(windows))
     done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
-    best = Best(run.shared / "best.safetensors", decoder, options.patience, run.validations())
-    print(f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {options.step_tokens:,} tokens")
+    stopping = EarlyStopping(run.shared / "best.safetensors", decoder, options.patience, run.validations())
+    steps = Steps(done, len(windows), deadline)
+    run.add_tracker(steps)  # the progress bar shows what is logged
+    decoder.train()
 
-    for step in run.steps(done, len(windows), max_minutes=options.max_minutes):
-        in_step = [rows[row] for row in windows[step - 1]]  # one optimiser step, of which each process has a share
-        window = [to_batch(row, precision.device) for row in in_passes(parallel.share(in_step), options.micro_batch)]
+    for step in steps:
+        # the accumulation window: this rank's share of the step's packed rows, as micro-batches [1, T]
+        step_rows = [rows[row] for row in windows[step - 1]]
+        window = [to_batch(row, precision.device) for row in in_passes(parallel.share(step_rows), options.micro_batch)]
         supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in window))  # the loss is their mean
+
+        losses = []
         for batch in window:
             with precision.autocast():
                 hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
-                loss = (
-                    causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
-                    / supervised
-                )
-            precision.backward(loss)  # scales when fp16
-            run.add(loss)
-        parallel.sum_gradients(learning)
+                loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
+            loss = loss / supervised
+            precision.backward(loss)  # scales the loss in fp16
+            losses.append(loss.detach())  # stays on the device: no wait here
+        parallel.sum_gradients(parameters)
+
         lr = schedule.get_last_lr()[0]
-        stepped, norm = precision.step(optimizer, learning, options.max_norm)
-        if stepped:  # a step that was skipped does not advance the schedule
+        stepped, norm = precision.step(optimizer, parameters, options.max_norm)  # unscale, clip, step, zero
+        if stepped:  # a skipped step does not advance the schedule
             schedule.step()
         else:
-            print(f"step {step} skipped: {mend_overflow(decoder, window, precision)}")
-        tokens = sum(len(example.input_ids) for row in in_step for example in row)
+            print(f"step {step} skipped: {repair_overflow(decoder, window, precision)}")
+
+        tokens = sum(len(example.input_ids) for row in step_rows for example in row)
         run.log(
-            step, loss=parallel.total(run.take_loss()), lr=lr, norm=norm, scale=precision.scale, tokens=tokens,
-            supervised=int(supervised), skipped=not stepped, **run.costs(tokens),
+            step, loss=parallel.total(torch.stack(losses).sum().item()), lr=lr, norm=norm, scale=precision.scale,
+            tokens=tokens, supervised=int(supervised), skipped=not stepped, **steps.costs(tokens, precision.device),
         )  # fmt: skip
-        if validation and run.due(step, options.validate_every):
+        if validation and steps.due(options.validate_every):
             held_out_loss = validation_loss(decoder, validation, precision)
-            run.log(step, validation_loss=held_out_loss)
-            if best.offer(step, held_out_loss):
-                run.stop()
-        if run.due(step, options.sample_every) and not run.is_last:
+            run.log(step, validation_loss=held_out_loss, seconds=steps.seconds)
+            if stopping.update(step, held_out_loss):
+                steps.stop("the validation loss no longer improves (--patience)")
+        if steps.due(options.sample_every) and not steps.is_last:
             run.add_samples(step, sample())
-        if run.due(step, options.checkpoint_every):
+        if steps.due(options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
-    best.restore()
+    stopping.restore()
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything that a run reads."""
+
+    pairs: list[dict]  # instruction pairs to train on
+    sha256: str  # of their file
+    rows: list[list[Example]]  # the pairs, packed: the conversations of each row
+    validation: list[list[Example]]
+    tasks: list[dict]  # held-out pairs with checks
+
+
+def read_data(tokenizer: Tokenizer, options: Options) -> Data:
+    """Read and pack the pairs. UserError for an unusable line, and where generated code could not be confined."""
+    if options.patience and not options.validation:
+        raise UserError("--patience counts validations; give --validation, too")
+    pairs = read_jsonl(options.data)
+    tasks = read_jsonl(options.test) if options.test else []
+    if tasks:
+        protection()  # raises now, not after training, if there is no sandbox for generated code
+    rows = packed_rows(options.data, pairs, tokenizer, options)
+    validation = []
+    if options.validation:
+        validation = packed_rows(options.validation, read_jsonl(options.validation), tokenizer, options)
+    sha256 = hashlib.sha256(Path(options.data).read_bytes()).hexdigest()
+    return Data(pairs, sha256, rows, validation, tasks)
 
 
 def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Options) -> list[list[Example]]:
-    """Rows filled with the pairs of file `where`; says what was cut or dropped. UserError when nothing is left."""
+    """The pairs of file `where`, packed; prints what was truncated or dropped. UserError when nothing is left."""
     examples, lost = tokenize_rows(
         pairs, tokenizer, max_length=options.max_length, where=where, train_on_prompt=options.train_on_prompt
     )
     if not examples:
-        raise UserError(f"{where}: no pair with something to learn is left (of {len(pairs)}); see --max-length")
+        raise UserError(f"{where}: no pair with a supervised token is left (of {len(pairs)}); see --max-length")
     rows = pack(examples, options.max_length)
     tokens = sum(len(example.input_ids) for example in examples)
     supervised = sum(example.supervised for example in examples)
     fill = 100 * tokens / (len(rows) * options.max_length)
     print(
         f"data     {Path(where).name}: {len(examples)} pairs · {tokens:,} tokens, {supervised:,} supervised · "
-        f"{lost['cut']} cut off, {lost['dropped']} dropped at {options.max_length} · rows {fill:.1f} % full"
+        f"{lost['cut']} truncated, {lost['dropped']} dropped at {options.max_length} · packed {fill:.1f} % full"
     )
     if lost["read"]:
         print(f"note     {ONLY_READ.format(lost['read'])}")
     if unread := unread_fields(pairs):
-        print(f"fields   not part of what is trained: {', '.join(unread)}")
+        print(f"fields   ignored: {', '.join(unread)}")
     return rows
 
 
 def refuse_bad_tasks(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, options: Options) -> None:
-    """UserError for a test task that cannot be graded or leaves no room for its answer, before anything is trained."""
+    """UserError for a test task that cannot be graded, or whose prompt leaves no room for the answer."""
     if test and 1 <= options.samples <= 3:
-        raise UserError(f"--samples {options.samples}: pass@3 needs at least 4; give 0 for none")
+        raise UserError(f"--samples {options.samples}: pass@3 needs at least 4; give 0 to omit it")
     room = decoder.config.max_position_embeddings - options.max_new_tokens
     for number, row in enumerate(test, 1):
         missing = [key for key in ("id", "category", "instruction", "input", "check") if key not in row]
@@ -222,8 +247,8 @@ def refuse_bad_tasks(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, o
                 f"{options.test}:{number}: {', '.join(missing)} missing: only pairs with a check can be graded"
             )
         with named_line(f"{options.test}:{number}"):
-            asked = conversation_of(row).question
-            tokens = len(encode_prompt(tokenizer, asked.messages, tools=asked.tools))
+            question = conversation_of(row).question
+            tokens = len(encode_prompt(tokenizer, question.messages, tools=question.tools))
         if tokens > room:
             raise UserError(
                 f"{options.test}:{number}: a prompt of {tokens} tokens and an answer of {options.max_new_tokens} "
@@ -232,7 +257,7 @@ def refuse_bad_tasks(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, o
 
 
 def evaluate(decoder: Decoder, tokenizer: Tokenizer, test: list[dict], precision: Precision, options: Options) -> dict:
-    """Answer the test tasks, greedily and sampled, and grade the answers."""
+    """Answer the test tasks, once greedily and --samples times sampled, and grade the answers by their checks."""
     with precision.as_loaded(decoder), folded(decoder):
         answers = answer_pairs(
             decoder,
@@ -248,21 +273,31 @@ def evaluate(decoder: Decoder, tokenizer: Tokenizer, test: list[dict], precision
     return grade_answers(test, answers)
 
 
-def answer_some(decoder: Decoder, tokenizer: Tokenizer, pairs: list[dict], precision, options: Options) -> str:
-    """Markdown: what the model answers to the first training pairs, greedily."""
-    chosen = [training_conversation(pair).question for pair in pairs[:3]]
-    prompts = [encode_prompt(tokenizer, asked.messages, tools=asked.tools) for asked in chosen]
-    rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
+def write_after(run: Run, result: dict, data: Data) -> None:
+    """after.json, failures.json with the nearest training pairs, and samples.md."""
+    failed = failures(data.tasks, result["results"], seed=run.options.values.seed, train=data.pairs)
+    write_json(run.folder / "after.json", result)
+    write_json(run.folder / "failures.json", failed)
+    run.add_samples(None, answers_as_markdown(data.tasks, result["results"]))
+
+
+def answer_some(
+    decoder: Decoder, tokenizer: Tokenizer, pairs: list[dict], precision: Precision, options: Options
+) -> str:
+    """Markdown: greedy answers to the first training pairs."""
+    questions = [training_conversation(pair).question for pair in pairs[:3]]
+    prompts = [encode_prompt(tokenizer, question.messages, tools=question.tools) for question in questions]
+    stop = Stop(max_new_tokens=min(64, options.max_new_tokens), ids=tokenizer.stop_ids)
     with precision.as_loaded(decoder), folded(decoder):
-        answers = generate(decoder, prompts, max_new_tokens=min(64, options.max_new_tokens), **rules, what="samples")
+        answers = generate(decoder, prompts, stop, unused_ids=tokenizer.unused_ids, what="samples")
     return "\n\n".join(
-        f"{fenced(asked.messages[-1]['content'])}\n\nanswer\n\n{fenced(tokenizer.decode(ids))}"
-        for asked, (ids,) in zip(chosen, answers, strict=True)
+        f"{fenced(question.messages[-1]['content'])}\n\nanswer\n\n{fenced(tokenizer.decode(ids))}"
+        for question, (ids,) in zip(questions, answers, strict=True)
     )
 
 
 def answers_as_markdown(test: list[dict], results: list[dict], *, count: int = 6) -> str:
-    """The greedy answers to the first tasks of each kind, for samples.md."""
+    """Markdown: one task of each category with its greedy answer."""
     greedy = {row["id"]: row for row in results if row["sample"] == "greedy"}
     first: dict[str, dict] = {}
     for pair in test:

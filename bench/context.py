@@ -1,13 +1,12 @@
-"""The longest text that one step of LoRA training takes in a given memory, ours against trl's SFTTrainer with peft.
+"""The longest text on which one LoRA step fits into a given memory, against trl's SFTTrainer with peft.
 
     python -m bench.context --shape qwen2.5-1.5b --cap 15 --turing
 
-The network has a well-known shape and random weights; the text is one row of random tokens, all learnt, and activations
-are recomputed on both sides, as trl does by default. A length is tried in a process of its own, which fails where the
-device's memory ends; it counts as fitting if the weights and what the step takes above them stay below the cap. Ours is
-bench.memory, which needs no file; --alone leaves trl out.
-Lengths are doubled until one does not fit or the shape has no more positions, then the gap is halved until it is an
-eighth of the length.
+The network has a well-known shape and random weights; the text is one row of random tokens, all supervised, and both
+sides recompute activations, trl's default. Each length is tried in its own process. It fits if the process does not run
+out of memory, and weights plus peak memory of the step stay below the cap. Ours is bench.memory, which needs no file;
+--alone omits trl. Lengths are doubled until one does not fit or exceeds the positions of the shape, then bisected to
+within an eighth.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def main() -> None:
 
 
 def our_bytes(options: argparse.Namespace, out: Path, tokens: int) -> int:
-    """What one step on a text of so many tokens takes, weights included. CalledProcessError where it does not fit."""
+    """Bytes of one step on a text of `tokens` tokens, weights included. CalledProcessError when it does not fit."""
     command = [
         sys.executable, "-m", "bench.memory", "--shape", options.shape, "--rows", "1", "--tokens", str(tokens),
         "--steps", "1", "--checkpointing", options.checkpointing, "--device", options.device, "--out", str(out),
@@ -88,7 +87,7 @@ def our_bytes(options: argparse.Namespace, out: Path, tokens: int) -> int:
 
 
 def prepared(options: argparse.Namespace, dtype: torch.dtype, device: torch.device, folder: Path) -> dict:
-    """The network as a folder for trl to load, as keywords of `their_bytes`."""
+    """Save the network for trl to load; returns the keyword arguments of `their_bytes`."""
     torch.manual_seed(options.seed)
     config = config_of(options)
     decoder = random_decoder(config, dtype, torch.device("cpu"), put)
@@ -102,13 +101,13 @@ def prepared(options: argparse.Namespace, dtype: torch.dtype, device: torch.devi
 
 
 def their_bytes(tokens: int, *, work: dict, weights: int, words: int, path: Path) -> int:
-    """The same of trl."""
+    """The same for trl."""
     ids = torch.randint(words, (tokens,)).tolist()
     return weights + int(in_a_process(work | {"rows": [[ids, ids]]}, path)["gib"] * 2**30)
 
 
 def longest(fits: Callable[[int], bool], shortest: int, most: int) -> int:
-    """The greatest length that fits, to an eighth of it, and at most `most`. UserError if `shortest` does not."""
+    """The greatest length up to `most` that fits, to within an eighth. UserError if `shortest` does not fit."""
     if not fits(shortest):
         raise UserError(f"not even {shortest} tokens fit; give a larger --cap or a smaller --shortest")
     good = shortest

@@ -1,11 +1,11 @@
-"""How far decode steps over the cache are from the same tokens read at once, beside what half precision costs anyway.
+"""How far decode steps over the KV cache are from one pass over the same tokens, relative to half precision's error.
 
     python -m bench.decode --model smollm2-135m --out runs/bench/decode.json
 
-Without --model the network has the shape of --shape and random weights, with keys and queries biased so that attention
-scores lie near --score: Qwen2 has scores of several hundred, which half precision would round. "ours" is the mean
-distance of the decode steps' logits from those of one pass over all tokens, "theirs" the distance of that pass from
-fp32. With scores rounded to bf16 the ratio is 0.9, without 0.03 (the shape of Qwen2.5-Coder-0.5B, 2 layers, on a CPU).
+Without --model, the network has the shape --shape and random weights, with keys and queries biased so that attention
+scores are near --score: Qwen2 has scores of several hundred, which half precision would round. "ours" is the mean
+absolute difference between the logits of decode steps and of one pass over all tokens; "theirs" is that between this
+pass and fp32. With scores rounded to bf16 the ratio is 0.9, in fp32 it is 0.03 (Qwen2.5-Coder-0.5B, 2 layers, CPU).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)
     if dtype == torch.float32:
-        raise UserError("fp32 has nothing to lose in a cache; give --dtype bf16 or fp16 on hardware that has it")
+        raise UserError("fp32 loses nothing in a cache; give --dtype bf16 or fp16, on hardware that has it")
     torch.manual_seed(options.seed)
     if options.model:
         name, decoder = options.model, load_decoder(options.model, dtype=dtype, device=device)
@@ -50,7 +50,7 @@ def main() -> None:
         name = f"{options.shape}, scores near {options.score:g}"
         decoder = random_decoder(config_of(options), torch.float32, device, put)
         bias_scores(decoder, options.score)
-        decoder.to(dtype)  # both networks compute from the same numbers
+        decoder.to(dtype)  # half precision and fp32 start from the same rounded weights
     ids = torch.randint(3, decoder.config.vocab_size, (options.tokens,), device=device)
     at_once, stepped = logits_of(decoder, ids, options.prompt)
     reference, _ = logits_of(decoder.float(), ids, len(ids))
@@ -60,10 +60,10 @@ def main() -> None:
 
 
 def bias_scores(decoder: Decoder, score: float) -> None:
-    """Give all keys and queries a common part in the pair of numbers that rotates least, so that q · k is near `score`.
+    """Add a common component to all keys and queries, in the slowest rotating pair of RoPE, so that q · k ≈ `score`.
 
-    Norms become 1, as random ones of `random_decoder` would leave nothing for attention to choose by. The decoder's
-    queries and keys must have biases, as Qwen2's.
+    Norm weights are set to 1: with the small random ones of `random_decoder`, attention would be uniform. Queries and
+    keys must have biases, as in Qwen2.
     """
     for name, parameter in decoder.named_parameters():
         if name.endswith("norm.weight"):
@@ -79,7 +79,7 @@ def bias_scores(decoder: Decoder, score: float) -> None:
 
 @torch.inference_mode()
 def logits_of(decoder: Decoder, ids: torch.Tensor, prompt: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [T, V] of ids [T] in fp32: by one pass, and with all but the first `prompt` tokens as decode steps."""
+    """fp32 logits [T, V] of ids [T]: in one pass, and with all but the first `prompt` tokens as decode steps."""
     at_once = decoder.hidden_states(ids[None], [len(ids)])[0]
     cache = decoder.new_cache(slots=1, lanes=1, rows=1, longest=(len(ids), len(ids)))
     cache.admit([0], [prompt])

@@ -1,4 +1,4 @@
-"""Tuning an encoder and encoding with it, ours against sentence-transformers, on the installed networkx.
+"""Fine-tuning an encoder and encoding with it, against sentence-transformers, on the installed networkx.
 
 python -m bench.embed --out runs/bench/embed.json
 
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def quality(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
-    """nDCG@10 in percent, and the paired change in percentage points."""
+    """nDCG@10 in percent, and the paired difference in percentage points."""
     pairs = build_text_code_pairs(corpus, count=options.pairs, test_count=QUERIES, min_lines=5, max_lines=60)
     base = evaluate_retrieval(load_encoder(str(folder / "model"), device=device), pairs.test, pairs.candidates)
     print(ranking_table(base, "base"), flush=True)
@@ -105,7 +105,7 @@ def _percent(results: list[dict]) -> list[float]:
 
 
 def training(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
-    """Pairs a second."""
+    """Training speed: pairs per second."""
     pairs = _mixed_pairs(corpus, options.batch * (options.warmup + options.steps))
     work = _work(options, folder, device, "train", pairs) | {"epochs": 1.0}
     precisions = [{"bf16": False}, {"bf16": True}] if cpu_has_bf16() or device != "cpu" else [{"bf16": False}]
@@ -114,7 +114,7 @@ def training(corpus: Corpus, options: argparse.Namespace, folder: Path, device: 
 
 
 def encoding(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
-    """Texts a second."""
+    """Encoding speed: texts per second."""
     candidates = build_text_code_pairs(corpus).candidates
     work = _work(options, folder, device, "encode", candidates)
     setting = _best(work, folder, [{"batch_size": size} for size in (8, 16, 32, 64, 128)])
@@ -123,11 +123,11 @@ def encoding(corpus: Corpus, options: argparse.Namespace, folder: Path, device: 
 
 
 def memory(corpus: Corpus, options: argparse.Namespace, folder: Path, device: str) -> list[dict]:
-    """GiB above the weights."""
+    """Peak GiB above the weights."""
     pairs = _mixed_pairs(corpus, options.memory_batch)
     setting = {"bf16": cpu_has_bf16() or device != "cpu", "cached": True}
     work = _work(options, folder, device, "train", pairs) | {"batch": len(pairs), "epochs": 1.0, "warmup": 0} | setting
-    work["ours"] = ["--chunk-tokens", "2048", *work["ours"]]  # theirs, "cached", takes 32 texts at a time
+    work["ours"] = ["--chunk-tokens", "2048", *work["ours"]]  # their cached loss embeds 32 texts at a time
     return [_in_turn(f"memory, batch {len(pairs)}", "GiB", "gib", work, folder, options.runs, str(setting))]
 
 
@@ -135,14 +135,14 @@ ROWS = {"quality": quality, "training": training, "encoding": encoding, "memory"
 
 
 def _mixed_pairs(corpus: Corpus, count: int) -> list[dict]:
-    """So many pairs of functions and files as they come, short ones and long ones."""
+    """`count` random pairs of functions and files, short and long."""
     pairs = build_text_code_pairs(corpus, count=100_000, origins=ORIGINS, queries_per_code=4).train
     random.Random(0).shuffle(pairs)
     return pairs[:count]
 
 
 def _work(options: argparse.Namespace, folder: Path, device: str, measure: str, rows: list[dict]) -> dict:
-    """What a process is told."""
+    """The work of one process."""
     write_jsonl(folder / "rows.jsonl", rows)
     return {
         "measure": measure, "model": str(folder / "model"), "rows": str(folder / "rows.jsonl"), "device": device,
@@ -152,7 +152,7 @@ def _work(options: argparse.Namespace, folder: Path, device: str, measure: str, 
 
 
 def _best(work: dict, folder: Path, settings: list[dict]) -> dict:
-    """The setting by which theirs is fastest, of one trial each."""
+    """Their fastest setting, by one trial of each."""
     if len(settings) == 1:
         return settings[0]
     measure = {"measure": f"{work['measure']} theirs"}
@@ -163,7 +163,7 @@ def _best(work: dict, folder: Path, settings: list[dict]) -> dict:
 
 
 def _in_turn(name: str, unit: str, key: str, work: dict, folder: Path, runs: int, note: str) -> dict:
-    """One row of the result."""
+    """One row of the result; the sides take turns."""
     figures: dict[str, list[float]] = {"ours": [], "theirs": []}
     for run in range(runs):
         for side in (("ours", "theirs"), ("theirs", "ours"))[run % 2]:
@@ -173,18 +173,18 @@ def _in_turn(name: str, unit: str, key: str, work: dict, folder: Path, runs: int
 
 
 def in_a_process(work: dict, folder: Path) -> dict:
-    """What one side measures of itself, in a new folder of its own. UserError, with what it said last, if it fails."""
+    """Run one side in its own process and folder; returns its figures. UserError with its last line if it fails."""
     work = work | {"out": tempfile.mkdtemp(prefix="run-", dir=folder)}
     write_json(folder / "work.json", work)
     command = [sys.executable, "-m", "bench.embed", "--child", str(folder / "work.json")]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"{work['measure']} failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+        raise UserError(f"{work['measure']} failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
     return json.loads(done.stdout.rstrip("\n").rpartition("\n")[2])
 
 
 def train_ours(work: dict) -> dict:
-    """`train_embed.py` as a user runs it."""
+    """train_embed.py, as a user runs it."""
     loaded: list[Memory] = []
 
     def load_and_count(*arguments, **keywords):
@@ -192,7 +192,7 @@ def train_ours(work: dict) -> dict:
         loaded.append(Memory(torch.device(work["device"])))
         return encoder
 
-    train_embed.load_encoder = load_and_count  # memory counts from where the weights are there
+    train_embed.load_encoder = load_and_count  # memory is counted from when the weights are loaded
     out = Path(work["out"]) / "run"
     options = {
         "model": work["model"], "data": work["rows"], "out": out, "epochs": work["epochs"], "batch": work["batch"],
@@ -204,13 +204,13 @@ def train_ours(work: dict) -> dict:
 
 
 def pairs_per_second(steps: list[dict], warmup: int) -> float:
-    """Of the lines of metrics.jsonl, without the first `warmup` ones."""
+    """From the rows of metrics.jsonl, without the first `warmup` ones."""
     began = steps[warmup - 1]["seconds"] if warmup else 0.0
     return sum(step["pairs"] for step in steps[warmup:]) / (steps[-1]["seconds"] - began)
 
 
 def train_theirs(work: dict) -> dict:
-    """SentenceTransformerTrainer with MultipleNegativesRankingLoss on the same rows, else at its defaults."""
+    """SentenceTransformerTrainer with MultipleNegativesRankingLoss on the same rows, otherwise at its defaults."""
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
@@ -243,7 +243,7 @@ def train_theirs(work: dict) -> dict:
     trainer.train()
     figures = {"gib": held.peak(), "model": f"{work['out']}/model"}
     model.save_pretrained(figures["model"])
-    # The last batch may be smaller than the others; where speed is measured, it is not.
+    # the last batch may be smaller, but not where speed is measured
     return figures | {"rate": work["batch"] * len(clock.seconds[work["warmup"] :]) / clock.total}
 
 
@@ -265,7 +265,7 @@ def _encoding_rate(encode, work: dict) -> dict:
     texts = [row["code"] for row in read_jsonl(work["rows"])]
     encode(texts[:64])
     started = time.perf_counter()
-    encode(texts)  # both give the vectors on the CPU: nothing is still under way
+    encode(texts)  # both return vectors on the CPU: no work is pending
     return {"rate": len(texts) / (time.perf_counter() - started)}
 
 

@@ -1,10 +1,9 @@
-"""Sampling against transformers.generate: what pass@k does, and rows of one length.
+"""Sampling speed against transformers.generate: pass@k's workload, and answers of equal length.
 
 python -m bench.generate --out runs/bench/generate.json
 
-Both sides get the same token ids, sorted by length; transformers runs in its faster dtype and at its best batch size,
-both found by a shorter trial before the comparison. Counted are tokens that belong to an answer: what a batch computes
-for rows that have ended counts for nobody.
+Both sides get the same token ids, sorted by length; transformers runs with its fastest dtype and batch size, both found
+by a shorter trial. Only tokens of answers count, not what a batch computes for rows that have ended.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from common.markdown import fenced
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
 from data.masking import encode_prompt
-from model import generate, load_decoder, load_tokenizer, save_decoder
+from model import Sampling, Stop, generate, load_decoder, load_tokenizer, save_decoder
 from model.device import choose_device, choose_dtype
 
 SAMPLING = {"temperature": 0.8, "top_p": 0.95}
 
 
 class Theirs:
-    """transformers.generate over prompts sorted by length, in batches of a fixed number of rows, padded on the left."""
+    """transformers.generate on prompts sorted by length, in left-padded batches of a fixed number of rows."""
 
     def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device, stop_ids: set[int]) -> None:
         transformers = need("transformers", why="the comparison")
@@ -42,7 +41,7 @@ class Theirs:
 
     @torch.inference_mode()
     def __call__(self, prompts: list[list[int]], *, rows: int, samples: int, stop: bool, new_tokens: int) -> int:
-        """Answer every prompt; returns the tokens of all answers."""
+        """Answer every prompt; returns the number of tokens in all answers."""
         pad, total = min(self.stop_ids), 0
         prompts = sorted(prompts, key=len)
         per_batch = max(1, rows // samples)
@@ -108,8 +107,9 @@ def main() -> None:
             continue
         work = {"samples": samples, "stop": stop, "new_tokens": new_tokens}
         theirs, size = _best(candidates, options.rows, prompts, work)
-        rule = {"stop_ids": tokenizer.stop_ids, **SAMPLING} if stop else {"stop_ids": ()}
-        ours = partial(_ours, decoder, prompts, max_new_tokens=new_tokens, samples=samples, seed=options.seed, **rule)
+        ends = Stop(max_new_tokens=new_tokens, ids=tokenizer.stop_ids if stop else ())
+        sampling = Sampling(**(SAMPLING if stop else {}), samples=samples, seed=options.seed)
+        ours = partial(_ours, decoder, prompts, ends, sampling)
         figures = in_turn(
             partial(_rate, ours), partial(_rate, partial(theirs, prompts, rows=size, **work)), options.runs
         )
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def _single_stream(decoder, prompt: list[int], new_tokens: int) -> dict:
-    """One answer on a GPU against the bound that reading every weight once a token sets, measured by a large copy."""
+    """One answer on a GPU against the bandwidth (of a large copy) bound: every weight is read once per token."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device=decoder.device)
     target = torch.empty_like(source)
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -133,17 +133,17 @@ def _single_stream(decoder, prompt: list[int], new_tokens: int) -> dict:
     bytes_per_second = 10 * 2 * source.numel() / (start.elapsed_time(stop) / 1e3)  # read and written
     weights = sum(p.numel() * p.element_size() for p in decoder.parameters())
     bound = bytes_per_second / weights
-    ask = partial(_ours, decoder, [prompt], stop_ids=(), max_new_tokens=new_tokens)
+    ask = partial(_ours, decoder, [prompt], Stop(max_new_tokens=new_tokens, ids=()))
     ask()
-    return row("1 prompt, against the memory's bound", "tokens/s", [_rate(ask) for _ in range(3)], [bound] * 3)
+    return row("1 prompt, against the bandwidth bound", "tokens/s", [_rate(ask) for _ in range(3)], [bound] * 3)
 
 
-def _ours(decoder, prompts, **settings) -> int:
-    return sum(len(answer) for answers in generate(decoder, prompts, **settings) for answer in answers)
+def _ours(decoder, prompts, *settings) -> int:
+    return sum(len(answer) for answers in generate(decoder, prompts, *settings) for answer in answers)
 
 
 def _best(candidates: list[Theirs], sizes: list[int], prompts: list[list[int]], work: dict) -> tuple[Theirs, int]:
-    """The dtype and the batch size at which the other side is fastest, on as many prompts as fill the largest batch."""
+    """The dtype and batch size at which the other side is fastest, on enough prompts to fill the largest batch."""
     trial = prompts[:: max(1, len(prompts) * work["samples"] // max(sizes))]
     rates = {}
     for theirs in candidates:
@@ -154,7 +154,7 @@ def _best(candidates: list[Theirs], sizes: list[int], prompts: list[list[int]], 
 
 
 def _rate(work) -> float:
-    """Tokens per second of a call that returns how many it made."""
+    """Tokens per second of a call that returns how many it generated."""
     start = time.perf_counter()
     tokens = work()
     if torch.cuda.is_available():

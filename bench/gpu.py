@@ -1,12 +1,12 @@
-"""Everything there is to measure on a GPU, in one command of under ten minutes that downloads nothing.
+"""Every GPU measurement, in one command of under ten minutes that downloads nothing.
 
     make gpu        # python -m bench.gpu --out runs/bench/gpu.json
 
-The CUDA tests; decode against prefill; each kind of checkpointing; a 1.5B and a 7B model in NF4; the longest text in 15
-GB; training and sampling beside their peers, as the GPU is and with no more of it than a T4 has. Networks have
-well-known shapes and random weights; what needs the embedded model or a peer's package is left out by name where these
-are not there. The result is one JSON, and the section "On a GPU" of bench/RESULTS.md. A stage that fails or exceeds its
-time is recorded as such, and the next one begins.
+The CUDA tests; decode against prefill; every checkpointing mode; 1.5B and 7B models in NF4; the longest text in 15 GB;
+training and sampling against their peers, on the whole GPU and restricted to a T4's features. Networks have well-known
+shapes and random weights; stages whose embedded model or peer package is missing are skipped and recorded. The result
+is one JSON file, and the section "On a GPU" of bench/RESULTS.md. A stage that fails or exceeds its time is recorded as
+such, and the next one starts.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ EMBEDDED = "smollm2-135m"
 
 @dataclass(frozen=True)
 class Stage:
-    """One command, in a process of its own."""
+    """One command, run in its own process."""
 
     name: str
     command: str  # arguments of `python -m`; "--out FILE" is added for those of bench
-    seconds: int  # it is stopped after these
+    seconds: int  # time limit
     needs: tuple[str, ...] = ()  # packages, or the embedded model
 
     @property
@@ -52,7 +52,7 @@ CONTEXT = "bench.context --shape qwen2.5-1.5b --cap 15 --alone --shortest 4096"
 SAMPLING = "bench.generate --runs 1 --work exact --rows 64"
 TRAINING = "bench.train --runs 1 --rows mixed --steps 3"
 PEERS = ("transformers", "trl", "peft", EMBEDDED)
-STAGES = (  # the most telling first: time may run out
+STAGES = (  # the most important first: time may run out
     Stage(
         "tests",
         "pytest -q -p no:cacheprovider tests/cuda tests/model/test_attention.py tests/model/test_generate.py",
@@ -74,13 +74,13 @@ STAGES = (  # the most telling first: time may run out
 
 @dataclass
 class Outcome:
-    """What became of a stage."""
+    """The result of a stage."""
 
     name: str
     command: str
-    status: str  # done, failed, over time, left out
+    status: str  # done, failed, over time, skipped
     seconds: float
-    said: str  # its last lines where it is not done, or a test's summary
+    said: str  # the last lines of output, if it failed or has no rows
     rows: list[dict]
 
 
@@ -93,7 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     device = choose_device(options.device)
     if device.type != "cuda":
-        raise UserError("this measures a GPU, and PyTorch sees none here")
+        raise UserError("this measures a GPU, and PyTorch finds none")
     outcomes = run_stages(STAGES, minutes=options.minutes)
     where = environment(device, choose_dtype(device))
     rows = [row | {"stage": outcome.name} for outcome in outcomes for row in outcome.rows]
@@ -103,16 +103,16 @@ def main() -> None:
 
 
 def run_stages(stages: tuple[Stage, ...], *, minutes: float) -> list[Outcome]:
-    """Each stage in turn, while there is time left; prints what became of it."""
+    """Run the stages in order while time is left; prints each result."""
     end = time.monotonic() + 60 * minutes
     outcomes = []
     for stage in stages:
         missing = [name for name in stage.needs if not is_there(name)]
         left = end - time.monotonic()
         if missing:
-            outcome = Outcome(stage.name, stage.command, "left out", 0.0, f"not installed: {', '.join(missing)}", [])
+            outcome = Outcome(stage.name, stage.command, "skipped", 0.0, f"not installed: {', '.join(missing)}", [])
         elif left < 1:
-            outcome = Outcome(stage.name, stage.command, "left out", 0.0, f"{minutes:g} minutes were over", [])
+            outcome = Outcome(stage.name, stage.command, "skipped", 0.0, f"no time left of {minutes:g} minutes", [])
         else:
             outcome = run_stage(stage, min(stage.seconds, left))
         print(
@@ -124,12 +124,12 @@ def run_stages(stages: tuple[Stage, ...], *, minutes: float) -> list[Outcome]:
 
 
 def is_there(name: str) -> bool:
-    """Whether a package is installed, or the embedded model in the cache."""
+    """Whether a package is installed, or the embedded model is cached."""
     return (cache_folder() / name).exists() if name == EMBEDDED else importlib.util.find_spec(name) is not None
 
 
 def run_stage(stage: Stage, seconds: float) -> Outcome:
-    """The stage's command, stopped after so many seconds."""
+    """Run the stage's command with a time limit in seconds."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
@@ -148,7 +148,7 @@ def run_stage(stage: Stage, seconds: float) -> Outcome:
 
 
 def section(outcomes: list[Outcome], where: dict[str, str]) -> str:
-    """The Markdown of RESULTS.md: a row for each figure, and for each stage that has none."""
+    """The section for RESULTS.md: a row per figure, and one per stage without figures."""
     lines = [
         HEADING,
         "",
@@ -169,7 +169,7 @@ def section(outcomes: list[Outcome], where: dict[str, str]) -> str:
 
 
 def with_section(text: str, new: str) -> str:
-    """RESULTS.md with its section "On a GPU" replaced, or added at the end."""
+    """RESULTS.md with its section "On a GPU" replaced, or appended."""
     before, found, rest = text.partition(HEADING + "\n")
     _, next_heading, after = rest.partition("\n## ")
     if not found:

@@ -1,4 +1,4 @@
-"""How every comparison here is made: in turn, so that a machine that slows down slows both; the ratio from one run."""
+"""How comparisons are made: the sides take turns, so that a machine that slows down slows both alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.memory import held_memory, peak_memory, reset_peak
 
 
 def in_turn(ours: Callable[[], float], theirs: Callable[[], float], runs: int) -> tuple[list[float], list[float]]:
-    """Call one after the other `runs` times, each side first every second time. Returns what they measured."""
+    """Call both sides `runs` times, alternating which goes first. Returns what each measured."""
     figures: tuple[list[float], list[float]] = ([], [])
     for run in range(runs):
         for side in (0, 1) if run % 2 == 0 else (1, 0):
@@ -25,10 +25,10 @@ def in_turn(ours: Callable[[], float], theirs: Callable[[], float], runs: int) -
 
 
 def be_turing(device: torch.device) -> None:
-    """Give this process no more of a GPU than a T4 has: fp16, no flash, cuDNN or Triton kernels, 15 GB."""
+    """Restrict this process to what a T4 offers: fp16, no flash, cuDNN or Triton kernels, 15 GB."""
     if device.type != "cuda":
-        raise UserError("--turing takes things away from a GPU; this machine has none")
-    torch.cuda.get_device_capability = lambda device=None: (7, 5)  # which decides the dtype on both sides
+        raise UserError("--turing restricts a GPU; this machine has none")
+    torch.cuda.get_device_capability = lambda device=None: (7, 5)  # decides the dtype of both sides
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch._inductor.config.max_autotune_gemm_backends = "ATEN"
@@ -37,7 +37,7 @@ def be_turing(device: torch.device) -> None:
 
 
 def row(name: str, unit: str, ours: list[float], theirs: list[float], *, note: str = "") -> dict:
-    """One line of the result: medians, and their ratio as "how many times theirs". `theirs` is empty without a peer."""
+    """One row of the result: medians, and ratio = ours ÷ theirs. `theirs` is empty without a peer."""
     median_ours, median_theirs = statistics.median(ours), statistics.median(theirs) if theirs else None
     return {
         "name": name,
@@ -51,7 +51,7 @@ def row(name: str, unit: str, ours: list[float], theirs: list[float], *, note: s
 
 
 def report(rows: list[dict], *, device: torch.device, dtype: torch.dtype, peers: list[str], out: Path | None) -> None:
-    """Print the table, and write it with what it depends on."""
+    """Print the table, and write it to `out` with the environment and the versions of the peers."""
     for line in rows:
         shown = f"{line['name']:44}  ours {line['ours']:8.1f}"
         if line["theirs"] is None:
@@ -66,16 +66,16 @@ def report(rows: list[dict], *, device: torch.device, dtype: torch.dtype, peers:
 
 
 class Memory:
-    """What is taken above what had been taken when this began, in GiB."""
+    """Memory above what was held when this was created, in GiB."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.before = device, held_memory(device)
         reset_peak(device)
 
     def now(self) -> float:
-        """At this moment."""
+        """Held now."""
         return (held_memory(self.device) - self.before) / 2**30
 
     def peak(self) -> float:
-        """At most."""
+        """Peak."""
         return (peak_memory(self.device) - self.before) / 2**30

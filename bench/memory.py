@@ -1,9 +1,9 @@
-"""The most memory that training takes, for decoders of well-known shapes with random weights: nothing is downloaded.
+"""Peak memory of training, for decoders of well-known shapes with random weights: nothing is downloaded.
 
     python -m bench.memory --shape mistral-7b --quantize nf4 --rank 16 --rows 2 --tokens 2048 --checkpointing full
 
-LoRA on every linear layer, or all weights; the loss over all tokens: the step of train_sft.py. The weights are made one
-by one, as they are read from a file. Memory is what all of it takes, from the first weight on.
+The step of train_sft.py: LoRA on every linear layer, or all weights; a loss over all tokens. Weights are created one by
+one, as when they are read from a file. Memory is counted from the first weight on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from model.weights import Put, fill
 from training.optim import OPTIMIZERS, adamw
 from training.precision import Precision
 
-SHAPES = {  # as their config.json has it
+SHAPES = {  # from the models' config.json
     "mistral-7b": {
         "model_type": "mistral", "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336,
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "sliding_window": 4096,
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> list[tuple[str, str, float]]:
-    """Build and train: (what, unit, how much)."""
+    """Build and train; returns (name, unit, value) rows."""
     memory = Memory(device)
     started = time.perf_counter()
     weights_dtype = torch.float32 if options.full else dtype
@@ -93,22 +93,22 @@ def measure(options: argparse.Namespace, device: torch.device, dtype: torch.dtyp
     seconds = train(decoder, options, Precision(device, dtype))
     return [
         ("weights", "GiB", weights),
-        ("peak while they are made", "GiB", most_to_build),
+        ("peak while creating them", "GiB", most_to_build),
         ("peak", "GiB", memory.peak()),
-        ("to make the weights", "s", built),
+        ("to create the weights", "s", built),
         ("the last step", "s", seconds),
     ]
 
 
 def config_of(options: argparse.Namespace) -> ModelConfig:
-    """Of --shape, with as many layers as --layers says."""
+    """The configuration of --shape with --layers layers."""
     return ModelConfig.from_dict(
         SHAPES[options.shape] | ({"num_hidden_layers": options.layers} if options.layers else {})
     )
 
 
 def random_decoder(config: ModelConfig, dtype: torch.dtype, device: torch.device, put: Put) -> Decoder:
-    """Small normal weights, each put where it belongs before the next one is made."""
+    """A decoder with small normal weights, each placed before the next one is created."""
     with torch.device("meta"):
         decoder = Decoder(config)
     shapes = {name: parameter.shape for name, parameter in decoder.named_parameters()}
@@ -122,7 +122,7 @@ def random_decoder(config: ModelConfig, dtype: torch.dtype, device: torch.device
 
 
 def train(decoder: Decoder, options: argparse.Namespace, precision: Precision) -> float:
-    """Some steps on random ids; seconds of the last one."""
+    """--steps steps on random ids; returns the seconds of the last one."""
     if not options.full:
         inject(decoder, r=options.rank, alpha=2.0 * options.rank, targets=DECODER_TARGETS)
     decoder.train()
@@ -137,7 +137,7 @@ def train(decoder: Decoder, options: argparse.Namespace, precision: Precision) -
             hidden_states = decoder.hidden_states(ids)
             loss = causal_lm_loss(hidden_states, decoder.head_weight, ids, softcap=decoder.softcap)
         precision.backward(loss / supervised_tokens(ids))
-        precision.step(optimizer, learning, 1.0)  # reads the gradients' norm, and so waits for the device
+        precision.step(optimizer, learning, 1.0)  # reads the gradient norm: waits for the device
         seconds = time.perf_counter() - started
     return seconds
 

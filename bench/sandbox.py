@@ -1,9 +1,9 @@
-"""How many programs a second the sandbox runs, against starting a Python for each, as other harnesses do.
+"""Programs per second in the sandbox, against starting one Python process for each, as other harnesses do.
 
     python -m bench.sandbox --programs 500
 
-A program has the size of one of HumanEval's (Chen et al. 2021) with its tests, which run apart from it at the highest
-tier of this machine. The other side has no protection at all: `python program.py`, its exit code believed.
+A program has the size of a HumanEval solution (Chen et al. 2021) with its tests, which run separately from it at the
+highest tier available. The other side has no protection at all: `python program.py`, and its exit code is trusted.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ assert separate_paren_groups("( ) (( )) (( )( ))") == ["()", "(())", "(()())"]
 
 
 def _ours(programs: list[str], processes: int | None) -> float:
-    """Programs a second."""
+    """Programs per second."""
     tests = {"source": _TESTS, "names": ["separate_paren_groups"]}
     jobs = [Job(str(number), program, tests=tests) for number, program in enumerate(programs)]
     start = time.monotonic()
     outcomes = run_jobs(jobs, processes=processes)
     seconds = time.monotonic() - start
     if any(outcome.outcome != "finished" for outcome in outcomes):
-        raise RuntimeError("a right program did not pass")
+        raise RuntimeError("a correct program did not pass")
     return len(jobs) / seconds
 
 
 def _theirs(programs: list[str], processes: int | None) -> float:
-    """Programs a second."""
+    """Programs per second."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processes) as pool:
         files = [Path(folder, f"{number}.py") for number in range(len(programs))]
         for file, program in zip(files, programs, strict=True):
@@ -75,7 +75,7 @@ def _theirs(programs: list[str], processes: int | None) -> float:
         runs = list(pool.map(lambda file: subprocess.run([sys.executable, file]).returncode, files))
         seconds = time.monotonic() - start
     if any(runs):
-        raise RuntimeError("a right program did not pass")
+        raise RuntimeError("a correct program did not pass")
     return len(programs) / seconds
 
 

@@ -1,10 +1,10 @@
-"""How long a query takes in a large index, from its words to ten units, beside sentence-transformers' own search.
+"""Latency of a query to a large index, from text to ten results, against sentence-transformers' semantic search.
 
     python -m bench.search --units 50000
 
-The units are the functions, classes and files of networkx, again and again, each copy with a word of its own; their
-vectors are random, which costs an exact search what real ones would. Queries are real: both sides encode them, but for
-ours by words, which needs no vector. The index is opened once, as `search.py query INDEX` does; sentence-transformers
+The units are copies of the functions, classes and files of networkx, each with one unique word; their vectors are
+random, which costs an exact search the same as real ones. Queries are real, and both sides encode them, except in our
+search by words, which needs no vector. The index is opened once, as by `search.py query INDEX`; sentence-transformers
 has its vectors in memory.
 """
 
@@ -41,10 +41,10 @@ def large_index(folder: Path, count: int, encoder: Encoder, *, graph: bool) -> I
     """An index of `count` units with random vectors."""
     found = read_repository("package:networkx").units
     units = [found[i % len(found)] | {"code": f"{found[i % len(found)]['code']}\n# copy{i}"} for i in range(count)]
-    vectors = np.random.default_rng(0).normal(size=(count, encoder.describe()["dimension"])).astype(np.float32)
+    vectors = np.random.default_rng(0).normal(size=(count, encoder.identity()["dimension"])).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     start = time.monotonic()
-    manifest = build_index(folder, vectors, units, manifest=encoder.describe(), graph=graph)
+    manifest = build_index(folder, vectors, units, manifest=encoder.identity(), graph=graph)
     built = time.monotonic() - start
     index = open_index(folder)
     print(f"{count:,} units: index written in {built:.1f} s, opened in {time.monotonic() - start - built:.1f} s")
@@ -54,7 +54,7 @@ def large_index(folder: Path, count: int, encoder: Encoder, *, graph: bool) -> I
 
 
 def milliseconds(answer: Callable[[str], object]) -> float:
-    """The slowest of the queries."""
+    """Time of the slowest query."""
     times = []
     for query in QUERIES:
         start = time.perf_counter()
@@ -83,7 +83,7 @@ def main() -> None:
             if by == "words":
                 return find(index, query, 10, by=by)
             (vector,) = np.asarray(encoder.encode([query], kind="query"))
-            return find(index, query, 10, by=by, vector=vector, made_by=encoder.describe())
+            return find(index, query, 10, by=by, vector=vector, made_by=encoder.identity())
 
         def semantic_search(query: str) -> object:
             return util.semantic_search(theirs.encode(query, convert_to_tensor=True), corpus, top_k=10)
@@ -92,7 +92,7 @@ def main() -> None:
         for by in BY:
             sides = (lambda by=by: milliseconds(lambda query: ours(query, by)), lambda: milliseconds(semantic_search))
             for side in sides:
-                side()  # the first queries of a process are slower
+                side()  # warm-up: the first queries of a process are slower
             figures = in_turn(*sides, options.runs)
             note = f"the slowest of {len(QUERIES)} queries, of all runs {max(figures[0]):.1f}"
             rows.append(row(f"a query by {by} among {options.units:,}", "ms", *figures, note=note))

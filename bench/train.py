@@ -1,12 +1,12 @@
-"""Training a LoRA adapter, ours against trl's SFTTrainer with peft, at its defaults and with its best flags.
+"""Training a LoRA adapter, against trl's SFTTrainer with peft, at its defaults and with its best flags.
 
 python -m bench.train --out runs/bench/train.json
 
-Both sides get the same token ids and labels in the same order: rows of mixed length, rows of one length, and code
-packed to 1,024 tokens, all of it learnt. Each figure is that of a process of its own, which loads the model, warms up,
-and takes some steps; the sides take turns. trl's defaults recompute activations: ours does so too beside them, and
-not beside its best flags. Tokens are counted without padding. Memory is the highest resident size above that with the
-weights loaded. Seconds are those of the steps until the mean loss of the last eight is as low as both sides get it.
+Both sides get the same token ids and labels in the same order: rows of mixed length, rows of equal length, and code
+packed to 1,024 tokens, all of it supervised. Each figure comes from its own process, which loads the model, warms up,
+and makes some steps; the sides take turns. trl's defaults recompute activations, and so do we against them, but not
+against its best flags. Tokens are counted without padding. Memory is the peak above the loaded weights. Seconds are
+measured until the mean loss of the last eight steps reaches a value that both sides reach.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from training.precision import Precision
 KINDS = ("mixed", "equal", "packed")
 LORA = {"r": 16, "alpha": 32.0}
 LR = 2e-4
-SIDES = {  # what trl is told beside the batch and the steps, and our checkpointing
+SIDES = {  # trl's options besides batch and steps, and our checkpointing mode
     "its defaults": ({}, "full"),
     "its best flags": ({"gradient_checkpointing": False, "loss_type": "chunked_nll"}, "none"),
 }
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def chosen_rows(options, tokenizer) -> dict[str, tuple[int, list[Example]]]:
-    """For each kind of rows, how many make a step and the rows of all steps."""
+    """For each kind of rows: the rows of a step, and those of all steps."""
     pairs = read_jsonl(options.data) if options.data else docstring_pairs()
     random.Random(options.seed).shuffle(pairs)
     steps = options.warmup + options.steps
@@ -114,7 +114,7 @@ def _cut(tokens: list[int], size: int, count: int) -> list[list[int]]:
 
 
 def docstring_pairs() -> list[dict]:
-    """A function without its docstring, and the docstring, of every documented function of networkx."""
+    """Pairs of a function without its docstring, and the docstring, for every documented function of networkx."""
     corpus = build_corpus("package:networkx", seed=0)
     functions = [f for file in corpus.files for f in functions_of(file, max_lines=60) if f.docstring]
     ask = "Write a docstring for this function."
@@ -122,7 +122,7 @@ def docstring_pairs() -> list[dict]:
 
 
 def compare(name: str, side: str, work: dict, runs: int, path: Path) -> list[dict]:
-    """Rows of the result for one kind of rows against one setting of trl."""
+    """Result rows for one kind of training rows against one setting of trl."""
     figures: dict[str, list[dict]] = {"ours": [], side: []}
     for run in range(runs):
         for which in (("ours", side), (side, "ours"))[run % 2]:
@@ -143,7 +143,7 @@ def compare(name: str, side: str, work: dict, runs: int, path: Path) -> list[dic
 
 
 def in_a_process(work: dict, path: Path) -> dict:
-    """What one side measures of itself; `path` takes the work there. CalledProcessError if it fails."""
+    """Run one side in its own process, work in file `path`; returns its figures. CalledProcessError if it fails."""
     write_json(path, work)
     command = [sys.executable, "-m", "bench.train", "--child", str(path)]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -151,7 +151,7 @@ def in_a_process(work: dict, path: Path) -> dict:
 
 
 def _recent(losses: list[float]) -> list[float]:
-    """The mean of each loss and the seven before it: single steps learn from different rows."""
+    """Running mean of eight losses: single steps have different rows."""
     return [statistics.mean(losses[max(0, step - 7) : step + 1]) for step in range(len(losses))]
 
 
@@ -161,7 +161,7 @@ def _seconds_to(goal: float, figure: dict) -> float:
 
 
 def measure_ours(work: dict) -> dict:
-    """The loop of train_sft.py over these rows, packed without padding."""
+    """The loop of train_sft.py on these rows, without padding."""
     device = torch.device(work["device"])
     keep_freed_memory()
     torch.manual_seed(work["seed"])
@@ -231,36 +231,36 @@ def measure_theirs(work: dict) -> dict:
 
 
 class Clock:
-    """Seconds of each step after the first ones."""
+    """Seconds of each step; the first `warmup` do not count in the total."""
 
     def __init__(self, warmup: int) -> None:
         self.warmup, self.seconds = warmup, []
 
     def begin(self) -> None:
-        """A step begins."""
+        """Start a step."""
         self.started = time.perf_counter()
 
     def end(self) -> None:
-        """It has ended, on the device too."""
+        """End it, once the device has finished."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - self.started)
 
     @property
     def total(self) -> float:
-        """Of the steps after the warm-up."""
+        """Seconds of the steps after warm-up."""
         return sum(self.seconds[self.warmup :])
 
 
 def figures_of(
     work: dict, clock: Clock, memory: Memory, losses: list[float], *, gemm: float = 0.0, decoder=None
 ) -> dict:
-    """Tokens a second without padding, memory, and the share of what matrix products alone would reach."""
+    """Tokens per second without padding, memory, losses, and the share of the hardware's GEMM rate."""
     rows = work["rows"][work["batch"] * work["warmup"] :]
     tokens = sum(len(ids) for ids, _ in rows)
     figures = {"rate": tokens / clock.total, "gib": memory.peak(), "losses": [round(loss, 4) for loss in losses]}
     figures["seconds"] = [round(seconds, 3) for seconds in clock.seconds]
-    if decoder is not None:  # forward and the gradient of the input, 2 each; the head only where something is learnt
+    if decoder is not None:  # forward and input gradient, 2 each; the head only at supervised positions
         linear = sum(p.numel() for n, p in decoder.named_parameters() if p.ndim == 2 and ("_proj" in n))
         supervised = sum(label != IGNORE for _, labels in rows for label in labels[1:])
         work_done = 4 * linear * tokens + 4 * decoder.head_weight.numel() * supervised
@@ -269,7 +269,7 @@ def figures_of(
 
 
 def gemm_rate(device: torch.device) -> float:
-    """Operations a second of large matrix products in the dtype that is trained in."""
+    """FLOP/s of large matrix products in the compute dtype."""
     a, b = (torch.randn(2048, 2048, dtype=choose_dtype(device), device=device) for _ in range(2))
     seconds = []
     for _ in range(7):

@@ -39,3 +39,8 @@ def same_code(first: str, second: str) -> bool:
         return None not in trees and ast.dump(trees[0]) == ast.dump(trees[1])
     except RecursionError:  # a tree may be deep enough to parse and too deep to write out: 1 + 1 + 1 + ...
         return False
+
+
+def module_name(path: str) -> str:
+    """ "networkx/algorithms/dag.py" -> "networkx.algorithms.dag"; a package's __init__.py is the package."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

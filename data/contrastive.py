@@ -1,9 +1,9 @@
 """What a step of embedding training sees: its pairs, their hard negatives, and which codes are nobody's negative.
 
            own codes   hard negatives
-           1  2  3     1  1  3         All these codes are wrong for a query but its own, and those that are as
-query 1    ✓  ·  ·     ·  ·  ·         good (■): pair 3 asks what pair 2 asks, or has nearly the code of pair 2,
-query 2    ·  ✓  ■     ·  ·  ·         and a hard negative of pair 1 turned out to be a renamed copy of code 3.
+           1  2  3     1  1  3         For each query all codes are negatives but its own (✓) and equally good ones
+query 1    ✓  ·  ·     ·  ·  ·         (■): here pairs 2 and 3 have equal queries or nearly equal codes, and a hard
+query 2    ·  ✓  ■     ·  ·  ·         negative of pair 1 is a renamed copy of code 3.
 query 3    ·  ■  ✓     ■  ·  ·
 """
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from data.pairs.alike import groups_of_queries
-from data.pairs.mining import Rules, hardest
+from data.hard_negatives import Rules, hardest
+from data.likeness.groups import groups_of_queries
 
-STRATUM = 4  # pairs of a batch that are drawn from the same stretch of lengths
+STRATUM = 4  # pairs that a batch takes from the same range of lengths
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,26 @@ class PairBatch:
     """The texts of a step as token ids, B pairs and their hard negatives."""
 
     queries: list[list[int]]  # B
-    documents: list[list[int]]  # M >= B: each query's own code, in their order, then the hard negatives
-    same: torch.Tensor  # [B, M] bool: as good for the query as its own code
-    teacher: torch.Tensor  # [B, M] fp32: given scores of own codes and hard negatives, -inf where there is none
+    documents: list[list[int]]  # M >= B: each query's own code, in order, then the hard negatives
+    same: torch.Tensor  # [B, M] bool: answers the query as well as its own code
+    teacher: torch.Tensor  # [B, M] fp32: a stronger model's scores of own codes and hard negatives, else -inf
 
     @property
     def tokens(self) -> int:
-        """Of all its texts."""
+        """Tokens of all its texts."""
         return sum(map(len, self.queries)) + sum(map(len, self.documents))
 
 
 class PairTable:
-    """Training pairs with every text once, tokenized; makes a batch of any of them."""
+    """Training pairs, each distinct text tokenized once; makes batches of them."""
 
     def __init__(self, pairs: list[dict], encoder, *, negatives: int, pool: Sequence[dict] = ()) -> None:
-        """Numbers all codes: those of the pairs, the first `negatives` hard negatives of each, and the pool's.
+        """Numbers all codes: the pairs' own, the first `negatives` hard negatives of each, and the pool's.
 
-        pairs    {"query", "code"}, perhaps "negatives": codes, "scores": of the code and of each of them by a stronger
-                 model, and "kind"
-        encoder  has `tokenize(texts, kind)` and, to mine with, `encode(texts, kind)`
-        pool     units that negatives may be mined among, beside the codes that the pairs bring
+        pairs    {"query", "code"}, optionally "negatives": codes; "scores": a stronger model's, of the code and each
+                 negative; "kind"
+        encoder  has `tokenize(texts, kind)` and, for mining, `encode(texts, kind)`
+        pool     further units to mine negatives from
         """
         self.encoder, self.count = encoder, negatives
         self.texts = [pair["query"] for pair in pairs]
@@ -81,23 +81,23 @@ class PairTable:
         ]
 
     def largest(self, plan: list[tuple[int, list[int]]]) -> PairBatch:
-        """The batch with the most tokens of a plan, as `plan_batches` makes it."""
+        """The batch of a plan (see `plan_batches`) with the most tokens."""
         lengths = self.lengths()
         return self.batch(max((chosen for _, chosen in plan), key=lambda chosen: sum(lengths[i] for i in chosen)))
 
     def mine(self) -> list[list[int]]:
-        """For each pair the numbers of the codes that are its hard negatives for the encoder as it is now."""
+        """For each pair the numbers of its hard negatives, by the encoder in its current state."""
         return hardest(self.encoder, self.texts, self.own, self.codes, self.rules, self.count)
 
     def use(self, negatives: list[list[int]]) -> None:
-        """From now on these are the hard negatives, by number as `mine` gives them."""
+        """Replace the hard negatives by these numbers, as `mine` returns them."""
         self.negatives = negatives
         new = sorted({n for numbers in negatives for n in numbers} - self.documents.keys())
         rows = self.encoder.tokenize([self.codes[n] for n in new], kind="passage")
         self.documents |= zip(new, rows, strict=True)
 
     def batch(self, chosen: list[int]) -> PairBatch:
-        """The pairs of these indices, each with its hard negatives."""
+        """The batch of the pairs at these indices, with their hard negatives."""
         hard = [(row, n) for row, i in enumerate(chosen) for n in self.negatives[i]]
         documents = np.array([*self.own[chosen], *(n for _, n in hard)])  # [M]
         groups = self.rules.groups
@@ -117,14 +117,14 @@ class PairTable:
 
 
 def plan_batches(lengths: list[int], *, pairs_per_step: int, epochs: float, seed: int) -> list[tuple[int, list[int]]]:
-    """(epoch, pairs) of each optimiser step: steps of even cost and of even size, otherwise drawn at random.
+    """(epoch, pairs) of each optimiser step: random steps of equal size and nearly equal cost.
 
-        lengths, sorted      ▁▁▁▁▂▂▂▂▃▃▃▃▅▅▅▅▇▇▇▇         each step draws as many pairs from every stretch of lengths,
-        two steps            ▁▁▂▂▃▃▅▅▇▇ and ▁▁▂▂▃▃▅▅▇▇    so that none is four times as long, or as large, as another
+        lengths, sorted      ▁▁▁▁▂▂▂▂▃▃▃▃▅▅▅▅▇▇▇▇         each step draws equally from every range of lengths, so that
+        two steps            ▁▁▂▂▃▃▅▅▇▇ and ▁▁▂▂▃▃▅▅▇▇    no step costs four times as much as another
 
-    Not steps of texts that are equally long: without padding they save nothing, and their negatives would be told
-    apart by length. Each epoch visits every pair once; its steps depend on (seed, epoch) alone, so that a resumed run
-    needs but the number of the step. A step of one pair alone has no negative and is left out.
+    Grouping texts of equal length would save nothing, as there is no padding, and length would give negatives away.
+    Each epoch visits every pair once; its steps depend on (seed, epoch) alone, so a resumed run needs only the step
+    number. A step of a single pair has no negatives and is left out.
     """
     plan = []
     for epoch in range(math.ceil(epochs)):
@@ -139,7 +139,7 @@ def plan_batches(lengths: list[int], *, pairs_per_step: int, epochs: float, seed
             stratum = visited[start : start + STRATUM * steps]
             dealt += rng.sample(stratum, len(stratum))
         for batch in (dealt[step::steps] for step in range(steps)):
-            rng.shuffle(batch)  # ranks take stretches of it, which are to be even too
+            rng.shuffle(batch)  # ranks take slices of it, which should be balanced, too
             if len(batch) > 1:
                 plan.append((epoch, batch))
     return plan

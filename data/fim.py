@@ -1,15 +1,15 @@
-"""Fill in the middle: the middle of a text is moved to its end, so that it is learnt with both its sides in view.
+"""Fill in the middle: the middle of a text moves to its end, to be predicted with both sides in context.
 
-    text   prefix ┆ middle ┆ suffix                              cut at two characters, drawn evenly
+    text   prefix ┆ middle ┆ suffix                              cut at two characters, drawn uniformly
     PSM    <PRE> prefix <SUF> suffix <MID> middle <END>
     SPM    <PRE> <SUF> suffix <MID> prefix middle <END>          half of the transformed texts
 
-After Bavarian et al., arXiv:2207.14255. Characters are cut, not tokens: a cursor may stand inside a word. All of it is
-learnt, not the middle alone: writing on from the left is not to suffer. SPM is the second variant of their appendix,
-the one for learning both orders together: PSM with nothing before <SUF>.
+Bavarian et al., arXiv:2207.14255. The cut is between characters, not tokens: a cursor may be inside a word. The loss
+covers all three parts, not the middle alone, to preserve left-to-right prediction. SPM is the second variant in their
+appendix, the one for joint training on both orders: PSM with nothing before <SUF>.
 
-A text longer than a row is cut first and its parts are transformed each by itself (their context-level FIM): a cut
-through a transformed text would part a middle from the sides that it is to be written from.
+A text longer than a row is first split, and each part is transformed on its own (their context-level FIM): splitting a
+transformed text would separate a middle from its sides.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from model.conversation import Segment
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer
 
-FAMILIES = {  # what stands before the prefix, the suffix and the middle, and what each family ends a middle with
+FAMILIES = {  # the tokens before prefix, suffix and middle, and the one that ends a middle
     "CodeGemma": ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_separator|>"),
     "Qwen": ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|endoftext|>"),
     "StarCoder": ("<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<|endoftext|>"),
-    # the hole is where the middle is missing: right before the suffix
+    # the hole marks the missing middle: it comes right before the suffix
     "DeepSeek-Coder": ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", "<｜end▁of▁sentence｜>"),
     "CodeLlama": ("▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"),
 }
-LONGEST_TOKEN = 16  # characters of a token, on average, at the very most: no more text than that is tried for a row
+LONGEST_TOKEN = 16  # upper bound on characters per token: how much text is tried for a row
 
 
 @dataclass(frozen=True)
 class FimTokens:
-    """Ids of a model's own tokens for filling in the middle."""
+    """Ids of a model's own fill-in-the-middle tokens."""
 
     prefix: int
     suffix: int
@@ -46,20 +46,20 @@ class FimTokens:
 
 
 def fim_tokens(tokenizer: Tokenizer) -> FimTokens:
-    """The tokens of the model's family, each one id. UserError names what is missing when it has none of a family."""
-    known = tokenizer.control_tokens  # whole in the vocabulary, and never read out of a user's text
+    """The tokens of the model's family, one id each. UserError names the missing ones if no family's are complete."""
+    known = tokenizer.control_tokens  # single entries of the vocabulary, never parsed out of a user's text
     missing = {family: [token for token in tokens if token not in known] for family, tokens in FAMILIES.items()}
     nearest = min(missing, key=lambda family: len(missing[family]))
     if missing[nearest]:
         raise UserError(
-            f"--fim: this model has no tokens to fill in the middle with: {', '.join(missing[nearest])} ({nearest}'s) "
-            f"missing, and no other family's are there. Leave --fim away, or take a model of {', '.join(FAMILIES)}"
+            f"--fim: this model lacks fill-in-the-middle tokens: {', '.join(missing[nearest])} ({nearest}'s) "
+            f"missing, and no other family's are complete. Omit --fim, or use a model of {', '.join(FAMILIES)}"
         )
     return FimTokens(*tokenizer.checked([known[token] for token in FAMILIES[nearest]]))
 
 
 def split_in_three(text: str, rng: random.Random) -> tuple[str, str, str]:
-    """Prefix, middle and suffix, cut at two characters drawn evenly. Each may be empty."""
+    """Prefix, middle and suffix, cut at two uniformly drawn characters. Each may be empty."""
     start, stop = sorted(rng.randint(0, len(text)) for _ in range(2))
     return text[:start], text[start:stop], text[stop:]
 
@@ -67,9 +67,9 @@ def split_in_three(text: str, rng: random.Random) -> tuple[str, str, str]:
 def fill_in_the_middle(
     tokenizer: Tokenizer, tokens: FimTokens, text: str, rng: random.Random, *, suffix_first: bool
 ) -> Example:
-    """A whole text with its middle at the end, as SPM (suffix_first) or PSM; learnt as a plain document is."""
+    """A whole text with its middle at the end, as SPM (suffix_first) or PSM; supervised like a plain document."""
     parts = [Segment(part, is_special=False, is_learnt=True) for part in split_in_three(text, rng)]
-    prefix, middle, suffix = tokenizer.encode_segments(parts)  # as parts of one line: SentencePiece adds no space
+    prefix, middle, suffix = tokenizer.encode_segments(parts)  # as parts of one text: SentencePiece adds no space
     if suffix_first:
         ids = [tokens.prefix, tokens.suffix, *suffix, tokens.middle, *prefix, *middle]
     else:
@@ -81,11 +81,11 @@ def fill_in_the_middle(
 def fim_pieces(
     tokenizer: Tokenizer, tokens: FimTokens, text: str, *, size: int, rate: float, rng: random.Random
 ) -> Iterator[Example]:
-    """The text in parts of at most `size` tokens, each transformed at `rate` and else a plain document.
+    """The text in parts of at most `size` tokens, each transformed with probability `rate`, else a plain document.
 
-    The parts join to `text` and end where a line does, if they can. Each begins with what the model expects before a
-    document (BOS); a plain one has the end token only where the text ends. Raises UserError for a rate outside 0 to 1
-    and for rows too short for a single character.
+    The parts concatenate to `text` and end at line ends where possible. Each begins with the model's BOS, if any; only
+    the last plain part has the end token. Raises UserError for a rate outside 0 to 1 and for rows too short for a
+    single character.
     """
     if not 0 <= rate <= 1:
         raise UserError(f"--fim {rate:g}: give the share of the texts to transform, 0 to 1")
@@ -111,8 +111,8 @@ def _without_end(example: Example, *, is_last: bool) -> Example:
 
 
 def _shorter(text: str, share: float) -> str:
-    """About this share of a text from its start, up to a line's end if there is one."""
+    """About this share of a text from its start, cut at a line end if there is one."""
     if len(text) < 2:
-        raise UserError("--row-tokens: too few for filling in the middle; give more")
+        raise UserError("--row-tokens: too few to fill in the middle; give more")
     end = max(1, min(len(text) - 1, int(len(text) * share)))
     return text[: text.rfind("\n", 0, end) + 1 or end]

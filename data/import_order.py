@@ -1,25 +1,24 @@
-"""A repository as one long text, in which what a file imports stands before it.
+"""A repository as one long text in which a file's imports precede it.
 
     # pkg/graph.py ⏎ class Graph: … ⏎ # pkg/paths.py ⏎ from .graph import Graph …
 
-Here the files of a row are meant to see each other: each is predicted from those that it builds upon. The path stands
-as a comment above its file. After DeepSeek-Coder (arXiv:2401.14196, section 2.2).
+Here the files of a row are meant to see each other: each is predicted from those it builds on. A comment with its path
+precedes each file. After DeepSeek-Coder (arXiv:2401.14196, section 2.2).
 
-The order is the one in which Python finishes loading the files: depth first, through the import statements as they
-stand. So a file comes after all that it imports, unless the two import each other in a circle. DeepSeek-Coder's own
-rule, always the file with the fewest imports left, does not promise that to a file that merely imports from a circle.
+The order is that in which Python finishes loading the files: depth first, in the order of the import statements. So a
+file comes after everything it imports, import cycles aside. DeepSeek-Coder's own rule (next is the file with the fewest
+imports left) does not guarantee this for a file that merely imports from a cycle.
 """
 
 from __future__ import annotations
 
 import ast
 
-from common.python_syntax import parse
-from data.corpus.functions import module_name
+from common.python_syntax import module_name, parse
 
 
 def repository_text(files: dict[str, str]) -> str:
-    """The files ({path: text}) in the order of their imports, each below a comment with its path."""
+    """The files ({path: text}) in import order, each below a comment with its path."""
     parts = [f"# {path}\n{files[path]}" for path in import_order(files)]
     return "".join(part if part.endswith("\n") else part + "\n" for part in parts)
 
@@ -27,7 +26,7 @@ def repository_text(files: dict[str, str]) -> str:
 def import_order(files: dict[str, str]) -> list[str]:
     """The paths of Python files ({path: text}, the path relative to the import root), imported ones first.
 
-    Depends on paths and texts alone; where nothing else decides, and where a circle is entered, the first path does.
+    Depends on paths and texts alone; ties, and where to enter a cycle, are decided by the alphabet.
     """
     modules = {module_name(path): path for path in sorted(files)}
     imports = {path: imported_files(path, files[path], modules) for path in sorted(files)}
@@ -36,7 +35,7 @@ def import_order(files: dict[str, str]) -> list[str]:
     for first in imports:
         below = [] if first in entered else [(first, iter(imports[first]))]
         entered.add(first)
-        while below:  # a stack of its own: a chain of imports may be longer than Python's
+        while below:  # an explicit stack: an import chain may exceed Python's recursion limit
             path, rest = below[-1]
             following = next((other for other in rest if other not in entered), None)
             if following is None:
@@ -51,9 +50,9 @@ def import_order(files: dict[str, str]) -> list[str]:
 def imported_files(path: str, text: str, modules: dict[str, str]) -> list[str]:
     """The files among `modules` ({dotted name: path}) that a file imports, in the order of its statements.
 
-    A name that is no module there stands for the nearest package above it that is: `from pkg.graph import Graph` for
-    pkg/graph.py. Imports inside functions and under `if` count too; one that climbs above the root does not. Of a file
-    in another language than Python none is known.
+    A name that is not a module stands for the nearest enclosing one: `from pkg.graph import Graph` for pkg/graph.py.
+    Imports inside functions and under `if` count, too; relative ones that climb above the root do not. A file in
+    another language has none.
     """
     if not path.endswith(".py"):
         return []
@@ -73,10 +72,10 @@ def imported_files(path: str, text: str, modules: dict[str, str]) -> list[str]:
 
 
 def _imported_names(statement: ast.Import | ast.ImportFrom, package: list[str]) -> list[list[str]]:
-    """The absolute dotted names that a statement in a module of `package` imports, taken apart."""
+    """The absolute names that a statement in a module of `package` imports, split at the dots."""
     if isinstance(statement, ast.Import):
         return [alias.name.split(".") for alias in statement.names]
-    stays = len(package) - (statement.level - 1)  # parts of the package that the dots leave
+    stays = len(package) - (statement.level - 1)  # parts of the package that remain after the dots
     if statement.level and stays < 0:
         return []
     base = package[:stays] if statement.level else []

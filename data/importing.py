@@ -23,17 +23,17 @@ from common.console import UserError, progress, run_command
 from common.files import SURROGATE, read_objects, write_json, write_jsonl
 from common.markdown import blocks, fenced
 from common.python_syntax import parsed, same_code
+from common.shuffle import seeded_order
 from data.checks.code_blocks import is_code, split_answer
 from data.checks.thoughts import split_thoughts
 from data.corpus import SPLITS
-from data.corpus.split import seeded_order
 from data.instruct.pair_filters import PLACEHOLDER, Distinct, pair_problem
 from data.instruct.replies import Reply
 from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, add_teacher_options, teacher_of
 from data.rows import training_conversation
 from model.hub import snapshot
-from model.left_out import THOUGHTS
+from model.unrendered import THOUGHTS
 
 HUB = "hub:"
 OTHER_LANGUAGE = re.compile(
@@ -245,7 +245,7 @@ def _from_hub(place: str) -> tuple[Path, str]:
     ask = {"repo_type": "dataset", "allow_patterns": [glob.escape(file)]}
     folder = snapshot(f"{owner}/{name}", what="data set", instead="a file", **ask)
     if not (folder / file).is_file():
-        raise UserError(f"{owner}/{name}: could not be had from the hub (no such file as {file}); give a file")
+        raise UserError(f"{owner}/{name}: could not be fetched from the hub (no such file as {file}); give a file")
     return folder / file, folder.name
 
 

@@ -1,10 +1,10 @@
-"""Which tokens count. "Change the mask" starts here.
+"""Which tokens are supervised. To change the mask, start here.
 
     <|im_start|> user ⏎ Fix this … <|im_end|> ⏎ <|im_start|> assistant ⏎ return a + b <|im_end|> ⏎
     ···················· prompt: read, not learnt ····················  ■■■■■■■■■■■■ ■■■■■■■■■■  ·
 
-Learnt are the assistant's words and the token that ends its turn; without the latter a model never learns to stop. The
-mask goes by position and role, never by id: that the padding token may be the end token hides nothing.
+Supervised are the assistant's words and the token that ends its turn, without which a model never learns to stop. The
+mask goes by position and role, never by id: a padding token equal to the end token hides nothing.
 """
 
 from __future__ import annotations
@@ -21,15 +21,22 @@ ONLY_READ = "{} answers are read, not learnt: nothing asks for them, or the temp
 
 @dataclass(frozen=True)
 class Example:
-    """One document: token ids, and beside each the label that it is to be predicted as, or IGNORE."""
+    """One document: token ids, and for each the label to predict at its position, or IGNORE.
+
+    The first label is always IGNORE, whatever is given: no token precedes it to predict it from.
+    """
 
     input_ids: list[int]
     labels: list[int]
 
+    def __post_init__(self) -> None:
+        if self.labels:
+            object.__setattr__(self, "labels", [IGNORE, *self.labels[1:]])
+
     @property
     def supervised(self) -> int:
-        """Positions that the loss sums over. The first token has nothing before it to be predicted from."""
-        return sum(label != IGNORE for label in self.labels[1:])
+        """The number of positions that the loss sums over."""
+        return sum(label != IGNORE for label in self.labels)
 
 
 def supervise(
@@ -37,34 +44,31 @@ def supervise(
 ) -> Example:
     """Ids and labels of a conversation, built side by side so that they cannot drift apart.
 
-    messages, tools  as Tokenizer.render takes them; an answer with "weight": 0 is read, not learnt
+    messages, tools  as Tokenizer.render takes them; an answer with "weight": 0 is not supervised
     """
     if train_on_prompt and any(message.get("weight") == 0 for message in messages):
-        raise ValueError("--train-on-prompt learns every token, and an answer here is not to be learnt; omit either")
+        raise ValueError("--train-on-prompt trains on every token, but an answer here has weight 0; drop one of them")
     ids: list[int] = []
     labels: list[int] = []
     segments = tokenizer.segments(messages, tools=tools)
     for segment, piece in zip(segments, tokenizer.encode_segments(segments), strict=True):
         ids += piece
         labels += piece if segment.is_learnt or train_on_prompt else [IGNORE] * len(piece)
-    if segments[-1].is_learnt and not segments[-1].is_special:  # the template itself ends no turn
+    if segments[-1].is_learnt and not segments[-1].is_special:  # the template does not end the turn
         ids.append(tokenizer.eos_id)
         labels.append(tokenizer.eos_id)
     return Example(ids, labels)
 
 
 def spans(labels: list[int]) -> list[tuple[int, int, bool]]:
-    """A document's positions cut where reading turns into learning: (start, stop, is learnt), in order.
-
-    The first token is read whatever its label: nothing stands before it that could predict it.
-    """
-    is_learnt = [False, *(label != IGNORE for label in labels[1:])]
+    """A document's labels as runs of supervised and unsupervised positions: (start, stop, is supervised), in order."""
+    is_learnt = [label != IGNORE for label in labels]
     cuts = [0, *(at for at in range(1, len(labels)) if is_learnt[at] != is_learnt[at - 1]), len(labels)]
     return [(start, stop, is_learnt[start]) for start, stop in itertools.pairwise(cuts)]
 
 
 def show_mask(tokenizer: Tokenizer, example: Example) -> str:
-    """The text of a document with a line "learnt" or "read" over each of its spans."""
+    """The text of a document, each span below a line "learnt" or "read"."""
     parts = []
     for start, stop, is_learnt in spans(example.labels):
         text = tokenizer.decode(example.input_ids[start:stop], keep_special=True)
@@ -73,13 +77,13 @@ def show_mask(tokenizer: Tokenizer, example: Example) -> str:
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: list[dict], *, tools: list[dict] | None = None) -> list[int]:
-    """Ids up to where the assistant begins to speak: a prefix of `supervise(messages + answer).input_ids`."""
+    """Ids up to the start of the assistant's answer: a prefix of `supervise(messages + answer).input_ids`."""
     segments = tokenizer.segments(messages, add_generation_prompt=True, tools=tools)
     return [token for piece in tokenizer.encode_segments(segments) for token in piece]
 
 
 def plain_document(tokenizer: Tokenizer, text: str) -> Example:
-    """A whole text to be learnt from, its end token too; what the model expects before it (BOS) is not learnt."""
+    """A whole text, supervised up to and including its end token; a BOS before it is not."""
     ids = [*tokenizer.encode(text), tokenizer.eos_id]
     return Example(tokenizer.prefix_ids + ids, [IGNORE] * len(tokenizer.prefix_ids) + ids)
 
@@ -87,11 +91,11 @@ def plain_document(tokenizer: Tokenizer, text: str) -> Example:
 def tokenize_rows(
     rows: list[dict], tokenizer: Tokenizer, *, max_length: int, where: str, train_on_prompt: bool = False
 ) -> tuple[list[Example], dict[str, int]]:
-    """Examples of instruction rows, cut to max_length tokens, and what was lost on the way.
+    """Examples of instruction rows, cut to max_length tokens, and counts of what was lost.
 
-    Returns the examples and the counts of `cut_examples`, with "read": answers that the template, once the conversation
-    continues, writes otherwise than it asks for them (Qwen3 removes its think block). They are read, not learnt.
-    UserError names file and line of a row that cannot be used, before anything is trained.
+    The counts are those of `cut_examples` and "read": answers left unsupervised because the template renders them
+    differently once the conversation continues (Qwen3 drops its think block). UserError names file and line of a row
+    that cannot be used, before any training.
     """
     examples, read = [], 0
     for number, row in enumerate(rows, 1):
@@ -105,14 +109,14 @@ def tokenize_rows(
 
 
 def answers_only_read(messages: list[dict], example: Example) -> int:
-    """How many answers of a conversation that are to be learnt have no label in its example."""
+    """How many answers of a conversation should be supervised but are not in its example."""
     wanted = sum(message["role"] == "assistant" and message.get("weight") != 0 for message in messages)
     return wanted - sum(is_learnt for *_, is_learnt in spans(example.labels))
 
 
 def cut_examples(examples: list[Example], max_length: int) -> tuple[list[Example], dict[str, int]]:
-    """The first max_length tokens of each, and {"cut": how many were longer, "dropped": how many have nothing
-    supervised left}. What was dropped is not among the examples, nor counted as cut.
+    """The first max_length tokens of each, and {"cut": how many were longer, "dropped": how many have no supervised
+    token left}. Dropped ones are neither returned nor counted as cut.
     """
     kept, lost = [], {"cut": 0, "dropped": 0}
     for whole in examples:

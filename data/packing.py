@@ -1,9 +1,8 @@
-"""How rows are filled: whole documents one after another, no padding, none sees another.
+"""Packing: rows of whole documents without padding; no document sees another.
 
 row       a a a a b b c c c       lengths = [4, 2, 3]
 positions 0 1 2 3 0 1 0 1 2       restart at each document
-labels    · a a a · b · c c       the first token of each is IGNORE: the last token of the document before it
-                                  must not learn to predict it
+labels    · a a a · b · c c       the first of each is IGNORE: it must not be predicted from the document before
 """
 
 from __future__ import annotations
@@ -15,22 +14,21 @@ from dataclasses import dataclass
 import torch
 
 from data.masking import Example
-from model.loss import IGNORE
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A packed row on its device."""
+    """A packed row as tensors on a device."""
 
     input_ids: torch.Tensor  # [1, T] int64
-    labels: torch.Tensor  # [1, T] int64, IGNORE where nothing is learnt
-    lengths: list[int]  # of the documents, they sum to T
+    labels: torch.Tensor  # [1, T] int64, IGNORE where unsupervised
+    lengths: list[int]  # of the documents; their sum is T
 
 
 def pieces(example: Example, size: int) -> list[Example]:
     """A document cut into pieces of at most `size` tokens.
 
-    Neighbours share one token, so that each token but the very first is predicted exactly once.
+    Neighbouring pieces share one token, so that each token but the very first is predicted exactly once.
     """
     ids, labels = example.input_ids, example.labels
     starts = range(0, max(1, len(ids) - 1), size - 1)
@@ -61,7 +59,7 @@ def pack(examples: list[Example], size: int) -> list[list[Example]]:
 def to_batch(row: list[Example], device: torch.device | str) -> Batch:
     """A packed row as tensors."""
     ids = [token for example in row for token in example.input_ids]
-    labels = [label for example in row for label in [IGNORE, *example.labels[1:]]]
+    labels = [label for example in row for label in example.labels]
     return Batch(
         torch.tensor([ids], device=device),
         torch.tensor([labels], device=device),
@@ -70,7 +68,7 @@ def to_batch(row: list[Example], device: torch.device | str) -> Batch:
 
 
 def in_passes(rows: list[list[Example]], micro_batch: int) -> list[list[Example]]:
-    """Rows joined, `micro_batch` at a time, to what goes through the network at once."""
+    """Rows joined, `micro_batch` at a time, into single forward passes."""
     starts = range(0, len(rows), micro_batch)
     return [[example for row in rows[start : start + micro_batch] for example in row] for start in starts]
 
@@ -78,9 +76,9 @@ def in_passes(rows: list[list[Example]], micro_batch: int) -> list[list[Example]
 def plan_windows(rows: int, *, rows_per_step: int, epochs: float, seed: int) -> list[list[int]]:
     """Which rows make up the accumulation window of each optimiser step.
 
-    Each epoch visits every row once, in an order that depends on (seed, epoch) alone: the position in the data is the
-    number of the step, and a resumed run needs nothing else to go on with the very next row. A window does not cross
-    epochs; the last of an epoch may be smaller.
+    Each epoch visits every row once, in an order that depends on (seed, epoch) alone: the step number determines the
+    position in the data, and a resumed run needs nothing else. A window does not cross epochs; the last of an epoch may
+    be smaller.
     """
     windows: list[list[int]] = []
     for epoch in range(math.ceil(epochs)):

@@ -1,9 +1,9 @@
-"""Other texts than the corpus: some to replay, so that what they teach is not forgotten, some to probe forgetting with.
+"""Texts from outside the corpus: some to replay against forgetting, some to measure forgetting with.
 
-A small share of replayed text among the new keeps most of what was known, at little cost to what is learnt (Ibrahim et
-al., arXiv:2403.08763: 5 % where the new text is not far from the old, more where it is). There the new text gives way;
-here, where it is one repository, the replayed text comes on top. A text is learnt whole, or it is a conversation, of
-which the answers are: so a chat model keeps its chat.
+Mixing in a small share of old text preserves most of what the model knew at little cost to the new (Ibrahim et al.,
+arXiv:2403.08763: 5 % where the distributions are close, more where they are not). There replay displaces new text;
+here, with a single repository, it comes on top. Plain texts are supervised whole, conversations in their answers, so
+that a chat model stays one.
 """
 
 from __future__ import annotations
@@ -15,53 +15,53 @@ from pathlib import Path
 
 from common.console import UserError
 from common.files import read_jsonl, read_text
-from data.corpus.split import seeded_order
+from common.shuffle import seeded_order
 from data.masking import Example, cut_examples, plain_document, supervise
 from data.packing import pieces
 from data.rows import is_conversation, named_line, training_conversation
 from model.tokenizer import Tokenizer
 
 SUFFIXES = frozenset({".py", ".md", ".rst", ".txt"})
-HELD_BACK = 5  # where no probe is given, one of so many texts is kept from the replay for it
+HELD_BACK = 5  # without a probe, one in this many replay texts is held back as one
 MOST_HELD_BACK = 50
 
 
 @dataclass(frozen=True)
 class OtherTexts:
-    """Rows by name, {"text": …} or a conversation in any form of data/rows.py; no text is in both, nor twice."""
+    """Rows by name, {"text": …} or a conversation in any form of data/rows.py; every text occurs once over both."""
 
     replay: dict[str, dict]
     probe: dict[str, dict]
     lost: dict[str, int]  # texts left out: "empty", "repeated" (in these files, or in the corpus)
 
     def sha256(self) -> str:
-        """One hash over every text, its name and its side."""
+        """One hash over every text, its name and its use."""
         return hashlib.sha256(json.dumps([self.replay, self.probe]).encode()).hexdigest()
 
 
 def read_other_texts(replay: str | None, probe: str | None, *, corpus_texts: set[str], seed: int) -> OtherTexts:
-    """The texts of `replay` and `probe`: a JSON Lines file, or a folder of .py, .md, .rst and .txt files, or nothing.
+    """The texts of `replay` and `probe`: a JSON Lines file, a folder of .py, .md, .rst and .txt files, or None.
 
-    Without a probe, one in five of the replayed texts (at most 50, drawn by the seed) is kept from replay to be one.
-    Raises UserError for a line that cannot be used, and where nothing is left to replay or to probe with.
+    Without a probe, one in five of the replay texts (at most 50, drawn by the seed) is held back as one. Raises
+    UserError for a line that cannot be used, and where no text is left to replay or to probe with.
     """
-    lost = {"empty": 0, "repeated": 0}
-    seen = set(corpus_texts)
-    to_probe = _without(_read(probe), seen, lost) if probe else {}
-    to_replay = _without(_read(replay), seen, lost) if replay else {}
+    to_probe, lost_probe = _distinct(_read(probe), corpus_texts) if probe else ({}, {})
+    probed = {_text(row) for row in to_probe.values()}
+    to_replay, lost_replay = _distinct(_read(replay), corpus_texts | probed) if replay else ({}, {})
+    lost = {reason: lost_probe.get(reason, 0) + lost_replay.get(reason, 0) for reason in ("empty", "repeated")}
     if replay and not probe:
         count = min(MOST_HELD_BACK, -(-len(to_replay) // HELD_BACK))
         to_probe = {name: to_replay.pop(name) for name in seeded_order(list(to_replay), seed)[:count]}
     for place, texts, purpose in ((replay, to_replay, "replay"), (probe or replay, to_probe, "probe forgetting with")):
         if place and not texts:
             raise UserError(
-                f"{place}: no text is left to {purpose}, beside empty ones and those of the corpus; give more"
+                f"{place}: no text is left to {purpose}, apart from empty ones and those of the corpus; give more"
             )
     return OtherTexts(to_replay, to_probe, lost)
 
 
-def describe(other: OtherTexts) -> str:
-    """How many texts there are of each kind, and how many were left out, in a line."""
+def other_texts_summary(other: OtherTexts) -> str:
+    """One line: how many texts there are to replay and to probe with, and how many were left out."""
     return (
         f"other    {len(other.replay)} texts to replay from, {len(other.probe)} to probe forgetting with · left out: "
         f"{other.lost['empty']} empty, {other.lost['repeated']} repeated"
@@ -86,15 +86,11 @@ def _read(place: str) -> dict[str, dict]:
     return rows
 
 
-def _without(rows: dict[str, dict], seen: set[str], lost: dict[str, int]) -> dict[str, dict]:
-    """The rows that hold a text which is not in `seen`; adds it there, and the others to `lost`."""
-    kept = {}
+def _distinct(rows: dict[str, dict], known: set[str]) -> tuple[dict[str, dict], dict[str, int]]:
+    """The rows whose text is neither empty nor in `known` nor repeated, and how many are "empty" or "repeated"."""
+    kept, seen, lost = {}, set(known), {"empty": 0, "repeated": 0}
     for name, row in rows.items():
-        if is_conversation(row):
-            asked = training_conversation(row)
-            text = json.dumps([asked.messages, asked.tools])
-        else:
-            text = row["text"]
+        text = _text(row)
         if not text.strip():
             lost["empty"] += 1
         elif text in seen:
@@ -102,11 +98,19 @@ def _without(rows: dict[str, dict], seen: set[str], lost: dict[str, int]) -> dic
         else:
             seen.add(text)
             kept[name] = row
-    return kept
+    return kept, lost
+
+
+def _text(row: dict) -> str:
+    """The text that identifies a row."""
+    if not is_conversation(row):
+        return row["text"]
+    asked = training_conversation(row)
+    return json.dumps([asked.messages, asked.tools])
 
 
 def whole_example(tokenizer: Tokenizer, row: dict) -> Example:
-    """The row as one document: a plain text learnt whole, or a conversation with its mask."""
+    """The row as one document: a plain text supervised whole, or a conversation with its mask."""
     if not is_conversation(row):
         return plain_document(tokenizer, row["text"])
     asked = training_conversation(row)
@@ -116,15 +120,15 @@ def whole_example(tokenizer: Tokenizer, row: dict) -> Example:
 def replay_examples(
     rows: dict[str, dict], tokenizer: Tokenizer, *, size: int, beside: int, share: float, seed: int
 ) -> tuple[list[Example], dict[str, int]]:
-    """Pieces of other texts, drawn by the seed, to be learnt beside so many learnt tokens of the corpus.
+    """Pieces of other texts, drawn by the seed, to train on next to `beside` supervised tokens of the corpus.
 
     size   tokens of a piece at most
-    share  of the learnt tokens of both together, to within half a piece; of a conversation the answers count
+    share  replayed share of all supervised tokens, to within half a piece
     Returns the examples and {"pieces": how many there were to draw from, "cut", "dropped": conversations that lost
     the end of their answer, or all of it, at `size` tokens}. UserError for a share outside 0 to 1.
     """
     if not 0 < share < 1:
-        raise UserError(f"--replay-share {share:g}: give a share of the learnt tokens, above 0 and below 1")
+        raise UserError(f"--replay-share {share:g}: give a share of the supervised tokens, above 0 and below 1")
     drawable: dict[str, Example] = {}
     lost = {"cut": 0, "dropped": 0}
     for name, row in rows.items():

@@ -2,13 +2,13 @@
 
 Read are OpenAI's fields (`content` as text or parts, `tool_calls`, `weight`), axolotl's `train` and ms-swift's `loss`.
 What would change the meaning and cannot be said here is refused by name. Any other key goes to the template as it is;
-whether the template writes what matters is asked later, in model/left_out.py.
+whether the template writes what matters is asked later, in model/unrendered.py.
 """
 
 from __future__ import annotations
 
 from common.files import parse_json
-from model.left_out import THOUGHTS
+from model.unrendered import THOUGHTS
 
 OTHER_NAMES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
                "ai": "assistant"}  # fmt: skip

@@ -25,7 +25,8 @@ from common.console import UserError, progress, run_command
 from common.files import read_json, read_json_list, read_jsonl, read_text, write_json
 from data.corpus import load_corpus
 from data.corpus.decontaminate import RUN
-from data.corpus.dedup import KnownTexts, jaccard, shingles
+from data.corpus.known_texts import KnownTexts
+from data.likeness.near_duplicates import jaccard, shingles
 from eval.row_texts import fields_not_compared, texts_of
 from eval.stats import mean_and_interval
 from model import load_encoder

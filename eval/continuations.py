@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.markdown import fenced
 from data.masking import plain_document
-from model import generate
+from model import Stop, generate
 from model.decoder import Decoder
 from model.tokenizer import Tokenizer
 
@@ -16,14 +16,8 @@ def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str,
     heads = ["\n".join(text.split("\n")[:HEAD_LINES]) + "\n" for _, text in files[:count]]
     room = min(512, decoder.config.max_position_embeddings // 2)  # prompt tokens
     prompts = [plain_document(tokenizer, head).input_ids[:-1][-room:] for head in heads]
-    new_ids = generate(
-        decoder,
-        prompts,
-        max_new_tokens=min(64, room),
-        stop_ids=tokenizer.stop_ids,
-        unused_ids=tokenizer.unused_ids,
-        what="samples",
-    )
+    stop = Stop(max_new_tokens=min(64, room), ids=tokenizer.stop_ids)
+    new_ids = generate(decoder, prompts, stop, unused_ids=tokenizer.unused_ids, what="samples")
     parts = ["# Samples\n\nThe first lines of held-out files, and how the tuned model continues them."]
     for (path, _), head, (ids,) in zip(files, heads, new_ids, strict=False):
         continued = tokenizer.decode(ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.console import UserError
 from data.masking import Example
 from data.replay import whole_example
-from data.rows import named_line
+from data.rows import is_conversation, named_line
 from eval.compare import compare
 from eval.perplexity import Document, score
 from model.decoder import Decoder
@@ -34,8 +34,12 @@ def probe(
             whole = whole_example(tokenizer, row)
         example = Example(whole.input_ids[:most_tokens], whole.labels[:most_tokens])
         if example.supervised:
-            supervised = tokenizer.decode([label for label in example.labels if label != IGNORE])
-            documents.append(Document(name, example, len(supervised.encode())))
+            if is_conversation(row):
+                counted = [label for label in example.labels if label != IGNORE]
+            else:
+                counted = example.input_ids[len(tokenizer.prefix_ids) :]  # the first token is not predicted, yet text
+            said = tokenizer.decode(counted)
+            documents.append(Document(name, example, len(said.encode())))
     if not documents:
         raise UserError("no text to measure forgetting on: none has a supervised token within the measured part")
     result = score(decoder, documents, window=window)

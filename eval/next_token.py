@@ -32,7 +32,7 @@ from lora.inject import Adapter, use_adapter
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import choose_device
-from model.token_text import LOST, exact_text
+from model.token_text import REPLACEMENT, exact_text
 from model.tokenizer import Tokenizer
 
 CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
@@ -126,7 +126,7 @@ def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
     """The text without control tokens; a character that the window cuts in two is shown as bytes."""
     text = tokenizer.decode(ids)
     control = set(tokenizer.control_tokens.values())
-    return exact_text(tokenizer, [token for token in ids if token not in control]) if LOST in text else text
+    return exact_text(tokenizer, [token for token in ids if token not in control]) if REPLACEMENT in text else text
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from common.console import UserError
 from data.corpus.decontaminate import RUN
-from data.corpus.dedup import WORD
+from data.corpus.known_texts import WORD
 from data.instruct.phrasings import INSTRUCTIONS
 
 FIELDS = (

@@ -21,7 +21,7 @@ from data.rows import conversation_of, named_line
 from eval.environment import environment
 from eval.model_options import LESS_MEMORY, add_model_options, asked_model, refuse_lone_adapter
 from eval.text_metrics import GRADERS
-from model import generate
+from model import Stop, generate
 from model.decoder import Decoder
 from model.tokenizer import Tokenizer
 
@@ -83,8 +83,8 @@ def answer_tasks(
     for number, one in enumerate(tasks, 1):
         with named_line(f"{where}:{number}"):
             prompts.append(encode_prompt(tokenizer, one["messages"], tools=one["tools"]))
-    rules = {"stop_ids": tokenizer.stop_ids, "unused_ids": tokenizer.unused_ids}
-    new = generate(decoder, prompts, max_new_tokens=max_new_tokens, **rules, what="answering")
+    stop = Stop(max_new_tokens=max_new_tokens, ids=tokenizer.stop_ids)
+    new = generate(decoder, prompts, stop, unused_ids=tokenizer.unused_ids, what="answering")
     return {one["id"]: tokenizer.decode(ids).strip() for one, (ids,) in zip(tasks, new, strict=True)}
 
 

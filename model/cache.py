@@ -1,18 +1,18 @@
-"""The KV cache: what was read and written so far, so that the next token need not read everything again.
+"""The KV cache: keys and values of past tokens, so that a step computes only the next token.
 
-Sampling asks one prompt for several answers, and much of a step's time goes into reading the cache. So a prompt is kept
-once and read once for all rows that continue it (bifurcated attention, arXiv:2403.08845), and everything lies in pages
-(PagedAttention, arXiv:2309.06180), so that no more is read than there is, whatever the neighbours' lengths are:
+Sampling draws several answers to one prompt, and much of a step's time is spent reading the cache. So a prompt is
+stored once and read once for all rows that continue it (bifurcated attention, arXiv:2403.08845), and everything is
+paged (PagedAttention, arXiv:2309.06180), so that a step reads only what is in use, whatever the lengths of other rows:
 
     slot 0   [To be or not …] [to   ]      row 0 → slot 0, lane 0   [be that is …] [the question]
                                            row 2 → slot 0, lane 1   [err         ]
     slot 1   [def add(a, b):]              row 1 → slot 1, lane 0   [⏎ return a  ]
 
-Slots own the pages of prompts, rows those of answers. The rows of a slot sit in its lanes, so that all queries to a
-prompt are one matrix. Where every slot has but one lane nothing is shared: a row then writes on where its prompt ended,
-and slot and row are one. Rows come and go at any step (continuous batching, Orca, OSDI 2022).
+Slots own the pages of prompts, rows those of answers. Each row of a slot occupies one of its lanes, so that all
+queries to a prompt form one matrix. With a single lane per slot nothing is shared: a row then continues in its prompt's
+pages, and slot and row are the same. Rows come and go at any step (continuous batching, Orca, OSDI 2022).
 
-What moves from step to step is held in tensors, so that a step can be recorded once as a CUDA graph.
+All state that changes between steps is held in tensors, so that a step can be recorded once as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from model.attention import soft_cap
 from model.device import on_gpu
 
 PAGE = 64  # tokens
-UNTOUCHED = 1 << 30  # bytes of a CPU's memory to ask for at once; it is there when it is first written
+UNTOUCHED = 1 << 30  # bytes to reserve up front on a CPU; the system provides a page when it is first written
 
 
 class Pages:
     """Keys and values [L, M, H_kv, PAGE, D] of several owners.
 
-    There may be more memory than the M pages that are read. An owner's tokens fill its pages in order. Page 0 belongs
-    to nobody: what has no place is written there.
+    More may be allocated than the M pages that are read. An owner's tokens fill its pages in order. Page 0 has no
+    owner: tokens of idle rows are written there.
     """
 
     def __init__(self, shape: tuple[int, int, int], owners: int, tokens: int, *, dtype, device: torch.device) -> None:
-        """shape: layers, key heads, numbers a head. tokens: an owner will hardly have more."""
+        """shape: layers, key heads, head dimension. tokens: expected maximum per owner."""
         layers, heads, head_dim = shape
         pages = 1
-        if not on_gpu(device):  # growing copies
+        if not on_gpu(device):  # growing later copies everything
             bytes_each = layers * heads * PAGE * head_dim * dtype.itemsize
             pages += min(owners * -(-tokens // PAGE), UNTOUCHED // bytes_each)
-        # A CPU multiplies fp32 in less time than it takes half precision to give scores in fp32 (scores_in_fp32).
+        # On a CPU an fp32 product is faster than exact scores from half precision (scores_in_fp32).
         keys_dtype = dtype if on_gpu(device) else torch.promote_types(dtype, torch.float32)
         shape_of_all = layers, pages, heads, PAGE, head_dim
         self.keys, self.values = (_zeros(shape_of_all, each, device) for each in (keys_dtype, dtype))
@@ -54,40 +54,40 @@ class Pages:
         self._lay_out()
 
     def reserve(self, tokens: dict[int, int]) -> None:
-        """Make room: owner → so many tokens."""
+        """Allocate pages for owner → number of tokens."""
         short = [owner for owner, count in tokens.items() for _ in range(-(-count // PAGE) - len(self.of[owner]))]
         if not short:
             return
         held, missing = self.keys.shape[1], len(short) - len(self.free)
         if missing > 0:
-            more = max(missing, held // 2)  # by half: growing copies all
+            more = max(missing, held // 2)  # grow by at least half, since growing copies everything
             self.free += range(held, held + more)
             self.keys, self.values = (pad(x, (0, 0, 0, 0, 0, 0, 0, more)) for x in (self.keys, self.values))
-        self.free.sort()  # the first ones, for pages behind the last that is used are not read
+        self.free.sort()  # take the lowest: pages after the last used one are not read
         for owner in short:
             self.of[owner].append(self.free.pop(0))
         self._lay_out()
 
     def release(self, owners: list[int]) -> None:
-        """These owners' tokens are forgotten."""
+        """Free these owners' pages."""
         for owner in owners:
             self.free += self.of[owner]
             self.of[owner] = []
         self._lay_out()
 
     def keep(self, owners: list[int]) -> None:
-        """Go on with these owners alone, in this order, and with their pages."""
+        """Keep only these owners, in this order, with their pages."""
         kept = [0, *(page for owner in owners for page in self.of[owner])]
-        new_name = {page: i for i, page in enumerate(kept)}
-        self.of = [[new_name[page] for page in self.of[owner]] for owner in owners]
+        renumbered = {page: i for i, page in enumerate(kept)}
+        self.of = [[renumbered[page] for page in self.of[owner]] for owner in owners]
         self.free = list(range(len(kept), self.keys.shape[1]))
         for memory in (self.keys, self.values):
             memory[:, : len(kept)] = memory[:, kept]
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Tensors: each page's owner [M] and its place among all owners' [M]; each owner's pages and last one [O]."""
-        is_recorded = on_gpu(self.keys)  # a recorded step reads all the memory: its shapes must not change
+        """Tensors: each page's owner [M] and its index in `pages` [M]; each owner's pages and its last page [O]."""
+        is_recorded = on_gpu(self.keys)  # a recorded step reads all pages: its shapes must not change
         used = self.keys.shape[1] if is_recorded else 1 + max((page for pages in self.of for page in pages), default=0)
         most = max(1, *map(len, self.of))
         owner, place = [0] * used, [0] * used
@@ -106,11 +106,11 @@ class Pages:
 
     @property
     def room(self) -> int:
-        """Tokens of the owner with the most pages, to whole pages: N below."""
+        """Capacity of the owner with the most pages, in tokens: N below."""
         return self._shape[0] * PAGE
 
     def write(self, layer: int, k: torch.Tensor, v: torch.Tensor, page: torch.Tensor, column: torch.Tensor) -> None:
-        """Store tokens: k, v [T, H_kv, D]; page, column [T] say where."""
+        """Store tokens: k, v [T, H_kv, D] at page, column [T]."""
         _, _, heads, _, head_dim = self.keys.shape
         head = torch.arange(heads, device=page.device)
         at = ((page[:, None] * heads + head) * PAGE + column[:, None]).flatten()  # [T · H_kv]
@@ -118,7 +118,7 @@ class Pages:
             memory[layer].view(-1, head_dim).index_copy_(0, at, x.to(memory.dtype).flatten(0, 1))
 
     def scores(self, layer: int, q: torch.Tensor, scale: float) -> torch.Tensor:
-        """Of each owner's queries and tokens, in fp32: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
+        """Attention scores of each owner, in fp32: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
         keys = self.keys[layer, : len(self.owner)]  # [M, H_kv, PAGE, D]
         of_page = scores_in_fp32(q.index_select(0, self.owner), keys, scale)  # [M, H_kv, Q, PAGE]
         of_page[0] = 0
@@ -126,7 +126,7 @@ class Pages:
         return of_owner.permute(0, 2, 3, 1, 4).flatten(3)
 
     def mix(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
-        """Values of each owner's tokens, added up by weight: [O, H_kv, Q, N] -> [O, H_kv, Q, D]."""
+        """Weighted sum of each owner's values: weights [O, H_kv, Q, N] -> [O, H_kv, Q, D]."""
         of_owner = weights.unflatten(-1, (-1, PAGE)).permute(0, 3, 1, 2, 4).flatten(0, 1)  # [O · N / PAGE, …, PAGE]
         of_page = of_owner.index_select(0, self.place) @ self.values[layer, : len(self.owner)]  # [M, H_kv, Q, D]
         of_page[0] = 0
@@ -136,13 +136,13 @@ class Pages:
 def scores_in_fp32(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
     """scale · q kᵀ in fp32: q [M, H, Q, D], k [M, H, N, D] in fp32 or half precision -> [M, H, Q, N].
 
-    A product in half precision is summed in fp32 but rounded when it is stored: in bf16 a score of 300 is then off by
-    up to 1, and Qwen2 has such scores. What the rounding lost is a second product, which starts at minus the first:
-    it is small, so its own rounding is harmless.
+    A half-precision product is accumulated in fp32 but rounded on output: in bf16 a score of 300 is then off by up to
+    1, and Qwen2 has such scores. A second product, accumulated onto minus the first, gives the rounding error: it is
+    small, so its own rounding is harmless.
     """
     if k.dtype.itemsize >= 4:
         return (q.to(k.dtype) * scale) @ k.mT
-    factor, exponent = math.frexp(scale)  # a power of two scales q exactly; without it fp16 scores may overflow
+    factor, exponent = math.frexp(scale)  # scaling q by a power of two is exact, and keeps fp16 scores from overflowing
     heads, q, k = q.shape[1], (q * 2.0**exponent).to(k.dtype).flatten(0, 1), k.flatten(0, 1)
     scores = torch.bmm(q, k.mT)
     scores = scores.float().add_(torch.baddbmm(scores, q, k.mT, beta=-1)).mul_(factor)
@@ -161,9 +161,9 @@ class KVCache:
     def __init__(
         self, shape: tuple[int, int, int], *, slots: int, lanes: int, rows: int, longest: tuple[int, int], dtype, device
     ) -> None:
-        """shape: layers, key heads, numbers a head. lanes: rows that a slot may hold at once; if 1, slots are rows.
+        """shape: layers, key heads, head dimension. lanes: rows per slot at the same time; if 1, slots are rows.
 
-        longest  tokens of a prompt and of an answer, at most
+        longest  maximum tokens of a prompt and of an answer
         """
         prompt, answer = longest
         shares = lanes > 1
@@ -171,13 +171,13 @@ class KVCache:
         self.answers = Pages(shape, rows, answer if shares else prompt + answer, dtype=dtype, device=device)
         self.slots, self.lanes = slots, lanes
         self.lengths = torch.zeros(slots + 1, dtype=torch.int64, device=device)  # tokens of the prompt in each slot
-        # Where each row sits. Behind the last slot there is room for rows in which nobody sits.
+        # Slot and lane of each row. Idle rows have the slot after the last.
         self.slot = torch.full((rows,), slots, device=device)
         self.lane = torch.zeros(rows, dtype=torch.int64, device=device)
         self.written = torch.zeros(rows, dtype=torch.int64, device=device)  # tokens of each row
 
     def admit(self, slots: list[int], lengths: list[int]) -> None:
-        """Say which slots the next pass over prompts fills, and how long the prompts are."""
+        """Announce which slots the next prefill pass fills, and the lengths of their prompts."""
         device = self.lengths.device
         self.lengths[torch.tensor(slots, device=device)] = torch.tensor(lengths, device=device)
         pages = self.prompts or self.answers
@@ -187,29 +187,29 @@ class KVCache:
         self.filling = torch.tensor(places, device=device).unbind(1)  # page and column of every token
 
     def seat(self, rows: list[int], slots: list[int], lanes: list[int]) -> None:
-        """Let these rows begin anew, in these places."""
+        """Assign rows to slots and lanes, with empty answers."""
         at, slot, lane = (torch.tensor(values, device=self.lane.device) for values in (rows, slots, lanes))
         self.slot[at], self.lane[at], self.written[at] = slot, lane, 0
 
     def reserve(self, answers: dict[int, int]) -> None:
-        """Make room: row → so many tokens of its answer."""
+        """Allocate pages for row → tokens of its answer."""
         if self.prompts is None:
             lengths, slots = self.lengths.tolist(), self.slot.tolist()
             answers = {row: lengths[slots[row]] + count for row, count in answers.items()}
         self.answers.reserve(answers)
 
-    def forget(self, slot: int) -> None:
+    def release_prompt(self, slot: int) -> None:
         """No row needs the prompt in this slot any more."""
         if self.prompts is not None:
             self.prompts.release([slot])
 
-    def leave(self, rows: list[int]) -> None:
-        """Nobody sits in these rows now. They go on computing, from nothing and for nobody."""
+    def release(self, rows: list[int]) -> None:
+        """These rows are idle now. They still compute; the results are discarded."""
         self.seat(rows, [self.slots] * len(rows), [0] * len(rows))
         self.answers.release(rows)
 
     def keep(self, rows: list[int]) -> None:
-        """Go on with these rows alone, in this order."""
+        """Keep only these rows, in this order."""
         at = torch.tensor(rows, device=self.lane.device)
         self.slot, self.lane, self.written = self.slot[at], self.lane[at], self.written[at]
         self.answers.keep(rows)
@@ -219,7 +219,7 @@ class KVCache:
         return self.lengths[self.slot] + self.written
 
     def bias(self, window: int | None) -> torch.Tensor:
-        """0 for the tokens of its prompt and its own that a row sees in this step, else -inf: [R, 1, 1, S + N] fp32."""
+        """0 where a row sees a token of its prompt or answer in this step, else -inf: [R, 1, 1, S + N] fp32."""
         device, now = self.lane.device, self.positions()[:, None]  # [R, 1]
         column = torch.arange(self.answers.room, device=device).expand(len(now), -1)
         if self.prompts is None:
@@ -234,11 +234,11 @@ class KVCache:
         return torch.zeros(seen.shape, device=device).masked_fill_(~seen, float("-inf"))[:, None, None]
 
     def fill(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
-        """Store the prompts that were admitted: k, v [1, H_kv, T, D] hold them one after another."""
+        """Store the admitted prompts: k, v [1, H_kv, T, D], packed one after another."""
         (self.prompts or self.answers).write(layer, k[0].transpose(0, 1), v[0].transpose(0, 1), *self.filling)
 
     def attend(self, layer, q, k, v, *, bias: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
-        """Store one new token of every row, and attend to its prompt and to what it has written.
+        """Store one new token of every row, and attend to its prompt and its answer so far.
 
         q [R, H, 1, D]; k, v [R, H_kv, 1, D]; bias as above. Returns [R, H, 1, D]. Softmax in fp32.
         """
@@ -255,16 +255,16 @@ class KVCache:
         out = self.answers.mix(layer, weights[..., -self.answers.room :])
         if self.prompts is not None:
             out = out + self._by_row(self.prompts.mix(layer, self._by_slot(weights[..., : self.prompts.room])))
-        return out.view(rows, heads, 1, head_dim).to(dtype)  # a layer may be in fp32 over a cache that is not
+        return out.view(rows, heads, 1, head_dim).to(dtype)  # a layer in fp32 may use a half-precision cache
 
     def advance(self) -> None:
-        """Count the token that every layer has just stored. A row in which nobody sits stays where it is."""
+        """Count the token that every layer has just stored. Idle rows do not advance."""
         self.written.add_(1).mul_(self.slot < self.slots)
 
     def _by_slot(self, x: torch.Tensor) -> torch.Tensor:
-        """[R, H_kv, G, *] -> [P, H_kv, lanes·G, *]: whoever shares a prompt becomes its queries.
+        """[R, H_kv, G, *] -> [P, H_kv, lanes·G, *]: the rows that share a prompt become its queries.
 
-        Lanes without a row ask 0: a row in which nobody sits reads one of them, and must write nothing but numbers.
+        Unoccupied lanes hold 0: an idle row reads one of them, and must not produce NaN.
         """
         _, key_heads, groups, width = x.shape
         lanes = x.new_zeros(self.slots + 1, key_heads, self.lanes, groups, width)
@@ -272,5 +272,5 @@ class KVCache:
         return lanes[:-1].view(self.slots, key_heads, -1, width)
 
     def _by_row(self, x: torch.Tensor) -> torch.Tensor:
-        """And back: [P, H_kv, lanes·G, *] -> [R, H_kv, G, *]."""
+        """The inverse: [P, H_kv, lanes·G, *] -> [R, H_kv, G, *]."""
         return x.unflatten(2, (self.lanes, -1))[self.slot.clamp(max=self.slots - 1), :, self.lane]

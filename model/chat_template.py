@@ -1,81 +1,122 @@
-"""A model's chat template: Jinja out of a downloaded file, rendered in a sandbox to the text that transformers gives.
+"""A model's chat template: messages in, text out, and what rendering reveals about the template itself.
 
-Follows transformers' utils/chat_template_utils.py in everything that a template can see: filters, globals, block
-trimming, `{% generation %}`. A template is code from a stranger: it sees plain data, can open no file, and cannot
-loop for ever over `range`.
+Nothing here names a model family. The control token that ends a turn, the generation prompt of a template that has
+none, how a call's arguments must be given: each is found by rendering a small conversation and reading the result.
+The template sees no token ids; which texts are control tokens it is given (model/tokenizer.py).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from datetime import datetime
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from typing import NamedTuple
 
 import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.parser
-import jinja2.sandbox
 
 from common.console import UserError
+from model.template_engine import compile_template, render_template
 
-MAX_STEPS = 100_000  # over all range(...) of one rendering; Jinja's sandbox bounds each alone, but not nested ones
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %} … {% endgeneration %}`: marks the assistant's words for other tools; prints what is inside."""
-
-    tags = {"generation"}  # noqa: RUF012 (Jinja's own way)
-
-    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-        """The block becomes a scope: what is set inside stays inside."""
-        line = next(parser.stream).lineno
-        return jinja2.nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+QUESTION = {"role": "user", "content": "?"}
+PROBE = "\ufdd0"  # an answer that no template writes by itself: one of Unicode's noncharacters
 
 
-def compile_template(source: str) -> jinja2.Template:
-    """A template ready to render. UserError when it is not valid Jinja."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    try:
-        return environment.from_string(source)
-    except (jinja2.TemplateError, RecursionError) as error:
-        raise UserError(f"the model's chat template is not valid: {error}") from None
+class Piece(NamedTuple):
+    """A stretch of rendered text: one control token, or plain text between two of them."""
+
+    text: str
+    is_special: bool
 
 
-def render_template(template: jinja2.Template, values: dict) -> str:
-    """The text. UserError with the template's own reason, whatever it raises."""
-    try:
-        return template.render(values | {"range": _bounded_range()})
-    except jinja2.sandbox.SecurityError as error:
-        raise UserError(f"the model's chat template does what a template must not: {error}") from None
-    except Exception as error:  # a template is free to add a number to a word, and to fail in any other way
-        reason = error if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"the model's chat template refuses these messages: {reason}") from None
+class ChatTemplate:
+    """A chat template, by name where a model has several ("default", "tool_use")."""
 
+    def __init__(self, sources: dict[str, str], *, control_tokens: Iterable[str], variables: dict[str, object]) -> None:
+        """`sources` are Jinja, by name. `variables` are what a template can read besides the conversation:
+        special tokens such as bos_token, and options such as Qwen3's enable_thinking.
+        """
+        self.sources = sources
+        self.variables = variables
+        longest_first = sorted(control_tokens, key=len, reverse=True)
+        # Matches a control token, the longest where several begin; nothing if there is none.
+        self.control_pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
-def _bounded_range() -> Callable[..., range]:
-    left = MAX_STEPS
+    def render(
+        self, messages: list[dict], *, add_generation_prompt: bool = False, tools: list[dict] | None = None
+    ) -> str:
+        """The conversation as text.
 
-    def bounded(*bounds: int) -> range:
-        nonlocal left
-        steps = range(*bounds)
-        left -= min(len(steps[: MAX_STEPS + 1]), MAX_STEPS + 1)
-        if left < 0:
-            raise jinja2.sandbox.SecurityError(f"it loops over more than {MAX_STEPS:,} numbers")
-        return steps
+        messages  [{"role", "content"}], and whatever else the template reads: "tool_calls", "reasoning_content";
+                  "weight" is the loss mask's and hidden from the template
+        tools     JSON schemas, [{"type": "function", "function": {"name", "description", "parameters"}}]
+        Raises UserError if there is no template, and with the template's own reason if it refuses.
+        """
+        visible = [
+            {key: value for key, value in message.items() if value is not None and key != "weight"}
+            for message in messages
+        ]
+        conversation = {"messages": visible, "tools": tools, "documents": None}
+        conversation["add_generation_prompt"] = add_generation_prompt
+        return render_template(self._compiled[self._choose(tools)], self.variables | conversation)
 
-    return bounded
+    def _choose(self, tools: list[dict] | None) -> str:
+        """The name of the template for a conversation with or without tools, as transformers chooses it."""
+        name = "tool_use" if tools is not None and "tool_use" in self.sources else "default"
+        if name not in self.sources:
+            others = f"; it has only {', '.join(self.sources)}" if self.sources else ""
+            raise UserError(
+                f"the model has no chat template (tokenizer_config.json or chat_template.jinja){others}; use an "
+                "instruct model or give one with --chat-template FILE"
+            )
+        return name
 
+    @cached_property
+    def _compiled(self) -> dict[str, jinja2.Template]:
+        return {name: compile_template(source) for name, source in self.sources.items()}
 
-def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
-    """Jinja's own filter escapes HTML; a chat is none."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    @cached_property
+    def turn_end(self) -> str | None:
+        """The first control token written after an assistant's message; None if there is none, or no template."""
+        if "default" not in self.sources:
+            return None
+        _, found, after = self.render([QUESTION, {"role": "assistant", "content": PROBE}]).rpartition(PROBE)
+        if not found:
+            raise UserError("the model's chat template omits the assistant's messages; give one with --chat-template")
+        return next((piece.text for piece in self.split_control(after) if piece.is_special), None)
 
+    @cached_property
+    def fallback_generation_prompt(self) -> str:
+        """What a template without a generation prompt writes before an answer, such as "assistant: "; else ""."""
+        prompt = self.render([QUESTION], add_generation_prompt=True)
+        if prompt != self.render([QUESTION]):
+            return ""
+        whole = self.render([QUESTION, {"role": "assistant", "content": PROBE}])
+        return whole[len(prompt) :].partition(PROBE)[0] if whole.startswith(prompt) else ""
 
-def _raise(message: str):
-    raise jinja2.TemplateError(message)
+    @cached_property
+    def arguments_as_text(self) -> bool:
+        """Whether the template accepts the arguments of a call only as JSON text, not as an object."""
+
+        def accepts(arguments) -> bool:
+            function = {"name": "f", "arguments": arguments}
+            call = {"id": "abcdefghi", "type": "function", "function": function}
+            try:
+                self.render([QUESTION, {"role": "assistant", "content": "", "tool_calls": [call]}])
+            except UserError:
+                return False
+            return True
+
+        return not accepts({"x": "y"}) and accepts('{"x": "y"}')
+
+    @property
+    def parses_thoughts(self) -> bool:
+        """Whether the template looks for think tags in an answer, as Qwen3's does."""
+        return "</think>" in self.sources.get("default", "")
+
+    def split_control(self, markup: str) -> list[Piece]:
+        """Markup that the template wrote, split into control tokens and the text between them."""
+        pieces, at = [], 0
+        for found in self.control_pattern.finditer(markup):
+            pieces += [Piece(markup[at : found.start()], False), Piece(found[0], True)]
+            at = found.end()
+        return [piece for piece in [*pieces, Piece(markup[at:], False)] if piece.text]

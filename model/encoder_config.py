@@ -1,4 +1,4 @@
-"""What an encoder looks like, read from config.json; what is not implemented is refused by name (see config.py)."""
+"""An encoder's architecture, read from config.json; unimplemented settings are refused by name (see config.py)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from model.rope import Rope
 
 BERT_FAMILIES = ("bert", "roberta", "xlm-roberta")
 
-# Without influence on the hidden states: heads, initialisation, special tokens, leftovers of other tools. Files say
-# tie_word_embeddings of a language-model head, which an encoder does not have.
+# Without influence on the hidden states: heads, initialisation, special tokens, leftovers of other tools.
+# tie_word_embeddings concerns a language-model head, which an encoder does not have.
 ENCODER_INERT = {
     "tie_word_embeddings", "tokenizer_class", "cls_token_id", "mask_token_id", "output_past",
     "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head",
@@ -32,12 +32,12 @@ class BertConfig:
     num_hidden_layers: int
     num_attention_heads: int
     max_position_embeddings: int  # rows of the position table
-    first_position: int  # of a text's first token; RoBERTa's table keeps the rows up to pad_token_id for padding
+    first_position: int  # of a text's first token; RoBERTa reserves the rows up to pad_token_id for padding
     type_vocab_size: int
     layer_norm_eps: float
     hidden_dropout_prob: float
     attention_probs_dropout_prob: float
-    raw: dict = field(repr=False, compare=False)  # config.json as it was read, to be saved again
+    raw: dict = field(repr=False, compare=False)  # config.json as read, for saving
 
     @property
     def max_tokens(self) -> int:
@@ -46,7 +46,7 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, raw: dict) -> BertConfig:
-        """Raises UserError for another architecture, a missing field, or a key whose arithmetic is not implemented."""
+        """UserError for an unsupported architecture, a missing field, or a key that is not implemented."""
         family = raw.get("model_type")
         if family not in BERT_FAMILIES:
             raise UserError(f"encoder architecture {family!r} is not supported; {', '.join(BERT_FAMILIES)} are")
@@ -77,7 +77,7 @@ class ModernBertConfig:
     mlp_dropout: float
     windows: tuple[int | None, ...]  # per layer: tokens seen to each side of a token; None: all
     rope: Rope
-    local_rope: Rope  # of the layers with a window
+    local_rope: Rope  # of sliding-window layers
     raw: dict = field(repr=False, compare=False)
 
     @property
@@ -87,15 +87,15 @@ class ModernBertConfig:
 
     @classmethod
     def from_dict(cls, raw: dict) -> ModernBertConfig:
-        """Raises UserError for a missing field, or a key whose arithmetic is not implemented.
+        """UserError for a missing field, or a key that is not implemented.
 
-        Which layers have a window, and the two RoPE bases, come from layer_types and rope_parameters, or from
-        global_attn_every_n_layers, global_rope_theta and local_rope_theta of older files.
+        The layers with a window and the two RoPE bases come from layer_types and rope_parameters, or in older files
+        from global_attn_every_n_layers, global_rope_theta and local_rope_theta.
         """
         computed = {"windows", "rope", "local_rope", "raw"}
         names = set(cls.__dataclass_fields__) - computed
         read = {"layer_types", "global_attn_every_n_layers", "local_attention", "rope_parameters", "global_rope_theta"}
-        # layer_norm_eps and position_embedding_type stand in published files, but norm_eps and RoPE are what is used
+        # published files have layer_norm_eps and position_embedding_type, but ModernBERT uses norm_eps and RoPE
         unused = {"layer_norm_eps", "position_embedding_type"}
         refuse_unknown(
             raw,
@@ -113,13 +113,13 @@ class ModernBertConfig:
 
 
 def typed(cls: type, raw: dict, names: set[str]) -> dict:
-    """The values of these fields, each as the type that it is declared with; UserError for any other."""
+    """The values of these fields, checked against their declared types; UserError for any other type."""
     kinds, read = get_type_hints(cls), {int: size, float: _number, bool: _switch}
     return {name: read[kinds[name]](raw, name) for name in sorted(names)}
 
 
 def head_width(raw: dict) -> int:
-    """Numbers of a head; UserError where the heads do not divide the width."""
+    """The head dimension; UserError if the heads do not divide hidden_size."""
     width, heads = size(raw, "hidden_size"), size(raw, "num_attention_heads")
     if width % heads:
         raise UserError(f"config.json: hidden_size={width} is not a multiple of num_attention_heads={heads}")
@@ -127,7 +127,7 @@ def head_width(raw: dict) -> int:
 
 
 def _windows(raw: dict) -> tuple[int | None, ...]:
-    """local_attention counts both sides: 128 are 64 to the left, 64 to the right, and the token itself."""
+    """local_attention counts both sides: 128 means 64 to the left, 64 to the right, and the token itself."""
     layers, window = size(raw, "num_hidden_layers"), size(raw, "local_attention") // 2
     kinds = raw.get("layer_types")
     if not isinstance(kinds, list | None):

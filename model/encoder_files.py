@@ -1,10 +1,10 @@
-"""Embedding models as sentence-transformers lays them out: weights, tokenizer, and how a vector is made of a text.
+"""Loading and saving embedding models in sentence-transformers' layout: network, tokenizer, pooling, prefixes.
 
 config.json, model.safetensors, tokenizer.json    the network
-modules.json                                      what follows it: pooling, and perhaps unit length
-1_Pooling/config.json                             which pooling
-sentence_bert_config.json                         longest text, lower case
-config_sentence_transformers.json                 prefixes, called prompts there
+modules.json                                      what follows: pooling, perhaps normalization
+1_Pooling/config.json                             the kind of pooling
+sentence_bert_config.json                         maximum length, lower case
+config_sentence_transformers.json                 prefixes, there called prompts
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from model.safetensors_file import read_safetensors
 from model.tokenizer import Tokenizer
 from model.weights import dtype_name, fill, locate, save_weights, tokenizer_files, weights_sha256
 
-# Prefixes that models were trained with and that their files do not name: what the last part of the model's name has in
-# it, and the texts before a query and a passage. The first that fits counts.
+# Prefixes that models were trained with but that their files omit: a pattern for the last part of the model's name, and
+# the texts before a query and a passage. The first match counts.
 PREFIXES = {
     # huggingface.co/intfloat/e5-small-v2, README: "Each input text should start with "query: " or "passage: ""
     r"\be5-(?!.*instruct)": ("query: ", "passage: "),
@@ -36,19 +36,19 @@ PREFIXES = {
     # huggingface.co/nomic-ai/modernbert-embed-base, README
     r"^modernbert-embed\b": ("search_query: ", "search_document: "),
 }
-# Models whose prefix is a description of the task, which nobody but the user knows.
+# Models whose prefix describes the task, which only the user knows.
 NEEDS_PREFIX = {r"\be5-": "--query-prefix $'Instruct: YOUR TASK\\nQuery: ' --passage-prefix ''"}
 
-# What a file's tensor names begin with when the network was saved together with a head, and what belongs to the head.
+# Prefix of tensor names when the network was saved together with a head, and the names of heads.
 NETWORK_PREFIX = re.compile(r"^(bert|roberta|model)\.")
 HEADS = ("pooler.", "cls.", "lm_head.", "head.", "decoder.")
 BUFFERS = (".position_ids", ".inv_freq")
 
-# sentence_bert_config.json: what is read, what changes nothing, and what is implemented at one value alone.
+# sentence_bert_config.json: keys that are read or have no influence, and keys implemented only at one value.
 LENGTH_KEYS = {"max_seq_length", "do_lower_case", "modality_config", "unpad_inputs"}
 LENGTH_ONLY = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
 
-POOLING_FLAGS = {  # of older files; newer ones have one key, pooling_mode
+POOLING_FLAGS = {  # of older files; newer ones have a single key, pooling_mode
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "lasttoken",
@@ -67,13 +67,13 @@ def load_encoder(
 ) -> Encoder:
     """An embedding model with its tokenizer.
 
-    Pooling, prefixes and length come from the model's own files (see above), prefixes that these leave out from
-    PREFIXES by the model's name; what is given here takes their place.
-    UserError when neither says, and for a module or a setting that is not implemented.
+    Pooling, prefixes and length come from the model's own files (see above), prefixes that these omit from PREFIXES by
+    the model's name; arguments override both.
+    UserError if pooling or prefixes are unknown, and for a module or a setting that is not implemented.
     """
     source = locate(name)
     if source.is_file():
-        raise UserError(f"{name} is a .gguf file, which holds no encoder here; give a folder or a hub id")
+        raise UserError(f"{name} is a .gguf file, which cannot hold an encoder; give a folder or a hub id")
     with torch.device("meta"):
         encoder = new_encoder(read_json(source / "config.json"))
     encoder.tokenizer = Tokenizer(*tokenizer_files(source), embedding_rows=encoder.config.vocab_size)
@@ -95,7 +95,7 @@ def load_encoder(
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a command for what a model's files may leave open; `encoder_options` passes them on."""
+    """Command-line options for what a model's files may leave open; `encoder_options` passes them on."""
     parser.add_argument("--pooling", choices=POOLINGS, help="how a vector is made (default: as the model's files say)")
     parser.add_argument("--query-prefix", help="text before a query (default: as the model's files say)")
     parser.add_argument("--passage-prefix", help="text before a code (default: as the model's files say)")
@@ -103,12 +103,12 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
 
 
 def encoder_options(options: argparse.Namespace) -> dict:
-    """What was chosen, as keywords of load_encoder."""
+    """The chosen options, as keywords of load_encoder."""
     return {name: getattr(options, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
 
 
 def save_encoder(encoder: Encoder, folder: Path | str) -> None:
-    """Write a folder that sentence-transformers, and load_encoder, read."""
+    """Write a folder that sentence-transformers and load_encoder can load."""
     embedding = encoder.embedding
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     with new_folder(folder) as target:
@@ -141,9 +141,9 @@ def save_encoder(encoder: Encoder, folder: Path | str) -> None:
 
 
 def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """The tokenizer, with a post-processor that adds what only add_bos_token and add_eos_token asked for.
+    """The tokenizer, with a post-processor that also adds what add_bos_token and add_eos_token ask for.
 
-    transformers 5 takes no notice of the two: sentence-transformers would pool another token than we do.
+    transformers 5 ignores these two settings: sentence-transformers would then pool a different token.
     """
     tokenizer.save(folder)
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
@@ -158,7 +158,7 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def _is_leftover(name: str) -> bool:
-    """Heads and old buffers: none takes part in an embedding."""
+    """Heads and old buffers, which do not contribute to an embedding."""
     return name.startswith(HEADS) or name.endswith(BUFFERS)
 
 
@@ -167,13 +167,13 @@ def _optional(path: Path) -> dict:
 
 
 def _text_settings(source: Path) -> Path:
-    """sentence_bert_config.json, or what the same file was called for other families at first."""
+    """sentence_bert_config.json, or its early name for other families."""
     paths = [source / f"sentence_{family}_config.json" for family in BERT_FAMILIES]
     return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _pooling_folder(source: Path) -> str:
-    """Where modules.json keeps the pooling. UserError unless it lists Transformer, Pooling and perhaps Normalize."""
+    """modules.json's pooling folder. UserError unless it lists Transformer, Pooling and perhaps Normalize."""
     path = source / "modules.json"
     if not path.is_file():
         return "1_Pooling"
@@ -189,7 +189,7 @@ def _pooling_folder(source: Path) -> str:
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise UserError(f"{path}: {', '.join(kinds)} is not implemented in this order")
     if not (source / paths[1]).resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{path}: {paths[1]} lies outside of the folder")
+        raise UserError(f"{path}: {paths[1]} is outside the folder")
     similarity = _optional(source / "config_sentence_transformers.json").get("similarity_fn_name")
     if similarity not in (None, "cosine") and not (similarity == "dot" and kinds[-1] == "Normalize"):
         raise UserError(f"{source}: vectors compared by similarity_fn_name={similarity!r} are not implemented")
@@ -197,7 +197,7 @@ def _pooling_folder(source: Path) -> str:
 
 
 def _pooling(path: Path, given: str | None) -> str:
-    """The pooling: as given, or as 1_Pooling/config.json names it in its older or newer form."""
+    """The pooling: as given, or from 1_Pooling/config.json in its older or newer form."""
     config = _optional(path)
     if config.get("include_prompt") is False:
         raise UserError(f"{path}: include_prompt=false, a prefix that is not pooled, is not implemented")
@@ -207,13 +207,13 @@ def _pooling(path: Path, given: str | None) -> str:
     modes = config.get("pooling_mode") or [POOLING_FLAGS.get(flag, flag) for flag in flags]
     modes = modes if isinstance(modes, list) else [modes]
     if len(modes) != 1 or modes[0] not in POOLINGS:
-        said = f"is {' + '.join(map(str, modes))}, which is not supported" if modes else "is missing"
-        raise UserError(f"{path}: the pooling {said}; give --pooling {' or '.join(POOLINGS)}")
+        problem = f"is {' + '.join(map(str, modes))}, which is not supported" if modes else "is missing"
+        raise UserError(f"{path}: the pooling {problem}; give --pooling {' or '.join(POOLINGS)}")
     return modes[0]
 
 
 def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -> tuple[str, str]:
-    """The texts before a query and a passage: as given, as the prompts of the files say, or as PREFIXES does."""
+    """The texts before a query and a passage: as given, or from the files' prompts, or from PREFIXES."""
     settings = _optional(source / "config_sentence_transformers.json")
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
@@ -223,24 +223,24 @@ def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -
     of_passage = next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default)
     if None in (query, passage):
         called = Path(str(name).lower()).name
-        if not prompts and (known := _first_fitting(PREFIXES, called)):
+        if not prompts and (known := _first_match(PREFIXES, called)):
             of_query, of_passage = known
-        elif not prompts and (needed := _first_fitting(NEEDS_PREFIX, called)):
-            raise UserError(f"{name}: was trained with prefixes that its files do not name; give {needed}")
+        elif not prompts and (needed := _first_match(NEEDS_PREFIX, called)):
+            raise UserError(f"{name} was trained with prefixes that its files omit; give {needed}")
         if any(prompts.values()) and of_query is None and of_passage is None:
             raise UserError(
-                f"{source}: its prompts are called {', '.join(prompts)}, none of them query or document; "
+                f"{source}: its prompts are named {', '.join(prompts)}, none of them query or document; "
                 "give --query-prefix and --passage-prefix"
             )
     return (of_query or "") if query is None else query, (of_passage or "") if passage is None else passage
 
 
-def _first_fitting(table: dict, called: str):
+def _first_match(table: dict, called: str):
     return next((value for pattern, value in table.items() if re.search(pattern, called)), None)
 
 
 def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
-    """The longest text in tokens: as given, or as the files say, and never more than the network has positions for."""
+    """The maximum length in tokens: as given, or from the files; at most the network's number of positions."""
     path = _text_settings(source)
     settings = _optional(path)
     for key, value in settings.items():
@@ -250,5 +250,5 @@ def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
     length = (settings.get("max_seq_length") or min(of_tokenizer or most, most)) if given is None else given
     least = len(encoder.tokenizer.prefix_ids) + len(encoder.tokenizer.suffix_ids) + 1
     if not isinstance(length, int) or not least <= length <= most:
-        raise UserError(f"{source}: a length of {length} tokens; this model reads {least} to {most}")
+        raise UserError(f"{source}: a maximum length of {length} tokens; this model supports {least} to {most}")
     return length

@@ -1,17 +1,17 @@
-"""Batched sampling over a static KV cache, with continuous batching.
+"""Batched generation over a static KV cache, with continuous batching.
 
-    waiting   (prompt 3, sample 1) (prompt 3, sample 2) (prompt 4, sample 0) …      sorted by the prompts' lengths
-    rows      ▏p0 s0 ▏p0 s1 ▏p1 s0 ▏p2 s2 ▏ …                                        each grows by a token a step
+    waiting   (prompt 3, sample 1) (prompt 3, sample 2) (prompt 4, sample 0) …      sorted by prompt length
+    rows      ▏p0 s0 ▏p0 s1 ▏p1 s0 ▏p2 s2 ▏ …                                        each grows by a token per step
 
-A prompt is read once for all of its samples. A row that has finished is taken over by a sample that waits; new prompts
-are read together, packed without padding. What a sample becomes depends on its prompt, the seed, and its number alone:
-not on the rows beside it.
+A prompt is prefilled once for all of its samples. When a sample finishes, a waiting one takes over its row; new prompts
+are prefilled together, packed without padding. A sample depends only on its prompt, the seed and its number, not on
+the rows beside it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,95 +21,37 @@ from common.console import UserError, progress
 from model.decoder import Decoder
 from model.device import on_gpu
 from model.fast.cuda_graph import GraphedStep
-from model.sampling import Sampling, next_tokens, uniforms
+from model.sampling import GREEDY, Sampling, next_tokens
 
-PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}  # of prompts, read in one pass: what a CPU's cache holds is read faster
-
-
-@dataclass
-class _Sample:
-    """One answer to one prompt, on its way."""
-
-    prompt: int
-    number: int
-    temperature: float
-    draws: np.ndarray  # a random number for each token
-    ids: list[int] = field(default_factory=list)
+PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}  # of prompts, per pass: on a CPU, a pass that fits the cache is faster
 
 
-@torch.inference_mode()
-def generate(
-    decoder: Decoder,
-    prompts: list[list[int]],
-    *,
-    max_new_tokens: int,
-    samples: int = 1,
-    temperature: float | Sequence[float] = 0.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
-    stop_ids: Collection[int],
-    unused_ids: Collection[int] = (),
-    stop_strings: Collection[str] = (),
-    decode: Callable[[list[int]], str] | None = None,
-    seed: int = 0,
-    rows: int = 160,
-    what: str = "sampling",
-    on_token: Callable[[int, int, int], None] | None = None,
-) -> list[list[list[int]]]:
-    """Continue prompts.
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """When a continuation ends.
 
-    prompts         token ids, none empty
-    max_new_tokens  tokens at most, per sample
-    samples         continuations per prompt
-    temperature, top_k, top_p, min_p, repetition_penalty  see model.sampling.Sampling; a temperature may be given for
-                    each sample
-    stop_ids        tokens that end a continuation; they are not part of it
-    unused_ids      never generated: the rows of the embedding that have no token, Tokenizer.unused_ids
-    stop_strings    texts that end a continuation; the token that completes one is its last. Needs `decode`, the
-                    tokenizer's; cut the text itself with `before_stop`
-    rows            sequences that grow at the same time
-    on_token        called with (prompt, sample, token) as soon as a token is there; there is no progress bar then
-    Returns [prompt][sample] -> new token ids. UserError if a prompt and its continuation exceed the model's positions.
+    max_new_tokens  at most this many tokens
+    ids             tokens that end it and are not part of it: Tokenizer.stop_ids
+    strings         texts that end it; the token that completes one is its last. Cut the text itself with `before_stop`
+    decode          the tokenizer's `decode`, which `strings` need
     """
-    _check(decoder, prompts, max_new_tokens)
-    rules = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-    if stop_strings and decode is None:
-        raise ValueError("stop_strings needs decode")
-    if not isinstance(temperature, int | float) and len(temperature) != samples:
-        raise ValueError(f"{len(temperature)} temperatures for {samples} samples")
-    all_samples = [
-        [_Sample(p, s, rules.of_sample(s), uniforms(seed, p, s, max_new_tokens)) for s in range(samples)]
-        for p in range(len(prompts))
-    ]
-    by_length = sorted(range(len(prompts)), key=lambda p: len(prompts[p]))
-    waiting = deque(sample for p in by_length for sample in all_samples[p])
 
-    def is_over(sample: _Sample, token: int) -> bool:
-        if token in stop_ids:
-            return True
-        sample.ids.append(token)
-        if on_token:
-            on_token(sample.prompt, sample.number, token)
-        if len(sample.ids) == max_new_tokens:
-            return True
-        return bool(stop_strings) and _has_stop(decode, sample.ids, stop_strings)
+    max_new_tokens: int
+    ids: Collection[int]
+    strings: Collection[str] = ()
+    decode: Callable[[list[int]], str] | None = None
 
-    was_training = decoder.training
-    decoder.eval()
-    with progress(what=what, total=len(waiting), unit="answer", hidden=on_token is not None) as bar:
-        if waiting and max_new_tokens > 0:
-            sizes = {"samples": samples, "rows": rows, "new_tokens": max_new_tokens}
-            batch = _Batch(decoder, prompts, waiting, rules, unused_ids=unused_ids, **sizes)
-            while batch.refill():
-                for row, token in zip(batch.active, batch.choose(), strict=True):
-                    if is_over(batch.samples[row], token):
-                        batch.leave(row)
-                        bar.update()
-                batch.step()
-    decoder.train(was_training)
-    return [[sample.ids for sample in of_prompt] for of_prompt in all_samples]
+    def __post_init__(self) -> None:
+        if self.strings and self.decode is None:
+            raise ValueError("stop strings need decode")
+
+    def is_complete(self, ids: list[int]) -> bool:
+        """Whether a continuation of these tokens is long enough or contains a stop string."""
+        return len(ids) == self.max_new_tokens or (bool(self.strings) and self._ends_with_string(ids))
+
+    def _ends_with_string(self, ids: list[int]) -> bool:
+        tail = self.decode(ids[-4 * max(map(len, self.strings)) - 8 :])  # a character is at most four byte tokens
+        return any(stop in tail for stop in self.strings)
 
 
 def before_stop(text: str, stop_strings: Collection[str]) -> str:
@@ -118,52 +60,112 @@ def before_stop(text: str, stop_strings: Collection[str]) -> str:
     return text[: min(found)] if found else text
 
 
-class _Batch:
-    """Which sample sits in which row, which prompt in which slot of the cache, and what each row says next."""
+@torch.inference_mode()
+def generate(
+    decoder: Decoder,
+    prompts: list[list[int]],
+    stop: Stop,
+    sampling: Sampling = GREEDY,
+    *,
+    unused_ids: Collection[int] = (),
+    rows: int = 160,
+    what: str = "sampling",
+    on_token: Callable[[int, int, int], None] | None = None,
+) -> list[list[list[int]]]:
+    """Continue prompts.
 
-    def __init__(
-        self, decoder, prompts, waiting, rules: Sampling, *, unused_ids, samples: int, rows: int, new_tokens: int
-    ) -> None:
-        self.decoder, self.prompts, self.waiting, self.rules = decoder, prompts, waiting, rules
+    prompts     token ids, none empty
+    unused_ids  never generated: embedding rows without a token, Tokenizer.unused_ids
+    rows        sequences that grow at the same time
+    what        label of the progress bar
+    on_token    called with (prompt, sample, token) for each token as it is generated; hides the progress bar
+    Returns [prompt][sample] -> new token ids. UserError if a prompt and its continuation exceed the model's positions.
+    """
+    _refuse_too_long(decoder, prompts, stop.max_new_tokens)
+    samples = [[_Sample.new(sampling, p, s, stop) for s in range(sampling.samples)] for p in range(len(prompts))]
+    by_length = sorted(range(len(prompts)), key=lambda p: len(prompts[p]))
+    waiting = deque(sample for p in by_length for sample in samples[p])
+    was_training = decoder.training
+    decoder.eval()
+    with progress(what=what, total=len(waiting), unit="answer", hidden=on_token is not None) as bar:
+        if waiting and stop.max_new_tokens > 0:
+            batch = _Batch(decoder, prompts, waiting, sampling, unused_ids, rows, stop.max_new_tokens)
+            while batch.refill():
+                for row, token in zip(batch.active, batch.choose(), strict=True):
+                    sample = batch.samples[row]
+                    is_stop = token in stop.ids
+                    if not is_stop:
+                        sample.ids.append(token)
+                        if on_token:
+                            on_token(sample.prompt, sample.number, token)
+                    if is_stop or stop.is_complete(sample.ids):
+                        batch.release(row)
+                        bar.update()
+                batch.step()
+    decoder.train(was_training)
+    return [[sample.ids for sample in of_prompt] for of_prompt in samples]
+
+
+@dataclass
+class _Sample:
+    """One continuation of one prompt, in progress."""
+
+    prompt: int
+    number: int
+    temperature: float
+    uniforms: np.ndarray  # a random number for each token
+    ids: list[int] = field(default_factory=list)
+
+    @classmethod
+    def new(cls, sampling: Sampling, prompt: int, number: int, stop: Stop) -> _Sample:
+        uniforms = sampling.uniforms(prompt, number, stop.max_new_tokens)
+        return cls(prompt, number, sampling.temperature_of(number), uniforms)
+
+
+class _Batch:
+    """Which sample occupies which row, which prompt which slot of the cache, and the next token of each row."""
+
+    def __init__(self, decoder, prompts, waiting, sampling: Sampling, unused_ids, rows: int, new_tokens: int) -> None:
+        self.decoder, self.prompts, self.waiting, self.sampling = decoder, prompts, waiting, sampling
         self.unused = torch.tensor(sorted(unused_ids), dtype=torch.int64, device=decoder.device)
         rows = min(rows, len(waiting))
-        # with one lane an answer takes its prompt along when it leaves, and a second sample would miss it
-        lanes = min(samples, max(2, rows))
-        # twice what the rows need: a prompt's last samples may go on for long while others have taken their places
+        # with a single lane a finished answer releases its prompt too, and a second sample would miss it
+        lanes = min(sampling.samples, max(2, rows))
+        # twice what the rows need: a prompt's last samples may run long after others have taken their rows
         slots = min(len(prompts), -(-rows // lanes) * (1 if lanes == 1 else 2))
         longest = max(map(len, prompts)), new_tokens
         self.cache = decoder.new_cache(slots=slots, lanes=lanes, rows=rows, longest=longest)
         self.samples: list[_Sample | None] = [None] * rows
         self.lane = [0] * rows
-        self.left: list[int] = []  # rows that the cache does not yet know to be free
+        self.released: list[int] = []  # idle rows that the cache does not yet know to be idle
         self.free_slots = list(range(slots))
         self.slot_of: dict[int, int] = {}  # prompt -> slot
-        self.free_lanes: dict[int, list[int]] = {}  # prompt -> lanes of its slot that nobody sits in
-        self.unfinished = {prompt: samples for prompt in range(len(prompts))}
-        width = decoder.config.hidden_size
-        dtype = self.cache.answers.values.dtype
-        self.first = torch.zeros(slots, width, dtype=dtype, device=decoder.device)  # what each prompt ends in
-        self.hidden = torch.zeros(rows, width, dtype=dtype, device=decoder.device)  # what each row's next token is from
-        self.seen = None
-        if rules.repetition_penalty != 1:
+        self.free_lanes: dict[int, list[int]] = {}  # prompt -> unoccupied lanes of its slot
+        self.unfinished = {prompt: sampling.samples for prompt in range(len(prompts))}
+        width, dtype = decoder.config.hidden_size, self.cache.answers.values.dtype
+        # hidden states at the last token of each prompt, and those that predict each row's next token
+        self.prompt_hidden = torch.zeros(slots, width, dtype=dtype, device=decoder.device)
+        self.hidden = torch.zeros(rows, width, dtype=dtype, device=decoder.device)
+        self.seen = None  # [rows, V]: tokens in each row's prompt or answer
+        if sampling.repetition_penalty != 1:
             self.seen = torch.zeros(rows, decoder.config.vocab_size, dtype=torch.bool, device=decoder.device)
         self.forward = GraphedStep(decoder, self.cache) if on_gpu(decoder.device) else self._forward
 
     @property
     def active(self) -> list[int]:
-        """Rows that somebody sits in."""
+        """Rows that hold a sample."""
         return [row for row, sample in enumerate(self.samples) if sample is not None]
 
     def refill(self) -> bool:
-        """Seat waiting samples in free rows; False when nobody is left.
+        """Assign waiting samples to idle rows; False if no sample is left.
 
-        New prompts are read only for several rows at once: a pass over few tokens is slow.
+        New prompts are prefilled only for several rows at once: a pass over few tokens is slow.
         """
-        free = [row for row, sample in enumerate(self.samples) if sample is None]
-        enough = len(free) >= min(len(self.samples) // 8, len(self.waiting)) or len(free) == len(self.samples)
-        seated, new_prompts = [], []
-        while self.waiting and len(seated) < len(free):
-            prompt, row = self.waiting[0].prompt, free[len(seated)]
+        idle = [row for row, sample in enumerate(self.samples) if sample is None]
+        enough = len(idle) >= min(len(self.samples) // 8, len(self.waiting)) or len(idle) == len(self.samples)
+        filled, new_prompts = [], []
+        while self.waiting and len(filled) < len(idle):
+            prompt, row = self.waiting[0].prompt, idle[len(filled)]
             if prompt not in self.slot_of:
                 if not enough or not self.free_slots:
                     break
@@ -173,20 +175,20 @@ class _Batch:
                 self.free_lanes[prompt] = list(range(self.cache.lanes))
                 new_prompts.append(prompt)
             self.samples[row], self.lane[row] = self.waiting.popleft(), self.free_lanes[prompt].pop()
-            seated.append(row)
-        self._read(new_prompts)
-        if seated:
-            slots = [self.slot_of[self.samples[row].prompt] for row in seated]
-            self.cache.seat(seated, slots, [self.lane[row] for row in seated])
-            self.hidden[seated] = self.first[slots]
+            filled.append(row)
+        self._prefill(new_prompts)
+        if filled:
+            slots = [self.slot_of[self.samples[row].prompt] for row in filled]
+            self.cache.seat(filled, slots, [self.lane[row] for row in filled])
+            self.hidden[filled] = self.prompt_hidden[slots]
         if self.seen is not None:
-            for row in seated:
+            for row in filled:
                 self.seen[row] = False
                 self.seen[row, self.prompts[self.samples[row].prompt]] = True
         return bool(self.active)
 
-    def _read(self, prompts: list[int]) -> None:
-        """Fill the cache with these prompts, several in a pass, and keep what each ends in."""
+    def _prefill(self, prompts: list[int]) -> None:
+        """Fill the cache with these prompts, several per pass, and keep the last hidden state of each."""
         while prompts:
             total = np.cumsum([len(self.prompts[p]) for p in prompts])
             now = prompts[: max(1, int((total <= PREFILL_TOKENS[self.decoder.device.type]).sum()))]
@@ -195,7 +197,7 @@ class _Batch:
             packed = torch.tensor([[token for p in now for token in self.prompts[p]]], device=self.decoder.device)
             self.cache.admit(slots, lengths)
             hidden = self.decoder.hidden_states(packed, lengths, self.cache)[0]  # [T, D]
-            self.first[slots] = hidden[torch.tensor(lengths).cumsum(0).to(hidden.device) - 1]
+            self.prompt_hidden[slots] = hidden[torch.tensor(lengths).cumsum(0).to(hidden.device) - 1]
 
     def choose(self) -> list[int]:
         """The next token of every active row. Here the host waits for the device."""
@@ -204,38 +206,38 @@ class _Batch:
         logits = self.decoder.logits(self.hidden if is_full else self.hidden[active])  # [active, V]
         if len(self.unused):
             logits.index_fill_(1, self.unused, -torch.inf)
-        going = [self.samples[row] for row in active]
-        temperatures = np.array([sample.temperature for sample in going])
-        draws = np.array([sample.draws[len(sample.ids)] for sample in going])
+        samples = [self.samples[row] for row in active]
+        temperatures = np.array([sample.temperature for sample in samples])
+        uniforms = np.array([sample.uniforms[len(sample.ids)] for sample in samples])
         seen = None if self.seen is None else self.seen[active]
-        tokens = next_tokens(logits, temperatures, draws, self.rules, seen)
+        tokens = next_tokens(logits, temperatures, uniforms, self.sampling, seen)
         if self.seen is not None:
             self.seen[active, tokens] = True
         return tokens.tolist()
 
-    def leave(self, row: int) -> None:
-        """Free a row, and its prompt's slot after the last sample."""
+    def release(self, row: int) -> None:
+        """Make a row idle, and free its prompt's slot after the prompt's last sample."""
         prompt = self.samples[row].prompt
         self.samples[row] = None
-        self.left.append(row)
+        self.released.append(row)
         self.free_lanes[prompt].append(self.lane[row])
         self.unfinished[prompt] -= 1
         if not self.unfinished[prompt]:
             slot = self.slot_of.pop(prompt)
             self.free_slots.append(slot)
-            self.cache.forget(slot)
+            self.cache.release_prompt(slot)
             del self.free_lanes[prompt]
 
     def step(self) -> None:
-        """Give every active row the token that it has just chosen. Rows in which nobody sits compute, unheard."""
+        """Feed every active row the token just chosen for it. Idle rows compute too; their results are discarded."""
         active = self.active
-        if self.left:
-            self.cache.leave(self.left)
-            self.left = []
+        if self.released:
+            self.cache.release(self.released)
+            self.released = []
         if not active:
             return
-        if not self.waiting and len(active) <= 0.75 * len(self.samples):  # leaving costs a copy: a few at a time
-            self._keep(active)
+        if not self.waiting and len(active) <= 0.75 * len(self.samples):  # shrinking copies: several rows at a time
+            self._shrink_to(active)
             active = self.active
         tokens = [sample.ids[-1] if sample else 0 for sample in self.samples]
         self.cache.reserve({row: len(self.samples[row].ids) for row in active})
@@ -245,26 +247,20 @@ class _Batch:
         """tokens [R] -> hidden states [R, D]."""
         return self.decoder.hidden_states(tokens[:, None], cache=self.cache)[:, 0]
 
-    def _keep(self, rows: list[int]) -> None:
+    def _shrink_to(self, rows: list[int]) -> None:
         self.cache.keep(rows)
         self.samples, self.lane = [self.samples[row] for row in rows], [self.lane[row] for row in rows]
         if self.seen is not None:
             self.seen = self.seen[rows]
 
 
-def _check(decoder: Decoder, prompts: list[list[int]], max_new_tokens: int) -> None:
+def _refuse_too_long(decoder: Decoder, prompts: list[list[int]], max_new_tokens: int) -> None:
     if not all(prompts):
         raise ValueError("a prompt is empty")
     longest = max((len(prompt) for prompt in prompts), default=0)
     limit = decoder.config.max_tokens
     if longest + max_new_tokens > limit:
         raise UserError(
-            f"a prompt of {longest} tokens + {max_new_tokens} new ones exceed the model's {limit} positions; "
+            f"a prompt of {longest} tokens + {max_new_tokens} new tokens exceed the model's {limit} positions; "
             "shorten it or ask for fewer new tokens"
         )
-
-
-def _has_stop(decode: Callable[[list[int]], str], ids: list[int], stop_strings: Collection[str]) -> bool:
-    """Whether the end of an answer holds a stop string; a character takes up to four tokens of a byte each."""
-    tail = decode(ids[-4 * max(map(len, stop_strings)) - 8 :])
-    return any(stop in tail for stop in stop_strings)

@@ -1,11 +1,11 @@
-"""Reading weights from safetensors files: one file or shards with an index, every byte accounted for.
+"""Reading safetensors: one file, or shards with an index, with every byte accounted for.
 
-A file is 8 bytes of header length (little endian), the header (JSON: name → dtype, shape, begin and end of its bytes),
-and the bytes of all tensors one after another. Source: github.com/huggingface/safetensors, README.
+A file is the header's length (8 bytes, little endian), the header (JSON: name → dtype, shape, begin and end of its
+bytes), and the bytes of all tensors one after another. Source: github.com/huggingface/safetensors, README.
 
-Files are mapped, and each tensor goes from the map straight to its dtype and device, a piece at a time. A piece that
-has been taken is given back to the system at once: left alone, the pages of the map would count as memory of this
-process, and the peak would be the weights twice over.
+Files are memory-mapped, and each tensor is copied from the map straight to its dtype and device, a piece at a time.
+The mapped pages of a copied piece are released at once: otherwise they would count as memory of this process, and peak
+memory would be twice the weights.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor lies."""
+    """A tensor in a file: dtype, shape and position."""
 
     name: str
     path: Path
@@ -53,14 +53,14 @@ class Stored:
     end: int
 
     def read(self, mapped: mmap.mmap, dtype: torch.dtype, device: str | torch.device) -> torch.Tensor:
-        """The tensor in memory of its own; numbers that are not floating-point keep the dtype that they have."""
+        """A copy of the tensor in `dtype` on `device`; integers and booleans keep their dtype."""
         dtype = dtype if self.dtype.is_floating_point else self.dtype
         tensor = torch.empty(self.shape, dtype=dtype, device=device)
         at, flat = self.begin, tensor.view(-1)
         for piece in flat.split(PIECE // self.dtype.itemsize) if len(flat) else ():
             piece.copy_(torch.frombuffer(mapped, dtype=self.dtype, count=len(piece), offset=at))
             end = at + len(piece) * self.dtype.itemsize
-            if hasattr(mmap, "MADV_DONTNEED"):  # Linux; elsewhere the system takes unused pages back by itself
+            if hasattr(mmap, "MADV_DONTNEED"):  # Linux; other systems reclaim unused pages themselves
                 page = at - at % mmap.PAGESIZE
                 mapped.madvise(mmap.MADV_DONTNEED, page, end - page)
             at = end
@@ -70,21 +70,21 @@ class Stored:
 def read_safetensors(
     folder: Path, *, dtype: torch.dtype, device: str | torch.device
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) of every tensor in a model's folder, in dtype on device; the memory is the caller's.
+    """(name, tensor) of every tensor in a model's folder, copied to dtype and device.
 
-    Raises UserError, before the first tensor, for a file that is damaged, missing or not described by its index.
+    UserError, before the first tensor, for a file that is damaged, missing or disagrees with the index.
     """
     for path, tensors in itertools.groupby(stored_tensors(folder).values(), key=lambda tensor: tensor.path):
         yield from _read(path, tensors, dtype, device)
 
 
 def stored_tensors(folder: Path) -> dict[str, Stored]:
-    """Every tensor in a model's folder by its name; only headers are read. UserError as for read_safetensors."""
+    """Every tensor in a model's folder, by name; reads only headers. UserError as for read_safetensors."""
     stored: dict[str, Stored] = {}
     for path in weight_files(folder):
         for tensor in read_header(path):
             if tensor.name in stored:
-                raise UserError(f"{tensor.name} stands in both {stored[tensor.name].path} and {path}")
+                raise UserError(f"{tensor.name} is in both {stored[tensor.name].path} and {path}")
             stored[tensor.name] = tensor
     if not (folder / SINGLE).exists() and (folder / INDEX).exists():
         _check_index(folder / INDEX, stored)
@@ -92,21 +92,21 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
 
 
 def read_file(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) of every tensor in one file, as it is stored, on the CPU. UserError for a damaged one."""
+    """(name, tensor) of every tensor in one file, in its own dtype, on the CPU. UserError for a damaged file."""
     yield from _read(path, read_header(path), None, "cpu")
 
 
 def _read(
     path: Path, tensors: Iterable[Stored], dtype: torch.dtype | None, device
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    # a private map: torch asks for one that could be written, and what is never written is never copied
+    # copy-on-write: torch wants a writable buffer, and nothing is ever written or copied
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
         for tensor in tensors:
             yield tensor.name, tensor.read(mapped, dtype or tensor.dtype, device)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a model: model.safetensors, or the shards that its index names, or all *.safetensors."""
+    """A model's weight files: model.safetensors, the shards that its index names, or all *.safetensors."""
     if (folder / SINGLE).exists():
         files = [folder / SINGLE]
     elif (folder / INDEX).exists():
@@ -115,18 +115,18 @@ def weight_files(folder: Path) -> list[Path]:
         files = sorted(folder.glob("*.safetensors"))
     if not files:
         pickled = sorted(path.name for path in folder.glob("*.bin"))
-        hint = f"; {pickled[0]} is a pickle and is never loaded, convert it to safetensors" if pickled else ""
+        hint = f"; {pickled[0]} is a pickle and is never loaded; convert it to safetensors" if pickled else ""
         raise UserError(f"{folder}: no *.safetensors file{hint}")
     absent = [path.name for path in files if not path.is_file()]
     if absent:
-        raise UserError(f"{folder}: {', '.join(absent)} is missing, which {INDEX} names; fetch the model again")
+        raise UserError(f"{folder}: {', '.join(absent)} is missing, but {INDEX} names it; fetch the model again")
     for path in files:
-        _stays_inside(folder, path)
+        _refuse_link_outside(folder, path)
     return files
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor name → name of its shard, which must be a plain file name: an index could point anywhere."""
+    """Tensor name → shard, which must be a plain file name: an index is untrusted and could point anywhere."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index}: no weight_map")
@@ -140,20 +140,21 @@ def _check_index(index: Path, stored: dict[str, Stored]) -> None:
     weight_map = _weight_map(index)
     for name in weight_map.keys() | stored.keys():
         if name not in stored or weight_map.get(name) != stored[name].path.name:
-            said, found = weight_map.get(name, "not there"), stored[name].path.name if name in stored else "nowhere"
-            raise UserError(f"{index}: {name} is {said} by the index, but found {found}; fetch the model again")
+            named = f"names {weight_map[name]} for {name}" if name in weight_map else f"does not list {name}"
+            found = f"it is in {stored[name].path.name}" if name in stored else "no file has it"
+            raise UserError(f"{index}: the index {named}, but {found}; fetch the model again")
 
 
-def _stays_inside(folder: Path, path: Path) -> None:
-    """A link may leave a folder only as the hub's cache does it: snapshots/COMMIT/x -> blobs/HASH."""
+def _refuse_link_outside(folder: Path, path: Path) -> None:
+    """UserError for a link out of the folder, except in the hub's cache: snapshots/COMMIT/x -> blobs/HASH."""
     target, home = path.resolve(), folder.resolve()
     in_cache = home.parent.name == "snapshots" and target.is_relative_to(home.parent.parent / "blobs")
     if not target.is_relative_to(home) and not in_cache:
-        raise UserError(f"{path}: a link that leads out of the folder; put the file itself there")
+        raise UserError(f"{path}: this link leads outside the folder; replace it with the file itself")
 
 
 def read_header(path: Path) -> list[Stored]:
-    """The tensors of a file. UserError unless they are well formed and cover its bytes with no gap and no overlap."""
+    """The tensors of a file. UserError unless they are well-formed and cover its bytes without gap or overlap."""
     try:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
@@ -166,10 +167,10 @@ def read_header(path: Path) -> list[Stored]:
         at = 8 + length
         for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
             if tensor.begin != at:
-                raise ValueError(f"{tensor.name} {'overlaps another' if tensor.begin < at else 'follows a hole'}")
+                raise ValueError(f"{tensor.name} {'overlaps another' if tensor.begin < at else 'follows a gap'}")
             at = tensor.end
         if at != size:
-            raise ValueError(f"{abs(size - at):,} bytes {'too many' if size > at else 'are cut off'} at the end")
+            raise ValueError(f"{abs(size - at):,} bytes {'too many' if size > at else 'missing'} at the end")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (ValueError, OSError) as error:
@@ -181,7 +182,7 @@ def _parse_header(data: bytes) -> dict:
     def unique(pairs: list[tuple]) -> dict:
         value = dict(pairs)
         if len(value) != len(pairs):
-            raise ValueError("a name stands in the header twice")
+            raise ValueError("a name occurs twice in the header")
         return value
 
     try:
@@ -196,14 +197,14 @@ def _parse_header(data: bytes) -> dict:
 
 def _stored(name: str, path: Path, entry, start: int) -> Stored:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{name} has not exactly dtype, shape and data_offsets")
+        raise ValueError(f"{name} must have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"{name} has the dtype {dtype!r}; known are {', '.join(DTYPES)}")
+        raise ValueError(f"{name} has the dtype {dtype!r}; supported are {', '.join(DTYPES)}")
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         raise ValueError(f"{name} has the shape {shape!r} and the offsets {offsets!r}")
     if math.prod(shape) * DTYPES[dtype].itemsize != offsets[1] - offsets[0]:
-        raise ValueError(f"{name} has {offsets[1] - offsets[0]:,} bytes, not those of {dtype} {shape}")
+        raise ValueError(f"{name} has {offsets[1] - offsets[0]:,} bytes, which does not match {dtype} {shape}")
     return Stored(name, path, DTYPES[dtype], tuple(shape), start + offsets[0], start + offsets[1])
 
 

@@ -1,8 +1,8 @@
-"""Which token comes next: the rules that reshape the distribution, and a draw that can be repeated.
+"""Choosing the next token: rules that reshape the distribution, and a reproducible draw.
 
-The order of the rules is that of transformers' logits processors: repetition penalty, temperature, top-k, top-p, min-p.
-A draw inverts the distribution function at a random number that belongs to one (seed, prompt, sample, step) and to
-nothing else, so that it does not matter which batch a sample sat in.
+The rules apply in the order of transformers' logits processors: repetition penalty, temperature, top-k, top-p, min-p.
+A draw inverts the cumulative distribution at a random number that depends only on (seed, prompt, sample, step), so that
+a sample is the same in any batch.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ import torch
 
 from model.device import on_gpu
 
-NUCLEUS = (256, 4096)  # likeliest words to look for the nucleus in; a row whose nucleus is larger gets the next try
-GROUP = 16
-CACHED = 1 << 20  # numbers
+NUCLEUS = (256, 4096)  # search the nucleus among this many most likely tokens; rows with a larger one try the next
+GROUP = 16  # tokens, of `_likeliest`
+CACHED = 1 << 20  # logits that fit a CPU's cache
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """How tokens are sampled.
 
-    temperature         one for all samples or one for each; 0 takes the likeliest token
-    top_k               sample from this many likeliest tokens (arXiv:1805.04833); 0: all
-    top_p               … from the smallest set of likeliest tokens with this probability together (arXiv:1904.09751)
-    min_p               … from tokens at least this many times as probable as the likeliest (arXiv:2407.01082)
+    temperature         one for all samples, or one for each; 0: greedy
+    top_k               sample from the k most likely tokens (arXiv:1805.04833); 0: from all
+    top_p               … from the smallest set of most likely tokens whose probabilities add up to this
+                        (arXiv:1904.09751)
+    min_p               … from tokens at least this many times as probable as the most likely one (arXiv:2407.01082)
     repetition_penalty  divides the positive logits of tokens already in prompt or answer, multiplies the negative ones
                         (CTRL, arXiv:1909.05858); 1: none
+    samples             continuations per prompt
+    seed                of the random numbers
     """
 
     temperature: float | Sequence[float] = 0.0
@@ -37,51 +40,59 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    samples: int = 1
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        temperatures = [self.temperature] if isinstance(self.temperature, int | float) else self.temperature
+        temperatures = self.temperature
+        if isinstance(temperatures, int | float):
+            temperatures = [temperatures]
+        elif len(temperatures) != self.samples:
+            raise ValueError(f"{len(temperatures)} temperatures for {self.samples} samples")
         if any(not 0 <= t < float("inf") for t in temperatures):
             raise ValueError("a temperature is negative or not finite")
         if self.top_k < 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1 or not self.repetition_penalty > 0:
             raise ValueError("top_k >= 0, 0 < top_p <= 1, 0 <= min_p <= 1 and repetition_penalty > 0 are needed")
 
-    def of_sample(self, sample: int) -> float:
+    def temperature_of(self, sample: int) -> float:
         """The temperature of one of a prompt's samples."""
         return self.temperature if isinstance(self.temperature, int | float) else self.temperature[sample]
 
+    def uniforms(self, prompt: int, sample: int, count: int) -> np.ndarray:
+        """The random numbers of one sample, one for each of its tokens: [count] in [0, 1)."""
+        return np.random.default_rng([self.seed, prompt, sample]).random(count)
 
-def uniforms(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:
-    """The random numbers of one sample, one for each of its tokens: [count] in [0, 1)."""
-    return np.random.default_rng([seed, prompt, sample]).random(count)
+
+GREEDY = Sampling()
 
 
 def next_tokens(
     logits: torch.Tensor,
     temperatures: np.ndarray,
-    draws: np.ndarray,
+    uniforms: np.ndarray,
     rules: Sampling,
     seen: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Choose one token a row.
+    """Choose one token per row.
 
-    logits        [R, V], any dtype; what is computed from them is fp32
-    temperatures  [R]; 0: the likeliest token
-    draws         [R] in [0, 1), the random number of each row
-    seen          [R, V] bool, tokens that the penalty falls on
+    logits        [R, V], any dtype; computed in fp32
+    temperatures  [R]; 0: greedy
+    uniforms      [R] in [0, 1), the random number of each row
+    seen          [R, V] bool, tokens that the repetition penalty applies to
     Returns [R] int64.
     """
-    # A few rows at a time on a CPU: what stays in its cache is several times as fast as what does not.
+    # A few rows at a time on a CPU: several times faster if they stay in its cache.
     rows = len(logits) if on_gpu(logits) else max(1, CACHED // logits.shape[1])
     parts = [slice(start, start + rows) for start in range(0, len(logits), rows)]
     return torch.cat(
         [
-            _next_tokens(logits[at].float(), temperatures[at], draws[at], rules, None if seen is None else seen[at])
+            _next_tokens(logits[at].float(), temperatures[at], uniforms[at], rules, None if seen is None else seen[at])
             for at in parts
         ]
     )
 
 
-def _next_tokens(logits, temperatures, draws, rules: Sampling, seen) -> torch.Tensor:
+def _next_tokens(logits, temperatures, uniforms, rules: Sampling, seen) -> torch.Tensor:
     if seen is not None:
         penalty = rules.repetition_penalty
         logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
@@ -90,7 +101,7 @@ def _next_tokens(logits, temperatures, draws, rules: Sampling, seen) -> torch.Te
     is_drawn = temperatures > 0
     scale, u = (
         torch.from_numpy(values.astype(np.float32)).to(logits.device)[:, None]  # [R, 1]
-        for values in (np.where(is_drawn, temperatures, 1.0), draws)
+        for values in (np.where(is_drawn, temperatures, 1.0), uniforms)
     )
     drawn = _draw(logits / scale, u, rules)
     return drawn if is_drawn.all() else torch.where(torch.from_numpy(is_drawn).to(u.device), drawn, logits.argmax(-1))
@@ -102,7 +113,7 @@ def _draw(logits: torch.Tensor, u: torch.Tensor, rules: Sampling) -> torch.Tenso
     vocabulary = logits.shape[-1]
     if rules.top_k:
         top, ids = _likeliest(probabilities, min(rules.top_k, vocabulary))
-        top = top / top.sum(-1, keepdim=True)  # what top-k has cut away has no weight in the rules that follow
+        top = top / top.sum(-1, keepdim=True)  # tokens outside the top k have no weight in the rules that follow
         return _pick(top, ids, _kept(top, rules), u)
     if rules.top_p >= 1:
         weakest = rules.min_p * probabilities.amax(-1, keepdim=True)
@@ -113,14 +124,14 @@ def _draw(logits: torch.Tensor, u: torch.Tensor, rules: Sampling) -> torch.Tenso
         top, ids = _likeliest(probabilities[rows] if len(rows) < len(probabilities) else probabilities, width)
         kept = _kept(top, rules)
         tokens[rows] = _pick(top, ids, kept, u[rows])
-        rows = rows[kept[:, -1]]  # the last of so many is still kept: there may be more
+        rows = rows[kept[:, -1]]  # even the least likely one is in the nucleus: it may be larger
         if width == vocabulary or not len(rows):
             return tokens
 
 
 def _kept(top: torch.Tensor, rules: Sampling) -> torch.Tensor:
-    """What top-p and min-p keep of probabilities sorted from the likeliest: [R, K] -> bool."""
-    kept = top.cumsum(-1) - top < rules.top_p  # mass ahead of each token: the first one always stays
+    """What top-p and min-p keep of probabilities sorted in descending order: [R, K] -> bool."""
+    kept = top.cumsum(-1) - top < rules.top_p  # probability mass before each token: the first is always kept
     return kept & (top >= rules.min_p * top[:, :1])
 
 
@@ -129,14 +140,14 @@ def _pick(top, ids, kept, u) -> torch.Tensor:
 
 
 def _likeliest(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """x.topk(k): values and indices [R, k], largest first; several times as fast on a large vocabulary.
+    """x.topk(k): values and indices [R, k], largest first; several times faster on a large vocabulary.
 
-    The k largest lie in the k groups of words with the largest maxima, and finding those is one pass.
+    The k largest values lie in the k groups with the largest maxima, which one pass finds.
     """
     rows, vocabulary = x.shape
     if vocabulary % GROUP or 4 * k * GROUP > vocabulary:
         return x.topk(k, dim=-1)
-    groups = x.view(rows, GROUP, -1)  # the words of a group lie far apart: so maxima are taken over whole stretches
+    groups = x.view(rows, GROUP, -1)  # a group is strided, so that the maxima run over contiguous memory
     best = groups.amax(1).topk(k, dim=-1, sorted=False).indices  # [R, k]
     candidates = groups.gather(2, best[:, None].expand(-1, GROUP, -1)).flatten(1)  # [R, GROUP · k]
     top, at = candidates.topk(k, dim=-1)
@@ -144,7 +155,7 @@ def _likeliest(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _invert(weights: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """Where the share u of the whole weight falls: weights [R, V], u [R, 1] -> [R, 1] int64."""
+    """The index at which the share u of the total weight falls: weights [R, V], u [R, 1] -> [R, 1] int64."""
     cumulative = weights.cumsum(-1)
-    u = u.clamp(max=1 - 2**-23)  # in fp32 a number just below 1 may have become 1
+    u = u.clamp(max=1 - 2**-23)  # in fp32 a number just below 1 may round to 1
     return torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True).clamp(max=weights.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""Text of tokens in which nothing is lost: for looking at tokens one by one."""
+"""The exact text of individual tokens, for looking at them one by one: nothing is lost or merged."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 from model.tokenizer import Tokenizer
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")  # SentencePiece's, for what its vocabulary cannot spell
-LONE_BYTE = re.compile("[\udc80-\udcff]")  # as "surrogateescape" decodes a byte that belongs to no character
-LOST = "\ufffd"
+LONE_BYTE = re.compile("[\udc80-\udcff]")  # how "surrogateescape" decodes a byte that belongs to no character
+REPLACEMENT = "\ufffd"
 
 
 def exact_text(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """The text of ids: a token's leading space and control tokens as they are, lone bytes as <0xE6>.
+    """The text of ids: leading spaces and control tokens as they are, bytes that form no character as <0xE6>.
 
-    `Tokenizer.decode` writes U+FFFD for each piece of a character, so that these tokens all look the same. An id that
-    the tokenizer has no token for (rows that fill up an embedding) is <unused 151700>.
+    `Tokenizer.decode` writes U+FFFD for each part of a character, so that all such tokens look the same. An id without
+    a token (a row that only pads the embedding) becomes <unused 151700>.
     """
     data = b"".join(_bytes(tokenizer, token) for token in ids)
     return LONE_BYTE.sub(lambda byte: f"<0x{ord(byte[0]) - 0xDC00:02X}>", data.decode("utf-8", "surrogateescape"))
@@ -23,7 +23,7 @@ def exact_text(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 def _bytes(tokenizer: Tokenizer, token: int) -> bytes:
     text = tokenizer.decode([token], keep_special=True)
-    if text and LOST not in text:
+    if text and REPLACEMENT not in text:
         return text.encode()
     piece = tokenizer.backend.id_to_token(token)
     if piece is None:
@@ -36,9 +36,9 @@ def _bytes(tokenizer: Tokenizer, token: int) -> bytes:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """What byte-level BPE writes each byte as: itself where Latin-1 prints it, else the next character from U+0100 on.
+    """How byte-level BPE writes each byte: as itself if Latin-1 prints it, else as the next character from U+0100 on.
 
-    GPT-2's (Radford et al. 2019); tokenizers' ByteLevel.
+    GPT-2 (Radford et al. 2019); tokenizers' ByteLevel.
     """
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printed]

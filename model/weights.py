@@ -1,7 +1,7 @@
-"""Where weights come from, and that every one of them arrives: strict loading, and saving in Hugging Face's layout.
+"""Locating, loading and saving models in Hugging Face's layout. Loading is strict: every tensor is accounted for.
 
-Only safetensors and GGUF are read; a pickled file (pytorch_model.bin) can run code and is refused. A module is built
-without memory, then each tensor goes from the file straight to its dtype and device.
+Only safetensors and GGUF are read; a pickled file (pytorch_model.bin) can run code and is refused. A module is built on
+the meta device, then each tensor goes from the file straight to its dtype and device.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from model.hub import snapshot
 from model.safetensors_file import read_safetensors, stored_tensors, weight_files
 from model.tokenizer import Tokenizer
 
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]  # the last names the license
-# The same model in other tools' layouts, which some repositories hold beside it.
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "README.md"]  # README.md names the license
+# The same model in other tools' formats, which some repositories also contain.
 NOT_FROM_HUB = ["original/*", "onnx/*", "openvino/*", "consolidated*"]
 
-# What becomes of a tensor that is read: (the network, the parameter's name, the tensor in its dtype and on its device).
+# Stores a loaded tensor: (module, parameter name, tensor in its final dtype and on its device).
 Put = Callable[[nn.Module, str, torch.Tensor], None]
 
 READ_BESIDE_WEIGHTS = (
@@ -42,9 +42,9 @@ LAYER = re.compile(r".*?\.\d+\.")  # model.layers.3.
 
 
 def locate(name: str) -> Path:
-    """The folder or .gguf file that a MODEL argument names: a path, an embedded default, or a hub id.
+    """The folder or .gguf file of a MODEL argument: a path, an embedded default, or a hub id.
 
-    Raises UserError when it is none of these or cannot be fetched.
+    UserError if it is none of these or cannot be fetched.
     """
     path = Path(name).expanduser()
     if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
@@ -62,7 +62,7 @@ def locate(name: str) -> Path:
 
 
 def put(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
-    """Make the tensor, which is taken over, the parameter of that name."""
+    """Make the tensor itself, not a copy, the parameter of that name."""
     owner, _, attribute = name.rpartition(".")
     setattr(network.get_submodule(owner), attribute, nn.Parameter(tensor))
 
@@ -73,12 +73,12 @@ def load_decoder(
     """A causal language model.
 
     name  a folder in Hugging Face layout, a .gguf file, a hub id, or an embedded default
-    put   what becomes of each tensor as it is read (lora.frozen_weight.put_nf4: linear layers in 4 bits)
+    put   stores each tensor as it is loaded (lora.frozen_weight.put_nf4: linear layers in 4 bits)
     Raises UserError for an unsupported architecture or a tensor that is missing, left over or of another shape.
 
-    Where config.json says that the head is tied, or a .gguf file says nothing, a head in the file decides: a copy of
-    the embedding is tied and kept once; any other head is used, and `decoder.config` says so. transformers 5 decides
-    the same way (PreTrainedModel.tie_weights).
+    If config.json says the head is tied, or a .gguf file does not say, a head in the file decides: a copy of the
+    embedding is tied and kept once; any other head is used, and `decoder.config` records it. transformers 5 does the
+    same (PreTrainedModel.tie_weights).
     """
     source = locate(name)
     gguf = GGUFFile(source) if source.suffix == ".gguf" else None
@@ -103,12 +103,12 @@ def load_tokenizer(
     template_options: dict | None = None,
     trained_with: Path | None = None,
 ) -> Tokenizer:
-    """The tokenizer that belongs to a model.
+    """A model's tokenizer.
 
     chat_template     a Jinja file that replaces the model's own
     template_options  variables for the template, such as {"enable_thinking": False}
-    trained_with      an adapter's folder: tokenizer.json, settings and chat template there replace the model's
-    Raises UserError when the adapter's tokenizer is not the model's, or has tokens that the model has no row for.
+    trained_with      an adapter's folder: its tokenizer.json, settings and chat template replace the model's
+    UserError if the adapter's tokenizer is not the model's, or has tokens without an embedding row.
     """
     source = locate(name)
     if source.suffix == ".gguf":
@@ -118,7 +118,7 @@ def load_tokenizer(
     else:
         backend, settings, eos_ids = tokenizer_files(source)
         rows = _optional_json(source / "config.json").get("vocab_size")
-    rows = rows if isinstance(rows, int) else None  # ModelConfig says what is wrong with it
+    rows = rows if isinstance(rows, int) else None  # ModelConfig reports the error
     if trained_with is not None:
         settings |= tokenizer_settings(trained_with)
         if (trained_with / "tokenizer.json").is_file():
@@ -131,7 +131,7 @@ def load_tokenizer(
 
 
 def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> None:
-    """Write a folder that transformers, and load_decoder, read. A tied head is written once."""
+    """Write a folder that transformers and load_decoder can load. A tied head is written once."""
     with new_folder(folder) as target:
         save_weights(decoder, target)
         config = {key: value for key, value in decoder.config.raw.items() if key != "dtype"}  # torch_dtype's newer name
@@ -142,7 +142,7 @@ def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> 
 
 
 def weights_sha256(source: Path) -> str:
-    """One hash over a model's weight files, in the order of their names."""
+    """One hash over a model's weight files, ordered by name."""
     digest = hashlib.sha256()
     for path in [source] if source.is_file() else weight_files(source):
         with open(path, "rb") as file:
@@ -152,9 +152,9 @@ def weights_sha256(source: Path) -> str:
 
 
 def model_sha256(name: str) -> str:
-    """One hash over all that `name` is read from: weights, configuration, tokenizer, chat template, pooling.
+    """One hash over every file of a model: weights, configuration, tokenizer, chat template, pooling.
 
-    Whole files: a model and its fine-tuned successor may differ in the last tensor alone. About 1 s for each GB.
+    Whole files: a model and its fine-tuned successor may differ only in the last tensor. About 1 s per GB.
     """
     source = locate(name)
     if source.is_file():
@@ -170,12 +170,12 @@ def save_weights(module: nn.Module, folder: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     quantised = [name for name, tensor in tensors.items() if tensor.dtype == torch.uint8]
     if quantised:
-        raise UserError(f"{quantised[0]}: weights in 4 bits are not saved; save the adapter, or merge it (lora.merge)")
+        raise UserError(f"{quantised[0]}: 4-bit weights cannot be saved; save the adapter, or merge it (lora.merge)")
     safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def dtype_name(module: nn.Module) -> str:
-    """float32, bfloat16 …, as config.json writes it."""
+    """The dtype as config.json names it: float32, bfloat16 …"""
     return str(next(module.parameters()).dtype).removeprefix("torch.")
 
 
@@ -189,10 +189,10 @@ def fill(
     skip: Callable[[str], bool],
     put: Put = put,
 ) -> None:
-    """Put each tensor, converted to dtype and device, in the place of the parameter of its name.
+    """Load each tensor, converted to dtype and device, into the parameter of its name.
 
-    skip  says of a name that is no parameter's whether it may be left out
-    Raises UserError that lists what is missing, left over or misshapen.
+    skip  whether a tensor that matches no parameter may be ignored, by its name
+    UserError that lists missing and left-over tensors and wrong shapes.
     """
     missing = dict(module.named_parameters())
     left_over, misfits = [], []
@@ -204,10 +204,10 @@ def fill(
         elif expected.shape != tensor.shape:
             misfits.append(f"{name} is {list(tensor.shape)}, expected {list(expected.shape)}")
         elif not tensor.is_floating_point():
-            misfits.append(f"{name} is stored as {tensor.dtype}, which is no weight's")
+            misfits.append(f"{name} is stored as {tensor.dtype}, which is not a weight's dtype")
         else:
             put(module, name, tensor.to(device=device, dtype=dtype))
-        del tensor  # the next one is read without it, should `put` not have kept it
+        del tensor  # unless `put` kept it, free it before the next is read
     problems = [f"missing: {name}" for name in _by_layer(missing)]
     problems += [f"left over: {name}" for name in _by_layer(left_over)]
     problems += misfits
@@ -217,7 +217,7 @@ def fill(
 
 
 def _by_layer(names: Iterable[str]) -> list[str]:
-    """Names, those of one layer taken together: model.layers.3.* (9 tensors)."""
+    """Names, grouped by layer: model.layers.3.* (9 tensors)."""
     layers: dict[str, list[str]] = {}
     for name in names:
         layers.setdefault(LAYER.match(name)[0] if LAYER.match(name) else name, []).append(name)
@@ -225,14 +225,14 @@ def _by_layer(names: Iterable[str]) -> list[str]:
 
 
 def _decoder_tensors(folder: Path, dtype, device) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a folder; one that AutoModel saved, without the head, lacks "model." in every name."""
+    """The tensors of a folder; AutoModel saves without the head, and without "model." in the names."""
     for name, tensor in read_safetensors(folder, dtype=dtype, device=device):
         yield (f"model.{name}" if name.startswith(("embed_tokens.", "layers.", "norm.")) else name), tensor
         del tensor  # as in `fill`
 
 
 def _is_rope_buffer(name: str) -> bool:
-    """Old files hold RoPE's frequencies beside the parameters; they follow from config.json."""
+    """Old files store RoPE's frequencies; they follow from config.json."""
     return name.endswith("rotary_emb.inv_freq")
 
 
@@ -246,10 +246,10 @@ def tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int
 
 
 def read_backend(folder: Path) -> tokenizers.Tokenizer:
-    """tokenizer.json. UserError when it is missing or not readable."""
+    """tokenizer.json. UserError if it is missing or unreadable."""
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise UserError(f"{folder}: no tokenizer.json; only fast tokenizers are read")
+        raise UserError(f"{folder}: no tokenizer.json; only fast tokenizers are supported")
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
@@ -257,15 +257,15 @@ def read_backend(folder: Path) -> tokenizers.Tokenizer:
 
 
 def tokenizer_settings(folder: Path) -> dict:
-    """tokenizer_config.json, with the chat template from wherever the folder keeps it. {} where there is nothing."""
+    """tokenizer_config.json, with the chat template from wherever the folder keeps it; {} if there is none."""
     settings = _optional_json(folder / "special_tokens_map.json") | _optional_json(folder / "tokenizer_config.json")
     templates = {"default": folder / "chat_template.jinja"} if (folder / "chat_template.jinja").is_file() else {}
     templates |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
-    if list(templates) == ["default"]:  # files of their own take the place of what tokenizer_config.json holds
+    if list(templates) == ["default"]:  # separate files override tokenizer_config.json
         settings["chat_template"] = read_text(templates["default"])
     elif templates:
         settings["chat_template"] = [{"name": name, "template": read_text(path)} for name, path in templates.items()]
-    elif settings.get("chat_template") is None:  # where a processor of pictures and text keeps it
+    elif settings.get("chat_template") is None:  # where multimodal processors keep it
         settings |= _optional_json(folder / "chat_template.json")
     return settings
 
@@ -275,7 +275,7 @@ def _optional_json(path: Path) -> dict:
 
 
 def _refuse_another_vocabulary(own, base, rows: int | None, *, where: Path, pad) -> None:
-    """UserError unless `own`, an adapter's tokenizer, agrees with `base` on common tokens and has rows for others.
+    """UserError unless `own`, an adapter's tokenizer, agrees with `base` on shared tokens and has rows for the others.
 
     A padding token needs none: it is never read.
     """
@@ -283,13 +283,13 @@ def _refuse_another_vocabulary(own, base, rows: int | None, *, where: Path, pad)
     moved = next((token for token in ids.keys() & known.keys() if ids[token] != known[token]), None)
     if moved is not None:
         raise UserError(
-            f"{where}: the adapter was trained with another model's tokenizer: {moved!r} has the id {ids[moved]}, in "
-            f"this model {known[moved]}; give the model that the adapter was trained on"
+            f"{where}: the adapter was trained with another model's tokenizer: {moved!r} has the id {ids[moved]}, but "
+            f"{known[moved]} in this model; give the model that the adapter was trained on"
         )
     pad = pad.get("content") if isinstance(pad, dict) else pad
     added = sorted(token for token in ids.keys() - known.keys() if rows is not None and ids[token] >= rows)
     if added := [token for token in added if token != pad]:
         raise UserError(
-            f"{where}: the adapter was trained with {len(added)} tokens more than the model has rows for ({added[0]!r} "
+            f"{where}: the adapter was trained with {len(added)} tokens that the model has no rows for ({added[0]!r} "
             f"has the id {ids[added[0]]}, the embedding {rows} rows); give the resized model that it was trained on"
         )

@@ -193,7 +193,7 @@ def test_a_conversation_too_long_says_so_and_goes_on(talker, terminal):
     there = terminal(command(talker, tokens=100), columns=80)
     there.until("> ")
     there.say("Hello")
-    assert "/reset starts anew" in there.say("and so on " * 6)
+    assert "/reset starts a new conversation" in there.say("and so on " * 6)
     there.say("/reset")
     assert "/reset" not in there.say("Hello")
 
@@ -221,7 +221,7 @@ def test_adapters_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--both"], "--both needs an --adapter"),
+        (["--both"], "--both compares"),
         (["--top-k", "-1"], "top_k >= 0"),
         (["--adapter", "none"], "none/adapter_config.json: no such file"),
     ],

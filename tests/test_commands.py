@@ -42,7 +42,7 @@ MODULES = [
 def assert_one_line(done, *words):
     assert done.returncode == 2, done.stderr
     # A PyTorch built for CUDA on a machine without a GPU says a line more.
-    lines = [line for line in done.stderr.splitlines() if "computing on the CPU" not in line]
+    lines = [line for line in done.stderr.splitlines() if "using the CPU" not in line]
     assert len(lines) == 1 and lines[0].startswith("tritune: "), done.stderr
     for word in words:
         assert word in done.stderr
@@ -120,7 +120,7 @@ def test_a_hub_out_of_reach(tmp_path, pairs):
     child = Child("train_sft.py", "--model", "org/none", "--data", pairs, "--out", tmp_path / "run", **nowhere)
     out, err = child.communicate()
     done = subprocess.CompletedProcess([], child.returncode, out, err)
-    assert_one_line(done, "org/none", "could not be had from the hub", "smollm2-135m")
+    assert_one_line(done, "org/none", "could not be fetched from the hub", "smollm2-135m")
     assert not (tmp_path / "run").exists()
 
 

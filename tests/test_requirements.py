@@ -1,31 +1,70 @@
-"""What is installed where: `make` pins PyTorch, and nothing else touches one that is there."""
+"""pyproject.toml is the one place that says what is installed; `make` alone pins PyTorch."""
 
 from __future__ import annotations
 
+import importlib
+import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+import quickstart
+from tests.mypy_ratchet import COUNTS, judge
+
+tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CORE = [Requirement(text) for text in PROJECT["dependencies"]]
+EXTRAS = {name: [Requirement(text) for text in texts] for name, texts in PROJECT["optional-dependencies"].items()}
 
 
-def requirements(name: str) -> list[Requirement]:
-    lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
-    return [Requirement(line) for line in lines if line and not line.startswith("-")]
+def test_the_core_requirements_are_the_six():
+    assert [r.name for r in CORE] == ["torch", "tokenizers", "safetensors", "numpy", "hnswlib", "tqdm"]
 
 
 @pytest.mark.parametrize("version", ["2.6.0", "2.6.0+cu124", "2.8.0+cu126", "2.13.0+cpu", "2.13.0"])
-def test_a_pytorch_that_is_there_satisfies_the_requirements(version):
-    (torch,) = [requirement for requirement in requirements("requirements.txt") if requirement.name == "torch"]
+def test_an_installed_pytorch_satisfies_the_requirements(version):
+    (torch,) = [requirement for requirement in CORE if requirement.name == "torch"]
     assert torch.specifier.contains(version) and not torch.specifier.contains("2.5.1")
-    for other in ROOT.glob("requirements-*.txt"):  # quickstart.py installs the extras by itself
-        assert not [r.name for r in requirements(other.name) if r.name.startswith(("torch", "nvidia", "triton"))], other
+    for name, requirements in EXTRAS.items():  # quickstart.py installs the extras itself
+        assert not [r.name for r in requirements if r.name.startswith(("torch", "nvidia", "triton"))], name
 
 
-def test_make_alone_pins_and_takes_any_build_of_the_version():
-    (pinned,) = requirements("constraints.txt")
+def test_only_make_pins_and_it_takes_any_build_of_the_version():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    (pinned,) = [Requirement(line) for line in lines if not line.startswith("#")]
     assert pinned.name == "torch" and pinned.specifier.contains("2.13.0+cu126")
-    paths = [*ROOT.glob("*.txt"), *ROOT.glob("*.py"), *ROOT.glob("*.toml"), ROOT / "Makefile"]
+    paths = [*ROOT.glob("*.txt"), *ROOT.glob("*.py"), ROOT / "Makefile"]
     naming = {path.name for path in paths if "constraints.txt" in path.read_text(encoding="utf-8")}
     assert naming == {"Makefile"}
+
+
+def test_requirements_stand_in_one_place():
+    files = list(ROOT.glob("requirements*.txt"))
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+    assert lines == ["-e ."]
+
+
+def test_every_extra_that_is_named_exists():
+    installs = re.findall(r"\.venv/\.(\w+)$|\.venv/\.(\w+) ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert {name for names in installs for name in names if name} == EXTRAS.keys()
+    for name, requirements in EXTRAS.items():
+        inner = [extra for r in requirements if r.name == PROJECT["name"] for extra in r.extras]
+        assert inner == ([] if name == "extras" else ["extras"] if name == "dev" else ["dev"])
+    assert {name.replace("_", "-") for name in quickstart.EXTRAS} <= {r.name for r in EXTRAS["extras"]}
+
+
+def test_installing_puts_no_module_on_the_path():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert setuptools == {"packages": [], "py-modules": []}
+
+
+def test_the_count_of_type_errors_only_falls():
+    lines = ["a.py:1: error: x  [y]", "a.py:1: note: z", "b.py:2: error: x  [y]", "Found 2 errors in 2 files"]
+    assert judge(lines, {"a.py": 1, "b.py": 3, "c.py": 2}) == ([], {"a.py": 1, "b.py": 1})
+    assert judge(lines, {"b.py": 1}) == ([lines[0]], {"b.py": 1})
+    missing = [name for name in json.loads(COUNTS.read_text(encoding="utf-8")) if not (ROOT / name).is_file()]
+    assert not missing

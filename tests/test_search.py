@@ -63,7 +63,7 @@ class WordEncoder:
     def __init__(self, weights="0", query_prefix=None):
         self.weights, self.prefix = weights, query_prefix or ""
 
-    def reach_the_limit(self, texts, kind):
+    def count_at_limit(self, texts, kind):
         assert kind == "passage"
         return sum(len(text.replace("_", " ").replace("(", " ").split()) >= 12 for text in texts)
 
@@ -74,7 +74,7 @@ class WordEncoder:
                 vectors[i, int(hashlib.sha256(word.encode()).hexdigest(), 16) % 64] += 1
         return torch.nn.functional.normalize(vectors, dim=-1)
 
-    def describe(self):
+    def identity(self):
         return {
             "model": "words",
             "weights_sha256": self.weights * 64,
@@ -113,8 +113,8 @@ def test_a_repository_is_indexed_and_searched(repository, monkeypatch, capsys):
     index = repository / "index"
     assert command(monkeypatch, "index", repository / "repository", "--out", index) == 0
     said = capsys.readouterr().out
-    assert "5 units in" in said and "3 functions, 1 classes, 1 files; 5 of them encoded now" in said
-    assert "left out: 1 files (does not parse)" in said and "reach the model's 12 tokens" in said
+    assert "5 units in" in said and "3 functions, 1 classes, 1 files; 5 newly encoded" in said
+    assert "skipped: 1 files (does not parse)" in said and "are truncated at 12 tokens" in said
     assert command(monkeypatch, "query", index, "shortest path", "--k", 2) == 0
     first, *held, second = (line for line in lines_found(capsys) if not line.startswith(" "))
     line = CODE.split("\n").index("def shortest_path(graph, start, goal):") + 1
@@ -156,7 +156,7 @@ def test_by_words_no_model_is_loaded(repository, monkeypatch, capsys):
     assert command(monkeypatch, "query", repository / "index", "fewest edges", "--by", "words") == 0
     assert "def shortest_path" in lines_found(capsys)[0]
     assert command(monkeypatch, "query", repository / "index", "unheard", "--by", "words") == 0
-    assert lines_found(capsys) == ["nothing found: no unit holds a word of the query"]
+    assert lines_found(capsys) == ["nothing found: no unit contains a word of the query"]
 
 
 def test_an_index_is_brought_up_to_date_as_it_was_made(repository, monkeypatch, capsys):
@@ -167,7 +167,7 @@ def test_an_index_is_brought_up_to_date_as_it_was_made(repository, monkeypatch, 
     arguments = ["index", repository / "repository", "--out", repository / "index"]
     command(monkeypatch, *arguments, "--model", "mine", "--query-prefix", "q: ")
     command(monkeypatch, *arguments)
-    assert "; 0 of them encoded now" in capsys.readouterr().out
+    assert "; 0 newly encoded" in capsys.readouterr().out
     (name, made), again = loaded
     assert (name, made["query_prefix"], made["pooling"]) == ("mine", "q: ", None)
     assert again[0] == "words" and again[1]["query_prefix"] == "q: " and again[1]["pooling"] == "mean"
@@ -185,7 +185,8 @@ def test_a_damaged_index_is_told_in_one_line_and_built_anew(repository, monkeypa
     assert "units.jsonl: damaged" in error and "python search.py index REPO" in error and error.count("\n") == 1
     assert command(monkeypatch, *arguments) == 0
     assert (
-        "units.jsonl: damaged (not the file that the manifest describes); all is built anew" in capsys.readouterr().out
+        "units.jsonl: damaged (not the file that the manifest describes); rebuilding from scratch"
+        in capsys.readouterr().out
     )
     assert command(monkeypatch, "query", repository / "index", "open") == 0
 
@@ -212,7 +213,7 @@ def test_the_index_that_a_run_leaves_is_searched_too(repository, monkeypatch, ca
     ]
     encoder = WordEncoder()
     vectors = encoder.encode([row["code"] for row in codes], kind="passage").numpy()
-    build_index(repository / "index", vectors, codes, manifest=encoder.describe())
+    build_index(repository / "index", vectors, codes, manifest=encoder.identity())
     assert command(monkeypatch, "query", repository / "index", "open file") == 0
     assert [line.split()[0] for line in lines_found(capsys)] == ["io.py:3", "mine"]
     assert command(monkeypatch, "query", repository / "index", "open file", "--open") == 2
@@ -223,8 +224,8 @@ def test_the_index_that_a_run_leaves_is_searched_too(repository, monkeypatch, ca
     [
         (["query", "{}/nowhere", "text"], "no index here"),
         (["query", "{}/nowhere", " "], "the query is empty"),
-        (["query", "{}/nowhere", "text", "--k", "0"], "at least one result"),
-        (["query", "{}/nowhere", "text", "--open", "11"], "--open takes the number of a result"),
+        (["query", "{}/nowhere", "text", "--k", "0"], "must be at least 1"),
+        (["query", "{}/nowhere", "text", "--open", "11"], "--open N needs a TEXT"),
         (["index", "{}/empty", "--out", "{}/index"], "nothing to search in it: no source file"),
         (["index", "{}/repository", "--out", "{}"], "is not an index"),
     ],
@@ -269,9 +270,9 @@ def test_a_result_is_opened_in_the_editor_at_its_line(repository, monkeypatch, c
     assert editor.read_text(encoding="utf-8").splitlines() == ["--goto", f"{place}:1"]
     place.unlink()
     for variable, value, says in (
-        ("VISUAL", f"'{code}'", "is there no more"),
-        ("VISUAL", "", "is there no more"),  # EDITOR, then
-        ("EDITOR", "", "no editor is named"),
+        ("VISUAL", f"'{code}'", "no longer exists"),
+        ("VISUAL", "", "no longer exists"),  # EDITOR, then
+        ("EDITOR", "", "no editor is configured"),
     ):
         monkeypatch.setenv(variable, value)
         assert command(monkeypatch, "query", repository / "index", "gargoyle", "--by", "words", "--open") == 2

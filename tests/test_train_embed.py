@@ -14,8 +14,8 @@ from torch.testing import assert_close
 import train_embed
 from common.console import UserError
 from model import load_encoder
-from training.run import Run
 from training.setup import train_top_layers
+from training.steps import Steps
 
 WORDS = [f"{a}{b}" for a in "abcde" for b in "mnop"]
 
@@ -122,7 +122,7 @@ def test_negatives_are_mined_before_each_epoch_among_all_codes_but_the_tests(tra
     options = {"test": write(tmp_path / "test.jsonl", test), "pool": write(tmp_path / "pool.jsonl", more)}
     out = train("mined", "mine", negatives=2, epochs=3, **options)
     said = capsys.readouterr().out
-    assert "pool     25 codes · 2 left out" in said and said.count("hard negatives of 20 pairs among 45 codes") == 3
+    assert "pool     25 codes · 2 excluded" in said and said.count("hard negatives for 20 pairs from 45 codes") == 3
     found = [json.loads((out / "mined" / f"epoch-{epoch}.json").read_text())["negatives"] for epoch in (1, 2)]
     assert all(len(numbers) <= 2 for epoch in found for numbers in epoch) and found[0] != found[1]
     assert max(n for numbers in found[0] for n in numbers) < 45
@@ -137,14 +137,14 @@ class Stopped(Exception):
 def test_a_run_that_is_resumed_within_an_epoch_has_its_negatives_and_its_temperature(train, monkeypatch):
     how, options = ("mine", "learn-temperature"), {"checkpoint_every": 3, "epochs": 3, "negatives": 2}
     whole = train("whole", *how, **options)
-    due = Run.due
+    due = Steps.due
 
-    def stops(run, step, every):
-        if step > 7:  # 4 steps an epoch: the checkpoint after step 6 lies within the second
+    def stops(steps, every):
+        if steps.current > 7:  # 4 steps an epoch: the checkpoint after step 6 lies within the second
             raise Stopped
-        return due(run, step, every)
+        return due(steps, every)
 
-    monkeypatch.setattr(Run, "due", stops)
+    monkeypatch.setattr(Steps, "due", stops)
     with pytest.raises(Stopped):
         train("parts", *how, **options)
     monkeypatch.undo()
@@ -198,10 +198,10 @@ def test_a_bad_row_is_named_with_its_line(train, row, named):
 @pytest.mark.parametrize(
     ("flags", "options", "named"),
     [
-        (["lora"], {"top_layers": 1}, "leave out one"),
+        (["lora"], {"top_layers": 1}, "drop one of them"),
         ([], {"pool": "x"}, "--mine"),
-        (["mine"], {"negatives": 0}, "nothing is mined"),
-        (["mine"], {"distill": 1}, "leave out one"),
+        (["mine"], {"negatives": 0}, "mines nothing"),
+        (["mine"], {"distill": 1}, "drop one of them"),
         ([], {"distill": 1}, 'no row has "scores"'),
     ],
 )
@@ -214,10 +214,10 @@ def test_options_that_contradict_each_other_are_refused(train, tmp_path, flags, 
 
 
 def test_a_dry_run_says_when_a_batch_does_not_fit(train, monkeypatch, capsys):
-    from training import grad_cache
+    from training import fit_chunks
 
-    monkeypatch.setattr(grad_cache, "TRIAL", 32)
-    monkeypatch.setattr(grad_cache, "_measured", lambda *arguments: 20)
+    monkeypatch.setattr(fit_chunks, "TRIAL", 32)
+    monkeypatch.setattr(fit_chunks, "_measured", lambda *arguments: 20)
     train("dry", "dry-run")
     said = capsys.readouterr().out
     assert "does not fit: chunks of 20, each computed twice" in said and "steps    8 of 5 pairs" in said

@@ -1,1 +1,1 @@
-"""How it is learnt: the parts that the three training loops share."""
+"""Everything the three training loops share."""

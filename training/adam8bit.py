@@ -1,14 +1,14 @@
-"""AdamW with its two moments in 8 bits: 2.03 bytes a weight in place of 8 (Dettmers et al., arXiv:2110.02861).
+"""AdamW with both moments in 8 bits: 2.03 bytes per weight instead of 8 (Dettmers et al., arXiv:2110.02861).
 
-A moment is cut into blocks of 256 numbers. A block keeps its largest magnitude in fp32, and each number as a share of
-that, rounded to one of the 256 values of the dynamic tree type: fine near the largest, and down to a millionth of it.
+A moment is divided into blocks of 256 numbers. A block stores its largest magnitude in fp32, and each number as a
+fraction of it, rounded to one of the 256 values of the dynamic tree type: fine near 1, and down to a millionth.
 
     s 0 0 1 f f f f      s    sign; the second moment has none, and one more bit for f
                          0 0  two zeros: the decade below 10^-2
                          1    ends the zeros
-                         f    k of 2^F equal parts of that decade, in its middle: 10^-2 (0.1 + 0.9 (k + 1/2) / 2^F)
+                         f    k of 2^F equal parts of that decade, at its centre: 10^-2 (0.1 + 0.9 (k + 1/2) / 2^F)
 
-Two patterns are left over and stand for 0 and 1. A code is a value's place among the 256 in their order, not its bits.
+The two remaining patterns stand for 0 and 1. A code is a value's rank among the 256 sorted values, not its bits.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from torch import nn
 from model.cached import cached_tensors
 
 BLOCK = 256  # numbers that share a scale
-CHUNK = 2**20  # weights that are in fp32 at a time: about 30 MB beside the states, whatever the size of a matrix
-SMALLEST = 4096  # a parameter with fewer numbers keeps fp32 moments: it costs nothing, and norms are sensitive
+CHUNK = 2**20  # weights whose moments are in fp32 at a time: about 30 MB, whatever the size of a matrix
+SMALLEST = 4096  # smaller parameters keep fp32 moments: it costs nothing, and norms are sensitive
 
 
 class AdamW8bit(torch.optim.Optimizer):
-    """AdamW (arXiv:1711.05101) over fp32 parameters, moments in 8 bits between steps and in fp32 within one.
+    """AdamW (arXiv:1711.05101) over fp32 parameters; moments are in 8 bits between steps and in fp32 within one.
 
     The state of a parameter of N numbers: `exp_avg_codes` and `exp_avg_sq_codes` [N] uint8, `exp_avg_absmax` and
-    `exp_avg_sq_absmax` [ceil(N / 256)] fp32. Below 4096 numbers: `exp_avg` and `exp_avg_sq` [N] fp32; that is AdamW.
+    `exp_avg_sq_absmax` [ceil(N / 256)] fp32. Below 4096 numbers: `exp_avg` and `exp_avg_sq` [N] fp32, plain AdamW.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class AdamW8bit(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             settings = {key: group[key] for key in ("lr", "betas", "eps", "weight_decay")}
             for parameter in group["params"]:
@@ -60,7 +60,7 @@ class AdamW8bit(torch.optim.Optimizer):
                     _step(parameter.view(-1), parameter.grad.reshape(-1), state, settings)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Restore what `state_dict()` gave, each tensor in its own type: torch's would turn the codes into fp32."""
+        """Restore a `state_dict()`, each tensor in its own dtype: the base class would cast the codes to fp32."""
         super().load_state_dict(state_dict | {"state": {}})
         indices = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
@@ -71,7 +71,7 @@ class AdamW8bit(torch.optim.Optimizer):
 
 def _fresh_state(parameter: nn.Parameter) -> dict[str, torch.Tensor]:
     size, device = parameter.numel(), parameter.device
-    state = {"step": torch.zeros(())}  # on the CPU, where reading it waits for nobody
+    state = {"step": torch.zeros(())}  # on the CPU: reading it does not synchronise with the device
     for name in ("exp_avg", "exp_avg_sq"):
         if size < SMALLEST:
             state[name] = torch.zeros(size, device=device)
@@ -107,9 +107,9 @@ def adamw_step(
     weight: torch.Tensor, grad: torch.Tensor, m: torch.Tensor, v: torch.Tensor, step: int,
     *, lr: float, betas: tuple[float, float], eps: float, weight_decay: float,
 ) -> None:  # fmt: skip
-    """AdamW's step number `step` (the first is 1) over fp32 tensors of one shape: weight, m and v change in place.
+    """AdamW's step number `step` (from 1) on fp32 tensors of one shape; updates weight, m and v in place.
 
-    The operations of torch.optim.AdamW's plain loop in their order, so that the two agree to the last bit.
+    The same operations in the same order as torch.optim.AdamW's plain loop: bit-identical results.
     """
     beta1, beta2 = betas
     weight.mul_(1 - lr * weight_decay)
@@ -120,34 +120,35 @@ def adamw_step(
 
 
 def quantise(x: torch.Tensor, codes: torch.Tensor, absmax: torch.Tensor, *, signed: bool) -> None:
-    """Write x [N] fp32, none negative unless signed, as codes [N] uint8 and absmax [ceil(N / 256)] fp32."""
+    """Quantise x [N] fp32 (non-negative unless signed) into codes [N] uint8, absmax [ceil(N / 256)] fp32."""
     tree = dynamic_tree(signed, x.device)
     blocks = F.pad(x, (0, -len(x) % BLOCK)).view(-1, BLOCK)
     torch.amax(blocks.abs(), dim=1, out=absmax)
-    scale = absmax.masked_fill(absmax == 0, 1)  # a block of zeros stays one
+    scale = absmax.masked_fill(absmax == 0, 1)  # a block of zeros stays zero
     shares = (blocks / scale[:, None]).view(-1)[: len(x)]
-    lowest = tree.lowest.index_select(0, (shares.view(torch.int32) >> 16) + 2**15)
+    upper_half = shares.view(torch.int32) >> 16  # of each number's bits
+    lowest = tree.lowest.index_select(0, upper_half + 2**15)
     codes.copy_(lowest + (shares > tree.borders.index_select(0, lowest)))
 
 
 def dequantise(codes: torch.Tensor, absmax: torch.Tensor, *, signed: bool) -> torch.Tensor:
-    """x [N] fp32 as the codes [N] and absmax [ceil(N / 256)] of `quantise` tell it."""
+    """x [N] fp32 from its codes [N] and absmax [ceil(N / 256)]."""
     shares = dynamic_tree(signed, codes.device).values.index_select(0, codes.int())
     return F.pad(shares, (0, -len(codes) % BLOCK)).view(-1, BLOCK).mul_(absmax[:, None]).view(-1)[: len(codes)]
 
 
 class DynamicTree(NamedTuple):
-    """The type's values in their order, and what finds the nearest of them ten times as fast as bisection on a CPU."""
+    """The type's sorted values, and tables that find the nearest one ten times as fast as bisection on a CPU."""
 
     values: torch.Tensor  # [256] fp32
-    borders: torch.Tensor  # [256] fp32: above borders[c] the nearest value is a later one than values[c]
-    lowest: torch.Tensor  # [65536] int32: by the upper half of an fp32 number's bits, the lowest code that it can have.
-    # Numbers that share those bits have at most one border between them, so that the code is this or the next.
+    borders: torch.Tensor  # [256] fp32: above borders[c] the nearest value comes after values[c]
+    lowest: torch.Tensor  # [65536] int32: the lowest possible code, indexed by the upper half of an fp32 number's bits.
+    # Numbers that share those bits have at most one border between them, so the code is this one or the next.
 
 
 @cached_tensors()
 def dynamic_tree(signed: bool, device: torch.device) -> DynamicTree:
-    """The type of the first moment (signed) or of the second, on a device."""
+    """The type of the first moment (signed) or the second, on a device."""
     shares = [0.0, 1.0]
     for zeros in range(7):
         parts = 2 ** (6 - zeros) if signed else 2 ** (7 - zeros)
@@ -157,10 +158,10 @@ def dynamic_tree(signed: bool, device: torch.device) -> DynamicTree:
     values = torch.tensor(sorted(shares), dtype=torch.float64)
     borders = F.pad((values[1:] + values[:-1]) / 2, (0, 1), value=torch.inf).float()
     if not signed:
-        # A small second moment must not become 0: once its gradient stays away, a first moment that is left would be
-        # divided by eps alone. Rounded up it is 3e-7 of the largest, and the step is too small rather than enormous.
+        # A small second moment must not become 0: if its gradient then vanishes, the remaining first moment would be
+        # divided by eps alone. Rounded up it is 3e-7 of the largest: the step is too small instead of enormous.
         borders[0] = 0
     upper = torch.arange(-(2**15), 2**15, dtype=torch.int32) << 16
     least = torch.minimum(upper.view(torch.float32), (upper | 0xFFFF).view(torch.float32))
-    lowest = torch.bucketize(least, borders, out_int32=True).clamp(max=255)  # where least is NaN, which no share is
+    lowest = torch.bucketize(least, borders, out_int32=True).clamp(max=255)  # 256: patterns of NaN
     return DynamicTree(values.float().to(device), borders.to(device), lowest.to(device))

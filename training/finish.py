@@ -1,11 +1,8 @@
-"""What the three scripts say at the start of a run and leave at its end."""
+"""The end of a run: save what was trained, compare before with after, write metrics, provenance and the report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
-from torch import nn
 
 from common.files import read_json, write_json, write_text
 from eval.change_table import table
@@ -13,66 +10,56 @@ from eval.compare import compare
 from eval.environment import PACKAGES
 from eval.forgetting import forgetting
 from eval.report import write_report
-from lora.adapter_file import adapter_tensors, save_adapter
-from lora.inject import Adapter, lora_layers, trainable
-from lora.nf4 import NF4Weight
-from model import save_decoder
+from lora.adapter_file import save_adapter
+from lora.inject import lora_layers, remove
+from model import save_decoder, save_encoder
 from model.decoder import Decoder
+from model.encoder import Encoder
 from model.tokenizer import Tokenizer
 from model.weights import weights_sha256
 from training.run import Run
 
-HEADLINE = {"embed": ("mrr@10", "ndcg@10", "recall@10")}  # of the metrics in after.json; else all
-WITHOUT_BEARING = {"model", "out", "resume", "device", "shard"}  # options that say where it happened, not what
-
-
-def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
-    """Two lines: the model, and what of it learns."""
-    quantised = sum(module.shape.numel() for module in network.modules() if isinstance(module, NF4Weight))
-    total = quantised + sum(parameter.numel() for parameter in network.parameters())
-    learning = sum(parameter.numel() for _, parameter in trainable(network))
-    layers = lora_layers(network)
-    adapted = sum(tensor.numel() for tensor in adapter_tensors(layers).values())
-    what = describe_adapter(layers) if layers else "all weights"
-    precision = str(dtype).removeprefix("torch.") + (f", {quantised / 1e6:.1f} M of them in NF4" if quantised else "")
-    return (
-        f"model    {name} · {(total - adapted) / 1e6:.1f} M parameters · {precision}\n"
-        f"learns   {what} · {learning / 1e6:.2f} M trainable ({100 * learning / total:.1f} %)"
-    )
-
-
-def describe_adapter(layers: Adapter) -> str:
-    """Which kind of adapter, how large, and on what."""
-    first = next(iter(layers.values()))
-    kind = ("rsLoRA" if first.rslora else "LoRA") + (" (DoRA)" if first.lora_magnitude_vector is not None else "")
-    ranks, alphas = ({getattr(layer, key) for layer in layers.values()} for key in ("r", "alpha"))
-    r, alpha = ("-".join(f"{n:g}" for n in sorted({min(values), max(values)})) for values in (ranks, alphas))
-    names = " ".join(sorted({name.rpartition(".")[2] for name in layers}))
-    return f"{kind} r={r} alpha={alpha} on {names}"
+HEADLINE = {"embed": ("mrr@10", "ndcg@10", "recall@10")}  # metrics to report, by track; all of them for the others
+NOT_SETTINGS = {"model", "out", "resume", "device", "shard"}  # they say where a run took place, not what it did
 
 
 def save_trained(run: Run, decoder: Decoder, tokenizer: Tokenizer, base_model: str) -> None:
-    """The adapter in PEFT's format, or, when all weights learnt, the model in Hugging Face's."""
+    """adapter/ in PEFT's format, or with --full model/ in Hugging Face's."""
     if lora_layers(decoder):
         save_adapter(decoder, run.folder / "adapter", base_model=base_model, task_type="CAUSAL_LM")
-        if run.options.as_dict().get("chat_template", {}).get("value"):  # as trl and PEFT leave it
+        if run.options.as_dict().get("chat_template", {}).get("value"):  # where trl and PEFT write it, too
             write_text(run.folder / "adapter" / "chat_template.jinja", tokenizer.chat_template)
     else:
         save_decoder(decoder, tokenizer, run.folder / "model")
 
 
+def save_trained_encoder(run: Run, encoder: Encoder) -> None:
+    """model/ in sentence-transformers' layout, with an adapter merged in; the adapter itself in PEFT's format.
+
+    Afterwards the encoder is the saved model, and identifies itself as such when an index records its model.
+    """
+    if lora_layers(encoder):
+        base_model = run.options.values.model
+        save_adapter(encoder, run.folder / "adapter", base_model=base_model, task_type="FEATURE_EXTRACTION")
+        remove(encoder, merge=True)
+    save_encoder(encoder, run.folder / "model")
+    encoder.source = str(run.folder / "model")
+    encoder.weights_sha256 = weights_sha256(run.folder / "model")
+
+
 def copy_data_card(folder: Path, run: Run) -> None:
-    """Keep the card of the data beside the run, when the data came with one."""
+    """Copy the data card into the run's folder, if the data has one."""
     if (folder / "data_card.md").is_file():
         write_text(run.folder / "data_card.md", (folder / "data_card.md").read_text(encoding="utf-8"))
 
 
 def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
-    """Compare before.json with after.json where there are such, write metrics.json and the report, print the table.
+    """Compare before.json with after.json if they exist, print the table, write metrics.json and the report.
 
-    data     what was learnt from: "path", "sha256", "rows" and what a row is, "unit"
+    seconds  by stage
+    data     what was trained on: "path", "sha256", "rows" and what a row is, "unit"
     Returns  the track's part of metrics.json: "before", "after", "change"; empty for a run without held-out data.
-             With probe_before.json and probe_after.json there, "probe" holds the same three of texts not of the corpus
+             "probe" has the same three for the texts that forgetting is measured on, if there are any
     """
     track: dict = {}
     if (run.folder / "after.json").is_file():
@@ -86,7 +73,7 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
     if (run.folder / "probe_after.json").is_file():
         before, after = (read_json(run.folder / f"probe_{when}.json") for when in ("before", "after"))
         track["probe"] = forgetting(before, after)
-        print(f"forgetting, on texts that are not of the corpus\n{table(before, after, track['probe']['change'])}")
+        print(f"forgetting, on texts outside the corpus\n{table(before, after, track['probe']['change'])}")
     write_provenance(run, metrics=track, data=data)
     rounded = {name: round(value, 1) for name, value in seconds.items()}
     run.finish({"schema": 1, "seconds": rounded, "tracks": {run.track: track}})
@@ -96,16 +83,16 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
 
 
 def write_provenance(run: Run, *, metrics: dict, data: dict) -> None:
-    """Leave `tritune.json` in the run's adapter/ and model/: where the weights come from, for whoever gets them alone.
+    """Write `tritune.json` into the run's adapter/ and model/: provenance that travels with the weights.
 
     {"schema": 1,
-     "base": the MODEL that the run started from, "track": "cpt" | "sft" | "embed",
-     "settings": {option: value}, all but where the run happened,
+     "base": the MODEL that was fine-tuned, "track": "cpt" | "sft" | "embed",
+     "settings": {option: value}, all but those that say where the run took place,
      "metrics": {"before": {...}, "after": {...}, "change": {...}} as in metrics.json, {} without held-out data,
      "data": {"path", "sha256", "rows", "unit": what a row is},
      "versions": {package: version} with "source_sha256" of this project}
-    A model that an adapter was merged into, here or by lora.merge, also has
-     "merged": [{"adapter": its path, "sha256": of its weights}]}, and takes none of these a second time.
+    A model with merged adapters (here, or by lora.merge) also has
+     "merged": [{"adapter": its path, "sha256": of its weights}]}; lora.merge refuses to merge one of these again.
     """
     options = run.options.as_dict()
     ran_on = read_json(run.folder / "environment.json")
@@ -113,7 +100,7 @@ def write_provenance(run: Run, *, metrics: dict, data: dict) -> None:
         "schema": 1,
         "base": options["model"]["value"],
         "track": run.track,
-        "settings": {name: entry["value"] for name, entry in options.items() if name not in WITHOUT_BEARING},
+        "settings": {name: entry["value"] for name, entry in options.items() if name not in NOT_SETTINGS},
         "metrics": metrics,
         "data": data,
         "versions": {name: ran_on[name] for name in ("python", *PACKAGES, "source_sha256") if name in ran_on},

@@ -1,4 +1,4 @@
-"""How much memory there is, how much was taken at most, and keeping what was freed for the next step."""
+"""Free, held and peak memory of a GPU or a process, and reuse of freed memory between steps."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from common.console import UserError
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what a step frees, for the next one; where it is not glibc, nothing happens.
+    """Make glibc keep the memory that a step frees, for the next one. Does nothing with another C library.
 
-    It would give large pieces back to the system, which clears each page before it is given anew: a sixth of a training
-    step on a CPU. The peak stays what it is, but memory does not fall between the steps.
+    By default it returns large blocks to the system, which zeroes every page before handing it out again: a sixth of a
+    training step on a CPU. Peak memory is unchanged, but memory does not fall between steps.
     """
-    trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(trim_threshold, 2**31 - 1)
@@ -28,7 +28,7 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes held at most since the start or `reset_peak`: by tensors on a GPU, by the whole process on a CPU."""
+    """Peak bytes since the start or `reset_peak`: of tensors on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "linux":
@@ -37,14 +37,14 @@ def peak_memory(device: torch.device) -> int:
 
 
 def held_memory(device: torch.device) -> int:
-    """Bytes held now."""
+    """Bytes held now: by tensors on a GPU, by the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return _status("VmRSS") if sys.platform == "linux" else peak_memory(device)
 
 
 def reset_peak(device: torch.device) -> None:
-    """Count the peak from here on."""
+    """Start measuring the peak anew."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
@@ -52,20 +52,20 @@ def reset_peak(device: torch.device) -> None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back to the device what no tensor uses any more. An exception that still is at hand keeps its frames'."""
-    gc.collect()  # a traceback may be part of a circle
+    """Release memory that no tensor uses. Call it outside `except`: an exception's frames keep their tensors alive."""
+    gc.collect()  # a traceback may be part of a reference cycle
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that could still be taken without pushing anything out. UserError where a CPU's system does not tell."""
+    """Bytes that can be allocated without swapping. UserError on a CPU whose system does not report it."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     if sys.platform == "linux":
         return _table("/proc/meminfo", "MemAvailable")
-    raise UserError("--fit: only Linux tells how much memory is free beside a CPU; give --micro-batch, --checkpointing")
+    raise UserError("--fit: free memory is known on Linux only; give --micro-batch and --checkpointing instead")
 
 
 def _status(key: str) -> int:

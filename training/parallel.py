@@ -1,20 +1,20 @@
-"""Several processes train one network. Without torchrun there is one, and every function here leaves all as it is.
+"""Data-parallel training with torchrun. In a single process every function here returns its input unchanged.
 
-    torchrun --nproc-per-node 2 -- train_sft.py …             each device has the network, and its share of the rows
-    torchrun --nproc-per-node 2 -- train_sft.py … --shard     and of the layers' weights (training/sharding.py)
+    torchrun --nproc-per-node 2 -- train_sft.py …             each rank has the network and a share of the rows
+    torchrun --nproc-per-node 2 -- train_sft.py … --shard     and a share of the layers' weights (training/sharding.py)
 
-The lone -- keeps torchrun from reading --r as an option of its own.
+The lone -- keeps torchrun from taking --r for an option of its own.
 
     rank 0   rows 0, 2, … of a window ─ forward ─ backward ─┐
-                                                            Σ gradients ─ everywhere the same step
+                                                            Σ gradients ─ the same step on every rank
     rank 1   rows 1, 3, … of a window ─ forward ─ backward ─┘
 
 This is the arithmetic of DDP (arXiv:2006.15704) without its wrapper, which averages over ranks where a sum is needed:
-the loss is already divided by the supervised tokens of the whole window. Losses and gradients are those of one process.
+the loss is already divided by the supervised tokens of the whole window. Losses and gradients equal those of a single
+process.
 
-A step is what --step-tokens says, however many share it: with fewer rows in it than processes some have nothing to do.
-All ranks read the same files and measure the network before it is trained; rank 0 alone writes, speaks, and goes on
-when the training is over.
+The size of a step is --step-tokens for any number of ranks; if it has fewer rows than ranks, some are idle. All ranks
+read the same files and evaluate the untrained network; only rank 0 writes, prints, and continues after training.
 """
 
 from __future__ import annotations
@@ -41,62 +41,63 @@ from model.device import choose_device
 from model.loss import IGNORE
 from training.sharding import is_part, sharded, take_gradient
 
-BUCKET = 25 * 2**20  # bytes that travel together, as in DDP: small gradients alone would wait for each other
-NOTHING = [Example([0, 0], [IGNORE, IGNORE])]  # a row of which nothing is learnt: it adds exactly 0
-PATIENCE = timedelta(hours=12)  # ranks wait for the slowest measurement; torchrun itself ends them when one has died
+BUCKET = 25 * 2**20  # bytes per all-reduce, as in DDP: one for each small gradient would be dominated by latency
+NOTHING = [Example([0, 0], [IGNORE, IGNORE])]  # a row without supervised tokens: it contributes exactly 0
+TIMEOUT = timedelta(hours=12)  # for the slowest evaluation; torchrun itself ends all ranks when one dies
 
 
 def start(wanted: str, *, shard: bool = False) -> torch.device:
-    """Meet the other processes that torchrun started, if it did. Returns the device of this one.
+    """Join the process group, if torchrun started this process. Returns this process's device.
 
-    wanted  the option --device; under torchrun without a number, each process has a device of its own
-    shard   the option --shard
-    Raises UserError for a device that is not there, and for --shard without torchrun.
+    wanted  --device; under torchrun it must have no number, since each process gets its own device
+    shard   --shard
+
+    Raises UserError for an unavailable device, and for --shard without torchrun.
     """
     device = choose_device(wanted)
     if not dist.is_torchelastic_launched():
         if shard:
-            raise UserError("--shard divides the weights among processes; start them: torchrun --nproc-per-node N …")
+            raise UserError("--shard divides the weights among processes: start them with torchrun --nproc-per-node N")
         return device
     if device.index is not None:
         raise UserError(f"--device {wanted}: torchrun gives each process a device of its own; give auto, cuda or cpu")
     if device.type == "cuda":
         device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     if rank() > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open as long as the process is)
-        sys.stderr.isatty = lambda: False  # so that progress bars stay quiet, but errors do not
+        sys.stderr.isatty = lambda: False  # silences progress bars, but not errors
     return device
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """This process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def own_folder(folder: Path) -> Path:
-    """Where this process writes a run: rank 0 into `folder`, the others into a copy of its logs that ends with them."""
+    """Where this process writes a run: rank 0 into `folder`, the others into a temporary copy of its logs."""
     own = folder
     if rank() > 0:
         own = Path(tempfile.mkdtemp(prefix="tritune-"))
         atexit.register(shutil.rmtree, own, ignore_errors=True)
         for log in folder.glob("*.json*"):
             shutil.copy(log, own)
-    of_every_rank(None)  # nobody writes before all have looked at what is there
+    of_every_rank(None)  # a barrier: nobody writes before all have read
     return own
 
 
 @contextmanager
 def together(network: nn.Module, *, seed: int, shard: bool = False) -> Iterator[None]:
-    """Inside the block all ranks train the network; behind it rank 0 goes on alone, the other processes end there.
+    """Inside the block all ranks train the network; afterwards rank 0 continues alone, the other processes exit.
 
-    The ranks begin with the weights of rank 0, and draw different dropout, the same in every run.
-    shard  divide the layers of the network, a Decoder, among them
+    The ranks start from rank 0's weights and draw different dropout masks, reproducibly.
+    shard  divide the layers of the network, a Decoder, among the ranks
     """
     if not dist.is_initialized():
         yield
@@ -107,7 +108,7 @@ def together(network: nn.Module, *, seed: int, shard: bool = False) -> Iterator[
         torch.manual_seed(random.Random(f"{seed}/{rank()}").getrandbits(63))
     with sharded(network) if shard else nullcontext():
         yield
-    of_every_rank(None)  # nobody leaves while another still waits for it
+    of_every_rank(None)  # a barrier: nobody leaves while another still waits for it
     is_first = rank() == 0
     dist.destroy_process_group()
     if not is_first:
@@ -115,10 +116,10 @@ def together(network: nn.Module, *, seed: int, shard: bool = False) -> Iterator[
 
 
 def _leave() -> None:
-    """End this process, as multiprocessing ends its own, before the interpreter is taken down.
+    """Exit without tearing down the interpreter, as multiprocessing does.
 
-    A thread of gloo may yet let go of a tensor that Python knows, and from an interpreter half taken down it cannot
-    ask for that: the process aborts ("terminate called without an active exception"), one in twenty runs did.
+    A gloo thread may still release a tensor owned by Python; during interpreter shutdown that aborts the process
+    ("terminate called without an active exception"), in one of twenty runs.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -127,7 +128,7 @@ def _leave() -> None:
 
 
 def share(rows: list[list[Example]]) -> list[list[Example]]:
-    """The rows of this rank, of a window's; as many on each, for a sharded layer is computed by all ranks at a time."""
+    """This rank's rows of a window, padded to the same number on all ranks: sharded layers are computed in lockstep."""
     own = rows[rank() :: world()]
     return own + [NOTHING] * (-(-len(rows) // world()) - len(own))
 
@@ -142,10 +143,10 @@ def total(value):
 
 
 def joined(embed: Callable[[list], torch.Tensor], rows: list) -> torch.Tensor:
-    """embed(rows) [N, D], of which each rank computes its share and takes that of the others as constants.
+    """embed(rows) [N, D]: each rank computes its share, and receives the others' as constants.
 
-    So each knows the loss of the whole batch and the gradients that pass through its own rows; their sum over the
-    ranks is the batch's. `embed` gets one row at least.
+    Every rank then has the loss of the whole batch, and the gradients through its own rows; summed over the ranks these
+    are the batch's. `embed` always gets at least one row.
     """
     if world() == 1:
         return embed(rows)
@@ -161,8 +162,8 @@ def joined(embed: Callable[[list], torch.Tensor], rows: list) -> torch.Tensor:
 def sum_gradients(parameters: list[nn.Parameter]) -> None:
     """Sum the gradients over the ranks, after the last backward pass of a step. A parameter has one on all or on none.
 
-    parameters  as training.sharding.own_parts gives them; of those that are divided the backward pass has summed
-                the gradients, and gets to know here of any rank's that is not finite: no rank may step alone
+    parameters  `training.sharding.own_parts`. The backward pass has already summed those of sharded parameters; here
+                non-finite gradients are propagated to all ranks, so that all skip the step
     """
     if world() == 1 and not any(map(is_part, parameters)):
         return
@@ -176,7 +177,7 @@ def sum_gradients(parameters: list[nn.Parameter]) -> None:
             gradient.copy_(summed.view_as(gradient))
     if parts:
         gradients = [part.grad for part in parts if part.grad is not None]
-        zero_or_nan = total(torch.nn.utils.get_total_norm(gradients) * 0)
+        zero_or_nan = total(torch.nn.utils.get_total_norm(gradients) * 0)  # NaN if any rank's gradient is not finite
         for gradient in gradients:
             gradient += zero_or_nan
 
@@ -194,7 +195,7 @@ def _buckets(gradients: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 
 
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
-    """torch.nn.utils.clip_grad_norm_, also where this rank has but a part of the gradient. Returns the whole's norm."""
+    """torch.nn.utils.clip_grad_norm_, also for sharded gradients. Returns the norm of the whole gradient."""
     parts = [p.grad for p in parameters if is_part(p) and p.grad is not None]
     if not parts:
         return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
@@ -206,7 +207,7 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> torch.Ten
 
 
 def of_every_rank(value) -> list:
-    """What every rank has here, by rank: whatever can be pickled."""
+    """The values of all ranks, by rank; any picklable object."""
     values = [value] * world()
     if world() > 1:
         dist.all_gather_object(values, value)

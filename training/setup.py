@@ -1,4 +1,4 @@
-"""The network as a run's options ask for it: loaded, frozen, with its adapter, in its precision."""
+"""From a run's options to its parts: the network with its adapter, precision, optimiser and schedule."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from model import load_decoder
 from model.decoder import Decoder
 from model.device import on_gpu
 from training.optim import adamw, make_schedule
-from training.precision import Precision, keep_in_fp32, modules_named
+from training.overflow import keep_in_fp32, modules_named
+from training.precision import Precision
 from training.shared_options import DecoderOptions, TrainOptions
 
 
 def load_for_training(options: DecoderOptions, dtype: torch.dtype, device: torch.device) -> Decoder:
-    """The decoder that --model names, in the dtype that it learns from: fp32 where all of it learns.
+    """The decoder that --model names: in the compute dtype under an adapter, in fp32 with --full.
 
-    UserError for --quantize with --full.
+    Raises UserError for --quantize with --full.
     """
     if options.full and options.quantize != "none":
-        raise UserError(f"--quantize {options.quantize} with --full: weights in 4 bits cannot learn; leave out one")
+        raise UserError(f"--quantize {options.quantize} with --full: 4-bit weights cannot be trained; drop one of them")
     weights_dtype = torch.float32 if options.full else dtype
     return load_decoder(options.model, dtype=weights_dtype, device=device, put=QUANTIZE[options.quantize])
 
 
 def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dtype: torch.dtype) -> Precision:
-    """Put the adapter in, or let all weights learn; says how the steps are to be computed."""
+    """Inject the adapter (unless --full), set up activation checkpointing, and return the precision of the steps."""
     if options.patience and not options.validate_every:
-        raise UserError("--patience counts validations; give --validate-every too")
+        raise UserError("--patience counts validations; give --validate-every, too")
     if options.shard and options.sample_every:
-        raise UserError("--sample-every needs the whole network at each sample; leave it away, or --shard")
+        raise UserError("--sample-every generates with the whole network, which --shard divides; drop one of them")
     if options.shard and options.optimizer != "adamw":
-        raise UserError(f"--shard cannot divide what --optimizer {options.optimizer} keeps; give adamw")
+        raise UserError(f"--shard cannot divide the state of --optimizer {options.optimizer}; give adamw")
     if not options.full:
         add_adapter(decoder, options)
     if options.checkpointing == "offload" and not on_gpu(device):
-        raise UserError("--checkpointing offload keeps activations in the host's memory, for a GPU; give full")
+        raise UserError("--checkpointing offload moves activations from a GPU to host memory; without a GPU, give full")
     decoder.checkpointing = options.checkpointing
     precision = Precision(device, dtype)
     if options.fp32_modules:
@@ -48,7 +49,7 @@ def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dty
 
 
 def optimizer_of(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    """What --optimizer asks for, over what learns."""
+    """--optimizer over the trainable parameters."""
     return adamw(
         network,
         options.optimizer,
@@ -59,7 +60,7 @@ def optimizer_of(network: nn.Module, options: TrainOptions) -> torch.optim.Optim
 
 
 def schedule_of(optimizer: torch.optim.Optimizer, options: TrainOptions, *, steps: int):
-    """What --schedule asks for. Advance it only after a step that moved the weights."""
+    """--schedule. Do not advance it after a skipped step."""
     return make_schedule(
         optimizer,
         options.schedule,
@@ -71,7 +72,7 @@ def schedule_of(optimizer: torch.optim.Optimizer, options: TrainOptions, *, step
 
 
 def add_adapter(network: nn.Module, options: TrainOptions) -> None:
-    """Freeze the network and put a fresh adapter into it. UserError for options that do not fit it."""
+    """Freeze the network and inject a fresh adapter. UserError for options that do not fit it."""
     inject(
         network,
         r=options.r,
@@ -86,12 +87,12 @@ def add_adapter(network: nn.Module, options: TrainOptions) -> None:
 
 
 def train_top_layers(network: nn.Module, count: int) -> None:
-    """Freeze all but the last `count` layers and what comes after them. UserError when there are not so many."""
+    """Freeze all but the last `count` layers and the modules after them. UserError when it has fewer layers."""
     name, layers = next((name, part) for name, part in network.named_modules() if isinstance(part, nn.ModuleList))
     if count > len(layers):
         raise UserError(f"--top-layers {count}: the model has {len(layers)}")
     network.requires_grad_(False)
     parts = [part for part, _ in network.named_children()]
-    after = parts[parts.index(name.partition(".")[0]) + 1 :]  # the norm that ends all networks but BERT's
+    after = parts[parts.index(name.partition(".")[0]) + 1 :]  # the final norm, which all but BERT have
     for part in [*layers[-count:], *map(network.get_submodule, after)]:
         part.requires_grad_(True)

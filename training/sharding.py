@@ -1,11 +1,11 @@
-"""A decoder's layers divided among the ranks by PyTorch's FSDP2 (arXiv:2304.11277, after ZeRO, arXiv:1910.02054).
+"""--shard: a decoder's layers divided among the ranks by PyTorch's FSDP2 (arXiv:2304.11277; ZeRO, arXiv:1910.02054).
 
-    kept      a part of each weight of a layer, of its gradient and of its optimiser moments: rows, by rank
+    at rest   each rank holds some rows of each weight of a layer, of its gradient and of its optimiser moments
     forward   all-gather the layer's weights ─ compute ─ free them
-    backward  all-gather again ─ compute ─ free, reduce-scatter the gradients: each rank gets the sum of its rows
+    backward  all-gather again ─ compute ─ free, reduce-scatter the gradients: each rank gets the sum for its rows
 
-Embedding, last norm and head stay whole everywhere: the loss reads the head's weight outside of any module's forward.
-The optimiser is given this rank's rows as plain tensors, so that nothing else has to know that there are others.
+Embedding, final norm and head are replicated: the loss reads the head's weight outside any module's forward. The
+optimiser gets this rank's rows as plain tensors, so nothing else needs to know about the others.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from model.decoder import Decoder
 
 @contextmanager
 def sharded(decoder: Decoder) -> Iterator[None]:
-    """Inside the block the layers are divided; behind it they are whole again on every rank, with what was learnt.
+    """Inside the block the layers are sharded; afterwards every rank has the whole trained network again.
 
-    All ranks must make the same number of forward and backward passes. An optimiser made inside goes through
-    `own_parts`. Raises UserError where PyTorch is too old.
+    All ranks must make the same number of forward and backward passes. Pass an optimiser created inside through
+    `own_parts`. Raises UserError when PyTorch is too old.
 
-    A twin of the network is divided, the network itself lends its memory: its parameters are the same objects
-    afterwards, whole, and what measures and saves it meets neither hooks nor DTensors.
+    A twin of the network is sharded, and takes over its memory. Afterwards the network's parameters are the same
+    objects as before, whole, and evaluation and saving see neither hooks nor DTensors.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -46,20 +46,20 @@ def sharded(decoder: Decoder) -> Iterator[None]:
         for parameter in layer.parameters():
             parameter.data = parameter.new_empty(0)
     rest = {parameter for parameter in twin.parameters() if not _is_divided(parameter)}
-    decoder.model = fully_shard(twin, mesh=mesh, ignored_params=rest)  # the root: one layer's transfer hides in another
+    decoder.model = fully_shard(twin, mesh=mesh, ignored_params=rest)  # the root: overlaps transfer with computation
     register_fsdp_forward_method(twin, "hidden_states")
     yield
     decoder.model = backbone
     for layer, part in zip(backbone.layers, twin.layers, strict=True):
         for parameter, divided in zip(layer.parameters(), part.parameters(), strict=True):
             parameter.data = divided.detach().full_tensor()
-            divided.to_local().untyped_storage().resize_(0)  # else both were held until the last layer
+            divided.to_local().untyped_storage().resize_(0)  # else both copies would exist until the last layer
 
 
 def own_parts(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """What this rank updates: its rows of what is divided, all of the rest. The optimiser holds that from now on.
+    """Replace the optimiser's parameters by this rank's: its rows of sharded ones, replicated ones whole. Returns them.
 
-    It may not look at more than one number at a time: it would see where the parts end.
+    The optimiser must be elementwise: shard boundaries are arbitrary.
     """
     for group in optimizer.param_groups:
         group["params"] = [own_part(parameter) for parameter in group["params"]]
@@ -67,7 +67,7 @@ def own_parts(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 
 def own_part(parameter: nn.Parameter) -> nn.Parameter:
-    """This rank's rows of a parameter, in the same memory; the parameter itself when it is not divided."""
+    """This rank's rows of a sharded parameter, sharing its memory; any other parameter itself."""
     if not _is_divided(parameter):
         return parameter
     part = nn.Parameter(parameter.detach().to_local(), requires_grad=parameter.requires_grad)
@@ -76,21 +76,21 @@ def own_part(parameter: nn.Parameter) -> nn.Parameter:
 
 
 def is_part(parameter: nn.Parameter) -> bool:
-    """Whether `own_part` made this parameter of a divided one."""
+    """Whether this is `own_part` of a sharded parameter."""
     return hasattr(parameter, "divided")
 
 
 def take_gradient(part: nn.Parameter) -> None:
-    """Move the gradient of the divided parameter, summed over the ranks by the backward pass, to its part."""
+    """Move the sharded parameter's gradient, already summed over the ranks by the backward pass, to its part."""
     gradient, part.divided.grad = part.divided.grad, None
     part.grad = None if gradient is None else gradient.to_local()
 
 
 def whole(tensor: torch.Tensor, part: nn.Parameter) -> torch.Tensor:
-    """The parameter, or moment, that `tensor` is this rank's rows of. All ranks call it together.
+    """Gather a parameter, or a moment, of which `tensor` is this rank's rows. All ranks call it together.
 
-    part     the parameter as the optimiser has it; if it is not divided, or `tensor` a mere number, that is returned
-    Returns  it on the CPU of rank 0; the other ranks get nothing (an empty tensor)
+    part     the optimiser's parameter; unless it is sharded and of tensor's shape, `tensor` is returned as it is
+    Returns  the whole on rank 0's CPU, an empty tensor on the other ranks
     """
     if not is_part(part) or tensor.shape != part.shape:
         return tensor
@@ -103,7 +103,7 @@ def whole(tensor: torch.Tensor, part: nn.Parameter) -> torch.Tensor:
 
 
 def own_rows(tensor: torch.Tensor, part: nn.Parameter) -> torch.Tensor:
-    """The inverse of `whole`, which needs no other rank."""
+    """The inverse of `whole`, without communication."""
     if not is_part(part) or tensor.shape != part.divided.shape:
         return tensor
     from torch.distributed.tensor import distribute_tensor
@@ -113,9 +113,9 @@ def own_rows(tensor: torch.Tensor, part: nn.Parameter) -> torch.Tensor:
 
 
 def is_sharded(network: nn.Module) -> bool:
-    """Whether the network is inside of `sharded`."""
+    """Whether the network is inside `sharded`."""
     return any(map(_is_divided, network.parameters()))
 
 
 def _is_divided(parameter: nn.Parameter) -> bool:
-    return hasattr(parameter, "device_mesh")  # a DTensor; asked in this way, its module is imported by --shard alone
+    return hasattr(parameter, "device_mesh")  # a DTensor; isinstance would import its module in every run

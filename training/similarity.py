@@ -2,8 +2,8 @@
 
     python -m training.similarity --before all-minilm-l6-v2 --after runs/embed/model --data codes/test.jsonl --out F.svg
 
-Row i asks for code i, so the diagonal is what training raises, and all else is what it pushes down. A ring marks the
-code that comes first for a query: on the diagonal it is the right one.
+Query i belongs to code i: training raises the diagonal and lowers everything else. A ring marks the top-ranked code of
+each query; on the diagonal it is the right one.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from common.files import read_jsonl, write_text
 from common.html import Safe, element
 from model import load_encoder
 
-CELL, GAP, TOP, LEFT = 10, 40, 94, 24  # pixels: a cell, between the two, above them, beside them
+CELL, GAP, TOP, LEFT = 10, 40, 94, 24  # pixels: of a cell, between the matrices, above them, to their left
 LEVELS = 32  # shades
 INK, MUTED = "#1f2933", "#616e7c"
-LIGHT, DARK = (0xF2, 0xF5, 0xF8), (0x0B, 0x4F, 0x8A)  # colours of the least and of the largest similarity shown
+LIGHT, DARK = (0xF2, 0xF5, 0xF8), (0x0B, 0x4F, 0x8A)  # colours of the smallest and largest similarity shown
 
 
 def similarities(encoder, pairs: list[dict]) -> np.ndarray:
-    """[N, N] cosine of query i and code j of the pairs."""
+    """[N, N]: cosine similarity of query i and code j."""
     queries = np.asarray(encoder.encode([pair["query"] for pair in pairs], kind="query"))
     return queries @ np.asarray(encoder.encode([pair["code"] for pair in pairs], kind="passage")).T
 
 
 def picture(before: np.ndarray, after: np.ndarray) -> str:
-    """Both matrices [N, N] as one SVG file, in the same colours for the same values."""
+    """Both matrices [N, N] side by side as SVG, on the same colour scale."""
     least, largest = (float(edge([edge(before), edge(after)])) for edge in (np.min, np.max))
     side = CELL * len(before)
     width, height = 2 * (LEFT + side) + GAP - LEFT + 24, TOP + side + 46
@@ -64,7 +64,7 @@ def picture(before: np.ndarray, after: np.ndarray) -> str:
 
 
 def _cells(level: int, levels: np.ndarray, left: int) -> Safe:
-    """All squares of one shade, as one path."""
+    """All cells of one shade as one path."""
     share = level / (LEVELS - 1)
     red, green, blue = (round(light + share * (dark - light)) for light, dark in zip(LIGHT, DARK, strict=True))
     places = ((left + CELL * j, TOP + CELL * i) for i, j in np.argwhere(levels == level))

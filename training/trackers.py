@@ -1,4 +1,4 @@
-"""Where else a run's figures go, beside metrics.jsonl: TensorBoard, Weights & Biases. Neither is needed."""
+"""Optional copies of metrics.jsonl: TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from common.console import UserError, need
 
 
 class Tracker(Protocol):
-    """What is told every line of metrics.jsonl."""
+    """Receives every row of metrics.jsonl."""
 
     def log(self, step: int, values: dict) -> None:
-        """The figures of a step, under the names of metrics.jsonl."""
+        """The values of a step, under their names in metrics.jsonl."""
 
     def close(self) -> None:
-        """The run is done."""
+        """The run has ended."""
 
 
 class TensorBoard:
@@ -29,18 +29,18 @@ class TensorBoard:
         self.writer.add_text("options", "\n".join(f"    {name} = {entry['value']}" for name, entry in options.items()))
 
     def log(self, step: int, values: dict) -> None:
-        """Numbers become curves; anything else is left to metrics.jsonl."""
+        """Log the numbers as curves; other values are only in metrics.jsonl."""
         for name, value in values.items():
             if isinstance(value, int | float):
                 self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Flush pending events."""
         self.writer.close()
 
 
 class WeightsAndBiases:
-    """A run of the project "tritune", under the login and the settings that `wandb` itself reads."""
+    """A run of the project "tritune", with the login and settings of `wandb`."""
 
     def __init__(self, folder: Path, options: dict) -> None:
         wandb = need("wandb", why="--log-to wandb")
@@ -49,7 +49,7 @@ class WeightsAndBiases:
         self.run = wandb.init(project="tritune", name=folder.name, dir=folder, config=config, resume="allow")
 
     def log(self, step: int, values: dict) -> None:
-        """The line as it is."""
+        """Log the row unchanged."""
         self.run.log(values, step=step)
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ KINDS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
 
 def open_trackers(names: str | None, folder: Path, options: dict) -> list[Tracker]:
-    """Trackers by name, several joined by commas. UserError for a name that is none, or whose package is missing."""
+    """Trackers by name, separated by commas. UserError for an unknown name or a missing package."""
     wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
     unknown = [name for name in wanted if name not in KINDS]
     if unknown:

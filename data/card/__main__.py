@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from common.console import run_command
-from data.card.build import describe, write_card_files
+from data.card.build import card_summary, write_card_files
 from data.card.material import read_material
 
 
@@ -19,7 +19,7 @@ def main() -> None:
         help="what data.corpus, data.instruct or data.pairs wrote, or the folder above such folders",
     )  # fmt: skip
     material = read_material(parser.parse_args().folder)
-    print(describe(material))
+    print(card_summary(material))
     for path in write_card_files(material):
         print(f"written  {path}")
 

@@ -13,24 +13,18 @@ from pathlib import Path, PurePosixPath
 
 from common.files import write_json, write_text
 from common.html import join, markdown, page
-from common.markdown import fenced
 from data.card.bars import Bars
+from data.card.corpus_sections import contamination_section, files_section, filters_section, sources_section
 from data.card.distributions import distributions
-from data.card.material import Material, all_pairs, check_of, data_files, relative
+from data.card.material import LANGUAGES, Material, all_pairs, check_of, data_files, relative
 from data.card.metadata import croissant, front_matter
-from data.corpus import SPLITS, Corpus, filters
-from data.corpus import build as corpus_rules
-from data.corpus.functions import LEAK, functions_of
+from data.card.pair_sections import categories_of, instruction_pairs_section, text_code_pairs_section
+from data.card.tables import excerpt, table
+from data.corpus import SPLITS, Corpus
 from data.instruct import InstructionPairs
-from data.instruct.tasks import INSTRUCTIONS
-from data.pairs import FILE_SHARE, TextCodePairs
-from data.pairs.mining import MARGIN, TOP
+from data.pairs import TextCodePairs
 
 EXAMPLES = 10
-IMPORTED = "imported instruction rows"  # how data.importing calls its own
-SHOWN = 600  # characters of a text shown in an example
-LANGUAGES = {".py": "Python", **dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "JavaScript")}
-LANGUAGES |= dict.fromkeys((".ts", ".mts", ".cts", ".tsx"), "TypeScript")
 Section = tuple[str, list[str | Bars]]  # a title, and Markdown with pictures between
 
 
@@ -49,7 +43,7 @@ def write_data_card(
 def write_card_files(material: Material) -> list[Path]:
     """Write data_card.md, data_card.html and croissant.json into the folder of what was read; returns their paths."""
     sections = card_sections(material)
-    told = describe(material)
+    told = card_summary(material)
     paths = [material.folder / name for name in ("data_card.md", "data_card.html", "croissant.json")]
     write_text(paths[0], _as_markdown(material, sections))
     parts = [
@@ -71,7 +65,7 @@ def _block(block: str | Bars):
     return block.as_picture() if isinstance(block, Bars) else markdown(block)
 
 
-def describe(material: Material) -> str:
+def card_summary(material: Material) -> str:
     """One sentence on what the data is."""
     parts = []
     if material.corpus:
@@ -87,174 +81,24 @@ def describe(material: Material) -> str:
 def card_sections(material: Material) -> list[Section]:
     """The card's sections in order; those that have nothing to tell are left out."""
     corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
-    sections: list[Section] = [("Source", _sources(material))]
+    sections: list[Section] = [("Source", sources_section(material))]
     if corpus:
-        sections += [("Filters", _filters(corpus)), ("Split by file", _files(corpus))]
+        sections += [("Filters", filters_section(corpus)), ("Split by file", files_section(corpus))]
     if instruct:
-        sections.append(("Instruction pairs", _instruction_pairs(instruct, material.about)))
+        sections.append(("Instruction pairs", instruction_pairs_section(instruct, material.about)))
     if pairs:
-        sections.append(("Text–code pairs", _text_code_pairs(pairs)))
+        sections.append(("Text–code pairs", text_code_pairs_section(pairs)))
     sections += [("Distributions", distributions(material)), ("Examples", _examples(instruct, pairs))]
     if corpus:
-        sections.append(("Contamination", _contamination(corpus)))
+        sections.append(("Contamination", contamination_section(corpus)))
     sections += [("Edge cases and limits", _limits(material)), ("Hashes", _hashes(material))]
     return [(title, [block for block in blocks if block]) for title, blocks in sections if any(blocks)]
-
-
-def _sources(material: Material) -> list[str]:
-    corpus, sources = material.corpus, material.sources()
-    declared = Counter(source.get("license") or "not declared" for source in sources)
-    revisions = sorted({source.get("commit") or "not under version control" for source in sources})
-    known = [material.about, material.pairs.about if material.pairs else {}]
-    told = (
-        corpus.source if corpus else next((one["corpus"]["source"] for one in known if "corpus" in one), material.name)
-    )
-    parts = [
-        f"`{corpus.source if corpus else told}`, revision {', '.join(revisions)}.",
-        "Licences by file (its SPDX header, else REUSE or the nearest licence file, else the package's metadata): "
-        + _counted(declared)
-        + ".",
-    ]
-    if corpus:
-        parts.append("Curated with " + _options(corpus.options) + ".")
-    for what, about in zip(("Instruction pairs", "Text–code pairs"), known, strict=True):
-        if about.get("options"):
-            parts.append(f"{what} made with {_options(about['options'])}.")
-    return parts
-
-
-def _options(options: dict) -> str:
-    """Settings as "name value"; those that are not set are left out, and a teacher's where there was none."""
-    told = {name: one for name, one in options.items() if one is not None and one not in ("", [], (), {})}
-    told = {name: one for name, one in told.items() if "teacher" in told or not name.startswith("teacher_")}
-    values = {name: ", ".join(map(str, one)) if isinstance(one, list | tuple) else one for name, one in told.items()}
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _filters(corpus: Corpus) -> list[str]:
-    reasons = Counter(reject["reason"] for reject in corpus.rejects)
-    languages = Counter(LANGUAGES.get(PurePosixPath(file.path).suffix, "other") for file in corpus.files)
-    limits = {name: value for name, value in vars(filters).items() if name.isupper() and isinstance(value, int | float)}
-    redacted = sum((Counter(getattr(file, "redacted", None) or {}) for file in corpus.files), Counter())
-    return [
-        f"Kept {len(corpus.files)} {' and '.join(name for name, _ in languages.most_common())} files, rejected "
-        f"{len(corpus.rejects)}.",
-        _table(["reason", "files"], [[reason, count] for reason, count in reasons.most_common()] or [["none", 0]]),
-        "Rules: UTF-8 that parses; no vendored folder, generator's marker or test file; the limits of "
-        "data/corpus/filters.py: "
-        + ", ".join(f"{name.lower().replace('_', ' ')} {value}" for name, value in limits.items())
-        + f"; no near-duplicate (Jaccard index of token 5-grams {corpus_rules.DUPLICATE} or more). Files that are "
-        f"{corpus_rules.ALIKE} or more alike stay on one side of the split; a function {LEAK} or more alike to one of "
-        "the test files is not learnt from.",
-        f"Replaced by placeholders: {_counted(redacted)}." if redacted else "",
-    ]
-
-
-def _files(corpus: Corpus) -> list[str]:
-    rows = []
-    for split in SPLITS:
-        files = corpus.split(split)
-        functions = [one for file in files if file.path.endswith(".py") for one in functions_of(file)]
-        documented = sum(bool(function.docstring) for function in functions)
-        runnable = sum(bool(function.examples) for function in functions)
-        lines = sum(file.text.count("\n") for file in files)
-        rows.append([split, len(files), f"{lines:,}", len(functions), documented, runnable])
-    head = ["split", "files", "lines", "Python functions of 5–60 lines", "documented", "with examples"]
-    return [_table(head, rows)]
-
-
-def _categories(pairs: list[dict]) -> list[str]:
-    found = {pair.get("category", "none") for pair in pairs}
-    return [*(name for name in INSTRUCTIONS if name in found), *sorted(found - INSTRUCTIONS.keys())]
-
-
-def _instruction_pairs(instruct: InstructionPairs, about: dict) -> list[str]:
-    made = all_pairs(instruct)
-    counts = {split: Counter(pair.get("category", "none") for pair in instruct.split(split)) for split in SPLITS}
-    rows = []
-    for category in _categories(made):
-        of_category = [pair for pair in made if pair.get("category", "none") == category]
-        lengths = [_median([len(pair.get(part) or "") for pair in of_category]) for part in ("input", "output")]
-        kinds = _counted(Counter(check_of(pair)["kind"] for pair in of_category))
-        rows.append([category, *(counts[split][category] for split in SPLITS), *lengths, kinds])
-    bugs = Counter(check_of(pair).get("bug") for pair in made if pair.get("category") == "bugfix")
-    worse = Counter(kind for pair in made for kind in check_of(pair).get("degraded", []))
-    reasons = Counter((reject.get("category", "all"), reject["reason"]) for reject in instruct.rejects)
-    templates = about.get("templates", {} if about.get("kind") == IMPORTED else INSTRUCTIONS)
-    phrasings = [f"- {name}: {' / '.join(templates[name])}" for name in _categories(made) if name in templates]
-    return [
-        _authors(made, about),
-        _table(["category", *SPLITS, "input, median characters", "output", "checks"], rows),
-        f"The repository's own tests, of no use as checks: {_counted(Counter(instruct.lost))}."
-        if instruct.lost
-        else "",
-        f"Injected bugs: {_counted(bugs)}." if bugs else "",
-        f"Ways in which code was made worse: {_counted(worse)}." if worse else "",
-        "Phrasings, one drawn for each pair:" if phrasings else "",
-        "\n".join(phrasings),
-        "Rejected drafts:" if reasons else "",
-        _table(["category", "reason", "drafts"], [[*why, count] for why, count in reasons.most_common()])
-        if reasons
-        else "",
-    ]
-
-
-def _authors(made: list[dict], about: dict) -> str:
-    """Who wrote the answers."""
-    told = (pair.get("teacher") for pair in made)  # of rows from elsewhere it may be anything
-    taught = [one["model"] for one in told if isinstance(one, dict) and "model" in one]
-    asked = (about.get("teacher") or {}).get("model")
-    if taught or asked:
-        models = ", ".join(sorted({*taught, *([asked] if asked else [])}))
-        return (
-            f"A teacher took part: {models}. {len(taught)} of {len(made)} answers are its own, each of which passed "
-            "its checks; the others are the repository's."
-        )
-    if all(pair.get("category") in INSTRUCTIONS for pair in made) and about.get("kind") != IMPORTED:
-        return "No language model took part: every answer is the repository's own docstring, body, line or test."
-    explained = about.get("options", {}).get("teacher_model")
-    return "Imported rows: who wrote their answers is for their own source to say." + (
-        f" A teacher, {explained}, was asked for explanations that they lack." if explained else ""
-    )
-
-
-def _text_code_pairs(pairs: TextCodePairs) -> list[str]:
-    rows = []
-    for name in ("train", "test", "candidates"):
-        side = getattr(pairs, name)
-        kinds = Counter(row["kind"] for row in side)
-        words = _median([len(row["query"].split()) for row in side]) if name != "candidates" else ""
-        rows.append([name, kinds["function"], kinds["file"], words, _median([len(row["code"]) for row in side])])
-    reasons = Counter(reject["reason"] for reject in pairs.rejects)
-    used = {row.get("origin", "docstring") for row in [*pairs.train, *pairs.test]}
-    templates = {name: one for name, one in pairs.about.get("templates", {}).items() if name in used}
-    teacher = pairs.about.get("teacher")
-    taught = sum(row.get("origin") == "teacher" for row in pairs.train)
-    negatives = sum(len(pair["negatives"]) for pair in pairs.train)
-    return [
-        _table(["", "functions", "files", "query, median words", "code, median characters"], rows),
-        "Queries are made from docstrings (their first sentence), from calls, from names, and of files, at most "
-        f"{FILE_SHARE:.0%} of a side, in one of these voices:",
-        "\n".join(f"- {name}: {' / '.join(one)}" for name, one in templates.items()),
-        f"A teacher took part: {teacher['model']} wrote {taught} of the {len(pairs.train)} training queries, none to "
-        f"test on. Each finds its code among the {TOP} best. It was asked: “{teacher['asked'].partition(chr(10))[0]}”"
-        if teacher
-        else "",
-        "The code that is searched is without its docstring.",
-        f"{negatives:,} hard negatives, from training files; none scores over {MARGIN:.0%} of its pair's own code."
-        if negatives
-        else "",
-        f"With identifiers renamed: {len(pairs.renamed.train)} train, {len(pairs.renamed.test)} test."
-        if pairs.renamed
-        else "",
-        _table(["reason", "rejected"], [[reason, count] for reason, count in reasons.most_common()]),
-    ]
 
 
 def _examples(instruct: InstructionPairs | None, pairs: TextCodePairs | None) -> list[str]:
     """Ten training examples: the categories in turn, then text–code pairs."""
     train = instruct.train if instruct else []
-    by_category = [[pair for pair in train if pair.get("category", "none") == name] for name in _categories(train)]
+    by_category = [[pair for pair in train if pair.get("category", "none") == name] for name in categories_of(train)]
 
     def shown(turn: int) -> list[tuple[str, str, str]]:
         rows = [pair for rows in by_category for pair in rows[turn : turn + 1]]
@@ -263,20 +107,7 @@ def _examples(instruct: InstructionPairs | None, pairs: TextCodePairs | None) ->
     first = shown(0)
     codes = [(pair["id"], pair["query"], pair["code"]) for pair in (pairs.train if pairs else [])]
     chosen = [*first, *codes[: EXAMPLES - len(first)], *(one for turn in range(1, EXAMPLES) for one in shown(turn))]
-    return [f"### {name}\n\n{_fenced(asked)}\n\n{_fenced(answer)}" for name, asked, answer in chosen[:EXAMPLES]]
-
-
-def _contamination(corpus: Corpus) -> list[str]:
-    """What the corpus says of benchmarks: the files it was held against, and what was left out for them."""
-    benchmarks = corpus.options.get("decontaminate") or ()
-    if not benchmarks:
-        return ["Not checked: the corpus was curated without a benchmark's file to hold it against."]
-    found = [reject for reject in corpus.rejects if reject["reason"] == "benchmark task"]
-    names = ", ".join(PurePosixPath(str(path)).name for path in benchmarks)
-    told = [f"Held against the tasks of {names}: {len(found)} files left out."]
-    if found:
-        told.append(_table(["file", "why"], [[reject["path"], reject.get("detail", "")] for reject in found]))
-    return told
+    return [f"### {name}\n\n{excerpt(asked)}\n\n{excerpt(answer)}" for name, asked, answer in chosen[:EXAMPLES]]
 
 
 def _limits(material: Material) -> list[str]:
@@ -336,31 +167,13 @@ def _hashes(material: Material) -> list[str]:
     if material.pairs:
         names = ("train", "test", "candidates")
         rows += [[f"text–code, {name}", _digest(getattr(material.pairs, name))] for name in names]
-    tables = [_table(["data", "SHA-256 of its JSON"], rows)]
+    tables = [table(["data", "SHA-256 of its JSON"], rows)]
     if material.files:
         head = ["file", "rows", "SHA-256"]
         listed = [[f"`{relative(one.path, material.folder)}`", len(one.rows), one.sha256()] for one in material.files]
-        tables.append(_table(head, listed))
+        tables.append(table(head, listed))
     return tables
 
 
 def _digest(value) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
-
-
-def _table(head: list[str], rows: list[list]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _counted(counts: Counter) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"
-
-
-def _median(values: list[int]) -> int:
-    return sorted(values)[len(values) // 2] if values else 0
-
-
-def _fenced(text: str) -> str:
-    text = text if len(text) <= SHOWN else text[:SHOWN].rstrip() + "\n… (cut here)"
-    return fenced(text)

@@ -14,6 +14,9 @@ from data.instruct import InstructionPairs
 from data.pairs import TextCodePairs, load_text_code_pairs
 from data.rows import named_line, training_conversation
 
+LANGUAGES = {".py": "Python", **dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "JavaScript")}
+LANGUAGES |= dict.fromkeys((".ts", ".mts", ".cts", ".tsx"), "TypeScript")
+
 
 @dataclass(frozen=True)
 class DataFile:

@@ -1,4 +1,4 @@
-"""A source text with its syntax tree side by side: where nodes stand, which of them matter, what an edit is."""
+"""A source text beside its syntax tree: positions of nodes, which of them matter, and edits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOISE = frozenset({"warn", "debug", "info", "warning", "error", "exception", "cr
 
 @dataclass(frozen=True, order=True)
 class Edit:
-    """Bytes `start` to `end` of a text, replaced; `kind` says what bug that is."""
+    """Bytes `start` to `end` of a text, replaced; `kind` names the bug."""
 
     start: int
     end: int
@@ -54,23 +54,23 @@ class Code:
         return self.data[self.start(node) : self.end(node)].decode()
 
     def operand(self, node: ast.expr) -> str:
-        """A node as written, in parentheses where an operator beside it could take it apart."""
+        """A node as written, in parentheses where a neighbouring operator could split it."""
         closed = ast.Name | ast.Attribute | ast.Call | ast.Constant | ast.Subscript | ast.List | ast.Tuple | ast.Dict
         text = self.text(node)
         return text if isinstance(node, closed) else f"({text})"
 
     def replace(self, kind: str, node: ast.AST, text: str) -> Edit:
-        """The edit that puts `text` in a node's place."""
+        """The edit that replaces a node by `text`."""
         return Edit(self.start(node), self.end(node), kind, text)
 
     @cached_property
     def nodes(self) -> list[ast.AST]:
-        """The nodes that run and whose work can be seen, in the order of the tree."""
+        """The nodes that run and have a visible effect, in tree order."""
         return [node for statement in reachable(self.body) for node in _live(statement)]
 
     @cached_property
     def identities(self) -> set[int]:
-        """Of those nodes."""
+        """Identities of those nodes."""
         return {id(node) for node in self.nodes}
 
     @cached_property
@@ -90,13 +90,46 @@ class Code:
 
     @cached_property
     def bound(self) -> dict[str, int]:
-        """What one name could be mistaken for: arguments and the function's own variables, with their first line."""
+        """Candidates for a wrong variable: arguments and the function's own variables, with their first line."""
         arguments = [node.arg for node in ast.walk(self.function.args) if isinstance(node, ast.arg)]
         lines = dict.fromkeys(arguments, 0)
         for node in own_nodes(self.body):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 lines[node.id] = min(node.lineno, lines.get(node.id, node.lineno))
         return {name: line for name, line in sorted(lines.items()) if name not in ("self", "cls", "_")}
+
+    @cached_property
+    def ties(self) -> set[int]:
+        """Identities of comparisons that choose the larger or smaller of two values: `a if a > b else b`."""
+        return {id(node.test) for node in self.nodes if isinstance(node, ast.If | ast.IfExp) and _chooses_side(node)}
+
+    @cached_property
+    def ends_of_generators(self) -> set[int]:
+        """Identities of returns whose value nobody sees: the function yields."""
+        functions = [self.function, *(one for one in self.nodes if isinstance(one, SCOPES[:2]))]
+        own = [list(own_nodes(function.body, but=SCOPES)) for function in functions]
+        generators = [nodes for nodes in own if any(isinstance(one, ast.Yield | ast.YieldFrom) for one in nodes)]
+        return {id(node) for nodes in generators for node in nodes}
+
+    @cached_property
+    def conditions(self) -> set[int]:
+        """Identities of nodes of which only the truth value counts."""
+        return {id(node.test) for node in self.nodes if isinstance(node, ast.If | ast.While | ast.IfExp | ast.Assert)}
+
+
+def _chooses_side(node: ast.If | ast.IfExp) -> bool:
+    """Whether a branch on `a > b` does nothing but choose or assign one of the two: `if a > b: b = a`."""
+    if not isinstance(node.test, ast.Compare) or len(node.test.ops) > 1:
+        return False
+    chosen: list[ast.expr] = []
+    if isinstance(node, ast.IfExp):
+        chosen = [node.body, node.orelse]
+    elif len(node.body) == 1 and not node.orelse:
+        assigned = node.body[0]
+        if isinstance(assigned, ast.Assign) and len(assigned.targets) == 1:
+            chosen = [assigned.targets[0], assigned.value]
+    sides = {ast.dump(node.test.left), ast.dump(node.test.comparators[0])}
+    return sides == {ast.dump(one).replace("Store()", "Load()") for one in chosen}
 
 
 def _live(node: ast.AST) -> Iterator[ast.AST]:
@@ -125,7 +158,7 @@ def reachable(statements: list) -> Iterator:
 
 
 def own_nodes(statements: list[ast.stmt], *, but: tuple[type, ...] = (*SCOPES, *COMPREHENSIONS)) -> Iterator[ast.AST]:
-    """All nodes of a block but those inside another scope (or inside nodes of the types `but`)."""
+    """All nodes of a block except those inside another scope (or inside nodes of the types `but`)."""
     for statement in statements:
         yield statement
         if not isinstance(statement, but):
@@ -140,7 +173,7 @@ def never(test: ast.expr) -> bool:
 
 
 def number_of(node: ast.expr):
-    """The number that a constant (also a negated one) stands for, else None."""
+    """The value of a numeric constant, possibly negated, else None."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         inner = number_of(node.operand)
         return None if inner is None else -inner

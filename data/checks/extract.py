@@ -1,6 +1,6 @@
-"""From an answer to code: find it among the prose and put it where it belongs.
+"""Extracts the code of an answer from its prose and puts it where it belongs.
 
-Readings are tried in a fixed order and the first that parses is taken: none looks at whether the code is right.
+Readings are tried in a fixed order and the first that parses is taken, whether or not the code is correct.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from data.checks.code_blocks import code_blocks, is_code
 _INLINE_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _STATEMENT_START = re.compile(r"^(?:import |from |@|def |async def |class )", re.MULTILINE)
 
-_DYNAMIC = frozenset({"eval", "exec", "globals", "locals", "vars", "__import__"})  # names that reach by text
+_DYNAMIC = frozenset({"eval", "exec", "globals", "locals", "vars", "__import__"})  # names that reach others by text
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -29,7 +29,7 @@ def extract_code(answer: str, entry_point: str | None = None) -> str | None:
     Read in this order: each fenced block, all blocks joined; without a fence the whole answer; then the text from the
     first line outside the blocks that starts a definition or an import, up to the last line that lets it parse. The
     first reading that parses and, if `entry_point` is given, defines a function or class of that name is taken. Prose
-    that happens to parse (a lone word) is not code.
+    that happens to parse (a single word) is not code.
     """
     answer = answer.replace("\r\n", "\n")
     blocks = [textwrap.dedent(block).strip("\n") for block in code_blocks(answer)]
@@ -63,10 +63,10 @@ def defines(tree: ast.Module, name: str) -> bool:
 def complete_function(head: str, name: str, answer: str, also: frozenset[str] = frozenset()) -> str | None:
     """The whole function from its `head` (signature, docstring) and an answer that gives its body; None if none parses.
 
-    Readings, in this order: the text goes on just where the head ends (`continued`); the answer repeats the whole
-    function (then it is taken as it stands); it is the body, however far indented as a whole; it is the body with the
-    first line's indentation lost. In the last two a body ends at the first line that stands further left than it, as
-    the stop words of HumanEval cut it (Chen et al. 2021, appendix).
+    Readings, in this order: the text continues exactly where the head ends (`continued`); the answer repeats the whole
+    function (taken as it is); it is the body, however far indented; it is the body with the first line's indentation
+    lost. In the last two a body ends at the first line that is indented less, as HumanEval's stop words cut it (Chen et
+    al. 2021, appendix).
     """
     blocks = code_blocks(answer)
     text = blocks[0] if blocks else answer.replace("\r\n", "\n")
@@ -83,11 +83,11 @@ def complete_function(head: str, name: str, answer: str, also: frozenset[str] = 
 
 
 def continued(head: str, name: str, answer: str, also: frozenset[str] = frozenset()) -> str | None:
-    """The head and the answer after it as HumanEval's authors run them, joined and nothing else; None where that does
-    not complete `name`. If a prompt has opened a fence, the answer ends where it is closed.
+    """The head and the answer, simply concatenated as HumanEval's authors do; None where that does not complete
+    `name`. If the prompt opened a fence, the answer ends where it is closed.
 
-    So a helper or a constant may follow the body, and a comment or the lines of a string in it may stand at the margin.
-    What the function does not reach is left out as `reachable` does.
+    So a helper or a constant may follow the body, and comments or lines of a string in it may start in column 0. What
+    the function does not reach is omitted, as `reachable` does.
     """
     answer = answer.replace("\r\n", "\n")
     whole = _joined(head, name, answer, also)
@@ -100,7 +100,7 @@ def _joined(head: str, name: str, text: str, also: frozenset[str]) -> str | None
     for joint in ("", "\n"):
         source = head + joint + text
         tree = parsed(source) if text.strip() else None
-        if tree is None or any(isinstance(node, ast.Return) for node in tree.body):  # a body without its indentation
+        if tree is None or any(isinstance(node, ast.Return) for node in tree.body):  # a body that lost its indentation
             continue
         defining = [node for node in tree.body if name in _bound(node)]
         if defining and defining[-1].lineno <= head.rstrip().count("\n") + 1 and not _is_head(defining[-1]):
@@ -109,7 +109,7 @@ def _joined(head: str, name: str, text: str, also: frozenset[str]) -> str | None
 
 
 def _is_head(node: ast.stmt) -> bool:
-    """Whether it is, or as a class ends with, a function of which only the signature and the docstring are there."""
+    """Whether it is, or is a class that ends with, a function with nothing but signature and docstring."""
     while isinstance(node, ast.ClassDef):
         node = node.body[-1]
     is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -131,17 +131,17 @@ def _cut_at_dedent(text: str) -> str:
 
 
 def _mend_first_line(text: str) -> str:
-    """The first line moved to the smallest indentation below it, as when a tokenizer's strip() took it away."""
+    """The first line moved to the smallest indentation below it: strip() may have removed its own."""
     first, *rest = text.strip("\n").split("\n")
     margins = [line[: len(line) - len(line.lstrip())] for line in rest if line.startswith((" ", "\t"))]
     return _cut_at_dedent("\n".join([min(margins, key=len, default="") + first.lstrip(), *rest]))
 
 
 def correct_line(function_source: str, name: str, line: int, answer: str) -> str | None:
-    """`function_source` with its line `line` (from 1) replaced by the one that the answer gives; None if none is given.
+    """`function_source` with its line `line` (from 1) replaced by the answer's; None if it gives none.
 
     The answer is the line (bare, fenced, or the only inline code in a sentence) or the whole corrected function.
-    The replaced line's indentation is kept. The result need not parse: that is for the caller to find.
+    The replaced line's indentation is kept. The result may not parse; the caller must check.
     """
     whole = extract_code(answer, name)
     if whole is not None:
@@ -154,7 +154,7 @@ def correct_line(function_source: str, name: str, line: int, answer: str) -> str
     indent = old[: len(old) - len(old.lstrip())]
     readings = [
         "\n".join([*lines[: line - 1], indent + found[0].strip(), *lines[line:]])
-        for found in (given, inline)  # the line first: a comment in it may hold backticks
+        for found in (given, inline)  # the line first: a comment in it may contain backticks
         if len(found) == 1
     ]
     return next((one for one in readings if parsed(one) is not None), readings[-1] if readings else None)
@@ -175,13 +175,13 @@ class Solution:
 def read_solution(prompt: str, entry_point: str, answer: str, *, also: frozenset[str] = frozenset()) -> Solution:
     """Find the definition of `entry_point` in an answer; nothing is run, and no reading is chosen for being right.
 
-    prompt  prose, or the head of the function: then what stands beside it (imports, helpers) comes along
-    also    names that the tests use, too: what defines them is kept
-    Where the prompt is a head, first the text is read as what goes on where it ends. Of fenced blocks, one that defines
-    `entry_point` and all that it needs is taken before the blocks joined, these before a block that lacks something.
-    Then comes the text outside the blocks, and last the body in another dress.
+    prompt  prose, or the head of the function, whose context (imports, helpers) is then kept
+    also    further names that the tests use: their definitions are kept
+    If the prompt is a head, the text is first read as its direct continuation. Of fenced blocks, one that defines
+    `entry_point` and all it needs is preferred to all blocks joined, and these to a block that lacks something. Then
+    comes the text outside the blocks, and last the other readings of a body.
     """
-    head = parsed(prompt) or parsed(f"{prompt.rstrip()}\n    pass\n")  # the second: no docstring
+    head = parsed(prompt) or parsed(f"{prompt.rstrip()}\n    pass\n")  # the second: a head without a docstring
     has_head = head is not None and any(entry_point in _bound(node) for node in head.body)
     if has_head and (code := continued(prompt, entry_point, answer, also)):
         return Solution(code, "body")
@@ -197,7 +197,7 @@ def read_solution(prompt: str, entry_point: str, answer: str, *, also: frozenset
 
 
 def _whole(entry_point: str, answer: str, given: set[str]) -> tuple[str | None, str]:
-    """The code of an answer that holds the whole definition, and its route."""
+    """The code of an answer that contains the whole definition, and its route."""
     fenced = code_blocks(answer)
     blocks = [textwrap.dedent(block).strip("\n") + "\n" for block in fenced]
     blocks = [block for block in blocks if parsed(block) is not None]
@@ -218,14 +218,14 @@ def _binds(code: str, name: str) -> bool:
 
 
 def _lacking(code: str, entry_point: str) -> set[str]:
-    """Names that the definition reaches and that nothing in the code binds: a helper that stands elsewhere."""
+    """Names that the definition reaches but nothing in the code binds: a helper defined elsewhere."""
     body = parsed(reachable(code, entry_point)).body
     bound = set().union(*map(_bound, body))
     return set() if "*" in bound else set().union(*map(_used, body)) - bound - set(dir(builtins)) - {"__name__"}
 
 
 def reachable(code: str, entry_point: str, also: frozenset[str] = frozenset()) -> str:
-    """`code` without what the definition of `entry_point` does not reach: trials, prints, tests, other functions.
+    """`code` without what the definition of `entry_point` does not reach: demos, prints, tests, other functions.
 
     A statement is kept if it binds or changes a name that is reached. One that binds nothing, as
     `sys.setrecursionlimit(…)` does, is kept unless it uses the entry point, asserts, prints or reads input. A
@@ -264,7 +264,7 @@ def _is_future(node: ast.stmt) -> bool:
 
 
 def _is_trial(node: ast.stmt) -> bool:
-    """Whether a statement that binds nothing shows or tests something: an assertion, a print, a bare value or note."""
+    """Whether a statement that binds nothing only shows or tests: an assertion, a print, a bare value or note."""
     if not isinstance(node, ast.Expr):
         return isinstance(node, ast.Assert | ast.AnnAssign)  # "Note: x", which annotates a variable
     return not isinstance(node.value, ast.Call) or bool(_used(node) & {"print", "input"})
@@ -285,7 +285,7 @@ def _tables(node: ast.stmt) -> list[symtable.SymbolTable]:
     """The symbol tables of one statement: the module's first, then those of its inner scopes."""
     try:
         tables = [symtable.symtable(ast.unparse(node), "<answer>", "exec")]
-    except (SyntaxError, RecursionError):  # it parses, yet it is no program: `return` outside of a function
+    except (SyntaxError, RecursionError):  # it parses but does not compile: `return` outside a function
         return []
     for table in tables:
         tables += table.get_children()
@@ -293,7 +293,7 @@ def _tables(node: ast.stmt) -> list[symtable.SymbolTable]:
 
 
 def _used(node: ast.stmt) -> set[str]:
-    """Names of the module that a statement reads, its inner scopes too; their own variables are not among them."""
+    """Module-level names that a statement and its inner scopes read, without the scopes' own variables."""
     return {
         symbol.get_name()
         for depth, table in enumerate(_tables(node))
@@ -303,7 +303,7 @@ def _used(node: ast.stmt) -> set[str]:
 
 
 def _bound(node: ast.stmt) -> set[str]:
-    """Names of the module that a statement binds or changes: `x = …`, `x[0] = …`, and in a loop `x.append(…)`."""
+    """Module-level names that a statement binds or changes: `x = …`, `x[0] = …`, and in a loop `x.append(…)`."""
     names = {
         symbol.get_name()
         for depth, table in enumerate(_tables(node))

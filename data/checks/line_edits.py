@@ -1,4 +1,4 @@
-"""Mutation operators that take out, unwrap or reorder whole lines: SWE-smith's "remove" and "shuffle" operators."""
+"""Mutation operators that remove, unwrap or reorder whole lines: SWE-smith's "remove" and "shuffle" operators."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def edits_of_whole_lines(code: Code) -> Iterator[Edit]:
 
 
 def _lines(code: Code, first: ast.stmt, last: ast.stmt) -> tuple[int, int] | None:
-    """From the start of a statement's first line to the end of another's last; None when more stands on these lines."""
+    """From the start of a statement's first line to the end of another's last; None when these lines contain more."""
     start, end = code.starts[first.lineno - 1], code.starts[last.end_lineno] - 1
     before = code.data[start : code.start(first)].strip()
     after = code.data[code.end(last) : end].strip()
@@ -37,7 +37,7 @@ def _lines(code: Code, first: ast.stmt, last: ast.stmt) -> tuple[int, int] | Non
 
 
 def _removed(code: Code, block: list[ast.stmt], statement: ast.stmt, loaded: set[str]) -> Iterator[Edit]:
-    """A statement taken out. An assignment to what is never read, and what only passes, would not be missed."""
+    """A statement removed, except where nothing would change: an assignment never read, a block that only passes."""
     lines = _lines(code, statement, statement)
     if lines is None:
         return
@@ -64,7 +64,7 @@ def _is_read(statement: ast.Assign | ast.AugAssign, loaded: set[str]) -> bool:
 
 
 def _without_else(code: Code, statement: ast.stmt) -> Iterator[Edit]:
-    """The else branch of a condition or loop taken out."""
+    """The else branch of a condition or loop removed."""
     orelse = getattr(statement, "orelse", [])
     if not isinstance(statement, (ast.If, *LOOPS)) or not orelse or only_passes(orelse):
         return
@@ -82,14 +82,14 @@ def _unwrapped(code: Code, statement: ast.stmt) -> Iterator[Edit]:
     lines, body = _lines(code, statement, statement), _lines(code, statement.body[0], statement.body[-1])
     texts = (node for one in statement.body for node in ast.walk(one) if isinstance(node, ast.Constant | ast.JoinedStr))
     if lines is None or body is None or any(node.lineno < node.end_lineno for node in texts):
-        return  # a string of several lines would change
+        return  # a multi-line string would change
     moved = statement.body[0].col_offset - statement.col_offset
     inner = code.data[body[0] : body[1]].decode().split("\n")
     yield Edit(*lines, "wrapper", "\n".join(line[moved:] if not line[:moved].strip() else line for line in inner))
 
 
 def _reordered(code: Code, first: ast.stmt, second: ast.stmt) -> Iterator[Edit]:
-    """Two statements of a line each change places, where the second reads a variable that the first sets."""
+    """Two one-line statements swapped, where the second reads a variable that the first sets."""
     if not (isinstance(first, ast.Assign | ast.AugAssign) and isinstance(second, SIMPLE)) or equal(first, second):
         return
     set_names = {node.id for node in ast.walk(first) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}

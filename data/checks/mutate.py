@@ -1,13 +1,13 @@
-"""One bug at a time: edits of a function's text, found on its syntax tree, that leave every other byte as it was.
+"""Mutants with one bug each: edits of a function's text, found on its syntax tree, that keep every other byte.
 
-The operators are the classical ones of mutation testing (DeMillo, Lipton and Sayward 1978) and those of SWE-smith's
+The operators are the classic ones of mutation testing (DeMillo, Lipton and Sayward 1978) and those of SWE-smith's
 procedural generation (Yang et al., arXiv:2504.21798) that apply to a function; its operators on classes do not.
 
 | kind | bug | kind | bug |
 |---|---|---|---|
-| comparison | `<` as `>`, `==` as `!=`, `in` as `not in` | condition | left out or, without an else, inverted |
+| comparison | `<` as `>`, `==` as `!=`, `in` as `not in` | condition | omitted or, without an else, inverted |
 | boundary | `<` as `<=` | inverted | branches of if and else exchanged |
-| boolean | `and` as `or`, `not` left out | loop | break as continue, bound of range, while as if; removed |
+| boolean | `and` as `or`, `not` omitted | loop | break as continue, bound of range, while as if; removed |
 | arithmetic | `+` as `-`, a sign | return | None returned or yielded |
 | operands | `a - b` as `b - a` | assignment | `+=` as `=`, values exchanged; removed |
 | operand | `a + b + c` as `a + b` | variable | another variable |
@@ -53,8 +53,8 @@ class Mutant:
 def mutants(function_source: str, *, whole_lines: bool = False) -> list[Mutant]:
     """Every mutant of a dedented function, in the order of the text. Signature, decorators and docstring stay.
 
-    whole_lines  also those that remove, unwrap or reorder whole lines; each of the others changes exactly one line
-    Each one compiles, has another syntax tree, and differs from the original in one place.
+    whole_lines  include those that remove, unwrap or reorder whole lines; the others change exactly one line
+    Each compiles, has a different syntax tree, and differs from the original in one place.
     """
     code = Code(function_source)
     edits = {*edits_within_a_line(code)} | ({*edits_of_whole_lines(code)} if whole_lines else set())
@@ -68,10 +68,10 @@ def mutants(function_source: str, *, whole_lines: bool = False) -> list[Mutant]:
 
 
 def _is_function(source: str, docstring: str | None) -> bool:
-    """Whether a text is still one function with this docstring that compiles.
+    """Whether a text is still a single function with this docstring, and compiles.
 
-    It is not where an edit cut through a pair of parentheses, or took out the binding that an inner function's
-    `nonlocal` refers to; a string after the first statement becomes the docstring when that goes.
+    An edit may cut through a pair of parentheses or remove the binding that an inner function's `nonlocal` needs; when
+    the first statement goes, a string after it becomes the docstring.
     """
     tree = parsed(source)
     if tree is None or len(tree.body) != 1 or not compiles(tree):

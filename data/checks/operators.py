@@ -1,14 +1,13 @@
-"""Mutation operators that stay within one line of an expression or a statement's head.
+"""Mutation operators that change one line of an expression or a statement's head.
 
-Each yields edits that change what the code does: what would be equivalent by construction, such as `x - 0` for
-`x + 0`, is left out where it arises.
+Each yields edits that change what the code does: mutants equivalent by construction, such as `x - 0` for `x + 0`, are
+skipped where they arise.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import itertools
 import operator
 import re
@@ -35,41 +34,20 @@ CALCULATE = {
 }  # fmt: skip
 ORDERED = (ast.Sub, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.LShift, ast.RShift, ast.MatMult)  # not commutative
 CHAINS = ((ast.Add, ast.Sub), (ast.Mult, ast.Div, ast.FloorDiv), (ast.BitAnd,), (ast.BitOr,))
-SYMMETRIC = frozenset({"max", "min", "gcd", "lcm", "hypot", "isclose"})  # calls whose arguments may change places
+SYMMETRIC = frozenset({"max", "min", "gcd", "lcm", "hypot", "isclose"})  # calls whose arguments commute
 EXCEPTIONS = ("ValueError", "TypeError", "KeyError", "IndexError", "RuntimeError")
 
 
 def comparison(code: Code, node: ast.Compare) -> Iterator[Edit]:
-    """`<` turned round, `==` negated; and the boundary moved, unless only a tie between equal values would notice."""
+    """`<` reversed, `==` negated; and the boundary moved, unless that would only affect ties."""
     for left, op, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
         yield from _between(code, "comparison", left, right, COMPARISON.get(type(op)))
-        if id(node) not in _ties(code):
+        if id(node) not in code.ties:
             yield from _between(code, "boundary", left, right, BOUNDARY.get(type(op)))
 
 
-@functools.lru_cache(maxsize=1)
-def _ties(code: Code) -> set[int]:
-    """Comparisons that choose the larger or smaller of two values: `a if a > b else b`, `if a > b: b = a`."""
-    found = set()
-    for node in code.nodes:
-        test = getattr(node, "test", None)
-        if not isinstance(test, ast.Compare) or len(test.ops) > 1:
-            continue
-        sides = {ast.dump(test.left), ast.dump(test.comparators[0])}
-        chosen: list[ast.expr] = []
-        if isinstance(node, ast.IfExp):
-            chosen = [node.body, node.orelse]
-        elif isinstance(node, ast.If) and len(node.body) == 1 and not node.orelse:
-            assigned = node.body[0]
-            if isinstance(assigned, ast.Assign) and len(assigned.targets) == 1:
-                chosen = [assigned.targets[0], assigned.value]
-        if sides == {ast.dump(one).replace("Store()", "Load()") for one in chosen}:
-            found.add(id(test))
-    return found
-
-
 def boolean(code: Code, node: ast.BoolOp) -> Iterator[Edit]:
-    """`and` for `or` between two different operands; one operand left out."""
+    """`and` for `or` between two different operands; one operand omitted."""
     word, other = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
     for left, right in itertools.pairwise(node.values):
         if not equal(left, right):
@@ -87,7 +65,7 @@ def _condition(code: Code, node: ast.expr) -> str:
 
 
 def negation(code: Code, node: ast.UnaryOp) -> Iterator[Edit]:
-    """`not` left out, and a minus sign."""
+    """`not` or a minus sign omitted."""
     if isinstance(node.op, ast.Not):
         yield code.replace("boolean", node, _condition(code, node.operand))
     elif isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
@@ -95,7 +73,7 @@ def negation(code: Code, node: ast.UnaryOp) -> Iterator[Edit]:
 
 
 def arithmetic(code: Code, node: ast.BinOp) -> Iterator[Edit]:
-    """Another operator, operands in the other order, a chain `a + b + c` cut short. Text is only put in order."""
+    """Another operator, operands swapped, a chain `a + b + c` shortened. Strings are only swapped."""
     left, right, kind = node.left, node.right, type(node.op)
     has_text = is_text(left) or is_text(right)
     if kind in ARITHMETIC and not has_text and not _same_result(kind, left, right):
@@ -113,7 +91,7 @@ def arithmetic(code: Code, node: ast.BinOp) -> Iterator[Edit]:
 
 
 def _symmetric(kind: type, left: ast.expr, right: ast.expr) -> bool:
-    """Whether two operands may change places: they are the same, or constants for which it makes no difference."""
+    """Whether two operands commute: they are the same, or constants for which the order does not matter."""
     if equal(left, right):
         return True
     first, second = number_of(left), number_of(right)
@@ -134,7 +112,7 @@ def _calculate(symbol: str, left, right):
 
 
 def _same_result(kind: type, left: ast.expr | None, right: ast.expr) -> bool:
-    """Whether the operator's replacement gives the same for these operands; left is None for what is not known."""
+    """Whether the replaced operator gives the same result for these operands; left is None if unknown."""
     first, second = left and number_of(left), number_of(right)
     if first is not None and second is not None:
         symbol, other = _symbol(kind), ARITHMETIC[kind][1]
@@ -169,13 +147,13 @@ def augmented(code: Code, node: ast.AugAssign) -> Iterator[Edit]:
 
 
 def unpacking(code: Code, node: ast.Assign) -> Iterator[Edit]:
-    """Two neighbouring values of `a, b = x, y` change places."""
+    """Two neighbouring values of `a, b = x, y` swapped."""
     if isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Tuple | ast.List):
         yield from _swapped(code, "assignment", node.value.elts)
 
 
 def condition(code: Code, node: ast.If | ast.While | ast.IfExp) -> Iterator[Edit]:
-    """A condition inverted ("inverted" where there is an else, so that its branches change places) or always true."""
+    """A condition inverted (kind "inverted" with an else, whose branches are thereby swapped) or always true."""
     test = node.test
     if isinstance(test, ast.Constant) or (isinstance(node, ast.If) and only_passes([*node.body, *node.orelse])):
         return
@@ -184,7 +162,7 @@ def condition(code: Code, node: ast.If | ast.While | ast.IfExp) -> Iterator[Edit
         yield from _between(code, kind, test.left, test.comparators[0], COMPLEMENT.get(type(test.ops[0])))
     elif not (isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)):
         yield code.replace(kind, test, f"not {code.operand(test)}")
-    if isinstance(node, ast.If):  # `while True` would only run into the time limit
+    if isinstance(node, ast.If):  # `while True` would only hit the time limit
         yield code.replace("condition", test, "True")
 
 
@@ -195,42 +173,33 @@ def comprehension(code: Code, node: ast.comprehension) -> Iterator[Edit]:
 
 
 def loop(code: Code, node: ast.For | ast.AsyncFor | ast.While) -> Iterator[Edit]:
-    """`break` and `continue` for each other; a `while` that runs at most once."""
+    """`break` and `continue` exchanged; a `while` that runs at most once."""
     own = own_nodes(node.body, but=(*SCOPES, *LOOPS))
     jumps = [one for one in own if isinstance(one, ast.Break | ast.Continue) and id(one) in code.identities]
     endless = isinstance(node, ast.While) and isinstance(node.test, ast.Constant)
     for jump in jumps:
         if isinstance(jump, ast.Continue):
             yield code.replace("loop", jump, "break")
-        elif not endless:  # else it would only run into the time limit
+        elif not endless:  # else it would only hit the time limit
             yield code.replace("loop", jump, "continue")
     if isinstance(node, ast.While) and not jumps and not node.orelse and not isinstance(node.body[-1], JUMPS):
         yield Edit(code.start(node), code.start(node) + len("while"), "loop", "if")
 
 
 def leave(code: Code, node: ast.Return | ast.Yield) -> Iterator[Edit]:
-    """None in the place of what is returned or yielded, of a tuple's last item. Truth values are flipped elsewhere."""
+    """None for a returned or yielded value, or for a tuple's last item. Truth values are flipped elsewhere."""
     value = node.value
     if value is None or (isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, bool))):
         return
-    if isinstance(node, ast.Return) and id(node) in _ends_of_generators(code):
+    if isinstance(node, ast.Return) and id(node) in code.ends_of_generators:
         return
     last = value.elts[-1] if isinstance(value, ast.Tuple) and value.elts else value
     if not (isinstance(last, ast.Constant) and last.value is None):
         yield code.replace("return", last, "None")
 
 
-@functools.lru_cache(maxsize=1)
-def _ends_of_generators(code: Code) -> set[int]:
-    """Returns whose value nobody sees: the function yields."""
-    functions = [code.function, *(one for one in code.nodes if isinstance(one, SCOPES[:2]))]
-    own = [list(own_nodes(function.body, but=SCOPES)) for function in functions]
-    generators = [nodes for nodes in own if any(isinstance(one, ast.Yield | ast.YieldFrom) for one in nodes)]
-    return {id(node) for nodes in generators for node in nodes}
-
-
 def call(code: Code, node: ast.Call) -> Iterator[Edit]:
-    """Neighbouring arguments change places; a bound of `range` moves by one."""
+    """Neighbouring arguments swapped; a bound of `range` moved by one."""
     name = getattr(node.func, "id", getattr(node.func, "attr", ""))
     if name not in SYMMETRIC:
         yield from _swapped(code, "arguments", node.args)
@@ -253,25 +222,19 @@ def _swapped(code: Code, kind: str, items: list[ast.expr]) -> Iterator[Edit]:
 
 
 def constant(code: Code, node: ast.Constant) -> Iterator[Edit]:
-    """A number one off, a truth value flipped."""
+    """A number off by one, a truth value flipped."""
     if isinstance(node.value, bool):
         yield code.replace("constant", node, str(not node.value))
     elif isinstance(node.value, int):
         for value in [node.value + 1, node.value - 1][: 1 + (node.value > 0)]:
-            if value == 0 or id(node) not in _tests(code):  # `while 2` is `while 1`
+            if value == 0 or id(node) not in code.conditions:  # `while 2` is `while 1`
                 yield code.replace("constant", node, str(value))
     elif isinstance(node.value, float) and node.value + 1 != node.value:
         yield code.replace("constant", node, repr(node.value + 1))
 
 
-@functools.lru_cache(maxsize=1)
-def _tests(code: Code) -> set[int]:
-    """What is only asked whether it is true."""
-    return {id(node.test) for node in code.nodes if isinstance(node, ast.If | ast.While | ast.IfExp | ast.Assert)}
-
-
 def variable(code: Code, node: ast.Name) -> Iterator[Edit]:
-    """Another variable that has a value by then."""
+    """Another variable that is already bound."""
     names = list(code.bound)
     if node.id in names and isinstance(node.ctx, ast.Load):
         others = [name for name in names if name != node.id and code.bound[name] < node.lineno]
@@ -280,7 +243,7 @@ def variable(code: Code, node: ast.Name) -> Iterator[Edit]:
 
 
 def raised(code: Code, node: ast.Raise) -> Iterator[Edit]:
-    """Another exception raised, not related to the right one."""
+    """An exception unrelated to the right one raised."""
     kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
     name = getattr(kind, "attr", getattr(kind, "id", ""))
     if name[:1].isupper():  # else a variable that holds an exception
@@ -288,14 +251,14 @@ def raised(code: Code, node: ast.Raise) -> Iterator[Edit]:
 
 
 def caught(code: Code, node: ast.ExceptHandler) -> Iterator[Edit]:
-    """Another exception caught; only for a built-in one is it known what is not related."""
+    """An unrelated exception caught; only for built-in ones is that known."""
     other = _unrelated(node.type.id) if isinstance(node.type, ast.Name) else None
     if other:
         yield code.replace("exception", node.type, other)
 
 
 def _unrelated(name: str) -> str | None:
-    """A built-in exception that is neither above nor below the one of this name; None when that is not built in."""
+    """A built-in exception that is neither base nor subclass of the named one; None if that is not built in."""
     kind = getattr(builtins, name, None)
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         return None
@@ -304,7 +267,7 @@ def _unrelated(name: str) -> str | None:
 
 
 def _between(code: Code, kind: str, left: ast.expr, right: ast.expr, change: tuple[str, str] | None) -> Iterator[Edit]:
-    """Replace the operator, which stands alone but for parentheses between two operands, when all is on one line."""
+    """Replace the operator between two operands, from which only parentheses may separate it, if all is on one line."""
     if change is None or left.end_lineno != right.lineno:
         return
     start = code.end(left)
@@ -322,7 +285,7 @@ OPERATORS = {
 
 
 def edits_within_a_line(code: Code) -> Iterator[Edit]:
-    """Every edit of this file's operators that touches one line."""
+    """Every edit of this file's operators that stays on one line."""
     for node in code.nodes:
         found = [*OPERATORS[type(node)](code, node)] if type(node) in OPERATORS else []
         found += [*loop(code, node)] if isinstance(node, LOOPS) else []

@@ -1,7 +1,7 @@
-"""What runs inside the sandbox beside the code under test: the repository's tests, traced or not, recorded calls, and
-examples against the clock.
+"""Runs inside the sandbox beside the code under test: the repository's tests, traced or not, recorded calls, and timed
+examples.
 
-It is sent there as text and imports nothing of the project. Nothing in here knows what a call must give.
+It is sent there as text and imports nothing from the project. Nothing here knows what a call should return.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import time
 from collections.abc import Callable, Iterator
 
 CONFIGS = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")  # pytest's, in its order
-MOST_TRIED = 200  # calls of one function that are looked at; a hot one is called millions of times
-MOST_CALLS = 8  # of one function that are kept, in one process
+MOST_TRIED = 200  # calls of one function that are examined; a hot one is called millions of times
+MOST_CALLS = 8  # kept per function and process
 MOST_ARGUMENTS = 400  # characters of a recorded call's arguments
-MOST_RESULT = 4000  # characters of what a call gives
+MOST_RESULT = 4000  # characters of a call's result
 DEEPEST = 12  # levels of nested containers
 ROUNDS = 21  # of a race
-BLOCK = 0.01  # seconds that the slower side takes in a round, at least
-PAUSE = 0.001  # seconds until a process that has replied sleeps: only then its clock is exact (Linux, with RLIMIT_CPU)
-MOST_RACE = 8.0  # seconds of a race, after which no round begins
+BLOCK = 0.01  # least seconds that the slower side takes in a round
+PAUSE = 0.001  # seconds until a process that has replied sleeps: only then is its clock exact (Linux, with RLIMIT_CPU)
+MOST_RACE = 8.0  # seconds of a race after which no new round begins
 CANARY = "test_that_must_fail_in_the_end"
 
 
@@ -35,7 +35,7 @@ def literal(value, most: int, deepest: int = DEEPEST) -> str:
     """The text of plain data, from which ast.literal_eval makes an equal value of the same types.
 
     Plain are None, bool, int, float but not nan, str, bytes, and a list, tuple, set or dict of plain data. Raises
-    ValueError for all else, for subclasses too, and for more than `most` characters or `deepest` levels.
+    ValueError for anything else, including subclasses, and beyond `most` characters or `deepest` levels.
     """
     kind = type(value)
     if value is None or kind in (bool, int):
@@ -68,7 +68,7 @@ def _container(value, most: int, deepest: int) -> str:
 def show(module: str, qualname: str, arguments: str) -> None:
     """Call a function; print, as one literal, (is the result an iterator, result, its arguments after the call).
 
-    arguments  text of ([positional, …], {name: …}). Of an iterator the first items count, as a list.
+    arguments  text of ([positional, …], {name: …}). The first items of an iterator count, as a list.
     """
     function = importlib.import_module(module)
     for name in qualname.split("."):
@@ -85,7 +85,7 @@ def show(module: str, qualname: str, arguments: str) -> None:
 
 
 class Tracer:
-    """Which functions are entered while it is set as trace function, and with which plain arguments.
+    """A trace function that records which functions are entered, and with which plain arguments.
 
     root       folder that the paths are relative to
     functions  [path, first line, last line of the header, name, whether calls are recorded]; numbered in this order
@@ -101,7 +101,7 @@ class Tracer:
         self.calls: dict[int, list[str]] = {}
 
     def trace(self, frame, event, argument) -> None:
-        """What sys.settrace takes. Returns nothing: lines and returns are not traced."""
+        """For sys.settrace. Returns None: lines and returns are not traced."""
         code = frame.f_code
         functions = self.table.get(code.co_filename)
         if functions is not None and (number := functions.get((code.co_firstlineno, code.co_name))) is not None:
@@ -111,10 +111,10 @@ class Tracer:
 
     def _record(self, number: int, frame) -> None:
         if frame.f_lineno > self.header_ends[number]:
-            return  # a generator goes on, which looks like a call
+            return  # a generator resumes, which looks like a call
         self.tries[number] -= 1
         calls = self.calls.setdefault(number, [])
-        with contextlib.suppress(ValueError, KeyError):  # not plain data; a variable that is not there
+        with contextlib.suppress(ValueError, KeyError):  # not plain data; an unbound variable
             arguments = _arguments(frame)
             if arguments not in calls:
                 calls.append(arguments)
@@ -139,7 +139,7 @@ def _arguments(frame) -> str:
 
 
 class OutOfTime(BaseException):
-    """A test took too long. Not an Exception: tests and the code under test catch those."""
+    """A test took too long. Not an Exception, which tests and the code under test may catch."""
 
 
 def _out_of_time(number, frame) -> None:
@@ -147,7 +147,7 @@ def _out_of_time(number, frame) -> None:
 
 
 class _Watcher:
-    """A pytest plugin that runs the wanted tests (None: all) within their time and keeps what became of each."""
+    """A pytest plugin that runs the wanted tests (None: all) within their time limits and records their outcomes."""
 
     def __init__(self, wanted, tracer: Tracer | None, test_seconds: float, deadline: float):
         self.wanted, self.tracer, self.test_seconds, self.deadline = wanted, tracer, test_seconds, deadline
@@ -215,19 +215,19 @@ def _run(base: str, paths: list[str], watcher: _Watcher) -> None:
     arguments += [f"--rootdir={base}", f"--config-file={config}", "--override-ini=addopts="]
     arguments += ["--override-ini=required_plugins=", "-p", "no:cacheprovider", "--capture=sys", "--tb=line"]
     arguments += ["--continue-on-collection-errors", "--assert=plain"]
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # plugins that are installed here must not change the verdict
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # locally installed plugins must not change the verdict
     signal.signal(signal.SIGALRM, _out_of_time)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         pytest.main(arguments, plugins=[watcher])
 
 
 def record(base: str, root: str, paths: list[str], functions: list, *, test_seconds: float, seconds: float) -> None:
-    """Run all tests of some files under tracing; print what became of each, what it entered, and recorded calls.
+    """Run all tests of some files under tracing; print their outcomes, the functions they entered, and recorded calls.
 
     base          folder that `paths`, the test files, are relative to
     root          folder that the paths of `functions` are relative to; the rest as Tracer takes it
-    test_seconds  of one test, before it is stopped
-    seconds       of all tests, after which the rest is not run
+    test_seconds  of one test, after which it is stopped
+    seconds       of all tests, after which the rest are skipped
     """
     tracer = Tracer(root, functions)
     watcher = _Watcher(None, tracer, test_seconds, time.monotonic() + seconds)
@@ -240,7 +240,7 @@ def record(base: str, root: str, paths: list[str], functions: list, *, test_seco
 def require(base: str, tests: list[str], *, test_seconds: float) -> None:
     """Raise AssertionError unless each of these tests passes.
 
-    One test that must fail runs after them: where it does not, pytest has been tampered with.
+    One more test must fail; if it passes, pytest has been tampered with.
     """
     with open(f"{CANARY}.py", "w") as file:
         file.write(f"def {CANARY}():\n    assert len(__name__) == 0\n")
@@ -258,7 +258,7 @@ def require(base: str, tests: list[str], *, test_seconds: float) -> None:
 
 
 def repeater(names: dict, sources: list[str]) -> Callable[[int], None]:
-    """A function that runs examples a number of times, each time in a copy of `names`; prints and errors go nowhere."""
+    """A function that runs examples n times, each time in a copy of `names`; output and errors are discarded."""
     codes = [compile(source + "\n", "<example>", "single", dont_inherit=True) for source in sources]
 
     def repeat(times: int) -> None:
@@ -273,10 +273,10 @@ def repeater(names: dict, sources: list[str]) -> Callable[[int], None]:
 
 
 def race(before, after) -> None:
-    """Print as JSON the processor seconds of each round: [a number of repetitions by `before`, as many by `after`].
+    """Print as JSON the CPU seconds of each round: [n repetitions by `before`, n by `after`].
 
-    Both are `repeater`s of other processes. The kernel counts those processes' time, so that neither has a part in that
-    and other load little. They take turns in beginning. What a call of no repetition takes is left out. Linux only.
+    Both are `repeater`s in other processes. The kernel counts their time, so that neither can influence it, and other
+    load hardly does. They take turns in going first. The overhead of an empty call is subtracted. Linux only.
     """
 
     def seconds(side, times: int) -> float:

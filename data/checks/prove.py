@@ -1,4 +1,4 @@
-"""Which checks of a function count: those that the original passes three times in a row and that a mutant fails."""
+"""Finds checks that count: the original passes them three times in a row, and a mutant fails them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from data.checks.check import (
-    doctest_check,
-    exception_name,
-    jobs_of,
-    judge,
-    refutes,
-    run_in_sandbox,
-    structure_check,
-    suite_check,
-    values_check,
-    values_job,
-)
+from data.checks.check import doctest_check, structure_check, suite_check, values_check
+from data.checks.jobs import jobs_of, rerun, run_groups, values_job
 from data.checks.mutate import Mutant, mutants
 from data.checks.tracing import Recording, record_tests
+from data.checks.verdict import exception_name, proves, refutes
 from data.corpus.functions import Function, place
+from sandbox.run import Outcome
 
-KINDS = ("doctest", "values", "tests")  # of checks of a function: what shields its verdict from the answer comes first
-UNPROVEN = "structure"  # the kind that takes a function without running anything
+KINDS = ("doctest", "values", "tests")  # in order of how well the verdict is shielded from the answer
+UNPROVEN = "structure"  # the kind that accepts a function without running anything
 RUNS = 3  # of the original, in a row
-CHUNK = 64  # functions tried together: each job carries the text of a whole module
+CHUNK = 64  # functions tried together: each job contains the text of a whole module
 MOST_MUTANTS = 4  # tried until one fails
 MOST_TESTS = 8  # of a tests check
 MOST_TEST_SECONDS = 3.0  # that they take together
@@ -43,11 +35,11 @@ class _Candidate:
 
 
 class Checks:
-    """Of each function the first check that counts, found when it is asked for and kept.
+    """The first check of each function that counts, found on demand and kept.
 
-    functions  all of a corpus
+    functions  all functions of a corpus
     kinds      some of KINDS and UNPROVEN, in the order in which they are tried; for "values" and "tests" the tests of a
-               source are run once, as soon as a function has no earlier check
+               source run once, when some function has no earlier check
     """
 
     def __init__(self, functions: list[Function], kinds: Sequence[str] = KINDS, *, processes: int | None = None):
@@ -57,27 +49,27 @@ class Checks:
         self.recordings: dict[str, Recording] = {}
 
     def find(self, functions: list[Function]) -> None:
-        """Look for checks of those functions that have not been asked for before, all at once."""
+        """Look for checks of the functions, except those looked for before, all at once."""
         new = [function for function in dict.fromkeys(functions) if function not in self.reasons]
         self.reasons.update((function, []) for function in new)
         for package in dict.fromkeys(function.package for function in new):
             of_package = [function for function in new if function.package == package]
             for kind in self.kinds:
-                self._try(kind, package, [function for function in of_package if function not in self.found])
+                self._find_kind(kind, package, [function for function in of_package if function not in self.found])
 
     def of(self, function: Function) -> dict | None:
-        """The check of a function that `find` was asked for, else None."""
+        """The check that `find` found for a function, else None."""
         return self.found.get(function)
 
     def why_none(self, function: Function) -> str:
-        """Why a function has no check, in a few words."""
+        """The reason why a function has no check."""
         return "no check that counts: " + (", ".join(self.reasons.get(function, ())) or "nothing was found")
 
     def lost(self) -> Counter:
-        """Tests and files of the repository that are of no use, by reason."""
+        """How many of the repository's tests and test files could not be used, by reason."""
         return sum((Counter(recording.lost) for recording in self.recordings.values()), Counter())
 
-    def _try(self, kind: str, package: str, functions: list[Function]) -> None:
+    def _find_kind(self, kind: str, package: str, functions: list[Function]) -> None:
         if kind == UNPROVEN:
             self.found.update((function, structure_check([], False, [function.name])) for function in functions)
             return
@@ -103,7 +95,7 @@ def checks_of(
     """The checks of each function that count, and why others do not.
 
     package    SOURCE of the functions' corpus
-    recording  what `record_tests` gave; without it only doctests can count
+    recording  from `record_tests`; without it only doctests can count
     kinds      of checks that are tried
     Returns ({function: checks of the kinds "doctest", "values", "tests", in this order}, rejects: {"path", "qualname",
     "line", "kind", "reason"}).
@@ -115,7 +107,7 @@ def checks_of(
         candidates = [*_doctests(package, some)] if "doctest" in kinds else []
         candidates += _values(package, some, recording, processes) if "values" in kinds else []
         candidates += _tests(package, some, recording) if "tests" in kinds else []
-        _try(candidates, processes)
+        _run(candidates, processes)
         for one in candidates:
             if one.killed:
                 kept.setdefault(one.function, []).append(one.check)
@@ -125,19 +117,19 @@ def checks_of(
     return kept, rejects
 
 
-def _try(candidates: list[_Candidate], processes: int | None) -> None:
-    """Try every check on the original and then on one mutant after the other until one fails."""
+def _run(candidates: list[_Candidate], processes: int | None) -> None:
+    """Run every check on the original, then on one mutant after another until one fails."""
     _run_originals(candidates, processes)
     standing = [one for one in candidates if one.passed == RUNS]
     for number in range(MOST_MUTANTS):
         open_ones = [one for one in standing if not one.killed and number < len(one.mutants)]
         jobs = [jobs_of(one.check, one.mutants[number].source) for one in open_ones]
-        for one, results in zip(open_ones, _results(jobs, processes), strict=True):
+        for one, results in zip(open_ones, run_groups(jobs, processes=processes), strict=True):
             one.killed = refutes(one.check, results)
 
 
 def _reason(candidate: _Candidate) -> str:
-    if candidate.passed == 0 and candidate.check["kind"] != "values":  # those are what the original itself gave
+    if candidate.passed == 0 and candidate.check["kind"] != "values":  # values are recorded from the original itself
         return "the original fails"
     if candidate.passed < RUNS:
         return "flaky"
@@ -145,7 +137,7 @@ def _reason(candidate: _Candidate) -> str:
 
 
 def spread(found: list[Mutant]) -> list[Mutant]:
-    """Mutants in an order in which the kinds take turns, a wrong return first: it is noticed most often."""
+    """Mutants ordered so that the kinds take turns, a wrong return first: it is noticed most often."""
     turns: dict[str, int] = {}
     ranked = []
     for mutant in found:
@@ -178,9 +170,9 @@ def _tests(package: str, functions: list[Function], recording: Recording | None)
 def _values(
     package: str, functions: list[Function], recording: Recording | None, processes: int | None
 ) -> Iterator[_Candidate]:
-    """Checks of recorded calls. What each gives is found by making it again: a traced frame stands inside decorators.
+    """Checks of recorded calls. Each is called again for its result: a traced frame is inside any decorators.
 
-    A call counts when its result is plain data and when it enters the function: a body that only raises shows that.
+    A call counts if its result is plain data and it enters the function, which a body that only raises reveals.
     """
     called = [function for function in functions if recording and recording.calls_of(function)]
     asked, jobs = [], []
@@ -190,37 +182,25 @@ def _values(
         hollow = f"{function.header}\n    raise NotImplementedError({ENTERED!r})"
         asked.append(check)
         jobs.append([values_job(check, function.source), values_job(check, hollow)])
-    for function, check, (first, hollow) in zip(called, asked, _results(jobs, processes), strict=True):
-        if first["outcome"] == hollow["outcome"] == "finished":
+    for function, check, (first, hollow) in zip(called, asked, run_groups(jobs, processes=processes), strict=True):
+        if first.outcome == hollow.outcome == "finished":
             calls = list(_recorded(check["calls"], first, hollow))
             if calls:
                 yield _candidate(function, {**check, "calls": calls})
 
 
-def _recorded(calls: list[dict], first: dict, hollow: dict) -> Iterator[dict]:
-    """The calls that say something, each with what it gave."""
+def _recorded(calls: list[dict], first: Outcome, hollow: Outcome) -> Iterator[dict]:
+    """The calls that count, each with its result."""
     for number, call in enumerate(calls):
-        got, exception = first["got"][number], first["exceptions"][number]
-        entered = ENTERED in (hollow["exceptions"][number] or "")
+        got, exception = first.got[number], first.exceptions[number]
+        entered = ENTERED in (hollow.exceptions[number] or "")
         if entered and not got.endswith("not plain data\n"):
             yield {**call, "want": got, "raises": exception and exception_name(exception)}
 
 
-def again(jobs: list[dict], number: int) -> list[dict]:
-    """Jobs of a check, the first of them (the original's) to be run once more: a comment keeps it from being equal."""
-    return [{**job, "program": f"{job['program']}# run {number}\n"} for job in jobs[:1]] + jobs[1:]
-
-
 def _run_originals(candidates: list[_Candidate], processes: int | None) -> None:
-    """Count in how many of the runs each candidate's original passes."""
+    """Count the runs that each candidate's original passes."""
     asked = [(one, jobs_of(one.check, one.function.source)) for one in candidates]
-    runs = [(one, again(jobs, number)) for one, jobs in asked for number in range(RUNS)]
-    for (one, _), results in zip(runs, _results([jobs for _, jobs in runs], processes), strict=True):
-        one.passed += judge(one.check, results)
-
-
-def _results(groups: list[list[dict]], processes: int | None) -> Iterator[list[dict]]:
-    """Run groups of jobs all at once; the results, group by group."""
-    results = iter(run_in_sandbox([job for jobs in groups for job in jobs], processes=processes))
-    for jobs in groups:
-        yield [next(results) for _ in jobs]
+    runs = [(one, rerun(jobs, number)) for one, jobs in asked for number in range(RUNS)]
+    for (one, _), outcomes in zip(runs, run_groups([jobs for _, jobs in runs], processes=processes), strict=True):
+        one.passed += proves(one.check, outcomes)

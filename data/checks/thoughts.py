@@ -1,8 +1,8 @@
-"""What a reasoning model says to itself before it answers, and the answer.
+"""Separates a reasoning model's thoughts from its answer.
 
 Such models write `<think> … </think>` and then the answer; where the chat template opens the tag, their text begins
-without it. Inference servers take the thoughts out (the "reasoning parsers" of vLLM and SGLang); in a file of answers,
-and in what this project generates itself, they are still there.
+without it. Inference servers remove the thoughts (the "reasoning parsers" of vLLM and SGLang); files of answers, and
+what this project generates itself, still contain them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from common.python_syntax import parsed
 _NAME = r"(?:seed:)?think(?:ing)?"
 _END = re.compile(rf"</{_NAME}>|\[/THINK\]", re.IGNORECASE)
 _START = re.compile(rf"^[ \t]*(?:<{_NAME}>|\[THINK\])", re.IGNORECASE | re.MULTILINE)
-_AFTER_TAG = re.compile(r"[ \t]*(?:\r?\n(?:[ \t]*\r?\n)*)?")  # the indentation of an answer on its own line stays
+_AFTER_TAG = re.compile(r"[ \t]*(?:\r?\n(?:[ \t]*\r?\n)*)?")  # keeps the indentation of an answer on its own line
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
-    """The thoughts in a model's text and the answer after them; joined they are the text again.
+    """The thoughts in a model's text and the answer after them; concatenated they give the text.
 
-    The answer follows the last closing tag and the blank lines after it. If thoughts are still open at the end there is
-    no answer yet, and all of the text is thoughts. A tag that the text only mentions does not count: one in inline code
-    or in a string that ends on its line, and one in Python that parses, be it a fenced block or the whole text.
+    The answer follows the last closing tag and the blank lines after it. If thoughts are not closed, there is no
+    answer, and all of the text is thoughts. A tag that is merely mentioned does not count: in inline code, in a string
+    that ends on its line, or in Python that parses, whether a fenced block or the whole text.
     """
     begin = 0
     while (end := _first_tag(_END, text[begin:])) is not None:
@@ -37,7 +37,7 @@ def split_thoughts(text: str) -> tuple[str, str]:
 
 
 def _first_tag(tag: re.Pattern, text: str) -> int | None:
-    """Where the first tag that is more than a mention ends."""
+    """The end of the first tag that is not merely mentioned."""
     found = list(tag.finditer(text))
     if not found or parsed(textwrap.dedent(text)) is not None:
         return None
@@ -50,7 +50,7 @@ def _first_tag(tag: re.Pattern, text: str) -> int | None:
 
 
 def _python_blocks(text: str) -> list[tuple[int, int]]:
-    """First and last offset of each fenced block that holds Python."""
+    """First and last offset of each fenced block of Python."""
     found = [block for block in blocks(text) if parsed(textwrap.dedent(block.text)) is not None]
     lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)
     offsets = list(itertools.accumulate(map(len, lines), initial=0))

@@ -1,6 +1,6 @@
-"""The repository's own tests, run once under tracing in the sandbox: which functions each enters, and with what.
+"""Runs the repository's own tests once under tracing in the sandbox: which functions each enters, with what arguments.
 
-Tracing is sys.settrace without line events: one dictionary look-up for each function that is entered.
+Tracing is sys.settrace without line events: one dictionary look-up per function call.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from common.console import need
-from data.checks.check import MEGABYTES, TEST_SECONDS, probe_program, run_in_sandbox, suite_base
+from data.checks.check import suite_base
+from data.checks.jobs import MEGABYTES, TEST_SECONDS, probe_program
 from data.corpus import import_root
 from data.corpus.filters import reject_path
 from data.corpus.functions import Function
+from sandbox.run import Job, Outcome, run_jobs
 
 BATCH = 8  # test files that share a process: starting pytest and importing the package takes longer than most tests
 BATCH_SECONDS = 120  # wall clock of a batch
-STARTING_SECONDS = 30  # of these kept for starting, collecting and reporting
+STARTING_SECONDS = 30  # of these, reserved for starting, collecting and reporting
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What one run of the tests showed. A function is known by its path and first line.
+    """The result of one run of the tests. Path and first line identify a function.
 
     seconds  of each test that passed, by pytest's node id
-    entered  by node id of a test that passed: the functions that it enters
-    calls    by function: texts of ([positional, …], {name: …}), each plain data, in the order in which they were seen
-    lost     how many tests (skipped, failed, not run) and files are of no use, by reason
+    entered  the functions that each passed test enters, by node id
+    calls    by function: texts of ([positional, …], {name: …}), each plain data, in order of occurrence
+    lost     how many tests (skipped, failed, not run) and files could not be used, by reason
     """
 
     seconds: dict[str, float]
@@ -39,7 +41,7 @@ class Recording:
     lost: dict[str, int]
 
     def tests_of(self, function: Function) -> list[str]:
-        """Tests that enter a function: those named after it first, then those that enter the fewest others."""
+        """Tests that enter a function: first those named after it, then those that enter the fewest others."""
         name = function.name.strip("_").lower()
         found = [test for test, entered in self.entered.items() if key_of(function) in entered]
         return sorted(found, key=lambda test: (name not in test.lower(), len(self.entered[test]), test))
@@ -50,7 +52,7 @@ class Recording:
 
 
 def key_of(function: Function) -> tuple[str, int]:
-    """What a function is known by here."""
+    """What identifies a function here."""
     return function.path, function.first_line
 
 
@@ -76,9 +78,9 @@ def record_tests(
 
     source     what the functions' corpus was made from: folder, package:NAME, pypi:NAME==VERSION or git URL
     paths      test files to run (default: all), relative to `suite_base(source)`
-    processes  how many run at once (default: one a core)
-    A batch that ends without a report, and a file that cannot be collected beside others, is run again file by file.
-    Calls are recorded of functions of a module, not of methods: those need an object first. Raises UserError where
+    processes  how many run at once (default: one per core)
+    A batch that ends without a report, and a file that cannot be collected with others, is rerun file by file. Calls
+    are recorded for module-level functions, not for methods, which need an object first. Raises UserError where
     there are tests and pytest is not installed.
     """
     paths = files_with_tests(source) if paths is None else paths
@@ -101,7 +103,7 @@ _NOTHING = {"tests": {}, "broken": {}, "calls": {}}
 def _reports(
     source: str, functions: list[Function], batches: list[list[str]], processes: int | None
 ) -> Iterator[tuple[list[str], dict | None]]:
-    """Each batch of test files with what probe.py's `record` printed for it; None when it did not come so far."""
+    """Each batch of test files with the report that probe.py's `record` printed; None if it did not get that far."""
     base, root = str(suite_base(source)), str(import_root(source))
     table = [
         [one.path, one.first_line, one.first_line + one.header.count("\n"), one.name, "." not in one.qualname]
@@ -110,26 +112,28 @@ def _reports(
     limits = f"test_seconds={TEST_SECONDS}, seconds={BATCH_SECONDS - STARTING_SECONDS}"
     program = f"{probe_program()}_functions = {table!r}\n"
     jobs = [
-        {
-            "program": program,
-            "root": root,
-            "readable": [base],
-            "examples": [{"source": f"_probe.record({base!r}, {root!r}, {batch!r}, _functions, {limits})\n"}],
-            "seconds": BATCH_SECONDS,
-            "megabytes": 2 * MEGABYTES,
-        }
+        Job(
+            id=batch[0],
+            program=program,
+            root=root,
+            readable=[base],
+            examples=[{"source": f"_probe.record({base!r}, {root!r}, {batch!r}, _functions, {limits})\n"}],
+            seconds=BATCH_SECONDS,
+            megabytes=2 * MEGABYTES,
+        )
         for batch in batches
     ]
-    for batch, result in zip(batches, run_in_sandbox(jobs, processes=processes), strict=True):
-        yield batch, _report(result, len(functions))
+    outcomes = run_jobs(jobs, processes=processes, what="tracing the tests") if jobs else []
+    for batch, outcome in zip(batches, outcomes, strict=True):
+        yield batch, _report(outcome, len(functions))
 
 
-def _report(result: dict, functions: int) -> dict | None:
-    """What a job reported, when it has the form that `record` gives it: foreign code ran in that process."""
-    if result["outcome"] != "finished" or result["exceptions"] != [None]:
+def _report(outcome: Outcome, functions: int) -> dict | None:
+    """What a job reported, if it has the form that `record` gives it: foreign code ran in that process."""
+    if outcome.outcome != "finished" or outcome.exceptions != [None]:
         return None
     try:
-        report = json.loads(result["got"][0].rstrip("\n").split("\n")[-1])
+        report = json.loads(outcome.got[0].rstrip("\n").split("\n")[-1])
         calls = {int(number): [str(call) for call in calls] for number, calls in report["calls"].items()}
         tests = {
             name: {"outcome": str(test["outcome"]), "seconds": float(test["seconds"]), "entered": test["entered"]}

@@ -1,4 +1,4 @@
-"""A function moved into one that only calls it: the same behaviour, and from outside the same code as any other."""
+"""Moves a function into one that only calls it: same behaviour, but its code object no longer gives it away."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ INNER = "_wrapped"
 
 
 def wrapped(source: str) -> str:
-    """The text of a function whose whole body is a function with the old body, and a call of it with all arguments.
+    """The text of a function whose body is an inner function with the old body, and a call to it with all arguments.
 
-    Decorators, signature and docstring stay outside. A generator or coroutine is handed through by a plain function.
+    Decorators, signature and docstring stay outside. A plain function passes a generator or coroutine through.
     """
     (outer,) = parse(source).body
     inner = copy.deepcopy(outer)
     inner.name, inner.decorator_list, inner.returns = INNER, [], None
     arguments = inner.args
-    arguments.defaults, arguments.kw_defaults = [], [None] * len(arguments.kwonlyargs)  # all are given
+    arguments.defaults, arguments.kw_defaults = [], [None] * len(arguments.kwonlyargs)  # every argument is passed
     positional = [*arguments.posonlyargs, *arguments.args]
     given = [ast.Name(one.arg) for one in positional]
     given += [ast.Starred(ast.Name(arguments.vararg.arg))] if arguments.vararg else []

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from common.console import UserError, run_command
-from data.corpus.build import describe, write_corpus
+from data.corpus.build import corpus_summary, write_corpus
 from data.corpus.curate import Options
 from data.corpus.languages import NAMES
 from data.corpus.locate import KINDS
@@ -46,7 +46,7 @@ def main() -> None:
     if processes is not None and processes < 1:
         raise UserError(f"--processes is {processes}; give at least 1")
     options = Options(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
-    print(describe(write_corpus(sources, out, options, processes=processes)))
+    print(corpus_summary(write_corpus(sources, out, options, processes=processes)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A curated set of source files with one split: what all three tracks learn from and are measured on."""
+"""A curated set of source files with one split: the training and test material of all three tracks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One kept file. `path` is POSIX and relative to the import root; of other languages than Python, to the source."""
+    """One kept file. `path` is POSIX, relative to the import root (Python) or to the source (other languages)."""
 
     path: str
     text: str
@@ -32,10 +32,10 @@ class SourceFile:
     license: str | None
     commit: str | None  # of a repository; NAME==VERSION or NAME@VERSION of a package
     split: str
-    source: str = ""  # the SOURCE that it came from
+    source: str = ""  # the SOURCE it came from
     language: str = "python"
-    tokens: int = 0  # words and signs; a model's tokens are more
-    redacted: dict[str, int] = field(default_factory=dict, hash=False)  # placeholders in the text by type
+    tokens: int = 0  # words and punctuation marks; a model has more tokens
+    redacted: dict[str, int] = field(default_factory=dict, hash=False)  # number of placeholders in the text, by type
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Corpus:
     """Kept files in the order of their sources and paths, and what was rejected.
 
     A reject is {"path", "reason", "detail"} with the "source", "language", "sha256", "license", "commit" and "tokens"
-    of the file; null where they were not looked at.
+    of the file; null where not determined.
     """
 
-    source: str  # the SOURCE; several with commas between them
+    source: str  # the SOURCE; several are joined by commas
     name: str
     files: tuple[SourceFile, ...]
     rejects: tuple[dict, ...]
     options: dict  # those of build_corpus
-    sources: tuple[str, ...] = ()  # one by one
+    sources: tuple[str, ...] = ()  # each SOURCE
 
     def split(self, name: str) -> list[SourceFile]:
         """The files of "train", "validation" or "test"."""
@@ -60,7 +60,7 @@ class Corpus:
         return [file for file in self.files if file.split == name]
 
     def sha256(self) -> str:
-        """One hash over every kept file and its side of the split."""
+        """One hash over every kept file and its split."""
         return sha256("".join(f"{file.split} {file.sha256} {file.path}\n" for file in self.files))
 
 
@@ -81,15 +81,15 @@ def build_corpus(
     """Curate the files of one source or of several.
 
     source            folder, package:NAME, pypi:NAME==VERSION, npm:NAME@VERSION or git URL, or a list of them
-    max_files         more than these are dropped by a seeded draw
+    max_files         files kept at most, by a seeded draw
     *_share           shares of the files, between 0 and 1, below 1 together
     split_by          "file", or "module": the files of a folder all go to one side
     languages         of "python", "javascript", "typescript"
     redact            put placeholders in place of secrets and personal data
-    licenses          SPDX names that a file's licence must be met by; None for any licence, or none
-    decontaminate     files of MBPP or HumanEval; a file that holds a piece of a task is rejected
-    processes         that examine files; the result does not depend on how many
-    Same sources and options give the same corpus. Raises UserError when nothing is left.
+    licenses          allowed licences by SPDX name; None: any, or none at all
+    decontaminate     files of MBPP or HumanEval; a source file that contains a piece of a task is rejected
+    processes         that examine files; the result does not depend on it
+    The same sources and options give the same corpus. Raises UserError when nothing is left.
     """  # fmt: skip
     options = Options(
         max_files, test_share, validation_share, seed, split_by, tuple(languages), redact,
@@ -102,7 +102,7 @@ def build_corpus(
 def write_corpus(
     sources: Sequence[str], folder: Path | str, options: Options, *, processes: int | None = None
 ) -> Corpus:
-    """Curate sources into a folder, the texts one by one. Returns the corpus with its texts left empty."""
+    """Curate sources into a folder, one text at a time. Returns the corpus with empty texts."""
     candidates = curate(sources, options, processes=processes)
     corpus = _corpus(candidates, options)
     _save(corpus, _files(candidates, options.redact), folder)
@@ -124,12 +124,12 @@ def _corpus(candidates: list[Candidate], options: Options) -> Corpus:
 
 
 def _files(candidates: list[Candidate], redact: bool) -> Iterator[SourceFile]:
-    """The kept files, read again one by one. UserError when one is no longer what was judged."""
+    """The kept files, reread one at a time. UserError when one has changed since it was examined."""
     for one in candidates:
         if one.kept:
             text = read_again(one.request, redact)
             if sha256(text) != one.finding.sha256:
-                raise UserError(f"{one.request.file} was changed while the corpus was made. Make it again")
+                raise UserError(f"{one.request.file} changed while the corpus was being built. Rerun")
             yield _file(one, text)
 
 
@@ -138,7 +138,7 @@ def _file(one: Candidate, text: str) -> SourceFile:
 
 
 def save_corpus(corpus: Corpus, folder: Path | str) -> None:
-    """Write corpus.json, manifest.jsonl (kept and rejected files, with why) and files/ as one whole folder."""
+    """Write corpus.json, manifest.jsonl (kept and rejected files, with reasons) and files/, all or nothing."""
     _save(corpus, corpus.files, folder)
 
 
@@ -156,13 +156,13 @@ def _save(corpus: Corpus, files: Iterable[SourceFile], folder: Path | str) -> No
 
 
 def load_corpus(folder: Path | str) -> Corpus:
-    """Read a folder that save_corpus wrote. UserError names a file that is missing or no longer what was curated."""
+    """Read a folder that save_corpus wrote. UserError names a file that is missing or has changed."""
     folder = Path(folder)
     if not (folder / "corpus.json").is_file():
-        raise UserError(f"{folder}: no corpus here. Make one: python -m data.corpus SOURCE --out {folder}")
+        raise UserError(f"{folder}: no corpus here. Build one: python -m data.corpus SOURCE --out {folder}")
     about = read_json(folder / "corpus.json")
     if about.get("schema") != SCHEMA:
-        raise UserError(f"{folder}: corpus of schema {about.get('schema')}, this version reads {SCHEMA}. Make it again")
+        raise UserError(f"{folder}: schema {about.get('schema')}, this version reads {SCHEMA}. Rebuild the corpus")
     files, rejects = [], []
     for row in read_jsonl(folder / "manifest.jsonl"):
         if "reason" in row:
@@ -171,20 +171,20 @@ def load_corpus(folder: Path | str) -> Corpus:
         try:
             text = (folder / "files" / row["path"]).read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{folder}: {row['path']} is not readable ({error}). Make the corpus again") from None
+            raise UserError(f"{folder}: {row['path']} is not readable ({error}). Rebuild the corpus") from None
         if sha256(text) != row["sha256"]:
-            raise UserError(f"{folder}: {row['path']} was changed since it was curated. Make the corpus again")
+            raise UserError(f"{folder}: {row['path']} has changed since it was curated. Rebuild the corpus")
         files.append(SourceFile(text=text, **row))
     sources = tuple(about["sources"])
     return Corpus(about["source"], about["name"], tuple(files), tuple(rejects), about["options"], sources)
 
 
 def open_corpus(place: str, *, seed: int = 0) -> Corpus:
-    """A corpus that was saved in folder `place`, or else the source `place` curated now."""
+    """The corpus saved in folder `place`, or else the source `place`, curated now."""
     return load_corpus(place) if (Path(place) / "corpus.json").is_file() else build_corpus(place, seed=seed)
 
 
-def describe(corpus: Corpus) -> str:
+def corpus_summary(corpus: Corpus) -> str:
     """Kept and rejected files, and placeholders, in a few lines."""
     sides = ", ".join(f"{len(corpus.split(side))} {side}" for side in SPLITS)
     tokens = sum(file.tokens for file in corpus.files)

@@ -1,7 +1,7 @@
-"""The way of every file into the corpus or out of it: listed, examined, compared with the others, drawn, split.
+"""How files enter the corpus or are rejected: listed, examined, compared with each other, sampled, split.
 
-Files are read one at a time, judged and let go; of each stays what was found and a signature, some 2 KiB. Those that
-are kept are read again at the end, and so need not be in memory together.
+Files are examined one at a time; only the findings and a signature stay in memory, some 2 KiB each. Kept files are
+reread at the end, so that they need not be in memory together.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from pathlib import Path
 import numpy as np
 
 from common.console import UserError, progress
+from common.shuffle import seeded_order
 from data.corpus.decontaminate import read_tasks
-from data.corpus.dedup import SLACK, Neighbours, jaccard, shingles
 from data.corpus.examine import Finding, Request, Rules, examine_all, read_again
 from data.corpus.languages import GRAMMARS, NAMES, grammar_of, language_of, packages_of
 from data.corpus.licenses import FolderLicenses
 from data.corpus.locate import Located, locate
-from data.corpus.split import Groups, of_one_module, seeded_order, split_files
+from data.corpus.split import of_one_module, split_files
+from data.likeness.groups import Groups
+from data.likeness.near_duplicates import SLACK, Neighbours, jaccard, shingles
 
-DUPLICATE = 0.7  # Jaccard index from which on the later of two files is dropped; StarCoder (arXiv:2305.06161)
-ALIKE = 0.5  # and from which on two files stay on the same side of the split
-COMPARED = 512  # texts whose shingles are kept at hand while near-duplicates are confirmed
+DUPLICATE = 0.7  # Jaccard index from which the later of two files is dropped; StarCoder (arXiv:2305.06161)
+ALIKE = 0.5  # and from which two files stay on the same side of the split
+COMPARED = 512  # texts whose shingles are cached while near-duplicates are confirmed
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a corpus is made by besides its sources; build_corpus explains each."""
+    """The options of a corpus; build_corpus explains each."""
 
     max_files: int = 300
     test_share: float = 0.2
@@ -65,20 +67,20 @@ class Candidate:
 
     @property
     def path(self) -> str:
-        """What it is called in the corpus."""
+        """Its name in the corpus."""
         return self.request.path
 
     @property
     def kept(self) -> bool:
-        """Whether nothing speaks against it so far."""
+        """Whether it has not been rejected so far."""
         return self.finding.reason is None
 
     def reject(self, reason: str, detail: str) -> None:
-        """Leave it out. What is known of it stays known."""
+        """Reject it, keeping what is known about it."""
         self.finding = replace(self.finding, reason=reason, detail=detail)
 
     def row(self) -> dict:
-        """What the manifest says of it besides the outcome."""
+        """Its manifest row, without the outcome."""
         return {
             "source": self.source.source,
             "language": language_of(self.path),
@@ -137,7 +139,7 @@ def _with_names_of_their_own(located: list[Located]) -> list[Located]:
 
 
 def _list_files(source: Located, languages: tuple[str, ...], several: bool) -> list[Candidate]:
-    """The files of a source by path. Beside other sources, paths that no import needs start with the source's name."""
+    """The files of a source by path. With several sources, paths not used by imports start with the source's name."""
     licenses = FolderLicenses(source.tree, source.license)
     python = [(file, source.root, "") for file in _walk(source.scanned) if "python" in languages]
     others = tuple(language for language in languages if language != "python")
@@ -154,7 +156,7 @@ def _list_files(source: Located, languages: tuple[str, ...], several: bool) -> l
 
 
 def _walk(top: Path) -> list[Path]:
-    """Every file below a folder, or the file itself; linked folders are not followed, git's own not entered."""
+    """Every file below a folder, or the file itself; symlinked folders and .git are not entered."""
     if top.is_file():
         return [top]
     found = []
@@ -165,7 +167,7 @@ def _walk(top: Path) -> list[Path]:
 
 
 def _reject_equal_paths(candidates: list[Candidate]) -> None:
-    """Two modules of one name cannot both be imported: the first source's stays."""
+    """Two modules of the same name cannot both be imported: the first source's stays."""
     first: dict[str, Candidate] = {}
     for one in candidates:
         other = first.setdefault(one.path, one)
@@ -174,7 +176,7 @@ def _reject_equal_paths(candidates: list[Candidate]) -> None:
 
 
 def _reject_duplicates(candidates: list[Candidate], redacted: bool) -> list[tuple[str, str]]:
-    """Of two files that are nearly equal the first stays. Returns the pairs that are alike and no duplicates."""
+    """Reject the later of two near-duplicates. Returns the pairs that are alike without being duplicates."""
     first: dict[str, Candidate] = {}
     for one in candidates:
         other = first.setdefault(one.finding.sha256, one)
@@ -193,7 +195,7 @@ def _reject_duplicates(candidates: list[Candidate], redacted: bool) -> list[tupl
     for j, one in enumerate(progress(files, what="comparing files", unit="file")):
         for i, estimate in sorted(neighbours.near(j, ALIKE - SLACK), key=lambda near: -near[1]):
             if estimate < DUPLICATE - SLACK and groups.first(i) == groups.first(j):
-                continue  # no duplicate, and on one side already
+                continue  # neither is a duplicate, and both are on one side already
             similarity = jaccard(shingles_of(i), shingles_of(j))
             if similarity >= DUPLICATE:
                 one.reject("near-duplicate", f"{similarity:.2f} alike {files[i].path}")
@@ -221,8 +223,8 @@ def _split(candidates: list[Candidate], alike: list[tuple[str, str]], options: O
     )
     if options.split_by == "module" and options.test_share and "test" not in split.values():
         raise UserError(
-            f"no folder is small enough to be {options.test_share:.0%} of {len(paths)} files. Split by file, or give "
-            "the test side a larger share"
+            f"no folder is small enough to be {options.test_share:.0%} of {len(paths)} files. Split by file, or raise "
+            "the test share"
         )
     for one in candidates:
         one.split = split[one.path]

@@ -1,7 +1,7 @@
-"""Benchmark tasks that must not be learnt from, by the runs of words that a file shares with them.
+"""Decontamination: files that share a run of words with a benchmark task are rejected.
 
-A file that holds a run of RUN words of a task is left out, as DeepSeek-Coder does (arXiv:2401.14196, with runs of 10);
-13 words are GPT-3's (arXiv:2005.14165): in code, ten can be a plain double loop.
+As in DeepSeek-Coder (arXiv:2401.14196), but with RUN = 13 words, GPT-3's number (arXiv:2005.14165), instead of 10: in
+code, ten words can be a plain double loop.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.console import UserError
 from common.files import read_objects
-from data.corpus.dedup import KnownTexts
+from data.corpus.known_texts import KnownTexts
 
 RUN = 13  # words
 FIELDS = ("text", "prompt", "code", "canonical_solution", "test_list")  # of MBPP, its sanitized form, and HumanEval
@@ -19,7 +19,7 @@ FIELDS = ("text", "prompt", "code", "canonical_solution", "test_list")  # of MBP
 def read_tasks(paths: list[str] | tuple[str, ...]) -> KnownTexts:
     """The tasks of MBPP's and HumanEval's own files: .jsonl, .jsonl.gz, or a .json list.
 
-    Raises UserError naming the file, and the task or line, that is not readable.
+    Raises UserError naming the file, and the task or line, that cannot be read.
     """
     texts = []
     for path in map(Path, paths):

@@ -1,8 +1,8 @@
-"""From a file to what the corpus must know of it, one file at a time: texts are read, judged and let go.
+"""Examines source files, one at a time: read, filtered, redacted, fingerprinted; the text is not kept.
 
-Many files are shared out among processes of their own (`python -m data.corpus.examine`, JSON Lines in and out), file n
-to process n mod N, and read back in that order: the number of processes changes the time and nothing else. They import
-neither torch nor the rest of the project, which would cost each of them seconds.
+Many files are distributed over worker processes (`python -m data.corpus.examine`, JSON Lines in and out), file n to
+process n mod N, and their findings read back in order: the number of processes affects nothing but the time. Workers
+import neither torch nor the rest of the project, which would cost each of them seconds.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.corpus.dedup import KnownTexts, count_tokens, shingles, signature
 from data.corpus.filters import MOST_BYTES, decode, reject_path, reject_text
+from data.corpus.known_texts import KnownTexts
 from data.corpus.licenses import allowed, declared
 from data.corpus.redact import redact
+from data.likeness.near_duplicates import count_tokens, shingles, signature
 
-FEW = 200  # files that are worth a process of their own
+FEW = 200  # files from which another process pays off
 
 
 @dataclass(frozen=True)
@@ -35,42 +36,42 @@ class Request:
     """A file to examine."""
 
     file: str  # where it is
-    path: str  # what it is called in the corpus
+    path: str  # its name in the corpus
     grammar: str
-    license: str | None  # that it stands under where it does not say so itself
+    license: str | None  # where the file itself declares none
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked of every file besides the filters."""
+    """What is required of every file besides the filters."""
 
     redact: bool = True
-    licenses: tuple[str, ...] | None = None  # that are allowed; None for any
-    tasks: KnownTexts | None = None  # that must not be learnt from
+    licenses: tuple[str, ...] | None = None  # allowed ones; None for any
+    tasks: KnownTexts | None = None  # benchmark tasks to keep out
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of a file: that it may be kept (`reason` is None), or why not."""
+    """What was found out about a file: it may be kept (`reason` is None), or why not."""
 
     reason: str | None = None
     detail: str = ""
     sha256: str | None = None  # of the text in UTF-8, placeholders included; None when no text was read
     license: str | None = None
-    tokens: int | None = None  # words and signs
+    tokens: int | None = None  # words and punctuation marks
     redacted: dict[str, int] = field(default_factory=dict)  # placeholders by type
-    signature: bytes | None = None  # MinHash, of files that may be kept
+    signature: bytes | None = None  # MinHash, if it may be kept
 
 
 def examine(request: Request, rules: Rules) -> Finding:
-    """Judge one file."""
+    """Examine one file."""
     file = Path(request.file)
     why = ("link", "a symbolic link") if file.is_symlink() else reject_path(request.path)
     if why:
         return Finding(*why, license=request.license)
     try:
         about = file.stat()
-        if not stat.S_ISREG(about.st_mode):  # a pipe would keep us waiting
+        if not stat.S_ISREG(about.st_mode):  # reading a pipe would block
             return Finding("not readable", "no regular file", license=request.license)
         if about.st_size > MOST_BYTES:
             return Finding("too large", f"{about.st_size} bytes", license=request.license)
@@ -95,7 +96,7 @@ def examine(request: Request, rules: Rules) -> Finding:
 
 
 def read_again(request: Request, redacted: bool) -> str:
-    """The text of a file that was examined and may be kept; "" when it is gone."""
+    """The text of a file that was examined and may be kept; "" if it has disappeared."""
     try:
         text = decode(Path(request.file).read_bytes()) or ""
     except OSError:
@@ -111,7 +112,7 @@ def sha256(text: str) -> str:
 def examine_all(requests: list[Request], rules: Rules, *, processes: int | None = None) -> Iterator[Finding]:
     """Findings in the order of the requests, as they come.
 
-    processes: how many run at once, 1 for none besides this one; by default one a core, as far as each has FEW files.
+    processes  how many run at once; 1: only this one; default: one per core, as long as each gets FEW files.
     """
     if processes is None:
         processes = max(1, min(os.cpu_count() or 1, len(requests) // FEW))
@@ -129,7 +130,7 @@ def examine_all(requests: list[Request], rules: Rules, *, processes: int | None 
 
 @contextlib.contextmanager
 def _worker(requests: list[Request], rules: Rules) -> Iterator[subprocess.Popen]:
-    """A process that examines these files. It waits by itself where we do not read on: a pipe holds 64 KiB."""
+    """A process that examines these files. It blocks when its output is not read: a pipe holds 64 KiB."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
         file.write(json.dumps(_rules_as_json(rules)) + "\n")
         file.writelines(json.dumps(asdict(request)) + "\n" for request in requests)
@@ -171,8 +172,8 @@ def _rules_from_json(row: dict) -> Rules:
 
 
 def main() -> None:
-    """Examine the files that stand on standard input, below the rules in its first line."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us; it ends us
+    """Examine the files listed on standard input, by the rules in its first line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C and ends us
     rules = _rules_from_json(json.loads(sys.stdin.readline()))
     for line in sys.stdin:
         print(json.dumps(_as_json(examine(Request(**json.loads(line)), rules))), flush=True)

@@ -1,4 +1,4 @@
-"""Which files are worth learning from. Every rule names its reason; nothing is dropped without one.
+"""Which files are worth training on. Every rule names its reason; nothing is dropped without one.
 
 The thresholds are the field's: Codex (arXiv:2107.03374), SantaCoder (arXiv:2301.03988), StarCoder (arXiv:2305.06161)
 and StarCoder 2 (arXiv:2402.19173). The lists of names follow github-linguist's generated.rb and vendor.yml.
@@ -30,20 +30,19 @@ ENCODED = re.compile(  # StarCoder 2: base64, bytes in hexadecimal, \u escapes
 )
 MOST_BYTES = 1 << 20  # The Stack (arXiv:2211.15533) reads no larger file either
 LONGEST_LINE = 1000  # characters; Codex, StarCoder
-MEAN_LINE = 100  # characters a line that is not blank; Codex, StarCoder
+MEAN_LINE = 100  # characters per non-blank line; Codex, StarCoder
 LEAST_ALPHANUMERIC = 0.25  # share of the characters; StarCoder
 LONGEST_ENCODED = 1024  # characters of encoded data in one piece; StarCoder 2
 MOST_ENCODED = 0.5  # share of the characters; StarCoder 2
-# Share of the characters; SantaCoder. Unlike there, documentation is not counted: in some libraries' best files it
-# outweighs the code (networkx's graph.py). And its least share (1 %) is left out: in one's own repository the code that
-# says nothing is to be learnt too.
+# Share of the characters; SantaCoder. Unlike there, documentation does not count: in some libraries' best files it
+# outweighs the code (networkx's graph.py). Its minimum share (1 %) is omitted: one's own uncommented code matters, too.
 MOST_COMMENTS = 0.8
 MOST_LINES = 100_000  # StarCoder 2
-LEAST_CODE_LINES = 10  # ours: what is shorter is mostly imports
+LEAST_CODE_LINES = 10  # ours: shorter files are mostly imports
 
 
 def reject_path(path: str) -> tuple[str, str] | None:
-    """(reason, detail) when the path alone says that a file is not to be learnt from, else None."""
+    """(reason, detail) when the path alone disqualifies a file, else None."""
     *folders, name = PurePosixPath(path).parts
     for folder in folders:
         if folder.startswith(".") or folder.lower() in VENDORED:
@@ -70,7 +69,7 @@ def decode(data: bytes) -> str | None:
 
 
 def reject_text(text: str, grammar: str = "python") -> tuple[str, str] | None:
-    """(reason, detail) when the text of a file is not to be learnt from, else None."""
+    """(reason, detail) when the text disqualifies a file, else None."""
     why = _reject_form(text)
     if why:
         return why
@@ -92,7 +91,7 @@ def reject_text(text: str, grammar: str = "python") -> tuple[str, str] | None:
 
 
 def _reject_form(text: str) -> tuple[str, str] | None:
-    """What the lines and characters of a text say, whatever its language."""
+    """(reason, detail) by the lines and characters of a text in any language, else None."""
     if "\0" in text:
         return "binary", "a NUL character"
     lines = text.split("\n")
@@ -102,7 +101,7 @@ def _reject_form(text: str) -> tuple[str, str] | None:
     if longest > LONGEST_LINE:
         return "minified", f"a line of {longest} characters"
     filled = [len(line) for line in lines if line.strip()]
-    if len(filled) >= LEAST_CODE_LINES and sum(filled) / len(filled) > MEAN_LINE:  # of fewer lines it is too short
+    if len(filled) >= LEAST_CODE_LINES and sum(filled) / len(filled) > MEAN_LINE:  # else it is too short
         return "minified", f"{sum(filled) / len(filled):.0f} characters a line"
     share = sum(map(str.isalnum, text)) / len(text) if filled else 1.0
     if share < LEAST_ALPHANUMERIC:

@@ -1,4 +1,4 @@
-"""The functions of a source file: their text taken apart into header, docstring and body, and their doctests."""
+"""The functions of a source file: their text split into header, docstring and body, and their doctests."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from common.python_syntax import parse
+from common.python_syntax import module_name, parse
 from data.corpus.build import SourceFile
-from data.corpus.dedup import near_duplicates
-
-LEAK = 0.7  # Jaccard index from which on a function is not learnt from when the other is tested on
+from data.likeness.near_duplicates import NEAR, near_duplicates
 
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A function or method. Its texts are dedented: the `def` stands in column 0."""
+    """A function or method. Its texts are dedented: `def` is in column 0."""
 
     path: str
     module: str
@@ -26,12 +24,12 @@ class Function:
     first_line: int  # in the file, from 1, decorators included
     last_line: int  # included
     source: str  # the whole text, decorators included
-    header: str  # decorators and signature, up to and with the colon
+    header: str  # decorators and signature, through the colon
     signature: str  # the header without decorators
-    docstring: str | None  # cleaned of indentation
+    docstring: str | None  # dedented
     docstring_source: str | None  # the literal as written, with its quotes and indentation
     body: str  # what follows the docstring, indented as in `source`; "" when there is nothing
-    arguments: tuple[str, ...]  # names, without self and cls, in order
+    arguments: tuple[str, ...]  # names in order, without self and cls
     examples: tuple[dict, ...]  # doctest: {"source", "want", "options": {flag name: bool}, "raises": str | None}
     license: str | None
     commit: str | None
@@ -52,8 +50,8 @@ class Function:
 def functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -> list[Function]:
     """Functions of the module and methods of its classes whose code, docstring not counted, has min_lines to max_lines.
 
-    Functions inside functions belong to the outer one. A function with its body on the line of its `def` is left out:
-    header and body share it (`one_line_functions` returns it). Files in other languages give none.
+    Functions inside functions belong to the outer one. A function with its body on the line of its `def` is
+    omitted: header and body share a line (`one_line_functions` returns it). Files in other languages give none.
     """
     if file.language != "python":
         return []
@@ -65,7 +63,7 @@ def functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -
 
 
 def one_line_functions(text: str) -> list[tuple[str, int, int]]:
-    """(qualname, first line, last line) of what `functions_of` leaves out: `def f(x): return x` and `f = lambda x: x`.
+    """(qualname, first line, last line) of what `functions_of` omits: `def f(x): return x` and `f = lambda x: x`.
 
     Lines are counted from 1, decorators and the last one included.
     """
@@ -82,12 +80,12 @@ def one_line_functions(text: str) -> list[tuple[str, int, int]]:
 
 
 def held_apart(functions: list[Function]) -> tuple[list[Function], list[dict]]:
-    """The functions without those that nearly equal one of the test side, and the ones taken out, as rejects.
+    """The functions without near-duplicates of test functions, and those as rejects.
 
-    The split by file keeps like files together; a single function copied between unlike files is caught here.
+    The split keeps similar files together; this catches a single function copied between dissimilar files.
     """
     rejects, leaking = [], set()
-    for i, j, similarity in near_duplicates([function.code_without_docstring for function in functions], LEAK):
+    for i, j, similarity in near_duplicates([function.code_without_docstring for function in functions], NEAR):
         for one, other in ((functions[i], functions[j]), (functions[j], functions[i])):
             if one.split != "test" and other.split == "test" and one not in leaking:
                 leaking.add(one)
@@ -97,12 +95,12 @@ def held_apart(functions: list[Function]) -> tuple[list[Function], list[dict]]:
 
 
 def place(function: Function) -> dict:
-    """What a reject says about where it stood: {"path", "qualname"}."""
+    """Where a rejected function is: {"path", "qualname"}."""
     return {"path": function.path, "qualname": function.qualname}
 
 
 def source_of(function: Function) -> dict:
-    """What a pair says about where it came from."""
+    """Where a pair comes from."""
     return {
         "path": function.path,
         "qualname": function.qualname,
@@ -112,15 +110,10 @@ def source_of(function: Function) -> dict:
     }
 
 
-def module_name(path: str) -> str:
-    """ "networkx/algorithms/dag.py" -> "networkx.algorithms.dag"; a package's __init__.py is the package."""
-    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-
-
 def _definitions(tree: ast.Module, *, lambdas: bool = False) -> Iterator[tuple[ast.stmt, str]]:
-    """Every definition outside other functions, also under `if` and `try`, with the class path it stands in.
+    """Every definition outside other functions, also under `if` and `try`, with the path of its classes.
 
-    lambdas  also an assignment of a lambda to one name
+    lambdas  include assignments of a lambda to a single name
     """
     waiting = [(child, "") for child in reversed(tree.body)]
     while waiting:
@@ -183,7 +176,7 @@ def _function(file: SourceFile, lines: list[str], node, owner: str) -> Function:
 def _header_end(node, lines: list[str]) -> int:
     """The line of the signature's colon: the last line before the body that is neither blank nor a comment.
 
-    The line of a comment after the colon counts as the colon's.
+    A comment on the colon's line belongs to it.
     """
     number = node.body[0].lineno - 1
     decorated = getattr(node.body[0], "decorator_list", None)

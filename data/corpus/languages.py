@@ -1,7 +1,7 @@
-"""What a file is written in, and what its text is made of: code, comments, string literals.
+"""The language of a file, and what its text consists of: code, comments, string literals.
 
 Python is read by the standard library's ast and tokenize, all others by tree-sitter, an extra.
-Nothing here imports torch: the processes that examine files start in a fraction of a second.
+Nothing here imports torch, so that the processes that examine files start in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import PurePosixPath
 
 from common.python_syntax import parse
 
-NAMES = {"python": "Python", "javascript": "JavaScript", "typescript": "TypeScript"}  # of what a corpus is made of
+NAMES = {"python": "Python", "javascript": "JavaScript", "typescript": "TypeScript"}  # that a corpus may consist of
 GRAMMARS = {  # language -> suffix -> grammar; <T>x is a cast in .ts and an element in .tsx
     "python": {".py": "python"},
     "javascript": dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "javascript"),
     "typescript": {**dict.fromkeys((".ts", ".mts", ".cts"), "typescript"), ".tsx": "tsx"},
-    # searched alone (data/search/definitions.py); a .h is read as C++, which C is nearly a part of
+    # for search only (data/search/definitions.py); .h is read as C++, of which C is nearly a subset
     "c": {".c": "c"},
     "cpp": dict.fromkeys((".h", ".hh", ".hpp", ".hxx", ".cc", ".cpp", ".cxx", ".cu", ".cuh"), "cpp"),
     "csharp": {".cs": "csharp"},
@@ -32,7 +32,7 @@ GRAMMARS = {  # language -> suffix -> grammar; <T>x is a cast in .ts and an elem
     "ruby": {".rb": "ruby"},
     "rust": {".rs": "rust"},
 }
-PARSERS = {  # grammar -> the package and function that give it
+PARSERS = {  # grammar -> the package and function that provide it
     "c": ("tree_sitter_c", "language"),
     "cpp": ("tree_sitter_cpp", "language"),
     "csharp": ("tree_sitter_c_sharp", "language"),
@@ -49,16 +49,16 @@ COMMENTS = frozenset({"comment", "line_comment", "block_comment", "html_comment"
 LITERALS = COMMENTS | {"string", "template_string", "regex", "jsx_text"}
 PYTHON_LITERALS = frozenset({"COMMENT", "STRING", "FSTRING_MIDDLE", "TSTRING_MIDDLE"})  # from 3.12, from 3.14 on
 HEAD_LINES = 20
-# Share of a text. The grammars lag behind the languages: they stumble over `export { _null as null }` and over `out T`.
+# Share of a text. The grammars lag behind the languages: they fail on `export { _null as null }` and over `out T`.
 MOST_UNREAD = 0.02
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What the filters ask of a text."""
+    """What the filters need to know about a text."""
 
     code_lines: int  # lines that are neither blank nor only comment or docstring
-    comments: int  # characters of the lines that are only comment; docstrings and /** */ are none
+    comments: int  # characters on lines that are only comment; docstrings and /** */ do not count
     head: tuple[str, ...]  # comments of the first HEAD_LINES lines, and so many lines of the module's docstring
 
 
@@ -74,7 +74,7 @@ def language_of(path: str) -> str:
 
 
 def packages_of(languages: tuple[str, ...] | list[str]) -> list[str]:
-    """The extra packages that reading these languages needs."""
+    """The extra packages needed to read these languages."""
     grammars = {grammar for language in languages for grammar in GRAMMARS[language].values()}
     needed = sorted({PARSERS[grammar][0] for grammar in grammars if grammar in PARSERS})
     return ["tree_sitter", *needed] if needed else []
@@ -101,7 +101,7 @@ def anatomy(text: str, grammar: str) -> Anatomy:
 def literals(text: str, grammar: str) -> list[tuple[int, int]]:
     """[start, end) in characters of every comment and string literal, in order, delimiters included.
 
-    A text that cannot be taken apart is one literal as a whole.
+    A text that cannot be parsed counts as one literal.
     """
     if grammar != "python":
         data = text.encode()
@@ -160,7 +160,7 @@ def tree_of(text: str, grammar: str):
 
 
 def _unread(root) -> float:
-    """The share of a text that stands in no rule of its grammar; 1 when something is missing, such as a bracket."""
+    """The share of a text that its grammar cannot parse; 1 when something is missing, such as a bracket."""
     unread, stack = 0, [root]
     while stack:
         node = stack.pop()
@@ -174,7 +174,7 @@ def _unread(root) -> float:
 
 
 def _pieces(tree) -> Iterator:
-    """The nodes of a tree that have none below them, and literals as a whole, from left to right."""
+    """The leaves of a tree, with literals as single leaves, from left to right."""
     cursor = tree.walk()
     while True:
         node = cursor.node

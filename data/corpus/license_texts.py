@@ -1,4 +1,4 @@
-"""Which licence a text is: whole texts are matched, and what they leave unmatched decides whether more is asked.
+"""Which licence a text is: whole texts are matched; what is left unmatched may add conditions.
 
 A phrase proves nothing: source-available licences, addenda and proprietary notices quote the permissive ones. Texts are
 matched as SPDX's guidelines ask (https://spdx.github.io/spdx-spec/v3.0.1/, annex B) by `licenseclassifier`, an extra:
@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-OTHER_TERMS = "LicenseRef-other-terms"  # what a text asks besides the licences that it holds
-MOST_BYTES = 1 << 18  # of a file that is read; scanning this much takes about a second
+OTHER_TERMS = "LicenseRef-other-terms"  # conditions besides the licences in a text
+MOST_BYTES = 1 << 18  # read from a file; scanning this much takes about a second
 NOTICE = re.compile(r"[\W_]*?(?:copyright\b|\(c\)|©)", re.IGNORECASE)
 
-# How a prohibition, a condition or a payment is worded. Wide on purpose: a licence that is refused wrongly is reported,
-# and can be allowed by its name. The last three lines are for addenda in other languages.
+# How a prohibition, a condition or a payment is worded. Broad on purpose: a wrongly rejected licence is reported and
+# can be allowed by name. The last three lines are for addenda in other languages.
 NARROWING = re.compile(
     r"\b(?:not|no|non|none|nobody|cannot|never|without|only|solely|exclusively|must|shall|provided that|needs?|agree\w*"
     r"|requir\w+|consent|approval|except\w*|exclud\w*|unless|other than|(?:more|less|fewer) than|limited to"
@@ -28,7 +28,7 @@ NARROWING = re.compile(
     r"|禁止|不得|不可|仅|僅|只能|商用|商业|商業|のみ",
     re.IGNORECASE,
 )
-# Uses that are singled out. The patterns leave gaps of some words for names, where one could stand as well.
+# Uses that may be singled out. The patterns leave gaps for names, in which such words could hide.
 USES = re.compile(
     r"\b(?:non[- ]?commercial\w*|good,? not evil|surveillance|to train"
     r"|(?:academic|commercial|educational|evaluation|internal|military|personal|research|ai|artificial intelligence"
@@ -42,7 +42,7 @@ HARMLESS = re.compile(
     r"|(?:unless|except)(?: as| where| when)?(?: explicitly)? (?:otherwise )?(?:explicitly )?(?:stated|noted|specified)"
     r"(?: otherwise| below)?|(?:this is )?not an official(?:ly supported)? \w+ product"
     r"|(?:in no event (?:shall|will)|(?:this|the) software is provided) [^.]*\."
-    # what whole families of projects say beside their licence: CPython, protobuf, Caffe and PyTorch, dill, fmt, LLVM
+    # what whole families of projects add to their licence: CPython, protobuf, Caffe and PyTorch, dill, fmt, LLVM
     r"|a\. history of the software .*? b\. terms and conditions for accessing"
     r"|this code is not standalone and requires a support library"
     r"|indicate their copyright solely in"
@@ -63,7 +63,7 @@ CHOICE = re.compile(
 def identify_file(path: Path) -> str | None:
     """`identify` for a file in whatever encoding; None for one that is binary or unreadable.
 
-    Of a longer file than MOST_BYTES the rest counts as other terms: nobody knows what it asks.
+    Anything beyond MOST_BYTES counts as other terms, as it is not read.
     """
     try:
         with open(path, "rb") as file:
@@ -101,7 +101,7 @@ def identify(text: str, *, whole: bool = True) -> str | None:
 
 def _spans(text: str) -> list[tuple[str, int, int]]:
     """(name, start, end) of every licence in a text, in order. An address of a licence is none."""
-    from common.console import need  # here: the processes that examine files import nothing of model/
+    from common.console import need  # here: the processes that examine files start faster without it
 
     scan = need("licenseclassifier", why="reading a licence file").identify_license
     found = []
@@ -118,13 +118,13 @@ def _after_notices(scan, name: str, text: str) -> int:
     while notice := NOTICE.match(text, start):
         first = next(iter(scan(text[notice.end() :], 0)), None)
         if first is None or (first.id, notice.end() + first.end) != (name, len(text)):
-            break  # the notice is a part of the licence
+            break  # the notice is part of the licence
         start = notice.end() + first.start
     return start
 
 
 def _besides(text: str, spans: list[tuple[str, int, int]]) -> str:
-    """What stands around the licences of a text, on one line, without what says nothing of what is permitted."""
+    """The text around its licences, on one line, without what has no bearing on permissions."""
     edges = [0, *(place for _, start, end in spans for place in (start, end)), len(text)]
     pieces = [text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True)]
     words = re.sub(r"[\s*#>\"'“”‘’_`|]+", " ", " ".join(pieces))

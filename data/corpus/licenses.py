@@ -1,7 +1,7 @@
-"""Under which licence a file stands: its own header, what REUSE says, the nearest licence file, the package's metadata.
+"""The licence of a file, from its own header, REUSE, the nearest licence file, or the package's metadata.
 
 Names are SPDX's (https://spdx.org/licenses) where the text or the metadata allow it. A licence file of the GNU family
-does not say whether later versions count, so it is named without -only or -or-later. license_texts.py reads the files.
+does not say whether later versions apply, so it gets neither -only nor -or-later. license_texts.py reads the files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEAD_LINES = 20
 SPDX = re.compile(r"SPDX-License-Identifier:\s*(\(?[\w.+-]+\)?(?: (?:AND|OR|WITH) \(?[\w.+-]+\)?)*)")
 FILE = re.compile(r"(licen[sc]e|copying)([-_.][\w.-]+)?", re.IGNORECASE)
 NO_TEXT = frozenset({".py", ".js", ".mjs", ".cjs", ".ts", ".json", ".html", ".toml", ".yml", ".yaml"})
-SPOKEN = {  # what metadata and licence files of one line call a licence, in lower case, without commas -> SPDX
+SPOKEN = {  # names used in metadata and one-line licence files, lower case, without commas -> SPDX
     "mit license": "MIT",
     "the mit license": "MIT",
     "apache software license": "Apache-2.0",
@@ -95,7 +95,7 @@ def _spdx(name: str) -> str:
 
 
 class FolderLicenses:
-    """The licences of the files below `top`, as far as what stands beside them says; `default` where nothing does."""
+    """The licences of the files below `top`, from the files beside them; else `default`."""
 
     def __init__(self, top: Path, default: str | None):
         self.top = top
@@ -147,9 +147,9 @@ def _pattern(glob: str) -> re.Pattern:
 
 
 def allowed(license: str | None, names: list[str] | tuple[str, ...]) -> bool:
-    """Whether an SPDX expression can be met with the licences in `names`; None, and what is no expression, as a whole.
+    """Whether an SPDX expression can be satisfied by the licences in `names`; None and other texts count as one name.
 
-    One side of an OR is enough, both sides of an AND are needed, an exception (WITH) only permits more.
+    One side of OR suffices, AND needs both, an exception (WITH) only adds permissions.
     """
     if license is None:
         return False
@@ -159,7 +159,7 @@ def allowed(license: str | None, names: list[str] | tuple[str, ...]) -> bool:
     tokens = re.findall(r"[()]|[^\s()]+", license)
     try:
         met = _any_of(tokens, wanted)
-    except IndexError:  # an expression that breaks off
+    except IndexError:  # a truncated expression
         return False
     return met and not tokens
 

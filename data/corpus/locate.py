@@ -1,7 +1,6 @@
 """Where source code comes from: a folder, an installed package, a package of PyPI or npm, a git repository.
 
-Nothing that is fetched is executed or imported here: a package is located, an archive is unpacked, a repository is
-cloned.
+Nothing fetched is executed or imported here: packages are located, archives unpacked, repositories cloned.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from common.console import UserError
 from common.files import cache_folder, new_folder
 from data.corpus.licenses import from_folder, from_metadata
 
-UNPACKED_LIMIT = 2 << 30  # bytes; an archive that unpacks to more is taken for a bomb
+UNPACKED_LIMIT = 2 << 30  # bytes; an archive that unpacks to more is treated as a zip bomb
 GIT_URL = re.compile(r"^(git\+)?(https?|ssh|git|file)://|^git@[\w.-]+:")
 PINNED = re.compile(r"^([A-Za-z0-9][\w.-]*)==([\w.!+]+)$")
 NPM_PINNED = re.compile(r"^((?:@[a-z0-9~-][\w.~-]*/)?[a-z0-9~-][\w.~-]*)@(\d+\.\d+\.\d+[\w.+-]*)$")
@@ -36,13 +35,13 @@ KINDS = "a folder, package:NAME, pypi:NAME==VERSION, npm:NAME@VERSION or a git U
 
 @dataclass(frozen=True)
 class Located:
-    """A source on the disk. `scanned` (folder or file) holds the Python code, `root` must be on sys.path to import it.
+    """A source on disk. `scanned` (folder or file) holds the Python code, `root` must be on sys.path to import it.
 
-    Other languages know no such root: their files are looked for in the whole of `tree`, and named from there.
-    `metadata` are a Python package's; None where the files of `tree` are to say the licence.
+    Other languages have no such root: their files are searched for in all of `tree`, and named relative to it.
+    `metadata` is a Python package's; None where the files in `tree` determine the licence.
     """
 
-    source: str  # what build_corpus was asked for; a folder as an absolute path
+    source: str  # as given to build_corpus; a folder as an absolute path
     name: str
     root: Path
     scanned: Path
@@ -52,14 +51,14 @@ class Located:
 
     @functools.cached_property
     def license(self) -> str | None:
-        """The licence of the whole. Read when it is asked for: a licence file needs an extra package."""
+        """The licence of the whole source. Read lazily: reading a licence file needs an extra package."""
         return from_folder(self.tree) if self.metadata is None else from_metadata(self.metadata)
 
 
 def locate(source: str) -> Located:
     """Find (and, for pypi:, npm: and git, fetch into the cache) the code that `source` names.
 
-    Raises UserError with what to do when there is no such folder, package, wheel or repository.
+    Raises UserError, with what to do, when there is no such folder, package, wheel or repository.
     """
     if source.startswith("package:"):
         return _installed_package(source)
@@ -86,7 +85,7 @@ def _folder(source: str, folder: Path) -> Located:
     root = folder
     if (folder / "src").is_dir() and not (folder / "src" / "__init__.py").exists():
         root = folder / "src"
-    while (root / "__init__.py").exists():  # a folder inside a package: its modules are named from the top
+    while (root / "__init__.py").exists():  # a folder inside a package: modules are named from the top-level package
         root = root.parent
     scanned = root if root.is_relative_to(folder) else folder
     return Located(source, folder.name, root, scanned, None, _commit(folder), folder)
@@ -126,7 +125,7 @@ def _registry_package(source: str) -> Located:
 
 
 def _download_wheel(pinned: str, folder: Path) -> Path:
-    """Wheels only: to look at a source distribution, pip runs its build script."""
+    """Wheels only: even to inspect a source distribution, pip runs its build script."""
     command = [
         sys.executable,
         "-m",
@@ -144,7 +143,7 @@ def _download_wheel(pinned: str, folder: Path) -> Path:
     if result.returncode or not wheels:
         why = (result.stderr.strip().splitlines() or ["no wheel"])[-1]
         raise UserError(
-            f"pypi:{pinned}: no wheel was downloaded ({why}). Unpack its source yourself and give that folder"
+            f"pypi:{pinned}: no wheel was downloaded ({why}). Unpack its source distribution and give that folder"
         )
     return wheels[0]
 
@@ -156,7 +155,7 @@ def unzip(archive: Path, folder: Path) -> None:
         for entry in entries:
             inside = (folder / entry.filename).resolve().is_relative_to(folder.resolve())
             if not inside or stat.S_ISLNK(entry.external_attr >> 16):
-                raise UserError(f"{archive.name}: entry {entry.filename!r} points out of the archive; not unpacked")
+                raise UserError(f"{archive.name}: entry {entry.filename!r} points outside the archive; not unpacked")
         if sum(entry.file_size for entry in entries) > UNPACKED_LIMIT:
             raise UserError(f"{archive.name}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB; not unpacked")
         opened.extractall(folder)
@@ -176,7 +175,7 @@ def _npm_package(source: str) -> Located:
 
 
 def _download_tarball(pinned: str, folder: Path) -> Path:
-    """From the registry as it is published; no script of the package runs."""
+    """The published tarball from the registry; none of the package's scripts run."""
     if not shutil.which("npm"):
         raise UserError(
             f"npm:{pinned}: npm is not installed. Install Node.js, or unpack the package and give its folder"
@@ -192,9 +191,9 @@ def _download_tarball(pinned: str, folder: Path) -> Path:
 
 
 def untar(archive: Path, folder: Path) -> None:
-    """Unpack npm's tarball without the folder that all its entries stand in ("package", as a rule).
+    """Unpack npm's tarball without its top-level folder (usually "package").
 
-    An entry that would land outside `folder`, one that is neither file nor folder, or too many bytes raise UserError.
+    UserError for an entry outside `folder`, one that is neither file nor folder, or too many bytes.
     """
     total = 0
     with tarfile.open(archive) as opened:
@@ -202,7 +201,7 @@ def untar(archive: Path, folder: Path) -> None:
             target = folder.joinpath(*PurePosixPath(entry.name).parts[1:])
             inside = target.resolve().is_relative_to(folder.resolve()) and not entry.name.startswith("/")
             if not inside or not (entry.isfile() or entry.isdir()):
-                raise UserError(f"{archive.name}: entry {entry.name!r} is a link or points out; not unpacked")
+                raise UserError(f"{archive.name}: entry {entry.name!r} is a link or points outside; not unpacked")
             total += entry.size
             if total > UNPACKED_LIMIT:
                 raise UserError(f"{archive.name}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB; not unpacked")

@@ -1,9 +1,9 @@
-"""Secrets of no known form: what stands after a telling name and looks drawn by chance.
+"""Secrets of no known form: random-looking values given to telling names.
 
-A name tells by its words: `db_password`, `X-Api-Key`, `clientSecret`, not `pad_token`, `token_url` or `primary_key`.
-Its value may be assigned, the default of a parameter or of a look-up in the environment, an entry of a dictionary, or a
-header. Names, and look-alikes, follow gitleaks' rule generic-api-key and detect-secrets' KeywordDetector; how a value
-looks that is drawn by chance is ours.
+A name tells by its words: `db_password`, `X-Api-Key`, `clientSecret`, but not `pad_token`, `token_url` or
+`primary_key`. The value may be assigned, a default of a parameter or an environment look-up, a dictionary entry, or a
+header. The names, and their look-alikes, follow gitleaks' rule generic-api-key and detect-secrets' KeywordDetector; the
+test for randomness is our own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PASSWORDS = ("password", "passwd", "passphrase", "pwd", "passcode", "passwords")
 SECRETS = (
     "secret", "secrets", "credential", "credentials", "apikey", "secretkey", "accesskey", "authkey", "accesstoken",
 )  # fmt: skip
-# what a key or a token is for, where it is a secret: `api_key`; and where a token is none: `pad_token`
+# words that make a key or token a secret: `api_key`; and that make a token none: `pad_token`
 KEY_TO = frozenset({
     "api", "access", "auth", "secret", "private", "client", "account", "service", "encryption", "encrypt",
     "signing", "sign", "signature", "master", "admin", "app", "application", "consumer", "deploy", "db", "database",
@@ -33,7 +33,7 @@ TOKEN_OF = frozenset({
     "speaker", "blank", "space", "newline", "line", "default", "placeholder", "public", "csrf", "page",
     "continuation", "max", "min", "num", "n", "added", "extra",
 })  # fmt: skip
-# last words of names that are said of a secret, and hold none
+# last words of names that are about a secret but do not hold one
 ABOUT = frozenset({
     "env", "envvar", "var", "variable", "name", "names", "uri", "url", "urls", "path", "paths", "file", "files",
     "filename", "dir", "folder", "type", "types", "kind", "id", "ids", "header", "headers", "field", "fields",
@@ -44,8 +44,8 @@ ABOUT = frozenset({
     "algorithm", "alg", "method", "strategy", "provider", "manager", "store", "expiry", "expires", "expired",
     "required", "valid", "invalid",
 })  # fmt: skip
-Q = r"\\?[\"'`]"  # a quotation mark, also one within a string
-S = r"\s{0,60}"  # bounded, and never twice in a row: a long gap must not cost its square
+Q = r"\\?[\"'`]"  # a quotation mark, possibly inside a string
+S = r"\s{0,60}"  # bounded, and never twice in a row: no quadratic time on long gaps
 OR = r"(?:or|\|\||\?\?)"
 # get("NAME", or get("NAME") or
 LOOKUP = rf"[\w.]{{1,60}}\({S}{Q}[^\"'`\n]{{1,80}}{Q}{S}(?:,{S}(?:\w{{1,20}}{S}=)?|\){S}{OR}){S}"
@@ -62,17 +62,17 @@ BARE = re.compile(  # within a string or a comment: NAME=..., Name: ...
 )
 BEARER = re.compile(r"\b(?:[Bb]earer|[Bb]asic)\s{1,9}([\w.~+/-]{16,150}={0,2})(?=[\s\"'`,;)\\]|$)")
 DUMMY = re.compile(r"(?i)pass|secret|token|key|user|example|dummy|fake|test|change|your|xxx|\*\*\*|^[$%{<\[(]")
-# bits a character: gitleaks' for keys of no known form, detect-secrets' for hexadecimal ones (4 is the most)
+# bits per character: gitleaks' for generic keys, detect-secrets' for hexadecimal ones (maximum 4)
 LEAST_ENTROPY = {"KEY": 3.5, "PASSWORD": 2.75}
 LEAST_ENTROPY_HEX = 3.0
 HEX = re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}")
-LEAST_BARE = {"KEY": 16, "PASSWORD": 8}  # characters of a value that no quotation marks enclose
-# changes a character, from a small letter to a capital or a digit and the like: words have fewer, chance gives 0.4
+LEAST_BARE = {"KEY": 16, "PASSWORD": 8}  # characters of an unquoted value
+# changes of character class per character (lower case, capital, digit …): random gives 0.4, words fewer
 LEAST_CHANGES = 0.25
 
 
 def named_secrets(text: str) -> Iterator[tuple[int, int, str, int]]:
-    """(start, end, KEY or PASSWORD, from where on all must be one literal) of what telling names are given."""
+    """(start, end, KEY or PASSWORD, start of what must be a single literal) of the values of telling names."""
     done = 0
     for word in TELLING.finditer(text):
         if word.start() < done:
@@ -94,7 +94,7 @@ def named_secrets(text: str) -> Iterator[tuple[int, int, str, int]]:
 
 
 def kind_of(name: str) -> str | None:
-    """KEY or PASSWORD where a name says that it holds a secret, else None."""
+    """KEY or PASSWORD if the name says that it holds a secret, else None."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_").strip("_").split("_")
     if words[-1] in ABOUT:
         return None
@@ -111,7 +111,7 @@ def kind_of(name: str) -> str | None:
 
 
 def drawn(value: str, kind: str) -> bool:
-    """Whether a text looks drawn by chance: letters and digits mixed up, and no word that stands for a secret."""
+    """Whether a text looks random: letters and digits mixed, and no word that stands for a secret."""
     mixed = re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
     least = LEAST_ENTROPY_HEX if HEX.fullmatch(value) else LEAST_ENTROPY[kind]
     if not mixed or DUMMY.search(value) or entropy(value) < least:
@@ -128,6 +128,6 @@ def _class_of(sign: str) -> str:
 
 
 def entropy(text: str) -> float:
-    """Shannon entropy of a text's characters, in bits a character."""
+    """Shannon entropy of a text in bits per character."""
     shares = [count / len(text) for count in Counter(text).values()]
     return -sum(share * math.log2(share) for share in shares)

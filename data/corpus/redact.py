@@ -1,9 +1,9 @@
 """Secrets and personal data in source code, replaced by typed placeholders: <EMAIL>, <IP_ADDRESS>, <KEY>, <PASSWORD>.
 
-The placeholders are those of StarCoder (arXiv:2305.06161), <NAME> left out: who wrote a file stays in it, as licences
-ask. Keys are known by their forms (token_forms.py) or by the names that they are given to (named_secrets.py). Only
-comments and string literals are looked into, so `x @ self.weight` is no address and the code parses as before; the
-number of lines never changes.
+The placeholders are StarCoder's (arXiv:2305.06161) without <NAME>: authors stay named, as licences require. Keys are
+recognised by their form (token_forms.py) or by the name they are assigned to (named_secrets.py). Only comments and
+string literals are searched, so `x @ self.weight` is no address and the code parses as before; the number of lines
+never changes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ FILE_SUFFIXES = frozenset(
 )
 IPV4 = re.compile(r"(?<![\w.:/-])(?<![=<>~!]=)(?:\d{1,3}\.){3}\d{1,3}(?![\w+-])(?!\.\w)")
 SECTION = re.compile(r"(?:\b(?:section|version|chapter|rfc \d+)s?|§)\s*$", re.IGNORECASE)
-IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")  # 2000::/3, all that is global
-RESOLVERS = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9"})  # public, and nobody's address
-SMALL = 20  # a quad whose first three numbers are all below it is taken for a version or a section
+IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")  # 2000::/3, all global unicast
+RESOLVERS = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9"})  # public resolvers identify nobody
+SMALL = 20  # a quad whose first three numbers are all below this is a version or a section number
 
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(.*?)(?:-----END|\Z)", re.DOTALL)
 KEY_BODY = re.compile(r"(?<!\\)[A-Za-z0-9+/=]{16,}")
@@ -36,12 +36,12 @@ URL_PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@'\"<>\[\]]{1,64}:(
 CURL_USER = re.compile(
     r"\bcurl(?:\s[^\n]{0,200}?)?\s(?:-u|--user)[\s=]{1,9}[\"']?[^\s:\"'/]{1,64}:([^\s\"'{}$]{6,128})(?=[\s\"'\\]|$)"
 )
-LEAST_ENTROPY = 2.5  # bits a character of a key of a known form: less is a placeholder, ghp_xxxxxxxx
+LEAST_ENTROPY = 2.5  # bits per character of a key of a known form; below it is a placeholder, ghp_xxxxxxxx
 
 
 def redact(text: str, grammar: str = "python") -> tuple[str, dict[str, int]]:
-    """The text with placeholders in place of what was found, and how many there are of each type."""
-    # (start, end, type, from where on it must all be one comment or literal)
+    """The text with placeholders for what was found, and how many of each type."""
+    # (start, end, type, start of what must be a single comment or literal)
     found = sorted({*_emails(text), *_addresses(text), *_keys(text), *_passwords(text), *named_secrets(text)})
     if not found:
         return text, {}
@@ -62,16 +62,16 @@ def _emails(text: str) -> Iterator[tuple[int, int, str, int]]:
     for at in re.finditer("@", text):
         local = LOCAL.search(text, max(0, at.start() - 65), at.start())
         domain = DOMAIN.match(text, at.end())
-        if not local or not domain or local.group() == "git":  # git@host is an account of the service
+        if not local or not domain or local.group() == "git":  # git@host is a service account
             continue
         name = domain.group().lower()
-        one_letter = len(local.group()) == 1 and name.index(".") == 1  # x@w.shape: a product of matrices
+        one_letter = len(local.group()) == 1 and name.index(".") == 1  # x@w.shape: a matrix product
         if not one_letter and not RESERVED.search(name) and name.rsplit(".", 1)[1] not in FILE_SUFFIXES:
             yield local.start(), domain.end(), "EMAIL", local.start()
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int, str, int]]:
-    """Global addresses alone: a private, local or documentation address says nothing of anybody."""
+    """Global addresses only: private, local and documentation addresses identify nobody."""
     for match in [*IPV4.finditer(text), *IPV6.finditer(text)]:
         try:
             address = ipaddress.ip_address(match.group())
@@ -89,13 +89,13 @@ def _keys(text: str) -> Iterator[tuple[int, int, str, int]]:
             if "EXAMPLE" not in match.group() and entropy(match.group()) >= LEAST_ENTROPY:
                 yield match.start(), match.end(), "KEY", match.start()
     if "PRIVATE KEY" in text:
-        for block in PRIVATE_KEY.finditer(text):  # line by line: a block may be several literals
+        for block in PRIVATE_KEY.finditer(text):  # line by line: a block may span several literals
             for line in KEY_BODY.finditer(text, *block.span(1)):
                 yield line.start(), line.end(), "KEY", line.start()
 
 
 def _passwords(text: str) -> Iterator[tuple[int, int, str, int]]:
-    """Passwords in URLs and of curl's --user."""
+    """Passwords in URLs and after curl's --user."""
     found = [
         *(URL_PASSWORD.finditer(text) if "://" in text else ()),
         *(CURL_USER.finditer(text) if "curl" in text else ()),

@@ -1,11 +1,11 @@
-"""The functions of a JavaScript or TypeScript file, with what their JSDoc says of them.
+"""The functions of a JavaScript or TypeScript file, with their JSDoc.
 
     /** Adds two numbers. @param a … */           docstring       "Adds two numbers."
     export function add(a: number, b: number) {   qualname        "add"
       return a + b;                               code_without_docstring   from `export` to the last brace
     }
 
-Functions, methods, and functions that get a name where they are bound, or handed over:
+Functions, methods, and functions named by what they are bound or passed to:
 
     const f = () => {}, exports.f = function () {}    f          export default function () {}     default
     const api = { get() {}, put: () => {} }           api.get    const View = memo((props) => {})  View
@@ -24,22 +24,22 @@ from data.corpus.build import SourceFile
 from data.corpus.languages import grammar_of, tree_of
 
 FUNCTIONS = frozenset({"function_declaration", "generator_function_declaration", "method_definition"})
-SIGNATURES = frozenset({"function_signature", "method_signature"})  # of TypeScript: an overload, without a body
+SIGNATURES = frozenset({"function_signature", "method_signature"})  # TypeScript's overloads, without a body
 CLASSES = frozenset({"class_declaration", "abstract_class_declaration", "class"})
 FIELDS = frozenset({"public_field_definition", "field_definition"})
-VALUES = frozenset({"arrow_function", "function_expression", "generator_function"})  # what a name may be bound to
+VALUES = frozenset({"arrow_function", "function_expression", "generator_function"})  # may be bound to a name
 CALLS = frozenset({"call_expression", "new_expression"})
 WRAPPERS = frozenset({"parenthesized_expression", "as_expression", "satisfies_expression", "await_expression"})
-DEEPEST = 20  # objects in objects: deeper ones are data
+DEEPEST = 20  # levels of nested objects; deeper ones are data
 LONGEST_ARGUMENT = 40  # characters, in a name
-LINK = re.compile(r"\{@\w+\s+(?:[^\s|}]*[\s|]+)?([^}]*)\}")  # {@link place text}: the text, else the place
+LINK = re.compile(r"\{@\w+\s+(?:[^\s|}]*[\s|]+)?([^}]*)\}")  # {@link place text}: keeps the text, else the place
 MARKUP = re.compile(r"!\[[^\]]*\]\([^)]*\)|</?(?:span|b|i|em|strong|code|p|br)\b[^>]*>")
 MARKDOWN_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
 @dataclass(frozen=True, eq=False)
 class ScriptFunction:
-    """A function or method, with the fields that data.corpus.functions.Function has of the same names."""
+    """A function or method; fields as in data.corpus.functions.Function."""
 
     path: str
     qualname: str  # "add", "Box.get"
@@ -62,9 +62,8 @@ class ScriptFunction:
 def script_functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -> list[ScriptFunction]:
     """Functions of the module, its namespaces and classes whose code, JSDoc not counted, has min_lines to max_lines.
 
-    Functions inside functions belong to the outer one; TypeScript's overloads without a body are no functions, but a
-    function that says nothing itself is described by its first overload that does. A file in another language gives
-    none.
+    Functions inside functions belong to the outer one; TypeScript's overloads without a body do not count, but a
+    function without JSDoc takes that of its first overload that has one. A file in another language has none.
     """
     grammar = grammar_of(file.path, ("javascript", "typescript"))
     if grammar is None:
@@ -75,7 +74,7 @@ def script_functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int 
 
 
 def _definitions(block, owner: str, overloads: dict[str, object], depth: int = 0) -> Iterator[tuple]:
-    """(node from where its text begins, qualname, JSDoc's node or None) of each definition in a block or class body.
+    """(node where its text begins, qualname, JSDoc's node or None) of each definition in a block or class body.
 
     overloads: qualname -> the first JSDoc of the overloads that went before; filled as we go.
     """
@@ -106,7 +105,7 @@ def _definitions(block, owner: str, overloads: dict[str, object], depth: int = 0
 def _named(node) -> Iterator[tuple[str, object]]:
     """(name, value) of what a statement or a member of a class or object defines.
 
-    The value is a function, class, signature or object, or the call that a function is handed to.
+    The value is a function, class, signature or object, or the call that a function is passed to.
     """
     if node.parent.type == "export_statement" and node.parent.child_by_field_name("declaration") != node:
         if (value := _bound(node)) is not None:
@@ -121,7 +120,7 @@ def _named(node) -> Iterator[tuple[str, object]]:
             yield next(_text(key).strip("'\"") for key in keys if key is not None), value
     elif node.type in ("lexical_declaration", "variable_declaration"):
         bound = [one for one in node.named_children if one.type == "variable_declarator"]
-        value = bound[0].child_by_field_name("value") if len(bound) == 1 else None  # of several none has its own text
+        value = bound[0].child_by_field_name("value") if len(bound) == 1 else None  # several share one text
         if (value := _bound(value)) is not None:
             yield _name(bound[0]), value
     elif node.type == "assignment_expression":
@@ -138,7 +137,7 @@ def _named(node) -> Iterator[tuple[str, object]]:
 
 
 def _bound(node):
-    """What a value gives a name to: a function, class or object, or the call that it is handed to. None for others."""
+    """The function, class or object in a value, or the call that it is passed to; None for anything else."""
     node = _unwrapped(node)
     if node is None or node.type in VALUES | CLASSES | {"object"}:
         return node
@@ -151,14 +150,14 @@ def _bound(node):
 
 
 def _inside(value):
-    """The body whose members are definitions of their own: of a class, an object, or a function that is called here."""
+    """The body whose members are definitions: of a class, an object, or an immediately invoked function."""
     if value.type in CLASSES:
         return value.child_by_field_name("body")
     return value if value.type == "object" else _invoked(value)
 
 
 def _invoked(node):
-    """Of (function () { … })() the body: what is in it is the module's."""
+    """The body of (function () { … })(), whose contents belong to the module."""
     function = _unwrapped(node.child_by_field_name("function")) if node.type == "call_expression" else None
     body = function.child_by_field_name("body") if function is not None and function.type in VALUES else None
     return body if body is not None and body.type == "statement_block" else None
@@ -177,13 +176,13 @@ def _chain(call) -> Iterator:
 
 
 def _takes_function(call) -> bool:
-    """Whether a function with statements is an argument; an expression such as (one) => one.name is none."""
+    """Whether an argument is a function with statements; an expression such as (one) => one.name is not."""
     bodies = [one.child_by_field_name("body") for one in _arguments(call) if one.type in VALUES]
     return any(body is not None and body.type == "statement_block" for body in bodies)
 
 
 def _called(node) -> str:
-    """What a call is known by: app.get('/tides'), fetch().then()."""
+    """How a call is named: app.get('/tides'), fetch().then()."""
     pieces: list[str] = []
     while node is not None:
         if node.type in CALLS:
@@ -233,7 +232,7 @@ def _function(file: SourceFile, data: bytes, node, qualname: str, comment) -> Sc
 
 
 def _jsdoc_above(node):
-    """The JSDoc with a description that ends on the line above a node or on its own; decorators may stand between."""
+    """The JSDoc with a description that ends on a node's line or the one above; decorators may come between."""
     above = node.prev_named_sibling
     while above is not None and above.type == "decorator":
         node, above = above, above.prev_named_sibling
@@ -244,7 +243,7 @@ def _jsdoc_above(node):
 
 
 def _description(jsdoc: str) -> str | None:
-    """What a JSDoc says before its first tag, as Markdown without links, pictures and code blocks."""
+    """A JSDoc's text before its first tag, as Markdown without links, images and code blocks."""
     lines = [re.sub(r"^\s*\*? ?", "", line) for line in jsdoc.removeprefix("/**").removesuffix("*/").split("\n")]
     said = []
     for line in lines:

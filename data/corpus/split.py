@@ -1,14 +1,11 @@
-"""One split by file or by module for all three tracks: no near-duplicate of a test file is learnt from."""
+"""One split, by file or by module, for all three tracks: near-duplicates of test files stay out of training."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
-
-def seeded_order(names: list[str], seed: int) -> list[str]:
-    """A shuffle that depends on the names and the seed alone, not on the order in which a file system lists them."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
+from common.shuffle import seeded_order
+from data.likeness.groups import Groups
 
 
 def split_files(
@@ -16,10 +13,9 @@ def split_files(
 ) -> dict[str, str]:
     """Maps each path to "train", "validation" or "test"; paths joined by `alike` pairs go to the same side.
 
-    A pair may name a path that is not split: what is alike to a dropped file is alike to its twin.
-
-    Shares are of files. From three files on, a share above zero gets at least one file. A group of alike files that
-    is larger than what is left of a share stays in train.
+    A pair may name a path that is not split: two files alike to the same dropped file are alike.
+    Shares are of files. With three files or more, a share above zero gets at least one. A group of alike files that
+    exceeds what is left of a share stays in train.
     """
     groups = _connected(paths, alike)
     wanted = {"test": test_share, "validation": validation_share}
@@ -35,7 +31,7 @@ def split_files(
 
 
 def of_one_module(paths: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs that join the files of each folder, as `alike` pairs do: a package's modules, without its subpackages."""
+    """Pairs that join the files of each folder as `alike` pairs do: a package's modules, without its subpackages."""
     first: dict[str, str] = {}
     pairs = []
     for path in sorted(paths):
@@ -43,27 +39,6 @@ def of_one_module(paths: Iterable[str]) -> list[tuple[str, str]]:
         if other != path:
             pairs.append((other, path))
     return pairs
-
-
-class Groups:
-    """What is joined to what, directly or through others (union-find)."""
-
-    def __init__(self):
-        self._parent: dict = {}
-
-    def first(self, one):
-        """The least of all that `one` is joined to, itself included."""
-        parent = self._parent
-        while (above := parent.get(one, one)) != one:
-            parent[one] = parent.get(above, above)  # halves the way for the next
-            one = above
-        return one
-
-    def join(self, a, b) -> None:
-        """From now on a and b, and all that they are joined to, are one group."""
-        low, high = sorted((self.first(a), self.first(b)))
-        if low != high:
-            self._parent[high] = low
 
 
 def _connected(paths: list[str], alike: list[tuple[str, str]]) -> dict[str, list[str]]:

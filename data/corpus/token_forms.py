@@ -1,8 +1,8 @@
-"""The forms in which services hand out keys and tokens: a fixed part of each form -> the whole form.
+"""The forms of services' keys and tokens: a fixed part of each form -> the whole form.
 
-What is published of them, as gitleaks collects it (github.com/gitleaks/gitleaks, config/gitleaks.toml); forms without a
-fixed part, such as 32 hexadecimal digits, are told by the name that they are assigned to (redact.py). Where the fixed
-part belongs to an address or to a connection string, a look-behind keeps it.
+As published, and collected by gitleaks (github.com/gitleaks/gitleaks, config/gitleaks.toml). Forms without a fixed
+part, such as 32 hexadecimal digits, are recognised by the name they are assigned to (redact.py). Where the fixed part
+belongs to an address or a connection string, a look-behind preserves it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ FORMS = {
     "sq0": r"\bsq0(?:atp|csp)-[\w-]{22,60}",
     "EZAK": r"\bEZAK[A-Za-z0-9]{54}\b",
     "shippo_": rf"\bshippo_(?:live|test)_{HEX}{{40}}\b",
-    # watching, documents
+    # monitoring, documents
     "glc_": r"\bglc_[A-Za-z0-9+/]{32,400}={0,3}",
     "glsa_": rf"\bglsa_[A-Za-z0-9]{{32}}_{HEX}{{8}}\b",
     "sntry": r"\bsntry(?:u_[0-9a-f]{64}\b|s_eyJ[\w+/=]{40,})",

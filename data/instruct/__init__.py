@@ -1,5 +1,5 @@
 """Instruction pairs from the files of a corpus."""
 
-from data.instruct.build import InstructionPairs, build_instruction_pairs, describe
+from data.instruct.build import InstructionPairs, build_instruction_pairs, instruction_summary
 
-__all__ = ["InstructionPairs", "build_instruction_pairs", "describe"]
+__all__ = ["InstructionPairs", "build_instruction_pairs", "instruction_summary"]

@@ -11,7 +11,7 @@ from common.console import run_command
 from common.files import write_json, write_jsonl
 from data.checks.prove import KINDS, UNPROVEN
 from data.corpus import SPLITS, open_corpus
-from data.instruct.build import CATEGORIES, about, build_instruction_pairs, category_counts, describe
+from data.instruct.build import CATEGORIES, about, build_instruction_pairs, category_counts, instruction_summary
 from data.instruct.teaching import add_teacher_options, teacher_of
 
 
@@ -70,7 +70,7 @@ def main() -> None:
         write_jsonl(options.out / f"{split}.jsonl", pairs.split(split))
     write_jsonl(options.out / "rejects.jsonl", pairs.rejects)
     write_json(options.out / "about.json", about(corpus, options, pairs, teacher))
-    print(describe(pairs))
+    print(instruction_summary(pairs))
     if teacher:
         print(f"teacher  {teacher.summary(options.teacher_prices)}")
 

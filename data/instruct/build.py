@@ -1,38 +1,39 @@
-"""Instruction pairs made from a corpus by parsing it, each executed gold proven in the sandbox before it is used.
+"""Builds instruction pairs by parsing a corpus; every executable gold answer is proven in the sandbox.
 
     python -m data.instruct CORPUS --out DIR --count 400 [--share bugfix=0.3 fim=0.1]
     python -m data.instruct CORPUS --out DIR --teacher http://localhost:8000 --teacher-model NAME
 
-Without a teacher no language model takes part. With one (data/instruct/teaching.py), its answers take the place of the
-repository's own where they hold what the check asks for.
+Without a teacher no language model takes part. With one (data/instruct/teaching.py), its answers replace the
+repository's own where they pass the checks.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from common.console import UserError
-from data.checks import judge, refutes, run_in_sandbox
+from common.shuffle import seeded_order
+from data.checks import proves, refutes, run_groups
 from data.checks.prove import KINDS, UNPROVEN, Checks
+from data.checks.verdict import killed_mutants
 from data.corpus import SPLITS, Corpus
 from data.corpus.functions import Function, functions_of, held_apart, place
-from data.corpus.split import seeded_order
 from data.instruct.pair_filters import Distinct, lint_problems, pair_text
-from data.instruct.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, Repository, Unsuitable, draft
+from data.instruct.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, DraftContext, Unsuitable, draft
 from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, TAUGHT, teach
 from data.instruct.unit_tests import repository_tests
+from sandbox.run import Outcome
 
 CATEGORIES = tuple(INSTRUCTIONS)
-EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide among them what no share is given for
-SPARE = {"bugfix": 1.3, "fim": 1.2}  # drafts proven per pair wanted: changes survive the examples; others 1
+EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide the remaining share equally
+SPARE = {"bugfix": 1.3, "fim": 1.2}  # drafts made per pair wanted, as some bugs survive the examples; others 1
 SCHEMA = 1
 
 
@@ -40,8 +41,8 @@ SCHEMA = 1
 class InstructionPairs:
     """Pairs by side of the split, and rejects: {"path", "qualname", "category", "split", "reason"}.
 
-    wanted  for each side how many pairs of each category were asked for
-    lost    how many of the repository's own tests and test files were of no use as checks, by reason
+    wanted  pairs wanted by side and category
+    lost    how many of the repository's tests and test files could not serve as checks, by reason
     """
 
     train: list[dict]
@@ -58,18 +59,31 @@ class InstructionPairs:
 
 @dataclass
 class _Quota:
-    """How far one category of one side has come."""
+    """The progress of one category on one side."""
 
     split: str
     category: str
     wanted: int
-    functions: Iterator[Function]
+    functions: list[Function]  # of the side, in the order in which they are tried
+    tried: int = 0
     kept: list[dict] = field(default_factory=list)
-    exhausted: bool = False
+
+    def is_open(self) -> bool:
+        """Whether pairs are missing and there are functions left to try."""
+        return len(self.kept) < self.wanted and self.tried < len(self.functions)
 
     def missing(self) -> int:
         """How many drafts are needed next."""
         return math.ceil((self.wanted - len(self.kept)) * SPARE.get(self.category, 1.0))
+
+
+@dataclass(frozen=True)
+class _Drafted:
+    """A draft of a pair, and its quota."""
+
+    quota: _Quota
+    function: Function
+    draft: Draft
 
 
 def build_instruction_pairs(
@@ -86,34 +100,37 @@ def build_instruction_pairs(
     teacher: Teacher | None = None,
     candidates: int = 4,
 ) -> InstructionPairs:
-    """Pairs of several categories, as many of each as its share says and the corpus allows, on the sides of its split.
+    """Pairs of several categories on the sides of the corpus's split, by share, as far as the corpus allows.
 
     count, test_count, validation_count   pairs wanted on each side, over all categories
     most_input, most_output               characters of instruction + input, and of output
     shares                                of some categories, 0 to 1; the others of EQUAL divide what is left
     checks                                kinds of checks of a function, in the order in which they are tried
-    teacher, candidates                   answers the categories of data.instruct.teaching.TAUGHT, so often each
-    Raises UserError when the corpus has no function that gives a pair, and for shares that do not add up.
+    teacher, candidates                   answers the categories in teaching.TAUGHT, `candidates` times each
+    Raises UserError when no function of the corpus gives a pair, and for shares that do not add up.
     """
     counts = {"train": count, "validation": validation_count, "test": test_count}
     wanted = {split: category_counts(counts[split], shares) for split in SPLITS}
     functions, rejects = held_apart([one for file in corpus.files for one in functions_of(file)])
     texts = {file.path: file.text for file in corpus.files}
     found = Checks(functions, checks)
-    repository = Repository(texts, repository_tests(corpus), found, most_input, most_output, seed)
-    if teacher:
-        repository = replace(repository, taught=frozenset(TAUGHT))
+    context = DraftContext(
+        texts, repository_tests(corpus), found, most_input, most_output, seed, frozenset(TAUGHT if teacher else ())
+    )
     quotas = []
     for split in SPLITS:
         side = _shuffled([function for function in functions if function.split == split], seed)
-        for category, number in wanted[split].items():
-            quotas.append(_Quota(split, category, number, iter(side)))
+        quotas += [_Quota(split, category, number, side) for category, number in wanted[split].items()]
     distinct = Distinct()
-    while open_quotas := [one for one in quotas if len(one.kept) < one.wanted and not one.exhausted]:
-        proven = _proven(_drafts(open_quotas, repository, rejects), rejects)
+    while open_quotas := [quota for quota in quotas if quota.is_open()]:
+        suitable, unsuitable = _suitable_drafts(open_quotas, context)
+        drafts, unchecked = _with_checks(suitable, context)
+        proven, unproven = _proven(drafts)
+        rejects += [*unsuitable, *unchecked, *unproven]
         if teacher:
-            proven = _taught(proven, teacher, candidates, most_output, rejects)
-        _keep(proven, distinct, rejects)
+            proven, untaught = _taught(proven, teacher, candidates=candidates, most_output=most_output)
+            rejects += untaught
+        rejects += _keep(proven, distinct)
     pairs = {split: [pair for one in quotas if one.split == split for pair in one.kept] for split in SPLITS}
     if not pairs["train"]:
         raise UserError(f"{corpus.name}: no function of the train files gives a pair. Give a corpus with docstrings")
@@ -121,7 +138,7 @@ def build_instruction_pairs(
 
 
 def category_counts(count: int, shares: dict[str, float] | None = None) -> dict[str, int]:
-    """How many pairs of each category make `count`, by largest remainders. UserError for shares that do not add up."""
+    """The number of pairs per category, by largest remainders. UserError for shares that do not add up."""
     shares = shares or {}
     unknown = [name for name in shares if name not in CATEGORIES]
     if unknown:
@@ -142,80 +159,102 @@ def category_counts(count: int, shares: dict[str, float] | None = None) -> dict[
 
 
 def _shuffled(functions: list[Function], seed: int) -> list[Function]:
-    """In a seeded order, those with examples first: in every category the same, so that their checks serve several."""
+    """In a seeded order, those with examples first; the same in every category, so that checks are shared."""
     by_name = {f"{function.path}:{function.first_line}": function for function in functions}
     order = [by_name[name] for name in seeded_order(list(by_name), seed)]
     return sorted(order, key=lambda function: not function.examples)
 
 
-def _drafts(quotas: list[_Quota], repository: Repository, rejects: list[dict]) -> list[tuple[_Quota, Draft]]:
-    """The next drafts of each quota. A check is looked for, which takes seconds, once all else of a function suits."""
-    found = repository.checks
+def _suitable_drafts(quotas: list[_Quota], context: DraftContext) -> tuple[list[_Drafted], list[dict]]:
+    """First pass: as many drafts as each quota is missing, as if every function had a check; and the rejects."""
+    found = context.checks
     unproven = Checks(found.functions, [UNPROVEN])
     unproven.find(found.functions)
-    drafts = []
+    unchecked = replace(context, checks=unproven)
+    suitable, rejects = [], []
     for quota in quotas:
-        made = ((one, _draft(quota, one, replace(repository, checks=unproven), rejects)) for one in quota.functions)
-        taken = list(itertools.islice((one for one in made if one[1]), quota.missing()))
-        quota.exhausted = len(taken) < quota.missing()
-        drafts += [(quota, *one) for one in taken]
-    found.find([function for quota, function, _ in drafts if quota.category in BEHAVIOUR])
-    for number, (quota, function, _) in enumerate(drafts):
-        if quota.category in BEHAVIOUR:
-            drafts[number] = quota, function, _draft(quota, function, repository, rejects)
-    return [(quota, made) for quota, _, made in drafts if made]
+        missing = quota.missing()
+        while missing and quota.tried < len(quota.functions):
+            function = quota.functions[quota.tried]
+            quota.tried += 1
+            try:
+                suitable.append(_Drafted(quota, function, draft(quota.category, function, unchecked)))
+                missing -= 1
+            except Unsuitable as why:
+                rejects.append(_reject_function(quota, function, str(why)))
+    return suitable, rejects
 
 
-def _draft(quota: _Quota, function: Function, repository: Repository, rejects: list[dict]) -> Draft | None:
-    try:
-        return draft(quota.category, function, repository)
-    except Unsuitable as why:
-        rejects.append({**place(function), "category": quota.category, "split": function.split, "reason": str(why)})
-        return None
+def _with_checks(suitable: list[_Drafted], context: DraftContext) -> tuple[list[_Drafted], list[dict]]:
+    """Second pass: drafts of behaviour categories redone with real checks; and rejects where there is none.
+
+    Finding a check takes seconds, so it is done only for otherwise suitable functions, and for all of them at once.
+    """
+    context.checks.find([one.function for one in suitable if one.quota.category in BEHAVIOUR])
+    drafts, rejects = [], []
+    for one in suitable:
+        try:
+            is_final = one.quota.category not in BEHAVIOUR
+            made = one.draft if is_final else draft(one.quota.category, one.function, context)
+            drafts.append(replace(one, draft=made))
+        except Unsuitable as why:
+            rejects.append(_reject_function(one.quota, one.function, str(why)))
+    return drafts, rejects
 
 
-def _proven(drafts: list[tuple[_Quota, Draft]], rejects: list[dict]) -> list[tuple[_Quota, dict]]:
-    """Run what the drafts promise through the sandbox; the pairs of those that hold."""
-    proofs = [proof for _, one in drafts for proof in [*one.right, *one.wrong]]
-    results = iter(run_in_sandbox([job for _, jobs in proofs for job in jobs]))
-    proven = []
-    for quota, one in drafts:
-        right = [(check, [next(results) for _ in jobs]) for check, jobs in one.right]
-        wrong = [(check, [next(results) for _ in jobs]) for check, jobs in one.wrong]
-        if not all(judge(check, outcome) for check, outcome in right):
-            rejects.append(_reject(quota, one.pair, "what is right does not pass its check"))
-        elif not all(refutes(check, outcome) for check, outcome in wrong):
-            rejects.append(_reject(quota, one.pair, "what is wrong does not fail its check"))
+def _proven(drafts: list[_Drafted]) -> tuple[list[tuple[_Quota, dict]], list[dict]]:
+    """Run the drafts' proofs in the sandbox; the pairs of those that hold, and rejects for the others."""
+    proofs = [proof for one in drafts for proof in [*one.draft.right, *one.draft.wrong]]
+    results = run_groups([jobs for _, jobs in proofs])
+    proven, rejects = [], []
+    for one in drafts:
+        pair = one.draft.pair
+        right = [(check, next(results)) for check, _ in one.draft.right]
+        wrong = [(check, next(results)) for check, _ in one.draft.wrong]
+        if not all(proves(check, outcomes) for check, outcomes in right):
+            rejects.append(_reject(one.quota, pair, "what is right does not pass its check"))
+        elif not all(refutes(check, outcomes) for check, outcomes in wrong):
+            rejects.append(_reject(one.quota, pair, "what is wrong does not fail its check"))
         else:
-            proven.append((quota, _with_killed_mutants(one.pair, right)))
-    return proven
+            proven.append((one.quota, _with_killed_mutants(pair, right)))
+    return proven, rejects
 
 
-def _taught(proven, teacher: Teacher, candidates: int, most_output: int, rejects: list[dict]) -> list:
-    """Proven pairs with the teacher's answers where they hold; without any answer, where the repository has none."""
+def _taught(
+    proven: list[tuple[_Quota, dict]], teacher: Teacher, *, candidates: int, most_output: int
+) -> tuple[list[tuple[_Quota, dict]], list[dict]]:
+    """The proven pairs with the teacher's answers where one holds; rejects: its other answers, and unanswered pairs."""
     pairs, refused = teach([pair for _, pair in proven], teacher, candidates=candidates, most_output=most_output)
     quotas = {pair["id"]: (quota, pair) for quota, pair in proven}
-    for one in refused:
-        rejects.append({**_reject(*quotas[one["id"]], one["reason"]), "output": one["output"]})
+    rejects = [{**_reject(*quotas[one["id"]], one["reason"]), "output": one["output"]} for one in refused]
     answered = []
     for (quota, _), pair in zip(proven, pairs, strict=True):
         if pair["output"]:
             answered.append((quota, pair))
         else:
             rejects.append(_reject(quota, pair, "no answer of the teacher holds"))
-    return answered
+    return answered, rejects
 
 
-def _keep(proven: list[tuple[_Quota, dict]], distinct: Distinct, rejects: list[dict]) -> None:
-    """Add to each quota, up to what it wants, the pairs that ruff passes and that are unlike those kept before."""
+def _keep(proven: list[tuple[_Quota, dict]], distinct: Distinct) -> list[dict]:
+    """Add to each quota, up to what it wants, the pairs that ruff passes and that differ from those kept before.
+
+    Returns the rejects.
+    """
+    rejects = []
     for (quota, pair), problem in zip(proven, lint_problems([pair for _, pair in proven]), strict=True):
         if len(quota.kept) == quota.wanted:
-            continue  # a spare one
+            continue  # a spare draft
         problem = problem or distinct.problem(quota.category, pair_text(pair))
         if problem:
             rejects.append(_reject(quota, pair, problem))
         else:
             quota.kept.append(pair)
+    return rejects
+
+
+def _reject_function(quota: _Quota, function: Function, reason: str) -> dict:
+    return {**place(function), "category": quota.category, "split": function.split, "reason": reason}
 
 
 def _reject(quota: _Quota, pair: dict, reason: str) -> dict:
@@ -223,20 +262,16 @@ def _reject(quota: _Quota, pair: dict, reason: str) -> dict:
     return {**found, "category": quota.category, "split": quota.split, "reason": reason}
 
 
-def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[dict]]]) -> dict:
-    """A unit-test pair keeps the mutants that its gold kills: no answer is asked to do more."""
+def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[Outcome]]]) -> dict:
+    """A unit-test pair keeps only the mutants that its gold answer kills: no answer has to do better."""
     if pair["category"] != "unit_test" or not right:
         return pair
-    check, outcome = right[0]
-    first = outcome[0]
-    killed = [
-        mutant for mutant, result in zip(check["mutants"], outcome[1:], strict=True) if judge(check, [first, result])
-    ]
-    return {**pair, "check": {**check, "mutants": killed}}
+    check, outcomes = right[0]
+    return {**pair, "check": {**check, "mutants": killed_mutants(check, outcomes)}}
 
 
-def describe(pairs: InstructionPairs) -> str:
-    """Pairs by category and side, what a category lacks and why, and rejects by reason, as a small table."""
+def instruction_summary(pairs: InstructionPairs) -> str:
+    """A small table: pairs by category and side, shortfalls with reasons, and rejects by reason."""
     counts = {split: Counter(pair["category"] for pair in pairs.split(split)) for split in SPLITS}
     shown = [name for name in CATEGORIES if any(counts[split][name] or _wanted(pairs, split, name) for split in SPLITS)]
     lines = [f"{'category':<12}" + "".join(f"{split:>12}" for split in SPLITS)]
@@ -268,7 +303,7 @@ def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
 
 
 def about(corpus: Corpus, options: argparse.Namespace, pairs: InstructionPairs, teacher: Teacher | None) -> dict:
-    """What the pairs were made from and how, to lie beside them."""
+    """What the pairs were made from, and how: the content of about.json."""
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "corpus")}
     made_from = {"source": corpus.source, "name": corpus.name, "sha256": corpus.sha256(), "options": corpus.options}
     told = teacher and {"model": teacher.model, "system": SYSTEM, "categories": TAUGHT, "spent": vars(teacher.spent)}

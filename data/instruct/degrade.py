@@ -1,6 +1,6 @@
-"""Worse code that does the same: what a reviewer would ask to be written better.
+"""Rewrites code for the worse without changing what it does, for the task of improving it.
 
-Each rewriting keeps behaviour by construction; what has examples is run besides.
+Every rewriting preserves behaviour by construction; functions with examples are also run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 def is_worth_undoing(kinds: list[str]) -> bool:
-    """Whether what degrade did gives a reviewer something to say: more than names, annotations and one small matter."""
+    """Whether a reviewer would notice: more than names, annotations and one small change."""
     return bool(LARGE & set(kinds)) or len(SMALL & set(kinds)) > 1
 
 
 def degrade(function_source: str) -> tuple[str, list[str]]:
-    """The function without docstring, comments and annotations, rewritten for the worse, and what was done to it.
+    """The function without docstring, comments and annotations, rewritten for the worse, and the kinds of change.
 
     Returns (source, kinds); kinds is empty when nothing could be made worse.
     """
@@ -59,7 +59,7 @@ class _Unannotated(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node):
-        return node  # annotations are a class's fields
+        return node  # annotations declare a class's fields
 
     def visit_AnnAssign(self, node):
         if node.value is None or not isinstance(node.target, ast.Name):
@@ -68,7 +68,7 @@ class _Unannotated(ast.NodeTransformer):
 
 
 class _Expressions(ast.NodeTransformer):
-    """f-strings become concatenations, chains of comparisons and membership in a short tuple become longer ones."""
+    """f-strings become concatenations; chained comparisons and membership in a short tuple are spelled out."""
 
     def __init__(self):
         self.kinds: list[str] = []
@@ -167,7 +167,7 @@ class _Statements(ast.NodeTransformer):
         return [start, ast.For(target=target.elts[1], iter=call.args[0], body=[step, *node.body], orelse=node.orelse)]
 
     def _search(self, value) -> list[ast.stmt] | None:
-        """Statements that return what any(...) or all(...) of a generator would; None when a variable would clash."""
+        """Statements equivalent to returning any(...) or all(...) of a generator; None if a variable would clash."""
         called = value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else None
         if called not in ("any", "all") or len(value.args) != 1 or not isinstance(value.args[0], ast.GeneratorExp):
             return None
@@ -214,7 +214,7 @@ class _Renamed(ast.NodeTransformer):
 
 
 def _short_names(function) -> dict[str, str]:
-    """A free single letter for each long local name; none where a nested scope or an import could see the change."""
+    """An unused single letter for each long local name; none where a nested scope or an import could see it."""
     inner = [node for statement in function.body for node in ast.walk(statement)]
     if any(isinstance(node, (*SCOPES, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom)) for node in inner):
         return {}
@@ -245,7 +245,7 @@ def _occurrences(node: ast.AST, name: str) -> int:
 
 
 def _looped(comprehension, body: ast.stmt) -> ast.stmt:
-    """A statement inside the loops and conditions of a comprehension."""
+    """A statement nested in the loops and conditions of a comprehension."""
     for part in reversed(comprehension.generators):
         for condition in reversed(part.ifs):
             body = ast.If(test=condition, body=[body], orelse=[])
@@ -258,7 +258,7 @@ def _returned(value: bool) -> ast.Return:
 
 
 def _nested(body: list[ast.stmt]) -> list[ast.stmt]:
-    """The body with what follows a guard clause in its else; the same list when there is none."""
+    """The body with the code after a guard clause moved into its else; unchanged if there is none."""
     for number, statement in enumerate(body[:-1]):
         if isinstance(statement, ast.If) and not statement.orelse and isinstance(statement.body[-1], ast.Return):
             rest = ast.If(test=statement.test, body=statement.body, orelse=_nested(body[number + 1 :]))

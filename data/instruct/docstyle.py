@@ -1,4 +1,4 @@
-"""Docstrings of any of the three usual layouts, read into one form and written in Google's.
+"""Reads docstrings in any of the three usual layouts and writes Google's.
 
     NumPy                      reST                          Google
     Parameters                 :param values: Numbers.       Args:
@@ -22,7 +22,7 @@ from common.markdown import blocks
 from common.python_syntax import parsed
 from data.instruct.prose import sections, unmarked
 
-WIDTH = 88  # columns of a written docstring
+WIDTH = 88  # columns of a docstring
 TITLES = {
     "Args": "Args", "Arg": "Args", "Arguments": "Args", "Argument": "Args", "Parameters": "Args",
     "Other Parameters": "Args", "Keyword Arguments": "Args", "Returns": "Returns", "Return": "Returns",
@@ -55,16 +55,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Documented:
-    """What a docstring says: its first paragraph, and the entries of "Args", "Returns", "Yields" and "Raises"."""
+    """A parsed docstring: its first paragraph, and the entries of "Args", "Returns", "Yields" and "Raises"."""
 
     summary: str
     entries: dict[str, list[Entry]] = field(default_factory=dict)
 
 
 def docstring_in(text: str) -> str:
-    """The docstring that a text stands for, cleaned: of a function that it repeats, a literal, or the text itself.
+    """The docstring in an answer, dedented: that of a repeated function, a string literal, or the text itself.
 
-    Each of the three may stand between fences.
+    Each of the three may be fenced.
     """
     text = textwrap.dedent(text.replace("\r\n", "\n")).strip()
     if parsed(text) is None:
@@ -80,8 +80,8 @@ def docstring_in(text: str) -> str:
 def _unfenced(text: str) -> str:
     """The block that is the docstring; the whole text if its blocks are only the docstring's examples.
 
-    That is the first block with a docstring in it. Plain text between fences is one if no more than a line that ends
-    with a colon stands before it.
+    That is the first block that contains a docstring. Fenced plain text is one if nothing, or only a line that ends
+    with a colon, precedes it.
     """
     found = blocks(text)
     for block in found:
@@ -96,7 +96,7 @@ def _unfenced(text: str) -> str:
 
 
 def read_docstring(docstring: str) -> Documented:
-    """A cleaned docstring (`inspect.cleandoc`) of NumPy's, Google's or reST's layout. What has no text says nothing."""
+    """Parses a dedented docstring (`inspect.cleandoc`) in NumPy's, Google's or reST's layout."""
     parts = sections(docstring)
     entries: dict[str, list[Entry]] = {}
     for title, body in parts.items():
@@ -128,7 +128,7 @@ def _line(entry: Entry) -> str:
 
 
 def _indented(body: str) -> str:
-    """The part of a Google section before what stands at the margin again; all of it where nothing is indented."""
+    """The indented part of a Google section; all of it where nothing is indented."""
     lines = body.split("\n")
     if not lines[0].startswith(" "):
         return body
@@ -136,7 +136,7 @@ def _indented(body: str) -> str:
 
 
 def _entries(kind: str, body: str, is_google: bool) -> list[Entry]:
-    """Entries of a section: a head at the margin each, with what is indented below it."""
+    """Entries of a section: an unindented head each, with the indented text below it."""
     blocks: list[list[str]] = []
     for line in textwrap.dedent(body).split("\n"):
         if line and not line[0].isspace():
@@ -177,9 +177,9 @@ def _google_entry(kind: str, head: str, text: str) -> list[Entry]:
 
 
 def _result(kind: str, head: str, text: str) -> Entry:
-    """A result or an exception under NumPy's heading: a type with its text below, or a sentence alone."""
+    """A result or an exception in NumPy's layout: a type with its text below, or only a sentence."""
     head = unmarked(head)
-    if kind == "Raises":  # some write `Error : exception`, some the condition behind the colon
+    if kind == "Raises":  # some write `Error : exception`, some the condition after the colon
         name, _, condition = head.partition(":")
         return Entry(name.strip(), "", text or condition.strip())
     if text:
@@ -189,7 +189,7 @@ def _result(kind: str, head: str, text: str) -> Entry:
 
 
 def _fields(body: str) -> dict[str, list[Entry]]:
-    """reST's field list. `:type:` and `:rtype:` are told to the entry that they describe."""
+    """reST's field list. `:type:` and `:rtype:` are merged into the entries that they describe."""
     fields: list[list[str]] = []
     for line in body.split("\n"):
         found = FIELD.match(line)

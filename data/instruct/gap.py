@@ -1,6 +1,6 @@
-"""A function with a gap: whole statements taken out of its body, and put back.
+"""A function with a gap: whole statements cut out of its body, and put back.
 
-What data/fim.py does for plain text with a model's own tokens, said in words: any chat model can be asked so.
+As data/fim.py does with a model's own tokens, but as an instruction that any chat model understands.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ MOST_LINES = 6  # of a gap
 
 
 def cut_gap(function_source: str, choose: random.Random) -> tuple[str, str] | None:
-    """The function with a run of statements replaced by a line that says GAP, and the lines that stood there.
+    """The function with a run of statements replaced by a line with GAP, and the lines that were there.
 
-    Statements of one block, at most MOST_LINES lines, never the whole body. None when there is nothing to take out.
+    Statements of one block, at most MOST_LINES lines, never the whole body. None when nothing can be cut.
     """
     function = ast.parse(function_source).body[0]
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
@@ -29,7 +29,7 @@ def cut_gap(function_source: str, choose: random.Random) -> tuple[str, str] | No
         for j in range(i, len(block))
         if block[j].end_lineno - block[i].lineno < MOST_LINES
         and _stands_alone(block[i], lines)
-        and all(block[j].end_lineno < after.lineno for after in block[j + 1 : j + 2])  # `a = 1; b = [` goes on below
+        and all(block[j].end_lineno < after.lineno for after in block[j + 1 : j + 2])  # `a = 1; b = [` continues below
     )
     spans = [span for span in dict.fromkeys(spans) if span != whole]
     if not spans or GAP in function_source:
@@ -49,7 +49,7 @@ def fill_gap(given: str, answer: str) -> str:
 
 
 def _blocks(body: list[ast.stmt]) -> list[list[ast.stmt]]:
-    """The body and every block nested in it, but for those of functions and classes inside."""
+    """The body and every block nested in it, except inside nested functions and classes."""
     found = [body] if body else []
     for statement in body:
         if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -61,7 +61,7 @@ def _blocks(body: list[ast.stmt]) -> list[list[ast.stmt]]:
 
 
 def _stands_alone(statement: ast.stmt, lines: list[str]) -> bool:
-    """Whether it can go without leaving a part of itself: not after `if x:` or `;`, no `elif`, no decorator."""
+    """Whether it occupies whole lines: not after `if x:` or `;`, no `elif`, no decorator."""
     line = lines[statement.lineno - 1]
     is_first = not line.encode()[: statement.col_offset].strip()
     return is_first and not line.lstrip().startswith("elif") and not getattr(statement, "decorator_list", None)

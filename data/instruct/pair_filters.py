@@ -1,7 +1,7 @@
-"""Which instruction pairs are worth learning from. Every rule names its reason; nothing is dropped without one.
+"""Which instruction pairs are worth training on. Every rule names its reason; nothing is dropped without one.
 
-The rules that Self-Instruct (arXiv:2212.10560) and Magicoder's OSS-Instruct (arXiv:2312.02120) drop rows by, made
-strict for code: it must parse where it is to be put, hold no placeholder, pass ruff, and be unlike what is kept.
+The rules of Self-Instruct (arXiv:2212.10560) and Magicoder's OSS-Instruct (arXiv:2312.02120), stricter for code: it
+must parse in its place, contain no placeholder, pass ruff, and differ from all pairs kept before.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import re
 import numpy as np
 
 from common.python_syntax import parsed
-from data.corpus.dedup import jaccard, shingles
+from data.checks.linting import lint
 from data.instruct.gap import GAP, fill_gap
-from data.instruct.linting import lint
+from data.likeness.near_duplicates import jaccard, shingles
 
 DUPLICATE = 0.7  # Jaccard index of token 5-grams, as for files (The Stack, arXiv:2211.15533); within a category
 LEAST = {"docstring": 40, "explain": 80, "unit_test": 40, "complete": 15, "improve": 40}  # characters of an output
@@ -26,12 +26,12 @@ PLACEHOLDER = re.compile(
     r"|<(your|insert|description|placeholder)\b|\[(your|insert|description)\b",
     re.IGNORECASE,
 )
-LINT = ("E9", "F")  # what does not run, or not as it reads; style is the repository's own affair
-NOT_THE_PAIRS = ("F401", "F821", "F841")  # names of the module around a function; results that it does not look at
+LINT = ("E9", "F")  # what fails or misleads; style is the repository's own business
+NOT_THE_PAIRS = ("F401", "F821", "F841")  # names from the surrounding module; unused results
 
 
 def pair_problem(pair: dict) -> str | None:
-    """Why a pair with an output is not worth learning from, as far as its own text tells; None when it is."""
+    """Why a pair with an output is not worth training on, judging by its text alone; None if it is."""
     category, output = pair["category"], pair["output"]
     if len(output.strip()) < LEAST.get(category, 1):
         return f"output under {LEAST.get(category, 1)} characters"
@@ -50,7 +50,7 @@ def pair_problem(pair: dict) -> str | None:
 
 
 def placed(pair: dict) -> str:
-    """The code that a pair's output makes where it belongs; the output itself where it stands alone."""
+    """The output put in its place in the input's code; the output itself if it is complete."""
     given, output = pair["input"], pair["output"]
     if pair["category"] == "complete":
         return f"{given}\n{output}"
@@ -82,31 +82,31 @@ def lint_problems(pairs: list[dict]) -> list[str | None]:
     for (number, code), issues in zip(coded.items(), found, strict=True):
         lines, given = code.split("\n"), pairs[number]["input"].split("\n")
         for issue in issues:
-            if lines[min(issue.line, len(lines)) - 1] not in given:  # what stood there is not the answer's doing
+            if lines[min(issue.line, len(lines)) - 1] not in given:  # the input's lines are not the answer's doing
                 problems[number] = f"ruff: {issue.rule} {issue.message}"
                 break
     return problems
 
 
 def normalized(text: str) -> str:
-    """A text without its layout and case: what makes two answers the same."""
+    """A text without layout and case, by which answers are compared."""
     return " ".join(text.split()).casefold()
 
 
 class Distinct:
-    """Remembers what was kept, to say of the next text whether it is nearly the same as an earlier one.
+    """Remembers the texts kept, to recognise near-duplicates of them.
 
-    Exact, and without comparing every pair: of two sets whose Jaccard index is t or more, the |A| - ceil(t |A|) + 1
-    least elements of each have one in common (prefix filtering; Bayardo, Ma, Srikant, WWW 2007).
+    Exact without comparing all pairs: if the Jaccard index of two sets is t or more, the |A| - ceil(t |A|) + 1 least
+    elements of each share one (prefix filtering; Bayardo, Ma, Srikant, WWW 2007).
     """
 
     def __init__(self) -> None:
         self._texts: set[tuple[str, str]] = set()
         self._kept: list[np.ndarray] = []  # sorted shingles
-        self._holders: dict[tuple[str, int], list[int]] = {}  # who has a shingle among its least
+        self._holders: dict[tuple[str, int], list[int]] = {}  # texts with this shingle among their least
 
     def problem(self, group: str, text: str) -> str | None:
-        """Why the text is not kept; None, after which it counts as kept. Only texts of one group are compared."""
+        """Why the text is not kept; None if it is. Only texts of the same group are compared."""
         plain = normalized(text)
         if (group, plain) in self._texts:
             return "duplicate"
@@ -124,5 +124,5 @@ class Distinct:
 
 
 def pair_text(pair: dict) -> str:
-    """What two pairs are compared by: asking differently for the same does not make another pair."""
+    """The text by which pairs are compared: another phrasing does not make another pair."""
     return f"{pair['input'].replace(GAP, '')}\n{pair['output']}"

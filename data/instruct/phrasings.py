@@ -1,4 +1,4 @@
-"""How each category of instruction pair asks. One phrasing is drawn for each pair."""
+"""The instructions of each category. One phrasing is drawn per pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a docstring says, as plain prose: its sections, free of markup."""
+"""The sections of a docstring as plain prose, without markup."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ABBREVIATION = re.compile(r"\b(e\.g|i\.e|cf|vs|etc|et al|resp|Fig|Eq|[A-Z])\.$")
 
 
 def sections(docstring: str) -> dict[str, str]:
-    """Sections by title in order; what stands before the first is "". Reads NumPy, Google and reST field layouts.
+    """Sections by title in order; the text before the first is under "". Reads NumPy, Google and reST layouts.
 
-    Code between fences of backticks, as in docstrings written in Markdown, is left out.
+    Fenced code, as in docstrings written in Markdown, is omitted.
     """
     titled: dict[str, list[str]] = {"": []}
     title = ""
@@ -41,7 +41,7 @@ def sections(docstring: str) -> dict[str, str]:
 
 
 def clean(text: str) -> str:
-    """Paragraphs of prose without markup. Examples, code blocks, lists, tables and directives are left out."""
+    """Paragraphs of prose without markup. Examples, code blocks, lists, tables and directives are omitted."""
     paragraphs = []
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.split("\n")

@@ -1,4 +1,4 @@
-"""What a teacher answered, and where it is kept."""
+"""A teacher's replies and their cache."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Reply:
     """One answer of the teacher."""
 
     text: str
-    stopped: bool  # it ended by itself, not at max_tokens
+    stopped: bool  # ended by itself, not at max_tokens
     tokens_in: int
     tokens_out: int
 
 
 class ReplyCache:
-    """Replies by the hash of their request, in one SQLite file: an entry is whole or not there.
+    """Replies by the hash of their request, in one SQLite file, whose writes are atomic.
 
-    The file is made for the first reply, so that a run that gets none leaves none. Used from several threads. UserError
-    for a file that is not such a cache, or cannot be read or written.
+    The file is created with the first reply. Used from several threads. UserError for a file that is not such a cache,
+    or cannot be read or written.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -38,7 +38,7 @@ class ReplyCache:
                 self._open()
 
     def get(self, key: str) -> Reply | None:
-        """The reply kept under a key, or None."""
+        """The reply stored under a key, or None."""
         if self._db is None:
             return None
         with self._lock, self._named():
@@ -46,7 +46,7 @@ class ReplyCache:
         return Reply(**json.loads(row[0])) if row else None
 
     def put(self, key: str, reply: Reply) -> None:
-        """Keep a reply. It is on the disk when this returns."""
+        """Store a reply. It is on disk when this returns."""
         with self._lock, self._named():
             if self._db is None:
                 self._open()

@@ -1,4 +1,4 @@
-"""One draft of an instruction pair per function and category, with what must be proven before it is used.
+"""Drafts one instruction pair per function and category, with the proofs it needs before use.
 
 No language model takes part: the gold answer is the repository's own docstring, body, line or test.
 """
@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from data.checks import EXECUTED, jobs_of, structure_check, unit_test_check, unit_test_jobs
+from data.checks import EXECUTED, jobs_of, rerun, structure_check, unit_test_check, unit_test_jobs
 from data.checks.mutate import Mutant, mutants
-from data.checks.prove import RUNS, Checks, again
+from data.checks.prove import RUNS, Checks
 from data.corpus.functions import Function, source_of
 from data.instruct.degrade import degrade, is_worth_undoing
 from data.instruct.docstyle import Documented, read_docstring, write_google
@@ -22,8 +22,9 @@ from data.instruct.pair_filters import pair_problem
 from data.instruct.phrasings import INSTRUCTIONS
 from data.instruct.prose import clean, sections, sentences, summary, without_examples
 from data.instruct.unit_tests import RepositoryTest, from_examples, from_repository
+from sandbox.run import Job
 
-__all__ = ["INSTRUCTIONS", "Draft", "Repository", "Unsuitable", "draft"]
+__all__ = ["INSTRUCTIONS", "Draft", "DraftContext", "Unsuitable", "draft"]
 
 BEHAVIOUR = (
     "complete",
@@ -31,25 +32,25 @@ BEHAVIOUR = (
     "fim",
     "improve",
 )  # categories whose answer is the function, to be checked by running it
-MUTANTS = 3  # that an answer to a test pair is tried on
+MUTANTS = 3  # per test pair, to run answers on
 SHORT_DOCSTRING = 400  # characters; a longer one is replaced by its summary where the task does not need it
-# what a description begins with that reads well after "It returns"
+# beginnings of a description that reads well after "It returns"
 NOUN_PHRASE = re.compile(r"^(A|An|The|Whether|True|False|None|All|Each|Every|One)\b")
-# a sentence that lost its end to a removed citation, or that points to what is not there
+# a sentence that lost its end to a removed citation, or that refers to something omitted
 DANGLING = re.compile(r"\b(on|in|by|from|see|of|and|to|the|with|per)[.:,]?$|:$|^See\b|\bbelow\b", re.IGNORECASE)
 
 
 class Unsuitable(Exception):
-    """Why a function gives no pair of a category."""
+    """The reason why a function gives no pair of a category."""
 
 
 @dataclass(frozen=True)
-class Repository:
-    """What drafts are made from besides the function itself."""
+class DraftContext:
+    """What drafts are made from besides the function."""
 
     texts: dict[str, str]  # module texts by path
     tests: dict[str, list[RepositoryTest]]
-    checks: Checks  # in which those of the functions of a BEHAVIOUR category have been looked for
+    checks: Checks  # already looked for in functions of a BEHAVIOUR category
     most_input: int  # characters of instruction and input
     most_output: int  # characters
     seed: int
@@ -58,20 +59,20 @@ class Repository:
 
 @dataclass(frozen=True)
 class Draft:
-    """A pair that may be used when every proof in `right` passes its check and every one in `wrong` is refuted by it.
+    """A pair that may be used if every proof in `right` passes its check and every one in `wrong` is refuted.
 
-    Its output is "" where only a teacher can answer.
+    Its output is "" if only a teacher can answer.
     """
 
     pair: dict
-    right: list[tuple[dict, list[dict]]] = field(default_factory=list)  # (check, sandbox jobs)
-    wrong: list[tuple[dict, list[dict]]] = field(default_factory=list)
+    right: list[tuple[dict, list[Job]]] = field(default_factory=list)  # (check, sandbox jobs)
+    wrong: list[tuple[dict, list[Job]]] = field(default_factory=list)
 
 
-def draft(category: str, function: Function, repository: Repository) -> Draft:
-    """The draft of a pair. Raises Unsuitable with the reason when the function does not serve for the category."""
-    choose = random.Random(f"{repository.seed}\0{category}\0{function.path}\0{function.qualname}")
-    made = MAKERS[category](function, repository, choose)
+def draft(category: str, function: Function, context: DraftContext) -> Draft:
+    """The draft of a pair. Raises Unsuitable, with the reason, if the function does not suit the category."""
+    choose = random.Random(f"{context.seed}\0{category}\0{function.path}\0{function.qualname}")
+    made = MAKERS[category](function, context, choose)
     phrase = choose.choice(INSTRUCTIONS[category])
     names = {"name": function.name, "qualname": function.qualname, "module": function.module}
     instruction = phrase.format(**names, test_name=function.name.strip("_"), gap=GAP)
@@ -84,20 +85,20 @@ def draft(category: str, function: Function, repository: Repository) -> Draft:
         "source": source_of(function),
         "check": made.pair["check"],
     }
-    if len(instruction) + len(pair["input"]) > repository.most_input:
-        raise Unsuitable(f"instruction and input over {repository.most_input} characters")
-    if len(pair["output"]) > repository.most_output:
-        raise Unsuitable(f"output over {repository.most_output} characters")
+    if len(instruction) + len(pair["input"]) > context.most_input:
+        raise Unsuitable(f"instruction and input over {context.most_input} characters")
+    if len(pair["output"]) > context.most_output:
+        raise Unsuitable(f"output over {context.most_output} characters")
     if pair["output"] and (problem := pair_problem(pair)):
         raise Unsuitable(problem)
     return Draft(pair, made.right, made.wrong)
 
 
-def _docstring(function: Function, repository: Repository, choose: random.Random) -> Draft:
+def _docstring(function: Function, context: DraftContext, choose: random.Random) -> Draft:
     documented = read_docstring(function.docstring or "")
     returns = _gives_back(function)
     if not summary(function.docstring or "") or not documented.entries:
-        if "docstring" not in repository.taught:
+        if "docstring" not in context.taught:
             raise Unsuitable("docstring without summary or without parameters and returns")
         check = structure_check(list(function.arguments), returns, [])
         return Draft({"input": function.code_without_docstring, "output": "", "check": check})
@@ -111,23 +112,23 @@ def _docstring(function: Function, repository: Repository, choose: random.Random
     return Draft({"input": function.code_without_docstring, "output": f'{prefix}"""{text}\n"""', "check": check})
 
 
-def _explain(function: Function, repository: Repository, choose: random.Random) -> Draft:
+def _explain(function: Function, context: DraftContext, choose: random.Random) -> Draft:
     parts = sections(function.docstring or "")
     paragraphs = [one for title in ("", "Notes") for one in clean(parts.get(title, "")).split("\n\n")]
     prose = [_ended(one) for paragraph in paragraphs for one in sentences(paragraph) if not DANGLING.search(one)]
     results = _results_told(read_docstring(function.docstring or ""))
-    room = repository.most_output - len(" ".join(results)) - 1
+    room = context.most_output - len(" ".join(results)) - 1
     while prose and len(" ".join(prose)) > room:
         prose.pop()
     text = " ".join([*prose[:1], *results, *prose[1:]])
-    words = set(re.findall(r"\w+", " ".join(prose)))  # an answer is not asked to name what only the results name
+    words = set(re.findall(r"\w+", " ".join(prose)))  # names that occur only in the results are not required
     names = [name for name in (function.name, *function.arguments) if name in words]
     problem = None
     if not prose or len(prose) + len(results) < 2:
         problem = "docstring of fewer than two sentences"
     elif not names and not results:
-        problem = "docstring that names nothing of the code"  # it would serve any other function as well
-    if problem and "explain" not in repository.taught:
+        problem = "docstring that names nothing of the code"  # it would fit any function
+    if problem and "explain" not in context.taught:
         raise Unsuitable(problem)
     check = structure_check([], False, [] if problem else names)
     return Draft({"input": function.code_without_docstring, "output": "" if problem else text, "check": check})
@@ -138,7 +139,7 @@ def _ended(sentence: str) -> str:
 
 
 def _results_told(documented: Documented) -> list[str]:
-    """What is returned and raised, as sentences, where the docstring's words can be read as such."""
+    """What is returned and raised, as sentences, where the docstring's wording allows it."""
     told = []
     for kind, verb in (("Returns", "returns"), ("Yields", "yields")):
         entries = documented.entries.get(kind, [])
@@ -151,7 +152,7 @@ def _results_told(documented: Documented) -> list[str]:
 
 
 def _inside_sentence(text: str) -> str:
-    """The first sentence of a description, to follow a verb."""
+    """The first sentence of a description, in a form that can follow a verb."""
     first = sentences(text)[0].rstrip(".") + "."
     return first if re.match(r"(True|False|None)\b", first) else first[0].lower() + first[1:]
 
@@ -160,8 +161,8 @@ def _gives_back(function: Function) -> bool:
     return bool(re.search(r"^\s*(return\b.|.*\byield\b)", function.body, re.MULTILINE))
 
 
-def _complete(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _behaviour_check(function, repository)
+def _complete(function: Function, context: DraftContext, choose: random.Random) -> Draft:
+    check = _behaviour_check(function, context)
     if not function.body or not function.docstring_source:
         raise Unsuitable("no body" if not function.body else "no docstring that says what the body must do")
     prompt = f"{function.header}\n{function.docstring_source}"
@@ -171,8 +172,8 @@ def _complete(function: Function, repository: Repository, choose: random.Random)
     )
 
 
-def _bugfix(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _behaviour_check(function, repository)
+def _bugfix(function: Function, context: DraftContext, choose: random.Random) -> Draft:
+    check = _behaviour_check(function, context)
     original = _with_short_docstring(function)
     mutant = _any_mutant(original, choose)
     check = {**check, "line": mutant.line, "bug": mutant.kind}
@@ -182,8 +183,8 @@ def _bugfix(function: Function, repository: Repository, choose: random.Random) -
     )
 
 
-def _fim(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    check = _behaviour_check(function, repository)
+def _fim(function: Function, context: DraftContext, choose: random.Random) -> Draft:
+    check = _behaviour_check(function, context)
     cut = cut_gap(_with_short_docstring(function), choose)
     if cut is None:
         raise Unsuitable("no statements to leave out")
@@ -195,13 +196,13 @@ def _fim(function: Function, repository: Repository, choose: random.Random) -> D
     )
 
 
-def _unit_test(function: Function, repository: Repository, choose: random.Random) -> Draft:
-    most = repository.most_output
+def _unit_test(function: Function, context: DraftContext, choose: random.Random) -> Draft:
+    most = context.most_output
     test = None
-    if "." not in function.qualname:  # a method's name is called on too many objects to know whose it is
-        test = next(from_repository(function, repository.tests.get(function.name, []), most_characters=most), None)
-    test = test or from_examples(function, repository.texts[function.path], most_characters=most)
-    if test is None and "unit_test" not in repository.taught:
+    if "." not in function.qualname:  # a call of a method's name may be another class's
+        test = next(from_repository(function, context.tests.get(function.name, []), most_characters=most), None)
+    test = test or from_examples(function, context.texts[function.path], most_characters=most)
+    if test is None and "unit_test" not in context.taught:
         raise Unsuitable("no self-contained test and no literal example")
     found = mutants(function.source)
     if not found:
@@ -215,16 +216,16 @@ def _unit_test(function: Function, repository: Repository, choose: random.Random
     jobs = unit_test_jobs(check, test) if test else []
     return Draft(
         {"input": shown, "output": test or "", "check": check},
-        right=[(check, again(jobs, number)) for number in range(RUNS)] if test else [],
+        right=[(check, rerun(jobs, number)) for number in range(RUNS)] if test else [],
     )
 
 
-def _improve(function: Function, repository: Repository, choose: random.Random) -> Draft:
+def _improve(function: Function, context: DraftContext, choose: random.Random) -> Draft:
     worse, kinds = degrade(function.source)
     if not is_worth_undoing(kinds):
         raise Unsuitable("little to make worse")
     better = _with_docstring(function, summary(function.docstring or ""))
-    check = repository.checks.of(function)
+    check = context.checks.of(function)
     if check is None or check["kind"] not in EXECUTED:
         check = structure_check(list(function.arguments), _gives_back(function), [function.name])
         return Draft({"input": worse, "output": better, "check": {**check, "degraded": kinds}})
@@ -232,21 +233,21 @@ def _improve(function: Function, repository: Repository, choose: random.Random) 
     return Draft({"input": worse, "output": better, "check": check}, right=_proofs(check, worse))
 
 
-def _behaviour_check(function: Function, repository: Repository) -> dict:
-    """The check that the function still does what it did; the function itself has passed it."""
-    check = repository.checks.of(function)
+def _behaviour_check(function: Function, context: DraftContext) -> dict:
+    """The check that the function's behaviour is unchanged; the original has passed it."""
+    check = context.checks.of(function)
     if check is None:
-        raise Unsuitable(repository.checks.why_none(function))
+        raise Unsuitable(context.checks.why_none(function))
     return check
 
 
-def _proofs(check: dict, source: str) -> list[tuple[dict, list[dict]]]:
-    """What there is to run for a function's text; nothing where it is taken unproven."""
+def _proofs(check: dict, source: str) -> list[tuple[dict, list[Job]]]:
+    """The check and jobs that prove a function's text; none for a check that runs nothing."""
     return [(check, jobs_of(check, source))] if check["kind"] in EXECUTED else []
 
 
 def _any_mutant(source: str, choose: random.Random) -> Mutant:
-    """A mutant of a kind drawn first, so that the many wrong variables do not crowd out the rest."""
+    """A random mutant: the kind is drawn first, so that the many wrong variables do not dominate."""
     found = mutants(source)
     if not found:
         raise Unsuitable("nothing to mutate")
@@ -261,7 +262,7 @@ def _with_short_docstring(function: Function) -> str:
 
 
 def _with_docstring(function: Function, text: str) -> str:
-    """The function with another docstring, or none when it is empty; comments between the two are kept."""
+    """The function with another docstring, or none if empty; comments after it are kept."""
     text = text.strip()
     if not text:
         return function.code_without_docstring
@@ -278,12 +279,12 @@ def _with_docstring(function: Function, text: str) -> str:
 
 
 def _indent(function: Function) -> str:
-    """How far the body is indented: four spaces are usual, not certain."""
+    """The indentation of the body, usually four spaces."""
     first = (function.docstring_source or function.body or "    ").split("\n")[0]
     return first[: len(first) - len(first.lstrip())]
 
 
-MAKERS: dict[str, Callable[[Function, Repository, random.Random], Draft]] = {
+MAKERS: dict[str, Callable[[Function, DraftContext, random.Random], Draft]] = {
     "docstring": _docstring,
     "explain": _explain,
     "bugfix": _bugfix,

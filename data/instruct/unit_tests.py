@@ -1,4 +1,4 @@
-"""Short tests of one function, cut from the repository's own tests or from the function's own examples."""
+"""Short tests of one function, extracted from the repository's tests or from the function's examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETUP = ("setup_method", "setup_class", "setUp", "setUpClass")
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement as tree and as text, dedented."""
+    """A statement as a tree and as dedented text."""
 
     node: ast.stmt
     text: str
@@ -28,7 +28,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class RepositoryTest:
-    """A plain test function: no arguments, no decorators, no `self` that its class's set-up does not make."""
+    """A plain test function: no arguments, no decorators, and no `self` beyond its class's set-up."""
 
     name: str
     body: tuple[Statement, ...]
@@ -36,7 +36,7 @@ class RepositoryTest:
 
 
 def repository_tests(corpus: Corpus) -> dict[str, list[RepositoryTest]]:
-    """The tests of a corpus's sources by the names that they call. They come from files that are not learnt from."""
+    """The tests of a corpus's sources by the names that they call. Their files are not part of the corpus."""
     found: dict[str, list[RepositoryTest]] = {}
     roots = {source: import_root(source) for source in corpus.sources}
     package = {file.path.split("/")[0].removesuffix(".py") for file in corpus.files}
@@ -49,7 +49,7 @@ def repository_tests(corpus: Corpus) -> dict[str, list[RepositoryTest]]:
         try:
             tree = ast.parse(text)
         except (SyntaxError, ValueError):
-            continue  # no test can be cut from it; the corpus lists the file as a test file
+            continue  # no test can be extracted; the corpus lists the file as a test file
         imports = _imports(tree, package)
         for name, body in _plain_tests(tree, text.split("\n")):
             test = RepositoryTest(name, tuple(body), imports)
@@ -59,9 +59,9 @@ def repository_tests(corpus: Corpus) -> dict[str, list[RepositoryTest]]:
 
 
 def from_repository(function: Function, tests: list[RepositoryTest], *, most_characters: int) -> Iterator[str]:
-    """Tests of a function cut from the repository's: as many assertions from the start as fit, and what they need.
+    """Tests of a function extracted from the repository's: as many leading assertions as fit, with what they need.
 
-    Tests that are named after the function come first.
+    Tests named after the function come first.
     """
     for test in sorted(tests, key=lambda test: function.name not in test.name):
         assertions = _assertions_about(function.name, test)
@@ -76,9 +76,9 @@ def from_repository(function: Function, tests: list[RepositoryTest], *, most_cha
 
 
 def _assertions_about(name: str, test: RepositoryTest) -> list[int]:
-    """Positions of the statements that check what the function `name` gave: by calling it, or by a name made of it.
+    """Positions of the statements that check results of the function `name`, directly or through a variable.
 
-    In a test that is not named after the function, one that hands such a name to another imported function checks that.
+    In a test not named after the function, passing such a variable to another imported function checks that one.
     """
     derived: set[str] = set()
     found = []
@@ -106,7 +106,7 @@ def _asks_another(node: ast.stmt, name: str, test: RepositoryTest) -> bool:
 
 
 def _needed_for(assertions: list[int], body: tuple[Statement, ...]) -> list[Statement]:
-    """These statements and, going backwards from them, every one that touches a local name which they need."""
+    """These statements and, going backwards, every statement that touches a local name they need."""
     local = _bound([statement.node for statement in body])
     needed: set[str] = set()
     kept = []
@@ -114,13 +114,13 @@ def _needed_for(assertions: list[int], body: tuple[Statement, ...]) -> list[Stat
         node = body[position].node
         mentioned = (_mentioned(node) | _bound([node])) & local
         if position in assertions or (not _asserts(node) and (mentioned & needed or not mentioned)):
-            needed |= mentioned  # a call that touches no local name (a seed) may act on what none of them shows
+            needed |= mentioned  # a call that touches no local name (a seed) may have effects that no name shows
             kept.append(body[position])
     return kept[::-1]
 
 
 def from_examples(function: Function, module_text: str, *, most_characters: int) -> str | None:
-    """A test made of the function's own examples, those whose wanted output is a literal; None when there is none."""
+    """A test made of the function's examples whose expected output is a literal; None if there is none."""
     tree = ast.parse(module_text)
     imports = _imports(tree, {function.module.split(".")[0]})
     for node in tree.body:
@@ -139,7 +139,7 @@ def from_examples(function: Function, module_text: str, *, most_characters: int)
 
 
 def _example_statements(example: dict) -> list[Statement]:
-    """The statements of an example; an expression with a literal output becomes an assertion, others are left out."""
+    """The statements of an example; an expression with a literal output becomes an assertion, others are omitted."""
     text = example["source"].rstrip("\n")
     if example["options"] or example["raises"]:
         return []
@@ -159,19 +159,19 @@ def _example_statements(example: dict) -> list[Statement]:
         return []
     value = statements[0].value
     if isinstance(wanted, float) or isinstance(value, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.IfExp | ast.Lambda):
-        return []  # a printed float may be rounded; the others would bind differently inside a comparison
+        return []  # a printed float may be rounded; the others bind differently inside a comparison
     if isinstance(wanted, bool):
         text = f"assert {text}" if wanted else f"assert not {text}"
     else:
         text = f"assert {text} {'is' if wanted is None else '=='} {example['want'].strip()}"
     try:
         return [Statement(ast.parse(text).body[0], text)]
-    except SyntaxError:  # such as a wanted output of several lines
+    except SyntaxError:  # such as a multi-line expected output
         return []
 
 
 def _test_source(name: str, body: list[Statement] | tuple[Statement, ...], imports: dict[str, str]) -> str | None:
-    """The whole test with the imports that it needs; None when it uses a name that no import gives."""
+    """The whole test with the imports it needs; None if it uses a name that no import provides."""
     nodes = [statement.node for statement in body]
     used = {name for node in nodes for name in _mentioned(node)}
     free = {one for one in used - _bound(nodes) if not hasattr(builtins, one)}
@@ -203,7 +203,7 @@ def _imports(tree: ast.Module, package: set[str]) -> dict[str, str]:
 def _plain_tests(tree: ast.Module, lines: list[str]) -> Iterator[tuple[str, list[Statement]]]:
     """Name and statements of each test that takes no arguments and has no decorator.
 
-    A method that reads `self.x` gets its class's set-up in front, and both say `x`.
+    A method that reads `self.x` is prefixed by its class's set-up, and both use `x` instead.
     """
     for node in tree.body:
         is_class = isinstance(node, ast.ClassDef)
@@ -238,7 +238,7 @@ def _statements(function: ast.FunctionDef, lines: list[str]) -> list[Statement]:
 
 
 def _without_self(body: list[Statement]) -> list[Statement]:
-    """The statements with `self.x` as the local name `x`; none where that is not the same."""
+    """The statements with `self.x` as the local name `x`; none where that would not be equivalent."""
     names = [node for one in body for node in ast.walk(one.node)]
     attributes = {
         (node.attr, type(node.ctx))
@@ -249,7 +249,7 @@ def _without_self(body: list[Statement]) -> list[Statement]:
     taken = {node.id for node in names if isinstance(node, ast.Name)}
     taken |= {node.arg for node in names if isinstance(node, ast.arg)}
     if {name for name, _ in attributes} - made or made & taken:
-        return []  # a method or an attribute of elsewhere, or another thing of that name
+        return []  # a method, an attribute set elsewhere, or a clash of names
     plain = [re.sub(r"\b(?:self|cls)\.(?=\w)", "", one.text) for one in body]
     try:
         changed = [Statement(ast.parse(text).body[0], text) for text in plain]
@@ -260,7 +260,7 @@ def _without_self(body: list[Statement]) -> list[Statement]:
 
 
 def _asserts(node: ast.stmt) -> bool:
-    """Whether it checks something, itself or inside: `assert`, a call of assert…, `with raises(…)`."""
+    """Whether it or a nested statement checks something: `assert`, a call of assert…, `with raises(…)`."""
     calls = _called([node])
     return any(isinstance(one, ast.Assert) for one in ast.walk(node)) or any(
         name.startswith("assert") or name == "raises" for name in calls

@@ -9,7 +9,7 @@ from pathlib import Path
 from common.console import run_command
 from data.corpus import open_corpus
 from data.instruct.teaching import add_teacher_options, teacher_of
-from data.pairs.build import build_text_code_pairs, describe, save_text_code_pairs
+from data.pairs.build import build_text_code_pairs, save_text_code_pairs, text_code_summary
 from data.pairs.mining import TOP
 from data.pairs.queries import ORIGINS
 from model import load_encoder
@@ -53,7 +53,7 @@ def main() -> None:
         rename=options.rename, teacher=teacher, teacher_candidates=options.teacher_candidates,
     )  # fmt: skip
     save_text_code_pairs(pairs, options.out)
-    print(describe(pairs))
+    print(text_code_summary(pairs))
     if teacher:
         print(f"teacher  {teacher.summary(options.teacher_prices)}")
 

@@ -1,20 +1,21 @@
-"""Text–code pairs: what a searcher types and the function or file that answers it, made from the corpus alone."""
+"""Builds text–code pairs from a corpus alone: search queries and the function or file that answers each."""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.console import UserError
 from common.files import read_json, read_jsonl, write_json, write_jsonl
-from data.corpus import SPLITS, Corpus, SourceFile
-from data.corpus.functions import Function, held_apart
-from data.corpus.split import seeded_order
+from common.shuffle import seeded_order
+from data.corpus import SPLITS, Corpus
+from data.corpus.functions import held_apart
 from data.instruct.teacher import Teacher
+from data.likeness.rename import names_of_file, rename_identifiers
 from data.pairs.mining import consistent, scorers, with_negatives
+from data.pairs.origins import queries_of_files, queries_of_functions
 from data.pairs.queries import (
     CALL_VOICES,
     COMMAND_VOICES,
@@ -23,31 +24,24 @@ from data.pairs.queries import (
     FUNCTION_VOICES,
     NAME_VOICES,
     VERB_VOICES,
-    NoQuery,
-    call_queries,
-    call_sites,
-    docstring_queries,
-    file_queries,
-    name_queries,
 )
 from data.pairs.query_teacher import QUESTION, SYSTEM, taught_queries
-from data.pairs.rename import names_of_file, rename_identifiers
-from data.search.units import AnyFunction, file_unit, function_unit, functions_in, without_equal_codes
+from data.search.units import file_unit, function_unit, functions_in, without_equal_codes
 
-FILE_SHARE = 0.15  # of the pairs of a side ask for a file, at most
+FILE_SHARE = 0.15  # largest share of a side's pairs that ask for a file
 SCHEMA = 1
 PARTS = ("train", "test", "candidates", "rejects")
 
 
 @dataclass(frozen=True)
 class TextCodePairs:
-    """Pairs to train and to test on, all candidates that a query is searched among, and rejects with their reason."""
+    """Training and test pairs, all candidates to search among, and rejects with their reasons."""
 
     train: list[dict]
     test: list[dict]
     candidates: list[dict]
     rejects: list[dict]
-    about: dict = field(default_factory=dict)  # corpus, options and templates: what about.json holds
+    about: dict = field(default_factory=dict)  # corpus, options and templates: the content of about.json
     renamed: TextCodePairs | None = None  # the same queries with the identifiers of every code renamed
 
 
@@ -73,40 +67,46 @@ def build_text_code_pairs(
     count, test_count      pairs wanted; at most 15 % of each ask for a file, the others for a function
     min_lines, max_lines   of a function's code without its docstring
     origins                what queries are made from, some of data.pairs.queries.ORIGINS; the docstring's come first
-    queries_per_code       of the training side at most; the test side has one a code: independent of each other
-    keep_top               training pairs whose code is not among so many best for its query are dropped (0: none is)
+    queries_per_code       at most, for training; test queries are independent: one per code
+    keep_top               drop training pairs whose code is not among this many best for its query (0: keep all)
     negatives              hard negatives of each training pair, at most
-    encoder                judges both beside BM25, as Dense of data.pairs.mining reads it
-    rename                 also make the variant in which every code has its identifiers renamed
+    encoder                judges both, besides BM25; used by data.pairs.mining.Dense
+    rename                 also build the variant with renamed identifiers
     teacher                writes queries for `count` training functions, teacher_candidates replies each; those that
-                           hold (data/pairs/query_teacher.py) come before all other origins
-    Code is without the docstring that gave the query: shared words alone must not find it. UserError without any pair
-    to train on.
+                           hold (data/pairs/query_teacher.py) precede all other origins
+    Code comes without the docstring that gave the query, so that shared words alone do not find it. UserError if there
+    is no training pair.
     """
     options = {
         "count": count, "test_count": test_count, "min_lines": min_lines, "max_lines": max_lines, "seed": seed,
         "origins": list(origins), "queries_per_code": queries_per_code, "keep_top": keep_top, "negatives": negatives,
-        "judge": "BM25" if encoder is None else encoder.describe(), "rename": rename,
+        "judge": "BM25" if encoder is None else encoder.identity(), "rename": rename,
         **({"teacher": teacher.model, "teacher_candidates": teacher_candidates} if teacher else {}),
     }  # fmt: skip
     functions = [one for file in corpus.files for one in functions_in(file, min_lines=min_lines, max_lines=max_lines)]
     learnable, rejects = held_apart(functions)
-    candidates = without_equal_codes([*map(function_unit, functions), *map(file_unit, corpus.files)], rejects)
+    candidates, equal_codes = without_equal_codes([*map(function_unit, functions), *map(file_unit, corpus.files)])
     trained_on = {file.path for file in corpus.split("train")}
     pool = [unit for unit in candidates if unit["source"]["path"] in trained_on]
     ranked_by = scorers([one["code"] for one in pool], encoder) if pool and (keep_top or negatives or teacher) else []
-    taught: dict[str, list[str]] = {}
+    taught, untaught = {}, []
     if teacher and pool:
         wanted = {"samples": teacher_candidates, "most": count, "seed": seed}
-        taught, refused = taught_queries(learnable, teacher, pool=pool, judge=ranked_by[0], **wanted)
-        rejects += refused
-    asked = _ask_functions(learnable, origins, seed, taught, rejects) + _ask_files(corpus.files, origins, seed)
-    train, test = _sides(_without_equal_queries(_pairs(asked, candidates, queries_per_code), rejects), rejects)
-    test = _draw(test, test_count, seed, rejects)
+        taught, untaught = taught_queries(learnable, teacher, pool=pool, judge=ranked_by[0], **wanted)
+    asked, unasked = queries_of_functions(learnable, origins, seed, taught)
+    asked += queries_of_files(corpus.files, origins, seed)
+    pairs, ambiguous = _without_equal_queries(_pairs(asked, candidates, queries_per_code))
+    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
+    unused = [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
+    test, spare = _draw(sides["test"], test_count, seed)
+    rejects += [*equal_codes, *untaught, *unasked, *ambiguous, *unused, *spare]
+    train = sides["train"]
     if train and keep_top:
         train, inconsistent = consistent(train, pool, ranked_by[0], keep_top)
         rejects += inconsistent
-    if not (train := _draw(train, count, seed, rejects)):
+    train, spare = _draw(train, count, seed)
+    rejects += spare
+    if not train:
         raise UserError(f"{corpus.name}: no function of the train files makes a query. Give a corpus with docstrings")
     train = with_negatives(train, pool, ranked_by, negatives) if negatives else train
     found = TextCodePairs(train, test, candidates, rejects, _about(corpus, options, teacher))
@@ -114,7 +114,7 @@ def build_text_code_pairs(
 
 
 def _about(corpus: Corpus, options: dict, teacher: Teacher | None) -> dict:
-    """What about.json says beside the pairs: enough to make them again."""
+    """The content of about.json: enough to rebuild the pairs."""
     return {
         "schema": SCHEMA,
         "kind": "text-code pairs",
@@ -141,66 +141,8 @@ def _pairs(asked: list[tuple], candidates: list[dict], queries_per_code: int) ->
     ]
 
 
-def _sides(pairs: list[tuple[str, dict]], rejects: list[dict]) -> tuple[list[dict], list[dict]]:
-    """The pairs to train and to test on; nothing is asked of the validation files."""
-    sides = {split: [pair for where, pair in pairs if where == split] for split in SPLITS}
-    rejects += [{"id": pair["code_id"], "reason": "in a validation file"} for pair in sides["validation"]]
-    return sides["train"], sides["test"]
-
-
-def _ask_functions(
-    functions: list[AnyFunction],
-    origins: Collection[str],
-    seed: int,
-    taught: dict[str, list[str]],
-    rejects: list[dict],
-) -> list[tuple[str, str, list[dict]]]:
-    """(split, unit, queries in the order in which they are used) of each function; one without a query is a reject.
-
-    taught: unit -> queries of a teacher
-    """
-    calls = call_sites([one for one in functions if isinstance(one, Function)]) if "call" in origins else {}
-    makers = {
-        "docstring": lambda function: docstring_queries(function, seed),
-        "call": lambda function: call_queries(function, calls.get(function, ()), seed),
-        "name": lambda function: name_queries(function, seed),
-    }
-    asked = []
-    for function in functions:
-        unit, reasons = function_unit(function)["id"], []
-        by_origin = [[{"query": query, "origin": "teacher"} for query in taught.get(unit, ())]]
-        for origin, make in makers.items():
-            if origin not in origins:
-                continue
-            try:
-                by_origin.append([{"query": query, "origin": origin} for query in make(function)])
-            except NoQuery as why:
-                reasons.append(str(why))
-        # The first of every origin, then the second, ...: several queries of a code are to differ in more than a voice.
-        turns = [query for turn in itertools.zip_longest(*by_origin) for query in turn if query is not None]
-        turns.sort(key=lambda query: query["origin"] == "name")  # what says least comes last, as in _draw
-        if turns:
-            distinct: dict[str, dict] = {}
-            for query in turns:
-                distinct.setdefault(query["query"].lower(), query)
-            asked.append((function.split, unit, list(distinct.values())))
-        elif reasons:
-            rejects.append({"id": unit, "reason": reasons[0], "detail": ", ".join(reasons[1:])})
-    return asked
-
-
-def _ask_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[tuple]:
-    if "file" not in origins:
-        return []
-    return [
-        (file.split, file.path, [{"query": one, "origin": "file"} for one in asked])
-        for file in files
-        for asked in [file_queries(file, seed, by_name="name" in origins)]
-    ]
-
-
 def _renamed(pairs: TextCodePairs, corpus: Corpus) -> TextCodePairs:
-    """The pairs with the identifiers of every Python function renamed. A file's outline is nothing but names."""
+    """The pairs with the identifiers of every Python function renamed; without files, whose outline is all names."""
     names = {file.path: names_of_file(file.text) for file in corpus.files if file.path.endswith(".py")}
     units, rejects = [], []
     for one in pairs.candidates:
@@ -211,7 +153,9 @@ def _renamed(pairs: TextCodePairs, corpus: Corpus) -> TextCodePairs:
         else:
             defined, imported = names[one["source"]["path"]]
             units.append(one | {"code": rename_identifiers(one["code"], defined=defined, imported=imported)})
-    by_id = {one["id"]: one for one in without_equal_codes(units, rejects)}
+    distinct, equal_codes = without_equal_codes(units)
+    rejects += equal_codes
+    by_id = {one["id"]: one for one in distinct}
 
     def side(rows: list[dict]) -> list[dict]:
         kept = []
@@ -237,22 +181,22 @@ def _pair(candidate: dict, query: dict, number: int) -> dict:
     }
 
 
-def _without_equal_queries(pairs: list[tuple[str, dict]], rejects: list[dict]) -> list[tuple[str, dict]]:
-    """Pairs whose query is asked once: what two places answer is no fair question."""
+def _without_equal_queries(pairs: list[tuple[str, dict]]) -> tuple[list[tuple[str, dict]], list[dict]]:
+    """The pairs whose query occurs once, and the others as rejects: a query with two right answers is no fair test."""
     counts = Counter(pair["query"].lower() for _, pair in pairs)
-    rejects += [
+    rejects = [
         {"id": pair["code_id"], "reason": "query equal to another", "detail": pair["query"]}
         for _, pair in pairs
         if counts[pair["query"].lower()] > 1
     ]
-    return [(split, pair) for split, pair in pairs if counts[pair["query"].lower()] == 1]
+    return [(split, pair) for split, pair in pairs if counts[pair["query"].lower()] == 1], rejects
 
 
-def _draw(pairs: list[dict], most: int, seed: int, rejects: list[dict]) -> list[dict]:
-    """At most `most` pairs of a side in a seeded order, files at most in their share; the others become rejects.
+def _draw(pairs: list[dict], most: int, seed: int) -> tuple[list[dict], list[dict]]:
+    """At most `most` pairs of a side in a seeded order, files up to their share; and the others as rejects.
 
-    Of the functions' queries those of a teacher come first, as they were paid for, and names last: their words stand
-    in the code, so that a search for words finds them without having learnt.
+    Of the functions' queries a teacher's come first, as they were paid for, and names last: their words occur in the
+    code, so an untrained word search finds them.
     """
     of_code: dict[str, list[dict]] = {}
     for pair in pairs:
@@ -265,8 +209,8 @@ def _draw(pairs: list[dict], most: int, seed: int, rejects: list[dict]) -> list[
     files = [pair for pair in order if pair["kind"] == "file"]
     share = min(len(files), int(FILE_SHARE * most), int(FILE_SHARE / (1 - FILE_SHARE) * len(functions)))
     drawn = {pair["id"] for pair in [*files[:share], *functions[: most - share]]}
-    rejects += [{"id": pair["code_id"], "reason": "over the count"} for pair in order if pair["id"] not in drawn]
-    return [pair for pair in order if pair["id"] in drawn]
+    rejects = [{"id": pair["code_id"], "reason": "over the count"} for pair in order if pair["id"] not in drawn]
+    return [pair for pair in order if pair["id"] in drawn], rejects
 
 
 def save_text_code_pairs(pairs: TextCodePairs, folder: Path | str) -> None:
@@ -287,8 +231,8 @@ def load_text_code_pairs(folder: Path | str) -> TextCodePairs:
     return TextCodePairs(*(read_jsonl(folder / f"{name}.jsonl") for name in PARTS), about, renamed)
 
 
-def describe(pairs: TextCodePairs) -> str:
-    """Pairs, candidates and rejects in a few lines."""
+def text_code_summary(pairs: TextCodePairs) -> str:
+    """A few lines on pairs, candidates and rejects."""
     lines = []
     for name, rows in (("train", pairs.train), ("test", pairs.test), ("candidates", pairs.candidates)):
         kinds = Counter(row["kind"] for row in rows)

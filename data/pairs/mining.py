@@ -1,10 +1,10 @@
-"""Which pairs are true, and which other codes are wrong but near: the consistency filter and hard negatives.
+"""The consistency filter and hard negatives of text–code pairs.
 
     scores of all codes for one query     0.91 own   0.89   0.84   0.80   0.62   …
-                                                      └ over 95 % of the own: perhaps right too, left out
-                                                             └─────── hard negatives, from here on
+                                                      └ over 95 % of the own: may be right, too; skipped
+                                                             └─────── hard negatives from here on
 
-Both look at the codes of the training files alone: what is tested on is nobody's negative.
+Both use the codes of training files only: test codes are never negatives.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import Protocol
 import numpy as np
 
 from common.console import progress
-from data.pairs.alike import groups_of_codes
+from data.hard_negatives import MARGIN, Rules
 from data.search.bm25 import BM25
 
-TOP = 2  # rank to which a pair's own code must come: Nomic Embed (arXiv:2402.01613), CoRNStack (arXiv:2412.01007)
-MARGIN = 0.95  # of the own code's score; above it a code is no negative: NV-Retriever's TopK-PercPos (arXiv:2407.15831)
+TOP = 2  # rank that a pair's own code must reach: Nomic Embed (arXiv:2402.01613), CoRNStack (arXiv:2412.01007)
 
 
 class Scorer(Protocol):
-    """Tells how well each of its codes answers a query; larger is better."""
+    """Scores how well each of its codes answers a query; larger is better."""
 
     def scores(self, query: str) -> np.ndarray:
         """[N]."""
@@ -38,47 +37,21 @@ class Dense:
         self.passages = np.asarray(encoder.encode(list(codes), kind="passage"))  # [N, D]
 
     def scores(self, query: str) -> np.ndarray:
-        """[N]; rounded, as products of equal vectors differ in their last digits."""
+        """[N]; rounded, as equal vectors' products differ in the last digits."""
         (asked,) = np.asarray(self.encoder.encode([query], kind="query"))
         return np.round(self.passages @ asked, 6)
 
 
 def scorers(codes: Sequence[str], encoder=None) -> list[Scorer]:
-    """The judge first: the encoder if there is one, then BM25."""
+    """The encoder, if there is one, then BM25; the first is the judge."""
     return [*([Dense(encoder, codes)] if encoder is not None else []), BM25(codes)]
 
 
-class Rules:
-    """Which codes of a pool cannot be a negative where another of them is the right one."""
-
-    def __init__(self, pool: Sequence[dict]) -> None:
-        """pool: units, {"kind", "code", "source": {"qualname"}}; kind and source may be missing."""
-        self.kinds = _numbers([unit.get("kind") or "" for unit in pool])  # [N]
-        qualnames = [(unit.get("source") or {}).get("qualname") or "" for unit in pool]
-        self.names = _numbers(["", *(name.rpartition(".")[2] for name in qualnames)])[1:]  # [N], 0: has none
-        self.groups = groups_of_codes([unit["code"] for unit in pool])  # [N]
-
-    def forbid(self, own: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """[Q, n] bool for indices of the right codes [Q] and of others [n].
-
-        True for a code of another kind (a file holds its functions), one that is alike to the own code, and a function
-        of the same name (as another class or variant has it, it answers too).
-        """
-        same = [values[own][:, None] == values[others] for values in (self.kinds, self.names, self.groups)]
-        return ~same[0] | (same[1] & (self.names[others] > 0)) | same[2]
-
-
-def _numbers(values: list[str]) -> np.ndarray:
-    """[N] int64: equal numbers for equal values, from 0 in the order of their first."""
-    first: dict[str, int] = {}
-    return np.array([first.setdefault(value, len(first)) for value in values], dtype=np.int64)
-
-
 def consistent(pairs: list[dict], pool: list[dict], scorer: Scorer, top: int = TOP) -> tuple[list[dict], list[dict]]:
-    """The pairs whose code is among the `top` best of the pool for its own query, and the others as rejects.
+    """The pairs whose code ranks in the `top` of the pool for its own query, and the others as rejects.
 
-    pool  candidates, among them each pair's own code; those of its kind compete, as a file that holds a function is
-          no wrong answer; one with an equal score counts as a better one
+    pool  candidates, including each pair's own code; only those of its kind compete, as a file that contains the
+          function is not wrong; ties count against the pair
     """
     column = {candidate["id"]: i for i, candidate in enumerate(pool)}
     kinds = np.array([candidate["kind"] for candidate in pool])
@@ -97,9 +70,9 @@ def consistent(pairs: list[dict], pool: list[dict], scorer: Scorer, top: int = T
 def with_negatives(pairs: list[dict], pool: list[dict], ranked_by: Sequence[Scorer], count: int) -> list[dict]:
     """The pairs with up to `count` hard negatives each: their texts in "negatives", their ids in "negative_ids".
 
-    ranked_by  scorers of the pool's codes, each of which puts forward its best in turn; the first decides which are
-               too near the own code (MARGIN)
-    Never a negative: what `Rules` forbids, and what the scorer that puts it forward gives nothing.
+    ranked_by  scorers of the pool's codes, which propose their best in turn; the first decides which are too close to
+               the own code (MARGIN)
+    Codes that `Rules` forbids, or that their scorer gives 0, are never negatives.
     """
     column = {candidate["id"]: i for i, candidate in enumerate(pool)}
     rules, everyone = Rules(pool), np.arange(len(pool))
@@ -112,44 +85,6 @@ def with_negatives(pairs: list[dict], pool: list[dict], ranked_by: Sequence[Scor
         codes, ids = [one["code"] for one in chosen], [one["id"] for one in chosen]
         done.append(pair | {"negatives": codes, "negative_ids": ids})
     return done
-
-
-def hardest(
-    encoder,
-    queries: Sequence[str],
-    own: np.ndarray,
-    codes: Sequence[str],
-    rules: Rules,
-    count: int,
-    *,
-    chunk: int = 1024,
-) -> list[list[int]]:
-    """Indices of up to `count` hard negatives of each query, hardest first, by an encoder as it is now.
-
-    encoder  as `Dense` has it
-    own      [Q] index of each query's right code
-    codes    [N] of any number: they are encoded `chunk` at a time, and only the best so far are kept
-    Below the margin as in `with_negatives`, and none that the rules forbid.
-    """
-    asked = np.asarray(encoder.encode(list(queries), kind="query"))  # [Q, D]
-    right = np.unique(own)
-    vectors = np.asarray(encoder.encode([codes[i] for i in right], kind="passage"))  # [R, D]
-    limit = MARGIN * (asked * vectors[np.searchsorted(right, own)]).sum(axis=1)  # [Q]
-    best, found = (np.zeros((len(queries), 0), kind) for kind in (np.float32, np.int64))
-    for start in range(0, len(codes), chunk):
-        some = np.arange(start, min(len(codes), start + chunk))
-        known = np.isin(some, right)
-        passages = np.empty((len(some), vectors.shape[1]), dtype=np.float32)
-        passages[known] = vectors[np.searchsorted(right, some[known])]
-        if not known.all():
-            passages[~known] = encoder.encode([codes[i] for i in some[~known]], kind="passage")
-        scores = np.round(asked @ passages.T, 6)  # [Q, n]
-        scores[(scores >= limit[:, None]) | (scores <= 0) | rules.forbid(own, some)] = -np.inf
-        best = np.concatenate([best, scores], axis=1)
-        found = np.concatenate([found, np.broadcast_to(some, scores.shape)], axis=1)
-        order = np.argsort(-best, axis=1, kind="stable")[:, :count]
-        best, found = (np.take_along_axis(values, order, axis=1) for values in (best, found))
-    return [ids[scores > -np.inf].tolist() for ids, scores in zip(found, best, strict=True)]
 
 
 def _hardest(own: int, allowed: np.ndarray, scores: list[np.ndarray], count: int) -> list[int]:

@@ -1,11 +1,11 @@
-"""What someone types who searches for a function or a file, made from what the code says about itself.
+"""Search queries for functions and files, made from what the code says about itself.
 
     docstring  "Compute the shortest path from source to target."  ->  how do I compute the shortest path from …?
     call       path = shortest_path(G, a, b)  in  `route_length`   ->  how does route length get its path?
     name       Graph.add_edge                                      ->  code for add edge of graph
     file       pkg/settings.py, which defines `parse_config`       ->  where is the config parsed?
 
-Nobody types a docstring: its first sentence is put into a searcher's voice, drawn by a seed.
+Nobody types a docstring: its first sentence is rephrased as a search query, in a randomly drawn voice.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from data.instruct.prose import summary
 from data.search.bm25 import words
 
 # CodeSearchNet (arXiv:1909.09436) and CodeXGLUE (arXiv:2102.04664) drop documentation of fewer than three tokens;
-# CodeXGLUE also what holds tags or links, and what is not English.
+# CodeXGLUE also drops texts with tags or links, or not in English.
 LEAST_WORDS = 3
 MOST_WORDS = 16  # CodeXGLUE lets a docstring have 256; what people typed in CoSQA (arXiv:2105.13239) ends at 14
 TAGS = re.compile(r"</?\w+[^<>]*>|https?://|www\.")
-FOREIGN = 0.1  # share of letters outside ASCII from which on a sentence is taken not to be English
+FOREIGN = 0.1  # share of non-ASCII letters from which a sentence is not considered English
 PARAMETER = re.compile(r"[a-z_]\w*\s*(\([^)]*\))?:\s")  # a list of parameters, not a sentence
 
-# What a sentence says beside the point: an aside of three words or more or at its end, a second clause, a truth value.
+# Digressions: a parenthesis of three words or more or at the end, a second clause, a truth value.
 ASIDE = re.compile(r"\s*\((?:[^()\s]+\s+){2,}[^()]*\)|\s*\([^()]*\)$")
-SECOND = re.compile(r",? (?:and|but|which|where|while|when|so that|in order to) |, ")  # of a sentence that is too long
+SECOND = re.compile(r",? (?:and|but|which|where|while|when|so that|in order to) |, ")  # cut from a long sentence
 THIS = re.compile(r"^(?:this|the) (?:module|file|script|package) \w+s (?:the |an? )?", re.IGNORECASE)
 CLAUSE = re.compile(r"\s+(?:--|[–—])\s+|[;:]\s+")
 OTHERWISE = re.compile(r",?(?: and| or|;)? (?:True|False|None) otherwise$", re.IGNORECASE)
@@ -55,11 +55,11 @@ VERBS = PARTICIPLES.keys() | {
     "produce", "project", "provide", "put", "reset", "resolve", "retrieve", "return", "run", "search", "set", "start",
     "stop", "subscribe", "test", "transform", "use", "wait", "wrap", "yield",
 }  # fmt: skip
-GENERIC = {  # words in a variable's name that say nothing about what was asked for
+GENERIC = {  # words in a variable's name that say nothing about its content
     "result", "results", "value", "values", "data", "output", "temp", "item", "items", "args", "kwargs", "name",
     "names", "keys", "node", "nodes", "edge", "edges", "index", "count", "list", "dict", "func",
 }  # fmt: skip
-SHORT = 3  # letters up to which a word in a variable's name is taken for an abbreviation
+SHORT = 3  # letters up to which a word in a variable's name is considered an abbreviation
 
 FUNCTION_VOICES = ("{sentence}", "{topic}", "how to {base}", "function that {third}", "how do I {base}?")
 COMMAND_VOICES = ("how to {sentence}", "how do I {sentence}?")  # of a sentence that begins with a verb
@@ -78,42 +78,42 @@ FILE_VOICES = (
     "where is {file}?",
 )
 DONE_VOICES = ("where {be} the {thing} {done}?", "in which file {be} the {thing} {done}?")
-ORIGINS = ("docstring", "call", "name", "file")  # what the code itself makes a query from
+ORIGINS = ("docstring", "call", "name", "file")  # sources of queries in the code itself
 
 
 class NoQuery(Exception):
-    """Why a piece of code gives no query of a kind."""
+    """The reason why code gives no query of a kind."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A place where a function's result gets a name: `variable = function(…)` in `caller`."""
+    """A place where a function's result is assigned: `variable = function(…)` in `caller`."""
 
     caller: Function
     variable: str
 
 
 def docstring_queries(function: Function, seed: int) -> list[str]:
-    """The docstring's first sentence in the voices that fit, a drawn one first. NoQuery when it says too little."""
+    """The docstring's first sentence in the fitting voices, a random one first. NoQuery if it says too little."""
     choose = random.Random(f"{seed}\0{function.path}\0{function.first_line}")
     sentence = to_the_point(summary(function.docstring or ""))
     if problem := query_problem(sentence, function.name):
         raise NoQuery(f"docstring {problem}" if sentence else "no docstring that makes a query")
     first, _, rest = sentence.partition(" ")
     verb = None if rest.startswith("of ") else _third_person(first)  # "Sets of nodes"
-    if not verb:  # already in the imperative, or not a verb at all: typed as it stands
+    if not verb:  # already imperative, or not a verb: used unchanged
         typed = sentence[0].lower() + sentence[1:]
         asked = re.sub("^return ", "get ", typed)
         drawn = choose.choice((sentence, typed))
         return [drawn, *(voice.format(sentence=asked) for voice in COMMAND_VOICES if first.lower() in VERBS)]
     topic = re.sub(r"^(the|an?|all the) ", "", rest)
-    base = "get" if verb == "return" else verb  # only a programmer of the function returns
+    base = "get" if verb == "return" else verb  # a searcher gets what the function returns
     forms = {"sentence": sentence, "topic": topic, "base": f"{base} {rest}", "third": f"{first.lower()} {rest}"}
     return [voice.format(**forms) for voice in _drawn_first(choose, FUNCTION_VOICES)]
 
 
 def to_the_point(sentence: str) -> str:
-    """A sentence as far as someone would type it: without asides, its second clause and the signs of mathematics."""
+    """A sentence shortened to what one would type: without digressions, second clause and mathematical symbols."""
     sentence = ASIDE.sub("", sentence.replace("$", "").rstrip(".:; "))
     head = "" if PARAMETER.match(sentence) else CLAUSE.split(sentence)[0]
     sentence = THIS.sub("", head if len(head.split()) >= LEAST_WORDS else sentence)
@@ -125,7 +125,7 @@ def to_the_point(sentence: str) -> str:
 
 
 def query_problem(text: str, name: str) -> str | None:
-    """Why nobody would type this to find the function of that name; None when someone might."""
+    """Why nobody would type this to find the function of that name; None if someone might."""
     if len(text.split()) < LEAST_WORDS:
         return "of too few words"
     if len(text.split()) > MOST_WORDS:
@@ -143,14 +143,14 @@ def query_problem(text: str, name: str) -> str | None:
 
 
 def _third_person(word: str) -> str | None:
-    """The verb that a word like "computes" or "Applies" is the third person of."""
+    """The infinitive of a word like "computes" or "Applies", or None."""
     word = word.lower()
     bases = (word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ies") + "y")
     return next((base for base in bases if word.endswith("s") and base in VERBS and base != word), None)
 
 
 def name_queries(function: Function, seed: int) -> list[str]:
-    """The words of the function's name, with its class. NoQuery for a name of one word: it asks for anything."""
+    """The words of the function's name, with its class. NoQuery for a name of one word, which is too vague."""
     said = [word for word in words(function.name) if len(word) > 1]
     if function.name.startswith("__") or len(said) < 2:
         raise NoQuery("a name that makes no query")
@@ -161,9 +161,9 @@ def name_queries(function: Function, seed: int) -> list[str]:
 
 
 def call_queries(function: Function, calls: Iterable[Call], seed: int) -> list[str]:
-    """Questions of someone who reads a caller and looks for what it calls. NoQuery when no call says enough.
+    """Questions of someone who reads a caller and looks for what it calls. NoQuery if no call says enough.
 
-    Told are the caller and the variable, never the name of the function: its own words do not find it.
+    They name the caller and the variable, never the function, so that its own words do not find it.
     """
     own = set(words(function.name))
     telling = [call for call in calls if any(map(_says, set(words(call.variable)) - own))]
@@ -187,10 +187,11 @@ def _spoken(function: Function) -> str:
 
 
 def call_sites(functions: list[Function]) -> dict[Function, list[Call]]:
-    """Where each function is called by another of its side of the split and the result gets a name.
+    """Where each function is called by another on its side of the split and the result is assigned.
 
-    A call is known by its last name, if one function alone has it; behind a dot it must have two words, as `.get` and
-    `.add` are mostly other people's. Calls across the split are left out: no test query is made from training code.
+    A call is resolved by its last name, if only one function has it; after a dot the name must have two words, as
+    `.get` and `.add` usually belong to others. Calls across the split are ignored: test queries never come from
+    training code.
     """
     named = defaultdict(list)
     for function in functions:
@@ -208,7 +209,7 @@ def call_sites(functions: list[Function]) -> dict[Function, list[Call]]:
 
 
 def _named_calls(caller: Function) -> list[tuple[str, str]]:
-    """(last name of what is called, variable that gets the result), in the order of the text."""
+    """(last name of the callee, variable that gets the result), in text order."""
     found = []
     for node in ast.walk(parse(caller.source)):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
@@ -228,7 +229,7 @@ def _named_calls(caller: Function) -> list[tuple[str, str]]:
 
 
 def file_queries(file: SourceFile, seed: int, *, by_name: bool = False) -> list[str]:
-    """Questions that a file answers: by what it says at its top, by its path and, if by_name, by what is done in it."""
+    """Questions that a file answers, from its header, its path and, if by_name, its functions' names."""
     choose = random.Random(f"{seed}\0{file.path}")
     topic = to_the_point(summary(_heading(file)))
     said = query_problem(topic, file.path.rpartition("/")[2]) is None
@@ -246,7 +247,7 @@ def file_queries(file: SourceFile, seed: int, *, by_name: bool = False) -> list[
 
 
 def _heading(file: SourceFile) -> str:
-    """What stands at the top of a file: a module's docstring, or the first comment of another language."""
+    """The header of a file: a module's docstring, or the first comment in another language."""
     if file.path.endswith(".py"):
         docstring = ast.get_docstring(parse(file.text)) or ""
         return re.sub(r"^[*=~-]{3,}\n|\n[*=~-]{3,}$", "", docstring.split("\n\n")[0].strip())  # reST titles
@@ -258,7 +259,7 @@ def _heading(file: SourceFile) -> str:
 
 
 def _done_in(file: SourceFile) -> list[tuple[str, str]]:
-    """(thing, participle) of the functions that a file defines at its top: parse_config -> ("config", "parsed")."""
+    """(thing, participle) of a file's top-level functions: parse_config -> ("config", "parsed")."""
     done = []
     for name in re.findall(r"^(?:export )?(?:default )?(?:async )?(?:def|function) +(\w+)", file.text, re.MULTILINE):
         verb, *thing = words(name) or [""]
@@ -268,7 +269,7 @@ def _done_in(file: SourceFile) -> list[tuple[str, str]]:
 
 
 def _drawn_first(choose: random.Random, choices: Iterable[str]) -> list[str]:
-    """The choices with a drawn one in front, the others in their order."""
+    """The choices with a random one in front, the others in order."""
     choices = list(choices)
     first = choose.choice(choices)
     return [first, *(one for one in choices if one != first)]

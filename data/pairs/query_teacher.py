@@ -1,8 +1,8 @@
-"""Queries that a teacher writes for functions of the training files, kept where they find what they were written for.
+"""Queries that a teacher writes for training functions, kept if they find the function they were written for.
 
     code, its docstring hidden ──► n replies ──► a query by the rules of queries.py? ──► its code in the top 2?
 
-Test queries stay the repository's own words: what is measured does not depend on who taught.
+Test queries stay in the repository's own words: the measurement does not depend on the teacher.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from common.markdown import fenced
-from data.corpus.split import seeded_order
+from common.shuffle import seeded_order
 from data.instruct.teacher import Teacher
 from data.pairs.mining import TOP, Scorer, consistent
 from data.pairs.queries import query_problem
@@ -40,9 +40,9 @@ def taught_queries(
 ) -> tuple[dict[str, list[str]], list[dict]]:
     """The queries that hold, by the unit's id in the order of the replies; and rejects {"id", "reason", "detail"}.
 
-    samples    replies asked for each function           most   functions that are asked about, by a seeded draw
+    samples    replies per function           most   functions to ask about, by a seeded draw
     pool       units of the training files; only functions among them are asked about
-    judge      scores the pool: a query holds when its own code comes to rank TOP or better
+    judge      scores the pool: a query holds if its own code ranks TOP or better
     """
     in_pool = {unit["id"] for unit in pool}
     by_id = {unit["id"]: one for one in functions if (unit := function_unit(one))["id"] in in_pool}
@@ -81,7 +81,7 @@ def read_query(text: str) -> str:
 
 
 def _problem(query: str, name: str) -> str | None:
-    """As of any query; and the identifier itself is nothing that a searcher knows, unless it is a plain word."""
+    """As for any query; besides, a searcher does not know the identifier, unless it is a plain word."""
     if len(words(name)) > 1 and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", query):
         return "that gives the name away"
     return query_problem(query, name)

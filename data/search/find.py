@@ -32,7 +32,7 @@ def find(
 
     by               "both" scores by the fusion of the two orders (data/search/fusion.py), "meaning" by cosine, "words"
                      by BM25
-    vector, made_by  the query's vector [D] and `encoder.describe()`; by words none is needed
+    vector, made_by  the query's vector [D] and `encoder.identity()`; by words none is needed
     exact            compare with every vector even if there is a graph
     """
     if by == "meaning":

@@ -64,7 +64,7 @@ class Index:
 
         queries  [Q, D], unit length
         k        at most the count; a larger one is cut to it
-        made_by  `encoder.describe()` of the encoder that made the queries
+        made_by  `encoder.identity()` of the encoder that made the queries
         exact    compare with every vector even if there is a graph to walk
         Raises UserError if another model, pooling or prefix made the queries.
         """
@@ -88,7 +88,7 @@ def build_index(
     """Write an index of `vectors` [N, D] of `units` to `folder`, whole or not at all.
 
     units     a JSON object with "code" for each vector
-    manifest  `encoder.describe()`
+    manifest  `encoder.identity()`
     graph     whether to build hnswlib's graph; None: above EXACT_UP_TO vectors
     Returns the manifest as written. An index at `folder` is replaced; anything else there is a UserError.
     """

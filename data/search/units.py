@@ -97,10 +97,11 @@ def _python_outline(text: str) -> list[str]:
     return lines
 
 
-def without_equal_codes(units: list[dict], rejects: list[dict]) -> list[dict]:
-    """The first unit of each text: of two that read the same, neither could be told to be the right one."""
+def without_equal_codes(units: list[dict]) -> tuple[list[dict], list[dict]]:
+    """The first unit of each text, and the others as rejects: of two equal texts neither is the one right answer."""
     first: dict[str, dict] = {}
+    rejects = []
     for unit in units:
         if first.setdefault(unit["code"], unit) is not unit:
             rejects.append({"id": unit["id"], "reason": "code equal to another", "detail": first[unit["code"]]["id"]})
-    return list(first.values())
+    return list(first.values()), rejects

@@ -47,7 +47,7 @@ def update_index(
 ) -> tuple[dict, list[str]]:
     """Make the index at `folder` that of `repository`. Returns its manifest and the texts that were encoded for it.
 
-    description  `encoder.describe()`, and "max_length": the tokens that a text is cut to
+    description  `encoder.identity()`, and "max_length": the tokens that a text is cut to
     earlier      its vectors are kept for texts that are the same, if they were made alike
     graph        as in build_index
     """

@@ -12,7 +12,7 @@ from data.masking import encode_prompt
 from eval.code.javascript import NAMES
 from eval.code.score import GREEDY
 from eval.code.tasks import CodeTask
-from model import generate
+from model import Sampling, Stop, generate
 from model.generate import before_stop
 
 CHUNK = 16  # tasks per batch of prompts
@@ -93,15 +93,19 @@ def _answer(decoder, tokenizer, tasks, texts, chat: bool, max_new_tokens: int, o
     found = generate(
         decoder,
         prompts,
-        max_new_tokens=max_new_tokens,
-        samples=1 + samples,  # one prefill per prompt for all of its answers
-        temperature=[0.0] + [options["temperature"]] * samples,
-        top_p=options["top_p"],
-        stop_ids=tokenizer.stop_ids,
+        Stop(
+            max_new_tokens=max_new_tokens,
+            ids=tokenizer.stop_ids,
+            strings=set(own[0]).intersection(*own),  # those of single tasks are cut off below
+            decode=tokenizer.decode,
+        ),
+        Sampling(
+            [0.0] + [options["temperature"]] * samples,
+            top_p=options["top_p"],
+            samples=1 + samples,  # one prefill per prompt for all of its answers
+            seed=options["seed"],
+        ),
         unused_ids=tokenizer.unused_ids,
-        stop_strings=set(own[0]).intersection(*own),  # those of single tasks are cut off below
-        decode=tokenizer.decode,
-        seed=options["seed"],
         what="answering",
     )
     rows = []

@@ -7,7 +7,7 @@ import sys
 
 from common.console import UserError, run_command
 from common.files import read_jsonl, write_json
-from eval.instruct.grade import _checked_pairs, answer_pairs, grade_answers
+from eval.instruct.grade import answer_pairs, checked_pairs, grade_answers
 from eval.model_options import LESS_MEMORY, add_model_options, add_sampling_options, asked_model, refuse_lone_adapter
 from sandbox.run import protection
 
@@ -51,7 +51,7 @@ def main() -> None:
     """Command line: answer (or read the answers), grade, write the result, print a short table."""
     options = _parse_options()
     pairs = read_jsonl(options.data)
-    _checked_pairs(pairs)
+    checked_pairs(pairs)
     protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
     answers = read_jsonl(options.answers) if options.answers else _ask_model(options, pairs)
     limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}

@@ -12,22 +12,21 @@ also put to the pairs' own answers: what it finds there is its error.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict
 
 from common.console import UserError
 from common.python_syntax import parsed
-from data.checks import EXECUTED, jobs_of, judge
-from data.checks.thoughts import split_thoughts
+from data.checks import EXECUTED
+from data.checks.hallucination import total_by_kind
+from data.instruct.answers import CODE_CATEGORIES, READERS
+from data.instruct.judging import check_style_and_names, read_answer, run_answers
 from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
 from eval.code.score import pass_at_k
 from eval.environment import environment
-from eval.instruct.answers import CODE_CATEGORIES, READERS, Reading
-from eval.instruct.hallucination import total_by_kind
-from eval.instruct.merit import MEASURES, add_measures, lint_and_look_up, mutation_score
+from eval.instruct.merit import MEASURES, add_measures
 from eval.stats import summarise
-from model import generate
-from sandbox.run import Job, protection, run_jobs
+from model import Sampling, Stop, generate
+from sandbox.run import protection
 
 GREEDY = "greedy"
 
@@ -55,14 +54,16 @@ def grade_answers(
     nowhere among those that have a name to look up.
     Raises UserError for answers that do not fit the pairs.
     """
-    by_id = _checked_pairs(pairs)
+    by_id = checked_pairs(pairs)
     answers = _checked_answers(by_id, answers, ks)
-    readings = [READERS[by_id[answer["id"]]["category"]](by_id[answer["id"]], answer["output"]) for answer in answers]
-    options = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
-    rows = [_row(by_id[answer["id"]], answer, reading) for answer, reading in zip(answers, readings, strict=True)]
-    _execute(by_id, rows, options)
-    gold = [_gold_row(pair) for pair in pairs if isinstance(pair.get("output"), str)]
-    lint_and_look_up(by_id, rows + gold, options)
+    limits = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
+    asked = [by_id[answer["id"]] for answer in answers]
+    rows = [_row(pair, answer) for pair, answer in zip(asked, answers, strict=True)]
+    rows = run_answers(asked, rows, **limits)
+    gold_pairs = [pair for pair in pairs if isinstance(pair.get("output"), str)]
+    gold = [_row(pair, {"output": pair["output"], "sample": GREEDY, "stopped": True}) for pair in gold_pairs]
+    both = check_style_and_names([*asked, *gold_pairs], [*rows, *gold], **limits)
+    rows, gold = both[: len(rows)], both[len(rows) :]
     add_measures(by_id, rows, allow_unsafe_exec=allow_unsafe_exec)
     add_measures(by_id, gold)
     values = _values(by_id, rows, ks)
@@ -88,7 +89,8 @@ def grade_answers(
     }
 
 
-def _checked_pairs(pairs: list[dict]) -> dict[str, dict]:
+def checked_pairs(pairs: list[dict]) -> dict[str, dict]:
+    """The pairs by id. UserError for one that cannot be graded."""
     if not pairs:
         raise UserError("there is no instruction pair to grade")
     by_id = {}
@@ -105,7 +107,7 @@ def _checked_pairs(pairs: list[dict]) -> dict[str, dict]:
 
 
 def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int, ...]) -> list[dict]:
-    """The answers, each with "sample", "stopped", and "thoughts" apart from "output", in the order of the pairs."""
+    """The answers, each with "sample" and "stopped", in the order of the pairs."""
     kept: dict[str, dict] = {i: {} for i in by_id}
     for number, answer in enumerate(answers, 1):
         if not isinstance(answer.get("output"), str) or not isinstance(answer.get("id"), str | int):
@@ -117,9 +119,7 @@ def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int,
             raise UserError(f'answer {number}: "sample" is a number from 0 on or "{GREEDY}"')
         if sample in kept[answer["id"]]:
             raise UserError(f"answer {number}: sample {sample} of {answer['id']} stands twice")
-        thoughts, output = split_thoughts(answer["output"])
-        kept[answer["id"]][sample] = {"stopped": True, **answer, "sample": sample, "output": output}
-        kept[answer["id"]][sample]["thoughts"] = thoughts
+        kept[answer["id"]][sample] = {"stopped": True, **answer, "sample": sample}
     for i, samples in kept.items():
         if GREEDY not in samples:
             raise UserError(f"{i} has no greedy answer: each pair needs one (a line without a sample number)")
@@ -130,81 +130,9 @@ def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int,
     return [answer for samples in kept.values() for answer in samples.values()]
 
 
-def _row(pair: dict, answer: dict, reading: Reading) -> dict:
-    is_prose = pair["category"] not in CODE_CATEGORIES
-    if is_prose and not answer["stopped"]:  # code that was cut off shows it by not parsing; prose does not
-        reading = Reading(None, "did not stop", "wrong")
-    status = reading.status or ("pass" if is_prose else "not executed")
-    return {
-        "id": pair["id"],
-        "category": pair["category"],
-        "sample": answer["sample"],
-        "status": status,
-        "lenient": reading.problem is None,
-        "output": answer["output"],
-        **({"thoughts": answer["thoughts"]} if answer["thoughts"] else {}),
-        "stopped": answer["stopped"],
-        "code": reading.code,
-        "detail": reading.problem or "",
-    }
-
-
-def _gold_row(pair: dict) -> dict:
-    """The pair's own answer, not run: that it passes was proven when the pair was made."""
-    thoughts, output = split_thoughts(pair["output"])
-    answer = {"id": pair["id"], "output": output, "thoughts": thoughts, "sample": GREEDY, "stopped": True}
-    return _row(pair, answer, READERS[pair["category"]](pair, output))
-
-
-def _execute(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
-    """Run what has the right form and can be run; sets status, detail and, where there is one, the first difference."""
-    ready = [row for row in rows if row["lenient"] and by_id[row["id"]]["check"]["kind"] in EXECUTED]
-    jobs, owners = [], []
-    for row in ready:
-        asked = jobs_of(by_id[row["id"]]["check"], row["code"])
-        jobs += [Job(**job, id=row["id"]) for job in asked]
-        owners += [id(row)] * len(asked)
-    results = defaultdict(list)
-    for owner, outcome in zip(owners, run_jobs(jobs, what="running answers", **options), strict=True):
-        results[owner].append(asdict(outcome))
-    for row in ready:
-        row.update(_verdict(by_id[row["id"]]["check"], results[id(row)]))
-        if row["category"] == "unit_test":
-            row["mutation_score"] = mutation_score(results[id(row)])
-
-
-def _verdict(check: dict, results: list[dict]) -> dict:
-    """Status and detail; where examples or calls were run also the first difference, as "asked", "expected" and "got",
-    and "held": how many that want something were right.
-    """
-    if judge(check, results):
-        return {"status": "pass", "detail": ""}
-    if not results:
-        return {"status": "wrong", "detail": "names what could decide its own verdict, or holds no test: not run"}
-    first = results[0]
-    if first["outcome"] != "finished":
-        is_assertion = first["outcome"] == "exception" and first["detail"].startswith("AssertionError")
-        return {"status": "wrong" if is_assertion else first["outcome"], "detail": first["detail"]}
-    if check["kind"] == "unit_test":
-        return {"status": "wrong", "detail": f"passes on all {len(check['mutants'])} mutants: it would notice no bug"}
-    listed = "calls" if check["kind"] == "values" else "examples"
-    rows = list(zip(check[listed], first["got"], first["exceptions"], strict=True))
-    alone = [judge({**check, listed: [one]}, [{**first, "got": [g], "exceptions": [e]}]) for one, g, e in rows]
-    held = sum(one["want"] != "" and holds for (one, _, _), holds in zip(rows, alone, strict=True))
-    for (one, got, exception), holds in zip(rows, alone, strict=True):
-        if not holds:
-            unexpected = exception is not None and one.get("raises") is None
-            shown = (exception or got).strip()
-            asked = one["source"].strip() if listed == "examples" else f"called with {one['arguments']}, it"
-            return {
-                "status": "exception" if unexpected else "wrong",
-                "detail": shown if unexpected else f"{asked} gave {shown[:200] or 'nothing'}",
-                "asked": asked,
-                "held": held,
-                "expected": one["want"].strip(),
-                "got": shown,
-            }
-    raise AssertionError("judged wrong, yet every example or call holds alone")
+def _row(pair: dict, answer: dict) -> dict:
+    row = read_answer(pair, answer)
+    return {"id": row["id"], "category": row["category"], "sample": answer["sample"], **row}
 
 
 def _values(by_id: dict[str, dict], rows: list[dict], ks: tuple[int, ...]) -> dict[str, dict[str, float]]:
@@ -267,13 +195,14 @@ def answer_pairs(
     continuations = generate(
         decoder,
         prompts,
-        max_new_tokens=max_new_tokens,
-        samples=1 + samples,  # a prompt is read once for all of its answers
-        temperature=[0.0] + [temperature] * samples,
-        top_p=top_p,
-        stop_ids=tokenizer.stop_ids,
+        Stop(max_new_tokens=max_new_tokens, ids=tokenizer.stop_ids),
+        Sampling(
+            [0.0] + [temperature] * samples,
+            top_p=top_p,
+            samples=1 + samples,  # a prompt is read once for all of its answers
+            seed=seed,
+        ),
         unused_ids=tokenizer.unused_ids,
-        seed=seed,
         what="answering",
     )
     return [

@@ -13,72 +13,18 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Sequence
+from dataclasses import replace
 
 from common.markdown import without_blocks
 from common.python_syntax import parsed
-from data.checks import EXECUTED, KILLED, race_job
+from data.checks import EXECUTED, race_job
+from data.instruct.answers import given_code
 from data.instruct.docstyle import docstring_in
-from eval.instruct.answers import CODE_CATEGORIES, IN_PLACE, given_code
-from eval.instruct.hallucination import Answer, check_names
-from eval.instruct.structure import docstring_match, explanation_coverage
-from eval.instruct.style import docstring_issues, gains, is_gain, lint, style_issues, time_gain
-from sandbox.run import Job, run_jobs
+from eval.instruct.improvement import gains, is_gain, time_gain
+from eval.instruct.wording import docstring_issues, docstring_match, explanation_coverage
+from sandbox.run import run_jobs
 
 MEASURES = ("mutation_score", "improvement", "docstring_match", "docstring_clean", "explanation_coverage")
-
-
-def lint_and_look_up(by_id: dict[str, dict], rows: list[dict], options: dict) -> None:
-    """Sets style_issues, names_checked, names_by_kind, hallucinated and names_unknown of each row."""
-    codes = [row["code"] if row["code"] and parsed(row["code"]) else None for row in rows]
-    found = iter(lint([code for code in codes if code is not None]))
-    issues = [next(found) if code is not None else [] for code in codes]
-    answers, packages = [], _packages(by_id)
-    for row, code, listed in zip(rows, codes, issues, strict=True):
-        pair = by_id[row["id"]]
-        given = given_code(pair) if pair["category"] in IN_PLACE else ""
-        row["style_issues"] = style_issues(code, listed, given) if code is not None else []
-        answers.append(_named(pair, row, code, listed, packages))
-    for row, report in zip(rows, check_names(answers, **options), strict=True):
-        row.update(names_checked=report.checked, hallucinated=list(report.hallucinated), names_unknown=report.unknown)
-        row.update(names_by_kind=report.kinds)
-
-
-def _packages(by_id: dict[str, dict]) -> dict[str, str]:
-    """Top folder of a source path -> the package that it is of, as the checks that are executed name it."""
-    of_path = ((pair.get("source", {}).get("path"), pair["check"].get("package")) for pair in by_id.values())
-    return {path.split("/")[0]: package for path, package in of_path if path and package}
-
-
-def _named(pair: dict, row: dict, code: str | None, issues: list, packages: dict[str, str]) -> Answer:
-    path = pair.get("source", {}).get("path")
-    package = pair["check"].get("package") or (packages.get(path.split("/")[0]) if path else None)
-    module = pair["check"].get("module")
-    if module is None and package and path:  # a check of structure names none
-        module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    return Answer(
-        code=code,
-        issues=tuple(issues),
-        prose=_prose(pair["category"], row["output"]),
-        prompt=f"{pair.get('instruction', '')}\n{pair['input']}",
-        package=package,
-        module=module if pair["category"] != "unit_test" else None,
-        path=path,
-    )
-
-
-def _prose(category: str, output: str) -> str | None:
-    """The words of an answer, in which names are looked up as words: what stands between fences is code."""
-    if category in CODE_CATEGORIES:
-        return None
-    return without_blocks(docstring_in(output), marks="`") if category == "docstring" else without_blocks(output)
-
-
-def mutation_score(results: Sequence[dict]) -> float:
-    """Share of mutants that a test fails on; results are of `data.checks.unit_test_jobs`, the function itself first."""
-    if len(results) < 2 or results[0]["outcome"] != "finished":
-        return 0.0
-    return sum(result["outcome"] in KILLED for result in results[1:]) / len(results[1:])
 
 
 def add_measures(by_id: dict[str, dict], rows: list[dict], *, allow_unsafe_exec: bool = False) -> None:
@@ -121,7 +67,7 @@ def _improvements(by_id: dict[str, dict], rows: list[dict], allow_unsafe_exec: b
 def _times(by_id: dict[str, dict], rows: list[dict], allow_unsafe_exec: bool) -> dict[str, float]:
     """What `time_gain` says of each row by its id, where the examples of its check could be run against the clock."""
     asked = {row["id"]: race_job(by_id[row["id"]]["check"], given_code(by_id[row["id"]]), row["code"]) for row in rows}
-    jobs = [Job(i, **job) for i, job in asked.items() if job is not None]
+    jobs = [replace(job, id=i) for i, job in asked.items() if job is not None]
     outcomes = run_jobs(jobs, what="measuring time", allow_unsafe_exec=allow_unsafe_exec)
     rounds = {
         one.id: json.loads(one.got[0]) for one in outcomes if one.outcome == "finished" and one.exceptions == [None]

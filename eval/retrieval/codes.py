@@ -6,7 +6,7 @@ import ast
 import re
 
 from common.python_syntax import parsed
-from data.pairs.rename import rename_identifiers
+from data.likeness.rename import rename_identifiers
 
 DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 # The docstring of code that Python 3 cannot parse: the first triple-quoted string that begins a line.
@@ -36,7 +36,7 @@ def _is_documented(node: ast.AST) -> bool:
 
 
 def renamed(code: str) -> str:
-    """Python code without docstrings, with the names that it defines replaced (data/pairs/rename.py)."""
+    """Python code without docstrings, with the names that it defines replaced (data/likeness/rename.py)."""
     bare = without_docstrings(code)
     return rename_identifiers(bare) if parsed(bare) else bare
 

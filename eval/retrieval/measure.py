@@ -38,7 +38,7 @@ def evaluate_retrieval(
 ) -> dict:
     """Rank all candidates for each query, by the encoder and by the systems it is compared with.
 
-    encoder     has `encode(texts, kind="query" | "passage")` -> [N, D] of unit length, and `describe()`
+    encoder     has `encode(texts, kind="query" | "passage")` -> [N, D] of unit length, and `identity()`
     queries     text–code pairs; "code_id" names the relevant candidates: an id, a list, or {id: grade}
     candidates  {"id", "code", ...}
     passages    the candidates' vectors [N, D], if already computed
@@ -145,10 +145,10 @@ def _verbatim(queries: list[dict], candidates: list[dict]) -> int:
 
 
 def _described(**models) -> dict[str, str | None]:
-    """The `describe()` of each model, flat: NAME_KEY -> value."""
+    """The `identity()` of each model, flat: NAME_KEY -> value."""
     return {
         f"{name}_{key}": value
         for name, model in models.items()
         if model is not None
-        for key, value in model.describe().items()
+        for key, value in model.identity().items()
     }

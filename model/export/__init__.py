@@ -1,1 +1,1 @@
-"""A trained model in the formats of other tools."""
+"""Trained models in the formats of other tools."""

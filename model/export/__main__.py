@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.console import run_command
 from model.device import DTYPES
-from model.export.folder import export
+from model.export.convert import export
 from model.export.gguf import TYPES
 
 

@@ -1,4 +1,4 @@
-"""The model card that goes with an export: README.md as model hubs read it. It says what is known and nothing else.
+"""The model card of an export: README.md as model hubs read it. It states what is known and nothing else.
 
 Front matter: the hub's model card specification (base_model, library_name, license, tags).
 """
@@ -27,7 +27,7 @@ LIBRARIES = {"hf": "transformers", "gguf": "gguf", "sentence-transformers": "sen
 
 @dataclass(frozen=True)
 class Export:
-    """What the card is about."""
+    """What the card describes."""
 
     source: str  # the MODEL argument
     to: str  # hf, gguf or sentence-transformers
@@ -42,7 +42,7 @@ class Export:
 
 
 def find_license(source: str, folder: Path) -> str | None:
-    """The license that the source's own card names, or the embedded default's."""
+    """The license named by the source's own card, or the embedded default's."""
     if source in EMBEDDED:
         return HUB_IDS[source][1]
     card = folder / "README.md"
@@ -74,10 +74,10 @@ def _base(export: Export) -> str:
 
 
 def _front_matter(export: Export) -> str:
-    """YAML; JSON strings are YAML strings."""
+    """YAML; JSON values are valid YAML."""
     base, trained = _base(export), export.provenance.get("track")
     entries: dict[str, object] = {}
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists():  # a hub id, not somebody's folder
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists():  # a hub id, not a local folder
         entries["base_model"] = base
         if trained or export.to == "gguf":
             entries["base_model_relation"] = "finetune" if trained else "quantized"
@@ -131,17 +131,11 @@ def _number(value: object) -> str:
 
 
 def _check(export: Export) -> str:
-    """The export's own figures: what was written, read again, against its source."""
+    """The export's own figures: loaded again and compared with its source."""
     figures = export.report["comparison"]
     lines = [f"- {key.replace('_', ' ')}: {value:.6g}" for key, value in figures.items()]
     lines += [f"- {note}" for note in export.report["notes"]]
-    return "## This export against its source\n\nRead again after writing, and computed on fixed text.\n\n" + "\n".join(
-        lines
-    )
-
-
-def _code(language: str, text: str) -> str:
-    return fenced(text, language)
+    return "\n".join(["## This export against its source\n\nLoaded again after writing, on a fixed text.\n", *lines])
 
 
 def _uses(export: Export, name: str) -> list[str]:
@@ -166,13 +160,13 @@ def _uses_hf(export: Export, name: str) -> list[str]:
     )
     return [
         "transformers:",
-        _code("python", transformers),
+        fenced(transformers, "python"),
         "vLLM:",
-        _code("sh", f"vllm serve ./{name} --dtype {dtype}"),
-        "PEFT: the weights are whole, no adapter is needed. To train a new one on them, "
+        fenced(f"vllm serve ./{name} --dtype {dtype}", "sh"),
+        "PEFT: these are full weights and need no adapter. To train a new adapter on them, "
         f'`get_peft_model(AutoModelForCausalLM.from_pretrained("{name}"), LoraConfig(...))`.',
         "llama.cpp and Ollama:",
-        _code("sh", f"python -m model.export {name} --to gguf --type q8_0 --out gguf/{name}-q8_0.gguf"),
+        fenced(f"python -m model.export {name} --to gguf --type q8_0 --out gguf/{name}-q8_0.gguf", "sh"),
     ]
 
 
@@ -180,19 +174,19 @@ def _uses_gguf(export: Export, name: str) -> list[str]:
     file = export.path.name
     chat = "-cnv --jinja" if export.has_chat_template else '-no-cnv -p "def fibonacci(n):"'
     template = (
-        "The Modelfile carries the chat template and the stop tokens of training."
+        "The Modelfile has the chat template and the stop tokens of training."
         if export.has_ollama_template
-        else "The Modelfile carries the stop tokens; for the template Ollama goes by the .gguf file."
+        else "The Modelfile has the stop tokens; Ollama takes the template from the .gguf file."
     )
     return [
         "llama.cpp:",
-        _code("sh", f"llama-cli -m {file} {chat}"),
+        fenced(f"llama-cli -m {file} {chat}", "sh"),
         "llama-cpp-python:",
-        _code(
-            "python", f'from llama_cpp import Llama\n\nmodel = Llama("{file}", n_ctx=0)  # 0: the model\'s own context'
+        fenced(
+            f'from llama_cpp import Llama\n\nmodel = Llama("{file}", n_ctx=0)  # 0: the model\'s own context', "python"
         ),
         "Ollama:",
-        _code("sh", f"ollama create {name.lower()} -f Modelfile && ollama run {name.lower()}"),
+        fenced(f"ollama create {name.lower()} -f Modelfile && ollama run {name.lower()}", "sh"),
         template,
     ]
 
@@ -206,4 +200,4 @@ def _uses_encoder(export: Export, name: str) -> list[str]:
         f'code = model.encode("def lines(path): ..."{arguments["document"]})\n'
         "print(model.similarity(query, code))"
     )
-    return ["sentence-transformers:", _code("python", text)]
+    return ["sentence-transformers:", fenced(text, "python")]

@@ -1,4 +1,4 @@
-"""Writing a .gguf file that llama.cpp and Ollama load. What it stores otherwise: gguf/layout.py, gguf/tokenizer.py."""
+"""Writing a .gguf file for llama.cpp and Ollama; its layout is in gguf/layout.py and gguf/tokenizer.py."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from model.gguf.layout import (
 from model.gguf.tokenizer import tokenizer_metadata
 from model.tokenizer import Tokenizer
 
-# Of the matrices, one-dimensional tensors stay fp32; with general.file_type, LLAMA_FTYPE of llama.cpp.
+# Types of the matrices (one-dimensional tensors stay fp32), with general.file_type: llama.cpp's LLAMA_FTYPE.
 TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 
 
 def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str, name: str) -> None:
     """Write one file, atomically, a tensor at a time.
 
-    type  f32, f16, bf16 or q8_0: of the matrices
+    type  of the matrices: f32, f16, bf16 or q8_0
     name  general.name, shown by tools
-    Raises UserError for what llama.cpp cannot compute: another family, RoPE scaling or tokenizer, a matrix whose rows
-    do not divide into Q8_0's blocks of 32, or a weight beyond fp16's range.
+    UserError for what llama.cpp cannot represent: another family, RoPE scaling or tokenizer, a matrix whose rows do not
+    divide into Q8_0's blocks of 32, or a weight beyond fp16's range.
     """
     gguf = need("gguf", why="writing a .gguf file")
     architecture = architecture_of(decoder.config)
@@ -42,7 +42,7 @@ def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str,
     kinds = gguf.GGMLQuantizationType
     kind_of = {stored: kinds[type.upper()] if w.dim() > 1 else kinds.F32 for stored, w in weights.items()}
     if type == "q8_0" and (odd := [stored for stored, w in weights.items() if w.dim() > 1 and w.shape[-1] % 32]):
-        raise UserError(f"{odd[0]} has rows that do not divide into blocks of 32; use --type f16")
+        raise UserError(f"the rows of {odd[0]} do not divide into blocks of 32; use --type f16")
     with new_file(path) as temporary:
         writer = gguf.GGUFWriter(temporary, architecture)
         for key, value in _metadata(decoder, tokenizer, architecture, type, name).items():
@@ -58,7 +58,7 @@ def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str,
         for stored, weight in progress(weights.items(), what=f"writing {path.name}"):
             weight = to_stored(architecture, stored, weight.detach().cpu().float(), heads)
             if kind_of[stored] == kinds.F16 and weight.abs().max() > torch.finfo(torch.float16).max:
-                raise UserError(f"{stored} holds {weight.abs().max():.3g}, beyond fp16; use --type bf16")
+                raise UserError(f"{stored} has a weight of {weight.abs().max():.3g}, beyond fp16; use --type bf16")
             writer.write_tensor_data(gguf.quants.quantize(weight.numpy(), kind_of[stored]))
         writer.close()
 
@@ -79,13 +79,11 @@ def _metadata(decoder: Decoder, tokenizer: Tokenizer, architecture: str, type: s
 
 
 def _add(writer, gguf, key: str, value) -> None:
-    """Whole numbers are unsigned 32 bits in llama.cpp's files, other numbers fp32, lists as their items are."""
+    """Add a metadata entry with the type that llama.cpp expects: integers are unsigned alone and signed in lists."""
     kinds = gguf.GGUFValueType
     if isinstance(value, list):
-        item = (
-            kinds.STRING if isinstance(value[0], str) else kinds.FLOAT32 if isinstance(value[0], float) else kinds.INT32
-        )
-        writer.add_key_value(key, value, kinds.ARRAY, item)
-        return
-    of = {bool: kinds.BOOL, int: kinds.UINT32, float: kinds.FLOAT32, str: kinds.STRING}
-    writer.add_key_value(key, value, of[value.__class__])
+        of_items = {int: kinds.INT32, float: kinds.FLOAT32, str: kinds.STRING}
+        writer.add_key_value(key, value, kinds.ARRAY, of_items[type(value[0])])
+    else:
+        alone = {bool: kinds.BOOL, int: kinds.UINT32, float: kinds.FLOAT32, str: kinds.STRING}
+        writer.add_key_value(key, value, alone[type(value)])

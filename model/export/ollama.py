@@ -1,9 +1,9 @@
-"""Ollama's Modelfile for a .gguf file: the very chat template and stop tokens of training, in Ollama's language.
+"""Ollama's Modelfile for a .gguf file: the chat template and stop tokens of training, in Ollama's language.
 
 Ollama renders Go's text/template, not Jinja. Almost every chat template writes, before each message, markup that
-depends on the role before it and its own alone; that markup is found by rendering, written as a Go template, and taken
-only if it gives what the Jinja template gives for longer conversations too. What a template does to the words
-themselves (strips them, takes the thoughts out of earlier answers) Go's template cannot: that is found and said.
+depends only on its role and the previous one. That markup is found by rendering, written as a Go template, and used
+only if it reproduces the Jinja template on longer conversations too. Changes to the messages themselves (stripping,
+dropping thoughts from earlier answers) cannot be expressed in Go: they are detected and reported.
 Format: docs/modelfile.mdx and docs/template.mdx of Ollama.
 """
 
@@ -16,7 +16,7 @@ from itertools import pairwise
 from common.console import UserError
 from model.tokenizer import Tokenizer
 
-CONTEXT = 8192  # tokens that Ollama makes room for at once; the whole context of a long model would fill a laptop
+CONTEXT = 8192  # tokens that Ollama allocates a cache for: the full context of a long-context model would fill a laptop
 START, GENERATION = "start", "generation"
 CONVERSATIONS = ("u", "uau", "uauau", "su", "suau", "suauau")
 CLOSING_TAG = re.compile(r"</\w+>|\[/\w+\]")  # </think>, [/THINK]
@@ -31,18 +31,18 @@ class Markup:
 
     @property
     def has_system(self) -> bool:
-        """Whether a system message can be written before the first user's."""
+        """Whether the template accepts a system message before the first user message."""
         return (START, "system") in self.between
 
     def render(self, messages: list[dict]) -> str:
-        """The conversation up to where the assistant begins to speak."""
+        """The conversation, up to and including the generation prompt."""
         roles = [START, *(message["role"] for message in messages), GENERATION]
-        words = [*(message["content"] for message in messages), ""]
-        return "".join(self.between[pair] + text for pair, text in zip(pairwise(roles), words, strict=True))
+        texts = [*(message["content"] for message in messages), ""]
+        return "".join(self.between[pair] + text for pair, text in zip(pairwise(roles), texts, strict=True))
 
 
 def find_markup(tokenizer: Tokenizer) -> Markup | str:
-    """The markup of a chat template, or why it cannot be told so."""
+    """The markup of a chat template, or the reason why markup alone cannot express it."""
     if tokenizer.chat_template is None:
         return "the model has no chat template"
     if "strftime_now" in tokenizer.chat_template:
@@ -53,38 +53,38 @@ def find_markup(tokenizer: Tokenizer) -> Markup | str:
             if "{{" in "".join(markup.between.values()) or '"""' in "".join(markup.between.values()):
                 return "the chat template writes {{ or three quotation marks"
             return markup
-    return "the chat template writes more than markup that depends on a message's role and the one before"
+    return "the chat template writes more than markup that depends on a message's role and the previous one"
 
 
 def deviations(markup: Markup, tokenizer: Tokenizer) -> list[str]:
-    """What Ollama will write otherwise than the chat template does, a sentence each; most templates have none."""
-    said = []
+    """How Ollama's text will differ from the chat template's, a sentence each; none for most templates."""
+    found = []
     if not markup.has_system:
-        said.append("the model's chat template takes no system message before the first user's")
+        found.append("the model's chat template accepts no system message")
     if not _agrees(markup, tokenizer, _messages("uau", "\n {} \n")):
-        said.append("the model's chat template strips the white space around a message; Ollama does not")
+        found.append("the model's chat template strips the white space around a message; Ollama does not")
     for closing in dict.fromkeys(CLOSING_TAG.findall(tokenizer.chat_template)):
         opening = closing.replace("/", "")
         thoughts = (f"{opening}hm{closing}{{}}", f"{opening}\nhm\n{closing}\n\n{{}}", f"hm{closing}{{}}")
         if not all(_agrees(markup, tokenizer, _messages(c, u="{}", a=t)) for c in ("uau", "uauau") for t in thoughts):
-            said.append(
-                f"the model's chat template takes {opening} … {closing} out of earlier answers, or rewrites it; Ollama "
-                "sends earlier answers as they were given"
+            found.append(
+                f"the model's chat template removes {opening} … {closing} from earlier answers, or rewrites it; Ollama "
+                "sends earlier answers unchanged"
             )
-    return said
+    return found
 
 
 def _messages(conversation: str, form: str = "{}", **forms: str) -> list[dict]:
-    """Messages with words that can be found again, each in its role's form."""
-    words = (f"\ue000{i}{role}\ue001" for i, role in enumerate(conversation))
+    """Messages with unique, recognisable texts, each in its role's form."""
+    texts = (f"\ue000{i}{role}\ue001" for i, role in enumerate(conversation))
     return [
         {"role": ROLES[role], "content": forms.get(role, form).format(text)}
-        for role, text in zip(conversation, words, strict=True)
+        for role, text in zip(conversation, texts, strict=True)
     ]
 
 
 def _between(tokenizer: Tokenizer, conversations) -> Markup | None:
-    """From each conversation, the text around its words; None when the template refuses one or rewrites its words."""
+    """The text around each conversation's messages; None if the template refuses one or rewrites a message."""
     between: dict[tuple[str, str], str] = {}
     for conversation in conversations:
         messages = _messages(conversation)
@@ -100,7 +100,7 @@ def _between(tokenizer: Tokenizer, conversations) -> Markup | None:
             between.setdefault(pair, text)
     for role in ("system", "user"):
         opening = between.get((START, role))
-        if opening is not None and tokenizer.prefix_ids:  # Ollama puts the BOS itself, as add_bos_token says
+        if opening is not None and tokenizer.prefix_ids:  # Ollama adds the BOS itself, following add_bos_token
             between[START, role] = opening.removeprefix(_bos(tokenizer))
     return Markup(between)
 
@@ -117,7 +117,7 @@ def _agrees(markup: Markup, tokenizer: Tokenizer, messages: list[dict]) -> bool:
     return markup.render(messages) == (expected.removeprefix(_bos(tokenizer)) if tokenizer.prefix_ids else expected)
 
 
-# A dash at a brace removes the white space beside it, so it stands only where that is no part of the text.
+# A dash at a brace trims the adjacent white space: only where that is not part of the text.
 GO_TEMPLATE = """{{- $before := "" }}
 {{- range .Messages }}
 {{- if eq .Role "system" }}⟨start system⟩{{ .Content }}
@@ -132,7 +132,7 @@ SYSTEM_BRANCH = '{{- if eq .Role "system" }}⟨start system⟩{{ .Content }}\n{{
 
 
 def go_template(markup: Markup) -> str:
-    """The markup in Go's text/template; a system message that it has no place for is passed over."""
+    """The markup in Go's text/template; a system message that it does not accept is ignored."""
     template, between = GO_TEMPLATE, markup.between
     if not markup.has_system:
         template = template.replace(SYSTEM_BRANCH, "{{- if")
@@ -141,9 +141,9 @@ def go_template(markup: Markup) -> str:
 
 
 def modelfile(gguf_name: str, tokenizer: Tokenizer, *, context: int) -> tuple[str, str | None]:
-    """(the Modelfile, why it has no template or None). Without one Ollama goes by what the .gguf file itself carries.
+    """(the Modelfile, why it has no template or None). Without one Ollama uses the .gguf file's own template.
 
-    context  tokens that the model was made for
+    context  tokens that the model supports
     """
     markup = find_markup(tokenizer)
     missing = markup if isinstance(markup, str) else None

@@ -20,9 +20,9 @@ def test_a_stage_that_fails_or_takes_too_long_does_not_end_the_others():
         Stage("good", "platform", 100),
     )
     outcomes = run_stages(stages, minutes=5)
-    assert [outcome.status for outcome in outcomes] == ["failed", "over time", "left out", "done"]
+    assert [outcome.status for outcome in outcomes] == ["failed", "over time", "skipped", "done"]
     assert "/no/such/file" in outcomes[0].said and "no_such_package" in outcomes[2].said
-    assert [outcome.status for outcome in run_stages(stages[3:], minutes=0)] == ["left out"]
+    assert [outcome.status for outcome in run_stages(stages[3:], minutes=0)] == ["skipped"]
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_without_a_gpu_it_is_one_line_and_nothing_is_written(monkeypatch, tmp_pa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["bench.gpu", "--out", str(tmp_path / "gpu.json")])
     before = RESULTS.read_bytes()
-    with pytest.raises(UserError, match="PyTorch sees none"):
+    with pytest.raises(UserError, match="PyTorch finds none"):
         gpu.main()
     assert RESULTS.read_bytes() == before and not list(tmp_path.iterdir())
 

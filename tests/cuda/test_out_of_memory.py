@@ -125,7 +125,7 @@ def test_fit_tries_what_takes_less_after_running_out_of_memory(monkeypatch, tiny
 def test_a_row_that_never_fits_is_one_line(monkeypatch, tiny):
     inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
     Memory(monkeypatch, dict.fromkeys(MODES, 0))
-    with pytest.raises(UserError, match="a row of 40 tokens does not fit even with everything computed twice"):
+    with pytest.raises(UserError, match="a row of 40 tokens does not fit even with full activation checkpointing"):
         fit(tiny, PRECISION, [ROW], "adamw", 1)
 
 

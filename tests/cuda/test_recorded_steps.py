@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 from model.config import ModelConfig
 from model.decoder import Decoder
 from model.fast.cuda_graph import GraphedStep
-from model.generate import generate
+from model.generate import Stop, generate
+from model.sampling import Sampling
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4,
@@ -187,12 +188,12 @@ def test_recorded_steps_give_what_unrecorded_ones_give(
 ):
     """Rows leave, others take their places, prompts come and go, the cache grows, and the last rows are kept alone."""
     monkeypatch.setattr("model.cache.PAGE", page)
-    settings = {"max_new_tokens": 9, "samples": samples, "rows": rows, "temperature": 1.3, "stop_ids": range(20, 24)}
-    expected = generate(decoder, PROMPTS, **settings)
+    stop, sampling = Stop(max_new_tokens=9, ids=range(20, 24)), Sampling(1.3, samples=samples)
+    expected = generate(decoder, PROMPTS, stop, sampling, rows=rows)
     unrecorded = dict(states)
     states.clear()
     devices = cuda()
-    assert generate(decoder, PROMPTS, **settings) == expected
+    assert generate(decoder, PROMPTS, stop, sampling, rows=rows) == expected
     assert states.keys() == unrecorded.keys() and len({len(ids) for answers in expected for ids in answers}) > 2
     for at, state in states.items():
         assert_close(state, unrecorded[at], atol=1e-5, rtol=1e-5, msg=str(at))

@@ -8,7 +8,7 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.corpus.functions import module_name
+from common.python_syntax import module_name
 from data.import_order import import_order, imported_files, repository_text
 
 

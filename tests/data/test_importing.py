@@ -309,10 +309,10 @@ def test_a_file_of_a_data_set_on_the_hub_is_fetched_once_and_what_cannot_be_had_
     assert any("rows.json" in path for path in asked) and not any("weights" in path for path in asked)
     for place, said, why in zip(places[2:], refused, ("no such file", "on request", "no such data set"), strict=True):
         name = place.removeprefix("hub:").rsplit("/", 1)[0]
-        assert said.startswith(f"{name}: could not be had from the hub (") and why in said
+        assert said.startswith(f"{name}: could not be fetched from the hub (") and why in said
     again, other = read_in_a_new_process("http://127.0.0.1:9", tmp_path, places[0], places[-1])
     assert again == found, "not out of the cache"
-    assert other.startswith("org/other: could not be had from the hub (LocalEntryNotFoundError")
+    assert other.startswith("org/other: could not be fetched from the hub (LocalEntryNotFoundError")
 
 
 @pytest.mark.skipif(not ALPACA.is_file(), reason="TRITUNE_DATA names no folder with codealpaca/")

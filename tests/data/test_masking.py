@@ -5,7 +5,7 @@ import json
 import pytest
 
 from common.console import UserError
-from data.masking import plain_document, supervise, tokenize_rows
+from data.masking import Example, plain_document, supervise, tokenize_rows
 from data.rows import conversation_of
 from model import load_tokenizer
 from model.loss import IGNORE
@@ -15,6 +15,13 @@ ROW = {"instruction": "Add.", "input": "def add(a, b):", "output": "    return a
 
 def learnt(tokenizer, example) -> str:
     return tokenizer.decode([label for label in example.labels if label != IGNORE], keep_special=True)
+
+
+def test_the_first_token_of_an_example_is_never_predicted_whatever_label_it_is_given():
+    example = Example([5, 6, 7], [5, 6, 7])
+    assert example.labels == [IGNORE, 6, 7] and example.supervised == 2
+    assert Example(example.input_ids[1:], example.labels[1:]).labels == [IGNORE, 7]
+    assert Example([], []).labels == []
 
 
 def test_only_the_answer_and_its_stop_token_are_learnt(tokenizer):

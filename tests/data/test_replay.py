@@ -6,7 +6,7 @@ import pytest
 
 from common.console import UserError
 from data.masking import plain_document, supervise
-from data.replay import describe, read_other_texts, replay_examples, whole_example
+from data.replay import other_texts_summary, read_other_texts, replay_examples, whole_example
 from data.rows import training_conversation
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
@@ -46,7 +46,7 @@ def test_nothing_is_replayed_that_is_probed_or_of_the_corpus_and_what_is_left_ou
     assert [row["text"][:6] for row in other.replay.values()] == ["text 0", "text 2"]
     assert [row["text"][:6] for row in other.probe.values()] == ["text 3", "text 9"]
     assert other.lost == {"empty": 1, "repeated": 3}
-    assert describe(other) == (
+    assert other_texts_summary(other) == (
         "other    2 texts to replay from, 2 to probe forgetting with · left out: 1 empty, 3 repeated"
     )
 

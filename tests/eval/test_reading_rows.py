@@ -62,7 +62,7 @@ def test_a_row_that_the_template_cannot_say_is_named(reader, tmp_path, tokenizer
 def test_a_question_is_asked_with_its_system_message_and_history(reader, monkeypatch, tmp_path, tokenizer):
     asked = []
 
-    def generate(decoder, prompts, **settings):
+    def generate(decoder, prompts, *settings, **more):
         asked.extend(tokenizer.decode(ids, keep_special=True) for ids in prompts)
         return [[[7]] for _ in prompts]
 

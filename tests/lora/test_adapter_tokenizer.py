@@ -131,7 +131,7 @@ def test_tokens_beyond_the_base_are_refused_unless_they_only_pad(tiny_folder, ad
         lambda: chat.tokenizers_of(str(tiny_folder), {"tuned": adapter}, None),
         lambda: asked_model(model_options(tiny_folder, adapter=adapter)).__enter__(),
     ):
-        with pytest.raises(UserError, match=r"\d+ tokens more than the model has rows for \('<new\d+>'.* 400 rows"):
+        with pytest.raises(UserError, match=r"\d+ tokens that the model has no rows for \('<new\d+>'.* 400 rows"):
             run()
     assert not (tmp_path / "out").exists()
     spare = len(load_tokenizer(str(tiny_folder)).unused_ids)

@@ -112,7 +112,7 @@ def test_an_encoder_s_adapter_with_tokens_of_its_own_is_refused(reference_encode
     adapter = adapter_for(encoder, tmp_path / "adapter", task="FEATURE_EXTRACTION", targets=["query"])
     encoder.tokenizer.backend.save(str(adapter / "tokenizer.json"))
     merge(str(reference_encoder[1]), adapter, tmp_path / "same")
-    for count, said in ((1, "tokens of its own"), (200, "tokens more than the model has rows for")):
+    for count, said in ((1, "tokens of its own"), (200, "tokens that the model has no rows for")):
         encoder.tokenizer.backend.add_tokens([f"new{i}" for i in range(count)])
         encoder.tokenizer.backend.save(str(adapter / "tokenizer.json"))
         with pytest.raises(UserError, match=said):

@@ -326,7 +326,7 @@ def test_it_is_merged_into_the_matrices_that_it_was_learnt_for(quantised, tiny_f
 
 
 def test_a_network_in_nf4_is_not_saved(quantised, tiny_folder, tmp_path):
-    with pytest.raises(UserError, match=r"self_attn\.q_proj\.weight\.codes: weights in 4 bits are not saved"):
+    with pytest.raises(UserError, match=r"self_attn\.q_proj\.weight\.codes: 4-bit weights cannot be saved"):
         save_decoder(quantised, load_tokenizer(str(tiny_folder)), tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 

@@ -75,7 +75,7 @@ def test_the_configurations_that_models_of_the_field_publish_are_read():
         ({"hidden_act": "gelu_pytorch_tanh"}, "hidden_act"),
         ({"hidden_act": ["silu"]}, "hidden_act"),
         ({"scale_of_something": 0}, "scale_of_something"),
-        ({"num_key_value_heads": 3}, "share 3 key heads evenly"),
+        ({"num_key_value_heads": 3}, "cannot share 3 key heads evenly"),
         ({"head_dim": "wide"}, "head_dim='wide'"),
         ({"model_type": "gemma2"}, "sliding_window is missing"),
         ({"model_type": "gemma2", "hidden_activation": "silu"}, "hidden_activation"),

@@ -49,11 +49,11 @@ def test_a_cuda_build_that_sees_no_gpu_says_so_once_and_takes_the_cpu(built_for_
     built_for_cuda(warns=warns)
     assert [choose_device(), choose_device("auto")] == [torch.device("cpu")] * 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("tritune: computing on the CPU: ") and "built for CUDA 13.0" in line and "nvidia-smi" in line
+    assert line.startswith("tritune: using the CPU: ") and "built for CUDA 13.0" in line and "nvidia-smi" in line
     assert ("(The NVIDIA driver on your system is too old (found version 12040))" in line) == bool(warns)
     assert not recwarn.list  # its three lines are in ours
     assert choose_device("cpu") == torch.device("cpu")
-    with pytest.raises(UserError, match=r"--device cuda: this PyTorch is built for CUDA 13.0 and sees no GPU.*cpu"):
+    with pytest.raises(UserError, match=r"--device cuda: this PyTorch is built for CUDA 13.0 and finds no GPU.*cpu"):
         choose_device("cuda")
     assert not capsys.readouterr().err
 
@@ -71,7 +71,7 @@ def test_a_gpu_by_its_number_becomes_the_current_one(built_for_cuda, capsys):
     current = built_for_cuda(2)
     assert choose_device() == choose_device("cuda") == torch.device("cuda") and not current
     assert choose_device("cuda:1") == torch.device("cuda:1") and current == [torch.device("cuda:1")]
-    with pytest.raises(UserError, match="--device cuda:2: the last of 2 GPUs here is cuda:1"):
+    with pytest.raises(UserError, match="--device cuda:2: the last of 2 GPUs is cuda:1"):
         choose_device("cuda:2")
     for wrong in ("cuda:", "gpu", "cuda:-1", "CPU"):
         with pytest.raises(UserError, match="give auto, cpu, cuda or cuda:N"):

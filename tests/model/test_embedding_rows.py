@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer
 from common.console import UserError
 from data.fim import FAMILIES, fim_tokens
 from data.masking import encode_prompt, plain_document, supervise
-from model import generate, load_encoder, load_tokenizer
+from model import Sampling, Stop, generate, load_encoder, load_tokenizer
 from model.export.gguf import write_gguf
 from model.weights import load_decoder
 
@@ -101,12 +101,13 @@ def test_a_gguf_file_and_an_encoder_know_their_rows(tiny_folder, tiny, reference
 
 @pytest.mark.parametrize("rules", [{}, {"temperature": 5.0, "samples": 4}, {"temperature": 5.0, "top_k": 300}], ids=str)
 def test_an_id_without_a_token_is_never_generated(tiny, rules):
-    settings = {"max_new_tokens": 12, "stop_ids": (), **rules}
+    stop, sampling = Stop(max_new_tokens=12, ids=()), Sampling(**rules)
     prompts = [[5, 9, 11], [8]]
     unused = [*range(1, 300), *range(320, 400)]
 
     def said(**more) -> set[int]:
-        return {id_ for answers in generate(tiny, prompts, **settings, **more) for ids in answers for id_ in ids}
+        answers = generate(tiny, prompts, stop, sampling, **more)
+        return {id_ for of_prompt in answers for ids in of_prompt for id_ in ids}
 
     assert said() & set(unused) and not said(unused_ids=unused) & set(unused)
 
@@ -116,7 +117,7 @@ def test_a_padded_row_is_unused_however_likely_it_is(tiny_folder, tmp_path):
     assert tokenizer.unused_ids == list(range(tokenizer.backend.get_vocab_size(), 400))
     with torch.no_grad():
         decoder.model.embed_tokens.weight[tokenizer.unused_ids] *= 1000
-    (answers,) = generate(decoder, [[5, 6]], max_new_tokens=9, stop_ids=(), unused_ids=tokenizer.unused_ids)
+    (answers,) = generate(decoder, [[5, 6]], Stop(max_new_tokens=9, ids=()), unused_ids=tokenizer.unused_ids)
     assert max(answers[0]) < tokenizer.unused_ids[0]
 
 

@@ -38,7 +38,7 @@ def test_batches_hold_so_many_tokens_and_every_text_once():
 def test_many_texts_have_the_vectors_that_each_has_alone(reference_encoder, threads, monkeypatch):
     encoder = load_encoder(str(reference_encoder[1]))
     texts = [f"def {'xyz'[n % 3]} " + "return a b " * (n % 7) for n in range(40)]
-    monkeypatch.setitem(module.TOKENS_AT_ONCE, "cpu", 60)
+    monkeypatch.setitem(module.TOKENS_PER_BATCH, "cpu", 60)
     seen, embed, calls, both = set(), encoder.embed, itertools.count(), threading.Barrier(2)
 
     def meeting(rows):
@@ -75,7 +75,7 @@ def test_each_batch_is_done_on_a_core_of_its_own(threads):
 @pytest.mark.parametrize("batches", [1, 5])
 def test_encode_multiplies_in_its_own_dtype_whatever_the_caller_has(reference_encoder, monkeypatch, dtype, batches):
     encoder = load_encoder(str(reference_encoder[1]))
-    monkeypatch.setitem(module.TOKENS_AT_ONCE, "cpu", 10_000 if batches == 1 else 6)
+    monkeypatch.setitem(module.TOKENS_PER_BATCH, "cpu", 10_000 if batches == 1 else 6)
     texts = ["shortest path", "tree", "graph of roads", "node", "edge"]
     plain, encoder.compute_dtype = encoder.encode(texts), dtype
     seen = set()

@@ -168,7 +168,7 @@ def test_the_longest_text_is_the_first_that_is_said(folder):
     _write(folder / "sentence_bert_config.json", {"max_seq_length": 32})
     assert length() == 32
     assert length(max_length=16) == 16
-    with pytest.raises(UserError, match="a length of 0 tokens"):
+    with pytest.raises(UserError, match="a maximum length of 0 tokens"):
         length(max_length=0)
 
 

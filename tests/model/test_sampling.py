@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from model.sampling import Sampling, _likeliest, next_tokens, uniforms
+from model.sampling import Sampling, _likeliest, next_tokens
 
 
 def shares(logits, rules, n=40_000, seen=None):
     """How often each token is drawn, n times."""
     rows = logits.expand(n, -1)
     seen = None if seen is None else seen.expand(n, -1)
-    tokens = next_tokens(rows.clone(), np.full(n, rules.temperature), uniforms(0, 0, 0, n), rules, seen)
+    tokens = next_tokens(rows.clone(), np.full(n, rules.temperature), Sampling().uniforms(0, 0, n), rules, seen)
     return torch.bincount(tokens, minlength=logits.shape[-1]) / n
 
 
@@ -64,7 +64,7 @@ def test_a_nucleus_wider_than_the_first_guess_is_whole():
     flat, peaked = torch.full((1000,), 0.001), torch.tensor([0.9, *[0.1 / 999] * 999])
     n = 4_000  # rows of both kinds in one batch; the nuclei hold 800 words and one
     logits = torch.stack([flat, peaked] * (n // 2)).log()
-    tokens = next_tokens(logits, np.ones(n), uniforms(0, 0, 0, n), Sampling(temperature=1.0, top_p=0.8))
+    tokens = next_tokens(logits, np.ones(n), Sampling().uniforms(0, 0, n), Sampling(temperature=1.0, top_p=0.8))
     from_flat, from_peaked = tokens[::2], tokens[1::2]
     assert 700 < len(set(from_flat.tolist())) <= 801 and set(from_peaked.tolist()) == {0}
 
@@ -94,8 +94,10 @@ def test_the_ends_of_the_unit_interval_draw_no_token_of_probability_zero(u):
         assert next_tokens(logits.clone(), np.ones(1), np.array([u]), rules).item() in (1, 2)
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"min_p": 1.5}, {"top_k": -1},
-                                   {"repetition_penalty": 0.0}, {"temperature": [0.5, float("nan")]}])  # fmt: skip
+@pytest.mark.parametrize("wrong", [
+    {"temperature": -1.0}, {"top_p": 0.0}, {"min_p": 1.5}, {"top_k": -1}, {"repetition_penalty": 0.0},
+    {"temperature": [0.5, float("nan")], "samples": 2}, {"temperature": [0.5, 1.0]},
+])  # fmt: skip
 def test_senseless_rules_are_refused(wrong):
     with pytest.raises(ValueError, match=r"temperature|top_k"):
         Sampling(**wrong)

@@ -85,7 +85,7 @@ def test_a_template_may_rewrite_the_words(tokenizer_folder, tmp_path, change):
 
 def test_a_template_that_counts_the_words_is_refused(tokenizer_folder, tmp_path):
     tokenizer = with_template(tokenizer_folder, tmp_path, TEMPLATE.replace("['content']", "['content'][:24]"))
-    with pytest.raises(UserError, match="cannot be told apart"):
+    with pytest.raises(UserError, match="cannot be distinguished"):
         tokenizer.segments(CHAT)
 
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from data.contrastive import PairTable
 from model import load_encoder, save_encoder
-from training.contrastive import Objective
+from training.contrastive_loss import ContrastiveLoss
 from training.grad_cache import embed_in_chunks
 
 QUERIES = ["sort a list", "open the file", "a", "find the shortest path in a graph", "b c", "x y z"]
@@ -39,7 +39,7 @@ def of_ours(encoder, *, hard=0, scores=False, embed=None, **options):
     batch = PairTable(rows, encoder, negatives=hard).batch(list(range(len(rows))))
     assert batch.same.sum() == len(rows)  # nothing is masked that they do not mask
     embed = embed or encoder.embed
-    objective = Objective(48, temperature=0.05, **options)
+    objective = ContrastiveLoss(48, temperature=0.05, **options)
     encoder.zero_grad()
     loss = objective(embed(batch.queries), embed(batch.documents), batch)
     loss.backward()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from model import generate, load_decoder, save_decoder
+from model import Sampling, Stop, generate, load_decoder, save_decoder
 
 IDS = torch.randint(3, 400, (2, 37), generator=torch.Generator().manual_seed(5))
 
@@ -47,7 +47,7 @@ def test_greedy_generation_gives_the_same_ids_from_the_same_logits(reference_dec
     ]  # fmt: skip
     for samples in (1, 2):  # two share the pages of their prompt
         logits.clear()
-        answers = generate(decoder, prompts, max_new_tokens=12, samples=samples, stop_ids=())
+        answers = generate(decoder, prompts, Stop(max_new_tokens=12, ids=()), Sampling(samples=samples))
         ours = torch.stack(logits).unflatten(1, (-1, samples))  # [step, prompt, sample, V]
         for i, prompt in enumerate(prompts):
             assert answers[i] == samples * [theirs[i].sequences[0, len(prompt) :].tolist()]

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from data.masking import encode_prompt
 from eval.perplexity import perplexity
-from model import generate, load_decoder, load_tokenizer, save_decoder
+from model import Stop, generate, load_decoder, load_tokenizer, save_decoder
 
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -38,7 +38,7 @@ def test_logits_ids_and_text_equal_transformers(embedded, tmp_path):
     ids = torch.tensor([prompt])
     assert_close(decoder(ids), theirs(ids).logits, atol=1e-3, rtol=0)  # logits of up to 40, through 30 layers
     expected = theirs.generate(ids, max_new_tokens=24, do_sample=False)[0, len(prompt) :].tolist()
-    ours = generate(decoder, [prompt], max_new_tokens=24, stop_ids=tokenizer.stop_ids)[0][0]
+    ours = generate(decoder, [prompt], Stop(max_new_tokens=24, ids=tokenizer.stop_ids))[0][0]
     assert ours == [token for token in expected if token not in tokenizer.stop_ids]
     assert "Paris" in tokenizer.decode(ours)
 
@@ -61,7 +61,7 @@ def test_a_real_qwen_gives_the_logits_the_template_and_the_text_of_transformers(
     expected = theirs.generate(ids, max_new_tokens=24, do_sample=False, repetition_penalty=1.0)[
         0, len(prompt) :
     ].tolist()
-    ours = generate(decoder, [prompt], max_new_tokens=24, stop_ids=tokenizer.stop_ids)[0][0]
+    ours = generate(decoder, [prompt], Stop(max_new_tokens=24, ids=tokenizer.stop_ids))[0][0]
     assert ours == [token for token in expected if token not in tokenizer.stop_ids]
 
 

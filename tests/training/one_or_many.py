@@ -24,10 +24,11 @@ from model.loss import IGNORE, causal_lm_loss, supervised_tokens
 from model.weights import put
 from training import parallel
 from training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from training.early_stopping import EarlyStopping
 from training.optim import adamw, make_schedule
-from training.precision import Precision, keep_in_fp32
+from training.overflow import keep_in_fp32
+from training.precision import Precision
 from training.sharding import is_part, own_parts, sharded, whole
-from training.validation import Best
 
 CPU = torch.device("cpu")
 ROWS = (3, 1, 4)  # of each step's window: they divide by two, they do not, and one process gets none
@@ -153,13 +154,13 @@ def best(folder: str, out: Path) -> dict[str, torch.Tensor]:
     """How far the weights that are put back, those after the first of two steps, are from what they were then."""
     decoder = network(folder)
     with spread(decoder, shard=True):
-        learner, kept = Learner(decoder), Best(out / "best.safetensors", decoder, 1, [])
+        learner, kept = Learner(decoder), EarlyStopping(out / "best.safetensors", decoder, 1, [])
         states = []
         for step, window in enumerate(windows()[:2], 1):
             learner.gradients(window)
             learner.step()
             states.append([part.detach().clone() for part in learner.learning])
-            kept.offer(step, float(step))
+            kept.update(step, float(step))
         kept.restore()
         restored = max((a - b).abs().max() for a, b in zip(states[0], learner.learning, strict=True) if a.numel())
         moved = max((a - b).abs().max() for a, b in zip(*states, strict=True) if a.numel())

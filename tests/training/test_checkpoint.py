@@ -20,7 +20,7 @@ from common.console import UserError
 from tests.commands import Child
 from training import checkpoint
 from training.checkpoint import latest_checkpoint
-from training.run import Run
+from training.steps import Steps
 
 SOURCE = '''"""Module {n} of a small package."""
 
@@ -87,15 +87,15 @@ class Stopped(Exception):
 
 def stop_at(monkeypatch, step):
     """Ends the run right after the given step's checkpoint has been due."""
-    original = Run.due
+    original = Steps.due
 
-    def due(run, current, every):
-        if current > step:
+    def due(steps, every):
+        if steps.current > step:
             raise Stopped
-        return original(run, current, every)
+        return original(steps, every)
 
-    monkeypatch.setattr(Run, "due", due)
-    return lambda: monkeypatch.setattr(Run, "due", original)
+    monkeypatch.setattr(Steps, "due", due)
+    return lambda: monkeypatch.setattr(Steps, "due", original)
 
 
 def assert_same_run(one, other):
@@ -148,7 +148,7 @@ def test_patience_ends_a_run_with_the_weights_that_were_best(package, tiny_folde
     command = cpt_command(package, tiny_folder, tmp_path / "run", **{"epochs": 20, "lr": 0.3, "schedule": "constant"})
     train_cpt.main([*command, "--patience", "2", "--validate-every", "1", "--sample-every", "2"])
     said = capsys.readouterr().out
-    assert "--patience is over" in said and "best     the weights after step" in said
+    assert "no longer improves (--patience)" in said and "best     restored the weights after step" in said
     best = load_file(tmp_path / "run" / "best.safetensors")
     saved = adapter(tmp_path / "run")
     assert len(best) == len(saved) and sum(t.sum() for t in best.values()) == pytest.approx(

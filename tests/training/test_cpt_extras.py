@@ -14,7 +14,6 @@ from data.fim import FAMILIES, fim_tokens
 from data.import_order import repository_text
 from data.masking import plain_document
 from data.packing import pieces
-from data.replay import read_other_texts
 from model import load_tokenizer
 
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
@@ -50,48 +49,44 @@ def other(tmp_path_factory):
     return file
 
 
-def rows_of(source, folder, split="train", replay=None, **options):
+def texts_of(source, folder, **options) -> train_cpt.Texts:
     options = train_cpt.Options(model=str(folder), corpus=str(source), out="", row_tokens=128, **options)
-    corpus = build_corpus(str(source))
-    texts = read_other_texts(replay, None, corpus_texts=set(), seed=0)
-    tokenizer = load_tokenizer(str(folder))
-    rows = train_cpt.packed_rows(split, corpus, tokenizer, options, most_tokens=options.most_tokens, other=texts)
-    return tokenizer, corpus, rows
+    return train_cpt.read_texts(build_corpus(str(source)), load_tokenizer(str(folder)), options, positions=128)
 
 
 def test_in_repository_order_all_files_are_one_document(source, tiny_folder, capsys):
-    tokenizer, corpus, rows = rows_of(source, tiny_folder, repository_order=True)
-    whole = plain_document(tokenizer, repository_text({file.path: file.text for file in corpus.split("train")}))
-    assert len(rows) > 3 and all(len(row) == 1 for row in rows)  # so that the files of a row see each other
-    assert sorted(row[0].input_ids for row in rows) == sorted(piece.input_ids for piece in pieces(whole, 128))
+    texts = texts_of(source, tiny_folder, repository_order=True)
+    files = {file.path: file.text for file in texts.corpus.split("train")}
+    whole = plain_document(load_tokenizer(str(tiny_folder)), repository_text(files))
+    assert len(texts.rows) > 3 and all(len(row) == 1 for row in texts.rows)  # so that the files of a row see each other
+    assert sorted(row[0].input_ids for row in texts.rows) == sorted(piece.input_ids for piece in pieces(whole, 128))
     assert "train: 5 files as one text" in capsys.readouterr().out
 
 
 def test_the_middle_comes_last_at_the_rate_and_validation_stays_plain(source, fim_folder, capsys):
-    tokenizer, _, rows = rows_of(source, fim_folder, fim=0.5)
-    tokens = fim_tokens(tokenizer)
-    parts = [part for row in rows for part in row]
-    moved = [part for part in parts if tokens.middle in part.input_ids]
+    texts = texts_of(source, fim_folder, fim=0.5)
+    middle = fim_tokens(load_tokenizer(str(fim_folder))).middle
+    parts = [part for row in texts.rows for part in row]
+    moved = [part for part in parts if middle in part.input_ids]
     assert 0 < len(moved) < len(parts)
-    assert f"middle last in {len(moved)} of {len(parts)} pieces" in capsys.readouterr().out
-    tokenizer, _, rows = rows_of(source, fim_folder, fim=1.0, split="validation", repository_order=True)
-    plain = rows_of(source, fim_folder, split="validation")[2]
-    assert rows == plain and rows
+    assert f"fill-in-the-middle in {len(moved)} of {len(parts)} pieces" in capsys.readouterr().out
+    everything = texts_of(source, fim_folder, fim=1.0, repository_order=True)
+    plain = texts_of(source, fim_folder)
+    assert everything.validation == plain.validation and plain.validation
+    assert everything.rows != plain.rows
 
 
 def test_all_at_once_each_part_of_the_repository_fits_a_row(source, fim_folder, other):
-    tokenizer, _, rows = rows_of(
-        source, fim_folder, fim=1.0, repository_order=True, replay=str(other), replay_share=0.3
-    )
-    tokens = fim_tokens(tokenizer)
-    kinds = [tokens.middle in piece.input_ids for row in rows for piece in row]
+    texts = texts_of(source, fim_folder, fim=1.0, repository_order=True, replay=str(other), replay_share=0.3)
+    middle = fim_tokens(load_tokenizer(str(fim_folder))).middle
+    kinds = [middle in piece.input_ids for row in texts.rows for piece in row]
     assert any(kinds) and not all(kinds)  # the replayed texts are plain
-    assert all(sum(len(piece.input_ids) for piece in row) <= 128 for row in rows)
+    assert all(sum(len(piece.input_ids) for piece in row) <= 128 for row in texts.rows)
 
 
 def test_replay_adds_its_share_and_says_so(source, tiny_folder, other, capsys):
-    _, _, plain = rows_of(source, tiny_folder)
-    _, _, rows = rows_of(source, tiny_folder, replay=str(other), replay_share=0.2)
+    plain = texts_of(source, tiny_folder).rows
+    rows = texts_of(source, tiny_folder, replay=str(other), replay_share=0.2).rows
     count = lambda rows: sum(piece.supervised for row in rows for piece in row)  # noqa: E731
     assert 0.15 < 1 - count(plain) / count(rows) < 0.25
     assert "of 16 pieces" in capsys.readouterr().out
@@ -99,7 +94,13 @@ def test_replay_adds_its_share_and_says_so(source, tiny_folder, other, capsys):
 
 def test_a_model_without_the_tokens_is_refused_by_name(source, tiny_folder):
     with pytest.raises(UserError, match=r"--fim: .*<\|fim_prefix\|>"):
-        rows_of(source, tiny_folder, fim=0.5)
+        texts_of(source, tiny_folder, fim=0.5)
+
+
+def test_rows_longer_than_the_positions_are_refused(source, tiny_folder):
+    options = train_cpt.Options(model=str(tiny_folder), corpus=str(source), out="", row_tokens=128)
+    with pytest.raises(UserError, match="--row-tokens 128 exceeds the model's 127 positions"):
+        train_cpt.read_texts(build_corpus(str(source)), load_tokenizer(str(tiny_folder)), options, positions=127)
 
 
 def test_a_run_with_replay_reports_forgetting_beside_the_held_out_figures(source, tiny_folder, other, tmp_path, capsys):
@@ -116,5 +117,5 @@ def test_a_run_with_replay_reports_forgetting_beside_the_held_out_figures(source
         "other    16 texts to replay from, 4 to probe forgetting with" in printed and "forgetting, on texts" in printed
     )
     texts.write_text(other.read_text().replace("Number", "Figure"))
-    with pytest.raises(UserError, match="the data have changed"):
+    with pytest.raises(UserError, match="the training data has changed"):
         train_cpt.main([*(str(part) for part in command), "--resume"])

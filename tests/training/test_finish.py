@@ -60,7 +60,7 @@ def test_the_adapter_is_what_the_options_ask_for(tiny_folder, tmp_path, capsys):
     assert (config["r"], config["rank_pattern"]) == (4, {"q_proj": 2, "down_proj": 6})
     assert (config["lora_alpha"], config["alpha_pattern"]) == (32, {"q_proj": 3})
     assert config["use_rslora"] and config["use_dora"] and config["lora_dropout"] == 0.1
-    assert "learns   rsLoRA (DoRA) r=2-6 alpha=3-32 on down_proj gate_proj q_proj up_proj" in capsys.readouterr().out
+    assert "adapter  rsLoRA (DoRA) r=2-6 alpha=3-32 on down_proj gate_proj q_proj up_proj" in capsys.readouterr().out
     saved = load_file(folder / "adapter" / "adapter_model.safetensors")
     base = load_decoder(str(tiny_folder), dtype=torch.float32)
     name = "model.layers.0.self_attn.q_proj"

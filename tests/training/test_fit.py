@@ -88,6 +88,6 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tiny_folder, pa
     train_sft.main(options(tiny_folder, pairs, tmp_path / "run", "--dry-run"))
     said = capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-    for start in ("rows ", "tokens ", "steps ", "memory ", "time ", "learns ", "── read ──", "── learnt ──"):
+    for start in ("rows ", "tokens ", "steps ", "memory ", "time ", "adapter ", "── read ──", "── learnt ──"):
         assert f"\n{start}" in said, start
     assert "Say " in said.partition("── learnt ──")[0].rpartition("── read ──")[2]

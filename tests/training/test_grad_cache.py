@@ -8,18 +8,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from common.console import UserError
-from data.contrastive import PairTable, plan_batches
+from data.contrastive import PairTable
 from lora.inject import inject
 from model import load_encoder
 from model.device import cpu_has_bf16
-from train_embed import Options
 from training import grad_cache
-from training.contrastive import Objective
-from training.grad_cache import embed_in_chunks, embedder, fit_chunks
-from training.options import parse
+from training.contrastive_loss import ContrastiveLoss
+from training.grad_cache import embed_in_chunks, embedder
 from training.precision import Precision
-from training.run import Run
 from training.setup import train_top_layers
 
 PAIRS = [
@@ -50,7 +46,7 @@ def chunks(rows, chunk_tokens):
 def gradients(encoder, embed, *, precision=None):
     precision = precision or Precision(torch.device("cpu"), torch.float32)
     batch = PairTable(PAIRS, encoder, negatives=1).batch(list(range(len(PAIRS))))
-    objective = Objective(48, temperature=0.05)
+    objective = ContrastiveLoss(48, temperature=0.05)
     torch.manual_seed(1)
     encoder.zero_grad()
     with precision.autocast():
@@ -124,28 +120,3 @@ def test_chunks_are_used_only_for_a_batch_that_does_not_fit(encoder, monkeypatch
     assert embedder(encoder, batch, batch.tokens - 1) != encoder.embed
     monkeypatch.setattr(grad_cache.parallel, "world", lambda: 2)
     assert embedder(encoder, batch, batch.tokens // 2 + 1) == encoder.embed  # each rank has half of it
-
-
-def prepared(encoder, tmp_path, monkeypatch, *, free, chunk_tokens=0):
-    arguments = ["--model", "m", "--data", "d", "--out", str(tmp_path / "run"), "--chunk-tokens", str(chunk_tokens)]
-    run = Run(tmp_path / "run", "embed", parse(Options, arguments), resume=False)
-    table = PairTable(PAIRS, encoder, negatives=1)
-    plan = plan_batches(table.lengths(), pairs_per_step=11, epochs=1, seed=0)
-    monkeypatch.setattr(grad_cache, "TRIAL", 128)
-    monkeypatch.setattr(grad_cache, "free_memory", lambda device: free)
-    monkeypatch.setattr(grad_cache, "_peak_of_a_pass", lambda encoder, precision, rows: 10**6 * sum(map(len, rows)))
-    monkeypatch.setattr(grad_cache, "held_memory", lambda device: 0)
-    fit_chunks(run, encoder, Precision(torch.device("cpu"), torch.float32), table, plan)
-    return run.options
-
-
-def test_what_fits_is_found_by_measuring_and_said(encoder, tmp_path, monkeypatch, capsys):
-    options = prepared(encoder, tmp_path, monkeypatch, free=10**9)
-    assert 700 < options.values.chunk_tokens < 800 and options.sources["chunk_tokens"] == "--fit"
-    assert capsys.readouterr().out == ""
-    options = prepared(encoder, tmp_path, monkeypatch, free=10**8)
-    assert 50 < options.values.chunk_tokens < 80
-    assert "does not fit: chunks of" in capsys.readouterr().out
-    assert prepared(encoder, tmp_path, monkeypatch, free=10**8, chunk_tokens=33).values.chunk_tokens == 33
-    with pytest.raises(UserError, match="smaller --max-length"):
-        prepared(encoder, tmp_path, monkeypatch, free=2 * 10**7)

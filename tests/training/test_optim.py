@@ -35,7 +35,7 @@ def test_the_kind_is_what_was_asked_for_and_another_is_refused():
     assert isinstance(adamw(network, "adamw8bit", lr=0.1, weight_decay=0), AdamW8bit)
     plain = adamw(network, lr=0.1, weight_decay=0)
     assert isinstance(plain, torch.optim.AdamW) and plain.defaults["fused"]
-    with pytest.raises(UserError, match="optimizer 'lion' is not known; give adamw, adamw8bit"):
+    with pytest.raises(UserError, match="unknown optimizer 'lion'; give adamw, adamw8bit"):
         adamw(network, "lion", lr=0.1, weight_decay=0)
 
 
@@ -90,6 +90,11 @@ def test_the_schedule_moves_both_rates_in_step(tiny):
     assert max(seen) == 1e-3 and seen[0] == 5e-4 and seen[-1] < 2e-4
 
 
+def test_matrices_decay_and_vectors_do_not():
+    groups = adamw(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)), lr=0.1, weight_decay=0.5).param_groups
+    assert [(group["weight_decay"], {p.ndim for p in group["params"]}) for group in groups] == [(0.5, {2}), (0.0, {1})]
+
+
 def shape(kind, steps, warmup=0.0, **shares):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     schedule = make_schedule(optimizer, kind, steps=steps, warmup=warmup, **shares)
@@ -129,8 +134,8 @@ def test_a_rewarmed_run_starts_above_the_rate_that_its_model_ended_with():
 
 
 def test_a_schedule_that_is_none_is_refused():
-    with pytest.raises(UserError, match="schedule 'step' is not known; give cosine, linear, constant"):
+    with pytest.raises(UserError, match="unknown schedule 'step'; give cosine, linear, constant"):
         shape("step", 3)
     for name in ("warmup", "floor", "start"):
-        with pytest.raises(UserError, match=f"{name} is 1.5; it is a share"):
+        with pytest.raises(UserError, match=f"{name} is 1.5; it must be between 0 and 1"):
             shape("cosine", 3, **{name: 1.5})

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -24,11 +25,14 @@ import train_sft
 from common.console import UserError
 from data.packing import to_batch
 from tests.commands import ROOT, Child
-from training import fit, parallel, precision
+from training import fit, overflow, parallel
 from training.checkpoint import latest_checkpoint, load_checkpoint
+from training.deadline import Deadline
 from training.options import Resolved, parse
+from training.precision import Precision
 from training.run import Run
 from training.setup import prepare
+from training.steps import Steps
 
 SCRIPT = ROOT / "tests" / "training" / "one_or_many.py"
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # sums of the same numbers in another order
@@ -279,22 +283,21 @@ def test_other_ranks_read_the_run_and_write_elsewhere(tmp_path, monkeypatch):
 
 def test_what_a_rank_finds_out_alone_is_settled_together(tiny, tmp_path, monkeypatch):
     """Whether time is over, what fits into memory, which module overflowed: else ranks would wait for each other."""
-    run = Run(tmp_path / "run", "cpt", Resolved(None, {}), resume=False)
-    run.start(device=torch.device("cpu"), dtype=torch.float32, data={})
+    run = Run(tmp_path / "run", "sft", parse(train_sft.Options, options(model="m", data="d", out="o")), resume=False)
     monkeypatch.setattr(parallel, "of_every_rank", lambda own: [own, True])
-    assert list(run.steps(0, 9, max_minutes=60)) == [1] and list(run.steps(0, 3)) == [1, 2, 3]
+    assert list(Steps(0, 9, Deadline(60, time.perf_counter()))) == [1]
+    assert list(Steps(0, 3, Deadline(0, time.perf_counter()))) == [1, 2, 3]
 
-    run.options = parse(train_sft.Options, options(model="m", data="d", out="o"))
     monkeypatch.setattr(fit, "fit", lambda *arguments: (4, "none"))
     for other, expected in (((2, "none"), (2, "none")), ((8, "full"), (8, "full"))):
         monkeypatch.setattr(parallel, "of_every_rank", lambda own, other=other: [own, other])
-        fit.fit_run(run, tiny, None, [], rows_per_step=8)
-        assert (run.options.values.micro_batch, run.options.values.checkpointing) == expected
+        fitted = fit.fitted_options(run, tiny, None, [], rows_per_step=8)
+        assert (fitted["micro_batch"], fitted["checkpointing"]) == expected and tiny.checkpointing == expected[1]
 
     name = "model.layers.1.mlp.down_proj"
-    monkeypatch.setattr(precision, "of_every_rank", lambda own: [own, name])
+    monkeypatch.setattr(overflow, "of_every_rank", lambda own: [own, name])
     window = [to_batch(one_or_many.windows()[0][0], "cpu")]
-    half = precision.Precision(torch.device("cpu"), torch.float32)
+    half = Precision(torch.device("cpu"), torch.float32)
     half.dtype, half.autocast = torch.float16, nullcontext
-    assert f"the output of {name} left" in precision.mend_overflow(tiny, window, half)
+    assert f"the output of {name} left" in overflow.repair_overflow(tiny, window, half)
     assert half.fp32_modules == ["model.layers.1.mlp"]

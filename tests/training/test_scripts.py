@@ -18,7 +18,7 @@ import train_sft
 from common.console import UserError
 from data.corpus import open_corpus
 from data.search.index import open_index
-from model import generate, load_decoder, load_encoder, load_tokenizer
+from model import Stop, generate, load_decoder, load_encoder, load_tokenizer
 from model.device import cpu_has_bf16
 
 
@@ -131,7 +131,7 @@ def test_sft_learns_the_answer_and_to_stop(tiny_folder, tmp_path):
 
     decoder, tokenizer = load_decoder(str(tmp_path / "run" / "model")), load_tokenizer(str(tmp_path / "run" / "model"))
     prompts = [encode_prompt(tokenizer, conversation_of(pair).messages[:1]) for pair in pairs[:4]]
-    answers = generate(decoder, prompts, max_new_tokens=20, stop_ids=tokenizer.stop_ids)
+    answers = generate(decoder, prompts, Stop(max_new_tokens=20, ids=tokenizer.stop_ids))
     assert [tokenizer.decode(answer[0]) for answer in answers] == [pair["output"] for pair in pairs[:4]]
     summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert summary["tracks"] == {"sft": {}}  # no held-out tasks were given, none are claimed
@@ -173,9 +173,9 @@ def test_embed_learns_and_its_index_knows_the_saved_model(reference_encoder, tmp
     assert (out / "adapter").is_dir() == lora
     encoder = load_encoder(str(out / "model"))
     found = open_index(out / "index").search(
-        np.asarray(encoder.encode([words[3]], kind="query")), 3, made_by=encoder.describe(), exact=True
+        np.asarray(encoder.encode([words[3]], kind="query")), 3, made_by=encoder.identity(), exact=True
     )
     assert found[0].shape == (1, 3)
     with pytest.raises(UserError, match="weights"):  # the untuned model's queries are of another kind
         base = load_encoder(str(reference_encoder[1]))
-        open_index(out / "index").search(np.asarray(base.encode(["x"], kind="query")), 3, made_by=base.describe())
+        open_index(out / "index").search(np.asarray(base.encode(["x"], kind="query")), 3, made_by=base.identity())

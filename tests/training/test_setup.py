@@ -7,7 +7,7 @@ from common.console import UserError
 from lora.frozen_weight import NF4Linear, put_nf4
 from lora.inject import DECODER_TARGETS, inject, linears
 from model import load_decoder
-from training.finish import describe_model
+from training.describe import describe_model
 from training.setup import load_for_training, prepare
 from training.shared_options import DecoderOptions
 

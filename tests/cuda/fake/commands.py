@@ -87,7 +87,7 @@ def cpt_overflowing(at: Path, out: Path) -> Figures:
     """In fp16 a step overflows, in the first module that is looked at: what holds it is computed in fp32 afterwards."""
     norms = iter([math.inf, 1.0])  # the second is what GradScaler found: it skips the step too
     finite = iter([True] * 5 + [False])
-    values = {STEP: lambda tensor: next(norms, 0.0), "training/precision.py:hook": lambda tensor: next(finite, True)}
+    values = {STEP: lambda tensor: next(norms, 0.0), "training/overflow.py:hook": lambda tensor: next(finite, True)}
     figures = cpt(at, out, capability=(7, 5), values=values)
     log = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row["skipped"] for row in log if "skipped" in row][:2] == [True, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -12,10 +13,11 @@ from model.device import choose_dtype
 from tests.cuda.fake.count import Count
 from tests.cuda.fake.device import DEVICE, become
 from tests.cuda.fake.models import fake_encoder
-from tests.cuda.fake.walk import Figures, Saved, WalkedRun
-from training.grad_cache import fit_chunks
+from tests.cuda.fake.walk import NO_DEADLINE, Figures, Saved, WalkedSteps
+from training.fit_chunks import fitted_chunk_tokens
 from training.options import parse
 from training.precision import Precision
+from training.run import Run
 from training.setup import add_adapter, train_top_layers
 
 PAIRS = [
@@ -33,18 +35,21 @@ def learn(out: Path, family: str, *more: str, capability: tuple[int, int] = (9, 
     flags = ["--model", "none", "--data", "none", "--out", str(out), "--checkpoint-every", "0", "--device", "cuda"]
     resolved = parse(train_embed.Options, [*flags, "--batch", "3", "--epochs", "1", *more])
     options, dtype = resolved.values, choose_dtype(DEVICE)
-    run, encoder = WalkedRun(options.out, "embed", resolved, resume=False), fake_encoder(family)
+    run, encoder = Run(options.out, "embed", resolved, resume=False), fake_encoder(family)
     if options.lora:
         add_adapter(encoder, options)
     elif options.top_layers:
         train_top_layers(encoder, options.top_layers)
     precision, encoder.compute_dtype = Precision(DEVICE, dtype), dtype
-    with Count(values) as count, Saved(encoder) as saved:
+    counted = mock.patch.object(train_embed, "Steps", WalkedSteps)
+    without_files = mock.patch("training.run.input_hashes", lambda options: {})
+    with counted, without_files, Count(values) as count, Saved(encoder) as saved:
         table = PairTable(PAIRS, encoder, negatives=options.negatives)
         plan = plan_batches(table.lengths(), pairs_per_step=options.batch, epochs=options.epochs, seed=0)
-        fit_chunks(run, encoder, precision, table, plan)
+        if not options.chunk_tokens:
+            run.set_options("--fit", chunk_tokens=fitted_chunk_tokens(run, encoder, precision, table, plan))
         run.start(device=DEVICE, dtype=dtype, data={})
-        train_embed.learn(run, encoder, precision, table, plan)
+        train_embed.learn(run, encoder, precision, table, plan, deadline=NO_DEADLINE)
     return Figures.of(count, saved, tokens=table.batch(plan[-1][1]).tokens)
 
 

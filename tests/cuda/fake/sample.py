@@ -8,7 +8,8 @@ import torch
 
 from model import cache
 from model.device import choose_dtype
-from model.generate import generate
+from model.generate import Stop, generate
+from model.sampling import Sampling
 from tests.cuda.fake.count import Count
 from tests.cuda.fake.device import DEVICE, become
 from tests.cuda.fake.models import fake_decoder
@@ -45,7 +46,11 @@ def sample(
 
     with Count({"model/generate.py:choose": tokens, "model/cache.py:reserve": lengths}) as count:
         answers = generate(
-            decoder, PROMPTS, max_new_tokens=new_tokens, samples=samples, rows=rows, stop_ids=[STOP], **rules
+            decoder,
+            PROMPTS,
+            Stop(max_new_tokens=new_tokens, ids=[STOP]),
+            Sampling(samples=samples, **rules),
+            rows=rows,
         )
     assert [len(of_prompt) for of_prompt in answers] == [samples] * len(PROMPTS)
     return Figures.of(count, tokens=sum(len(ids) for of_prompt in answers for ids in of_prompt))

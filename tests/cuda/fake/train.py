@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -15,8 +16,9 @@ from model.loss import IGNORE
 from tests.cuda.fake.count import Count
 from tests.cuda.fake.device import DEVICE, become
 from tests.cuda.fake.models import fake_decoder
-from tests.cuda.fake.walk import Figures, Saved, WalkedRun
+from tests.cuda.fake.walk import NO_DEADLINE, Figures, Saved, WalkedSteps
 from training.options import parse
+from training.run import Run
 from training.setup import prepare
 
 METHODS = {
@@ -64,17 +66,18 @@ def train(
     flags = ["--model", "none", *where, "--out", str(out), "--checkpoint-every", "0", "--device", "cuda", *more]
     resolved = parse(script.Options, flags)
     options = resolved.values
-    run = WalkedRun(options.out, "cpt" if script is train_cpt else "sft", resolved, resume=options.resume)
+    run = Run(options.out, "cpt" if script is train_cpt else "sft", resolved, resume=options.resume)
     computed = choose_dtype(DEVICE, dtype)
     weights = torch.float32 if options.full else computed
     decoder = fake_decoder(family, weights, quantize=options.quantize, **changes or {})
     precision = prepare(decoder, options, DEVICE, computed)
-    run.start(device=DEVICE, dtype=computed, data={})
+    with mock.patch("training.run.input_hashes", lambda options: {}):  # its model is no file
+        run.start(device=DEVICE, dtype=computed, data={})
     packed = [examples(row) for row in ROWS[rows]]
-    with Count() as count, Saved(decoder) as saved:
+    with mock.patch.object(script, "Steps", WalkedSteps), Count() as count, Saved(decoder) as saved:
         script.learn(
             run, decoder, precision, packed, [[0], [1]],
-            validation=packed[:1], sample=lambda: "",
+            validation=packed[:1], sample=lambda: "", deadline=NO_DEADLINE,
         )  # fmt: skip
     tokens = sum(ROWS[rows][1])
     return Figures.of(count, saved, tokens=tokens)

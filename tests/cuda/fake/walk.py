@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from tests.cuda.fake.count import Count
-from training.run import Run
+from training.deadline import Deadline
+from training.steps import Steps
 
 
 class Saved(torch.autograd.graph.saved_tensors_hooks):
@@ -47,18 +48,18 @@ class Saved(torch.autograd.graph.saved_tensors_hooks):
         super().__exit__(*error)
 
 
-class WalkedRun(Run):
-    """A run that counts its last step by itself: the first ones make what is made once. Its model is no file."""
+class WalkedSteps(Steps):
+    """Counts the last step alone: the first ones make what is made once."""
 
-    def _inputs(self) -> dict[str, str]:
-        return {}
-
-    def steps(self, first: int, total: int, **rules) -> Iterator[int]:
-        for step in super().steps(first, total, **rules):
-            if step == total:
+    def __iter__(self) -> Iterator[int]:
+        for step in super().__iter__():
+            if step == self.total:
                 Count.active.reset()
                 Saved.active.reset()
             yield step
+
+
+NO_DEADLINE = Deadline(0, 0.0)
 
 
 @dataclass(frozen=True)

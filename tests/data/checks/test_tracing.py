@@ -8,6 +8,7 @@ from data.checks.prove import Checks, checks_of
 from data.checks.tracing import files_with_tests, key_of, record_tests
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
+from sandbox.run import Outcome
 
 MODULE = '''"""Shapes of boxes."""
 
@@ -251,13 +252,12 @@ def test_a_batch_without_a_report_is_run_again_file_by_file(monkeypatch, reposit
     source, functions = repository
     seen = []
 
-    def broken(jobs, processes):
+    def broken(jobs, processes, what):
         seen.append(len(jobs))
         got = json.dumps({"tests": {}, "broken": {}, "calls": {}}) + "\n"
-        finished = {"outcome": "finished", "got": [got], "exceptions": [None]}
-        return [{**finished, "outcome": "died"} if len(seen) == 1 else finished for _ in jobs]
+        return [Outcome("", "died" if len(seen) == 1 else "finished", [got], [None], "", 0.0) for _ in jobs]
 
-    monkeypatch.setattr(tracing, "run_in_sandbox", broken)
+    monkeypatch.setattr(tracing, "run_jobs", broken)
     assert record_tests(source, list(functions.values())).lost == {}
     assert seen == [1, 2]
 
@@ -271,7 +271,7 @@ def test_a_batch_without_a_report_is_run_again_file_by_file(monkeypatch, reposit
     ],
 )  # fmt: skip
 def test_a_report_of_another_form_is_none(got):
-    assert tracing._report({"outcome": "finished", "exceptions": [None], "got": [got]}, 9) is None
+    assert tracing._report(Outcome("", "finished", [got], [None], "", 0.0), 9) is None
 
 
 def test_pytest_must_be_there(monkeypatch, repository):

@@ -78,7 +78,7 @@ def test_a_saved_corpus_is_read_back_and_a_changed_file_is_named(folder, tmp_pat
     save_corpus(corpus, tmp_path / "saved")
     assert load_corpus(tmp_path / "saved") == corpus
     (tmp_path / "saved" / "files" / "pkg" / "beta.py").write_text("changed = 1\n")
-    with pytest.raises(UserError, match=r"pkg/beta\.py was changed"):
+    with pytest.raises(UserError, match=r"pkg/beta\.py has changed"):
         load_corpus(tmp_path / "saved")
 
 
@@ -153,7 +153,7 @@ def test_an_archive_may_not_write_outside_its_folder(tmp_path):
         archive.writestr("good.py", "x = 1")
         archive.writestr("../evil.py", "x = 1")
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="points out of the archive"):
+    with pytest.raises(UserError, match="points outside the archive"):
         unzip(tmp_path / "bad.zip", tmp_path / "out")
     assert not (tmp_path / "evil.py").exists() and not any((tmp_path / "out").iterdir())
 
@@ -174,7 +174,7 @@ def test_a_tarball_may_not_write_outside_its_folder_nor_hold_links(tmp_path, nam
             info = tarfile.TarInfo(entry)
             info.type, info.linkname, info.size = its_kind, "../good.js", 5 if its_kind == tarfile.REGTYPE else 0
             archive.addfile(info, io.BytesIO(b"x = 1"))
-    with pytest.raises(UserError, match="is a link or points out"):
+    with pytest.raises(UserError, match="is a link or points outside"):
         untar(tmp_path / "bad.tgz", tmp_path / "out")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] in (
         ["bad.tgz", "good.js"],
@@ -315,7 +315,7 @@ def test_rejects_say_what_is_known_of_them(folder):
 
 def test_a_file_that_changes_meanwhile_is_named(folder, monkeypatch):
     monkeypatch.setattr("data.corpus.build.read_again", lambda request, redacted: "changed = 1\n")
-    with pytest.raises(UserError, match=r"alpha\.py was changed while"):
+    with pytest.raises(UserError, match=r"alpha\.py changed while"):
         build_corpus(str(folder))
 
 
@@ -327,7 +327,7 @@ def test_a_file_that_is_gone_meanwhile_is_named(folder, tmp_path, monkeypatch):
         return read_again(request, redacted)
 
     monkeypatch.setattr("data.corpus.build.read_again", removed)
-    with pytest.raises(UserError, match=r"alpha\.py was changed while"):
+    with pytest.raises(UserError, match=r"alpha\.py changed while"):
         write_corpus([str(folder)], tmp_path / "out", Options())
     assert not (tmp_path / "out").exists()
 

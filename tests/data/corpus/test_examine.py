@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from data.corpus.dedup import KnownTexts
 from data.corpus.examine import Request, Rules, examine, examine_all, read_again
+from data.corpus.known_texts import KnownTexts
 from tests.commands import ROOT
 
 CODE = "\n".join(f"name_{i} = {i}" for i in range(12)) + "\n"

@@ -3,8 +3,9 @@ import dataclasses
 import hashlib
 import random
 
+from common.python_syntax import module_name
 from data.corpus import SourceFile
-from data.corpus.functions import functions_of, held_apart, module_name
+from data.corpus.functions import functions_of, held_apart
 
 TEXT = '''
 import functools

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from data.corpus.split import Groups, of_one_module, split_files
+from data.corpus.split import of_one_module, split_files
 
 PATHS = [f"pkg/m{i}.py" for i in range(40)]
 SHARES = {"test_share": 0.2, "validation_share": 0.05}
@@ -42,11 +42,3 @@ def test_a_group_larger_than_the_room_left_stays_in_train():
 def test_a_module_is_a_folder_without_those_below_it():
     paths = ["top.py", "a/x.py", "a/y.py", "a/b/z.py", "a/b/w.py", "a/q.py"]
     assert of_one_module(paths) == [("a/b/w.py", "a/b/z.py"), ("a/q.py", "a/x.py"), ("a/q.py", "a/y.py")]
-
-
-def test_what_is_joined_through_others_has_one_first():
-    groups = Groups()
-    for pair in ((5, 4), (3, 2), (4, 3), (9, 8)):
-        groups.join(*pair)
-    assert [groups.first(i) for i in (5, 4, 3, 2)] == [2] * 4
-    assert (groups.first(9), groups.first(1)) == (8, 1)

@@ -6,16 +6,16 @@ import pytest
 
 from common.console import UserError
 from common.files import read_json, read_jsonl
-from data.checks import jobs_of, judge, refutes, run_in_sandbox
+from data.checks import jobs_of, proves, refutes, run_groups
 from data.checks.mutate import KINDS
 from data.checks.prove import UNPROVEN, Checks
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
-from data.instruct import build_instruction_pairs, describe
+from data.instruct import build_instruction_pairs, instruction_summary
 from data.instruct.__main__ import main
 from data.instruct.build import CATEGORIES, EQUAL, category_counts
 from data.instruct.gap import GAP, fill_gap
-from data.instruct.tasks import INSTRUCTIONS, Repository, draft
+from data.instruct.tasks import INSTRUCTIONS, DraftContext, draft
 from eval.instruct import GREEDY, grade_answers
 from tests.commands import run
 
@@ -52,7 +52,7 @@ def test_every_executed_gold_is_proven_and_no_question_answers_itself(small_pair
 
 def test_every_bug_that_is_kept_fails_its_check_and_every_original_passes(small_pairs):
     bugs = [pair for pair in everything(small_pairs) if pair["category"] == "bugfix"]
-    for answer, proves in (("original", judge), ("bug", refutes)):
+    for answer, holds in (("original", proves), ("bug", refutes)):
         asked = []
         for pair in bugs:
             lines = pair["input"].split("\n")
@@ -60,8 +60,8 @@ def test_every_bug_that_is_kept_fails_its_check_and_every_original_passes(small_
             if answer == "original":
                 lines[number] = lines[number][: -len(lines[number].lstrip())] + pair["output"]
             asked.append((pair["check"], jobs_of(pair["check"], "\n".join(lines))))
-        results = iter(run_in_sandbox([job for _, jobs in asked for job in jobs]))
-        assert bugs and all(proves(check, [next(results) for _ in jobs]) for check, jobs in asked), answer
+        outcomes = run_groups([jobs for _, jobs in asked])
+        assert bugs and all(holds(check, of_bug) for (check, _), of_bug in zip(asked, outcomes, strict=True)), answer
     assert {pair["check"]["bug"] for pair in bugs} <= set(KINDS) and len({pair["check"]["bug"] for pair in bugs}) > 1
 
 
@@ -112,8 +112,8 @@ def test_drafts_follow_from_the_seed(small_corpus):
     functions = [one for file in small_corpus.files for one in functions_of(file)]
     checks = Checks(functions, ["doctest"])
     checks.find(functions)
-    repositories = [Repository(texts, {}, checks, 2400, 700, seed) for seed in (0, 0, 1)]
-    first, again, other = ([draft("bugfix", one, each).pair for one in functions] for each in repositories)
+    contexts = [DraftContext(texts, {}, checks, 2400, 700, seed) for seed in (0, 0, 1)]
+    first, again, other = ([draft("bugfix", one, each).pair for one in functions] for each in contexts)
     assert first == again
     assert sum(a["input"] != b["input"] for a, b in zip(first, other, strict=True)) > len(functions) // 2
 
@@ -171,7 +171,7 @@ def test_fim_pairs_leave_out_statements_that_the_examples_miss(small_corpus):
         assert GAP in pair["instruction"] and pair["input"].count(GAP) == 1 and pair["output"] not in pair["input"]
         ast.parse(fill_gap(pair["input"], pair["output"]))
         assert pair["check"]["kind"] == "doctest"
-    assert describe(pairs).count("fim") == 1
+    assert instruction_summary(pairs).count("fim") == 1
 
 
 def test_a_category_that_falls_short_says_so_and_why(small_corpus):
@@ -183,7 +183,7 @@ def test_a_category_that_falls_short_says_so_and_why(small_corpus):
         shares={"explain": 1.0, **{name: 0.0 for name in CATEGORIES if name != "explain"}},
     )
     assert 0 < len(pairs.train) < 60
-    assert f"short    {len(pairs.train):>5}  of 60 explain (train): " in describe(pairs)
+    assert f"short    {len(pairs.train):>5}  of 60 explain (train): " in instruction_summary(pairs)
 
 
 def test_the_command_writes_the_pairs_and_what_they_were_made_from(small_corpus, tmp_path, monkeypatch, capsys):
@@ -272,7 +272,7 @@ def test_functions_without_examples_are_checked_by_the_repositorys_tests(tested)
         ("bugfix", "Basket.total"): "tests", ("complete", "Basket.total"): "tests",
     }  # fmt: skip
     assert {one["qualname"] for one in pairs.rejects if "no check that counts" in one["reason"]} == {"untested"}
-    assert pairs.lost == {"test failed": 1} and "no check     1  test failed" in describe(pairs)
+    assert pairs.lost == {"test failed": 1} and "no check     1  test failed" in instruction_summary(pairs)
 
     def statuses(answer):
         rows = grade_answers(pairs.train, [{"id": one["id"], "output": answer(one)} for one in pairs.train])["results"]

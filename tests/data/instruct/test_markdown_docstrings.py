@@ -7,7 +7,7 @@ import pytest
 from data.checks.prove import Checks
 from data.corpus import SourceFile
 from data.corpus.functions import functions_of
-from data.instruct.tasks import Repository, draft
+from data.instruct.tasks import DraftContext, draft
 from eval.instruct import grade_answers
 
 MODULE = '''"""Sums."""
@@ -57,8 +57,8 @@ def test_golds_of_functions_with_fences_in_their_docstrings_pass(tmp_path, inden
     (function,) = functions_of(file)
     checks = Checks([function], ["doctest"])
     checks.find([function])
-    repository = Repository({file.path: text}, {}, checks, 2400, 700, seed=0)
-    pairs = [draft(category, function, repository).pair for category in categories]
+    context = DraftContext({file.path: text}, {}, checks, 2400, 700, seed=0)
+    pairs = [draft(category, function, context).pair for category in categories]
     rows = grade_answers(pairs, [{"id": pair["id"], "output": pair["output"]} for pair in pairs], ks=(1,))["results"]
     assert [(row["category"], row["status"], row["detail"]) for row in rows] == [
         (one, "pass", "") for one in categories

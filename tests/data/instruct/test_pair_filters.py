@@ -6,9 +6,9 @@ import pytest
 
 from common.console import UserError
 from common.python_syntax import parsed
-from data.corpus.dedup import jaccard, shingles
-from data.instruct.linting import lint
+from data.checks.linting import lint
 from data.instruct.pair_filters import DUPLICATE, Distinct, lint_problems, pair_problem, placed
+from data.likeness.near_duplicates import jaccard, shingles
 
 GIVEN = 'def f(x):\n    """Doc."""'
 

@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from common.console import UserError
+from data.instruct.completions import KEY_VARIABLES, parse_endpoint, retry_after
 from data.instruct.replies import Reply, ReplyCache
-from data.instruct.teacher import KEY_VARIABLES, Limits, Teacher, _endpoint, _retry_after
+from data.instruct.teacher import Limits, Teacher
 from tests.commands import PATIENCE, ROOT
 
 FAST = {"first_wait": 0.01, "longest_wait": 0.02, "answer_seconds": 5.0}
@@ -178,9 +179,9 @@ def test_a_wait_without_sense_ends_the_run_in_one_line(tmp_path):
 
 
 def test_a_wait_is_read_as_seconds_or_as_a_date():
-    assert _retry_after("2.5") == 2.5 and _retry_after(None) is None and _retry_after("soon") is None
-    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert _retry_after("Wed, 21 Oct 2499 07:28:00 GMT") > 1e9
+    assert retry_after("2.5") == 2.5 and retry_after(None) is None and retry_after("soon") is None
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert retry_after("Wed, 21 Oct 2499 07:28:00 GMT") > 1e9
 
 
 def test_waits_grow_and_are_drawn_anew(tmp_path, monkeypatch):
@@ -322,7 +323,7 @@ def test_a_spent_budget_stops_cleanly_and_says_what_is_missing(tmp_path, limit, 
         asking = teacher(url, tmp_path, **limit)
         replies = asking.ask(tasks(5), samples=1)
         assert len(asked) == sent == sum(reply is not None for (reply,) in replies)
-        assert asking.spent.missing == 5 - sent and f"{5 - sent} left unasked" in asking.summary()
+        assert asking.spent.missing == 5 - sent and f"{5 - sent} not asked" in asking.summary()
         assert asking.spent.tokens_in + asking.spent.tokens_out <= 4000
         rest = teacher(url, tmp_path)
         assert all(reply for (reply,) in rest.ask(tasks(5), samples=1)) and len(asked) == 5
@@ -357,7 +358,7 @@ def test_cost_is_shown_from_the_tokens_that_the_server_counted(tmp_path):
         asking = teacher(url, tmp_path)
         asking.ask(tasks(2), samples=1)
     assert "20 tokens in, 10 out" in asking.summary()
-    assert "0.0001 at 2.5 and 5 a million" in asking.summary((2.5, 5.0))
+    assert "0.0001 at 2.5 and 5 per million" in asking.summary((2.5, 5.0))
 
 
 def test_an_answer_cut_at_its_length_says_so_and_tokens_are_guessed_where_none_are_counted(tmp_path):
@@ -407,7 +408,7 @@ def test_thoughts_are_no_answer_and_neither_are_halves_of_characters(tmp_path):
         replies = teacher(url, tmp_path).ask(tasks(4), samples=1)
     assert [reply.text for (reply,) in replies] == ["yes", "no", "half ?", "a <think> b"]
     nothing_said = json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "length"}]}).encode()
-    with server(says(200, nothing_said)) as (url, _), pytest.raises(UserError, match="cut at the most tokens"):
+    with server(says(200, nothing_said)) as (url, _), pytest.raises(UserError, match="cut off at --teacher-max-tokens"):
         teacher(url, tmp_path, tries=1).ask(tasks(3), samples=1)
 
 
@@ -424,7 +425,7 @@ def test_thoughts_are_no_answer_and_neither_are_halves_of_characters(tmp_path):
     ],
 )
 def test_urls_are_taken_as_people_give_them(url, path):
-    assert _endpoint(url)[1] == path
+    assert parse_endpoint(url)[1] == path
 
 
 @pytest.mark.parametrize(
@@ -441,7 +442,7 @@ def test_urls_are_taken_as_people_give_them(url, path):
 )
 def test_other_urls_are_refused_without_repeating_a_secret(url):
     with pytest.raises(UserError) as raised:
-        _endpoint(url)
+        parse_endpoint(url)
     assert KEY not in str(raised.value)
 
 

@@ -15,8 +15,8 @@ from data.checks.prove import Checks
 from data.corpus.functions import functions_of
 from data.instruct import build_instruction_pairs
 from data.instruct.replies import Reply
-from data.instruct.tasks import Repository, draft
-from data.instruct.teacher import KEY_VARIABLES, Teacher
+from data.instruct.tasks import DraftContext, draft
+from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, TAUGHT, majority, question, teach, teacher_of
 
 
@@ -46,8 +46,8 @@ def drafts(small_corpus):
     texts = {file.path: file.text for file in small_corpus.files}
     checks = Checks([function], ["doctest"])
     checks.find([function])
-    repository = Repository(texts, {}, checks, 2400, 700, 0)
-    return {category: draft(category, function, repository).pair for category in (*TAUGHT, "bugfix")}
+    context = DraftContext(texts, {}, checks, 2400, 700, 0)
+    return {category: draft(category, function, context).pair for category in (*TAUGHT, "bugfix")}
 
 
 def test_the_check_decides_and_then_the_majority(drafts):
@@ -96,10 +96,7 @@ def test_each_category_is_held_to_its_own_form_and_filters(drafts):
     assert reasons[0] == "teacher: placeholder in the output" and "did not stop" in reasons[1] and len(reasons) == 4
 
 
-def test_what_no_candidate_answers_keeps_the_repositorys_own_and_bugs_are_never_asked_for(drafts, monkeypatch):
-    monkeypatch.setenv(KEY_VARIABLES[0], "sk-secret")
-    run, environments = subprocess.run, []
-    monkeypatch.setattr(subprocess, "run", lambda *args, **more: environments.append(more["env"]) or run(*args, **more))
+def test_what_no_candidate_answers_keeps_the_repositorys_own_and_bugs_are_never_asked_for(drafts):
     teacher = Table(lambda asked, number: "no idea")
     pairs = [drafts["improve"], drafts["bugfix"]]
     taught, rejects = teach(pairs, teacher, candidates=2, most_output=700)
@@ -107,7 +104,6 @@ def test_what_no_candidate_answers_keeps_the_repositorys_own_and_bugs_are_never_
     assert teacher.asked[0] == question(drafts["improve"])
     assert teacher.asked[0][0] == {"role": "system", "content": SYSTEM}
     assert drafts["improve"]["output"] not in teacher.asked[0][1]["content"]
-    assert environments and "sk-secret" not in environments[0].values() and "PATH" in environments[0]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +150,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path):
         teacher_of(options)
     options.teacher_model = "m"
     teacher = teacher_of(options)
-    assert teacher.model == "m" and teacher._body([])["max_tokens"] == 7 and not list(tmp_path.iterdir())
+    assert teacher.model == "m" and teacher.settings["max_tokens"] == 7 and not list(tmp_path.iterdir())
     wrong = {
         "teacher_candidates": 0,
         "teacher_concurrency": 0,

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from data.instruct.teacher import KEY_VARIABLES, Limits, Teacher
+from data.instruct.completions import KEY_VARIABLES
+from data.instruct.teacher import Limits, Teacher
 from data.pairs import build_text_code_pairs
-from data.pairs.build import describe
+from data.pairs.build import text_code_summary
 from data.pairs.query_teacher import QUESTION, read_query, taught_queries
 from data.search.units import function_unit, functions_in
 from tests.data.instruct.test_teacher import completion, server, whole
@@ -130,7 +131,7 @@ def test_pairs_take_the_teachers_query_first_and_test_queries_from_the_code_alon
     taught = by_origin["teacher"]
     assert taught and all(pair["id"].count("#") == 0 for pair in taught) and len(by_origin["docstring"]) >= len(taught)
     assert "teacher" not in {pair["origin"] for pair in pairs.test}
-    assert pairs.about["teacher"]["model"] == "m" and f"{len(taught)} teacher" in describe(pairs)
+    assert pairs.about["teacher"]["model"] == "m" and f"{len(taught)} teacher" in text_code_summary(pairs)
     assert build_text_code_pairs(small_corpus).about["teacher"] is None
 
 

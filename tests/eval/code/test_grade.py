@@ -170,7 +170,7 @@ def test_the_prompt_has_exactly_one_bos_if_the_model_has_one(tokenizer_folder, t
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = load_tokenizer(str(tmp_path))
     seen = []
-    monkeypatch.setattr("eval.code.ask.generate", lambda _, prompts, **rest: seen.extend(prompts) or [[[]]])
+    monkeypatch.setattr("eval.code.ask.generate", lambda _, prompts, *rest, **more: seen.extend(prompts) or [[[]]])
     for chat in (True, False):
         ask(None, tokenizer, TASKS[:1], chat=chat, samples=0, temperature=1, top_p=1, max_new_tokens=4, seed=0)
     assert [ids.count(tokenizer.eos_id) for ids in seen] == [int(has_bos)] * 2

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.console import UserError
+from data.instruct.answers import READERS
 from eval.failure_causes import cause
 from eval.instruct import answer_pairs, grade_answers
 from eval.instruct import grade as instruct
 from eval.instruct.__main__ import main
-from eval.instruct.answers import READERS
 from eval.instruct.merit import MEASURES
 
 MODULE = '''"""Sums."""
@@ -183,7 +183,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("category", "output", "status", "lenient"), WRONG)
 def test_a_wrong_answer_fails_for_its_own_reason(pairs, category, output, status, lenient, monkeypatch):
-    monkeypatch.setattr("data.checks.check.SECONDS", 1.5)
+    monkeypatch.setattr("data.checks.jobs.SECONDS", 1.5)
     row = _grade_one(pairs, category, output)
     assert (row["status"], row["lenient"]) == (status, lenient), row["detail"]
     assert row["detail"]
@@ -379,9 +379,9 @@ def test_the_command_grades_a_file_of_answers(pairs, tmp_path, monkeypatch, caps
 def test_one_greedy_and_n_sampled_answers_come_from_the_model(monkeypatch):
     asked = []
 
-    def generate(decoder, prompts, *, max_new_tokens, samples=1, **settings):
-        asked.append((prompts, samples, settings))
-        return [[[7] * (max_new_tokens if sample > 1 else 1) for sample in range(samples)] for _ in prompts]
+    def generate(decoder, prompts, stop, sampling, **settings):
+        asked.append((prompts, sampling))
+        return [[[7] * (stop.max_new_tokens if i > 1 else 1) for i in range(sampling.samples)] for _ in prompts]
 
     tokenizer = SimpleNamespace(stop_ids={2}, unused_ids=[9], decode=lambda ids: "x" * len(ids))
     user = {"role": "user", "content": "q"}
@@ -390,9 +390,9 @@ def test_one_greedy_and_n_sampled_answers_come_from_the_model(monkeypatch):
     options = {"samples": 4, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 3, "seed": 5}
     chat = {"messages": [user, {"role": "assistant", "content": "gold"}]}
     answers = answer_pairs(None, tokenizer, [{"id": "a", **chat}, {"id": "b", **chat}], **options)
-    ((prompts, samples, settings),) = asked  # each prompt is read once
+    ((prompts, sampling),) = asked  # each prompt is read once
     assert prompts == [[1], [1]]  # the gold answer is not in the prompt
-    assert samples == 5 and settings["temperature"] == [0.0, 0.7, 0.7, 0.7, 0.7] and settings["seed"] == 5
+    assert (sampling.samples, sampling.temperature, sampling.seed) == (5, [0.0, 0.7, 0.7, 0.7, 0.7], 5)
     assert len(answers) == 10 and [row["sample"] for row in answers if row["id"] == "b"] == ["greedy", 0, 1, 2, 3]
     assert {row["stopped"] for row in answers if row["sample"] in ("greedy", 0)} == {True}
     assert {row["stopped"] for row in answers if row["sample"] in (1, 2, 3)} == {False}

@@ -5,9 +5,9 @@ import pytest
 from data.checks.check import doctest_check
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
-from eval.instruct.merit import add_measures, mutation_score
-from eval.instruct.structure import docstring_match, explanation_coverage
-from eval.instruct.style import complexity, docstring_issues, gains, is_gain, time_gain
+from eval.instruct.improvement import complexity, gains, is_gain, time_gain
+from eval.instruct.merit import add_measures
+from eval.instruct.wording import docstring_issues, docstring_match, explanation_coverage
 
 FUNCTION = """def mean(values, *, start=0):
     if not values:
@@ -107,13 +107,6 @@ def test_time_counts_from_a_tenth_on_and_beyond_the_noise(rounds, expected):
 )
 def test_complexity_counts_the_places_where_the_path_parts(body, expected):
     assert complexity(f"def f(a, b, c, d):\n    {body}\n") == expected
-
-
-def test_the_mutation_score_is_the_share_of_mutants_that_the_test_fails_on():
-    outcomes = ["finished", "exception", "finished", "timeout", "denied"]
-    assert mutation_score([{"outcome": outcome} for outcome in outcomes]) == 2 / 4
-    assert mutation_score([{"outcome": "exception"}, {"outcome": "exception"}]) == 0
-    assert mutation_score([]) == 0
 
 
 SLOW = '''def total(n):

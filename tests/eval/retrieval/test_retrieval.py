@@ -24,7 +24,7 @@ class TableEncoder:
         angle = torch.tensor([self.angles[text] for text in texts])
         return torch.stack([angle.cos(), angle.sin()], dim=1)
 
-    def describe(self):
+    def identity(self):
         return {"model": "table", "weights_sha256": "0" * 64}
 
 

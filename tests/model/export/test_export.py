@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from torch.testing import assert_close
 
-import model.export.folder
 import model.export.gguf
+import model.export.verify
 import model.gguf.layout
 from common.console import UserError
 from model import load_decoder, load_tokenizer
-from model.export.folder import export
+from model.export.convert import export
 from model.export.ollama import CONVERSATIONS, deviations, find_markup, go_template, modelfile
 from model.gguf.tokenizer import NASTY, PRE, read_tokenizer, tokenizer_metadata
 from model.tokenizer import Tokenizer
@@ -144,11 +144,11 @@ def test_an_added_token_is_read_from_a_gguf_as_before_or_named(tokenizer_folder,
     source = with_added_tokens(tmp_path / "t", AddedToken(content, **settings))
     again = through_metadata(source)
     if is_kept:
-        model.export.folder._same_texts(source, again)
+        model.export.verify.check_tokenizer(source, again)
         return
     flags = ", ".join(name for name in ("lstrip", "rstrip", "single_word", "normalized") if name in settings)
     with pytest.raises(UserError, match=re.escape(f"the added token {content!r} ({flags}, normalized)")):
-        model.export.folder._same_texts(source, again)
+        model.export.verify.check_tokenizer(source, again)
 
 
 def test_a_token_that_is_looked_for_in_the_normalized_text_is_named(tokenizer_folder, tmp_path):
@@ -162,10 +162,10 @@ def test_a_token_that_is_looked_for_in_the_normalized_text_is_named(tokenizer_fo
         source = with_added_tokens(tmp_path / "t", AddedToken(content, normalized=normalized))
         again = through_metadata(source)
         if is_kept:
-            model.export.folder._same_texts(source, again)
+            model.export.verify.check_tokenizer(source, again)
             continue
         with pytest.raises(UserError, match="the added token 'naïve' \\(normalized\\)"):
-            model.export.folder._same_texts(source, again)
+            model.export.verify.check_tokenizer(source, again)
 
 
 def test_a_model_with_a_token_that_gguf_cannot_hold_goes_to_a_folder_alone(tokenizer_folder, tmp_path):
@@ -222,7 +222,7 @@ def test_a_wrong_row_order_is_caught_and_nothing_is_left(tokenizer_folder, tmp_p
 @pytest.mark.parametrize(
     ("key", "change", "named"),
     [
-        ("tokenizer.ggml.merges", lambda merges: merges[:5], "reads .* otherwise than the source's"),
+        ("tokenizer.ggml.merges", lambda merges: merges[:5], "tokenizes .* differently from the source"),
         ("tokenizer.ggml.eos_token_id", lambda eos: eos + 1, "BOS and stop tokens"),
     ],
 )
@@ -296,7 +296,7 @@ def test_an_adapter_is_told_to_be_merged_first(tmp_path):
 def test_an_encoder_is_no_decoder(reference_encoder, tmp_path):
     with pytest.raises(UserError, match=r"is an encoder \(bert\); use --to sentence-transformers"):
         export(str(reference_encoder[1]), "gguf", tmp_path / "x.gguf")
-    with pytest.raises(UserError, match=r"a \.gguf file, which holds no encoder"):
+    with pytest.raises(UserError, match=r"a \.gguf file, which cannot hold an encoder"):
         export("smollm2-135m", "sentence-transformers", tmp_path / "out")
 
 
@@ -441,7 +441,7 @@ def test_a_system_message_that_the_template_refuses_is_left_out_by_ollama(tokeni
     source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": TEMPLATES["no system"]})
     rendered = render_go(go_template(find_markup(source)), conversation("su"))
     assert rendered == source.render(conversation("su")[1:], add_generation_prompt=True)
-    assert "takes no system message" in modelfile("x.gguf", source, context=64)[0]
+    assert "accepts no system message" in modelfile("x.gguf", source, context=64)[0]
 
 
 @pytest.mark.parametrize(
@@ -496,7 +496,7 @@ def test_thoughts_that_only_jinja_takes_out_of_earlier_answers_are_said(name, to
     text, missing = modelfile("x.gguf", source, context=64)
     before, _, _ = text.partition("TEMPLATE")
     tags = "[THINK] … [/THINK]" if name == "in brackets" else "<think> … </think>"
-    assert missing is None and before.count(f"takes {tags} out of earlier answers") == 1 and "white space" not in before
+    assert missing is None and before.count(f"removes {tags} from earlier answers") == 1 and "white space" not in before
     if name == "dropped":  # a person sees it too, and it stays in the report
         folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
         settings = json.loads((folder / "tokenizer_config.json").read_text())

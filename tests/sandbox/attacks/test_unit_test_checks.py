@@ -5,7 +5,7 @@ import dis
 
 import pytest
 
-from data.checks import jobs_of, judge, run_in_sandbox, unit_test_check
+from data.checks import jobs_of, proves, run_groups, unit_test_check
 from data.checks.wrap import wrapped
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
@@ -47,8 +47,7 @@ def check(tmp_path):
 
 def verdicts(check, bodies):
     jobs = [jobs_of(check, f"from boxes import double\n\n\ndef test_double():\n    {body}\n") for body in bodies]
-    results = iter(run_in_sandbox([job for of_test in jobs for job in of_test]))
-    return [judge(check, [next(results) for _ in of_test]) for of_test in jobs]
+    return [proves(check, outcomes) for outcomes in run_groups(jobs)]
 
 
 def test_a_test_that_looks_at_the_code_does_not_count(check):

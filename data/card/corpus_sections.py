@@ -1,0 +1,91 @@
+"""What a card says of the corpus: sources, filters, files by side, contamination."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import PurePosixPath
+
+from data.card.material import LANGUAGES, Material
+from data.card.tables import counted, table
+from data.corpus import SPLITS, Corpus, filters
+from data.corpus import build as corpus_rules
+from data.corpus.functions import functions_of
+from data.likeness.near_duplicates import NEAR
+
+
+def sources_section(material: Material) -> list[str]:
+    """Where the data comes from: sources, licences, revisions, options."""
+    corpus, sources = material.corpus, material.sources()
+    declared = Counter(source.get("license") or "not declared" for source in sources)
+    revisions = sorted({source.get("commit") or "not under version control" for source in sources})
+    known = [material.about, material.pairs.about if material.pairs else {}]
+    told = (
+        corpus.source if corpus else next((one["corpus"]["source"] for one in known if "corpus" in one), material.name)
+    )
+    parts = [
+        f"`{corpus.source if corpus else told}`, revision {', '.join(revisions)}.",
+        "Licences by file (its SPDX header, else REUSE or the nearest licence file, else the package's metadata): "
+        + counted(declared)
+        + ".",
+    ]
+    if corpus:
+        parts.append("Curated with " + _options(corpus.options) + ".")
+    for what, about in zip(("Instruction pairs", "Text–code pairs"), known, strict=True):
+        if about.get("options"):
+            parts.append(f"{what} made with {_options(about['options'])}.")
+    return parts
+
+
+def _options(options: dict) -> str:
+    """Settings as "name value"; those that are not set are left out, and a teacher's where there was none."""
+    told = {name: one for name, one in options.items() if one is not None and one not in ("", [], (), {})}
+    told = {name: one for name, one in told.items() if "teacher" in told or not name.startswith("teacher_")}
+    values = {name: ", ".join(map(str, one)) if isinstance(one, list | tuple) else one for name, one in told.items()}
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def filters_section(corpus: Corpus) -> list[str]:
+    """What was kept, what was rejected, and by which rules."""
+    reasons = Counter(reject["reason"] for reject in corpus.rejects)
+    languages = Counter(LANGUAGES.get(PurePosixPath(file.path).suffix, "other") for file in corpus.files)
+    limits = {name: value for name, value in vars(filters).items() if name.isupper() and isinstance(value, int | float)}
+    redacted = sum((Counter(getattr(file, "redacted", None) or {}) for file in corpus.files), Counter())
+    return [
+        f"Kept {len(corpus.files)} {' and '.join(name for name, _ in languages.most_common())} files, rejected "
+        f"{len(corpus.rejects)}.",
+        table(["reason", "files"], [[reason, count] for reason, count in reasons.most_common()] or [["none", 0]]),
+        "Rules: UTF-8 that parses; no vendored folder, generator's marker or test file; the limits of "
+        "data/corpus/filters.py: "
+        + ", ".join(f"{name.lower().replace('_', ' ')} {value}" for name, value in limits.items())
+        + f"; no near-duplicate (Jaccard index of token 5-grams {corpus_rules.DUPLICATE} or more). Files that are "
+        f"{corpus_rules.ALIKE} or more alike stay on one side of the split; a function {NEAR} or more alike to one of "
+        "the test files is not learnt from.",
+        f"Replaced by placeholders: {counted(redacted)}." if redacted else "",
+    ]
+
+
+def files_section(corpus: Corpus) -> list[str]:
+    """Files, lines and functions on each side of the split."""
+    rows = []
+    for split in SPLITS:
+        files = corpus.split(split)
+        functions = [one for file in files if file.path.endswith(".py") for one in functions_of(file)]
+        documented = sum(bool(function.docstring) for function in functions)
+        runnable = sum(bool(function.examples) for function in functions)
+        lines = sum(file.text.count("\n") for file in files)
+        rows.append([split, len(files), f"{lines:,}", len(functions), documented, runnable])
+    head = ["split", "files", "lines", "Python functions of 5–60 lines", "documented", "with examples"]
+    return [table(head, rows)]
+
+
+def contamination_section(corpus: Corpus) -> list[str]:
+    """What the corpus says of benchmarks: the files it was held against, and what was left out for them."""
+    benchmarks = corpus.options.get("decontaminate") or ()
+    if not benchmarks:
+        return ["Not checked: the corpus was curated without a benchmark's file to hold it against."]
+    found = [reject for reject in corpus.rejects if reject["reason"] == "benchmark task"]
+    names = ", ".join(PurePosixPath(str(path)).name for path in benchmarks)
+    told = [f"Held against the tasks of {names}: {len(found)} files left out."]
+    if found:
+        told.append(table(["file", "why"], [[reject["path"], reject.get("detail", "")] for reject in found]))
+    return told

@@ -1,0 +1,47 @@
+"""Text–code pairs and pools of code as JSON Lines, validated row by row."""
+
+from __future__ import annotations
+
+from common.console import UserError
+from common.files import read_jsonl
+
+
+def read_pairs(path: str) -> list[dict]:
+    """Rows {"query", "code"}, optionally "negatives" and "scores". UserError names the file and line of a bad row."""
+    rows = read_jsonl(path)
+    for number, row in enumerate(rows, 1):
+        for key in ("query", "code"):
+            _require_text(row, key, f"{path}:{number}")
+        negatives, scores = row.get("negatives") or [], row.get("scores")
+        if not isinstance(negatives, list) or not all(isinstance(code, str) and code.strip() for code in negatives):
+            raise UserError(f'{path}:{number}: "negatives" must be a list of non-empty strings')
+        is_list = isinstance(scores, list) and all(type(score) in (int, float) for score in scores)
+        if scores is not None and not (is_list and len(scores) == 1 + len(negatives)):
+            raise UserError(
+                f'{path}:{number}: "scores" must be {1 + len(negatives)} numbers: for the code and each negative'
+            )
+    if len(rows) < 2:
+        raise UserError(f"{path}: {len(rows)} pairs; contrastive training needs at least two")
+    return rows
+
+
+def read_pool(path: str | None, test: list[dict]) -> list[dict]:
+    """Rows {"code"} to mine negatives from, without the test queries' codes and other code of their files."""
+    if path is None:
+        return []
+    rows = read_jsonl(path)
+    for number, row in enumerate(rows, 1):
+        _require_text(row, "code", f"{path}:{number}")
+    codes, files = {query["code"] for query in test}, {_file(query) for query in test} - {None}
+    kept = [row for row in rows if row["code"] not in codes and _file(row) not in files]
+    print(f"pool     {len(kept):,} codes · {len(rows) - len(kept):,} excluded: from files of --test")
+    return kept
+
+
+def _require_text(row: dict, key: str, where: str) -> None:
+    if not isinstance(row.get(key), str) or not row[key].strip():
+        raise UserError(f'{where}: "{key}" is missing or empty (this line has: {", ".join(row)})')
+
+
+def _file(row: dict) -> str | None:
+    return (row.get("source") or {}).get("path")

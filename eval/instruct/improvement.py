@@ -1,0 +1,73 @@
+"""Whether a rewritten function is an improvement: complexity, ruff's findings, size, and time."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+
+from data.checks import linting
+from data.checks.style import NOT_REQUIRED, RULES
+from eval.stats import mcnemar_exact
+
+# rules that reward plainer code: style, pylint's refactoring, simplify, perflint, return, pie, pyupgrade, naming
+GAIN_RULES = (*RULES, "PLR", "SIM", "PERF", "RET", "PIE", "UP", "N", "D103")
+LEAST_TIME = 0.1  # share of the time; a smaller difference may come from memory layout and caches
+
+
+def gains(before: list[str], after: list[str]) -> list[dict[str, int]]:
+    """What each function gained by being rewritten: complexity, findings of ruff by GAIN_RULES, size; less is better.
+
+    Returns {"complexity", "issues", "size"}, each before - after: positive is a gain.
+    """
+    asked = {"rules": GAIN_RULES, "ignored": NOT_REQUIRED, "why": "the measure of an improvement"}
+    counts = [len(found) for found in linting.lint([*before, *after], **asked)]
+    measured = zip(before, after, counts[: len(before)], counts[len(before) :], strict=True)
+    return [
+        {"complexity": complexity(old) - complexity(new), "issues": n - m, "size": _size(old) - _size(new)}
+        for old, new, n, m in measured
+    ]
+
+
+def time_gain(rounds: list[list[float]]) -> float:
+    """Share of the time that a rewriting saves, or (negative) takes more; 0 where that is within the noise.
+
+    rounds  [seconds before, seconds after] of equal work in turn: the median of after / before counts, from LEAST_TIME
+            on, and if a sign test over the rounds finds it (p <= 0.05)
+    """
+    saved = 1 - statistics.median(after / before for before, after in rounds if before > 0)
+    won, lost = (sum(sign * before > sign * after for before, after in rounds) for sign in (1, -1))
+    return round(saved, 3) if abs(saved) >= LEAST_TIME and mcnemar_exact(lost, won) <= 0.05 else 0.0
+
+
+def is_gain(gain: dict) -> bool:
+    """Better in complexity, ruff's findings or time and worse in none of them; or equal in all and smaller.
+
+    gain  what `gains` gives and "time": what `time_gain` gives, or None where it was not measured
+    """
+    gained = (gain["complexity"], gain["issues"], gain["time"] or 0)
+    return min(gained) >= 0 and (max(gained) > 0 or gain["size"] > 0)
+
+
+def complexity(code: str) -> int:
+    """Cyclomatic complexity (McCabe 1976): one, and one for each place where the path may part."""
+    parting = (
+        ast.If,
+        ast.For,
+        ast.AsyncFor,
+        ast.While,
+        ast.IfExp,
+        ast.ExceptHandler,
+        ast.comprehension,
+        ast.match_case,
+    )
+    nodes = list(ast.walk(ast.parse(code)))
+    operands = sum(len(node.values) - 1 for node in nodes if isinstance(node, ast.BoolOp))
+    conditions = sum(len(node.ifs) for node in nodes if isinstance(node, ast.comprehension))
+    return 1 + sum(isinstance(node, parting) for node in nodes) + operands + conditions
+
+
+def _size(code: str) -> int:
+    """Nodes of the syntax tree, docstrings left out: neither layout nor comments count."""
+    tree = ast.parse(code)
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    return sum(1 for _ in ast.walk(tree)) - 2 * len(texts)
