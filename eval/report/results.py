@@ -13,23 +13,23 @@ from eval.report.tracks import NONE, Track
 NAMES = {"cpt": "A · Continued pre-training", "sft": "B · Instruction tuning", "embed": "C · Embedding tuning"}
 CARD_METRIC = {"cpt": "perplexity", "sft": "pass@1", "embed": "ndcg@10"}
 MEANING = {
-    "perplexity": "among how many tokens the model hesitates at each token of held-out code; lower is better",
-    "bits_per_byte": "bits it takes to tell the next byte of held-out code, whatever the tokenizer; lower is better",
-    "pass@1": "share of the tasks that can be run whose greedy answer passes its check in the sandbox",
-    "pass@3": "chance that one of three sampled answers passes, estimated without bias",
-    "lenient_pass@1": "share of all tasks whose greedy answer has the right form, without running it",
-    "lenient_pass@3": "chance that one of three sampled answers has the right form",
-    "style": "share of greedy answers in code in which ruff finds nothing",
-    "hallucination_rate": "share of greedy answers that use a name which exists nowhere, of those with a name to look "
-    "up; lower is better",
-    "mutation_score": "share of planted bugs that the tests of an answer notice",
-    "improvement": "share of rewritten functions that behave as before and measure better",
+    "perplexity": "exp of the mean loss per token of held-out code; lower is better",
+    "bits_per_byte": "bits per byte of held-out code, independent of the tokenizer; lower is better",
+    "pass@1": "share of the executable tasks whose greedy answer passes its check in the sandbox",
+    "pass@3": "probability that one of three sampled answers passes, by the unbiased estimator",
+    "lenient_pass@1": "share of all tasks whose greedy answer has the right form, judged without running it",
+    "lenient_pass@3": "probability that one of three sampled answers has the right form",
+    "style": "share of greedy code answers without a ruff finding",
+    "hallucination_rate": "share of greedy answers that use a name which exists nowhere, among those with names to "
+    "look up; lower is better",
+    "mutation_score": "share of planted bugs that the tests in an answer catch",
+    "improvement": "share of rewritten functions that behave as before and score better",
     "docstring_match": "parts of a function (arguments, returns, raises) that its docstring gets right",
-    "docstring_clean": "share of docstrings in which ruff's pydocstyle rules find nothing",
-    "explanation_coverage": "what a function takes, calls and raises and the explanation mentions",
+    "docstring_clean": "share of docstrings without a finding of ruff's pydocstyle rules",
+    "explanation_coverage": "share of what a function takes, calls and raises that the explanation mentions",
     "mrr@10": "one over the rank of the right code, 0 beyond ten, mean over the queries",
-    "ndcg@10": "how early the right code comes among the first ten: 1 is first",
-    "recall@10": "share of the right codes among the first ten",
+    "ndcg@10": "how high the right code ranks among the first ten: 1 is first",
+    "recall@10": "share of the right codes that rank among the first ten",
 }
 
 

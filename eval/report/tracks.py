@@ -96,7 +96,7 @@ def _files(before: dict, after: dict) -> Table | None:
         return None
     note = f"Perplexity fell on {sum(row[0] < 0 for row in rows)} of {len(rows)} held-out files."
     if odd := sorted(first.keys() ^ last.keys()):
-        note += f" Measured on one side alone, and not compared: {', '.join(odd)}."
+        note += f" Measured on one side only, and not compared: {', '.join(odd)}."
     shown = [
         (path, f"{tokens:,}", number(old), number(new), number(change, sign=True))
         for change, path, tokens, old, new in sorted(rows)
@@ -150,7 +150,7 @@ def _gold(before: dict, after: dict) -> Table | None:
         (metric, *(_figure(side["metrics"].get(metric)) for side in (before, after)), number(value))
         for metric, value in gold.items()
     ]
-    note = "Gold is the same measure of the pairs' own answers: what can be had, and how often the measure itself errs."
+    note = "Gold is the same metric on the pairs' own answers: what can be reached, and how often the metric errs."
     return Table("Beside the gold answers", ("metric", "before", "after", "gold"), rows, above=note) if rows else None
 
 
@@ -165,9 +165,9 @@ def _hallucinations(before: dict, after: dict) -> Table | None:
 
     rows = [(kind, *(share(side, kind) for side in sides)) for kind in sides[1]]
     false = sorted({name for names in after.get("gold", {}).get("invented", {}).values() for name in names})
-    note = "No gold answer is said to invent a name."
+    note = "No gold answer is reported to invent a name."
     if false:
-        note = f"Called invented in a gold answer, and so wrongly: {', '.join(false)}."
+        note = f"Reported as invented in a gold answer, and therefore wrongly: {', '.join(false)}."
     head = ("kind", "before", "after", "gold")
     return Table("Names that exist nowhere, of those looked up", head, rows, below=note)
 
@@ -213,7 +213,7 @@ def _beside_bm25(before: dict, after: dict) -> Table:
             ends = ", ".join(number(end) for end in result["intervals"].get(metric, ()))
             cells.append(f"{number(result['metrics'][metric])} [{ends}]" if metric in result["metrics"] else NONE)
         rows.append((name, *cells))
-    above = f"{after['n']:,} queries against {after['candidates']:,} candidates, each value with its 95 % interval."
+    above = f"{after['n']:,} queries against {after['candidates']:,} candidates, with 95 % intervals."
     below = ""
     if after.get("bm25"):
         changes = compare({**after, **after["bm25"]}, after)
