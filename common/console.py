@@ -1,4 +1,4 @@
-"""How every command speaks: one line for an error, a progress bar for anything that takes time."""
+"""What every command prints: one line for an error, a progress bar for anything that takes time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tqdm import tqdm
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says in one line what is wrong and what to do."""
+    """An error that the user can fix. The message says in one line what is wrong and what to do."""
 
 
-# How PyTorch, CUDA's libraries and the system say that memory has run out, where the error's class does not.
+# How PyTorch, CUDA's libraries and the system report out of memory, if not by the class of the error.
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|_ALLOC_FAILED", re.IGNORECASE)
 
 
 def run_command(main: Callable[[], None], *, needs_less_with: str = "a smaller model or less data") -> int:
     """Run a command-line entry point; returns its exit status.
 
-    needs_less_with  what a user can change for the command to take less memory
-    A UserError or a lack of memory becomes one line on stderr and status 2, Ctrl-C becomes status 130. Anything else is
-    a fault of ours and keeps its traceback.
+    needs_less_with  what the user can change to reduce memory use
+    A UserError or running out of memory becomes one line on stderr and status 2, Ctrl-C becomes status 130. Anything
+    else is a bug and keeps its traceback.
     """
     try:
         main()
@@ -33,7 +33,7 @@ def run_command(main: Callable[[], None], *, needs_less_with: str = "a smaller m
     except KeyboardInterrupt:
         print("tritune: stopped by Ctrl-C; a training run goes on with --resume", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
+    except BrokenPipeError:  # the reader of our output (head, less) has exited
         sys.stderr.close()
         return 141
     except Exception as error:
@@ -48,10 +48,10 @@ def run_command(main: Callable[[], None], *, needs_less_with: str = "a smaller m
 
 
 def lack_of_memory(error: BaseException) -> str | None:
-    """What an error says if memory has run out, a GPU's or the host's, and how much was asked for; else None.
+    """A description of an out-of-memory error, on a GPU or the host, with the size that was requested; else None.
 
-    Such are torch.OutOfMemoryError, some RuntimeErrors of the CPU's allocator and of CUDA's libraries, MemoryError, the
-    system's ENOMEM, and what one of these has led to, as when a CUDA graph cannot be recorded to its end.
+    These are torch.OutOfMemoryError, some RuntimeErrors of the CPU allocator and of CUDA's libraries, MemoryError, the
+    system's ENOMEM, and any error caused by one of them, as when a CUDA graph cannot be fully recorded.
     """
     words = str(error)
     if not (
@@ -73,9 +73,9 @@ def lack_of_memory(error: BaseException) -> str | None:
 def progress(
     items: Iterable | None = None, *, what: str, total: int | None = None, unit: str = "it", hidden: bool = False
 ) -> tqdm:
-    """A progress bar with time left, shown after two seconds and only on a terminal, or not at all.
+    """A progress bar with the remaining time, shown after two seconds and only on a terminal.
 
-    Iterate over it, or give `total` and call `update(n)`.
+    Iterate over it, or give `total` and call `update(n)`. `hidden` never shows it.
     """
     return tqdm(
         items, desc=what, total=total, unit=unit, delay=2.0, leave=False, dynamic_ncols=True, disable=hidden or None
@@ -83,9 +83,9 @@ def progress(
 
 
 def need(package: str, *, why: str, install: str | None = None):
-    """Import an extra package, or say in one line which one is missing and how to install it.
+    """Import an optional package. UserError says which one is missing and how to install it.
 
-    install  its name in the package index where that is another one
+    install  its name in the package index, if that differs
     """
     import importlib
 

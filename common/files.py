@@ -1,8 +1,8 @@
-"""Files that are whole or not there: atomic writes, and JSON Lines whose bad line is named.
+"""Reading and writing files: atomic writes, and JSON Lines with errors that name the line.
 
-Everything is written under another name beside its target, flushed to the disk, and renamed. A kill or a full disk at
+Everything is written under a temporary name next to its target, flushed to disk, and renamed. A kill or a full disk at
 any moment leaves the old file or the new one, never half of either. A folder takes two renames: a kill between them
-leaves the old one beside its place, as .NAME.….old.
+leaves the old one next to its place, as .NAME.….old.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pathlib import Path
 
 from common.console import UserError
 
-SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON may escape one half of a pair alone; UTF-8 cannot hold it
+SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can escape half of a pair; UTF-8 cannot encode it
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $TRITUNE_CACHE, else ~/.cache/tritune."""
+    """The folder for downloads: $TRITUNE_CACHE, else ~/.cache/tritune."""
     return Path(os.environ.get("TRITUNE_CACHE") or Path.home() / ".cache" / "tritune")
 
 
@@ -41,7 +41,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 would stay otherwise
+        temporary.chmod(0o666 & ~_umask())  # not mkstemp's 0600
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def new_folder(path: Path | str) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(temporary, path)
     finally:
-        if old.exists() and not path.exists():  # stopped between the two renames
+        if old.exists() and not path.exists():  # interrupted between the two renames
             os.replace(old, path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -94,9 +94,9 @@ def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
 
 
 def to_json(value, *, indent: int | None = None) -> str:
-    """JSON text that any UTF-8 file can hold: half a surrogate pair stays the escape that it was read from.
+    """JSON text that can be encoded as UTF-8: half a surrogate pair stays an escape.
 
-    ValueError for NaN and infinity, which no reader of JSON needs to accept.
+    ValueError for NaN and infinity, which are not JSON.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     return SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
@@ -116,7 +116,7 @@ def read_text(path: Path | str) -> str:
 
 
 def parse_json(text: str, *, object_pairs_hook: Callable[[list[tuple]], dict] = dict):
-    """The value of a JSON text. ValueError for anything else, NaN, infinity and bottomless nesting included."""
+    """The value of a JSON text. ValueError for anything else, including NaN, infinity and excessive nesting."""
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=object_pairs_hook)
     except RecursionError:
@@ -128,7 +128,7 @@ def _refuse_constant(name: str):
 
 
 def _each_key_once(pairs: list[tuple]) -> dict:
-    """An object of a data row. json keeps the last of two equal keys: the other would be lost without a word."""
+    """An object in a data row. ValueError for a duplicate key, of which json would silently drop the first."""
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
@@ -145,7 +145,7 @@ def read_json(path: Path | str) -> dict:
 
 
 def read_json_list(path: Path | str) -> list[dict]:
-    """Read a JSON list of objects, compressed by gzip or not. UserError as for `read_json`."""
+    """Read a JSON list of objects, gzipped or not. UserError as for `read_json`."""
     rows = _read_value(path, object_pairs_hook=_each_key_once)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: expected a list of objects; JSON Lines end in .jsonl")
@@ -162,7 +162,7 @@ def _read_value(path: Path | str, *, object_pairs_hook):
 
 
 def append_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
-    """Add rows to a file of JSON Lines, which is begun where there is none; they are on the disk afterwards."""
+    """Append rows to a JSON Lines file, creating it if needed; they are on disk when this returns."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
@@ -172,7 +172,7 @@ def append_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
 
 
 def resume_jsonl(path: Path | str) -> list[dict]:
-    """The rows that `append_jsonl` left, if there are any; half a line, left by a kill, is cut off."""
+    """The rows that `append_jsonl` wrote, if any; a partial last line, left by a kill, is removed."""
     path = Path(path)
     if not path.exists():
         return []
@@ -184,22 +184,22 @@ def resume_jsonl(path: Path | str) -> list[dict]:
 
 
 def read_objects(path: Path | str) -> list[dict]:
-    """The rows of JSON Lines or of one JSON list, whichever the file begins with; UserError as for these."""
+    """The rows of a JSON Lines file or a JSON list, judged by how the file begins; UserError as for these."""
     is_list = _read_bytes(path)[:64].lstrip().startswith(b"[")
     return read_json_list(path) if is_list else read_jsonl(path)
 
 
 def is_jsonl(path: Path | str) -> bool:
-    """Whether a name says JSON Lines, compressed or not."""
+    """Whether the name is that of a JSON Lines file, compressed or not."""
     return Path(path).name.removesuffix(".gz").endswith(".jsonl")
 
 
 def read_jsonl(path: Path | str) -> list[dict]:
-    """Read JSON Lines, compressed by gzip or not: row i stands on line i.
+    """Read JSON Lines, gzipped or not: row i is on line i.
 
-    A line ends at "\\n" alone (jsonlines.org), not where str.splitlines ends one: U+2028, U+2029, U+0085 may stand in
-    a string. A byte-order mark before the first row and blank lines after the last are passed over.
-    UserError names file, line and reason of a line that is no object.
+    Lines end at "\\n" only (jsonlines.org), not at U+2028, U+2029 or U+0085, which strings may contain and at which
+    str.splitlines would split. A byte-order mark before the first row and blank lines after the last are ignored.
+    UserError names file, line and reason if a line is not an object.
     """
     lines = _read_bytes(path).split(b"\n")
     while lines and not lines[-1].strip():
@@ -224,7 +224,7 @@ def _row(line: bytes, where: str) -> dict:
 
 
 def _read_bytes(path: Path | str) -> bytes:
-    """The content of a file, unpacked if it is gzip's (by its first two bytes), without a byte-order mark."""
+    """The content of a file, decompressed if it is gzip (by its first two bytes), without a byte-order mark."""
     try:
         data = Path(path).read_bytes()
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data

@@ -1,7 +1,7 @@
-"""Python in colour: a text cut into pieces, each with what it is, by the standard library's tokenizer.
+"""Syntax highlighting for Python: a text split into pieces, each with its kind, by the standard library's tokenizer.
 
-Models write code that breaks off, and prompts that begin in English. What is not code, or cannot be read as such, stays
-plain, and not a character is lost.
+Models write code that is cut off, and prompts often start in English. Whatever is not code, or cannot be tokenized,
+stays plain, and no character is lost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tokenize
 from collections.abc import Iterator
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})", re.MULTILINE)
-# How a line of Python begins that no sentence begins with.
+# Beginnings of a line that Python has and English does not.
 STATEMENT = re.compile(
     r"^[ \t]*(?:@\w|#|>>> |[rbfuRBFU]{0,2}(?:\"\"\"|''')|(?:async )?def \w+\(|class \w+[:(]|import \w+(?:\.|$|,| as )"
     r"|from [\w.]+ import |(?:if|elif|for|while|with|else|try|except|finally)\b.*:[ \t]*$|return(?: \S+)?$"
@@ -22,7 +22,7 @@ STATEMENT = re.compile(
     re.MULTILINE,
 )
 IN_STRING = re.compile(r"[rbfuRBFU]{0,2}(\"\"\"|''')")
-# A docstring's end, alone on its line behind text that opens none: what was cut off above began inside of it.
+# The end of a docstring, alone on its line, after text that opens none: the text starts within the docstring.
 CUT_ABOVE = re.compile(r"\A(?:(?!\"\"\"|''').)*[^\s:][ \t]*\n\s*(?:\"\"\"|''')[ \t]*\n", re.DOTALL)
 STRINGS = ("STRING", "FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END")  # the last three from Python 3.12 on
 Piece = tuple[str, str]
@@ -31,8 +31,8 @@ Piece = tuple[str, str]
 def pieces(text: str) -> list[Piece]:
     """The text as (kind, piece), in order.
 
-    kind: keyword, string, comment, number, defined (the name behind def or class), or "" for all else. Code is what
-    stands between fences; without them, all from the first line on that begins like Python.
+    kind: keyword, string, comment, number, defined (the name after def or class), or "" for anything else. Code is the
+    text between fences; without any, everything from the first line that begins like Python.
     """
     parts = FENCE.split(text)  # text, mark, text, mark, ...: what follows every second mark is code
     if len(parts) > 1:
@@ -50,7 +50,7 @@ def pieces(text: str) -> list[Piece]:
 
 
 def _code(text: str) -> Iterator[Piece]:
-    """The pieces of code. Where the tokenizer gives up, one line stays plain and it begins again behind it."""
+    """The pieces of code. If the tokenizer fails, one line stays plain and it restarts after that line."""
     while text:
         starts = [0]
         for line in text.split("\n"):
@@ -67,7 +67,7 @@ def _code(text: str) -> Iterator[Piece]:
                 before = token.string
             yield "", text[done:]
             return
-        except (tokenize.TokenError, SyntaxError) as error:  # how it is said differs between versions of Python
+        except (tokenize.TokenError, SyntaxError) as error:  # the message differs between versions of Python
             rest = text[done:]
             opened = IN_STRING.search(rest) if "string" in str(error) else None
             if opened:

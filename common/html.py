@@ -1,47 +1,44 @@
-"""Text to HTML that cannot do anything: escaping, tables, and the small part of Markdown that our own files use.
+"""HTML that contains only what was escaped: templates, elements, and the small part of Markdown that our files use.
 
-What a model generates is hostile until shown otherwise. Every function here takes plain text and escapes it; only what
-is already `Safe` passes as it is, and only these functions make it.
+What a model generates is hostile until shown otherwise. Templates are rendered with autoescape, and every function here
+takes plain text and escapes it; only `Safe` markup, which these functions return, passes unchanged.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
-import html
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from common.highlight import pieces
 from common.markdown import closes
 
-SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+HERE = Path(__file__).parent
+SCRIPT = (HERE / "page.js").read_text(encoding="utf-8")
 HASH = base64.b64encode(hashlib.sha256(f"\n{SCRIPT}".encode()).digest()).decode()
-# Were an escape ever missed, nothing would load, and no script would run but this one.
+# Should an escape ever be missed, nothing would load, and no script would run except this one.
 POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{HASH}'"
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")  # not allowed in HTML or UTF-8
 SHOWN = 6000  # characters of one prompt or answer
 
-
-class Safe(str):
-    """Markup that was made here. Whatever is added to it is made safe first."""
-
-    __slots__ = ()
-
-    def __add__(self, other: object) -> Safe:
-        return Safe(f"{self}{safe(other)}")
+Safe = Markup
 
 
 def safe(value: object) -> Safe:
-    """Escaped text of any value; Safe passes unchanged. Characters that HTML has no place for become U+FFFD."""
-    return value if isinstance(value, Safe) else Safe(html.escape(CONTROL.sub("\ufffd", str(value))))
+    """Escaped text of any value; Safe passes unchanged. Characters that HTML does not allow become U+FFFD."""
+    return value if isinstance(value, Safe) else escape(CONTROL.sub("\ufffd", str(value)))
 
 
 def join(parts: Iterable[object], between: str = "\n") -> Safe:
-    """The parts, each made safe, in one piece."""
+    """The parts, each made safe, in one piece; empty ones are skipped."""
     return Safe(between.join(safe(part) for part in parts if part))
 
 
@@ -52,44 +49,41 @@ def element(name: str, content: object = "", **attributes: str) -> Safe:
 
 
 def note(text: object) -> Safe:
-    """A paragraph in small grey."""
+    """A paragraph in small grey type."""
     return element("p", text, class_="note")
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, texts: int = 1, class_: str = "table") -> Safe:
-    """A table that scrolls inside itself and sorts by its heads; an empty `head` is left out.
+def template(path: Path) -> Callable[..., Safe]:
+    """Render a Jinja template: call the result with the variables that it uses. Undefined variables are an error.
 
-    The first `texts` columns are text, the others figures set to the right.
+    It can import common/macros.html.j2, and has the filters `markdown` and `highlighted` besides Jinja's own.
     """
+    rendered = _environment(path.parent).get_template(path.name).render
+    return lambda **variables: Safe(rendered(**variables))
 
-    def line(cells: Sequence[object], name: str) -> Safe:
-        scope = {"scope": "col"} if name == "th" else {}
-        kinds = ("text" if i < texts else "figure" for i in range(len(cells)))
-        shown = (element(name, c, class_=k, **scope) for c, k in zip(cells, kinds, strict=True))
-        return element("tr", Safe("".join(shown)))
 
-    body = element("tbody", join(line(row, "td") for row in rows))
-    return element(
-        "div",
-        element("table", (element("thead", line(head, "th")) if head else Safe("")) + body),
-        class_=class_,
-        tabindex="0",  # a region that scrolls must be reachable by keyboard
+@functools.cache
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader([folder, HERE]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Safe) else CONTROL.sub("\ufffd", str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters |= {"markdown": markdown, "highlighted": highlighted, "cut": _cut}
+    return environment
 
 
-def code(text: object) -> Safe:
-    """Preformatted text, its Python in colour, cut at SHOWN characters; how much was cut is said.
-
-    What is not text is shown as JSON.
-    """
-    text = text if isinstance(text, str) else json.dumps(text, indent=2, ensure_ascii=False)
-    rest = len(text) - SHOWN
-    shown = element("pre", highlighted(text[:SHOWN]))
-    return shown + note(f"… {rest:,} more characters") if rest > 0 else shown
+def _cut(value: object) -> tuple[str, int]:
+    """A text's first SHOWN characters, and the number of those that were cut off. Other values are shown as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return text[:SHOWN], max(0, len(text) - SHOWN)
 
 
 def highlighted(text: str) -> Safe:
-    """<code> with a <span> around each piece that common/highlight.py tells the kind of."""
+    """<code> with a <span> around each piece whose kind common/highlight.py recognises."""
     spans = (element("span", piece, class_=kind) if kind else safe(piece) for kind, piece in pieces(text))
     return element("code", Safe("".join(spans)))
 
@@ -99,43 +93,20 @@ def page(title: str, about: str, sections: Sequence[tuple[str, str, Safe]], *, s
 
     sections  (anchor, heading, content), in order
     style     rules added to page.css
-    What moves in it is page.js, the only script that its policy lets run.
+    Its only script is page.js, the one that its content security policy allows.
     """
-    rules = Path(__file__).with_name("page.css").read_text(encoding="utf-8") + style
-    links = join(element("a", name, href=f"#{key}") for key, name, _ in sections)
-    parts = [element("section", element("h2", name, id=key) + content) for key, name, content in sections]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{safe(title)}</title>
-<style>
-{rules}</style>
-</head>
-<body>
-<header>{element("h1", title)}{element("p", about, class_="about")}{element("nav", links)}</header>
-<main>
-{join(parts)}
-</main>
-<script>
-{SCRIPT}</script>
-</body>
-</html>
-"""
-
-
-def details(summary: object, content: object) -> Safe:
-    """A part that opens on a click."""
-    return element("details", element("summary", summary) + safe(content))
+    render = template(HERE / "page.html.j2")
+    rules = Safe((HERE / "page.css").read_text(encoding="utf-8") + style)
+    return str(
+        render(title=title, about=about, sections=sections, policy=Safe(POLICY), rules=rules, script=Safe(SCRIPT))
+    )
 
 
 def markdown(text: str, *, top: int = 3) -> Safe:
     """Headings (the first level becomes <h{top}>), tables, lists, fenced code, paragraphs, `code` and **bold**.
 
-    YAML front matter is left out, as hubs do. Anything else is shown as it was typed; links stay text, so that the page
-    points nowhere.
+    YAML front matter is omitted, as hubs do. Anything else is shown as typed; links stay text, so that the page points
+    nowhere.
     """
     blocks: list[Safe] = []
     text = FRONT_MATTER.sub("", text)
@@ -156,7 +127,7 @@ def markdown(text: str, *, top: int = 3) -> Safe:
             cells = [[_inline(cell.strip()) for cell in _cells(row)] for row in (rows[0], *rows[2:])]
             width = max(map(len, cells))
             head, *body = [row + [Safe("")] * (width - len(row)) for row in cells]
-            blocks.append(table(head, body, texts=width))
+            blocks.append(_macros().table(head, body, texts=width))
         elif item := re.match(r"\s*([-*+]|\d+[.)])\s+", line):
             items, lines = _until(lines, lambda other: not other.strip())
             blocks.append(_list(items, "ol" if item[1][0].isdigit() else "ul"))
@@ -168,6 +139,16 @@ def markdown(text: str, *, top: int = 3) -> Safe:
         else:
             lines = lines[1:]
     return join(blocks)
+
+
+def _macros():
+    """The macros of common/macros.html.j2, as functions."""
+    return _environment(HERE).get_template("macros.html.j2").module
+
+
+def _macros():
+    """The macros of common/macros.html.j2, as functions."""
+    return _environment(HERE).get_template("macros.html.j2").module
 
 
 def _until(lines: list[str], ends) -> tuple[list[str], list[str]]:
@@ -182,7 +163,7 @@ def _cells(row: str) -> list[str]:
 
 
 def _list(lines: list[str], name: str) -> Safe:
-    """One level; a line that starts no item goes on with the one before."""
+    """One level of items; a line that does not start an item continues the previous one."""
     items: list[str] = []
     for line in lines:
         start = re.match(r"\s*([-*+]|\d+[.)])\s+", line)
@@ -198,7 +179,7 @@ def _inline(text: str) -> Safe:
     pieces = re.split(r"(`+)(.+?)\1", text)  # text, mark, code, text, mark, code, ..., text
     parts = []
     for i in range(0, len(pieces), 3):
-        parts.append(Safe(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe(pieces[i]))))
+        parts.append(Safe(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(safe(pieces[i])))))
         if i + 2 < len(pieces):
             parts.append(element("code", pieces[i + 2].strip()))
     return Safe("".join(parts))

@@ -1,13 +1,12 @@
-"""Fenced code in Markdown: one reader and one writer for every text that holds code between fences.
+"""Fenced code in Markdown: one reader and one writer for all texts with code between fences.
 
-Blocks are CommonMark's (spec 0.31, sections 4.5, 5.1 and 5.2), read by markdown-it-py: any info string, three marks or
-more, backticks or tildes, up to three spaces of indentation, within lists and quotations, and unclosed. Two rules
-depart from it, because what is read are answers of language models:
+Blocks follow CommonMark (spec 0.31, sections 4.5, 5.1 and 5.2), parsed by markdown-it-py: any info string, three or
+more backticks or tildes, up to three spaces of indentation, within lists and quotations, and unclosed. Two rules differ
+from it, because the texts are answers of language models:
 
-- A fence inside an open string of Python does not end its block. A model that answers with a function whose docstring
-  shows an example seldom counts the marks. Where CommonMark ends a block in the middle of a triple-quoted string, the
-  next fence that could close it is tried, and the first that lets the block parse is taken; if none does, CommonMark's
-  stands.
+- A fence inside an open Python string does not end its block: a model whose answer has a docstring with an example
+  seldom counts the marks. Where CommonMark ends a block in the middle of a triple-quoted string, later fences that
+  could close it are tried, and the first with which the block parses is taken; if none does, CommonMark's is.
 - A tag on a line of its own (`<answer>`) does not hide the fence on the next line, as it does in an HTML block.
 """
 
@@ -22,8 +21,8 @@ from dataclasses import dataclass
 
 from common.console import need
 
-_MOST_TRIES = 50  # fences tried as the end of one block: a text made of nothing else must not cost hours
-_HIDDEN = "\0"  # stands for the first mark of a fence inside a string; markdown-it has replaced every NUL of the text
+_MOST_TRIES = 50  # fences tried as the end of one block: a text of nothing but fences must not take hours
+_HIDDEN = "\0"  # replaces the first mark of a fence inside a string; markdown-it removes every NUL from the text
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Block:
     """One fenced block.
 
     text         the lines between the fences, without the fence's own indentation
-    info         what follows the opening fence, as it was written
+    info         the text after the opening fence, unchanged
     mark         the opening fence: "```", "~~~~", …
     start, stop  its lines in the document, fences included: from `start` (counted from 0) up to, but without, `stop`
     """
@@ -56,11 +55,11 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def closes(line: str, mark: str) -> bool:
-    """Whether a line ends the block that `mark` opened: as many marks or more of its kind, and nothing after them."""
+    """Whether a line closes the block that `mark` opened: at least as many marks of its kind, and nothing else."""
     return bool(re.fullmatch(rf" {{0,3}}{re.escape(mark[0])}{{{len(mark)},}}[ \t]*", line))
 
 
-@functools.lru_cache(maxsize=64)  # an answer is read several times while it is graded
+@functools.lru_cache(maxsize=64)  # an answer is parsed several times while it is graded
 def blocks(text: str) -> tuple[Block, ...]:
     """The fenced blocks of a Markdown text, in order. UserError if markdown-it-py, an extra, is missing."""
     if "```" not in text and "~~~" not in text:
@@ -75,7 +74,7 @@ def blocks(text: str) -> tuple[Block, ...]:
 def without_blocks(text: str, marks: str = "`~") -> str:
     """The text without its fenced blocks, line ends as "\\n".
 
-    marks  whose blocks are taken out: "`" alone for a docstring, where a line of tildes may underline a heading
+    marks  the kinds of fences whose blocks are removed: "`" only for a docstring, where tildes may underline a heading
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for block in reversed(blocks(text)):
@@ -87,13 +86,13 @@ def without_blocks(text: str, marks: str = "`~") -> str:
 @functools.cache
 def _parser():
     parser = need("markdown_it", why="reading fenced code", install="markdown-it-py").MarkdownIt("commonmark")
-    parser.disable(["html_block", "inline", "text_join"])  # inline markup is of no interest
+    parser.disable(["html_block", "inline", "text_join"])  # inline markup is not needed
     parser.block.ruler.at("fence", _fence, {"alt": ["paragraph", "reference", "blockquote", "list"]})
     return parser
 
 
 def _fence(state, start: int, end: int, silent: bool) -> bool:
-    """markdown-it's rule for a fence, and the rule on open strings above."""
+    """markdown-it's rule for a fence, with the rule for open strings above."""
     from markdown_it.rules_block import fence
 
     found, source = fence(state, start, end, silent), state.src
@@ -103,7 +102,7 @@ def _fence(state, start: int, end: int, silent: bool) -> bool:
         closing = state.line - 1  # hide this fence and look for the next
         at = state.bMarks[closing] + state.tShift[closing]
         if closing <= start or not state.src[at:].startswith(state.tokens[-1].markup):
-            break  # not closed: it runs to the end of its container
+            break  # not closed: the block runs to the end of its container
         state.src = state.src[:at] + _HIDDEN + state.src[at + 1 :]
         state.tokens.pop()
         fence(state, start, end, silent)
@@ -122,7 +121,7 @@ def _parses(code: str) -> bool:
 
 
 def _breaks_off_in_string(code: str) -> bool:
-    """Whether Python reads the code up to its end and stands in a triple-quoted string there."""
+    """Whether the code ends within a triple-quoted string."""
     error = _error(code)
     return isinstance(error, SyntaxError) and "unterminated triple-quoted" in error.msg
 
@@ -132,6 +131,6 @@ def _error(code: str) -> Exception | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ast.parse(textwrap.dedent(code))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # all that Python's parser raises
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # all that Python's own parser raises
         return error
     return None

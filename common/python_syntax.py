@@ -1,4 +1,4 @@
-"""The syntax tree of someone else's Python."""
+"""Syntax trees of foreign Python code. Nothing is run."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import warnings
 
 
 def parse(text: str) -> ast.Module:
-    """The tree. What Python would warn of, such as an invalid escape in a string, is not our news."""
+    """The tree, without Python's warnings about the code, such as an invalid escape in a string."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(text)
 
 
 def parsed(text: str) -> ast.Module | None:
-    """The tree, or None for what is no Python. Nothing is compiled or run."""
+    """The tree, or None if the text is not Python. Nothing is compiled or run."""
     try:
         return parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # all four come from Python's own parser
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # all that Python's own parser raises
         return None
 
 
 def compiles(tree: ast.Module) -> bool:
-    """Whether Python's compiler takes the tree: a `nonlocal` has its binding, a `break` its loop. Nothing is run."""
+    """Whether the tree compiles: every `nonlocal` has a binding, every `break` a loop. Nothing is run."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -33,11 +33,11 @@ def compiles(tree: ast.Module) -> bool:
 
 
 def same_code(first: str, second: str) -> bool:
-    """Whether two texts are the same program but for layout and comments."""
+    """Whether two texts are the same program apart from layout and comments."""
     trees = parsed(first), parsed(second)
     try:
         return None not in trees and ast.dump(trees[0]) == ast.dump(trees[1])
-    except RecursionError:  # a tree may be deep enough to parse and too deep to write out: 1 + 1 + 1 + ...
+    except RecursionError:  # a tree can parse and still be too deep to dump: 1 + 1 + 1 + ...
         return False
 
 

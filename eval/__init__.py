@@ -1,1 +1,1 @@
-"""How well it works: metrics, the sandbox, statistics, the report."""
+"""Evaluation: metrics, statistics and the report."""

@@ -1,6 +1,6 @@
-"""Pictures as SVG, drawn here: in a page, whose style sheet owns the colours, or alone as a file.
+"""Charts as SVG, either in a page, whose style sheet defines the colours, or as a file of their own.
 
-Sizes are in the picture's own units, about a pixel each at the width of half a page; text is 12 of them high.
+Sizes are in units of the view box, about a pixel each at half the width of a page; text is 12 units high.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from common.html import Safe, element, join
 
-# A picture alone has no page to take its colours from: those of common/page.css.
+# A file of its own has no style sheet: these are the colours of common/page.css.
 LIGHT = "--paper: #fcfcfa; --ink: #1d2126; --muted: #5f6670; --line: #dfe1e0; --before: #858f9a; --after: #1f6f78;"
 DARK = "--paper: #15181b; --ink: #e4e6e7; --muted: #9aa1aa; --line: #31373d; --before: #8b95a0; --after: #5cbcc5;"
 FONT = "font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif;"
 
 WIDTH = 440
-LETTER = 7.6  # width of one at most, on average, also where a phone shows them larger
-MOST_POINTS = 400  # of a line that is drawn
+LETTER = 7.6  # average width of a letter, at most, even on a phone, which shows them larger
+MOST_POINTS = 400  # drawn of a line
 Interval = Sequence[float]
 
 
@@ -29,14 +29,14 @@ class Line:
 
     name: str
     points: list[tuple[float, float]]
-    color: str  # a variable of the style sheet
+    color: str  # the name of a variable in the style sheet
     faint: bool = False
     dots: bool = False
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From values low..high to places start..end."""
+    """Maps values low..high to positions start..end."""
 
     low: float
     high: float
@@ -44,11 +44,11 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """The position of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, most: int = 6) -> list[float]:
-        """Round values inside, at most `most` + 1: multiples of 1, 2 or 5 times a power of ten."""
+        """At most `most` + 1 round values in the range: multiples of 1, 2 or 5 times a power of ten."""
         unit = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
         step = next(unit * factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (unit * factor) <= most)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
@@ -56,14 +56,14 @@ class Scale:
 
 
 def _scale(values: Sequence[float], start: float, end: float, *, room: float = 0.05) -> Scale:
-    """Room for all values, with a margin of this share of their range."""
+    """A scale for all values, with a margin of `room` times their range."""
     low, high = min(values), max(values)
     margin = room * (high - low) or abs(low) * 0.1 or 1.0
     return Scale(low - margin, high + margin, start, end)
 
 
 def loss_curve(steps: list[dict], unit: str) -> Safe | None:
-    """Training and validation loss over the steps of a metrics.jsonl; None if it holds no loss."""
+    """Training and validation loss over the steps of a metrics.jsonl; None if it has no loss."""
     train, validation = _column(steps, "loss"), _column(steps, "validation_loss")
     window = max(1, len(train) // 20)
     mean = [
@@ -81,7 +81,7 @@ def loss_curve(steps: list[dict], unit: str) -> Safe | None:
 
 
 def norm_curve(steps: list[dict]) -> Safe | None:
-    """The gradient's norm over the steps of a metrics.jsonl; None if it holds none."""
+    """The gradient norm over the steps of a metrics.jsonl; None if it has none."""
     return curve("Norm of the gradient, before clipping", [Line("norm", _column(steps, "norm"), "before")])
 
 
@@ -90,9 +90,9 @@ def _column(steps: list[dict], key: str) -> list[tuple[float, float]]:
 
 
 def curve(title: str, lines: list[Line]) -> Safe | None:
-    """Lines over the training steps, whose values common/page.js shows under the pointer; None without a point.
+    """Lines over the training steps, with values that common/page.js shows at the pointer; None without a point.
 
-    Of a line with more than MOST_POINTS points every n-th is drawn, the last among them.
+    Of a line with more than MOST_POINTS points every n-th is drawn, including the last.
     """
     lines = [Line(one.name, _thinned(one.points), one.color, one.faint, one.dots) for one in lines if one.points]
     if not lines:
@@ -110,18 +110,21 @@ def curve(title: str, lines: list[Line]) -> Safe | None:
         places = [(across(x), up(y)) for x, y in line.points]
         parts.append(_drawn(line, places))
     parts.append(element("line", x1="0", y1=f"{top}", x2="0", y2=f"{height - bottom}", class_="cursor"))
-    told = [[[round(across(x), 1), f"{x:g}", f"{y:.4g}"] for x, y in line.points] for line in lines]
+    values = [[[round(across(x), 1), f"{x:g}", f"{y:.4g}"] for x, y in line.points] for line in lines]
     keys = [
-        element("span", _swatch(line) + f"{line.name} " + element("b", told_of[-1][2]), class_="key")
-        for line, told_of in zip(lines, told, strict=True)
+        element("span", _swatch(line) + f"{line.name} " + element("b", of_line[-1][2]), class_="key")
+        for line, of_line in zip(lines, values, strict=True)
     ]
-    legend = element("p", join([element("span", f"step {max(of[-1][1] for of in told)}", class_="at"), *keys], " "))
-    values = {"data-lines": json.dumps(told, separators=(",", ":"))}
-    return _figure(title, _svg(parts, WIDTH, height, f"{title}, over steps", **values), legend, class_="chart curve")
+    last_step = max(of_line[-1][1] for of_line in values)
+    legend = element("p", join([element("span", f"step {last_step}", class_="at"), *keys], " "))
+    data = {"data-lines": json.dumps(values, separators=(",", ":"))}
+    return _figure(title, _svg(parts, WIDTH, height, f"{title}, over steps", **data), legend, class_="chart curve")
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    return points[:: -max(1, math.ceil(len(points) / MOST_POINTS))][::-1]
+    """Every n-th point, counted from the last, so that it is included."""
+    step = max(1, math.ceil(len(points) / MOST_POINTS))
+    return points[(len(points) - 1) % step :: step]
 
 
 def _drawn(line: Line, places: list[tuple[float, float]]) -> Safe:
@@ -139,7 +142,7 @@ def _swatch(line: Line) -> Safe:
 
 @dataclass(frozen=True)
 class Dot:
-    """A value of one series in a row of `dots`, with its interval where it has one."""
+    """A value of one series in a row of `dots`, with its interval if it has one."""
 
     series: str
     color: str
@@ -149,7 +152,7 @@ class Dot:
 
 
 def dots(title: str, rows: Mapping[str, Sequence[Dot]]) -> Safe:
-    """A row of dots with their intervals for each name, all to one scale: rates before and after, by category."""
+    """One row of dots with intervals per name, on a common scale: rates before and after, by category."""
     series = {dot.series: dot for row in rows.values() for dot in row}
     drawn, height = _dot_rows(rows)
     keys = [
@@ -161,7 +164,7 @@ def dots(title: str, rows: Mapping[str, Sequence[Dot]]) -> Safe:
 
 
 def _dot_rows(rows: Mapping[str, Sequence[Dot]], *, zero: bool = False) -> tuple[Safe, float]:
-    """The rows and their height. zero: the scale takes in 0, and a line stands there."""
+    """The rows and their height. zero: include 0 in the scale and mark it with a line."""
     ends = [end for row in rows.values() for dot in row for end in (*(dot.interval or ()), dot.value)]
     left = min(170.0, max(map(len, rows)) * LETTER + 10)
     across = _scale([*ends, 0.0] if zero else ends, left + 6, WIDTH - 14)
@@ -180,18 +183,18 @@ def _dot_rows(rows: Mapping[str, Sequence[Dot]], *, zero: bool = False) -> tuple
 
 
 def _dot_with_interval(dot: Dot, across: Scale, y: float, name: str) -> Safe:
-    told = f"{name}, {dot.series} {dot.value:.4g}"
+    label = f"{name}, {dot.series} {dot.value:.4g}"
     parts = []
     if dot.interval:
         low, high = dot.interval
-        told += f" [{low:.4g}, {high:.4g}]"
+        label += f" [{low:.4g}, {high:.4g}]"
         parts.append(_across(y, across(low), across(high), color=dot.color, width=1.8))
     parts.append(_dot(across(dot.value), y, dot.color, filled=dot.filled))
-    return element("g", element("title", told) + join(parts, ""))
+    return element("g", element("title", label) + join(parts, ""))
 
 
 def interval_strip(change: dict, *, lower_is_better: bool, color: str) -> Safe:
-    """A change with its interval, as wide as a cell: right of the line is better, each to its own scale."""
+    """A change with its interval, as wide as a table cell, on its own scale: right of the line is better."""
     sign = -1 if lower_is_better else 1
     low, high = sorted(sign * end for end in change["interval"])
     reach = max(abs(low), abs(high), abs(change["value"])) or 1.0
@@ -205,9 +208,9 @@ def interval_strip(change: dict, *, lower_is_better: bool, color: str) -> Safe:
 
 
 def interval_picture(changes: dict[str, dict]) -> str:
-    """A file of its own: the change of each metric with its interval, {run: {metric: change}}; a panel a metric.
+    """An SVG file of {run: {metric: change}}: one panel per metric, with the change of each run and its interval.
 
-    What is told apart from no change is filled, the rest is hollow.
+    Distinguishable changes are filled, the others hollow.
     """
     parts, y = [], 0.0
     for metric in dict.fromkeys(metric for of_run in changes.values() for metric in of_run):
@@ -226,7 +229,7 @@ def interval_picture(changes: dict[str, dict]) -> str:
 
 
 def next_token_picture(prompts: list[dict]) -> str:
-    """A file of its own: for each prompt of an eval.next_token result its likeliest next tokens, and KL by position."""
+    """An SVG file of an eval.next_token result: the most likely next tokens of each prompt, and KL by position."""
     parts, y = [], 0.0
     for row in prompts:
         left, height = _likeliest(row)
@@ -237,7 +240,7 @@ def next_token_picture(prompts: list[dict]) -> str:
 
 
 def _likeliest(row: dict) -> tuple[Safe, float]:
-    """The tuned model's likeliest tokens, then those of the base that are not among them: a pair of bars each."""
+    """A pair of bars per token: the most likely tokens of the tuned model, then the others of the base."""
     probabilities = {state: {one["id"]: one["p"] for one in row[state]} for state in ("base", "tuned")}
     tokens = {one["id"]: one["token"] for one in (*row["tuned"], *row["base"])}
     left, height = 120, 24.0 * len(tokens) + 40
@@ -317,5 +320,5 @@ def _bar(x: float, y: float, width: float, height: float, color: str) -> Safe:
 
 
 def _cut(text: str, most: int) -> str:
-    """Its end, where it is longer: paths differ there."""
+    """The end of a text that is too long, since paths differ there."""
     return text if len(text) <= most else f"…{text[1 - most :]}"

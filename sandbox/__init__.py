@@ -1,1 +1,1 @@
-"""Foreign code runs here and nowhere else."""
+"""The sandbox: foreign code runs here and nowhere else."""

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 
 from common.console import UserError, run_command
 from common.options import option, parse
-from sandbox.run import Job, _layers, _outcomes, protection
+from sandbox.protection import choose_layers
+from sandbox.run import Job, protection, stream_outcomes
 
 
 def _batches(lines) -> Iterator[list[Job]]:
@@ -23,7 +24,7 @@ def _batches(lines) -> Iterator[list[Job]]:
         try:
             jobs.append(Job(**json.loads(line)))
         except (ValueError, TypeError) as error:
-            raise UserError(f"stdin:{number}: not a job ({error}). See `Job` in sandbox/run.py") from None
+            raise UserError(f"stdin:{number}: not a job ({error}). See `Job` in sandbox/job.py") from None
     yield jobs
 
 
@@ -43,7 +44,7 @@ def main() -> None:
         print(json.dumps(protection(allow_unsafe_exec=options.allow_unsafe_exec)))
         return
     for jobs in _batches(sys.stdin):
-        for outcome in _outcomes(jobs, options.processes, _layers(options.allow_unsafe_exec)):
+        for outcome in stream_outcomes(jobs, options.processes, choose_layers(options.allow_unsafe_exec)):
             print(json.dumps(asdict(outcome)), flush=True)
 
 

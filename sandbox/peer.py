@@ -1,8 +1,8 @@
 """Calls between two processes that do not trust each other: the one with the tests and the one with the answer.
 
-Only plain values cross, as JSON: what the tests compare is made of their own interpreter's types, so that no `__eq__`,
-no subclass and no patched builtin of the answer takes part. Everything else stays where it is and is lent by number.
-The tests lend callables, which the answer may call; the answer lends whatever it returns.
+Only plain values cross, as JSON: what the tests compare is built from their own interpreter's types, so that no
+`__eq__`, subclass or patched builtin of the answer is involved. Everything else stays where it is and is lent by
+number. The tests lend callables, which the answer may call; the answer lends whatever it returns.
 
 Imports nothing of the project: it runs inside the sandbox.
 """
@@ -19,11 +19,11 @@ import json
 from collections.abc import Iterator
 
 _LINE_LIMIT = 16 << 20  # bytes of one message
-_ITEMS_LIMIT = 100_000  # of an iterator, which crosses as what is left of it
+_ITEMS_LIMIT = 100_000  # of an iterator, which crosses as the list of its remaining items
 _SEQUENCES = {kind.__name__: kind for kind in (list, tuple, set, frozenset, collections.deque)}
 _MAPPINGS = {kind.__name__: kind for kind in (collections.Counter, collections.OrderedDict, dict)}
-_BY_TEXT = {  # what str() writes, and what reads it again
-    "float": float,  # of a language whose JSON knows no infinity
+_BY_TEXT = {  # types that cross as str() writes them, with what parses it
+    "float": float,  # from JavaScript, whose JSON has no infinity
     "complex": complex,
     "Decimal": decimal.Decimal,
     "Fraction": fractions.Fraction,
@@ -36,23 +36,23 @@ _FORWARDED |= {"item": lambda value, key: value[key]}
 
 
 class PeerEnded(BaseException):
-    """The other process ended or broke the protocol. No Exception: a test that expects an error must not catch it."""
+    """The other process ended or broke the protocol. Not an Exception: a test that expects one must not catch it."""
 
 
 class RemoteError(Exception):
-    """An exception of the other process whose class is not one of Python's own."""
+    """An exception of the other process whose class is not built into Python."""
 
 
 class Remote:
-    """Something that stays in the other process. Equal to itself only: its own `__eq__` is never asked."""
+    """An object that stays in the other process. Equal only to itself: its own `__eq__` is never called."""
 
     def __init__(self, peer: Peer, number: int):
         vars(self).update(_peer=peer, _number=number, _is_attribute=False)
 
     def __call__(self, *arguments, **named):
-        """Call it where it is."""
+        """Call it in the other process."""
         if self._is_attribute and not self._peer.methods:
-            raise TypeError("a method of what the answer returned is the answer's own word")
+            raise TypeError("a method of an object that the answer returned cannot judge the answer")
         return self._peer.call(self._number, arguments, named)
 
     def __getattr__(self, name: str):
@@ -92,12 +92,12 @@ class Remote:
 
 
 class Peer:
-    """One end of the conversation. Whoever waits for a reply serves what the other asks meanwhile.
+    """One end of the connection. While an end waits for a reply, it serves the requests of the other.
 
-    trusting  whether the other end may do more with what is lent than call it
-    methods   whether this end may call what it got as an attribute. If so, whatever object f returned decides what
-              `f(x).startswith("a")` is
-    process   the other end's, where this one forked it
+    trusting  whether the other end may do more with lent objects than call them
+    methods   whether this end may call attributes of lent objects. If so, the object that f returned decides the value
+              of `f(x).startswith("a")`
+    process   the process id of the other end, if this one forked it
     """
 
     methods = True
@@ -107,7 +107,7 @@ class Peer:
         self._reader, self._writer = open(read_fd, "rb"), open(write_fd, "wb")  # noqa: SIM115
         self._trusting, self.process = trusting, process
         self._lent: list = []
-        self._dumps, self._loads = json.dumps, json.loads  # the answer may replace the modules' own
+        self._dumps, self._loads = json.dumps, json.loads  # the answer may patch the json module
 
     def send(self, message) -> None:
         """Send one JSON value. Raises PeerEnded."""
@@ -128,12 +128,12 @@ class Peer:
             raise PeerEnded("the other process broke the protocol") from error
 
     def lend(self, value) -> int:
-        """The number by which the other end may use `value`."""
+        """The number by which the other end can use `value`."""
         self._lent.append(value)
         return len(self._lent) - 1
 
     def borrow(self, message) -> dict:
-        """Send the first message; the things that the other end lends in reply, by name. Raises what it raised."""
+        """Send the first message; returns the objects lent in reply, by name. Raises what the other end raised."""
         self.send(message)
         kind, *rest = self.receive()
         if kind != "lent":
@@ -141,7 +141,7 @@ class Peer:
         return {str(name): Remote(self, number) for name, number in rest[0].items()}
 
     def call(self, number: int, arguments: tuple, named: dict):
-        """Call what the other end lent; mutable arguments are changed here as they were there."""
+        """Call a lent object; changes to mutable arguments are repeated here."""
         value, after = self._ask(["call", number, self._encode(list(arguments)), self._encode(named)])
         for mine, theirs in zip(arguments, self._decode(after) if after else (), strict=False):
             if type(mine) is type(theirs) is list:
@@ -152,7 +152,7 @@ class Peer:
         return self._decode(value)
 
     def ask(self, what: str, *arguments):
-        """One of the other operations on what the other end lent."""
+        """Any other operation on a lent object."""
         return self._decode(self._ask([what, arguments[0], *map(self._encode, arguments[1:])])[0])
 
     def _ask(self, message: list) -> tuple:
@@ -166,7 +166,7 @@ class Peer:
             self.serve(kind, rest)
 
     def serve(self, kind: str, rest: list) -> None:
-        """Do what the other end asks, and reply."""
+        """Carry out a request of the other end, and reply."""
         try:
             if kind == "call":
                 arguments, named = self._decode(rest[1]), self._decode(rest[2])
@@ -176,7 +176,7 @@ class Peer:
                 value = _FORWARDED[kind](self._lent[rest[0]], *map(self._decode, rest[1:]))
                 reply = ["value", self._encode(value), None]
             else:
-                raise PeerEnded("the other process asked for what it may not have")
+                raise PeerEnded("the other process made a forbidden request")
         except PeerEnded:
             raise
         except BaseException as error:  # SystemExit, too, is a result of the call
@@ -208,11 +208,11 @@ class Peer:
             return {"yours": value._number}
         if isinstance(value, Iterator):
             return {"iterator": [self._encode(item) for item in itertools.islice(value, _ITEMS_LIMIT)]}
-        for base in (str, int, float, tuple, list, set):  # an IntEnum, a named tuple
+        for base in (str, int, float, tuple, list, set):  # such as IntEnum and named tuples
             if isinstance(value, base):
                 return self._encode(base(value))
         if not self._trusting and not callable(value):
-            raise TypeError(f"{kind.__name__} is no plain value and cannot be given to the answer")
+            raise TypeError(f"{kind.__name__} is not a plain value and cannot be passed to the answer")
         return {"mine": self.lend(value)}
 
     def _decode(self, data):
@@ -239,7 +239,7 @@ class Peer:
 
 
 def raised(error: BaseException) -> list:
-    """The message that tells of an exception: the first of its classes that Python has, its text, its errno."""
+    """The message for an exception: the first of its classes that is built into Python, its text, its errno."""
     name = next(base.__name__ for base in type(error).__mro__ if getattr(builtins, base.__name__, None) is base)
     own = "" if type(error).__name__ == name else f"{type(error).__name__}: "
     return ["raised", name, own + str(error), getattr(error, "errno", None) if isinstance(error, OSError) else None]
@@ -253,5 +253,5 @@ def _exception(name: str, text: str, number: int | None) -> BaseException:
         return kind(number, str(text))
     try:
         return kind(str(text))
-    except TypeError:  # UnicodeDecodeError and its like want more
+    except TypeError:  # such as UnicodeDecodeError, which needs more arguments
         return RemoteError(f"{name}: {text}")

@@ -1,8 +1,8 @@
-"""One worker of the sandbox: a Python that is loaded once and forks a new, freshly confined process per job.
+"""One worker of the sandbox: a Python process that forks a new, freshly confined child for each job.
 
-Started by workers.py as `python -m sandbox.server CHANNEL_FD`. It runs nothing foreign and never sees what is in a job,
-so that no job finds another's text in the memory that it inherits. It watches the job for what no limit of the kernel
-bounds (threads of root, files where there is no own mount) and ends every process that the job leaves.
+Started by workers.py as `python -m sandbox.server CHANNEL_FD`. It runs nothing foreign and never reads a job, so no
+job finds the text of another in the memory that it inherits. It watches for what no kernel limit bounds (threads of
+root, files if there is no mount of its own) and kills every process that a job leaves.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import signal
 import socket
 import sys
 
-from sandbox import job
-from sandbox.layers import be_reaper
+from sandbox.child import FILE_MEGABYTES, run
+from sandbox.linux import be_reaper
 from sandbox.places import python_paths
 
-TICK = 0.05  # seconds between two looks at a job
-MOST_THREADS = 64  # of all processes of a job
-# What answers import most; loading it once is most of the gain.
+TICK = 0.05  # seconds between two checks of a job
+MOST_THREADS = 64  # in all processes of a job
+# The modules that answers import most often: loading them once saves most of the time.
 PRELOADED = "bisect collections copy datetime decimal fractions functools hashlib heapq itertools math operator random"
 PRELOADED += " re statistics string typing"
 
 
 def _descendants(pid: int) -> list[int]:
-    """The processes that descend from `pid`, nearest first; none where /proc does not tell."""
+    """The descendants of a process, nearest first; none if /proc does not list them."""
     found = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -46,7 +46,7 @@ def _threads(pid: int) -> int:
 
 
 def _size(folder: str) -> int:
-    """Bytes of the files below a folder, at least a block each."""
+    """Bytes of the files below a folder, at least one block each."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -56,17 +56,17 @@ def _size(folder: str) -> int:
 
 
 def _watch(channel: socket.socket, folder: str) -> str | None:
-    """Wait for the word to end the job. Ends it earlier, and says why, when it takes more than it may."""
+    """Wait for the request to end the job, or until it exceeds a limit: then return which one."""
     while not select.select([channel], [], [], TICK)[0]:
         if sum(map(_threads, _descendants(os.getpid()))) > MOST_THREADS:
             return f"more than {MOST_THREADS} threads or processes"
-        if _size(folder) > job.FILE_MEGABYTES << 20:
-            return f"more than {job.FILE_MEGABYTES} MiB of files"
+        if _size(folder) > FILE_MEGABYTES << 20:
+            return f"more than {FILE_MEGABYTES} MiB of files"
     return None
 
 
 def _end(child: int) -> None:
-    """Kill the job's process and all that descend from it, however detached: orphans become this process's children."""
+    """Kill the job's process and all its descendants, even detached ones: orphans become children of this process."""
     with contextlib.suppress(OSError):
         os.killpg(child, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
@@ -79,14 +79,14 @@ def _end(child: int) -> None:
 
 
 def _hide_the_project() -> None:
-    """A job may import a module of any name: it finds neither the project's folder nor its modules."""
+    """Hide the project's folder and modules, since a job may import a module of any name."""
     sys.path.pop(0)
     for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
         del sys.modules[name]
 
 
 def main() -> None:
-    """Serve until the channel closes: say "ready"; then a request and three files in, one reply per job out."""
+    """Send "ready", then serve until the channel closes: per job a request with three files in, and a reply out."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     sys.argv = [""]
     _hide_the_project()
@@ -96,7 +96,7 @@ def main() -> None:
     if sys.platform == "linux":
         be_reaper()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    gc.freeze()  # a child's first collection then copies none of these pages
+    gc.freeze()  # so that a child's garbage collector does not copy these pages
     channel.sendall(b"ready")
     while True:
         message, handles, _, _ = socket.recv_fds(channel, 1 << 16, 3)
@@ -108,7 +108,7 @@ def main() -> None:
         if child == 0:
             channel.close()
             os.setsid()
-            job.run(settings, *handles)
+            run(settings, *handles)
         for handle in handles:
             os.close(handle)
         why = _watch(channel, settings["folder"])

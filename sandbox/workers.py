@@ -1,4 +1,4 @@
-"""The workers of the sandbox: processes that have Python loaded and fork one confined process per job."""
+"""The workers of the sandbox: processes that have Python loaded and fork one confined child per job."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _HERE = Path(__file__).resolve().parent
 
 
 class Workers:
-    """The workers (server.py), started as they are needed: each serves one job at a time, in a folder below `folder`.
+    """The workers (server.py), started on demand; each serves one job at a time, in a folder below `folder`.
 
-    readable  folders that some job may read, for "bubblewrap", whose root is made when a worker starts
+    readable  all folders that any job may read, for "bubblewrap", whose root is built when a worker starts
     """
 
     def __init__(self, layers: tuple[str, ...], readable: Iterable[str] = ()):
@@ -33,7 +33,7 @@ class Workers:
 
     @contextlib.contextmanager
     def one(self) -> Iterator[socket.socket]:
-        """The channel of a worker that nobody else uses meanwhile. One that fails is not used again."""
+        """The channel of a worker, for exclusive use. A worker that fails is not used again."""
         try:
             channel, process = self._idle.get_nowait()
         except queue.Empty:
@@ -46,11 +46,11 @@ class Workers:
         self._idle.put((channel, process))
 
     def _start(self) -> tuple[socket.socket, subprocess.Popen]:
-        """Raises RuntimeError where it does not start."""
+        """Start a worker. Raises RuntimeError if that fails."""
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "sandbox.server", str(theirs.fileno())]
         if "bubblewrap" in self.layers:
-            command = [*_bubblewrap(self.folder, self._readable), *command]
+            command = [*bubblewrap(self.folder, self._readable), *command]
         with theirs:
             process = subprocess.Popen(
                 command,
@@ -63,7 +63,7 @@ class Workers:
                 start_new_session=True,
             )
         if not ours.recv(16):
-            raise RuntimeError(f"a worker of the sandbox does not start: {_hang_up(ours, process)}")
+            raise RuntimeError(f"a worker of the sandbox failed to start: {_hang_up(ours, process)}")
         return ours, process
 
     def close(self) -> None:
@@ -74,15 +74,15 @@ class Workers:
 
 
 def _hang_up(channel: socket.socket, process: subprocess.Popen) -> str:
-    """End a worker; what it said on stderr."""
+    """End a worker; returns its stderr."""
     channel.close()
     return process.communicate()[1].decode(errors="replace").strip()
 
 
-def _bubblewrap(folder: str, readable: Iterable[str]) -> list[str]:
-    """The words before a command that give it namespaces and a root of its own, as layers.py and mounts.py do.
+def bubblewrap(folder: str, readable: Iterable[str]) -> list[str]:
+    """The command prefix that gives a process namespaces and a root of its own, as layers.py and mounts.py do.
 
-    For systems that let only programs with a profile of theirs do so, as AppArmor may on Ubuntu. See bwrap(1).
+    For systems that allow this only to programs with a profile, as AppArmor may on Ubuntu. See bwrap(1).
     """
     if shutil.which("bwrap") is None:
         raise RuntimeError("bwrap is not installed")
@@ -95,7 +95,7 @@ def _bubblewrap(folder: str, readable: Iterable[str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of the caller's environment but what Python needs to find its packages. HOME is set for each job."""
+    """A new environment, with only what Python needs to find its packages. HOME is set for each job."""
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     python = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
     places = {"PATH": "/usr/bin:/bin", "PYTHONUSERBASE": site.getuserbase()}

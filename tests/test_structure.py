@@ -43,11 +43,12 @@ WITHIN = {
         "charts": set(),
         "environment": set(),
         "model_options": set(),
-        "compare": {"charts", "stats"},
+        "change_table": {"stats"},
+        "compare": {"change_table", "charts", "stats"},
         "code": {"environment", "model_options", "stats"},
         "instruct": {"code", "environment", "model_options", "stats"},  # code: pass@k
-        "retrieval": {"compare", "environment", "model_options", "stats"},
-        "report": {"charts", "compare", "stats"},
+        "retrieval": {"change_table", "compare", "environment", "model_options", "stats"},
+        "report": {"change_table", "charts", "compare", "stats"},
     },
 }
 FILES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))

@@ -1,9 +1,9 @@
-"""Checks a metrics.json against eval/report/metrics.schema.json, a JSON Schema, which is also its documentation.
+"""Validates a metrics.json against eval/report/metrics.schema.json, a JSON Schema that is also its documentation.
 
     python -m eval.report.schema runs/quickstart/metrics.json
 
-Any validator of JSON Schema 2020-12 reads that file. This one knows the keywords that stand in it, so that a run needs
-no further package, and two rules that the language cannot say.
+Every report validates its metrics, so this must work without a further package. It implements only the keywords in that
+schema, and the tests hold it to the `jsonschema` package; it adds two rules that JSON Schema cannot express.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer
 
 
 def read_metrics(path: Path | str) -> dict:
-    """A metrics.json that keeps to its form. Otherwise UserError, with the first place that does not."""
+    """Read and validate a metrics.json. UserError names the first place that does not match the schema."""
     metrics = read_json(path)
     for problem in problems(metrics):
-        raise UserError(f"{path}: {problem} (the form: eval/report/metrics.schema.json)")
+        raise UserError(f"{path}: {problem} (see eval/report/metrics.schema.json)")
     return metrics
 
 
 def problems(metrics: dict) -> Iterator[str]:
-    """Every place that does not keep to the form, such as "tracks.cpt.before: perplexity is missing"."""
+    """Every place that does not match, such as "tracks.cpt.before: 'perplexity' is missing"."""
     found = list(_broken(metrics, SCHEMA, "the file"))
     yield from found or _inconsistent(metrics)
 
 
 def _broken(value: object, schema: dict, at: str) -> Iterator[str]:
-    """What keeps `value` from being of the schema."""
+    """The places where `value` does not match the schema."""
     if "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]] | schema
     if "const" in schema and value != schema["const"]:
@@ -81,7 +81,7 @@ def _is(value: object, kind: str) -> bool:
 
 
 def _inconsistent(metrics: dict) -> Iterator[str]:
-    """What JSON Schema cannot say: an interval from low to high, a change only of what was measured on both sides."""
+    """Rules beyond JSON Schema: intervals are [low, high], and what has changed was measured on both sides."""
     for name, track in metrics["tracks"].items():
         for at, part in ((name, track), (f"{name}.probe", track.get("probe", {}))):
             for metric, change in part.get("change", {}).items():
@@ -90,7 +90,7 @@ def _inconsistent(metrics: dict) -> Iterator[str]:
                     yield f"tracks.{at}.change.{metric}.interval goes from {low} down to {high}"
                 for side in ("before", "after"):
                     if metric not in part[side]:
-                        yield f"tracks.{at}.{side}: {metric!r} is missing, which has changed"
+                        yield f"tracks.{at}.{side}: {metric!r} is missing, although its change is given"
 
 
 @dataclass(frozen=True)

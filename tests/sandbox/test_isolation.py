@@ -58,7 +58,11 @@ FAILS = {  # program, tests, and the start of the deciding exception
         "AssertionError",
     ),
     "the frames of a callback": ("def f(g): return g.__globals__", "f(lambda: 1)", "AttributeError"),
-    "an attribute of a callback": ("def f(g): return g.gi_frame", "f(lambda: 1)", "the other process asked"),
+    "an attribute of a callback": (
+        "def f(g): return g.gi_frame",
+        "f(lambda: 1)",
+        "the other process made a forbidden request",
+    ),
     "a method that says yes": (
         "class Y:\n def startswith(self, x): return True\ndef f(): return Y()",
         "assert f().startswith('a')",

@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from common.console import UserError
-from sandbox import run as sandbox
+from sandbox import protection as protection_module
+from sandbox import run as run_module
 from sandbox.__main__ import main
-from sandbox.run import Job, Outcome, protection, run_jobs
-from sandbox.workers import _bubblewrap
+from sandbox.job import Job, Outcome
+from sandbox.protection import TIERS, Probed, probe, protection, safe_tier
+from sandbox.run import run_jobs
+from sandbox.supervise import judge_report, run_one
+from sandbox.workers import Workers, bubblewrap
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 
@@ -122,9 +126,9 @@ def test_nothing_of_the_environment_is_inherited(monkeypatch):
 
 def _layers_that_work() -> list[tuple[str, ...]]:
     working = []
-    for layers in sandbox._TIERS:
+    for layers in TIERS:
         try:
-            sandbox._probe(layers)
+            probe(layers)
         except RuntimeError:
             continue
         working.append(layers)
@@ -133,7 +137,7 @@ def _layers_that_work() -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("layers", _layers_that_work() if sys.platform == "linux" else [], ids="+".join)
 def test_no_tier_lets_a_connection_or_a_detached_process_through(layers, tmp_path):
-    assert sandbox._probe(layers)["network"] != "allowed"
+    assert probe(layers)["network"] != "allowed"
     late = tmp_path / "late"
     program = f"""
 import os, time
@@ -147,28 +151,26 @@ try:
 except PermissionError:
     pass
 """
-    with contextlib.closing(sandbox.Workers(layers)) as workers:
-        assert sandbox._run_one(Job("a", program), workers).outcome == "finished"
+    with contextlib.closing(Workers(layers)) as workers:
+        assert run_one(Job("a", program), workers).outcome == "finished"
     time.sleep(1.5)
     assert not late.exists()
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bwrap is not installed")
 def test_where_this_process_may_make_no_namespaces_bwrap_makes_them(monkeypatch):
-    probe = sandbox._probe
-
     def refusing(layers):
         if "namespaces" in layers:
             raise RuntimeError("unshare: not permitted")
         return probe(layers)
 
-    monkeypatch.setattr(sandbox, "_probe", refusing)
-    layers, refused, missing = sandbox._probed.__wrapped__()
-    assert layers == ("bubblewrap", "seccomp", "landlock") and "allowed" not in refused.values()
-    assert missing[0] == "namespaces+seccomp+landlock: unshare: not permitted"
+    monkeypatch.setattr(protection_module, "probe", refusing)
+    found = safe_tier.__wrapped__()
+    assert found.layers == ("bubblewrap", "seccomp", "landlock") and "allowed" not in found.answers.values()
+    assert found.missing[0] == "namespaces+seccomp+landlock: unshare: not permitted"
     monkeypatch.setattr("shutil.which", lambda name: None)
-    layers, _, missing = sandbox._probed.__wrapped__()
-    assert layers == ("seccomp", "landlock") and missing[-1].endswith("bwrap is not installed")
+    found = safe_tier.__wrapped__()
+    assert found.layers == ("seccomp", "landlock") and found.missing[-1].endswith("bwrap is not installed")
 
 
 LOOK_AROUND = """
@@ -190,8 +192,8 @@ def _works(command: list[str]) -> bool:
 )
 def test_our_own_namespaces_show_nothing_of_the_host_whatever_else_is_set(tmp_path):
     program = LOOK_AROUND.replace("PATHS", repr([str(tmp_path), "/etc/passwd", "/proc/1/root/etc/passwd", "/var"]))
-    with contextlib.closing(sandbox.Workers(("namespaces",))) as workers:
-        outcome = sandbox._run_one(Job("a", examples=[{"source": f"exec({program!r})\n"}]), workers)
+    with contextlib.closing(Workers(("namespaces",))) as workers:
+        outcome = run_one(Job("a", examples=[{"source": f"exec({program!r})\n"}]), workers)
     assert outcome.got == ["[] ['lo']\n"], outcome
 
 
@@ -199,15 +201,15 @@ def test_our_own_namespaces_show_nothing_of_the_host_whatever_else_is_set(tmp_pa
 def test_bwraps_namespaces_show_nothing_of_the_host_whatever_else_is_set(tmp_path):
     program = LOOK_AROUND.replace("PATHS", repr([str(tmp_path), "/etc/passwd", "/proc/1/root/etc/passwd", "/var"]))
     (tmp_path / "folder").mkdir()
-    command = [*_bubblewrap(str(tmp_path / "folder"), ()), sys.executable, "-c", program]
+    command = [*bubblewrap(str(tmp_path / "folder"), ()), sys.executable, "-c", program]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout == f"[{str(tmp_path)!r}] ['lo']\n"  # the way to the folder
 
 
 def test_a_worker_that_bwrap_does_not_start_says_why(monkeypatch):
-    monkeypatch.setattr("sandbox.workers._bubblewrap", lambda *_: ["sh", "-c", "echo no uid map >&2; exit 1"])
+    monkeypatch.setattr("sandbox.workers.bubblewrap", lambda *_: ["sh", "-c", "echo no uid map >&2; exit 1"])
     with pytest.raises(RuntimeError, match="no uid map"):
-        sandbox._probe(("bubblewrap", "seccomp", "landlock"))
+        probe(("bubblewrap", "seccomp", "landlock"))
 
 
 def test_writing_elsewhere_is_refused_and_writing_here_is_not(tmp_path):
@@ -219,7 +221,7 @@ def test_writing_elsewhere_is_refused_and_writing_here_is_not(tmp_path):
 
 
 def test_without_a_way_to_cut_the_network_nothing_runs_unless_asked_for(monkeypatch):
-    monkeypatch.setattr(sandbox, "_probed", lambda: (None, {}, ["seccomp: not here"]))
+    monkeypatch.setattr(protection_module, "safe_tier", lambda: Probed(None, {}, ("seccomp: not here",)))
     with pytest.raises(UserError, match="--allow-unsafe-exec"):
         run_jobs([Job("a", "x = 1")])
     (outcome,) = run_jobs([Job("a", "x = 1")], allow_unsafe_exec=True)
@@ -229,7 +231,7 @@ def test_without_a_way_to_cut_the_network_nothing_runs_unless_asked_for(monkeypa
 
 def test_a_layer_that_cannot_be_set_stops_the_run_instead_of_lowering_it():
     with pytest.raises(RuntimeError, match="could not be set"):
-        sandbox._outcome(
+        judge_report(
             Job("a"),
             b'{"outcome": "not confined", "got": [], "exceptions": [], "detail": "unshare", "secret": "s"}',
             True,
@@ -287,8 +289,7 @@ def test_an_example_that_floods_its_output_is_stopped():
 
 def test_equal_jobs_run_once_and_the_order_is_kept(monkeypatch):
     ran = []
-    run_one = sandbox._run_one
-    monkeypatch.setattr(sandbox, "_run_one", lambda job, workers: ran.append(job.id) or run_one(job, workers))
+    monkeypatch.setattr(run_module, "run_one", lambda job, workers: ran.append(job.id) or run_one(job, workers))
     jobs = [Job(str(i), examples=[{"source": f"{i % 2}\n"}]) for i in range(6)]
     outcomes = run_jobs(jobs)
     assert [(outcome.id, outcome.got) for outcome in outcomes] == [(str(i), [f"{i % 2}\n"]) for i in range(6)]

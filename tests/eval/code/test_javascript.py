@@ -14,7 +14,8 @@ from eval.code.javascript import node_command, python_tests, read_script
 from eval.code.task_files import read_code_tasks
 from eval.code.tasks import CodeTask
 from eval.code.verdict import job_of, run_tests
-from sandbox import run as sandbox
+from sandbox.supervise import run_one
+from sandbox.workers import Workers
 
 PROMPT = "//Add.\n// >>> add(1, 2)\n// 3\nfunction add(a, b){\n"
 TESTS = "const assert = require('node:assert');\n\n\nfunction test() {\n  let candidate = add;\n%s}\n\ntest();"
@@ -191,9 +192,9 @@ def test_an_answer_reaches_no_file_no_network_and_no_other_process(tmp_path):
 @pytest.mark.parametrize("layers", [("namespaces", "seccomp"), ("seccomp", "landlock")], ids="+".join)
 def test_node_starts_at_the_lower_tiers_too(layers):
     job = job_of(CodeTask("task", PROMPT, "add", "assert add(1, 2) == 3\n", language="js"), PROMPT + RIGHT, 10.0)
-    with contextlib.closing(sandbox.Workers(layers)) as workers:
+    with contextlib.closing(Workers(layers)) as workers:
         try:
-            outcome = sandbox._run_one(job, workers)
+            outcome = run_one(job, workers)
         except RuntimeError as error:
             pytest.skip(str(error))
     assert outcome.got == ["1 1\n"], outcome

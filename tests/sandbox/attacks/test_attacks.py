@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import run as sandbox
-from sandbox.run import Job, Outcome
+from sandbox.job import Job, Outcome
+from sandbox.protection import probe, safe_tier
+from sandbox.supervise import run_one
+from sandbox.workers import Workers
 from tests.commands import PATIENCE
 from tests.sandbox.attacks.cheats import CHEATS
 from tests.sandbox.attacks.floods import FLOODS
 from tests.sandbox.attacks.reaches import HARMLESS, REACHES
+
+ROOT = Path(__file__).resolve().parents[3]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
 SECONDS = 2.0
@@ -87,18 +91,16 @@ def ground(tmp_path_factory):
 
 
 def run(jobs: list[Job], layers: tuple[str, ...]) -> dict[str, Outcome]:
-    with contextlib.closing(sandbox.Workers(layers)) as workers, ThreadPoolExecutor(4) as pool:
-        return dict(
-            zip((job.id for job in jobs), pool.map(lambda job: sandbox._run_one(job, workers), jobs), strict=True)
-        )
+    with contextlib.closing(Workers(layers)) as workers, ThreadPoolExecutor(4) as pool:
+        return dict(zip((job.id for job in jobs), pool.map(lambda job: run_one(job, workers), jobs), strict=True))
 
 
 def tiers() -> list[tuple[str, ...]]:
     """The highest tier of this machine and, of those that do without our own namespaces, the ones that work."""
     found = []
-    for layers in dict.fromkeys((sandbox._probed()[0], *BELOW)) if sys.platform == "linux" else ():
+    for layers in dict.fromkeys((safe_tier().layers, *BELOW)) if sys.platform == "linux" else ():
         with contextlib.suppress(RuntimeError):
-            if layers and sandbox._probe(layers):
+            if layers and probe(layers):
                 found.append(layers)
     return found
 
@@ -164,10 +166,10 @@ def test_detached_processes_are_ended_without_any_layer_too(ground):
 @pytest.mark.parametrize("layers", tiers(), ids="+".join)
 def test_no_job_outlives_a_harness_that_is_killed(layers):
     program = (
-        "import sys; from sandbox import run as sandbox; from sandbox.run import Job\n"
-        f"sandbox._run_one(Job('a', 'while True: pass', seconds=60), sandbox.Workers({layers!r}))"
+        "from sandbox.job import Job; from sandbox.supervise import run_one; from sandbox.workers import Workers\n"
+        f"run_one(Job('a', 'while True: pass', seconds=60), Workers({layers!r}))"
     )
-    harness = subprocess.Popen([sys.executable, "-c", program], cwd=Path(sandbox.__file__).parent.parent)
+    harness = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
     _wait_for(lambda: len(_workers()) >= 2)
     harness.kill()
     harness.wait()
