@@ -25,7 +25,7 @@ import textwrap
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,7 +62,7 @@ class FastForm(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], fingerprints: tuple[str, ...]) -> None:
         self.function, self.fingerprints = function, fingerprints
-        self._verdicts: dict[tuple[int, ...], tuple[bool, list]] = {}  # by the id of each function's code, kept alive
+        self._verdicts: dict[tuple[int, ...], tuple[bool, list]] = {}  # by the ids of the functions' code, kept alive
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The fast form, without any check."""
@@ -104,7 +104,8 @@ def has_twin(form: FastForm, *helpers: Callable) -> Callable[[Callable[P, R]], C
     """
 
     def decorate(plain: Callable[P, R]) -> Callable[P, R]:
-        module, name = plain.__globals__, plain.__name__
+        function: Any = plain  # not any callable: a function, with a name in a module
+        module, name = function.__globals__, function.__name__
         replacing = ContextVar("replacing", default=False)
 
         @wraps(plain)
@@ -139,7 +140,7 @@ def fingerprint(function: Callable) -> str:
 
     Comments, docstring, annotations and layout may change, and so may the version of Python.
     """
-    code = getattr(function, "__code__", None)
+    code: Any = getattr(function, "__code__", None)
     try:
         linecache.checkcache(code.co_filename)
         definition = ast.parse(textwrap.dedent(inspect.getsource(code))).body[0]
