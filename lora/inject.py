@@ -80,10 +80,11 @@ def _chosen(network: nn.Module, targets, exclude, layers) -> list[str]:
     wanted = [targets] if isinstance(targets, str) else [(target,) for target in targets]
     unknown = ["".join(target) for target in wanted if not any(is_target(name, target) for name in found)]
     names = [name for name in found if is_target(name, targets, exclude=exclude, layers=layers)]
-    if unknown or not names:
+    if unknown:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
-        which = ", ".join(sorted(unknown)) or "(the selection is empty)"
-        raise UserError(f"LoRA target {which} not found; the linear layers are {known}")
+        raise UserError(f"LoRA target {', '.join(sorted(unknown))} not found; the linear layers are {known}")
+    if not names:
+        raise UserError("no layer is selected for LoRA: exclude and layers leave none of those that targets matches")
     return names
 
 

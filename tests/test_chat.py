@@ -160,7 +160,7 @@ def test_a_conversation_in_a_terminal(talker, adapters, terminal):
     there.say("/reset")
     there.say("/tuned")
     assert there.say("Hello there") == tuned
-    assert "/use NAME" in there.say("/help") and "voices are base, tuned, wild" in there.say("/nothing")
+    assert "/use NAME" in there.say("/help") and "participants are base, tuned, wild" in there.say("/nothing")
     there.type("half a line")
     there.until("half a line")
     there.insist("\x03", "\n> ")  # Ctrl-C at the prompt forgets the line
@@ -214,7 +214,7 @@ def test_adapters_are_named(tmp_path):
     assert chat.named_folders(["runs/x", "other=runs/y"]) == {"tuned": Path("runs/x"), "other": Path("runs/y")}
     assert chat.named_folders([str(odd)]) == {"tuned": odd}  # a folder that there is, is no name
     for twice in (["x=a", "x=b"], ["base=a"]):
-        with pytest.raises(UserError, match="already"):
+        with pytest.raises(UserError, match="is taken"):
             chat.named_folders(twice)
 
 

@@ -257,10 +257,10 @@ def test_the_stand_in_is_as_strict_as_a_graph():
 
 
 def test_no_step_is_recorded_without_fast_forms(decoder, cuda):
-    settings = {"max_new_tokens": 4, "stop_ids": []}
-    expected = generate(decoder, PROMPTS, **settings)
+    stop = Stop(max_new_tokens=4, ids=())
+    expected = generate(decoder, PROMPTS, stop)
     cuda()
     with fast.off():
-        assert generate(decoder, PROMPTS, **settings) == expected
+        assert generate(decoder, PROMPTS, stop) == expected
     assert not Graph.made
-    assert generate(decoder, PROMPTS, **settings) == expected and Graph.made
+    assert generate(decoder, PROMPTS, stop) == expected and Graph.made

@@ -193,7 +193,7 @@ def test_files_that_are_no_rows_are_named(tmp_path):
         (["--test-share", "nan"], "must be a number"),
         (["--test-share", "0.5", "--validation-share", "0.5"], "stay below 1"),
         (["--validation-share", "-0.1"], "not be negative"),
-        (["--out", "rows.json"], "--out rows.json: is a file"),
+        (["--out", "rows.json"], "--out rows.json: a file stands there"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_anything_is_read(tmp_path, monkeypatch, options, words):
@@ -307,7 +307,9 @@ def test_a_file_of_a_data_set_on_the_hub_is_fetched_once_and_what_cannot_be_had_
         found, second, *refused = read_in_a_new_process(endpoint, tmp_path, *places)
     assert json.loads(found) == [[row()], "rows", commit] and json.loads(second) == [[{}], "x[1]", commit]
     assert any("rows.json" in path for path in asked) and not any("weights" in path for path in asked)
-    for place, said, why in zip(places[2:], refused, ("no such file", "on request", "no such data set"), strict=True):
+    for place, said, why in zip(
+        places[2:], refused, ("no such file", "request access", "no such data set"), strict=True
+    ):
         name = place.removeprefix("hub:").rsplit("/", 1)[0]
         assert said.startswith(f"{name}: could not be fetched from the hub (") and why in said
     again, other = read_in_a_new_process("http://127.0.0.1:9", tmp_path, places[0], places[-1])

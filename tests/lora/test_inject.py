@@ -145,8 +145,8 @@ def test_what_names_no_layer_is_refused(tiny):
     for settings, said in (
         ({"targets": ["q_proj", "c_attn"]}, "c_attn not found"),
         ({"targets": r".*nothing"}, "nothing not found"),
-        ({"targets": ["q_proj"], "exclude": ["q_proj"]}, "none is left"),
-        ({"targets": ["q_proj"], "layers": [9]}, "none is left"),
+        ({"targets": ["q_proj"], "exclude": ["q_proj"]}, "no layer is selected"),
+        ({"targets": ["q_proj"], "layers": [9]}, "no layer is selected"),
         ({"targets": ["q_proj"], "rank_pattern": {"k_proj": 2}}, "k_proj.* no layer"),
     ):
         with pytest.raises(UserError, match=said):

@@ -227,7 +227,7 @@ def test_a_pickled_adapter_is_refused(tiny, tmp_path):
     inject(tiny, r=4, alpha=8, targets=["q_proj"])
     save_adapter(tiny, tmp_path / "adapter", base_model="x", task_type="CAUSAL_LM")
     (tmp_path / "adapter" / "adapter_model.safetensors").rename(tmp_path / "adapter" / "adapter_model.bin")
-    with pytest.raises(UserError, match=r"adapter_model\.bin is a pickle and is never loaded"):
+    with pytest.raises(UserError, match=r"adapter_model\.bin is a pickle, which is never loaded"):
         load_adapter(tiny, tmp_path / "adapter")
 
 

@@ -92,9 +92,8 @@ def test_traced_tests_and_imported_modules_see_no_key(package):
 
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("node"), reason="needs node, on Linux")
 def test_javascript_sees_no_key():
-    from eval.code.judge import job_of, judge
-
     from eval.code.tasks import CodeTask
+    from eval.code.verdict import job_of, run_tests
 
     look = (
         "const fs = require('node:fs');\n"
@@ -105,4 +104,4 @@ def test_javascript_sees_no_key():
         f"const seen = () => texts.some((text) => text.includes({KEY!r}));\n"
     )
     task = CodeTask("task", look, "seen", "assert seen() == False\n", language="js")
-    assert [verdict.status for verdict in judge([job_of(task, look, 10.0)])] == ["pass"]
+    assert [verdict.status for verdict in run_tests([job_of(task, look, 10.0)])] == ["pass"]

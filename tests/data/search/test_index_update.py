@@ -120,8 +120,8 @@ def test_what_was_encoded_is_kept_before_the_next_texts_are(repository, tmp_path
     assert kept == [chunk * 20 * (32 + 24 * 4 + 4) for chunk in range(8)]
 
 
-def test_a_model_whose_weights_have_diverged_is_told_and_nothing_of_it_kept(repository, tmp_path):
-    with pytest.raises(UserError, match="vectors that are not finite"):
+def test_a_model_whose_weights_have_diverged_is_reported_and_leaves_nothing(repository, tmp_path):
+    with pytest.raises(UserError, match="vectors are not finite"):
         bring_up_to_date(tmp_path / "index", repository, lambda texts: np.full((len(texts), 24), np.nan))
     (journal,) = (tmp_path / "index").glob("encoded-*.bin")
     assert journal.stat().st_size == 0
