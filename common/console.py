@@ -18,7 +18,7 @@ class UserError(Exception):
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|_ALLOC_FAILED", re.IGNORECASE)
 
 
-def run_command(main: Callable[[], None], *, needs_less_with: str = "a smaller model or less data") -> int:
+def run_command(main: Callable[[], object], *, needs_less_with: str = "a smaller model or less data") -> int:
     """Run a command-line entry point; returns its exit status.
 
     needs_less_with  what the user can change to reduce memory use

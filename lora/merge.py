@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -25,6 +26,8 @@ from lora.inject import remove
 from model import load_decoder, load_encoder, save_decoder, save_encoder
 from model.device import DTYPES
 from model.weights import locate, weights_sha256
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,7 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
     write_json(out / "tritune.json", {"schema": 1, "base": model} | provenance)
 
 
-def _cast(network: nn.Module, config: dict, dtype: str) -> nn.Module:
+def _cast(network: Network, config: dict, dtype: str) -> Network:
     if dtype != "auto":
         return network.to(DTYPES[dtype])
     by_name = {str(value).removeprefix("torch."): value for value in DTYPES.values()}  # "bfloat16": torch.bfloat16, …

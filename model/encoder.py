@@ -57,8 +57,10 @@ class Embedding:
 class Encoder(nn.Module):
     """A text encoder: one of the three networks below, with its tokenizer and embedding settings."""
 
-    tokenizer: Tokenizer | None = None  # set by load_encoder, with the three below
-    embedding: Embedding | None = None
+    config: BertConfig | ModernBertConfig | ModelConfig  # of the network, like hidden_states
+    hidden_states: Callable[..., torch.Tensor]
+    tokenizer: Tokenizer  # set by load_encoder, with the three below
+    embedding: Embedding
     source = ""  # the MODEL argument it was loaded from
     weights_sha256 = ""
     compute_dtype = torch.float32  # of the matrix products in `encode`; the weights may be fp32
