@@ -236,13 +236,16 @@ def read_texts(corpus: Corpus, tokenizer: Tokenizer, options: Options, *, positi
     other = read_other_texts(options.replay, options.probe, corpus_texts=known, seed=options.seed)
     if other.probe:
         print(other_texts_summary(other))
-    size = {"row_tokens": options.row_tokens, "seed": options.seed}
     rows = corpus_rows(
-        corpus, "train", tokenizer, **size, most_tokens=options.most_tokens, fim=options.fim,
-        repository_order=options.repository_order, replay=other.replay, replay_share=options.replay_share,
+        corpus, "train", tokenizer, row_tokens=options.row_tokens, seed=options.seed, most_tokens=options.most_tokens,
+        fim=options.fim, repository_order=options.repository_order, replay=other.replay,
+        replay_share=options.replay_share,
     )  # fmt: skip
     # no extras here, so that validation losses of runs with and without them are comparable
-    validation = corpus_rows(corpus, "validation", tokenizer, **size, most_tokens=8 * options.row_tokens)
+    validation = corpus_rows(
+        corpus, "validation", tokenizer, row_tokens=options.row_tokens, seed=options.seed,
+        most_tokens=8 * options.row_tokens,
+    )  # fmt: skip
     held_out = held_out_files(corpus, options)
     if tokenizer.without_row:  # refuse a token without an embedding now, not when these files are measured
         tokenizer.encode_batch([text for _, text in held_out])

@@ -280,7 +280,7 @@ def evaluate(decoder: Decoder, tokenizer: Tokenizer, test: list[dict], precision
             top_p=options.top_p,
             max_new_tokens=options.max_new_tokens,
             seed=options.seed,
-            where=options.test,
+            where=str(options.test),
         )
     return grade_answers(test, answers)
 

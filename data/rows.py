@@ -162,8 +162,9 @@ def _asked_and_answered(row: dict, asked: str, answered: str) -> list[dict]:
 def _history(row: dict) -> list[dict]:
     """Earlier turns as LlamaFactory writes them, [[question, answer], …]; as there, their answers are trained on."""
     history = from_json(row.get("history") or [])
-    pairs = history if isinstance(history, list) else [None]
-    if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(t, str) for t in pair) for pair in pairs):
+    pairs = history if isinstance(history, list) else []
+    is_pair = [isinstance(pair, list) and len(pair) == 2 and all(isinstance(t, str) for t in pair) for pair in pairs]
+    if not isinstance(history, list) or not all(is_pair):
         raise ValueError('"history" must be a list of [question, answer]')
     roles = ("user", "assistant")
     return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]

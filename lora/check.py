@@ -82,7 +82,7 @@ class Options:
 
 def main() -> None:
     """Command line."""
-    options = parse(Options, description="\n\n".join(__doc__.split("\n\n")[:3]))  # without what it was read in
+    options = parse(Options, description="\n\n".join((__doc__ or "").split("\n\n")[:3]))  # without what it was read in
     facts = read_facts(options.adapter)
     if options.fold:
         if options.fold.exists():
@@ -245,7 +245,7 @@ def _misfits(facts: AdapterFacts, model: str, verdicts: dict[str, Verdict]) -> l
             problems.append(f"{name}: the model has no such layer")
         else:
             a, b = (facts.tensors.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
-            shape = [b.shape[0] if b is not None else 0, a.shape[1]]
+            shape = [b.shape[0] if b is not None else 0, a.shape[1] if a is not None else 0]
             if shape != list(layers[name].weight.shape):
                 problems.append(f"{name} is {list(layers[name].weight.shape)}, the adapter is for {shape}")
     return problems

@@ -71,8 +71,9 @@ class _Joint(torch.autograd.Function):
         # to the input, and to each layer's A
         grad_x = None
         if ctx.needs_input_grad[0]:
-            for grad, weight in zip(grads, map(dense, ctx.weights), strict=True):
-                grad_x = grad @ weight if grad_x is None else grad_x.addmm_(grad, weight)
+            grad_x = grads[0] @ dense(ctx.weights[0])
+            for grad, weight in zip(grads[1:], ctx.weights[1:], strict=True):
+                grad_x.addmm_(grad, dense(weight))
             grad_x = grad_x.addmm_(grad_low, torch.cat(downs).to(low.dtype)).view(ctx.shape)
         grad_downs = (grad_low.T @ flat).float().split(ranks)
         return grad_x, None, None, None, *grad_downs, *grad_ups

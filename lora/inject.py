@@ -138,6 +138,7 @@ def remove(network: nn.Module, *, merge: bool) -> None:
         raise UserError("the network carries no adapter to merge; it may have been merged already")
     for name in names:
         layer = network.get_submodule(name)
+        assert isinstance(layer, LoRALinear)
         weight = nn.Parameter(layer.merged_weight(), requires_grad=False) if merge else layer.weight
         _replace(network, name, linear_layer(weight, layer.bias))
 

@@ -87,7 +87,7 @@ def _cast(network: Network, config: dict, dtype: str) -> Network:
     if dtype != "auto":
         return network.to(DTYPES[dtype])
     by_name = {str(value).removeprefix("torch."): value for value in DTYPES.values()}  # "bfloat16": torch.bfloat16, …
-    return network.to(by_name.get(config.get("dtype") or config.get("torch_dtype"), torch.float32))
+    return network.to(by_name.get(config.get("dtype") or config.get("torch_dtype") or "", torch.float32))
 
 
 def _provenance(base: Path, adapter: Path) -> dict:

@@ -50,6 +50,11 @@ class NF4Weight(nn.Module):
     dtype  of what `dense` returns; `to(dtype)` changes it, but not the stored bytes
     """
 
+    codes: torch.Tensor  # [blocks, BLOCK / 2] uint8, two weights a byte
+    mean: torch.Tensor  # [1] fp32, of the blocks' magnitudes
+    scales: torch.Tensor  # [groups] fp32
+    deviations: torch.Tensor  # [groups, GROUP] FLOAT8, of the magnitudes from their mean, over their group's scale
+
     def __init__(self, weight: torch.Tensor) -> None:
         """Quantise `weight`, which is not kept. UserError if its size is no multiple of BLOCK."""
         super().__init__()
@@ -67,8 +72,8 @@ class NF4Weight(nn.Module):
         self.register_buffer("mean", magnitudes.mean()[None])
         deviations = F.pad(magnitudes - self.mean, (0, -len(magnitudes) % GROUP)).view(-1, GROUP)
         scales = deviations.abs().amax(1) / torch.finfo(FLOAT8).max
-        self.register_buffer("scales", scales)  # [groups] fp32
-        self.register_buffer("deviations", (deviations / _divisor(scales)[:, None]).to(FLOAT8))  # [groups, GROUP]
+        self.register_buffer("scales", scales)
+        self.register_buffer("deviations", (deviations / _divisor(scales)[:, None]).to(FLOAT8))
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +103,7 @@ class NF4Weight(nn.Module):
         return f"{list(self.shape)}, dequantised to {self.dtype}"
 
 
-FrozenWeight = nn.Parameter | NF4Weight
+FrozenWeight = torch.Tensor | NF4Weight
 
 
 def dense(weight: FrozenWeight) -> torch.Tensor:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from common.console import UserError
 
 ALL_LINEAR = "all-linear"
 HEAD = "lm_head"
+Number = TypeVar("Number", int, float)
 
 
 def is_target(
@@ -51,7 +53,7 @@ def _matches(name: str, wanted: str | Iterable[str]) -> bool:
     return any(name == other or name.endswith(f".{other}") for other in wanted)
 
 
-def pattern_value(name: str, pattern: Mapping[str, float], default: float) -> float:
+def pattern_value(name: str, pattern: Mapping[str, Number], default: Number) -> Number:
     """The value of the first key that matches the name or its last parts as a regular expression; else the default."""
     return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", name)), default)
 
@@ -79,7 +81,7 @@ def parse_targets(text: str) -> str | list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def parse_pattern(text: str | None, kind: type, option: str) -> dict[str, float]:
+def parse_pattern(text: str | None, kind: type[Number], option: str) -> dict[str, Number]:
     """{"q_proj": 8, "down_proj": 32} from "q_proj=8,down_proj=32"; {} from None. UserError names the option."""
     pattern = {}
     for part in filter(None, (text or "").split(",")):

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from common.console import UserError
 from model.chat_template import ChatTemplate, Piece
@@ -177,7 +178,7 @@ def _outside_think_tags(change: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: "".join(part if part in THINK_TAGS else change(part) for part in tags.split(text))
 
 
-def _map_strings(value, change: Callable[[str], str]):
+def _map_strings(value, change: Callable[[str], str]) -> Any:
     """The same JSON value with every string changed, keys included: keys of a call's arguments are data too."""
     if isinstance(value, str):
         return change(value)

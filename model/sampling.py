@@ -125,8 +125,9 @@ def _draw(logits: torch.Tensor, u: torch.Tensor, rules: Sampling) -> torch.Tenso
         kept = _kept(top, rules)
         tokens[rows] = _pick(top, ids, kept, u[rows])
         rows = rows[kept[:, -1]]  # even the least likely one is in the nucleus: it may be larger
-        if width == vocabulary or not len(rows):
-            return tokens
+        if not len(rows):
+            break
+    return tokens
 
 
 def _kept(top: torch.Tensor, rules: Sampling) -> torch.Tensor:

@@ -51,7 +51,7 @@ def render_template(template: jinja2.Template, variables: dict) -> str:
     """The rendered text. UserError with the template's own reason, whatever exception it raises."""
     try:
         return template.render(variables | {"range": _bounded_range()})
-    except jinja2.sandbox.SecurityError as error:
+    except jinja2.exceptions.SecurityError as error:
         raise UserError(f"the model's chat template does something a template must not do: {error}") from None
     except Exception as error:  # a template may add a number to a string, or fail in any other way
         reason = error if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
@@ -67,7 +67,7 @@ def _bounded_range() -> Callable[..., range]:
         steps = range(*bounds)
         left -= min(len(steps[: MAX_STEPS + 1]), MAX_STEPS + 1)
         if left < 0:
-            raise jinja2.sandbox.SecurityError(f"it loops over more than {MAX_STEPS:,} numbers")
+            raise jinja2.exceptions.SecurityError(f"it loops over more than {MAX_STEPS:,} numbers")
         return steps
 
     return bounded

@@ -51,7 +51,7 @@ class Tokenizer:
         markup = "\0".join(self.chat_templates.values())
         added = self._definition["added_tokens"]
         self.control_tokens = {token["content"]: token["id"] for token in added if _is_control(token, markup)}
-        variables = _special_tokens(settings) | (template_options or {})
+        variables: dict[str, object] = {**_special_tokens(settings), **(template_options or {})}
         self.template = ChatTemplate(self.chat_templates, control_tokens=self.control_tokens, variables=variables)
 
     # ---------------------------------------------------------------------------------------------- conversations

@@ -220,7 +220,7 @@ def _by_layer(names: Iterable[str]) -> list[str]:
     """Names, grouped by layer: model.layers.3.* (9 tensors)."""
     layers: dict[str, list[str]] = {}
     for name in names:
-        layers.setdefault(LAYER.match(name)[0] if LAYER.match(name) else name, []).append(name)
+        layers.setdefault(layer[0] if (layer := LAYER.match(name)) else name, []).append(name)
     return [f"{layer}* ({len(group)} tensors)" if len(group) > 1 else group[0] for layer, group in layers.items()]
 
 

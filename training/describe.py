@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 
@@ -34,5 +36,5 @@ def describe_adapter(layers: Adapter) -> str:
     return f"{kind} r={_range(ranks)} alpha={_range(alphas)} on {names}"
 
 
-def _range(values: set[float]) -> str:
+def _range(values: Collection[float]) -> str:
     return "-".join(f"{value:g}" for value in sorted({min(values), max(values)}))

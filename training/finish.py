@@ -27,7 +27,8 @@ def save_trained(run: Run, decoder: Decoder, tokenizer: Tokenizer, base_model: s
     """adapter/ in PEFT's format, or with --full model/ in Hugging Face's."""
     if lora_layers(decoder):
         save_adapter(decoder, run.folder / "adapter", base_model=base_model, task_type="CAUSAL_LM")
-        if run.options.as_dict().get("chat_template", {}).get("value"):  # where trl and PEFT write it, too
+        is_given = run.options.as_dict().get("chat_template", {}).get("value")
+        if is_given and tokenizer.chat_template:  # where trl and PEFT write it, too
             write_text(run.folder / "adapter" / "chat_template.jinja", tokenizer.chat_template)
     else:
         save_decoder(decoder, tokenizer, run.folder / "model")

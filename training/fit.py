@@ -63,6 +63,7 @@ def fitted_options(
 
     Sets the decoder's checkpointing mode.
     """
+    fitted: dict[str, int | str]
     if run.resume_from:
         saved = read_json(run.folder / "config.json")["options"]
         fitted = {name: saved[name]["value"] for name in FITTED}

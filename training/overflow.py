@@ -75,13 +75,13 @@ def first_overflow(network: nn.Module, forward: Callable[[], object]) -> str | N
     return found[0] if found else None
 
 
-def keep_in_fp32(decoder: Decoder, names: list[str], precision: Precision) -> None:
+def keep_in_fp32(network: nn.Module, names: list[str], precision: Precision) -> None:
     """Compute these modules, each a layer's self_attn or mlp, in fp32 from now on. UserError when sharded."""
     for name in names:
         if name not in precision.fp32_modules:
-            if is_sharded(decoder):
+            if is_sharded(network):
                 raise UserError(f"{name} is computed in fp32 since it overflowed; resume without --shard")
-            module = decoder.get_submodule(name).float()
+            module = network.get_submodule(name).float()
             module.forward = partial(_in_fp32, module.forward, precision.device.type)
             precision.fp32_modules.append(name)
 

@@ -201,7 +201,7 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> torch.Ten
         return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     rest = [p.grad for p in parameters if not is_part(p) and p.grad is not None]
     norm = torch.nn.utils.get_total_norm
-    squared = total(norm(parts).square()) + (norm(rest).square() if rest else 0)
+    squared = torch.as_tensor(total(norm(parts).square())) + (norm(rest).square() if rest else 0)
     torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, squared.sqrt())
     return squared.sqrt()
 

@@ -20,7 +20,7 @@ def random_state(device: torch.device) -> tuple[dict[str, torch.Tensor], dict[st
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     values = {
         "python_random": [version, list(python_state), gauss],
-        "numpy_random": [keys.tolist(), position, has_gauss, cached],
+        "numpy_random": [np.asarray(keys).tolist(), position, has_gauss, cached],
     }
     return tensors, values
 

@@ -10,6 +10,8 @@ optimiser gets this rank's rows as plain tensors, so nothing else needs to know 
 
 from __future__ import annotations
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+# Of DTensors and FSDP modules, which are told by their attributes: isinstance would import their modules in every run.
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager

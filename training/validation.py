@@ -24,4 +24,4 @@ def validation_loss(decoder: Decoder, rows: list[list[Example]], precision: Prec
             loss += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
         supervised += supervised_tokens(batch.labels).item()
     decoder.train()
-    return total(loss) / total(supervised)
+    return float(total(loss) / total(supervised))

@@ -29,7 +29,9 @@ def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str,
     """
     gguf = need("gguf", why="writing a .gguf file")
     architecture = architecture_of(decoder.config)
-    weights = {stored_name(architecture, ours): weight for ours, weight in decoder.named_parameters()}
+    weights: dict[str, torch.Tensor] = {
+        stored_name(architecture, ours): weight for ours, weight in decoder.named_parameters()
+    }
     if decoder.config.rope.scaling == "llama3":
         weights[ROPE_FREQS] = rope_divisors(decoder.config.rope)
     kinds = gguf.GGMLQuantizationType

@@ -63,7 +63,7 @@ def deviations(markup: Markup, tokenizer: Tokenizer) -> list[str]:
         found.append("the model's chat template accepts no system message")
     if not _agrees(markup, tokenizer, _messages("uau", "\n {} \n")):
         found.append("the model's chat template strips the white space around a message; Ollama does not")
-    for closing in dict.fromkeys(CLOSING_TAG.findall(tokenizer.chat_template)):
+    for closing in dict.fromkeys(CLOSING_TAG.findall(tokenizer.chat_template or "")):
         opening = closing.replace("/", "")
         thoughts = (f"{opening}hm{closing}{{}}", f"{opening}\nhm\n{closing}\n\n{{}}", f"hm{closing}{{}}")
         if not all(_agrees(markup, tokenizer, _messages(c, u="{}", a=t)) for c in ("uau", "uauau") for t in thoughts):
@@ -148,8 +148,8 @@ def modelfile(gguf_name: str, tokenizer: Tokenizer, *, context: int) -> tuple[st
     markup = find_markup(tokenizer)
     missing = markup if isinstance(markup, str) else None
     lines = [f"FROM ./{gguf_name}"]
-    if missing is not None:
-        lines.append(f"# no TEMPLATE: {missing}")
+    if isinstance(markup, str):
+        lines.append(f"# no TEMPLATE: {markup}")
     else:
         lines += [f"# {deviation}" for deviation in deviations(markup, tokenizer)]
         lines.append(f'TEMPLATE """{go_template(markup)}"""')

@@ -31,7 +31,7 @@ class GGUFFile:
         self.path = path
         self._gguf = need("gguf", why=f"reading {path.name}")
         self._header = read_header(path)
-        self.architecture = self._header.metadata.get("general.architecture")
+        self.architecture = str(self._header.metadata.get("general.architecture"))
         if self.architecture not in MODEL_TYPES:
             known = ", ".join(MODEL_TYPES)
             raise UserError(f"{path}: architecture {self.architecture!r} is not supported; supported are {known}")
