@@ -41,7 +41,7 @@ def linear_layer(weight: FrozenWeight, bias: nn.Parameter | None) -> nn.Linear |
         return NF4Linear(weight, bias)
     out_features, in_features = weight.shape
     layer = Linear(in_features, out_features, bias=bias is not None, device="meta")
-    layer.register_parameter("weight", weight)
+    layer.register_parameter("weight", weight)  # pyright: ignore[reportArgumentType]
     layer.register_parameter("bias", bias)
     return layer
 

@@ -103,7 +103,7 @@ def make_adapter(
     """A fresh adapter for the linear layers `names`, not yet in use."""
     return {
         name: LoRALinear(
-            network.get_submodule(name),
+            network.get_submodule(name),  # pyright: ignore[reportArgumentType]
             r=pattern_value(name, rank_pattern, r),
             alpha=pattern_value(name, alpha_pattern, alpha),
             dropout=dropout,

@@ -70,7 +70,7 @@ def document_attention(
     outputs = []
     for q_n, k_n, v_n in zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True):
         with torch.autocast(q.device.type, enabled=False):  # it would round the scores to half precision
-            scores = q_n.float() @ k_n.float().mT * scale  # [B, H, n, n]
+            scores = q_n.float() @ k_n.float().mT * scale  # [B, H, n, n]  # pyright: ignore[reportOperatorIssue]
         if softcap is not None:
             scores = soft_cap(scores, softcap)
         # softmax over the visible keys, then the weighted sum of their values

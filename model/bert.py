@@ -104,6 +104,6 @@ class Bert(nn.Module):
         texts = [input_ids.shape[1]] if lengths is None else lengths
         positions = torch.cat([torch.arange(n, device=input_ids.device) for n in texts])  # [T], restarting at each text
         x = self.embeddings(input_ids, positions + self.config.first_position)
-        for layer in self.encoder["layer"]:
+        for layer in self.encoder["layer"]:  # pyright: ignore[reportGeneralTypeIssues]
             x = layer(x, lengths)
         return x

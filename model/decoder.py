@@ -80,7 +80,7 @@ class Attention(nn.Module):
         # attend: to the cache, or inside the documents of the row
         rules = {"scale": self.scale, "softcap": self.softcap}
         if step.cache is not None and step.lengths is None:
-            out = step.cache.attend(self.layer, q, k, v, bias=step.bias, **rules)
+            out = step.cache.attend(self.layer, q, k, v, bias=step.bias, **rules)  # pyright: ignore[reportArgumentType]
         else:
             if step.cache is not None:
                 step.cache.fill(self.layer, k, v)

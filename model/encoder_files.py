@@ -135,7 +135,7 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
     around = [tokenizer.prefix_ids, tokenizer.suffix_ids]
     if sum(map(len, around)) > backend.num_special_tokens_to_add(is_pair=False):
-        before, after = ([backend.id_to_token(i) for i in ids] for ids in around)
+        before, after = ([str(backend.id_to_token(i)) for i in ids] for ids in around)
         pieces = [*before, "$A", *after]
         pair = [*pieces, *(f"{piece}:1" for piece in [*before, "$B", *after])]
         special = [(token, backend.token_to_id(token)) for token in dict.fromkeys(before + after)]

@@ -51,6 +51,7 @@ class Stop:
         return len(ids) == self.max_new_tokens or (bool(self.strings) and self._ends_with_string(ids))
 
     def _ends_with_string(self, ids: list[int]) -> bool:
+        assert self.decode is not None
         tail = self.decode(ids[-4 * max(map(len, self.strings)) - 8 :])  # a character is at most four byte tokens
         return any(stop in tail for stop in self.strings)
 
@@ -93,7 +94,7 @@ def generate(
             batch = _Batch(decoder, prompts, waiting, sampling, unused_ids, rows, stop.max_new_tokens)
             while batch.refill():
                 for row, token in zip(batch.active, batch.choose(), strict=True):
-                    sample = batch.samples[row]
+                    sample = batch.sample(row)
                     is_stop = token in stop.ids
                     if not is_stop:
                         sample.ids.append(token)
@@ -157,6 +158,12 @@ class _Batch:
         """Rows that hold a sample."""
         return [row for row, sample in enumerate(self.samples) if sample is not None]
 
+    def sample(self, row: int) -> _Sample:
+        """The sample of an active row."""
+        sample = self.samples[row]
+        assert sample is not None
+        return sample
+
     def refill(self) -> bool:
         """Assign waiting samples to idle rows; False if no sample is left.
 
@@ -185,7 +192,7 @@ class _Batch:
         if self.seen is not None:
             for row in filled:
                 self.seen[row] = False
-                self.seen[row, self.prompts[self.samples[row].prompt]] = True
+                self.seen[row, self.prompts[self.sample(row).prompt]] = True
         return bool(self.active)
 
     def _prefill(self, prompts: list[int]) -> None:
@@ -207,7 +214,7 @@ class _Batch:
         logits = self.decoder.logits(self.hidden if is_full else self.hidden[active])  # [active, V]
         if len(self.unused):
             logits.index_fill_(1, self.unused, -torch.inf)
-        samples = [self.samples[row] for row in active]
+        samples = [self.sample(row) for row in active]
         temperatures = np.array([sample.temperature for sample in samples])
         uniforms = np.array([sample.uniforms[len(sample.ids)] for sample in samples])
         seen = None if self.seen is None else self.seen[active]
@@ -218,7 +225,7 @@ class _Batch:
 
     def release(self, row: int) -> None:
         """Make a row idle, and free its prompt's slot after the prompt's last sample."""
-        prompt = self.samples[row].prompt
+        prompt = self.sample(row).prompt
         self.samples[row] = None
         self.released.append(row)
         self.free_lanes[prompt].append(self.lane[row])
@@ -241,7 +248,7 @@ class _Batch:
             self._shrink_to(active)
             active = self.active
         tokens = [sample.ids[-1] if sample else 0 for sample in self.samples]
-        self.cache.reserve({row: len(self.samples[row].ids) for row in active})
+        self.cache.reserve({row: len(self.sample(row).ids) for row in active})
         self.hidden = self.forward(torch.tensor(tokens, device=self.decoder.device))
 
     def _forward(self, tokens: torch.Tensor) -> torch.Tensor:

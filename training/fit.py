@@ -72,7 +72,7 @@ def fitted_options(
         found = parallel.of_every_rank(fit(decoder, precision, rows, run.options.values.optimizer, share))
         smallest = max(found, key=lambda each: (MODES.index(each[1]), -each[0]))
         fitted = dict(zip(FITTED, smallest, strict=True))
-    decoder.checkpointing = fitted["checkpointing"]
+    decoder.checkpointing = str(fitted["checkpointing"])
     return fitted
 
 

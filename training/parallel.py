@@ -106,7 +106,7 @@ def together(network: nn.Module, *, seed: int, shard: bool = False) -> Iterator[
         dist.broadcast(parameter.data, src=0)
     if rank() > 0:
         torch.manual_seed(random.Random(f"{seed}/{rank()}").getrandbits(63))
-    with sharded(network) if shard else nullcontext():
+    with sharded(network) if shard else nullcontext():  # pyright: ignore[reportArgumentType]
         yield
     of_every_rank(None)  # a barrier: nobody leaves while another still waits for it
     is_first = rank() == 0

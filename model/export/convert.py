@@ -105,7 +105,7 @@ def _write_gguf(source: str, target: Path, type: str) -> Written:
     if no_template is not None:
         notes.append(f"the Modelfile has no TEMPLATE: {no_template}")
     else:
-        notes += deviations(find_markup(tokenizer), tokenizer)
+        notes += deviations(find_markup(tokenizer), tokenizer)  # pyright: ignore[reportArgumentType]
     del decoder  # before the export is loaded
     report = compare_decoder(probe, tokenizer, str(target), type)
     card = {"type": type, "has_chat_template": tokenizer.chat_template is not None}

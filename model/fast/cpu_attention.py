@@ -61,7 +61,7 @@ class _ProductAttention(torch.autograd.Function):
             weights = _weights(q[:, :, rows], k[:, keys], shift[:, :, rows], hidden, ctx.scale)
             of_out = grad[:, :, rows].flatten(1, 2)  # [B·H_kv, G·n, D]
             of_weights = of_out @ v[:, keys].transpose(1, 2)  # [B·H_kv, G·n, m]
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)  # pyright: ignore[reportPrivateImportUsage]
             grad_q[:, :, rows] = (of_scores @ k[:, keys]).unflatten(1, (q.shape[1], -1))
             grad_k[:, keys] += of_scores.transpose(1, 2) @ q[:, :, rows].flatten(1, 2)
             grad_v[:, keys] += weights.transpose(1, 2) @ of_out

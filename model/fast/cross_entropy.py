@@ -73,7 +73,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             error.scatter_add_(-1, words, torch.full_like(right, -1.0))
             error = error if slope is None else error.mul_(slope)
             error = product[: len(words)].copy_(error.mul_(lift) if lift != 1 else error)
-            if wants_h:
+            if grad_h is not None:
                 grad_h[part] = (error @ head).float() / lift
             if wants_weight:  # a sum over positions: multiplied, it would leave fp16's range
                 grad_weight += (error.T @ (h[part] / lift)).float()

@@ -28,6 +28,7 @@ class GraphedStep:
         if len(self.memory) != len(memory) or any(a is not b for a, b in zip(self.memory, memory, strict=True)):
             self.recorded, self.memory = None, ()  # rows were dropped or the cache grew; free the old graph first
             self.recorded, self.memory = self._record(tokens), memory
+        assert self.recorded is not None
         graph, static_tokens, hidden = self.recorded
         static_tokens.copy_(tokens)
         graph.replay()
