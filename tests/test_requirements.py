@@ -42,9 +42,10 @@ def test_only_make_pins_and_it_takes_any_build_of_the_version():
 
 
 def test_requirements_stand_in_one_place():
+    """A requirements file is the name of an extra, for those who install by `pip install -r`."""
     files = list(ROOT.glob("requirements*.txt"))
-    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
-    assert lines == ["-e ."]
+    lines = {line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line[:1] != "#"}
+    assert lines == {"-e .", *(f"-e .[{name}]" for name in EXTRAS)}
 
 
 def test_every_extra_that_is_named_exists():
