@@ -31,7 +31,7 @@ def run_command(main: Callable[[], object], *, needs_less_with: str = "a smaller
         print(f"tritune: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("tritune: stopped by Ctrl-C; a training run goes on with --resume", file=sys.stderr)
+        print("tritune: stopped by Ctrl-C; resume a training run with --resume", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has exited
         sys.stderr.close()

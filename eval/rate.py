@@ -130,7 +130,7 @@ def main() -> None:
         server, address = serve(session, port=options.port)
         state = session.state()
         print(f"{len(items)} tasks, {alike} answered alike left out · {state['done']} of {state['total']} votes given")
-        print(f"open {address} and vote; Ctrl-C ends, and starting again goes on", flush=True)
+        print(f"open {address} and vote; Ctrl-C stops; rerun it to resume", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -84,7 +84,9 @@ def _chosen(network: nn.Module, targets, exclude, layers) -> list[str]:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
         raise UserError(f"LoRA target {', '.join(sorted(unknown))} not found; the linear layers are {known}")
     if not names:
-        raise UserError("no layer is selected for LoRA: exclude and layers leave none of those that targets matches")
+        raise UserError(
+            "no layer is selected for LoRA: all that match the targets are excluded or outside the given layers"
+        )
     return names
 
 

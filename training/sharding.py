@@ -11,7 +11,7 @@ optimiser gets this rank's rows as plain tensors, so nothing else needs to know 
 from __future__ import annotations
 
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
-# Of DTensors and FSDP modules, which are told by their attributes: isinstance would import their modules in every run.
+# DTensors and FSDP modules are recognised by their attributes: isinstance would import their modules in every run.
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -165,7 +165,7 @@ class Solution:
     """A module that defines the entry point, or None, and how it was found.
 
     route  "fence" (one block), "fences" (several, joined), "text" (the whole answer or code amid prose), "body" (the
-           answer goes on where the prompt ends), or "none"
+           answer continues the prompt), or "none"
     """
 
     code: str | None

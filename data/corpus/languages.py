@@ -59,7 +59,7 @@ class Anatomy:
 
     code_lines: int  # lines that are neither blank nor only comment or docstring
     comments: int  # characters on lines that are only comment; docstrings and /** */ do not count
-    head: tuple[str, ...]  # comments of the first HEAD_LINES lines, and so many lines of the module's docstring
+    head: tuple[str, ...]  # comments of the first HEAD_LINES lines, and as many lines of the module's docstring
 
 
 def grammar_of(path: str, languages: tuple[str, ...] | list[str]) -> str | None:
