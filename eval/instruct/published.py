@@ -55,9 +55,7 @@ def _bugfix(text: str) -> dict[str, bool]:
     trees = map(parsed, _codes(text))
     return {
         "bug, fix or error": bool(re.search(r"bug|fix|error", text, re.IGNORECASE)),
-        "code that compiles": any(
-            tree is not None and tree.body and compiles(tree) for tree in map(parsed, _codes(text))
-        ),
+        "code that compiles": any(tree is not None and tree.body and compiles(tree) for tree in trees),
     }
 
 
