@@ -30,7 +30,7 @@ from common.files import read_json
 from common.options import option, parse
 from model import load_tokenizer, save_decoder
 from model.device import choose_device, choose_dtype
-from model.weights import put
+from model.weights import set_parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def prepared(options: Options, dtype: torch.dtype, device: torch.device, folder:
     """Save the network for trl to load; returns the keyword arguments of `their_bytes`."""
     torch.manual_seed(options.seed)
     config = config_of(options)
-    decoder = random_decoder(config, dtype, torch.device("cpu"), put)
+    decoder = random_decoder(config, dtype, torch.device("cpu"), set_parameter)
     save_decoder(decoder, load_tokenizer("smollm2-135m"), folder / "model")
     work = {
         "model": f"{folder}/model", "device": str(device), "turing": options.turing, "seed": options.seed,

@@ -23,7 +23,7 @@ from common.options import option, parse
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import DTYPES, choose_device, choose_dtype
-from model.weights import put
+from model.weights import set_parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def main() -> None:
         name, decoder = options.model, load_decoder(options.model, dtype=dtype, device=device)
     else:
         name = f"{options.shape}, scores near {options.score:g}"
-        decoder = random_decoder(config_of(options), torch.float32, device, put)
+        decoder = random_decoder(config_of(options), torch.float32, device, set_parameter)
         bias_scores(decoder, options.score)
         decoder.to(dtype)  # half precision and fp32 start from the same rounded weights
     ids = torch.randint(3, decoder.config.vocab_size, (options.tokens,), device=device)

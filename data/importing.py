@@ -299,7 +299,7 @@ def main() -> None:
     if thinking := sum(bool(row.thoughts) for row in kept):
         print(f'{thinking} answers of a reasoning model: its thoughts are kept in "thoughts", apart from the answer')
     if teacher:
-        print(f"teacher  {teacher.summary(options.teacher_prices)}")
+        print(f"teacher  {teacher.summary()}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from lora.nf4 import FrozenWeight, NF4Weight, dense
 from lora.targets import HEAD
 from model import fast
 from model.linear import Linear, Projection, linear
-from model.weights import Put, put
+from model.weights import Put, set_parameter
 
 
 @fast.has_twin(nf4_multiply)
@@ -56,7 +56,7 @@ def put_nf4(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
     if isinstance(layer, nn.Linear) and attribute == "weight" and owner != HEAD:
         network.set_submodule(owner, NF4Linear(NF4Weight(tensor), layer.bias))
     else:
-        put(network, name, tensor)
+        set_parameter(network, name, tensor)
 
 
-QUANTIZE: dict[str, Put] = {"none": put, "nf4": put_nf4}  # for load_decoder, by the value of --quantize
+QUANTIZE: dict[str, Put] = {"none": set_parameter, "nf4": put_nf4}  # for load_decoder, by the value of --quantize

@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -95,3 +96,11 @@ def choose_dtype(device: torch.device, wanted: str = "auto") -> torch.dtype:
 def cpu_has_bf16() -> bool:
     """Whether the CPU has native bf16 matrix products (AVX-512 BF16 or AMX)."""
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory that can be allocated without swapping; None where the system does not report them."""
+    if sys.platform != "linux":
+        return None
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:")))

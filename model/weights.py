@@ -20,6 +20,7 @@ from common.console import UserError
 from common.files import new_folder, read_json, read_text, write_json
 from model.config import ModelConfig
 from model.decoder import Decoder
+from model.device import available_memory
 from model.embedded import EMBEDDED, fetch_embedded
 from model.gguf.file import GGUFFile
 from model.hub import snapshot
@@ -61,14 +62,14 @@ def locate(name: str) -> Path:
     return snapshot(name, what="model", instead=f"a folder or one of the embedded defaults, {defaults}", **patterns)
 
 
-def put(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
+def set_parameter(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
     """Make the tensor itself, not a copy, the parameter of that name."""
     owner, _, attribute = name.rpartition(".")
     setattr(network.get_submodule(owner), attribute, nn.Parameter(tensor))
 
 
 def load_decoder(
-    name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", put: Put = put
+    name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", put: Put = set_parameter
 ) -> Decoder:
     """A causal language model.
 
@@ -89,11 +90,27 @@ def load_decoder(
         config = ModelConfig.from_dict(raw | {"tie_word_embeddings": False})
     with torch.device("meta"):
         decoder = Decoder(config)
+    if put is set_parameter:  # else quantised: smaller
+        refuse_beyond_memory(decoder, dtype, device, where=source)
     tensors = gguf.tensors() if gguf else _decoder_tensors(source, dtype, device)
     fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_is_rope_buffer, put=put)
     if weights_decide and not config.tie_word_embeddings and decoder.head_equals_embedding():
         decoder.tie()
     return decoder.eval()
+
+
+def refuse_beyond_memory(network: nn.Module, dtype: torch.dtype, device: str | torch.device, *, where: Path) -> None:
+    """UserError if the weights exceed the free main memory: the system would end the process without a word.
+
+    A GPU reports its lack of memory itself.
+    """
+    needed = sum(parameter.numel() for parameter in network.parameters()) * dtype.itemsize
+    free = available_memory() if torch.device(device).type == "cpu" else None
+    if free is not None and needed > free:
+        raise UserError(
+            f"{where.name}: its weights need {needed / 2**30:.1f} GiB in {str(dtype).removeprefix('torch.')}, but "
+            f"{free / 2**30:.1f} are free; give a smaller model, --dtype bf16 or --quantize nf4"
+        )
 
 
 def load_tokenizer(
@@ -187,7 +204,7 @@ def fill(
     device: str | torch.device,
     where: Path | str,
     skip: Callable[[str], bool],
-    put: Put = put,
+    put: Put = set_parameter,
 ) -> None:
     """Load each tensor, converted to dtype and device, into the parameter of its name.
 

@@ -24,7 +24,7 @@ WITHIN = {
         "corpus": {"likeness"},
         "checks": {"corpus", "likeness"},
         "search": {"corpus", "likeness"},
-        "instruct": {"checks", "corpus", "likeness", "rows", "search", "turns"},
+        "instruct": {"checks", "corpus", "likeness", "masking", "rows", "search", "turns"},
         "pairs": {"corpus", "hard_negatives", "instruct", "likeness", "search"},
         # what a loop reads
         "turns": set(),

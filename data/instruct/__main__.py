@@ -77,7 +77,7 @@ def main() -> None:
     write_json(options.out / "about.json", about(corpus, settings, pairs, teacher))
     print(instruction_summary(pairs))
     if teacher:
-        print(f"teacher  {teacher.summary(options.teacher_prices)}")
+        print(f"teacher  {teacher.summary()}")
 
 
 if __name__ == "__main__":

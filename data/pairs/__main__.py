@@ -63,7 +63,7 @@ def main() -> None:
     save_text_code_pairs(pairs, options.out)
     print(text_code_summary(pairs))
     if teacher:
-        print(f"teacher  {teacher.summary(options.teacher_prices)}")
+        print(f"teacher  {teacher.summary()}")
 
 
 if __name__ == "__main__":

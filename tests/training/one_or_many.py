@@ -21,7 +21,7 @@ from lora.inject import DECODER_TARGETS, inject, trainable
 from model import load_decoder
 from model.decoder import Decoder
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
-from model.weights import put
+from model.weights import set_parameter
 from training import parallel
 from training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from training.early_stopping import EarlyStopping
@@ -56,7 +56,9 @@ def windows() -> list[list[list[Example]]]:
     return [[[example() for _ in range(draw.randrange(1, 4))] for _ in range(rows)] for rows in ROWS]
 
 
-def network(folder: str, *, full=False, dtype=torch.float32, put=put, r=4, dora=False, dropout=0.0) -> Decoder:
+def network(
+    folder: str, *, full=False, dtype=torch.float32, put=set_parameter, r=4, dora=False, dropout=0.0
+) -> Decoder:
     torch.manual_seed(0)
     decoder = load_decoder(folder, dtype=dtype, put=put)
     if not full:

@@ -15,8 +15,8 @@ from data.checks.prove import Checks
 from data.corpus.functions import functions_of
 from data.instruct import build_instruction_pairs
 from data.instruct.replies import Reply
+from data.instruct.server_teacher import ServerTeacher
 from data.instruct.tasks import DraftContext, draft
-from data.instruct.teacher import Teacher
 from data.instruct.teacher_options import TeacherOptions, teacher_of
 from data.instruct.teaching import SYSTEM, TAUGHT, majority, question, teach
 
@@ -174,7 +174,9 @@ def test_transformers_serve_is_such_a_server(drafts, tmp_path):
     with subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)]) as server:
         try:
             _wait_for(f"http://127.0.0.1:{port}/health", server)
-            teacher = Teacher(f"http://127.0.0.1:{port}", str(folder), cache=tmp_path / "cache.sqlite", max_tokens=64)
+            teacher = ServerTeacher(
+                f"http://127.0.0.1:{port}", str(folder), cache=tmp_path / "cache.sqlite", max_tokens=64
+            )
             [replies] = teacher.ask([question(drafts["explain"])], samples=2)
             assert all(reply.text and 0 < reply.tokens_out <= 64 < reply.tokens_in for reply in replies)
             [pair], rejects = teach([drafts["explain"]], teacher, candidates=2, most_output=700)

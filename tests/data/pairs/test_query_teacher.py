@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from data.instruct.completions import KEY_VARIABLES
-from data.instruct.teacher import Limits, Teacher
+from data.instruct.server_teacher import Limits, ServerTeacher
 from data.pairs import build_text_code_pairs
 from data.pairs.build import text_code_summary
 from data.pairs.query_teacher import QUESTION, read_query, taught_queries
 from data.search.units import function_unit, functions_in
-from tests.data.instruct.test_teacher import completion, server, whole
+from tests.data.instruct.test_server_teacher import completion, server, whole
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def answering(reply):
 
 
 def teacher(url, folder):
-    return Teacher(url, "m", cache=folder / "cache.sqlite", limits=Limits(tries=1), concurrency=1)
+    return ServerTeacher(url, "m", cache=folder / "cache.sqlite", limits=Limits(tries=1), concurrency=1)
 
 
 class Last:

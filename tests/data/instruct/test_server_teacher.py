@@ -14,7 +14,7 @@ import pytest
 from common.console import UserError
 from data.instruct.completions import KEY_VARIABLES, parse_endpoint, retry_after
 from data.instruct.replies import Reply, ReplyCache
-from data.instruct.teacher import Limits, Teacher
+from data.instruct.server_teacher import Limits, ServerTeacher
 from tests.commands import PATIENCE, ROOT
 
 FAST = {"first_wait": 0.01, "longest_wait": 0.02, "answer_seconds": 5.0}
@@ -117,8 +117,9 @@ def no_key(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def teacher(url, folder, *, concurrency=1, **limits):
-    return Teacher(url, "m", cache=folder / "cache.sqlite", limits=Limits(**FAST | limits), concurrency=concurrency)
+def teacher(url, folder, *, concurrency=1, prices=None, **limits):
+    limits = Limits(**FAST | limits)
+    return ServerTeacher(url, "m", cache=folder / "cache.sqlite", limits=limits, concurrency=concurrency, prices=prices)
 
 
 def tasks(count):
@@ -186,7 +187,7 @@ def test_a_wait_is_read_as_seconds_or_as_a_date():
 
 def test_waits_grow_and_are_drawn_anew(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("data.instruct.teacher.random.uniform", lambda low, high: drawn.append(high) or 0.0)
+    monkeypatch.setattr("data.instruct.server_teacher.random.uniform", lambda low, high: drawn.append(high) or 0.0)
     with server(says(500)) as (url, _):
         assert teacher(url, tmp_path, tries=6, first_wait=1.0, longest_wait=4.0).ask(tasks(1), samples=1) == [[None]]
     assert drawn == [1.0, 2.0, 4.0, 4.0, 4.0]
@@ -203,7 +204,7 @@ def test_a_slow_drip_is_cut_when_the_whole_answer_is_late(tmp_path, dripping):
 def test_a_refusal_of_us_is_one_line_without_the_key_and_not_repeated(tmp_path, monkeypatch, status):
     monkeypatch.setenv(KEY_VARIABLES[0], KEY)
     # the thread that waits for replies hears of the refusal late, as it may on a busy machine
-    monkeypatch.setattr("data.instruct.teacher.as_completed", lambda futures: wait(futures).done)
+    monkeypatch.setattr("data.instruct.server_teacher.as_completed", lambda futures: wait(futures).done)
     with server(says(status, f"bad key {KEY}\nsecond line".encode())) as (url, asked):
         with pytest.raises(UserError) as raised:
             teacher(url, tmp_path).ask(tasks(5), samples=2)
@@ -281,7 +282,7 @@ def test_failures_with_answers_between_them_do_not_end_the_run(tmp_path):
 
 def test_a_server_that_is_not_there_is_said_at_once(tmp_path, monkeypatch):
     waits = []
-    monkeypatch.setattr("data.instruct.teacher.random.uniform", lambda low, high: waits.append(high) or 0.0)
+    monkeypatch.setattr("data.instruct.server_teacher.random.uniform", lambda low, high: waits.append(high) or 0.0)
     with server(good) as (url, _):
         pass
     with pytest.raises(UserError, match="no server there"):
@@ -299,7 +300,7 @@ def test_nothing_is_asked_twice_and_samples_are_told_apart(tmp_path):
         again = teacher(url, tmp_path)
         assert again.ask(tasks(2), samples=3) == first and len(asked) == 6
         assert again.spent.cached == 6 and again.spent.requests == 0 and again.spent.tokens_in == 0
-        Teacher(url, "other", cache=tmp_path / "cache.sqlite").ask(tasks(1), samples=1)
+        ServerTeacher(url, "other", cache=tmp_path / "cache.sqlite").ask(tasks(1), samples=1)
         assert len(asked) == 7
 
 
@@ -355,10 +356,10 @@ def test_the_budget_holds_even_if_every_answer_is_as_long_as_it_may_be(tmp_path)
 
 def test_cost_is_shown_from_the_tokens_that_the_server_counted(tmp_path):
     with server(good) as (url, _):
-        asking = teacher(url, tmp_path)
+        asking = teacher(url, tmp_path, prices=(2.5, 5.0))
         asking.ask(tasks(2), samples=1)
     assert "20 tokens in, 10 out" in asking.summary()
-    assert "0.0001 at 2.5 and 5 per million" in asking.summary((2.5, 5.0))
+    assert "0.0001 at 2.5 and 5 per million" in asking.summary()
 
 
 def test_an_answer_cut_at_its_length_says_so_and_tokens_are_guessed_where_none_are_counted(tmp_path):

@@ -1,0 +1,106 @@
+"""A teacher on this machine: replies, their cache, its budget, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from common.console import UserError
+from data.instruct.local_teacher import LocalTeacher
+from data.instruct.teacher_options import TeacherOptions, teacher_of
+from model import weights
+
+TASKS = [[{"role": "user", "content": text}] for text in ("a b c", "d e", "f")]
+
+
+@pytest.fixture(scope="module")
+def talking_folder(tiny_folder, tmp_path_factory):
+    """The tiny model with a chat template, which has no system role."""
+    folder = tmp_path_factory.mktemp("talking") / "model"
+    shutil.copytree(tiny_folder, folder)
+    return folder
+
+
+@pytest.fixture
+def teacher(talking_folder, tmp_path):
+    return LocalTeacher(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4)
+
+
+def test_every_conversation_gets_its_samples_and_nothing_is_asked_twice(teacher, talking_folder, tmp_path):
+    first = teacher.ask(TASKS, samples=2)
+    assert [len(of_prompt) for of_prompt in first] == [2, 2, 2]
+    assert len({reply.text for of_prompt in first for reply in of_prompt}) > 1  # sampled, not greedy
+    assert teacher.spent.requests == 6
+    assert teacher.spent.tokens_out == sum(reply.tokens_out for of_prompt in first for reply in of_prompt) > 0
+    again = LocalTeacher(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4)
+    assert again.ask(TASKS, samples=2) == first
+    assert (again.spent.requests, again.spent.cached) == (0, 6)
+    assert "0 answers" in again.summary()
+
+
+def test_more_samples_keep_those_there_are(teacher):
+    two = teacher.ask(TASKS[:1], samples=2)
+    four = teacher.ask(TASKS[:1], samples=4)
+    assert four[0][:2] == two[0] and None not in four[0]
+    assert teacher.spent.requests == 4
+
+
+def test_another_model_does_not_get_these_replies(teacher, talking_folder, tmp_path):
+    teacher.ask(TASKS, samples=1)
+    other = tmp_path / "other"
+    shutil.copytree(talking_folder, other)
+    (other / "generation_config.json").write_text('{"eos_token_id": 1, "x": 1}')
+    asking = LocalTeacher(str(other), cache=tmp_path / "cache.sqlite", max_tokens=4)
+    asking.ask(TASKS, samples=1)
+    assert asking.spent.cached == 0
+
+
+@pytest.mark.parametrize(("limit", "answered"), [({"most_requests": 4}, 2), ({"most_tokens": 60}, 1)])
+def test_the_budget(talking_folder, tmp_path, limit, answered):
+    teacher = LocalTeacher(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4, **limit)
+    replies = teacher.ask(TASKS, samples=2)
+    assert sum(None not in of_prompt for of_prompt in replies) == answered
+    assert teacher.spent.missing == 2 * (3 - answered)
+    assert "the budget is spent" in teacher.summary()
+
+
+def test_a_prompt_too_long_for_the_model_is_not_asked(teacher):
+    [replies] = teacher.ask([[{"role": "user", "content": "a " * 5000}]], samples=2)
+    assert replies == [None, None] and teacher.spent.failed == 2
+
+
+def test_an_interruption_keeps_the_batches_before_it(teacher, talking_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("data.instruct.local_teacher.BATCH", 2)
+    whole = teacher.ask(TASKS, samples=2)
+    cut = LocalTeacher(str(talking_folder), cache=tmp_path / "cut.sqlite", max_tokens=4)
+    generated = cut._generated
+    calls = []
+
+    def stopped(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return generated(*arguments)
+
+    monkeypatch.setattr(cut, "_generated", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        cut.ask(TASKS, samples=2)
+    resumed = LocalTeacher(str(talking_folder), cache=tmp_path / "cut.sqlite", max_tokens=4)
+    assert resumed.ask(TASKS, samples=2) == whole
+    assert resumed.spent.cached == 4
+
+
+def test_the_option_takes_a_model_or_a_server(talking_folder, tmp_path):
+    assert isinstance(teacher_of(TeacherOptions(teacher=str(talking_folder)), tmp_path), LocalTeacher)
+    with pytest.raises(UserError, match="go with a server's address"):
+        teacher_of(TeacherOptions(teacher=str(talking_folder), teacher_model="m"), tmp_path)
+    with pytest.raises(UserError, match="no such model"):
+        teacher_of(TeacherOptions(teacher="/no/such"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_beyond_the_free_memory_is_refused(talking_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "available_memory", lambda: 1000)
+    with pytest.raises(UserError, match=r"its weights need .* are free; give a smaller model"):
+        LocalTeacher(str(talking_folder), cache=tmp_path / "cache.sqlite")
