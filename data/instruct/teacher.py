@@ -23,8 +23,8 @@ class Spent:
 class Teacher(Protocol):
     """What a builder of pairs needs of a teacher.
 
-    ServerTeacher (data/instruct/server_teacher.py) asks an OpenAI-compatible server, LocalTeacher
-    (data/instruct/local_teacher.py) generates here. Both cache every reply, so an interrupted run resumes.
+    ServerTeacher (data/instruct/server_teacher.py) asks an OpenAI-compatible server, LocalModel
+    (data/instruct/local_model.py) generates here. Both cache every reply, so an interrupted run resumes.
     """
 
     model: str

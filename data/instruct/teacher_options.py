@@ -9,7 +9,7 @@ from pathlib import Path
 from common.console import UserError
 from common.options import option
 from data.instruct.completions import KEY_VARIABLES
-from data.instruct.local_teacher import LocalTeacher
+from data.instruct.local_model import LocalModel
 from data.instruct.server_teacher import Limits, ServerTeacher
 from data.instruct.teacher import Teacher
 
@@ -56,7 +56,7 @@ def teacher_of(options: TeacherOptions, folder: Path) -> Teacher | None:
         return _on_server(options, cache)
     if options.teacher_model or options.teacher_prices:
         raise UserError(f"--teacher {options.teacher}: --teacher-model and --teacher-prices go with a server's address")
-    return LocalTeacher(
+    return LocalModel(
         options.teacher,
         cache=cache,
         max_tokens=options.teacher_max_tokens,

@@ -1,6 +1,6 @@
 """A teacher on this machine: our own `generate` answers, without a server or a key.
 
-    teacher = LocalTeacher("Qwen/Qwen2.5-Coder-1.5B-Instruct", cache="teacher.sqlite")
+    teacher = LocalModel("Qwen/Qwen2.5-Coder-1.5B-Instruct", cache="teacher.sqlite")
     replies = teacher.ask([[{"role": "user", "content": "…"}]], samples=4)
 
 Each reply is cached under the hash of the model's files, the conversation and the settings. Those of a batch are
@@ -27,7 +27,7 @@ from model.weights import model_sha256
 BATCH = 64  # answers generated together
 
 
-class LocalTeacher:
+class LocalModel:
     """A causal LM that is loaded here, and its replies so far."""
 
     def __init__(
