@@ -102,7 +102,7 @@ def farthest_apart(rows: list[dict], most: int) -> list[dict]:
     """
     groups: dict[str, list[dict]] = defaultdict(list)
     for row in rows:
-        groups[_program(row)].append(row)
+        groups[program(row)].append(row)
     different = [group[0] for group in sorted(groups.values(), key=len, reverse=True)]  # stable: first among equals
     chosen = different[: min(most, 1)]
     texts = {id(row): _tokens(row["code"] or row["output"]) for row in different}
@@ -145,7 +145,7 @@ def _summary(pairs: Sequence[dict], answered: dict, passing: dict, *, kept: int,
             "answers": len(rows),
             "passed": _share(len(right), len(rows)),  # of the answers
             "solved": _share(len(solved), len(ids)),  # of the tasks, by at least one answer
-            "distinct": _share(sum(len({_program(row) for row in passing[i]}) for i in solved), len(solved)),
+            "distinct": _share(sum(len({program(row) for row in passing[i]}) for i in solved), len(solved)),
             "characters": _share(sum(len(row["output"]) for row in right), len(right)),
             "hallucinated": _share(sum(bool(row["hallucinated"]) for row in rows), len(rows)),
         }
@@ -161,7 +161,7 @@ def _share(part: float, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _program(row: dict) -> str:
+def program(row: dict) -> str:
     """What makes two answers the same: the tree of their code, else the text without layout."""
     tree = parsed(row["code"]) if row["code"] else None
     return ast.dump(tree) if tree else normalized(row["output"])
@@ -219,7 +219,7 @@ def main() -> None:
     """Sample answers, keep those that pass, mix in the repository's own, write the pairs."""
     options = parse(Options, description=__doc__)
     pairs = executed_pairs(options.data)
-    model = LocalModel(
+    model = LocalModel.load(
         options.model,
         cache=options.out / "answers.sqlite",
         device=options.device,

@@ -1,6 +1,6 @@
 """A teacher on this machine: our own `generate` answers, without a server or a key.
 
-    teacher = LocalModel("Qwen/Qwen2.5-Coder-1.5B-Instruct", cache="teacher.sqlite")
+    teacher = LocalModel.load("Qwen/Qwen2.5-Coder-1.5B-Instruct", cache="teacher.sqlite")
     replies = teacher.ask([[{"role": "user", "content": "…"}]], samples=4)
 
 Each reply is cached under the hash of the model's files, the conversation and the settings. Those of a batch are
@@ -21,7 +21,9 @@ from data.instruct.replies import Reply, ReplyCache
 from data.instruct.teacher import Spent
 from data.masking import encode_prompt
 from model import Sampling, Stop, generate, load_decoder, load_tokenizer
+from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
+from model.tokenizer import Tokenizer
 from model.weights import model_sha256
 
 BATCH = 64  # answers generated together
@@ -33,27 +35,39 @@ class LocalModel:
     def __init__(
         self,
         model: str,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
         *,
+        sha256: str,
         cache: Path | str,
-        device: str = "auto",
         temperature: float = 0.8,
         max_tokens: int = 1024,
         most_requests: int | None = None,
         most_tokens: int | None = None,
     ) -> None:
-        """model: a folder, .gguf file, hub id or embedded default; most_*: budget, in answers and in tokens.
+        """A loaded model.
 
-        UserError if there is no such model, it has no chat template, or it exceeds the free memory.
+        model                       its name, for messages and in the rows
+        sha256                      of its files, adapter included: replies of other weights are other replies
+        most_requests, most_tokens  budget, in answers and in tokens
         """
         self.model, self.spent = model, Spent()
         self.settings = {"temperature": temperature, "max_tokens": max_tokens}
         self.most_requests, self.most_tokens = most_requests, most_tokens
-        self._tokenizer = load_tokenizer(model)
-        where = choose_device(device)
-        self._decoder = load_decoder(model, dtype=choose_dtype(where), device=where)
-        self._sha256 = model_sha256(model)
+        self._decoder, self._tokenizer, self._sha256 = decoder, tokenizer, sha256
         self._cache = ReplyCache(cache)
         self._seconds = 0.0
+
+    @classmethod
+    def load(cls, model: str, *, device: str = "auto", **settings) -> LocalModel:
+        """model: a folder, .gguf file, hub id or embedded default; settings: those of the constructor.
+
+        UserError if there is no such model, it has no chat template, or it exceeds the free memory.
+        """
+        tokenizer = load_tokenizer(model)
+        where = choose_device(device)
+        decoder = load_decoder(model, dtype=choose_dtype(where), device=where)
+        return cls(model, decoder, tokenizer, sha256=model_sha256(model), **settings)
 
     def ask(self, conversations: list[list[dict]], *, samples: int) -> list[list[Reply | None]]:
         """`samples` replies to each conversation; None where the budget is spent or the prompt is too long."""

@@ -56,7 +56,7 @@ def teacher_of(options: TeacherOptions, folder: Path) -> Teacher | None:
         return _on_server(options, cache)
     if options.teacher_model or options.teacher_prices:
         raise UserError(f"--teacher {options.teacher}: --teacher-model and --teacher-prices go with a server's address")
-    return LocalModel(
+    return LocalModel.load(
         options.teacher,
         cache=cache,
         max_tokens=options.teacher_max_tokens,

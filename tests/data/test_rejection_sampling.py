@@ -110,7 +110,7 @@ class Answering:
     def __init__(self, table):
         self.table = table
 
-    def __call__(self, model, **settings):
+    def load(self, model, **settings):
         return self
 
     def ask(self, conversations, *, samples):

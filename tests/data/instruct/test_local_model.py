@@ -24,7 +24,7 @@ def talking_folder(tiny_folder, tmp_path_factory):
 
 @pytest.fixture
 def teacher(talking_folder, tmp_path):
-    return LocalModel(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4)
+    return LocalModel.load(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4)
 
 
 def test_every_conversation_gets_its_samples_and_nothing_is_asked_twice(teacher, talking_folder, tmp_path):
@@ -33,7 +33,7 @@ def test_every_conversation_gets_its_samples_and_nothing_is_asked_twice(teacher,
     assert len({reply.text for of_prompt in first for reply in of_prompt}) > 1  # sampled, not greedy
     assert teacher.spent.requests == 6
     assert teacher.spent.tokens_out == sum(reply.tokens_out for of_prompt in first for reply in of_prompt) > 0
-    again = LocalModel(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4)
+    again = LocalModel.load(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4)
     assert again.ask(TASKS, samples=2) == first
     assert (again.spent.requests, again.spent.cached) == (0, 6)
     assert "0 answers" in again.summary()
@@ -51,14 +51,14 @@ def test_another_model_does_not_get_these_replies(teacher, talking_folder, tmp_p
     other = tmp_path / "other"
     shutil.copytree(talking_folder, other)
     (other / "generation_config.json").write_text('{"eos_token_id": 1, "x": 1}')
-    asking = LocalModel(str(other), cache=tmp_path / "cache.sqlite", max_tokens=4)
+    asking = LocalModel.load(str(other), cache=tmp_path / "cache.sqlite", max_tokens=4)
     asking.ask(TASKS, samples=1)
     assert asking.spent.cached == 0
 
 
 @pytest.mark.parametrize(("limit", "answered"), [({"most_requests": 4}, 2), ({"most_tokens": 60}, 1)])
 def test_the_budget(talking_folder, tmp_path, limit, answered):
-    teacher = LocalModel(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4, **limit)
+    teacher = LocalModel.load(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4, **limit)
     replies = teacher.ask(TASKS, samples=2)
     assert sum(None not in of_prompt for of_prompt in replies) == answered
     assert teacher.spent.missing == 2 * (3 - answered)
@@ -73,7 +73,7 @@ def test_a_prompt_too_long_for_the_model_is_not_asked(teacher):
 def test_an_interruption_keeps_the_batches_before_it(teacher, talking_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("data.instruct.local_model.BATCH", 2)
     whole = teacher.ask(TASKS, samples=2)
-    cut = LocalModel(str(talking_folder), cache=tmp_path / "cut.sqlite", max_tokens=4)
+    cut = LocalModel.load(str(talking_folder), cache=tmp_path / "cut.sqlite", max_tokens=4)
     generated = cut._generated
     calls = []
 
@@ -86,7 +86,7 @@ def test_an_interruption_keeps_the_batches_before_it(teacher, talking_folder, tm
     monkeypatch.setattr(cut, "_generated", stopped)
     with pytest.raises(KeyboardInterrupt):
         cut.ask(TASKS, samples=2)
-    resumed = LocalModel(str(talking_folder), cache=tmp_path / "cut.sqlite", max_tokens=4)
+    resumed = LocalModel.load(str(talking_folder), cache=tmp_path / "cut.sqlite", max_tokens=4)
     assert resumed.ask(TASKS, samples=2) == whole
     assert resumed.spent.cached == 4
 
@@ -103,4 +103,4 @@ def test_the_option_takes_a_model_or_a_server(talking_folder, tmp_path):
 def test_a_model_beyond_the_free_memory_is_refused(talking_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "available_memory", lambda: 1000)
     with pytest.raises(UserError, match=r"its weights need .* are free; give a smaller model"):
-        LocalModel(str(talking_folder), cache=tmp_path / "cache.sqlite")
+        LocalModel.load(str(talking_folder), cache=tmp_path / "cache.sqlite")

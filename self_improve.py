@@ -1,0 +1,215 @@
+"""A model that learns from its own answers that pass: rejection-sampling fine-tuning in rounds.
+
+    python self_improve.py --model MODEL --pairs pairs/ --out runs/self [--corpus corpus/] [--rounds 2]
+
+    model ──► answers to the training tasks ──► those that pass, + gold ──► train_sft.py ──► adapter ──► next round
+                                                                                                └──► held-out tasks
+
+Each round trains a new adapter on the base model (STaR, arXiv:2203.14465) and answers with the last one. A round is a
+folder with its answers, its pairs and a run of train_sft.py. Rerun the command to resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import train_sft
+from common.console import UserError, run_command
+from common.files import read_json, write_json, write_jsonl
+from common.options import as_settings, option, parse
+from data.checks import EXECUTED
+from data.instruct.local_model import LocalModel
+from data.rejection_sampling import build_round, executed_pairs, program, question, round_summary
+from eval.change_table import number, table
+from eval.compare import compare
+from eval.instruct import GREEDY, answer_pairs, grade_answers
+from eval.model_options import LESS_MEMORY, AskOptions, asked_model
+from eval.perplexity import perplexity
+from eval.source_files import read_files
+from model.weights import model_sha256
+
+ROUNDS = "the rounds"
+TRAINING = "training"
+MEASURING = "measuring"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of this command."""
+
+    GROUPS = (ROUNDS, TRAINING, MEASURING)
+
+    model: str = option(help="folder, .gguf file, hub id or embedded default; an instruction-tuned model")
+    pairs: Path = option(help="folder of data.instruct: train.jsonl, test.jsonl", metavar="DIR")
+    out: Path = option(help="folder of the rounds", metavar="RUN")
+    rounds: int = option(2, "rounds of answering and training", ROUNDS, least=1)
+    samples: int = option(8, "answers per training task and round", ROUNDS, least=1)
+    temperature: float = option(0.8, "temperature of these answers", ROUNDS, least=0)
+    keep: int = option(2, "different passing answers of a task to keep", ROUNDS, least=1)
+    gold_share: float = option(
+        0.5, "share of the pairs that are the repository's own, 0 to 1 (excluded)", ROUNDS, least=0
+    )
+    max_new_tokens: int = option(256, "tokens of an answer at most", ROUNDS, least=1)
+    recipe: Path | None = option(None, "recipe for train_sft.py (TOML)", TRAINING, metavar="FILE")
+    epochs: float = option(2.0, "passes over a round's pairs", TRAINING, least=0)
+    lr: float = option(2e-4, "peak learning rate", TRAINING, least=0)
+    corpus: Path | None = option(
+        None, "corpus of data.corpus, to measure what is forgotten of its held-out files", MEASURING, metavar="DIR"
+    )
+    test_samples: int = option(
+        4, "sampled answers per held-out task, for pass@3 (at least 4; 0: none)", MEASURING, least=0
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    seed: int = option(0, "seed of training and of every draw")
+
+    def __post_init__(self) -> None:
+        """UserError for values that make no sense."""
+        if not self.gold_share < 1:
+            raise UserError(f"--gold-share {self.gold_share:g}: give less than 1")
+        if 1 <= self.test_samples <= 3:
+            raise UserError(f"--test-samples {self.test_samples}: pass@3 needs at least 4; give 0 to omit it")
+
+
+def main() -> None:
+    """Measure the base, then run each round that is not done: answer, keep, train, measure. Ends in a table."""
+    options = parse(Options, description=__doc__)
+    pairs = executed_pairs(str(options.pairs / "train.jsonl"))
+    tasks = [pair for pair in executed_pairs(str(options.pairs / "test.jsonl")) if pair["check"]["kind"] in EXECUTED]
+    refuse_other_run(options)
+
+    adapter: Path | None = None
+    rounds = [measured(options, tasks, adapter, options.out / "base")]
+    write_json(options.out / "self_improve.json", settings_of(options))
+    for number_of_round in range(1, options.rounds + 1):
+        folder = options.out / f"round-{number_of_round}"
+        print(f"\nround {number_of_round} of {options.rounds}")
+        rounds[-1]["answers"] = answer(options, pairs, adapter, folder)
+        adapter = trained(options, folder)
+        rounds.append(measured(options, tasks, adapter, folder))
+        write_json(options.out / "results.json", {"schema": 1, "settings": settings_of(options), "rounds": rounds})
+    print(f"\n{rounds_table(rounds)}")
+    base, last = (read_json(options.out / name / "test.json") for name in ("base", f"round-{options.rounds}"))
+    print(f"\nbase and round {options.rounds}\n{table(base, last, compare(base, last))}")
+
+
+def settings_of(options: Options) -> dict:
+    """What decides the numbers: everything but the number of rounds, which may grow."""
+    return as_settings(options, without=("out", "rounds", "device"))
+
+
+def refuse_other_run(options: Options) -> None:
+    """UserError when --out holds rounds with other settings."""
+    path = options.out / "self_improve.json"
+    if path.is_file():
+        before = read_json(path)
+        if odd := [name for name, value in settings_of(options).items() if before.get(name) != value]:
+            was = ", ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in odd)
+            raise UserError(f"{options.out}: holds rounds with {was}; give another --out, or remove that folder")
+    elif options.out.exists() and (not options.out.is_dir() or any(options.out.glob("round-*"))):
+        raise UserError(f"{options.out}: exists and holds no rounds of this command; give another --out")
+
+
+def answer(options: Options, pairs: list[dict], adapter: Path | None, folder: Path) -> dict:
+    """The round's pairs, from answers of the base (no adapter) or of the last round; the summary. Done once."""
+    if not (folder / "about.json").is_file():
+        with asked_model(AskOptions(model=options.model, adapter=adapter and str(adapter), device=options.device)) as (
+            decoder,
+            tokenizer,
+        ):
+            model = LocalModel(
+                options.model, decoder, tokenizer, sha256=identity(options.model, adapter),
+                cache=folder / "answers.sqlite", temperature=options.temperature, max_tokens=options.max_new_tokens,
+            )  # fmt: skip
+            executed = [pair for pair in pairs if pair["check"]["kind"] in EXECUTED]
+            asked = model.ask([question(pair) for pair in executed], samples=options.samples)
+        replies = {pair["id"]: of_pair for pair, of_pair in zip(executed, asked, strict=True)}
+        made = build_round(
+            pairs, [replies.get(pair["id"], []) for pair in pairs], model=options.model, most=options.keep,
+            gold_share=options.gold_share, seed=options.seed,
+        )  # fmt: skip
+        write_jsonl(folder / "answers.jsonl", made.answers)
+        write_jsonl(folder / "train.jsonl", made.pairs)
+        write_json(folder / "about.json", {"schema": 1, "kind": "rejection sampling", "summary": made.summary})
+    summary = read_json(folder / "about.json")["summary"]
+    print(round_summary(summary))
+    return summary
+
+
+def trained(options: Options, folder: Path) -> Path:
+    """The adapter that train_sft.py makes from the round's pairs: of a finished run, a resumed one or a new one."""
+    run = folder / "run"
+    if not (run / "metrics.json").is_file():
+        command = {
+            "model": options.model, "data": folder / "train.jsonl", "out": run, "epochs": options.epochs,
+            "lr": options.lr, "device": options.device, "seed": options.seed,
+        }  # fmt: skip
+        command |= {"config": options.recipe} if options.recipe else {}
+        arguments = [part for name, value in command.items() for part in (f"--{name}", str(value))]
+        train_sft.main([*arguments, "--resume"] if (run / "config.json").is_file() else arguments)
+    return run / "adapter"
+
+
+def measured(options: Options, tasks: list[dict], adapter: Path | None, folder: Path) -> dict:
+    """Held-out tasks and held-out files, by the base (no adapter) or a round. Written to the folder, done once."""
+    results = {"test": folder / "test.json"} | ({"perplexity": folder / "perplexity.json"} if options.corpus else {})
+    if not all(path.is_file() for path in results.values()):
+        asking = AskOptions(model=options.model, adapter=adapter and str(adapter), device=options.device)
+        with asked_model(asking) as (decoder, tokenizer):
+            if not results["test"].is_file():
+                answers = answer_pairs(
+                    decoder, tokenizer, tasks, samples=options.test_samples, temperature=options.temperature,
+                    top_p=1.0, max_new_tokens=options.max_new_tokens, seed=options.seed,
+                )  # fmt: skip
+                write_json(results["test"], grade_answers(tasks, answers))
+            if options.corpus:
+                write_json(results["perplexity"], perplexity(decoder, tokenizer, read_files(options.corpus)))
+    found = {name: read_json(path) for name, path in results.items()}
+    told = {name: {key: result[key] for key in ("metrics", "intervals", "n")} for name, result in found.items()}
+    return told | {"diversity": diversity(found["test"]["results"])}
+
+
+def diversity(rows: list[dict]) -> dict:
+    """Of the sampled answers to held-out tasks: distinct programs a task, and characters an answer."""
+    programs: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["sample"] != GREEDY:
+            programs[row["id"]].add(program(row))
+    greedy = [len(row["output"]) for row in rows if row["sample"] == GREEDY]
+    distinct = sum(map(len, programs.values())) / len(programs) if programs else None
+    return {"distinct": distinct, "characters": sum(greedy) / len(greedy)}
+
+
+def identity(model: str, adapter: Path | None) -> str:
+    """A hash of the model's files and the adapter's."""
+    digest = hashlib.sha256(model_sha256(model).encode())
+    for path in sorted(adapter.rglob("*")) if adapter else []:
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def rounds_table(rounds: list[dict]) -> str:
+    """A line per model: its pass rates on training and held-out tasks, diversity, length, hallucination, perplexity.
+
+    The last model answers no training tasks.
+    """
+    head = ("round", "train passed", "solved", "pass@1", "pass@3", "distinct", "characters", "invented", "perplexity")
+    lines = [head]
+    for index, one in enumerate(rounds):
+        answers, metrics = one.get("answers", {}), one["test"]["metrics"]
+        values = [
+            answers.get("passed"), answers.get("solved"), metrics.get("pass@1"), metrics.get("pass@3"),
+            one["diversity"]["distinct"], one["diversity"]["characters"], metrics.get("hallucination_rate"),
+            one.get("perplexity", {}).get("metrics", {}).get("perplexity"),
+        ]  # fmt: skip
+        lines.append((str(index or "base"), *("-" if value is None else number(value) for value in values)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, needs_less_with=LESS_MEMORY))

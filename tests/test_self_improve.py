@@ -1,0 +1,161 @@
+"""self_improve.py with a tiny model that knows some answers: rounds, what they keep, and their resumption."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import self_improve
+import train_sft
+from common.console import UserError
+from data.checks.check import doctest_check
+from data.corpus import build_corpus
+from data.corpus.functions import functions_of
+from data.instruct.judging import judge_answers
+from data.masking import supervise
+from data.packing import to_batch
+from data.rows import training_conversation
+from model import load_decoder, load_tokenizer, save_decoder
+from model.loss import causal_lm_loss, supervised_tokens
+
+CHEAP = ["--samples", "2", "--temperature", "0", "--test-samples", "0", "--epochs", "1", "--max-new-tokens", "60"]
+
+
+FUNCTION = '''def {name}(one, other):
+    """{what}.
+
+    >>> {name}(7, 2)
+    {value}
+    """
+    result = {body}
+    return result
+'''
+FUNCTIONS = [
+    ("total", "The sum", "one + other", 9), ("gap", "The difference", "one - other", 5),
+    ("area", "The product", "one * other", 14), ("rest", "The remainder", "one % other", 1),
+]  # fmt: skip
+
+
+def write_package(folder):
+    """Four files to train on and one held out, each with a function of one line."""
+    (folder / "pkg").mkdir(parents=True)
+    (folder / "pkg" / "__init__.py").write_text("")
+    for number in range(8):
+        name, what, body, value = FUNCTIONS[number % 4]
+        text = FUNCTION.format(name=f"{name}{number}", what=f"{what} number {number}", body=body, value=value)
+        constants = "".join(f"VALUE_{number}_{n} = {number * n}\n" for n in range(12))  # a shorter file is filtered
+        (folder / "pkg" / f"m{number}.py").write_text(f"{constants}\n\n{text}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs_folder(tmp_path_factory):
+    """Pairs of the category "complete", each with a doctest: six to train on, two held out."""
+    folder = tmp_path_factory.mktemp("self")
+    files = build_corpus(str(write_package(folder / "code"))).files
+    pairs = [pair_of(function) for file in files for function in functions_of(file, min_lines=1)]
+    assert len(pairs) == 8
+    (folder / "pairs").mkdir()
+    for split, some in (("train", pairs[:6]), ("test", pairs[6:])):
+        text = "".join(json.dumps(pair) + "\n" for pair in some)
+        (folder / "pairs" / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder / "pairs"
+
+
+def pair_of(function):
+    given = f"{function.header}\n{function.docstring_source}"
+    check = doctest_check(function.package, function)
+    asked = {"category": "complete", "instruction": "Write the body.", "input": given}
+    return {"id": function.name, **asked, "output": function.body, "check": check}
+
+
+@pytest.fixture(scope="module")
+def knowing_folder(tiny_folder, pairs_folder, tmp_path_factory):
+    """A tiny model that was trained until it knows the answers to the training tasks but the last."""
+    folder = tmp_path_factory.mktemp("knowing") / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2048}))
+    tokenizer, decoder = load_tokenizer(str(folder)), load_decoder(str(folder))
+    rows = [json.loads(line) for line in (pairs_folder / "train.jsonl").read_text().splitlines()][:-1]
+    batch = to_batch([supervise(tokenizer, training_conversation(row).messages) for row in rows], decoder.device)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=3e-3)
+    mean_loss = 1.0
+    while mean_loss > 0.02:
+        loss = causal_lm_loss(decoder.hidden_states(batch.input_ids, batch.lengths), decoder.head_weight, batch.labels)
+        loss = loss / supervised_tokens(batch.labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        mean_loss = loss.item()
+    save_decoder(decoder, tokenizer, folder.parent / "trained")
+    return folder.parent / "trained"
+
+
+@pytest.fixture
+def command(knowing_folder, pairs_folder, monkeypatch):
+    def run(out, *more):
+        given = ["--model", knowing_folder, "--pairs", pairs_folder, "--out", out, "--rounds", 1, *CHEAP, *more]
+        monkeypatch.setattr("sys.argv", ["self_improve.py", *map(str, given)])
+        self_improve.main()
+
+    return run
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_round_trains_on_what_passes_and_a_stopped_one_resumes(command, pairs_folder, tmp_path, monkeypatch, capsys):
+    command(tmp_path / "whole")
+    shown = capsys.readouterr().out
+    pairs = {pair["id"]: pair for pair in rows(pairs_folder / "train.jsonl")}
+
+    # what the model was taught passes, and is kept once a task: greedy answers do not differ
+    trained_on = rows(tmp_path / "whole" / "round-1" / "train.jsonl")
+    kept = [pair for pair in trained_on if "self" in pair]
+    known = list(pairs)[:-1]
+    assert [pair["id"].split("#")[0] for pair in kept][: len(known)] == known
+    originals = [pairs[pair["id"].split("#")[0]] for pair in kept]
+    again = judge_answers(originals, [{"output": pair["output"], "stopped": True} for pair in kept])
+    assert {row["status"] for row in again} == {"pass"}
+
+    # the results: the base answered the training tasks, the round was measured on the held-out ones
+    results = json.loads((tmp_path / "whole" / "results.json").read_text())
+    base, first = results["rounds"]
+    assert base["answers"]["solved"] >= len(known) / len(pairs) and "answers" not in first
+    assert base["test"]["n"] == first["test"]["n"] == len(rows(pairs_folder / "test.jsonl"))
+    assert "train passed" in shown and "base and round 1" in shown
+
+    # stopped in the training, then rerun: the same files
+    def stopped(arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_sft, "main", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            command(tmp_path / "cut")
+    command(tmp_path / "cut")
+    assert rows(tmp_path / "cut" / "round-1" / "train.jsonl") == trained_on
+    assert json.loads((tmp_path / "cut" / "results.json").read_text())["rounds"] == results["rounds"]
+
+    # other settings are not mixed into it; more rounds may be added
+    with pytest.raises(UserError, match="holds rounds with --keep 2"):
+        command(tmp_path / "cut", "--keep", 3)
+
+
+def test_what_makes_no_sense_is_refused_before_anything_is_written(command, pairs_folder, tmp_path):
+    for more, message in (
+        (["--gold-share", 1], "less than 1"),
+        (["--test-samples", 2], "at least 4"),
+        (["--pairs", tmp_path], r"train\.jsonl"),
+    ):
+        with pytest.raises(UserError, match=message):
+            command(tmp_path / "out", *more)
+    (tmp_path / "round-1").mkdir()
+    with pytest.raises(UserError, match="holds no rounds of this command"):
+        command(tmp_path)
+    assert not (tmp_path / "out").exists()
