@@ -5,8 +5,7 @@ from __future__ import annotations
 import ast
 import statistics
 
-from data.checks import linting
-from data.checks.style import NOT_REQUIRED, RULES
+from data.checks.linting import NOT_REQUIRED, RULES, lint
 from eval.stats import mcnemar_exact
 
 # rules that reward plainer code: style, pylint's refactoring, simplify, perflint, return, pie, pyupgrade, naming
@@ -20,7 +19,7 @@ def gains(before: list[str], after: list[str]) -> list[dict[str, int]]:
     Returns {"complexity", "issues", "size"}, each before - after: positive is a gain.
     """
     asked = {"rules": GAIN_RULES, "ignored": NOT_REQUIRED, "why": "the measure of an improvement"}
-    counts = [len(found) for found in linting.lint([*before, *after], **asked)]
+    counts = [len(found) for found in lint([*before, *after], **asked)]
     measured = zip(before, after, counts[: len(before)], counts[len(before) :], strict=True)
     return [
         {"complexity": complexity(old) - complexity(new), "issues": n - m, "size": _size(old) - _size(new)}
