@@ -28,6 +28,7 @@ from eval.preference import summarise, table
 from eval.votes import Session, Votes, items_of, task_id
 
 _LARGEST_VOTE = 4096  # bytes
+REFERENCES = ("output", "canonical_solution", "code")  # where instruction pairs, code tasks and MBPP have the answer
 _PAGE = Path(__file__).with_name("rate.html")
 
 
@@ -95,13 +96,13 @@ def _prompts(rows: list[dict]) -> dict[str, str]:
 
 def _references(rows: list[dict], path: str | None) -> dict:
     """The data's own answers, in the form of a result. UserError if there are none."""
-    found = [{"id": task_id(row), "output": row.get("output", row.get("canonical_solution"))} for row in rows]
-    if not any(isinstance(row["output"], str) for row in found):
+    answers = [next((row[key] for key in REFERENCES if isinstance(row.get(key), str)), None) for row in rows]
+    if not any(answers):
         raise UserError(
-            f"{path or 'no data'}: no reference answers (output or canonical_solution) to compare with; "
-            "give a second result, or --data with such answers"
+            f"{path or 'no data'}: no reference answers ({', '.join(REFERENCES)}) to compare with; give a second "
+            "result, or --data with such answers"
         )
-    return {"results": found}
+    return {"results": [{"id": task_id(row), "output": answer} for row, answer in zip(rows, answers, strict=True)]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,8 @@ def main() -> None:
     """Command line: serve until Ctrl-C, then print the preference and the agreement."""
     options = parse(Options, description=__doc__)
     a = read_json(options.a)
-    data = options.data or a.get("settings", {}).get("data")
+    settings = a.get("settings", {})
+    data = options.data or settings.get("data") or settings.get("tasks")
     if data and not options.data and not Path(data).exists():
         data = None  # the result was made elsewhere: the tasks are shown by their ids
     rows = read_jsonl(data) if data else []
