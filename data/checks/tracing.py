@@ -66,7 +66,8 @@ def files_with_tests(source: str) -> list[str]:
         for name in sorted(names):
             path = Path(folder, name).relative_to(base).as_posix()
             is_test = PurePosixPath(name).match("test_*.py") or PurePosixPath(name).match("*_test.py")
-            if is_test and (reject_path(path) or ("",))[0] == "test file":
+            reject = reject_path(path)
+            if is_test and reject is not None and reject[0] == "test file":
                 found.append(path)
     return found
 
@@ -89,15 +90,14 @@ def record_tests(
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
     reports, again = [], []
     for batch, report in _reports(source, functions, batches, processes):
-        again += [path for path in batch if len(batch) > 1 and (report is None or path in report["broken"])]
-        if report is not None and len(batch) > 1:
-            report["broken"] = {}
-        reports.append(report if report is not None or len(batch) == 1 else _NOTHING)
+        if len(batch) == 1:
+            reports.append(report)
+            continue
+        again += [path for path in batch if report is None or path in report["broken"]]
+        if report is not None:
+            reports.append(report | {"broken": {}})
     reports += [report for _, report in _reports(source, functions, [[path] for path in again], processes)]
     return _merged(reports, functions)
-
-
-_NOTHING = {"tests": {}, "broken": {}, "calls": {}}
 
 
 def _reports(

@@ -13,7 +13,7 @@ from common.markdown import without_blocks
 from common.python_syntax import module_name, parsed
 from data.checks import EXECUTED, jobs_of, run_groups
 from data.checks.hallucination import Answer, check_names
-from data.checks.style import Issue, lint_style, style_issues
+from data.checks.linting import Issue, lint_style, style_issues
 from data.checks.thoughts import split_thoughts
 from data.checks.verdict import explain, mutation_score
 from data.instruct.answers import CODE_CATEGORIES, IN_PLACE, READERS, Reading, given_code
@@ -68,9 +68,8 @@ def run_answers(
     jobs = [
         jobs_of(pair["check"], row["code"]) if runs else [] for pair, row, runs in zip(pairs, rows, is_run, strict=True)
     ]
-    limits = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
+    outcomes = run_groups(jobs, processes=processes, allow_unsafe_exec=allow_unsafe_exec, what="running answers")
     done = []
-    outcomes = run_groups(jobs, what="running answers", **limits)
     for pair, row, runs, of_row in zip(pairs, rows, is_run, outcomes, strict=True):
         found = explain(pair["check"], of_row) if runs else {}
         if runs and row["category"] == "unit_test":

@@ -48,7 +48,8 @@ def paired_change(
         won, lost = int((differences > 0).sum()), int((differences < 0).sum())
         interval = paired_rates_interval(won, lost, len(ids), level=level)
         p = mcnemar_exact(won, lost)
-        return change_result(differences, float(differences.mean()), interval, p, level, binary=True)
+        mean = float(differences.mean())
+        return change_result(differences, mean, interval=interval, p=p, level=level, binary=True)
     labels = None if clusters is None else [clusters[i] for i in ids]
     value, *interval = bootstrap_mean(differences, clusters=labels, level=level, resamples=resamples, seed=seed)
     if labels is not None:
@@ -56,8 +57,8 @@ def paired_change(
         sums = np.bincount([order[label] for label in labels], weights=differences)
         differences = sums * (len(sums) / len(ids))  # each cluster's share of the mean
     columns = differences[:, None]
-    p = _randomisation_p(columns, -columns, lambda sums: sums[..., 0], resamples, seed)
-    return change_result(differences, value, interval, p, level) | {"n": len(ids)}
+    p = _randomisation_p(columns, -columns, lambda sums: sums[..., 0], resamples=resamples, seed=seed)
+    return change_result(differences, value, interval=interval, p=p, level=level) | {"n": len(ids)}
 
 
 def paired_ratio_of_sums(
@@ -86,9 +87,9 @@ def paired_ratio_of_sums(
         return transform(sums[..., 2] / sums[..., 3]) - transform(sums[..., 0] / sums[..., 1])
 
     interval = expanded_percentiles(change(resampled_sums(columns, resamples, seed)), level, len(ids))
-    p = _randomisation_p(columns, columns[:, [2, 3, 0, 1]], change, resamples, seed)
+    p = _randomisation_p(columns, columns[:, [2, 3, 0, 1]], change, resamples=resamples, seed=seed)
     shares = shares_of_ratio(*columns[:, 2:].T, transform) - shares_of_ratio(*columns[:, :2].T, transform)
-    return change_result(shares, float(change(columns.sum(axis=0))), interval, p, level)
+    return change_result(shares, float(change(columns.sum(axis=0))), interval=interval, p=p, level=level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -121,7 +122,7 @@ def mcnemar_exact(b: int, c: int) -> float:
 
 
 def change_result(
-    units: np.ndarray, value: float, interval: tuple[float, float], p: float, level: float, *, binary: bool = False
+    units: np.ndarray, value: float, *, interval: Sequence[float], p: float, level: float, binary: bool = False
 ) -> dict:
     """What every comparison returns (see `paired_change`). units [U] are values whose mean is the change."""
     low, high = interval
@@ -156,7 +157,7 @@ def shared_ids(before: Mapping, after: Mapping) -> list:
 
 
 def _randomisation_p(
-    columns: np.ndarray, swapped: np.ndarray, change: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int
+    columns: np.ndarray, swapped: np.ndarray, change: Callable[[np.ndarray], np.ndarray], *, resamples: int, seed: int
 ) -> float:
     """Two-sided p of the change under the hypothesis that each unit's before and after are exchangeable.
 
