@@ -144,12 +144,18 @@ def _compare_values(before: dict, after: dict) -> dict:
     metrics = [metric for metric in before["values"] if metric in after["values"]]
     if not metrics:
         raise UserError("the two results share no metric; compare two results of the same eval command")
+    labels = before.get("clusters", {})
     changes = {}
     for metric in metrics:
         one, other = before["values"][metric], after["values"][metric]
         shared = [i for i in one if i in other]
         if shared:
-            changes[metric] = paired_change({i: one[i] for i in shared}, {i: other[i] for i in shared})
+            clusters = {i: labels.get(i, i) for i in shared}
+            changes[metric] = paired_change(
+                {i: one[i] for i in shared},
+                {i: other[i] for i in shared},
+                clusters=clusters if len(set(clusters.values())) < len(shared) else None,
+            )
     return changes
 
 

@@ -13,6 +13,7 @@ procedural generation (Yang et al., arXiv:2504.21798) that apply to a function; 
 | operand | `a + b + c` as `a + b` | variable | another variable |
 | constant | number one off, truth value flipped | exception | another one raised or caught |
 | arguments | neighbours exchanged | else, wrapper, order | removed; try or with removed; two lines exchanged |
+| commented out | `# return x` | | |
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from data.checks.operators import edits_within_a_line
 
 KINDS = (
     "comparison", "boundary", "boolean", "arithmetic", "operands", "operand", "constant", "arguments", "condition",
-    "inverted", "loop", "return", "assignment", "variable", "exception",
+    "inverted", "loop", "return", "commented out", "assignment", "variable", "exception",
 )  # fmt: skip
 WHOLE_LINE_KINDS = ("condition", "loop", "assignment", "else", "wrapper", "order")
 

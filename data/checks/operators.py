@@ -187,15 +187,32 @@ def loop(code: Code, node: ast.For | ast.AsyncFor | ast.While) -> Iterator[Edit]
 
 
 def leave(code: Code, node: ast.Return | ast.Yield) -> Iterator[Edit]:
-    """None for a returned or yielded value, or for a tuple's last item. Truth values are flipped elsewhere."""
+    """None for a returned or yielded value, or for a tuple's last item; a return commented out.
+
+    Truth values are flipped elsewhere.
+    """
     value = node.value
-    if value is None or (isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, bool))):
-        return
     if isinstance(node, ast.Return) and id(node) in code.ends_of_generators:
         return
+    if isinstance(node, ast.Return) and value is not None and not _is_none(value):
+        yield from _commented_out(code, node)
+    if value is None or (isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, bool))):
+        return
     last = value.elts[-1] if isinstance(value, ast.Tuple) and value.elts else value
-    if not (isinstance(last, ast.Constant) and last.value is None):
+    if not _is_none(last):
         yield code.replace("return", last, "None")
+
+
+def _commented_out(code: Code, node: ast.Return) -> Iterator[Edit]:
+    """A return on a line of its own commented out; `pass` takes its place where the block holds nothing else."""
+    is_only = any(block[0] is node for block in code.blocks if len(block) == 1)
+    starts_line = not code.data[code.starts[node.lineno - 1] : code.start(node)].strip()
+    if starts_line and node.lineno == node.end_lineno:
+        yield Edit(code.start(node), code.start(node), "commented out", "pass  # " if is_only else "# ")
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def call(code: Code, node: ast.Call) -> Iterator[Edit]:

@@ -13,7 +13,8 @@ from common.options import as_settings, option, parse
 from data.checks.prove import KINDS, UNPROVEN
 from data.corpus import SPLITS, open_corpus
 from data.instruct.build import CATEGORIES, about, build_instruction_pairs, category_counts, instruction_summary
-from data.instruct.teacher_options import TeacherOptions, teacher_of
+from data.instruct.teacher_options import TEACHER, TeacherOptions, teacher_of
+from data.instruct.teaching import TAUGHT
 
 PAIRS = "which pairs to make"
 
@@ -38,8 +39,13 @@ class Options(TeacherOptions):
         f"repository's own tests once, in the sandbox; {UNPROVEN}, which accepts functions without a proof and runs "
         "nothing", PAIRS, choices=(*KINDS, UNPROVEN), metavar="KIND",
     )  # fmt: skip
+    whole_line_bugs: bool = option(False, "also bugs that remove, unwrap or reorder whole lines", PAIRS)
     most_input: int = option(2400, "characters of instruction and input at most", PAIRS)
     most_output: int = option(700, "characters of output at most", PAIRS)
+    teacher_categories: tuple[str, ...] = option(
+        TAUGHT, "categories that the teacher answers; in the others, and where no answer of its holds, the repository's "
+        "own answers stay", TEACHER, choices=CATEGORIES, metavar="CATEGORY",
+    )  # fmt: skip
     seed: int = option(0, "seed of every draw")
 
     def shares(self) -> dict[str, float]:
@@ -69,12 +75,13 @@ def main() -> None:
         corpus, count=options.count, test_count=options.test_count, validation_count=options.validation_count,
         most_input=options.most_input, most_output=options.most_output, seed=options.seed, shares=shares,
         checks=options.checks, teacher=teacher, candidates=options.teacher_candidates,
+        taught=options.teacher_categories, whole_line_bugs=options.whole_line_bugs,
     )  # fmt: skip
     for split in SPLITS:
         write_jsonl(options.out / f"{split}.jsonl", pairs.split(split))
     write_jsonl(options.out / "rejects.jsonl", pairs.rejects)
     settings = as_settings(options, without=("out", "corpus")) | {"share": shares}
-    write_json(options.out / "about.json", about(corpus, settings, pairs, teacher))
+    write_json(options.out / "about.json", about(corpus, settings, pairs, teacher, options.teacher_categories))
     print(instruction_summary(pairs))
     if teacher:
         print(f"teacher  {teacher.summary()}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -98,6 +98,8 @@ def build_instruction_pairs(
     checks: Sequence[str] = KINDS,
     teacher: Teacher | None = None,
     candidates: int = 4,
+    taught: Collection[str] = TAUGHT,
+    whole_line_bugs: bool = False,
 ) -> InstructionPairs:
     """Pairs of several categories on the sides of the corpus's split, by share, as far as the corpus allows.
 
@@ -105,7 +107,8 @@ def build_instruction_pairs(
     most_input, most_output               characters of instruction + input, and of output
     shares                                of some categories, 0 to 1; the others of EQUAL divide what is left
     checks                                kinds of checks of a function, in the order in which they are tried
-    teacher, candidates                   answers the categories in teaching.TAUGHT, `candidates` times each
+    teacher, candidates, taught           answers the categories in `taught`, `candidates` times each
+    whole_line_bugs                       also bugs that remove, unwrap or reorder whole lines
     Raises UserError when no function of the corpus gives a pair, and for shares that do not add up.
     """
     counts = {"train": count, "validation": validation_count, "test": test_count}
@@ -114,7 +117,14 @@ def build_instruction_pairs(
     texts = {file.path: file.text for file in corpus.files}
     found = Checks(functions, checks)
     context = DraftContext(
-        texts, repository_tests(corpus), found, most_input, most_output, seed, frozenset(TAUGHT if teacher else ())
+        texts=texts,
+        tests=repository_tests(corpus),
+        checks=found,
+        most_input=most_input,
+        most_output=most_output,
+        seed=seed,
+        taught=frozenset(taught if teacher else ()),
+        whole_line_bugs=whole_line_bugs,
     )
 
     quotas = []
@@ -129,7 +139,8 @@ def build_instruction_pairs(
         proven, unproven = _proven(drafts)
         rejects += [*unsuitable, *unchecked, *unproven]
         if teacher:
-            proven, untaught = _taught(proven, teacher, candidates=candidates, most_output=most_output)
+            limits = {"candidates": candidates, "most_output": most_output, "categories": taught}
+            proven, untaught = _taught(proven, teacher, **limits)
             rejects += untaught
         rejects += _keep(proven, distinct)
 
@@ -223,10 +234,17 @@ def _proven(drafts: list[_Drafted]) -> tuple[list[tuple[_Quota, dict]], list[dic
 
 
 def _taught(
-    proven: list[tuple[_Quota, dict]], teacher: Teacher, *, candidates: int, most_output: int
+    proven: list[tuple[_Quota, dict]],
+    teacher: Teacher,
+    *,
+    candidates: int,
+    most_output: int,
+    categories: Collection[str],
 ) -> tuple[list[tuple[_Quota, dict]], list[dict]]:
     """The proven pairs with the teacher's answers where one holds; rejects: its other answers, and unanswered pairs."""
-    pairs, refused = teach([pair for _, pair in proven], teacher, candidates=candidates, most_output=most_output)
+    pairs, refused = teach(
+        [pair for _, pair in proven], teacher, candidates=candidates, most_output=most_output, categories=categories
+    )
     quotas = {pair["id"]: (quota, pair) for quota, pair in proven}
     rejects = [{**_reject(*quotas[one["id"]], one["reason"]), "output": one["output"]} for one in refused]
     answered = []
@@ -304,10 +322,17 @@ def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
     return "most often: {} ({})".format(*reasons.most_common(1)[0]) if reasons else "no more functions"
 
 
-def about(corpus: Corpus, settings: dict, pairs: InstructionPairs, teacher: Teacher | None) -> dict:
+def about(
+    corpus: Corpus, settings: dict, pairs: InstructionPairs, teacher: Teacher | None, taught: Collection[str] = TAUGHT
+) -> dict:
     """What the pairs were made from, and how: the content of about.json."""
     made_from = {"source": corpus.source, "name": corpus.name, "sha256": corpus.sha256(), "options": corpus.options}
-    told = teacher and {"model": teacher.model, "system": SYSTEM, "categories": TAUGHT, "spent": vars(teacher.spent)}
+    told = teacher and {
+        "model": teacher.model,
+        "system": SYSTEM,
+        "categories": list(taught),
+        "spent": vars(teacher.spent),
+    }
     return {
         "schema": SCHEMA,
         "kind": "instruction pairs",

@@ -14,6 +14,7 @@ import numpy as np
 
 from common.python_syntax import parsed
 from data.checks.linting import lint
+from data.instruct.answers import READERS
 from data.instruct.gap import GAP, fill_gap
 from data.likeness.near_duplicates import jaccard, shingles
 
@@ -51,17 +52,11 @@ def pair_problem(pair: dict) -> str | None:
 
 def placed(pair: dict) -> str:
     """The output put in its place in the input's code; the output itself if it is complete."""
-    given, output = pair["input"], pair["output"]
-    if pair["category"] == "complete":
-        return f"{given}\n{output}"
     if pair["category"] == "fim":
-        return fill_gap(given, output)
-    if pair["category"] == "bugfix":
-        lines = given.split("\n")
-        wrong = lines[pair["check"]["line"] - 1]
-        lines[pair["check"]["line"] - 1] = wrong[: len(wrong) - len(wrong.lstrip())] + output.strip()
-        return "\n".join(lines)
-    return output
+        return fill_gap(pair["input"], pair["output"])
+    if pair["category"] in ("bugfix", "complete"):
+        return READERS[pair["category"]](pair, pair["output"]).code or pair["output"]
+    return pair["output"]
 
 
 def _is_stub(node: ast.AST) -> bool:

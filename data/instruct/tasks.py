@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from common.markdown import fenced
 from data.checks import EXECUTED, jobs_of, rerun, structure_check, unit_test_check, unit_test_jobs
 from data.checks.mutate import Mutant, mutants
 from data.checks.prove import RUNS, Checks
@@ -47,6 +48,7 @@ class DraftContext:
     most_input: int  # characters of instruction and input
     most_output: int  # characters
     seed: int
+    whole_line_bugs: bool = False  # bugs that remove, unwrap or reorder lines, too
     taught: frozenset[str] = frozenset()  # categories in which a teacher may answer where the repository does not
 
 
@@ -160,20 +162,28 @@ def _complete(function: Function, context: DraftContext, choose: random.Random) 
         raise Unsuitable("no body" if not function.body else "no docstring that says what the body must do")
     prompt = f"{function.header}\n{function.docstring_source}"
     return Draft(
-        {"input": prompt, "output": function.body, "check": check},
+        {"input": prompt, "output": fenced(function.body, "python"), "check": check},
         wrong=_proofs(check, f"{prompt}\n{_indent(function)}pass"),
     )
 
 
 def _bugfix(function: Function, context: DraftContext, choose: random.Random) -> Draft:
     check = _behaviour_check(function, context)
-    original = _with_short_docstring(function)
-    mutant = _any_mutant(original, choose)
+    original = _with_docstring(function, summary(function.docstring or ""))
+    mutant = _any_mutant(original, choose, whole_lines=context.whole_line_bugs)
     check = {**check, "line": mutant.line, "bug": mutant.kind}
-    return Draft(
-        {"input": mutant.source, "output": mutant.original_line.strip(), "check": check},
-        wrong=_proofs(check, mutant.source),
-    )
+    output = f"{_what_is_wrong(mutant)}\n\n{fenced(original, 'python')}"
+    return Draft({"input": mutant.source, "output": output, "check": check}, wrong=_proofs(check, mutant.source))
+
+
+def _what_is_wrong(mutant: Mutant) -> str:
+    """The bug in words: which line is wrong and how it should read, or which lines are missing or in the wrong place."""
+    original, mutated = mutant.original_line.strip(), mutant.mutated_line.strip()
+    if "\n" not in mutant.original_line and "\n" not in mutant.mutated_line and mutated:
+        return f"The bug is `{mutated}`: it should be `{original}`."
+    if not mutated or mutated == "pass":
+        return f"The bug is a missing part:\n\n{fenced(mutant.original_line, 'python')}"
+    return f"The bug is in these lines:\n\n{fenced(mutant.mutated_line, 'python')}"
 
 
 def _fim(function: Function, context: DraftContext, choose: random.Random) -> Draft:
@@ -239,9 +249,9 @@ def _proofs(check: dict, source: str) -> list[tuple[dict, list[Job]]]:
     return [(check, jobs_of(check, source))] if check["kind"] in EXECUTED else []
 
 
-def _any_mutant(source: str, choose: random.Random) -> Mutant:
+def _any_mutant(source: str, choose: random.Random, *, whole_lines: bool) -> Mutant:
     """A random mutant: the kind is drawn first, so that the many wrong variables do not dominate."""
-    found = mutants(source)
+    found = mutants(source, whole_lines=whole_lines)
     if not found:
         raise Unsuitable("nothing to mutate")
     kind = choose.choice(sorted({mutant.kind for mutant in found}))

@@ -3,12 +3,13 @@
     task ──► n replies ──► read, run, linted, names looked up ──► those that pass ──► the one given most often
 
 A teacher is judged as a model under evaluation is (data/instruct/judging.py): only an answer that would count as right
-is trained on. What the repository itself knows best (the line of a bug, the body of a function) is never asked for.
+is trained on. By default it is not asked for what the repository itself knows best (a bug, the body of a function).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from data.instruct.docstyle import docstring_in, quoted
 from data.instruct.judging import judge_answers
@@ -16,14 +17,16 @@ from data.instruct.pair_filters import normalized, pair_problem
 from data.instruct.teacher import Teacher
 from data.rows import conversation_of
 
-TAUGHT = ("docstring", "explain", "unit_test", "improve")
+TAUGHT = ("docstring", "explain", "unit_test", "improve")  # by default
 SYSTEM = (
     "You are an experienced Python programmer. Answer exactly in the form that is asked for, without greeting or "
     "comment. Be concise and precise; say nothing about the code that it does not show."
 )
 
 
-def teach(pairs: list[dict], teacher: Teacher, *, candidates: int, most_output: int) -> tuple[list[dict], list[dict]]:
+def teach(
+    pairs: list[dict], teacher: Teacher, *, candidates: int, most_output: int, categories: Collection[str] = TAUGHT
+) -> tuple[list[dict], list[dict]]:
     """The pairs, with the teacher's answer as output where one holds, and the candidates that did not.
 
     An answer holds if it passes the pair's check (by running, where that runs code), ruff, the look-up of its names and
@@ -31,7 +34,7 @@ def teach(pairs: list[dict], teacher: Teacher, *, candidates: int, most_output: 
     record "teacher": {"model", "candidates", "held", "alike"}. Others keep their output.
     Rejects: {"id", "category", "reason", "output"}.
     """
-    asked = [pair for pair in pairs if pair["category"] in TAUGHT]
+    asked = [pair for pair in pairs if pair["category"] in categories]
     replies = teacher.ask([question(pair) for pair in asked], samples=candidates)
     given = [(pair, reply) for pair, of_pair in zip(asked, replies, strict=True) for reply in of_pair if reply]
     rows = judge_answers(
@@ -84,7 +87,7 @@ def _problem(row: dict) -> str | None:
 
 def _as_output(pair: dict, text: str, code: str | None) -> str:
     """An answer in the form of the repository's own outputs."""
-    if pair["category"] == "explain":
+    if pair["category"] in ("explain", "bugfix", "complete"):  # code stays in its block, after what is said of it
         return text.strip()
     if pair["category"] == "docstring":
         return quoted(f"{docstring_in(text)}\n")

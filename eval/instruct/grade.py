@@ -24,6 +24,7 @@ from data.rows import conversation_of, named_line
 from eval.code.score import GREEDY, pass_at_k
 from eval.environment import environment
 from eval.instruct.merit import MEASURES, with_measures
+from eval.instruct.published import published_values
 from eval.stats import summarise
 from model import Sampling, Stop, generate
 from sandbox.run import protection
@@ -44,7 +45,8 @@ def grade_answers(
              the unbiased estimate from n = k samples is only a yes or no. A reasoning model's thoughts are taken off
              the output first (data.checks.thoughts)
     Returns an eval result: "metrics", "intervals" (95 %), "n" (tasks), "n_of" (metric -> tasks that it is over),
-    "values" (metric -> id -> value), "by_category", "hallucination" (names by kind, over the greedy answers), "gold"
+    "values" (metric -> id -> value), "clusters" (id -> the function: tasks about one function are not independent, and
+    intervals resample functions), "by_category", "hallucination" (names by kind, over the greedy answers), "gold"
     (the measures of text, of the pairs' own answers: there, a hallucination is a false positive), "results" (a row an
     answer), "sandbox", "environment".
     pass@1 is the greedy answer's; pass@k for k > 1 comes from the samples. style is the share of greedy code answers
@@ -65,13 +67,15 @@ def grade_answers(
     rows = with_measures(by_id, rows, allow_unsafe_exec=allow_unsafe_exec)
     gold = with_measures(by_id, gold)
     values = _values(by_id, rows, ks)
+    clusters = {i: _function(pair) for i, pair in by_id.items()}
     categories = {category: {i for i in by_id if by_id[i]["category"] == category} for category in READERS}
     return {
-        **summarise(values),
+        **summarise(values, clusters=clusters),
         "n": len(by_id),
         "values": values,
+        "clusters": clusters,
         "by_category": {
-            category: {"n": len(ids), **summarise(_restricted(values, ids))}
+            category: {"n": len(ids), **summarise(_restricted(values, ids), clusters=clusters)}
             for category, ids in categories.items()
             if ids
         },
@@ -85,6 +89,12 @@ def grade_answers(
         "sandbox": protection(allow_unsafe_exec=allow_unsafe_exec),
         "environment": environment(pairs=pairs, answers=answers),
     }
+
+
+def _function(pair: dict) -> str:
+    """The function that a pair is about; a pair that names none stands for itself."""
+    source = pair.get("source") or {}
+    return f"{source['path']}:{source['qualname']}" if source.get("path") and source.get("qualname") else pair["id"]
 
 
 def checked_pairs(pairs: list[dict]) -> dict[str, dict]:
@@ -153,6 +163,7 @@ def _values(by_id: dict[str, dict], rows: list[dict], ks: tuple[int, ...]) -> di
     }
     for measure in MEASURES:
         values[measure] = {i: row["measures"][measure] for i, row in greedy.items() if measure in row["measures"]}
+    values |= published_values(greedy, sampled)
     return {metric: of_task for metric, of_task in values.items() if of_task}
 
 

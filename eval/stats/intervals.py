@@ -96,16 +96,33 @@ def shares_of_ratio(
     return transform(ratio) + slope * (numerators - ratio * denominators) / denominators.mean()
 
 
-def mean_and_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float, float]:
-    """Mean, low and high (95 %) of one value per task: Wilson's interval if all are 0 or 1, else the bootstrap's."""
+def mean_and_interval(
+    values: Sequence[float], *, clusters: Sequence | None = None, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean, low and high (95 %) of one value per task: Wilson's interval if all are 0 or 1, else the bootstrap's.
+
+    clusters  as for `bootstrap_mean`, which is then used; a label of its own for each value is no cluster
+    """
+    if clusters is not None and len(set(clusters)) < len(values):
+        return bootstrap_mean(values, clusters=clusters, seed=seed)
     if set(values) <= {0.0, 1.0} and len(values):
         return sum(values) / len(values), *wilson(sum(values), len(values))
     return bootstrap_mean(values, seed=seed)
 
 
-def summarise(values: Mapping[str, Mapping[str, float]], *, seed: int = 0) -> dict:
-    """metric -> id -> value as {"metrics": means, "intervals": [low, high] per metric, "n_of": tasks per metric}."""
-    found = {metric: mean_and_interval(list(of_task.values()), seed=seed) for metric, of_task in values.items()}
+def summarise(
+    values: Mapping[str, Mapping[str, float]], *, clusters: Mapping[str, str] | None = None, seed: int = 0
+) -> dict:
+    """metric -> id -> value as {"metrics": means, "intervals": [low, high] per metric, "n_of": tasks per metric}.
+
+    clusters  id -> label, where tasks are not independent
+    """
+    found = {
+        metric: mean_and_interval(
+            list(of_task.values()), clusters=clusters and [clusters[i] for i in of_task], seed=seed
+        )
+        for metric, of_task in values.items()
+    }
     return {
         "metrics": {metric: mean for metric, (mean, _, _) in found.items()},
         "intervals": {metric: [low, high] for metric, (_, low, high) in found.items()},

@@ -13,6 +13,7 @@ from data.corpus import build_corpus
 from data.corpus.functions import functions_of
 from data.instruct import build_instruction_pairs, instruction_summary
 from data.instruct.__main__ import main
+from data.instruct.answers import READERS
 from data.instruct.build import CATEGORIES, EQUAL, category_counts
 from data.instruct.gap import GAP, fill_gap
 from data.instruct.tasks import INSTRUCTIONS, DraftContext, draft
@@ -55,11 +56,8 @@ def test_every_bug_that_is_kept_fails_its_check_and_every_original_passes(small_
     for answer, holds in (("original", proves), ("bug", refutes)):
         asked = []
         for pair in bugs:
-            lines = pair["input"].split("\n")
-            number = pair["check"]["line"] - 1
-            if answer == "original":
-                lines[number] = lines[number][: -len(lines[number].lstrip())] + pair["output"]
-            asked.append((pair["check"], jobs_of(pair["check"], "\n".join(lines))))
+            code = READERS["bugfix"](pair, pair["output"]).code if answer == "original" else pair["input"]
+            asked.append((pair["check"], jobs_of(pair["check"], code)))
         outcomes = run_groups([jobs for _, jobs in asked])
         assert bugs and all(holds(check, of_bug) for (check, _), of_bug in zip(asked, outcomes, strict=True)), answer
     assert {pair["check"]["bug"] for pair in bugs} <= set(KINDS) and len({pair["check"]["bug"] for pair in bugs}) > 1
@@ -70,10 +68,12 @@ def test_each_category_asks_for_what_its_output_gives(small_pairs):
         given, output, check = pair["input"], pair["output"], pair["check"]
         if pair["category"] == "bugfix":
             broken = given.split("\n")[check["line"] - 1].strip()
-            assert broken != output and "\n" not in output
+            said, code = output.split("\n\n", 1)
+            assert said.startswith(f"The bug is `{broken}`: it should be `") and broken not in code.split("\n")
+            assert code.startswith("```python\ndef ") and code.endswith("\n```")
         elif pair["category"] == "complete":
-            assert ">>>" in given and output.startswith("    ") and "def " not in output
-            ast.parse(f"{given}\n{output}")
+            assert ">>>" in given and output.startswith("```python\n    ") and "def " not in output
+            ast.parse(given + output.removeprefix("```python").removesuffix("```"))
         elif pair["category"] == "unit_test":
             assert output.startswith(("from ", "import ")) and "def test_" in output and "assert" in output
             assert ">>>" not in given and check["mutants"]
@@ -125,10 +125,10 @@ def test_instructions_are_phrased_in_several_ways_and_filled_in(small_pairs):
 
 
 def test_too_long_rows_are_rejected_with_their_reason(small_corpus):
-    pairs = build_instruction_pairs(small_corpus, count=6, test_count=0, validation_count=0, most_output=60)
-    assert all(len(pair["output"]) <= 60 for pair in pairs.train)
+    pairs = build_instruction_pairs(small_corpus, count=6, test_count=0, validation_count=0, most_output=90)
+    assert all(len(pair["output"]) <= 90 for pair in pairs.train)
     reasons = Counter(reject["reason"] for reject in pairs.rejects)
-    assert reasons["output over 60 characters"] >= 10
+    assert reasons["output over 90 characters"] >= 10
     short = build_instruction_pairs(small_corpus, count=6, test_count=0, validation_count=0, most_input=800)
     assert all(len(pair["instruction"]) + len(pair["input"]) <= 800 for pair in short.train)
 
