@@ -43,8 +43,8 @@ class Options(TeacherOptions):
     most_input: int = option(2400, "characters of instruction and input at most", PAIRS)
     most_output: int = option(700, "characters of output at most", PAIRS)
     teacher_categories: tuple[str, ...] = option(
-        TAUGHT, "categories that the teacher answers; in the others, and where no answer of its holds, the repository's "
-        "own answers stay", TEACHER, choices=CATEGORIES, metavar="CATEGORY",
+        TAUGHT, "categories that the teacher answers; elsewhere, and where none of its answers holds, the repository's "
+        "own stay", TEACHER, choices=CATEGORIES, metavar="CATEGORY",
     )  # fmt: skip
     seed: int = option(0, "seed of every draw")
 

@@ -22,7 +22,7 @@ INSTRUCTIONS = {
     "bugfix": (
         "This function has a bug. Say what it is, then give the whole corrected function in a Python code block.",
         "`{name}` gives wrong results. Name the bug and reply with the corrected function in a code block.",
-        "Find the bug in this function. Explain it in a sentence, then write the fixed function, all of it, in a block.",
+        "Find the bug in this function. Explain it in a sentence, then write the whole fixed function in a block.",
         "A test of `{name}` fails since the last change. What is the error? Give the whole function, fixed, as code.",
         "Debug this code: first what is wrong, then the complete corrected function in a Python code block.",
         "`{qualname}` does not do what its docstring says. What is the bug? Answer with the fixed function in a block.",

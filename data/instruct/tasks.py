@@ -177,7 +177,7 @@ def _bugfix(function: Function, context: DraftContext, choose: random.Random) ->
 
 
 def _what_is_wrong(mutant: Mutant) -> str:
-    """The bug in words: which line is wrong and how it should read, or which lines are missing or in the wrong place."""
+    """The bug in words: the wrong line and how it should read, or which lines are missing or out of order."""
     original, mutated = mutant.original_line.strip(), mutant.mutated_line.strip()
     if "\n" not in mutant.original_line and "\n" not in mutant.mutated_line and mutated:
         return f"The bug is `{mutated}`: it should be `{original}`."
