@@ -7,6 +7,7 @@ import random
 import re
 
 from common.python_syntax import parsed
+from data.instruct.answers import given_code
 from data.rows import training_conversation
 from eval.instruct import GREEDY
 from eval.nearest_training_example import with_nearest
@@ -30,7 +31,7 @@ def cause(pair: dict, result: dict) -> str:
     """The first of these that applies to a failed row of `grade_answers`:
 
     did not stop (complete, or looping, yet it continued) · truncated · no code in the answer · syntax · too slow, too
-    much memory, does what the sandbox forbids, ends the process · wrong API (a call or an attribute that does not fit)
+    much memory, does what the sandbox forbids, ends the process · wrong place (another line was changed) · wrong API (a call or an attribute that does not fit)
     · uses a name that does not exist · raises TYPE · changes nothing · a placeholder · misread instruction · lacks:
     WHAT (form) · the test is wrong · the test notices no bug · missed edge case (other examples hold) · gives nothing ·
     off by one · wrong value.
@@ -42,6 +43,8 @@ def cause(pair: dict, result: dict) -> str:
         return "no code in the answer" if status == "extraction" else "syntax"
     if status in ENDED:
         return ENDED[status]
+    if pair["category"] == "bugfix" and result["lenient"] and _leaves_the_line(pair, result["code"]):
+        return "wrong place"
     if (status == "exception" and _MISCALLED.match(detail)) or _is_wrong_use(result):
         return "wrong API"
     raised = re.match(r"[\w.]+(?=:|$)", detail) if status == "exception" else None
@@ -64,6 +67,13 @@ def _went_on(pair: dict, result: dict) -> bool:
         return True
     code = result["code"]
     return bool(code) and parsed(code) is not None and code.strip() in result["output"] and result["lenient"]
+
+
+def _leaves_the_line(pair: dict, code: str) -> bool:
+    """Whether the broken line stands unchanged in a changed function."""
+    given, answer = ([line.strip() for line in text.split("\n")] for text in (given_code(pair), code))
+    broken = given[pair["check"]["line"] - 1]
+    return answer.count(broken) >= given.count(broken)
 
 
 def _is_wrong_use(result: dict) -> bool:

@@ -9,6 +9,7 @@ from eval.change_table import table
 from eval.compare import compare
 from eval.environment import PACKAGES
 from eval.forgetting import forgetting
+from eval.instruct.published import PUBLISHED
 from eval.report import write_report
 from lora.adapter_file import save_adapter
 from lora.inject import lora_layers, remove
@@ -65,7 +66,7 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
     track: dict = {}
     if (run.folder / "after.json").is_file():
         before, after = read_json(run.folder / "before.json"), read_json(run.folder / "after.json")
-        shown = HEADLINE.get(run.track) or after["metrics"]
+        shown = HEADLINE.get(run.track) or [name for name in after["metrics"] if not name.startswith(PUBLISHED)]
         changes = {metric: change for metric, change in compare(before, after).items() if metric in shown}
         sides = {"before": before, "after": after} | ({"bm25": after["bm25"]} if "bm25" in after else {})
         track = {name: {m: v for m, v in side["metrics"].items() if m in shown} for name, side in sides.items()}

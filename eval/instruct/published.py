@@ -27,6 +27,7 @@ from collections.abc import Callable
 from common.markdown import blocks
 from common.python_syntax import compiles, parsed
 
+PUBLISHED = "published_"  # begins the names of these measures
 SAMPLES = 2  # beside the greedy answer, in published_pass@3
 LEAST_WORDS = 20
 _QUOTED = re.compile(r"(\"\"\"|''')(.*?)(?:\1|\Z)", re.DOTALL)

@@ -12,6 +12,7 @@ from common.html import Safe, template
 from eval.change_table import number, verdict_phrase
 from eval.charts import Dot, dots, loss_curve, norm_curve
 from eval.compare import compare
+from eval.instruct.published import PUBLISHED
 
 LOSS = {"cpt": "nats per token", "sft": "nats per token", "embed": "InfoNCE in nats"}
 SIDES = ("before", "after")
@@ -131,6 +132,8 @@ def _categories(before: dict, after: dict) -> Table | None:
     rows = []
     for category, (one, other) in _by_category(before, after).items():
         for metric in dict.fromkeys([*one["metrics"], *other["metrics"]]):
+            if metric.startswith(PUBLISHED):  # a second set, of form alone: eval.instruct prints it
+                continue
             values = [side["metrics"].get(metric) for side in (one, other)]
             n = other.get("n_of", {}).get(metric, other["n"])
             change = NONE if None in values else number(values[1] - values[0], sign=True)

@@ -57,6 +57,23 @@ def test_each_failure_has_its_cause(change, expected):
     assert cause(PAIR, ROW | change) == expected
 
 
+BUGGY = "def f(x):\n    y = x - 1\n    z = y * 2\n    return z"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (BUGGY.replace("y * 2", "y * 3"), "wrong place"),
+        (BUGGY.replace("x - 1", "x - 2"), "wrong value"),  # the right line, wrongly mended
+        (BUGGY.replace("    y = x - 1\n", "    y = x\n"), "wrong value"),
+        (BUGGY.replace("    y =", "    w = 1\n    y ="), "wrong place"),  # a line more, the broken one as it was
+    ],
+)
+def test_a_bug_sought_in_another_line_is_a_class_of_its_own(code, expected):
+    pair = {**PAIR, "category": "bugfix", "input": BUGGY, "check": {"line": 2}}
+    assert cause(pair, ROW | {"code": code, "expected": "3", "got": "7"}) == expected
+
+
 @pytest.mark.parametrize(
     ("detail", "expected"),
     [
@@ -69,13 +86,13 @@ def test_a_test_fails_for_one_of_two_causes(detail, expected):
 
 
 def test_the_sample_of_failures_takes_categories_in_turns_and_shows_no_success():
-    pairs = [{**PAIR, "id": f"{c}{i}", "category": c} for c in ("complete", "bugfix") for i in range(9)]
+    pairs = [{**PAIR, "id": f"{c}{i}", "category": c} for c in ("complete", "fim") for i in range(9)]
     rows = [ROW | {"id": pair["id"], "category": pair["category"]} for pair in pairs]
     rows[0] = rows[0] | {"status": "pass"}
     rows[1] = rows[1] | {"status": "not executed"}
     rows.append(rows[2] | {"sample": 0})
     shown = failures(pairs, rows, count=6)
-    assert sorted(row["category"] for row in shown) == ["bugfix"] * 3 + ["complete"] * 3
+    assert sorted(row["category"] for row in shown) == ["complete"] * 3 + ["fim"] * 3
     assert not {"complete0", "complete1"} & {row["id"] for row in failures(pairs, rows, count=99)}
     assert len(failures(pairs, rows, count=99)) == 16
     assert failures(pairs, rows, count=6) == shown != failures(pairs, rows, count=6, seed=1)
