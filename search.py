@@ -26,9 +26,9 @@ from common.console import UserError, run_command
 from common.options import option, parse_subcommand
 from data.corpus.languages import GRAMMARS
 from data.corpus.locate import KINDS
+from data.search.contents import read_contents
 from data.search.find import BY, find
 from data.search.index import Index, open_index, refuse_other_folder
-from data.search.repository import read_repository
 from data.search.snippet import head, marked, printable, telling_line, telling_words
 from data.search.update import earlier_index, update_index
 from model import load_encoder
@@ -89,7 +89,7 @@ def index_command(options: IndexOptions) -> None:
     if unusable:
         print(f"{unusable.partition(';')[0]}; rebuilding from scratch")
     known = {"files": earlier.files, "units": earlier.units} if earlier else {}
-    repository = read_repository(options.repo, tests=options.tests, **known)
+    contents = read_contents(options.repo, tests=options.tests, **known)
     name, made = options.model, options.overrides()
     if name is None and earlier:
         name = earlier.manifest["model"]
@@ -97,13 +97,13 @@ def index_command(options: IndexOptions) -> None:
     encoder = load_encoder(name or DEFAULT_MODEL, device=choose_device(options.device), **made)
     longest = encoder.embedding.max_length
     manifest, encoded = update_index(
-        options.out, repository, lambda texts: encoder.encode(texts, kind="passage").numpy(),
+        options.out, contents, lambda texts: encoder.encode(texts, kind="passage").numpy(),
         description=encoder.identity() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
     )  # fmt: skip
-    kinds = Counter(unit["kind"] for unit in repository.units)
+    kinds = Counter(unit["kind"] for unit in contents.units)
     counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in KINDS_OF_UNITS.items())
-    print(f"{len(repository.units):,} units in {options.out}: {counted}; {len(encoded):,} newly encoded")
-    for reason, number in repository.left_out.most_common():
+    print(f"{len(contents.units):,} units in {options.out}: {counted}; {len(encoded):,} newly encoded")
+    for reason, number in contents.left_out.most_common():
         print(f"  skipped: {number:,} files ({reason})")
     if cut := encoder.count_at_limit(encoded, kind="passage"):
         print(f"  {cut:,} of those are truncated at {longest} tokens: only their beginning is searched by meaning")
