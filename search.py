@@ -29,7 +29,7 @@ from data.corpus.locate import KINDS
 from data.search.contents import read_contents
 from data.search.find import BY, find
 from data.search.index import Index, open_index, refuse_other_folder
-from data.search.snippet import head, marked, printable, telling_line, telling_words
+from data.search.snippet import distinctive_words, head, marked, matching_line, printable
 from data.search.update import earlier_index, update_index
 from model import load_encoder
 from model.device import choose_device
@@ -191,19 +191,19 @@ def show(search: Search, found: list[dict], *, numbered: bool = False) -> None:
     if not found:
         print("nothing found: no unit contains a word of the query")
         return
-    telling = telling_words(found[0]["query"], search.index.words)
+    distinctive = distinctive_words(found[0]["query"], search.index.words)
     terminal = sys.stdout.isatty()
     columns = shutil.get_terminal_size().columns if terminal else None
 
     def line(start: str, text: str) -> None:
         text = printable(text)[: columns and max(0, columns - len(start))]
-        print(start + (marked(text, telling) if terminal and "NO_COLOR" not in os.environ else text))
+        print(start + (marked(text, distinctive) if terminal and "NO_COLOR" not in os.environ else text))
 
     places = [printable(f"{one['path']}:{one['line']}" if one["line"] else one["path"] or one["id"]) for one in found]
     width = max(map(len, places))
     for one, place in zip(found, places, strict=True):
         number = f"{one['rank']:2}  " if numbered else ""
-        first, best = head(one), telling_line(one["code"], telling)
+        first, best = head(one), matching_line(one["code"], distinctive)
         line(f"{number}{place:{width}}  {one['score']:.3f}  ", first)
         if best not in ("", first.strip()):
             line(" " * (len(number) + 4), best)

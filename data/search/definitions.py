@@ -91,7 +91,8 @@ def _file_unit(file: SourceFile, lines: list[str], root, found: list[Definition]
 
 def _definitions(root) -> Iterator[Definition]:
     """Definitions from top to bottom, at most one per line; those inside a function belong to it."""
-    waiting, begun, starts = [(root, "")], set(), _starts(root)
+    waiting, begun = [(root, "")], set()
+    closures, definitions = _starts(root)
     while waiting:
         node, owner = waiting.pop()
         is_function, is_class = node.type in FUNCTIONS, node.type in CLASSES
@@ -104,7 +105,7 @@ def _definitions(root) -> Iterator[Definition]:
             if found.first not in begun:
                 begun.add(found.first)
                 yield found
-        if not name and (holder := _holder(node, *starts)):
+        if not name and (holder := _holder(node, closures, definitions)):
             held = _definition("function", owner + holder.replace("::", "."), node, node)
             if held.first not in begun:
                 begun.add(held.first)
@@ -126,9 +127,11 @@ def _definition(kind: str, qualname: str, node, name) -> Definition:
             break  # it follows something else on its line
         top, above = above.start_point[0], before
     body, last = node.child_by_field_name("body"), whole.end_point[0]
-    begins = last if body is None else body.start_point[0] - _begins_its_line(body)
-    rows = (top, whole.start_point[0], name.start_point[0], begins + 1, last)
-    return Definition(kind, qualname, *(row + 1 for row in rows))
+    opening = last if body is None else body.start_point[0] - _begins_its_line(body)  # the line of the brace, or above
+    return Definition(  # tree-sitter counts lines from 0
+        kind, qualname, above=top + 1, first=whole.start_point[0] + 1, named=name.start_point[0] + 1,
+        body=opening + 2, last=last + 1,
+    )  # fmt: skip
 
 
 def _starts(root) -> tuple[list[int], list[int]]:

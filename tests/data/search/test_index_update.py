@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on_with_what_it_had_encoded(repository, tmp_path, mo
     with pytest.raises(Stopped):
         bring_up_to_date(tmp_path / "index", repository, stopped)
     (journal,) = (tmp_path / "index").glob("encoded-*.bin")
-    with pytest.raises(UserError, match="its first run was stopped; go on"):
+    with pytest.raises(UserError, match="its first run was stopped; resume"):
         open_index(tmp_path / "index")
     row = journal.stat().st_size // 60
     journal.write_bytes(journal.read_bytes()[:-5])  # the last row half written
