@@ -1,6 +1,6 @@
 """How files enter the corpus or are rejected: listed, examined, compared with each other, sampled, split.
 
-Files are examined one at a time; only the findings and a signature stay in memory, some 2 KiB each. Kept files are
+Files are examined one at a time; only the findings, with a signature, stay in memory, some 2 KiB each. Kept files are
 reread at the end, so that they need not be in memory together.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from common.console import UserError, progress
 from common.shuffle import seeded_order
-from data.corpus.decontaminate import read_tasks
+from data.corpus.decontaminate import read_task_texts
 from data.corpus.examine import Finding, Request, Rules, examine_all, read_again
 from data.corpus.languages import GRAMMARS, NAMES, grammar_of, language_of, packages_of
 from data.corpus.licenses import FolderLicenses
@@ -99,7 +99,7 @@ def curate(sources: Sequence[str], options: Options, *, processes: int | None = 
     kinds = " or ".join(NAMES[language] for language in options.languages)
     if missing := [name for name in packages_of(options.languages) if importlib.util.find_spec(name) is None]:
         raise UserError(f"reading {kinds} needs extra packages: pip install {' '.join(missing).replace('_', '-')}")
-    tasks = read_tasks(options.decontaminate) if options.decontaminate else None
+    rules = Rules(options.redact, options.licenses, read_task_texts(options.decontaminate))
     located = _with_names_of_their_own([locate(source) for source in dict.fromkeys(sources)])
     candidates = []
     for one in located:
@@ -108,7 +108,6 @@ def curate(sources: Sequence[str], options: Options, *, processes: int | None = 
             suffixes = ", ".join(suffix for language in options.languages for suffix in GRAMMARS[language])
             raise UserError(f"{one.source}: no {kinds} file in {one.tree}. Give a folder that holds {suffixes} files")
         candidates += files
-    rules = Rules(options.redact, options.licenses, tasks)
     findings = examine_all([one.request for one in candidates], rules, processes=processes)
     bar = progress(findings, what="reading source files", total=len(candidates), unit="file")
     for one, finding in zip(candidates, bar, strict=True):
