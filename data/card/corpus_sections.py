@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from data.card.material import LANGUAGES, Material
 from data.card.tables import counted, table
 from data.corpus import SPLITS, Corpus, filters
-from data.corpus import build as corpus_rules
+from data.corpus.curate import ALIKE, DUPLICATE
 from data.corpus.functions import functions_of
 from data.likeness.near_duplicates import NEAR
 
@@ -57,8 +57,8 @@ def filters_section(corpus: Corpus) -> list[str]:
         "Rules: UTF-8 that parses; no vendored folder, generator's marker or test file; the limits of "
         "data/corpus/filters.py: "
         + ", ".join(f"{name.lower().replace('_', ' ')} {value}" for name, value in limits.items())
-        + f"; no near-duplicate (Jaccard index of token 5-grams {corpus_rules.DUPLICATE} or more). Files that are "
-        f"{corpus_rules.ALIKE} or more alike stay on one side of the split; a function {NEAR} or more alike to one of "
+        + f"; no near-duplicate (Jaccard index of token 5-grams {DUPLICATE} or more). Files that are "
+        f"{ALIKE} or more alike stay on one side of the split; a function {NEAR} or more alike to one of "
         "the test files is not learnt from.",
         f"Replaced by placeholders: {counted(redacted)}." if redacted else "",
     ]
