@@ -9,13 +9,13 @@ import hashlib
 import json
 import re
 from collections import Counter
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
 from common.files import write_json, write_text
-from common.html import join, markdown, page
-from data.card.bars import Bars
+from common.html import Safe, join, markdown, page
 from data.card.corpus_sections import contamination_section, files_section, filters_section, sources_section
-from data.card.distributions import distributions
+from data.card.distributions import Bars, distributions
 from data.card.material import LANGUAGES, Material, all_pairs, check_of, data_files, relative
 from data.card.metadata import croissant, front_matter
 from data.card.pair_sections import categories_of, instruction_pairs_section, text_code_pairs_section
@@ -43,15 +43,16 @@ def write_data_card(
 def write_card_files(material: Material) -> list[Path]:
     """Write data_card.md, data_card.html and croissant.json into the folder that was read; returns their paths."""
     sections = card_sections(material)
-    told = card_summary(material)
-    paths = [material.folder / name for name in ("data_card.md", "data_card.html", "croissant.json")]
-    write_text(paths[0], _as_markdown(material, sections))
+    summary = card_summary(material)
+    text, html, metadata = (material.folder / name for name in ("data_card.md", "data_card.html", "croissant.json"))
+    write_text(text, _as_markdown(material, sections))
     parts = [
-        (re.sub(r"\W+", "-", title.lower()), title, join(_block(one) for one in blocks)) for title, blocks in sections
+        (re.sub(r"\W+", "-", title.lower()), title, join(_as_html(block) for block in blocks))
+        for title, blocks in sections
     ]
-    write_text(paths[1], page(f"Data card: {material.name}", told, parts))
-    write_json(paths[2], croissant(material, told))
-    return paths
+    write_text(html, page(f"Data card: {material.name}", summary, parts))
+    write_json(metadata, croissant(material, summary))
+    return [text, html, metadata]
 
 
 def _as_markdown(material: Material, sections: list[Section]) -> str:
@@ -61,8 +62,8 @@ def _as_markdown(material: Material, sections: list[Section]) -> str:
     return front_matter(material) + "\n" + "\n\n".join(parts) + "\n"
 
 
-def _block(block: str | Bars):
-    return block.as_picture() if isinstance(block, Bars) else markdown(block)
+def _as_html(block: str | Bars) -> Safe:
+    return block.as_html() if isinstance(block, Bars) else markdown(block)
 
 
 def card_summary(material: Material) -> str:
@@ -96,18 +97,15 @@ def card_sections(material: Material) -> list[Section]:
 
 
 def _examples(instruct: InstructionPairs | None, pairs: TextCodePairs | None) -> list[str]:
-    """Ten training examples: the categories in turn, then text–code pairs."""
+    """Ten training examples: one of each category, then text–code pairs, then the next of each category."""
     train = instruct.train if instruct else []
     by_category = [[pair for pair in train if pair.get("category", "none") == name] for name in categories_of(train)]
-
-    def shown(turn: int) -> list[tuple[str, str, str]]:
-        rows = [pair for rows in by_category for pair in rows[turn : turn + 1]]
-        return [(pair["id"], f"{pair['instruction']}\n\n{pair.get('input') or ''}", pair["output"]) for pair in rows]
-
-    first = shown(0)
+    in_turn = [pair for turn in zip_longest(*by_category) for pair in turn if pair is not None]
+    answers = [(pair["id"], f"{pair['instruction']}\n\n{pair.get('input') or ''}", pair["output"]) for pair in in_turn]
     codes = [(pair["id"], pair["query"], pair["code"]) for pair in (pairs.train if pairs else [])]
-    chosen = [*first, *codes[: EXAMPLES - len(first)], *(one for turn in range(1, EXAMPLES) for one in shown(turn))]
-    return [f"### {name}\n\n{excerpt(asked)}\n\n{excerpt(answer)}" for name, asked, answer in chosen[:EXAMPLES]]
+    first = len(by_category)
+    chosen = [*answers[:first], *codes[: max(0, EXAMPLES - first)], *answers[first:]][:EXAMPLES]
+    return [f"### {name}\n\n{excerpt(question)}\n\n{excerpt(answer)}" for name, question, answer in chosen]
 
 
 def _limits(material: Material) -> list[str]:
