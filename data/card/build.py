@@ -110,49 +110,65 @@ def _examples(instruct: InstructionPairs | None, pairs: TextCodePairs | None) ->
 
 def _limits(material: Material) -> list[str]:
     corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
-    paths = [PurePosixPath(source["path"]).suffix for source in material.sources()]
-    languages = " and ".join(sorted({LANGUAGES.get(suffix, suffix) for suffix in paths}))
+    suffixes = {PurePosixPath(source["path"]).suffix for source in material.sources()}
+    languages = " and ".join(sorted({LANGUAGES.get(suffix, suffix) for suffix in suffixes}))
     lines = [f"{languages} only. One repository's style and subject: what is learnt here need not hold elsewhere."]
-    lines = lines if languages else ["The rows do not say where they are from."]
+    if not languages:
+        lines = ["The rows do not say where they are from."]
     if corpus:
-        longest = max(corpus.files, key=lambda file: len(file.text))
-        lines.append(f"The longest file is {longest.path} with {len(longest.text):,} characters.")
-        if undeclared := sum(not file.license for file in corpus.files):
-            lines.append(f"{undeclared} of {len(corpus.files)} files declare no licence.")
+        lines += _limits_of_files(corpus)
     if instruct:
-        made = all_pairs(instruct)
-        kinds = Counter(check_of(pair)["kind"] for pair in made)
-        executed = len(made) - kinds["structure"] - kinds["none"]
-        survivors = sum("wrong code too" in reject["reason"] for reject in instruct.rejects)
-        longest = max(made, key=lambda pair: len(pair["output"]))
-        lines += [
-            f"{executed} of {len(made)} pairs have a check that runs code, {kinds['structure']} one of their structure "
-            f"alone, {kinds['none']} none.",
-            f"{survivors} drafts were dropped as the function's examples did not notice the change: the bugs that "
-            "are left are those that examples find."
-            if survivors
-            else "",
-            "A check proves what it tries and no more: what passes may still be wrong elsewhere." if executed else "",
-            f"{sum(not pair.get('input') for pair in made)} pairs have no input; "
-            f"{sum(not _is_ascii(pair) for pair in made)} hold signs outside ASCII; the longest answer is "
-            f"{longest['id']} with {len(longest['output']):,} characters.",
-        ]
+        lines += _limits_of_instruction_pairs(instruct)
     if pairs:
-        asked = [*pairs.train, *pairs.test]
-        writers = "a teacher and the authors" if pairs.about.get("teacher") else "the authors"
-        shared = len(asked) - len({row["code_id"] for row in asked})
-        longest = max(asked, key=lambda row: len(row["query"]))
-        lines += [
-            f"Queries are written by {writers} of the code, not by its searchers. Each has one right answer here, "
-            "although others may serve as well.",
-            f"{shared} queries ask for a code that another one asks for too; the longest is {longest['id']} with "
-            f"{len(longest['query'])} characters.",
-        ]
-    return ["\n".join(f"- {line}" for line in lines if line)]
+        lines += _limits_of_text_code_pairs(pairs)
+    return ["\n".join(f"- {line}" for line in lines)]
 
 
-def _is_ascii(pair: dict) -> bool:
-    return all((pair.get(part) or "").isascii() for part in ("instruction", "input", "output"))
+def _limits_of_files(corpus: Corpus) -> list[str]:
+    longest = max(corpus.files, key=lambda file: len(file.text))
+    lines = [f"The longest file is {longest.path} with {len(longest.text):,} characters."]
+    if undeclared := sum(not file.license for file in corpus.files):
+        lines.append(f"{undeclared} of {len(corpus.files)} files declare no licence.")
+    return lines
+
+
+def _limits_of_instruction_pairs(instruct: InstructionPairs) -> list[str]:
+    pairs = all_pairs(instruct)
+    kinds = Counter(check_of(pair)["kind"] for pair in pairs)
+    executed = len(pairs) - kinds["structure"] - kinds["none"]
+    lines = [
+        f"{executed} of {len(pairs)} pairs have a check that runs code, {kinds['structure']} one of their structure "
+        f"alone, {kinds['none']} none."
+    ]
+    if survivors := sum("wrong code too" in reject["reason"] for reject in instruct.rejects):
+        lines.append(
+            f"{survivors} drafts were dropped because the function's examples also passed with the bug: the remaining "
+            "bugs are those that examples detect."
+        )
+    if executed:
+        lines.append("A check proves only what it tries: an answer that passes may still be wrong elsewhere.")
+    without_input = sum(not pair.get("input") for pair in pairs)
+    parts = ("instruction", "input", "output")
+    not_ascii = sum(not all((pair.get(part) or "").isascii() for part in parts) for pair in pairs)
+    longest = max(pairs, key=lambda pair: len(pair["output"]))
+    lines.append(
+        f"{without_input} pairs have no input; {not_ascii} contain characters outside ASCII; the longest answer is "
+        f"{longest['id']} with {len(longest['output']):,} characters."
+    )
+    return lines
+
+
+def _limits_of_text_code_pairs(pairs: TextCodePairs) -> list[str]:
+    rows = [*pairs.train, *pairs.test]
+    writers = "a teacher and the authors" if pairs.about.get("teacher") else "the authors"
+    shared = len(rows) - len({row["code_id"] for row in rows})
+    longest = max(rows, key=lambda row: len(row["query"]))
+    return [
+        f"Queries are written by {writers} of the code, not by people searching for it. Each has one right answer "
+        "here, although others may serve as well.",
+        f"{shared} queries ask for the same code as another; the longest is {longest['id']} with "
+        f"{len(longest['query'])} characters.",
+    ]
 
 
 def _hashes(material: Material) -> list[str]:
