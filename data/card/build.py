@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
@@ -82,7 +83,7 @@ def card_summary(material: Material) -> str:
 def card_sections(material: Material) -> list[Section]:
     """The card's sections in order, without empty ones."""
     corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
-    sections: list[Section] = [("Source", sources_section(material))]
+    sections: list[tuple[str, Sequence[str | Bars | None]]] = [("Source", sources_section(material))]
     if corpus:
         sections += [("Filters", filters_section(corpus)), ("Split by file", files_section(corpus))]
     if instruct:

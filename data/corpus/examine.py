@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from data.corpus.decontaminate import RUN, KnownTexts
@@ -88,15 +88,15 @@ def examine(request: Request, rules: Rules) -> Finding:
     redacted: dict[str, int] = {}
     if rules.redact:
         text, redacted = redact(text, request.grammar)
-    known = {"sha256": sha256(text), "license": license, "tokens": count_tokens(text), "redacted": redacted}
+    finding = Finding(sha256=sha256(text), license=license, tokens=count_tokens(text), redacted=redacted)
     why = reject_text(text, request.grammar)
     if why is None and rules.licenses is not None and not allowed(license, rules.licenses):
         why = "licence not allowed", license or "none declared"
     if why is None and (task := rules.known_tasks.found_in(text)):
         why = "benchmark task", f"holds {RUN} words in a row of {task}"
     if why:
-        return Finding(*why, **known)
-    return Finding(**known, signature=signature(shingles(text)).tobytes())
+        return replace(finding, reason=why[0], detail=why[1])
+    return replace(finding, signature=signature(shingles(text)).tobytes())
 
 
 def read_again(request: Request, redacted: bool) -> str:
@@ -137,7 +137,8 @@ def examine_all(requests: list[Request], rules: Rules, *, processes: int | None 
 def _worker(requests: list[Request], rules: Rules) -> Iterator[subprocess.Popen]:
     """A process that examines these files. It blocks when its output is not read: a pipe holds 64 KiB."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(one)) + "\n" for one in (rules, *requests))
+        file.write(json.dumps(asdict(rules)) + "\n")
+        file.writelines(json.dumps(asdict(request)) + "\n" for request in requests)
         file.seek(0)
         home = Path(__file__).resolve().parents[2]
         command = [sys.executable, "-c", "from data.corpus.examine import main; main()"]

@@ -88,7 +88,9 @@ def anatomy(text: str, grammar: str) -> Anatomy:
     if (unread := _unread(tree.root_node)) > MOST_UNREAD:
         raise SyntaxError(f"tree-sitter cannot read {unread:.0%} of it")
     lines = text.split("\n")
-    code, comments, documentation = set(), set(), set()  # numbers of lines, from 0
+    code: set[int] = set()  # numbers of lines, from 0
+    comments: set[int] = set()
+    documentation: set[int] = set()
     for node in _pieces(tree):
         kind = code
         if node.type in COMMENTS:

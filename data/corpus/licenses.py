@@ -10,6 +10,7 @@ import ast
 import functools
 import json
 import re
+from collections.abc import Iterable
 from email.message import Message
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def _pattern(glob: str) -> re.Pattern:
     return re.compile("".join({"**": ".*", "*": "[^/]*"}.get(part) or re.escape(part) for part in parts))
 
 
-def allowed(license: str | None, names: list[str] | tuple[str, ...]) -> bool:
+def allowed(license: str | None, names: Iterable[str]) -> bool:
     """Whether an SPDX expression can be satisfied by the licences in `names`; None and other texts count as one name.
 
     One side of OR suffices, AND needs both, an exception (WITH) only adds permissions.
@@ -175,5 +176,5 @@ def _is_met(node: ast.expr) -> bool:
     if isinstance(node, ast.BinOp):
         return _is_met(node.left)  # an exception only adds permissions
     if isinstance(node, ast.Constant):
-        return node.value
+        return node.value is True
     raise SyntaxError

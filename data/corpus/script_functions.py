@@ -18,7 +18,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from common.markdown import without_blocks
 from data.corpus.build import SourceFile
@@ -75,16 +75,16 @@ def script_functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int 
 
 
 class _Definition(NamedTuple):
-    node: object  # where its text begins
+    node: Any  # tree-sitter's node where its text begins
     qualname: str
-    jsdoc: object  # its node, or None
+    jsdoc: Any  # the node of its JSDoc, or None
 
 
 def _definitions(block, owner: str, depth: int = 0) -> Iterator[_Definition]:
     """Each definition in a block, a class body or an object; `owner` is the path of their names, with its dot."""
     if depth > DEEPEST:
         return
-    jsdoc_of_overload: dict[str, object] = {}  # by qualname: the first
+    jsdoc_of_overload: dict[str, Any] = {}  # by qualname: the first
     for statement in block.named_children:
         comment = _jsdoc_above(statement)
         node = statement
@@ -107,7 +107,7 @@ def _definitions(block, owner: str, depth: int = 0) -> Iterator[_Definition]:
                 yield _Definition(statement, qualname, comment or jsdoc_of_overload.get(qualname))
 
 
-def _named(node) -> Iterator[tuple[str, object]]:
+def _named(node) -> Iterator[tuple[str, Any]]:
     """(name, value) of what a statement or a member of a class or object defines.
 
     The value is a function, class, signature or object, or the call that a function is passed to.
