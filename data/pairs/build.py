@@ -73,7 +73,7 @@ def build_text_code_pairs(
     encoder                judges both, besides BM25; used by data.pairs.mining.Dense
     rename                 also build the variant with renamed identifiers
     teacher                writes queries for `count` training functions, teacher_candidates replies each; those that
-                           hold (data/pairs/query_teacher.py) precede all other origins
+                           pass (data/pairs/query_teacher.py) precede all other origins
     Code comes without the docstring that gave the query, so that shared words alone do not find it. UserError if there
     is no training pair.
     """

@@ -81,11 +81,11 @@ def definition_units(file: SourceFile) -> list[dict]:
 def _file_unit(file: SourceFile, lines: list[str], root, found: list[Definition]) -> dict:
     """A file as its path, its header comment, and the first line of each definition."""
     ends = min((one.above for one in found), default=len(lines) + 1)
-    said = [one.text.decode() for one in root.named_children if one.type in COMMENTS and one.start_point[0] + 1 < ends]
-    said = [text.rstrip() for text in said if not LICENSE.search(text)]
+    comments = [node for node in root.named_children if node.type in COMMENTS and node.start_point[0] + 1 < ends]
+    header = [text.rstrip() for node in comments if not LICENSE.search(text := node.text.decode())]
     heads = [lines[one.named - 1].strip() for one in found]
     source = {"path": file.path, "qualname": None, "lines": [1, file.text.rstrip("\n").count("\n") + 1]}
-    code = "\n".join([f"# {file.path}", *said, *heads])
+    code = "\n".join([f"# {file.path}", *header, *heads])
     return {"id": file.path, "kind": "file", "code": code, "source": source}
 
 
