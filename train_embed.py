@@ -32,9 +32,7 @@ from model.encoder_options import VECTORS, EncoderOptions
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.contrastive_loss import ContrastiveLoss
-from training.deadline import Deadline
-from training.describe import describe_model
-from training.dry_run import describe_encoder_run
+from training.describe import describe_encoder_run, describe_model
 from training.finish import copy_data_card, finish, save_trained_encoder
 from training.fit_chunks import fitted_chunk_tokens
 from training.grad_cache import embedder
@@ -56,7 +54,7 @@ from training.shared_options import (
     TARGETS_HELP,
     TrainOptions,
 )
-from training.steps import Steps
+from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
 
 

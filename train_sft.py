@@ -35,10 +35,7 @@ from model.tokenizer import Tokenizer
 from sandbox.run import protection
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.deadline import Deadline
-from training.describe import describe_model
-from training.dry_run import describe_decoder_run
-from training.early_stopping import EarlyStopping
+from training.describe import describe_decoder_run, describe_model
 from training.finish import copy_data_card, finish, save_trained
 from training.fit import fitted_options
 from training.memory import keep_freed_memory
@@ -48,9 +45,9 @@ from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, schedule_of
 from training.sharding import own_parts
 from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
-from training.steps import Steps
+from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
-from training.validation import validation_loss
+from training.validation import EarlyStopping, validation_loss
 
 
 @dataclass(frozen=True, kw_only=True)

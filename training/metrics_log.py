@@ -1,13 +1,75 @@
-"""metrics.jsonl: one row per training step, copied to the trackers."""
+"""metrics.jsonl, one row per training step, and its optional copies: TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
+from typing import Protocol
 
+from common.console import UserError, need
 from common.files import resume_jsonl, write_jsonl
-from training.trackers import Tracker
+
+
+class Tracker(Protocol):
+    """Receives every row of metrics.jsonl."""
+
+    def log(self, step: int, values: dict) -> None:
+        """The values of a step, under their names in metrics.jsonl."""
+
+    def close(self) -> None:
+        """The run has ended."""
+
+
+class TensorBoard:
+    """Event files in RUN/tensorboard."""
+
+    def __init__(self, folder: Path, options: dict) -> None:
+        need("tensorboard", why="--log-to tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(folder / "tensorboard")
+        self.writer.add_text("options", "\n".join(f"    {name} = {entry['value']}" for name, entry in options.items()))
+
+    def log(self, step: int, values: dict) -> None:
+        """Log the numbers as curves; other values are only in metrics.jsonl."""
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush pending events."""
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """A run of the project "tritune", with the login and settings of `wandb`."""
+
+    def __init__(self, folder: Path, options: dict) -> None:
+        wandb = need("wandb", why="--log-to wandb")
+        config = {name: entry["value"] for name, entry in options.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(project="tritune", name=folder.name, dir=folder, config=config, resume="allow")
+
+    def log(self, step: int, values: dict) -> None:
+        """Log the row unchanged."""
+        self.run.log(values, step=step)
+
+    def close(self) -> None:
+        """End the run."""
+        self.run.finish()
+
+
+KINDS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+
+
+def open_trackers(names: str | None, folder: Path, options: dict) -> list[Tracker]:
+    """Trackers by name, separated by commas. UserError for an unknown name or a missing package."""
+    wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in KINDS]
+    if unknown:
+        raise UserError(f"--log-to {unknown[0]}: must be one of {', '.join(KINDS)}")
+    return [KINDS[name](folder, options) for name in wanted]
 
 
 class MetricsLog:

@@ -20,9 +20,8 @@ from common.options import Resolved
 from eval.environment import environment
 from training import parallel
 from training.checkpoint import latest_checkpoint
-from training.metrics_log import MetricsLog
+from training.metrics_log import MetricsLog, Tracker, open_trackers
 from training.resume import input_hashes, refuse_other_inputs, refuse_other_options
-from training.trackers import Tracker, open_trackers
 
 
 class Run:
@@ -56,7 +55,7 @@ class Run:
         """Create the folder, once all input has been read and validated.
 
         data    name -> hash of what is trained on
-        log_to  see training/trackers.py
+        log_to  see training/metrics_log.py
 
         Raises UserError when a resumed run's data, model or input files have changed.
         """

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
 
-from training.deadline import Deadline
+from training import parallel
 from training.memory import peak_memory
 
 SHOWN = ("loss", "validation_loss", "lr", "tokens_per_second", "memory_gib")  # of a row, beside the progress bar
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """--max-minutes: stop training early enough to save and evaluate within the limit."""
+
+    minutes: float  # 0: no limit
+    started: float  # time.perf_counter() at the start of the run
+    reserve: float = 0.0  # seconds kept for the evaluation that follows training
+
+    def is_near(self, seconds: float) -> bool:
+        """Whether `seconds` of further training and the evaluation would exceed the limit, on any rank."""
+        if not self.minutes:
+            return False
+        end = time.perf_counter() - self.started + seconds + self.reserve
+        return any(parallel.of_every_rank(end > 60 * self.minutes))
 
 
 class Steps:
