@@ -68,7 +68,7 @@ def fill_in_the_middle(
     tokenizer: Tokenizer, tokens: FimTokens, text: str, rng: random.Random, *, suffix_first: bool
 ) -> Example:
     """A whole text with its middle at the end, as SPM (suffix_first) or PSM; supervised like a plain document."""
-    parts = [Segment(part, is_special=False, is_learnt=True) for part in split_in_three(text, rng)]
+    parts = [Segment(part, is_special=False, is_supervised=True) for part in split_in_three(text, rng)]
     prefix, middle, suffix = tokenizer.encode_segments(parts)  # as parts of one text: SentencePiece adds no space
     if suffix_first:
         ids = [tokens.prefix, tokens.suffix, *suffix, tokens.middle, *prefix, *middle]

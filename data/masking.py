@@ -53,8 +53,8 @@ def supervise(
     segments = tokenizer.segments(messages, tools=tools)
     for segment, piece in zip(segments, tokenizer.encode_segments(segments), strict=True):
         ids += piece
-        labels += piece if segment.is_learnt or train_on_prompt else [IGNORE] * len(piece)
-    if segments[-1].is_learnt and not segments[-1].is_special:  # the template does not end the turn
+        labels += piece if segment.is_supervised or train_on_prompt else [IGNORE] * len(piece)
+    if segments[-1].is_supervised and not segments[-1].is_special:  # the template does not end the turn
         ids.append(tokenizer.eos_id)
         labels.append(tokenizer.eos_id)
     return Example(ids, labels)
@@ -62,17 +62,17 @@ def supervise(
 
 def spans(labels: list[int]) -> list[tuple[int, int, bool]]:
     """A document's labels as runs of supervised and unsupervised positions: (start, stop, is supervised), in order."""
-    is_learnt = [label != IGNORE for label in labels]
-    cuts = [0, *(at for at in range(1, len(labels)) if is_learnt[at] != is_learnt[at - 1]), len(labels)]
-    return [(start, stop, is_learnt[start]) for start, stop in itertools.pairwise(cuts)]
+    is_supervised = [label != IGNORE for label in labels]
+    cuts = [0, *(at for at in range(1, len(labels)) if is_supervised[at] != is_supervised[at - 1]), len(labels)]
+    return [(start, stop, is_supervised[start]) for start, stop in itertools.pairwise(cuts)]
 
 
 def show_mask(tokenizer: Tokenizer, example: Example) -> str:
     """The text of a document, each span below a line "learnt" or "read"."""
     parts = []
-    for start, stop, is_learnt in spans(example.labels):
+    for start, stop, is_supervised in spans(example.labels):
         text = tokenizer.decode(example.input_ids[start:stop], keep_special=True)
-        parts.append(f"── {'learnt' if is_learnt else 'read'} ──\n{text}")
+        parts.append(f"── {'learnt' if is_supervised else 'read'} ──\n{text}")
     return "\n".join(parts)
 
 
@@ -111,7 +111,7 @@ def tokenize_rows(
 def answers_only_read(messages: list[dict], example: Example) -> int:
     """How many answers of a conversation should be supervised but are not in its example."""
     wanted = sum(message["role"] == "assistant" and message.get("weight") != 0 for message in messages)
-    return wanted - sum(is_learnt for *_, is_learnt in spans(example.labels))
+    return wanted - sum(is_supervised for *_, is_supervised in spans(example.labels))
 
 
 def cut_examples(examples: list[Example], max_length: int) -> tuple[list[Example], dict[str, int]]:

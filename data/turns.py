@@ -45,7 +45,7 @@ def read_message(message: dict, where: str) -> dict:
         if not isinstance(message[key], str):
             raise ValueError(f'{where}: "{key}" must be a string, not {type(message[key]).__name__}')
     read["content"] = _content(message, where)
-    return read if _is_learnt(message, read["role"], where) else {**read, "weight": 0}
+    return read if _is_supervised(message, read["role"], where) else {**read, "weight": 0}
 
 
 def is_empty(value) -> bool:
@@ -126,8 +126,8 @@ def _tool_call(call, where: str) -> dict:
     return {**named, "type": "function", "function": {"name": call["name"], "arguments": arguments}}
 
 
-def _is_learnt(message: dict, role: str, where: str) -> bool:
-    is_learnt = True
+def _is_supervised(message: dict, role: str, where: str) -> bool:
+    is_supervised = True
     for flag in FLAGS:
         value = message.get(flag)
         if value is None:
@@ -141,5 +141,5 @@ def _is_learnt(message: dict, role: str, where: str) -> bool:
                 f'{where}: "{flag}" asks to learn a {role} message; remove it: the assistant\'s alone are learnt '
                 "(all, with --train-on-prompt)"
             )
-        is_learnt = is_learnt and bool(value)
-    return is_learnt or role != "assistant"
+        is_supervised = is_supervised and bool(value)
+    return is_supervised or role != "assistant"
