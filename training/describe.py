@@ -29,9 +29,12 @@ GIB = 2**30
 
 def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
     """Two lines: the model, and its trainable parameters."""
+    # a module in NF4 has buffers instead of parameters, so its weights are counted apart
     quantised = sum(module.shape.numel() for module in network.modules() if isinstance(module, NF4Weight))
     total = quantised + sum(parameter.numel() for parameter in network.parameters())
     learning = sum(parameter.numel() for _, parameter in trainable(network))
+
+    # the model's own parameters: all but those of the adapter
     layers = lora_layers(network)
     adapted = sum(tensor.numel() for tensor in adapter_tensors(layers).values())
     precision = str(dtype).removeprefix("torch.") + (f", {quantised / 1e6:.1f} M of them in NF4" if quantised else "")
@@ -44,6 +47,7 @@ def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
 
 def describe_adapter(layers: Adapter) -> str:
     """The kind of adapter, its rank and alpha, and the layers that have one."""
+    # all layers have the same kind; rank and alpha may differ by layer (--rank-pattern)
     first = next(iter(layers.values()))
     kind = ("rsLoRA" if first.rslora else "LoRA") + (" (DoRA)" if first.lora_magnitude_vector is not None else "")
     ranks, alphas = {layer.r for layer in layers.values()}, {layer.alpha for layer in layers.values()}
@@ -71,10 +75,13 @@ def describe_decoder_run(
     windows     the rows of each optimiser step
     row_tokens  capacity of a row
     """
+    # the data: tokens of the rows, and of all steps together
     examples = [example for row in rows for example in row]
     tokens = sum(len(example.input_ids) for example in examples)
     supervised = sum(example.supervised for example in examples)
     total = sum(len(example.input_ids) for window in windows for row in window for example in rows[row])
+
+    # one measured pass of the largest step; memory for the optimiser is added, since its state does not exist yet
     largest = max(windows, key=len)
     passes = in_passes([rows[row] for row in largest], options.micro_batch)
     held = held_memory(precision.device)
@@ -105,6 +112,7 @@ def describe_encoder_run(
     steps: int,
 ) -> str:
     """Steps, memory and time. Measures one step on the largest batch; `embed` is the `embedder` of that batch."""
+    # one step without its update
     held, started = held_memory(precision.device), time.perf_counter()
     reset_peak(precision.device)
     with precision.autocast():
@@ -112,6 +120,8 @@ def describe_encoder_run(
     value.backward()
     encoder.zero_grad(set_to_none=True)
     seconds, learning = time.perf_counter() - started, sum(p.numel() for _, p in trainable(encoder))
+
+    # the optimiser's state does not exist yet: it is added
     peak = peak_memory(precision.device) + STATE_BYTES[options.optimizer] * learning
     return (
         f"steps    {steps:,} of {len(largest.queries)} pairs · no padding\n"

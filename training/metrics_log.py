@@ -33,6 +33,7 @@ class TensorBoard:
 
     def log(self, step: int, values: dict) -> None:
         """Log the numbers as curves; other values are only in metrics.jsonl."""
+        # a curve needs a number: null is left out
         for name, value in values.items():
             if isinstance(value, int | float):
                 self.writer.add_scalar(name, value, step)
@@ -65,6 +66,7 @@ KINDS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
 def open_trackers(names: str | None, folder: Path, options: dict) -> list[Tracker]:
     """Trackers by name, separated by commas. UserError for an unknown name or a missing package."""
+    # all names are checked before any tracker is opened
     wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
     unknown = [name for name in wanted if name not in KINDS]
     if unknown:
@@ -88,7 +90,7 @@ class MetricsLog:
         """Write one row. Values that are not finite, such as the norm of a skipped step, become null."""
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
+        self._file.flush()  # readable while the run goes on, and complete after a kill
         for tracker in self.trackers:
             tracker.log(step, finite)
 

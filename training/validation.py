@@ -24,6 +24,7 @@ from training.sharding import own_part, own_rows, whole
 @torch.no_grad()
 def validation_loss(decoder: Decoder, rows: list[list[Example]], precision: Precision) -> float:
     """Nats per supervised token over all packed rows: sum of losses ÷ sum of tokens, over all ranks."""
+    # dropout off; sums over this rank's rows
     decoder.eval()
     loss = supervised = 0.0
     for row in parallel.share(rows):
@@ -32,6 +33,8 @@ def validation_loss(decoder: Decoder, rows: list[list[Example]], precision: Prec
             hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
             loss += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
         supervised += supervised_tokens(batch.labels).item()
+
+    # divided once, at the end: a mean of the rows' means would weigh short rows more
     decoder.train()
     return float(parallel.total(loss) / parallel.total(supervised))
 
@@ -51,16 +54,21 @@ class EarlyStopping:
         self.losses.append((step, loss))
         if not self.patience:
             return False
+
+        # a new lowest loss: keep its weights, on disk rather than in memory. All ranks gather, rank 0 writes
         if self.best_step == step:
             tensors = {name: whole(part.detach(), part) for name, part in self._parameters()}
             if parallel.rank() == 0:
                 with new_file(self.path) as target:
                     safetensors.torch.save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, target)
+
+        # validations since the lowest
         return len(self.losses) - 1 - self._best() >= self.patience
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put the best weights back into the network."""
+        # nothing to restore if the last validation was the best
         if not self.patience or not self.losses or self.best_step == self.losses[-1][0]:
             return
         tensors = safetensors.torch.load_file(self.path)
