@@ -284,7 +284,7 @@ class Options(TeacherOptions):
         if min(self.test_share, self.validation_share) < 0 or self.test_share + self.validation_share >= 1:
             raise UserError("--test-share and --validation-share must not be negative and stay below 1 together")
         if self.out.exists() and not self.out.is_dir():
-            raise UserError(f"--out {self.out}: a file stands there; give a folder")
+            raise UserError(f"--out {self.out}: is a file; give a folder")
 
 
 def main() -> None:

@@ -85,8 +85,8 @@ def check_row(
     pairs = zip(prompt, [*example.input_ids, None], strict=False)
     if (at := next((i for i, (one, other) in enumerate(pairs) if one != other), None)) is not None:
         raise ValueError(
-            f"the prompt's ids are no prefix of those of prompt and answer: they part at token {at:,}, so what is "
-            "trained is not what will be asked"
+            f"the prompt's ids are not a prefix of those of prompt and answer: they diverge at token {at:,}, so "
+            "what is trained is not what will be asked"
         )
 
     # the answer's end, and the row's beginning
