@@ -168,7 +168,7 @@ def learn(
         window = [to_batch(row, precision.device) for row in in_passes(parallel.share(step_rows), options.micro_batch)]
         supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in window))
 
-        # forward and backward: each loss is a sum, so that together they are the mean over the window's tokens
+        # forward and backward: each loss is a sum, divided by the supervised tokens of the whole window
         losses = []
         for batch in window:
             with precision.autocast():

@@ -125,6 +125,6 @@ def _shorter(text: str, share: float) -> str:
     """About this share of a text from its start, cut at a line end if there is one."""
     if len(text) < 2:
         raise UserError("--row-tokens: too few to fill in the middle; give more")
-    # at least one character less, so that the caller's loop ends
+    # at least one character fewer, so that the caller's loop ends
     end = max(1, min(len(text) - 1, int(len(text) * share)))
     return text[: text.rfind("\n", 0, end) + 1 or end]

@@ -32,18 +32,17 @@ def import_order(files: dict[str, str]) -> list[str]:
     modules = {module_name(path): path for path in sorted(files)}
     imports = {path: imported_files(path, files[path], modules) for path in sorted(files)}
 
-    # depth first, post-order: a file comes after all that it imports. An explicit stack, since an import chain may
-    # exceed Python's recursion limit
+    # depth first, post-order: a file comes after all that it imports
     entered: set[str] = set()
     order: list[str] = []
     for first in imports:
         below = [] if first in entered else [(first, iter(imports[first]))]
         entered.add(first)
-        while below:
+        while below:  # an explicit stack: an import chain may exceed Python's recursion limit
             path, rest = below[-1]
             following = next((other for other in rest if other not in entered), None)
-            # everything below is placed: place this file; otherwise descend. A file that was entered already is placed,
-            # or part of a cycle, which is cut here
+            # place this file once all that it imports is placed. A file that was entered before is skipped: either it
+            # is placed already, or it is part of a cycle, which is cut here
             if following is None:
                 order.append(path)
                 below.pop()

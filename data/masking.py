@@ -58,7 +58,7 @@ def supervise(
         ids += piece
         labels += piece if segment.is_supervised or train_on_prompt else [IGNORE] * len(piece)
 
-    # a template that does not end the last turn: the end token takes the place of its stop token
+    # if the template does not end the last turn, the eos token does
     if segments[-1].is_supervised and not segments[-1].is_special:
         ids.append(tokenizer.eos_id)
         labels.append(tokenizer.eos_id)
@@ -132,7 +132,7 @@ def cut_examples(examples: list[Example], max_length: int) -> tuple[list[Example
     """
     kept, lost = [], {"cut": 0, "dropped": 0}
     for whole in examples:
-        # truncated at the end: what goes first is the last of the answer
+        # truncated at the end: the answer loses its last tokens first
         example = Example(whole.input_ids[:max_length], whole.labels[:max_length])
         if not example.supervised:
             lost["dropped"] += 1

@@ -183,7 +183,7 @@ def _with_system(row: dict, messages: list[dict]) -> list[dict]:
     if is_empty(row.get("system")):
         return messages
     system = {"role": "system", "content": text_of(row, "system")}
-    # the same text twice, as a field and as a message, is no contradiction
+    # the same text twice, as a field and as a message, is not a contradiction
     own = [message["content"] for message in messages if message["role"] == "system"]
     if own and own != [system["content"]]:
         raise ValueError('"system" beside a system message: keep only one')

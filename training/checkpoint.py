@@ -74,7 +74,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precision: Precision) -> int:
     """Restore everything in place; returns the number of completed steps. UserError if it is not this network's."""
-    # what was saved, whole
+    # everything that was saved
     state = read_json(path / "state.json")
     try:
         tensors = safetensors.torch.load_file(path / "tensors.safetensors")
@@ -105,7 +105,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precisi
     precision.scaler.load_state_dict(state["scaler"])
     keep_in_fp32(network, state["fp32_modules"], precision)
 
-    # last, since nothing after it may draw a random number
+    # last, so that loading itself does not disturb them
     restore_random_state(tensors, state, precision.device)
     return state["step"]
 

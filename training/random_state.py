@@ -36,7 +36,7 @@ def restore_random_state(tensors: dict[str, torch.Tensor], values: dict[str, lis
     if of_cuda in tensors and device.type == "cuda":
         torch.cuda.set_rng_state(tensors[of_cuda], device)
 
-    # lists again as the tuples and arrays that these modules expect
+    # JSON has lists; these modules expect tuples and arrays
     version, python_state, gauss = values["python_random"]
     random.setstate((version, tuple(python_state), gauss))
     keys, position, has_gauss, cached = values["numpy_random"]
