@@ -54,11 +54,13 @@ def save_checkpoint(folder: Path, step: int, network: nn.Module, optimizer, sche
         **random_values,
     }
 
-    # write, rename, and only then remove the older checkpoints: a kill at any moment leaves a complete one
+    # written to a hidden folder and renamed: a kill at any moment leaves a complete checkpoint
     with new_folder(target) as temporary:
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         safetensors.torch.save_file(contiguous, temporary / "tensors.safetensors")
         write_json(temporary / "state.json", state)
+
+    # the new one is complete: only now do the older ones go
     for older in folder.glob("step-*"):
         if older != target:
             shutil.rmtree(older, ignore_errors=True)
@@ -72,6 +74,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precision: Precision) -> int:
     """Restore everything in place; returns the number of completed steps. UserError if it is not this network's."""
+    # everything that was saved
     state = read_json(path / "state.json")
     try:
         tensors = safetensors.torch.load_file(path / "tensors.safetensors")
@@ -88,7 +91,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precisi
         for name, part in weights.items():
             part.copy_(own_rows(tensors[name], part))
 
-    # optimiser, schedule, loss scale
+    # optimiser: "optimizer.7.exp_avg" is a moment of its parameter 7
     moments: dict[int, dict] = {}
     parameters = _parameters(optimizer)
     for name, tensor in tensors.items():
@@ -96,10 +99,13 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precisi
             _, index, key = name.split(".")
             moments.setdefault(int(index), {})[key] = own_rows(tensor, parameters[int(index)])
     optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
+
+    # schedule, loss scale, modules that overflowed
     schedule.load_state_dict(state["schedule"])
     precision.scaler.load_state_dict(state["scaler"])
     keep_in_fp32(network, state["fp32_modules"], precision)
 
+    # last, so that loading itself does not disturb them
     restore_random_state(tensors, state, precision.device)
     return state["step"]
 

@@ -53,10 +53,11 @@ class Precision:
         Trainable fp32 weights (--full) are rounded to the compute dtype and restored afterwards. Modules kept in fp32
         are left as they are, and so is an adapter, whose base is in the compute dtype already.
         """
-        # parameters that stay in fp32
+        # parameters that stay in fp32: layers that overflowed, the adapter
         kept = [decoder.get_submodule(name) for name in self.fp32_modules] + list(lora_layers(decoder).values())
         stays = {parameter for module in kept for parameter in module.parameters()}
-        # all others, with their fp32 master weights
+
+        # all others are rounded for the duration of the block; their fp32 master weights are kept
         masters = {p: p.data for p in decoder.parameters() if p.is_floating_point() and p not in stays}
         for parameter, master in masters.items():
             parameter.data = master.to(self.dtype)
