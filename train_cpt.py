@@ -26,7 +26,7 @@ from data.packing import in_passes, plan_windows, to_batch
 from data.replay import OtherTexts, other_texts_summary, read_other_texts
 from eval.continuations import continuations
 from eval.forgetting import probe
-from eval.nearest_training_example import add_nearest, pieces_of_files
+from eval.nearest_training_example import pieces_of_files, with_nearest
 from eval.perplexity import perplexity
 from eval.worst_predictions import worst_predictions
 from model import fast, load_tokenizer
@@ -295,8 +295,7 @@ def write_failures(run: Run, decoder: Decoder, tokenizer: Tokenizer, precision: 
         failures = worst_predictions(decoder, tokenizer, texts.held_out)
     # the nearest training code shows what the model could have learnt from
     training_files = [(file.path, file.text) for file in texts.corpus.split("train")]
-    add_nearest(failures, pieces_of_files(training_files))
-    write_json(run.folder / "failures.json", failures)
+    write_json(run.folder / "failures.json", with_nearest(failures, pieces_of_files(training_files)))
 
 
 def sample_continuations(decoder: Decoder, tokenizer: Tokenizer, precision: Precision, texts: Texts) -> str:

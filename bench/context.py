@@ -21,9 +21,8 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import be_turing, report, row
+from bench.measure import GPUOptions, be_turing, report, row
 from bench.memory import SHAPES, ShapeOptions, config_of, random_decoder
-from bench.options import GPUOptions
 from bench.train import in_a_process
 from common.console import UserError, need, run_command
 from common.files import read_json

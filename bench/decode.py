@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.measure import report, row
+from bench.measure import DeviceOptions, report, row
 from bench.memory import ShapeOptions, config_of, random_decoder
-from bench.options import DeviceOptions
 from common.console import UserError, progress, run_command
 from common.options import option, parse
 from model import load_decoder

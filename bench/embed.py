@@ -1,6 +1,6 @@
 """Fine-tuning an encoder and encoding with it, against sentence-transformers, on the installed networkx.
 
-python -m bench.embed --out runs/bench/embed.json
+    python -m bench.embed --out runs/bench/embed.json
 
 quality   nDCG@10 on held-out files after train_embed.py, against the base, BM25, and SentenceTransformerTrainer at its
           defaults with the same pairs, epochs and batch; docstrings are removed from the codes
@@ -22,13 +22,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import train_embed
-from bench.measure import Memory, report, row
-from bench.options import RunOptions
+from bench.measure import Memory, RunOptions, in_turn, report, row
 from bench.train import Clock
 from common.console import UserError, need, run_command
 from common.files import read_json, read_jsonl, write_json, write_jsonl
@@ -115,7 +115,8 @@ def training(corpus: Corpus, options: Options, folder: Path, device: str) -> lis
     work = _work(options, folder, device, "train", pairs) | {"epochs": 1.0}
     precisions = [{"bf16": False}, {"bf16": True}] if cpu_has_bf16() or device != "cpu" else [{"bf16": False}]
     setting = _best(work, folder, precisions)
-    return [_in_turn("training, mixed lengths", "pairs/s", "rate", work | setting, folder, options.runs, str(setting))]
+    name = "training, mixed lengths"
+    return [_compare(name, work | setting, folder, unit="pairs/s", key="rate", runs=options.runs, note=str(setting))]
 
 
 def encoding(corpus: Corpus, options: Options, folder: Path, device: str) -> list[dict]:
@@ -124,7 +125,7 @@ def encoding(corpus: Corpus, options: Options, folder: Path, device: str) -> lis
     work = _work(options, folder, device, "encode", candidates)
     setting = _best(work, folder, [{"batch_size": size} for size in (8, 16, 32, 64, 128)])
     name = f"encoding {len(candidates):,} codes"
-    return [_in_turn(name, "texts/s", "rate", work | setting, folder, options.runs, str(setting))]
+    return [_compare(name, work | setting, folder, unit="texts/s", key="rate", runs=options.runs, note=str(setting))]
 
 
 def memory(corpus: Corpus, options: Options, folder: Path, device: str) -> list[dict]:
@@ -133,7 +134,8 @@ def memory(corpus: Corpus, options: Options, folder: Path, device: str) -> list[
     setting = {"bf16": cpu_has_bf16() or device != "cpu", "cached": True}
     work = _work(options, folder, device, "train", pairs) | {"batch": len(pairs), "epochs": 1.0, "warmup": 0} | setting
     work["ours"] = ["--chunk-tokens", "2048", *work["ours"]]  # their cached loss embeds 32 texts at a time
-    return [_in_turn(f"memory, batch {len(pairs)}", "GiB", "gib", work, folder, options.runs, str(setting))]
+    name = f"memory, batch {len(pairs)}"
+    return [_compare(name, work, folder, unit="GiB", key="gib", runs=options.runs, note=str(setting))]
 
 
 FIGURES = {"quality": quality, "training": training, "encoding": encoding, "memory": memory}
@@ -167,14 +169,15 @@ def _best(work: dict, folder: Path, settings: list[dict]) -> dict:
     return settings[rates.index(max(rates))]
 
 
-def _in_turn(name: str, unit: str, key: str, work: dict, folder: Path, runs: int, note: str) -> dict:
+def _compare(name: str, work: dict, folder: Path, *, unit: str, key: str, runs: int, note: str) -> dict:
     """One row of the result; the sides take turns."""
-    figures: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for run in range(runs):
-        for side in (("ours", "theirs"), ("theirs", "ours"))[run % 2]:
-            figures[side].append(in_a_process(work | {"measure": f"{work['measure']} {side}"}, folder)[key])
-            print(f"{name}, {side}: {figures[side][-1]:.3g} {unit}", flush=True)
-    return row(name, unit, figures["ours"], figures["theirs"], note=f"theirs: {note}")
+
+    def run(side: str) -> float:
+        figure = in_a_process(work | {"measure": f"{work['measure']} {side}"}, folder)[key]
+        print(f"{name}, {side}: {figure:.3g} {unit}", flush=True)
+        return figure
+
+    return row(name, unit, *in_turn(partial(run, "ours"), partial(run, "theirs"), runs), note=f"theirs: {note}")
 
 
 def in_a_process(work: dict, folder: Path) -> dict:

@@ -1,6 +1,6 @@
 """Sampling speed against transformers.generate: pass@k's workload, and answers of equal length.
 
-python -m bench.generate --out runs/bench/generate.json
+    python -m bench.generate --out runs/bench/generate.json
 
 Both sides get the same token ids, sorted by length; transformers runs with its fastest dtype and batch size, both found
 by a shorter trial. Only tokens of answers count, not what a batch computes for rows that have ended.
@@ -18,8 +18,7 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import be_turing, in_turn, report, row
-from bench.options import GPUOptions, RunOptions
+from bench.measure import GPUOptions, RunOptions, be_turing, in_turn, report, row
 from common.console import need, run_command
 from common.markdown import fenced
 from common.options import option, parse

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -115,9 +116,9 @@ def run_stages(stages: tuple[Stage, ...], *, minutes: float) -> list[Outcome]:
         missing = [name for name in stage.needs if not is_there(name)]
         left = end - time.monotonic()
         if missing:
-            outcome = Outcome(stage.name, stage.command, "skipped", 0.0, f"not installed: {', '.join(missing)}", [])
+            outcome = _outcome(stage, "skipped", said=f"not installed: {', '.join(missing)}")
         elif left < 1:
-            outcome = Outcome(stage.name, stage.command, "skipped", 0.0, f"no time left of {minutes:g} minutes", [])
+            outcome = _outcome(stage, "skipped", said=f"no time left of {minutes:g} minutes")
         else:
             outcome = run_stage(stage, min(stage.seconds, left))
         print(
@@ -143,13 +144,17 @@ def run_stage(stage: Stage, seconds: float) -> Outcome:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=RESULTS.parents[1])
         except subprocess.TimeoutExpired:
             took = time.monotonic() - started
-            return Outcome(stage.name, stage.command, "over time", took, f"stopped after {seconds:.0f} s", [])
+            return _outcome(stage, "over time", seconds=took, said=f"stopped after {seconds:.0f} s")
         took = time.monotonic() - started
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
         if done.returncode:
-            return Outcome(stage.name, stage.command, "failed", took, said, [])
+            return _outcome(stage, "failed", seconds=took, said=said)
         rows = read_json(out)["rows"] if stage.is_bench else []
-        return Outcome(stage.name, stage.command, "done", took, "" if rows else said, rows)
+        return _outcome(stage, "done", seconds=took, said="" if rows else said, rows=rows)
+
+
+def _outcome(stage: Stage, status: str, *, said: str, seconds: float = 0.0, rows: Sequence[dict] = ()) -> Outcome:
+    return Outcome(stage.name, stage.command, status=status, seconds=seconds, said=said, rows=list(rows))
 
 
 def section(outcomes: list[Outcome], where: dict[str, str]) -> str:

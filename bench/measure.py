@@ -1,23 +1,62 @@
-"""How comparisons are made: the sides take turns, so that a machine that slows down slows both alike."""
+"""How comparisons are made, and the options that the benches share.
+
+The two sides take turns, so that a machine that slows down slows both alike.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from common.console import UserError
 from common.files import write_json
+from common.options import option
 from eval.environment import environment
 from training.memory import held_memory, peak_memory, reset_peak
 
+Figures = TypeVar("Figures")
 
-def in_turn(ours: Callable[[], float], theirs: Callable[[], float], runs: int) -> tuple[list[float], list[float]]:
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Where the figures go."""
+
+    out: Path | None = option(None, "JSON file to write", metavar="FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ReportOptions):
+    """Of a comparison whose sides take turns."""
+
+    runs: int = option(3, "runs of each side, in turn", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(ReportOptions):
+    """Where to measure."""
+
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    seed: int = option(0, "seed of weights and data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPUOptions(DeviceOptions):
+    """Where to measure, or as on which GPU."""
+
+    turing: bool = option(False, "restrict all sides to what a T4 has: its memory and its kernels")
+
+
+def in_turn(
+    ours: Callable[[], Figures], theirs: Callable[[], Figures], runs: int
+) -> tuple[list[Figures], list[Figures]]:
     """Call both sides `runs` times, alternating which goes first. Returns what each measured."""
-    figures: tuple[list[float], list[float]] = ([], [])
+    figures: tuple[list[Figures], list[Figures]] = ([], [])
     for run in range(runs):
         for side in (0, 1) if run % 2 == 0 else (1, 0):
             figures[side].append((ours, theirs)[side]())

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.measure import Memory, be_turing, row
-from bench.options import GPUOptions
+from bench.measure import GPUOptions, Memory, be_turing, row
 from common.console import progress, run_command
 from common.files import write_json
 from common.options import as_settings, option, parse

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import in_turn, report, row
-from bench.options import RunOptions
+from bench.measure import RunOptions, in_turn, report, row
 from common.console import run_command
 from common.options import option, parse
 from sandbox.run import Job, protection, run_jobs

@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.measure import in_turn, report, row
-from bench.options import RunOptions
+from bench.measure import RunOptions, in_turn, report, row
 from common.console import need, run_command
 from common.options import option, parse
 from data.search.contents import read_contents

@@ -1,6 +1,6 @@
 """Training a LoRA adapter, against trl's SFTTrainer with peft, at its defaults and with its best flags.
 
-python -m bench.train --out runs/bench/train.json
+    python -m bench.train --out runs/bench/train.json
 
 Both sides get the same token ids and labels in the same order: rows of mixed length, rows of equal length, and code
 packed to 1,024 tokens, all of it supervised. Each figure comes from its own process, which loads the model, warms up,
@@ -19,12 +19,12 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from bench.measure import Memory, be_turing, report, row
-from bench.options import GPUOptions, RunOptions
+from bench.measure import GPUOptions, Memory, RunOptions, be_turing, in_turn, report, row
 from common.console import need, run_command
 from common.files import read_json, read_jsonl, write_json
 from common.options import HIDDEN, option, parse
@@ -126,21 +126,20 @@ def docstring_pairs() -> list[dict]:
 
 def compare(name: str, side: str, work: dict, runs: int, path: Path) -> list[dict]:
     """Result rows for one kind of training rows against one setting of trl."""
-    figures: dict[str, list[dict]] = {"ours": [], side: []}
-    for run in range(runs):
-        for which in (("ours", side), (side, "ours"))[run % 2]:
-            figures[which].append(in_a_process(work | {"side": which, "checkpointing": SIDES[side][1]}, path))
-            print(f"{name}, {which}: {figures[which][-1]}", flush=True)
 
-    def column(which: str, key: str) -> list[float]:
-        return [figure[key] for figure in figures[which]]
+    def run(which: str) -> dict:
+        figures = in_a_process(work | {"side": which, "checkpointing": SIDES[side][1]}, path)
+        print(f"{name}, {which}: {figures}", flush=True)
+        return figures
 
-    goal = max(min(_recent(figure["losses"])) for which in figures for figure in figures[which])
-    seconds = [[_seconds_to(goal, figure) for figure in figures[which]] for which in figures]
-    share = statistics.median(column("ours", "gemm_share"))
+    sides = in_turn(partial(run, "ours"), partial(run, side), runs)
+    columns = {key: [[figures[key] for figures in of_side] for of_side in sides] for key in ("rate", "gib")}
+    goal = max(min(_recent(figures["losses"])) for of_side in sides for figures in of_side)
+    seconds = [[_seconds_to(goal, figures) for figures in of_side] for of_side in sides]
+    share = statistics.median(figures["gemm_share"] for figures in sides[0])
     return [
-        row(f"{name}, {side}", "tokens/s", column("ours", "rate"), column(side, "rate"), note=f"GEMM {share:.0%}"),
-        row(f"{name}, {side}", "GiB", column("ours", "gib"), column(side, "gib")),
+        row(f"{name}, {side}", "tokens/s", *columns["rate"], note=f"GEMM {share:.0%}"),
+        row(f"{name}, {side}", "GiB", *columns["gib"]),
         row(f"{name}, {side}", "s", *seconds, note=f"to a loss of {goal:.3f}"),
     ]
 

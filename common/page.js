@@ -1,5 +1,5 @@
 "use strict";
-// Tables sort by their heads, curves tell their values. Without this script everything is still there to read.
+// Makes tables sortable by their headers, and lets curves show the value at the pointer. The page reads without it, too.
 
 const NUMBER = /^\[?([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)/i;
 
@@ -9,12 +9,12 @@ function sort(table, column) {
   heads.forEach(head => head.removeAttribute("aria-sort"));
   heads[column].setAttribute("aria-sort", down ? "descending" : "ascending");
   const rows = [...table.tBodies[0].rows].map(row => ({row, text: row.cells[column].textContent.trim().replace(/−/g, "-")}));
-  const told = rows.filter(({text}) => text && text !== "–");                    // what was not measured comes last
-  const numbers = told.every(({text}) => NUMBER.test(text));
+  const filled = rows.filter(({text}) => text && text !== "–");                  // empty cells come last, either way
+  const numbers = filled.every(({text}) => NUMBER.test(text));
   const value = text => parseFloat(NUMBER.exec(text)[1].replace(/,/g, ""));
-  told.sort(({text: a}, {text: b}) => numbers ? value(a) - value(b) : a.localeCompare(b, "en", {numeric: true}));
-  if (down) told.reverse();
-  table.tBodies[0].append(...told.map(({row}) => row), ...rows.filter(one => !told.includes(one)).map(({row}) => row));
+  filled.sort(({text: a}, {text: b}) => numbers ? value(a) - value(b) : a.localeCompare(b, "en", {numeric: true}));
+  if (down) filled.reverse();
+  table.tBodies[0].append(...filled.map(({row}) => row), ...rows.filter(one => !filled.includes(one)).map(({row}) => row));
 }
 
 for (const table of document.querySelectorAll("table")) {
@@ -30,7 +30,7 @@ for (const table of document.querySelectorAll("table")) {
 
 for (const figure of document.querySelectorAll("figure.curve")) {
   const svg = figure.querySelector("svg"), cursor = svg.querySelector(".cursor");
-  const lines = JSON.parse(svg.dataset.lines);                                   // of each line: [x, step, value] a point
+  const lines = JSON.parse(svg.dataset.lines);                                   // per line, its points as [x, step, value]
   const stops = lines.reduce((one, other) => other.length > one.length ? other : one);
   const nearest = (points, x) => points.reduce((a, b) => Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a);
   let at = stops.length - 1;
@@ -62,7 +62,7 @@ for (const figure of document.querySelectorAll("figure.curve")) {
   show(at);
   cursor.style.visibility = "hidden";
   svg.addEventListener("pointermove", point);
-  svg.addEventListener("pointerdown", point);                                    // a finger does not hover
+  svg.addEventListener("pointerdown", point);                                    // touch screens have no hover
   svg.addEventListener("keydown", event => {
     const steps = {ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity};
     if (!(event.key in steps)) return;

@@ -187,17 +187,17 @@ def main() -> None:
     results = [*baseline, *(result for of_run in runs.values() for result in of_run)]
     if len(results) == 2:
         changes = compare(*results)
-        told_all, named = table(*results, changes), {"": changes}
+        text, named = table(*results, changes), {"": changes}
     else:
         changes = named = compare_runs(baseline, runs)
-        told_all = table_of_runs(baseline, runs, changes)
-    print(told_all)
+        text = table_of_runs(baseline, runs, changes)
+    print(text)
     compared = {metric for of_run in named.values() for metric in of_run}
     if left_out := dict.fromkeys(m for result in results for m in result["metrics"] if m not in compared):
         print(f"not compared (not on both sides of any task, or two tokenizers): {', '.join(left_out)}")
     if options.out:
         write_json(options.out, changes)
-        write_text(options.out.with_suffix(".md"), fenced(told_all) + "\n")
+        write_text(options.out.with_suffix(".md"), fenced(text) + "\n")
         write_text(options.out.with_suffix(".svg"), interval_picture(named))
         print(f"written to {options.out}, and as {options.out.with_suffix('.md').name} and .svg beside it")
 

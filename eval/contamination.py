@@ -157,8 +157,7 @@ def main() -> None:
     options = parse(Options, description="\n\n".join(__doc__.split("\n\n")[:2]))
     (train, not_of_train), (tasks, not_of_tasks) = _read(options.train), _read(options.tasks)
     encoder = load_encoder(options.embedder) if options.embedder else None
-    limits = {"jaccard_from": options.jaccard, "cosine_from": options.cosine}
-    rows = find_contamination(train, tasks, encoder=encoder, **limits)
+    rows = find_contamination(train, tasks, encoder=encoder, jaccard_from=options.jaccard, cosine_from=options.cosine)
     flagged = {row["id"] for row in rows if row["flagged_by"]}
     counts = {reason: sum(reason in row["flagged_by"] for row in rows) for reason in ("run", "jaccard", "embedding")}
     scores = {path: scores_without(read_json(path), flagged) for path in options.result}
@@ -166,11 +165,12 @@ def main() -> None:
     write_json(options.out, {"n": len(rows), "flagged": sorted(flagged), "counts": counts, "scores": scores,
                              "tasks": rows, "not_compared": {"train": not_of_train, "tasks": not_of_tasks},
                              "settings": settings})  # fmt: skip
-    told = ", ".join(f"{count} by {reason}" for reason, count in counts.items() if encoder or reason != "embedding")
-    print(f"{len(flagged)} of {len(rows)} tasks flagged ({told}) -> {options.out}")
+    compared = [reason for reason in counts if encoder or reason != "embedding"]
+    reasons = ", ".join(f"{counts[reason]} by {reason}" for reason in compared)
+    print(f"{len(flagged)} of {len(rows)} tasks flagged ({reasons}) -> {options.out}")
     for path, fields in ((options.train, not_of_train), (options.tasks, not_of_tasks)):
         for field, count in fields.items():
-            print(f"not compared: {field!r} of {path}, a text in {count} rows; rename it if it is learnt or asked")
+            print(f"not compared: {field!r} of {path}, a text in {count} rows; rename it if a model sees it")
     for path, metrics in scores.items():
         print(path)
         for metric, of in metrics.items():

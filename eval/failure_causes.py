@@ -9,7 +9,7 @@ import re
 from common.python_syntax import parsed
 from data.rows import training_conversation
 from eval.instruct import GREEDY
-from eval.nearest_training_example import add_nearest
+from eval.nearest_training_example import with_nearest
 
 ENDED = {
     "timeout": "too slow",
@@ -19,9 +19,8 @@ ENDED = {
 }
 # CPython's messages for a call that does not fit the function
 _MISCALLED = re.compile(r"TypeError: .*(unexpected keyword|positional argument|keyword-only argument|multiple values)")
-_EDGE = re.compile(
-    r"(?<![\w.])(\[\]|\{\}|\(\)|set\(\)|0(?:\.0)?|-1|None|''|\"\")(?![\w.\[])"
-)  # empty or smallest values
+# empty or smallest values
+_EDGE = re.compile(r"(?<![\w.])(\[\]|\{\}|\(\)|set\(\)|0(?:\.0)?|-1|None|''|\"\")(?![\w.\[])")
 _MISREAD = ("does not define", "has no test function", "does not call", "repeats the code")
 _REPEATED = 3  # repetitions of the last line from which an answer is looping
 _NO_SUCH_NAME = ("NameError", "AttributeError", "ImportError", "ModuleNotFoundError")
@@ -76,9 +75,9 @@ def _is_wrong_use(result: dict) -> bool:
 def _cause_in_form(problem: str) -> str:
     if problem.startswith(_MISREAD):
         return "misread instruction"
-    known = {"leaves the bug": "changes nothing", "changes nothing": "changes nothing"}
-    known["is a placeholder"] = "a placeholder"
-    return known.get(problem, f"lacks: {problem}")
+    if problem in ("leaves the bug", "changes nothing"):
+        return "changes nothing"
+    return "a placeholder" if problem == "is a placeholder" else f"lacks: {problem}"
 
 
 def _cause_in_value(result: dict) -> str:
@@ -121,20 +120,19 @@ def failures(
         turns[row["category"]] = turns.get(row["category"], 0) + 1
         order.append((turns[row["category"]], len(order), row))
     chosen = [row for _, _, row in sorted(order, key=lambda one: one[:2])[:count]]
-    shown = [_shown(by_id[row["id"]], row) for row in chosen]
-    add_nearest(shown, [_example(row, number) for number, row in enumerate(train or [], 1)])
-    return shown
+    examples = [_example(row, number) for number, row in enumerate(train or [], 1)]
+    return with_nearest([_shown(by_id[row["id"]], row) for row in chosen], examples)
 
 
 def _example(row: dict, number: int) -> dict:
     """A training row of any form as an example of eval/nearest_training_example.py."""
     *asked, answer = [turn["content"] for turn in training_conversation(row).messages]
-    told = {"id": row.get("id", f"line {number}"), "category": row.get("category")}
-    return told | {"prompt": "\n\n".join(asked), "answer": answer}
-
-
-def _prompt(pair: dict) -> str:
-    return f"{pair['instruction']}\n\n{pair['input']}"
+    return {
+        "id": row.get("id", f"line {number}"),
+        "category": row.get("category"),
+        "prompt": "\n\n".join(asked),
+        "answer": answer,
+    }
 
 
 def _is_unproven(row: dict) -> bool:
@@ -151,7 +149,7 @@ def _shown(pair: dict, row: dict) -> dict:
     return {
         "id": row["id"],
         "category": row["category"],
-        "prompt": _prompt(pair),
+        "prompt": f"{pair['instruction']}\n\n{pair['input']}",
         "answer": row["output"],
         "cause": cause(pair, row),
         "check": check,

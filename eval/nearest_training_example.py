@@ -11,24 +11,26 @@ from data.search.bm25 import BM25
 LINES = 30  # per piece of a file
 
 
-def add_nearest(failures: list[dict], examples: Sequence[dict]) -> None:
-    """Give each failure "nearest": {"id", "prompt", "answer", "score"}, the example whose prompt is likest to its own.
+def with_nearest(failures: Sequence[dict], examples: Sequence[dict]) -> list[dict]:
+    """The failures, each with "nearest": {"id", "prompt", "answer", "score"}, the example with the most similar prompt.
 
     failures  rows {"prompt", "category", …}
-    examples  what was learnt from: {"id", "prompt", "answer"}, perhaps "category": then of the failure's own category,
-              where there are such. None: nothing is set
-    Likeness is BM25's.
+    examples  what was trained on: {"id", "prompt", "answer"}, optionally "category". Those of the failure's own
+              category are preferred, if there are any. Without examples the failures are returned as they are
+    Similarity is the BM25 score.
     """
     if not examples:
-        return
+        return list(failures)
     index = BM25([example["prompt"] for example in examples])
     categories = np.array([example.get("category") for example in examples])
+    rows = []
     for failure in failures:
         scores = index.scores(failure["prompt"])
         same = categories == failure["category"]
         best = int(np.where(same | ~same.any(), scores, -1.0).argmax())
         shown = {key: examples[best][key] for key in ("id", "prompt", "answer")}
-        failure["nearest"] = {**shown, "score": float(scores[best])}
+        rows.append({**failure, "nearest": {**shown, "score": float(scores[best])}})
+    return rows
 
 
 def pieces_of_files(files: Sequence[tuple[str, str]]) -> list[dict]:

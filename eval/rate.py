@@ -1,6 +1,7 @@
 """Two sets of answers rated by people: a local page shows both blind, in random order, and takes votes by keyboard.
 
     python -m eval.rate a.json b.json --data test.jsonl --out votes.jsonl [--rater NAME]
+    python -m eval.rate a.json --data test.jsonl --out votes.jsonl      # against the reference answers of the data
     python -m eval.rate a.json b.json --out votes.jsonl --summary
 
 Each vote is on disk before the page moves on; rerun the command to resume. Several raters can share one file of votes,
@@ -24,9 +25,10 @@ from common.console import UserError, run_command
 from common.files import read_json, read_jsonl
 from common.options import option, parse
 from eval.preference import summarise, table
-from eval.votes import Session, Votes, items_of
+from eval.votes import Session, Votes, items_of, task_id
 
 _LARGEST_VOTE = 4096  # bytes
+REFERENCES = ("output", "canonical_solution", "code")  # where instruction pairs, code tasks and MBPP have the answer
 _PAGE = Path(__file__).with_name("rate.html")
 
 
@@ -86,15 +88,21 @@ def serve(session: Session, *, port: int = 0) -> tuple[ThreadingHTTPServer, str]
     return server, f"http://127.0.0.1:{server.server_port}/{token}/"
 
 
-def _prompts(path: str | None) -> dict[str, str]:
+def _prompts(rows: list[dict]) -> dict[str, str]:
     """task id -> instruction, prompt and input of the row."""
-    if path is None:
-        return {}
-    rows = read_jsonl(path)
-    texts = (
-        (row, "\n\n".join(filter(None, (row.get(key) for key in ("instruction", "prompt", "input"))))) for row in rows
-    )
-    return {str(row.get("id", row.get("task_id"))): text for row, text in texts}
+    shown = ("instruction", "prompt", "input")
+    return {task_id(row): "\n\n".join(filter(None, (row.get(key) for key in shown))) for row in rows}
+
+
+def _references(rows: list[dict], path: str | None) -> dict:
+    """The data's own answers, in the form of a result. UserError if there are none."""
+    answers = [next((row[key] for key in REFERENCES if isinstance(row.get(key), str)), None) for row in rows]
+    if not any(answers):
+        raise UserError(
+            f"{path or 'no data'}: no reference answers ({', '.join(REFERENCES)}) to compare with; give a second "
+            "result, or --data with such answers"
+        )
+    return {"results": [{"id": task_id(row), "output": answer} for row, answer in zip(rows, answers, strict=True)]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +110,9 @@ class Options:
     """Options of this command."""
 
     a: str = option(help="result of eval.instruct or eval.code, JSON", positional=True)
-    b: str = option(help="another result, on the same tasks", positional=True)
+    b: str | None = option(
+        None, "another result, on the same tasks (default: the reference answers of the data)", positional=True
+    )
     data: str | None = option(
         None, "the tasks, JSON Lines, to show what was asked (default: the file that A names)", metavar="FILE"
     )
@@ -115,22 +125,29 @@ class Options:
 
 
 def main() -> None:
-    """Command line: serve until Ctrl-C, then say what the votes say."""
+    """Command line: serve until Ctrl-C, then print the preference and the agreement."""
     options = parse(Options, description=__doc__)
-    a, b = read_json(options.a), read_json(options.b)
-    data = options.data or a.get("settings", {}).get("data")
-    items, alike = items_of(a, b, _prompts(data if data and (options.data or Path(data).exists()) else None))
+    a = read_json(options.a)
+    settings = a.get("settings", {})
+    data = options.data or settings.get("data") or settings.get("tasks")
+    if data and not options.data and not Path(data).exists():
+        data = None  # the result was made elsewhere: the tasks are shown by their ids
+    rows = read_jsonl(data) if data else []
+    b = read_json(options.b) if options.b else _references(rows, data)
+    items, alike = items_of(a, b, _prompts(rows))
     if options.count:
         items = random.Random(options.seed).sample(items, min(options.count, len(items)))
-    hashes = {f"{side}_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest() for side, file in
-              (("a", options.a), ("b", options.b))}  # fmt: skip
+    sides = {"a": options.a, "b": options.b or data}
+    hashes = {f"{side}_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest() for side, file in sides.items()}
     votes = Votes.open(options.out, {"votes_on": hashes})
     if not options.summary:
         session = Session(items, votes, rater=options.rater, seed=options.seed)
         server, address = serve(session, port=options.port)
         state = session.state()
-        print(f"{len(items)} tasks, {alike} answered alike left out · {state['done']} of {state['total']} votes given")
-        print(f"open {address} and vote; Ctrl-C stops; rerun it to resume", flush=True)
+        print(
+            f"{len(items)} tasks ({alike} with equal answers omitted) · {state['done']} of {state['total']} votes given"
+        )
+        print(f"open {address} and vote; Ctrl-C stops, and a rerun resumes", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -83,12 +83,17 @@ def items_of(a: dict, b: dict, prompts: dict[str, str]) -> tuple[list[Item], int
     return items, len(shared) - len(items)
 
 
+def task_id(row: dict) -> str:
+    """The id of a row of data or of a result."""
+    return str(row.get("id", row.get("task_id")))
+
+
 def _greedy_answers(result: dict) -> dict[str, str]:
     answers: dict[str, str] = {}
     for row in result.get("results", []):
         text = row.get("output", row.get("completion"))
         if isinstance(text, str) and row.get("sample", "greedy") in ("greedy", None):
-            answers.setdefault(str(row.get("id", row.get("task_id"))), text)
+            answers.setdefault(task_id(row), text)
     if not answers:
         raise UserError("a result holds no greedy answer; give result files of eval.instruct or eval.code")
     return answers

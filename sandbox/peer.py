@@ -44,51 +44,57 @@ class RemoteError(Exception):
 
 
 class Remote:
-    """An object that stays in the other process. Equal only to itself: its own `__eq__` is never called."""
+    """An object that stays in the other process. Equal only to itself: its own `__eq__` is never called.
+
+    __peer__          the connection to that process
+    __number__        the object's number there
+    __is_attribute__  whether it was read from another such object
+    Names that begin with two underscores are never forwarded, so that these cannot hide attributes of the object.
+    """
 
     def __init__(self, peer: Peer, number: int):
-        vars(self).update(_peer=peer, _number=number, _is_attribute=False)
+        vars(self).update(__peer__=peer, __number__=number, __is_attribute__=False)
 
     def __call__(self, *arguments, **named):
         """Call it in the other process."""
-        if self._is_attribute and not self._peer.methods:
+        if self.__is_attribute__ and not self.__peer__.methods:
             raise TypeError("a method of an object that the answer returned cannot judge the answer")
-        return self._peer.call(self._number, arguments, named)
+        return self.__peer__.call(self.__number__, arguments, named)
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
-        value = self._peer.ask("get", self._number, name)
+        value = self.__peer__.ask("get", self.__number__, name)
         if isinstance(value, Remote):
-            vars(value).update(_is_attribute=True)
+            vars(value).update(__is_attribute__=True)
         return value
 
     def __setattr__(self, name: str, value):
-        self._peer.ask("set", self._number, name, value)
+        self.__peer__.ask("set", self.__number__, name, value)
 
     def __eq__(self, other):
-        return isinstance(other, Remote) and other._peer is self._peer and other._number == self._number
+        return isinstance(other, Remote) and other.__peer__ is self.__peer__ and other.__number__ == self.__number__
 
     def __hash__(self):
-        return hash(self._number)
+        return hash(self.__number__)
 
     def __bool__(self):
-        return bool(self._peer.ask("bool", self._number))
+        return bool(self.__peer__.ask("bool", self.__number__))
 
     def __len__(self):
-        return self._peer.ask("len", self._number)
+        return self.__peer__.ask("len", self.__number__)
 
     def __getitem__(self, key):
-        return self._peer.ask("item", self._number, key)
+        return self.__peer__.ask("item", self.__number__, key)
 
     def __iter__(self):
-        return iter(self._peer.ask("iter", self._number))
+        return iter(self.__peer__.ask("iter", self.__number__))
 
     def __str__(self):
-        return self._peer.ask("str", self._number)
+        return self.__peer__.ask("str", self.__number__)
 
     def __repr__(self):
-        return self._peer.ask("repr", self._number)
+        return self.__peer__.ask("repr", self.__number__)
 
 
 class Peer:
@@ -204,8 +210,8 @@ class Peer:
             return {"range": [value.start, value.stop, value.step]}
         if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
             return {"type": value.__name__}
-        if isinstance(value, Remote) and value._peer is self:
-            return {"yours": value._number}
+        if isinstance(value, Remote) and value.__peer__ is self:
+            return {"yours": value.__number__}
         if isinstance(value, Iterator):
             return {"iterator": [self._encode(item) for item in itertools.islice(value, _ITEMS_LIMIT)]}
         for base in (str, int, float, tuple, list, set):  # such as IntEnum and named tuples

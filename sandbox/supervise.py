@@ -28,16 +28,19 @@ def run_one(job: Job, workers: Workers) -> Outcome:
         start = time.monotonic()
         job_file.write(json.dumps(asdict(job)).encode())
         job_file.seek(0)
-        data, in_time, stopped = _exchange(job, workers.layers, worker, folder, job_file.fileno(), secret)
+        data, in_time, stopped = _exchange(
+            job, worker, layers=workers.layers, folder=folder, job_fd=job_file.fileno(), secret=secret
+        )
         _unlock(folder)
-    outcome = judge_report(job, data, in_time, secret, round(time.monotonic() - start, 3))
+    seconds = round(time.monotonic() - start, 3)
+    outcome = judge_report(job, data, in_time=in_time, secret=secret, seconds=seconds)
     if stopped is not None and outcome.outcome in ("died", "timeout"):
         return replace(outcome, outcome="denied", detail=stopped)
     return outcome
 
 
 def _exchange(
-    job: Job, layers: tuple[str, ...], worker: socket.socket, folder: str, job_fd: int, secret: str
+    job: Job, worker: socket.socket, *, layers: tuple[str, ...], folder: str, job_fd: int, secret: str
 ) -> tuple[bytes, bool, str | None]:
     """Have a worker fork a child for the job, and end it after its report or its time limit.
 
@@ -99,14 +102,16 @@ def _read_until(report, deadline: float) -> tuple[bytes, bool]:
     return data, True
 
 
-def judge_report(job: Job, data: bytes, in_time: bool, secret: str, seconds: float) -> Outcome:
+def judge_report(job: Job, data: bytes, *, in_time: bool, secret: str, seconds: float) -> Outcome:
     """The outcome of a job: its report if that is complete, well-formed and carries the secret; else "died".
 
     Raises RuntimeError if the child could not be confined, although these layers worked before.
     """
     if not in_time:
-        return Outcome(job.id, "timeout", [], [], f"not finished after {job.seconds:g} s", seconds)
-    died = Outcome(job.id, "died", [], [], "the process ended without a report", seconds)
+        detail = f"not finished after {job.seconds:g} s"
+        return Outcome(job.id, "timeout", got=[], exceptions=[], detail=detail, seconds=seconds)
+    detail = "the process ended without a report"
+    died = Outcome(job.id, "died", got=[], exceptions=[], detail=detail, seconds=seconds)
     try:
         report = json.loads(data)
         believed = secrets.compare_digest(report.pop("secret"), secret)

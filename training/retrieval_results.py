@@ -9,7 +9,7 @@ import numpy as np
 
 from common.files import write_json
 from data.search.index import build_index
-from eval.nearest_training_example import add_nearest
+from eval.nearest_training_example import with_nearest
 from eval.retrieval import evaluate_retrieval, worst_queries
 from model.encoder import Encoder
 from training.run import Run
@@ -56,8 +56,7 @@ def write_after(
             {"id": pair.get("id", f"line {number}"), "prompt": pair["query"], "answer": pair["code"]}
             for number, pair in enumerate(pairs, 1)
         ]
-        add_nearest(failures, trained_on)
-        write_json(run.folder / "failures.json", failures)
+        write_json(run.folder / "failures.json", with_nearest(failures, trained_on))
 
         # samples to read, and an index to query with search.py
         run.add_samples(None, _rankings_as_markdown(after, queries, candidates))

@@ -9,7 +9,7 @@ from data.card.tables import counted, median, table
 from data.corpus import SPLITS
 from data.hard_negatives import MARGIN
 from data.instruct import InstructionPairs
-from data.instruct.tasks import INSTRUCTIONS
+from data.instruct.phrasings import INSTRUCTIONS
 from data.pairs import FILE_SHARE, TextCodePairs
 from data.pairs.mining import TOP
 

@@ -272,13 +272,14 @@ def _is_trial(node: ast.stmt) -> bool:
 
 def _lines(code: str, nodes: list[ast.stmt]) -> str:
     """The lines of these statements, imports from __future__ first."""
-    lines, shown, parts = code.split("\n"), 0, []
+    lines, shown = code.split("\n"), 0
+    future: list[str] = []
+    others: list[str] = []
     for node in nodes:
         first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
-        text = lines[max(shown, first - 1) : node.end_lineno]
-        parts.insert(0, text) if _is_future(node) else parts.append(text)
+        (future if _is_future(node) else others).extend(lines[max(shown, first - 1) : node.end_lineno])
         shown = max(shown, node.end_lineno)
-    return "\n".join(line for text in parts for line in text) + "\n"
+    return "\n".join(future + others) + "\n"
 
 
 def _tables(node: ast.stmt) -> list[symtable.SymbolTable]:

@@ -22,9 +22,8 @@ from pathlib import Path
 
 from common.console import UserError
 from common.python_syntax import parsed
-from data.checks.linting import Issue
+from data.checks.linting import UNDEFINED_NAME, Issue
 from data.checks.lookup import Call, Question, look_up
-from data.checks.style import UNDEFINED_NAME
 from data.corpus import import_root
 from data.corpus.filters import decode
 
@@ -45,7 +44,7 @@ class Answer:
     """What to check, and against what.
 
     code      Python that parses, or None
-    issues    ruff's findings in it (data.checks.style.lint_style)
+    issues    ruff's findings in it (`lint_style`)
     prose     text whose `backticked` names are checked, or None
     prompt    what the model was shown: names in it are not invented
     package   SOURCE of the code that the answer is about, or None
@@ -83,7 +82,7 @@ def check_names(
     wanted = defaultdict(set)
     for answer, questions in zip(answers, asked, strict=True):
         wanted[_root(answer.package)].update(questions)
-    known = look_up(wanted, processes, allow_unsafe_exec)
+    known = look_up(wanted, processes=processes, allow_unsafe_exec=allow_unsafe_exec)
     return [_report(answer, questions, known) for answer, questions in zip(answers, asked, strict=True)]
 
 
@@ -259,9 +258,8 @@ def _imports(tree: ast.Module, answer: Answer) -> tuple[set[Question], dict[str,
         if isinstance(node, ast.Import):
             for name in node.names:
                 questions.add(Question(name.name, kind="import"))
-                aliases[name.asname or name.name.split(".")[0]] = Question(
-                    name.name if name.asname else name.name.split(".")[0]
-                )
+                top = name.name.split(".")[0]  # `import a.b` binds a, `import a.b as c` the module a.b
+                aliases[name.asname or top] = Question(name.name if name.asname else top)
         elif isinstance(node, ast.ImportFrom):
             module = _absolute(node, answer)
             for name in node.names if module else []:

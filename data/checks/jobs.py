@@ -6,6 +6,7 @@ A job holds what to run, never what must come out: the expected values stay in t
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.console import need
-from common.python_syntax import parsed
+from common.python_syntax import parse, parsed
 from data.checks.check import original_function, package_root, patched_module, suite_base
-from data.checks.wrap import wrapped
 from sandbox.run import Job, Outcome, run_jobs
 
 SECONDS = 10  # wall clock of one job
@@ -24,20 +24,23 @@ RACE_SECONDS = 30  # wall clock of a job that times two versions of a function
 TEST_SECONDS = 5  # of one test of the repository
 TESTS_SECONDS = 40  # wall clock of a job that runs the repository's tests: pytest starts, files are collected
 # Names that an answer would need to decide its own tests: the repository's assertions run in the answer's process.
-HARNESS = frozenset(
-    {"pytest", "_pytest", "unittest", "mock", "pluggy", "gc", "ctypes", "_getframe", "currentframe", "settrace"}
-    | {f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "contains", "builtins", "subclasses")}
-    | {f"__{name}__" for name in ("traceback", "getattribute", "dict", "import", "globals", "loader")}
-    | {"tb_frame", "f_back", "f_locals", "f_globals", "gi_frame", "cr_frame", "ag_frame", "_current_frames", "exc_info"}
-    | {"setprofile", "monitoring", "_exit", "fdopen", "FileIO", "posix", "import_module", "attrgetter", "methodcaller"}
-    | {"excepthook"}
-)
+HARNESS = frozenset({
+    "pytest", "_pytest", "unittest", "mock", "pluggy",
+    "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__contains__",
+    "__builtins__", "__subclasses__", "__traceback__", "__getattribute__", "__dict__", "__import__", "__globals__",
+    "__loader__",
+    "tb_frame", "f_back", "f_locals", "f_globals", "gi_frame", "cr_frame", "ag_frame", "_getframe", "currentframe",
+    "_current_frames", "exc_info",
+    "settrace", "setprofile", "monitoring", "gc", "ctypes", "_exit", "fdopen", "FileIO", "posix", "excepthook",
+    "import_module", "attrgetter", "methodcaller",
+})  # fmt: skip
 # Names that lead to the report's pipe and to frames without any of those above. They are ordinary words in a string,
 # so only their use in code counts.
-REACHING = frozenset(
-    {"open", "io", "os", "eval", "exec", "compile", "getattr", "vars", "globals", "importlib", "inspect", "traceback"}
-    | {"runpy", "pickle", "marshal", "threading", "multiprocessing", "signal", "atexit", "modules"}
-)
+REACHING = frozenset({
+    "open", "io", "os", "eval", "exec", "compile", "getattr", "vars", "globals", "importlib", "inspect", "traceback",
+    "runpy", "pickle", "marshal", "threading", "multiprocessing", "signal", "atexit", "modules",
+})  # fmt: skip
+WRAPPED = "_wrapped"  # the inner function's name in `wrapped`
 
 
 def run_groups(
@@ -78,27 +81,53 @@ def rerun(jobs: list[Job], number: int) -> list[Job]:
 
 def doctest_job(check: dict, function_source: str) -> Job:
     """The job that runs a doctest check's examples with `function_source` in the function's place."""
-    examples = [{"source": example["source"]} for example in check["examples"]]
+    examples = [{"source": example["source"]} for example in check["examples"]]  # not what they should print
     return _job(check, "", patch=patched_module(check, function_source), examples=examples)
 
 
 def unit_test_jobs(check: dict, test_source: str) -> list[Job]:
     """Jobs that run a test on the function and on each mutant; none when the text has no test function.
 
-    Original and mutants are each wrapped in a function that only calls them (data/checks/wrap.py), so a test that reads
-    the code instead of running it fails on the original, too. No file shows which one is a mutant. Not caught: a test
-    that digs through the wrapper's code object, and chance (`assert random.random() < 0.5`).
+    Original and mutants are each wrapped in a function that only calls them (`wrapped`), so a test that reads the code
+    instead of running it fails on the original, too. No file shows which one is a mutant. Not caught: a test that digs
+    through the wrapper's code object, and chance (`assert random.random() < 0.5`).
     """
-    try:
-        tree = ast.parse(test_source)
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    tests = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test")]
+    tree = parsed(test_source)
+    tests = [
+        node.name
+        for node in (tree.body if tree else [])
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test")
+    ]
     if not tests:
         return []
     program = "\n".join([test_source.rstrip("\n"), "", *(f"{name}()" for name in tests)]) + "\n"
-    functions = [original_function(check), *check["mutants"]]
-    return [_job(check, program, patch=patched_module(check, wrapped(function))) for function in functions]
+    versions = [original_function(check), *check["mutants"]]
+    return [_job(check, program, patch=patched_module(check, wrapped(version))) for version in versions]
+
+
+def wrapped(source: str) -> str:
+    """A function moved into one that only calls it: the same behaviour from a code object that does not give it away.
+
+    The body becomes an inner function with the old body, and a call to it with all arguments. Decorators, signature and
+    docstring stay outside. A plain function passes a generator or coroutine through.
+    """
+    (outer,) = parse(source).body
+    inner = copy.deepcopy(outer)
+    inner.name, inner.decorator_list, inner.returns = WRAPPED, [], None
+    arguments = inner.args
+    arguments.defaults, arguments.kw_defaults = [], [None] * len(arguments.kwonlyargs)  # every argument is passed
+    positional = [*arguments.posonlyargs, *arguments.args]
+    given = [ast.Name(one.arg) for one in positional]
+    given += [ast.Starred(ast.Name(arguments.vararg.arg))] if arguments.vararg else []
+    named = [ast.keyword(one.arg, ast.Name(one.arg)) for one in arguments.kwonlyargs]
+    named += [ast.keyword(None, ast.Name(arguments.kwarg.arg))] if arguments.kwarg else []
+    for one in (*positional, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg):
+        if one is not None:
+            one.annotation = None
+    documented = ast.get_docstring(outer, clean=False) is not None
+    outer.body = [*outer.body[:documented], inner, ast.Return(ast.Call(ast.Name(WRAPPED), given, named))]
+    plain = {name: getattr(outer, name) for name in outer._fields}
+    return ast.unparse(ast.fix_missing_locations(ast.FunctionDef(**plain))) + "\n"
 
 
 def values_job(check: dict, function_source: str) -> Job:

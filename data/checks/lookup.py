@@ -94,7 +94,7 @@ answers = [exists(*question) for question in QUESTIONS]
 
 
 def look_up(
-    wanted: dict[str | None, set[Question]], processes: int | None, allow_unsafe_exec: bool
+    wanted: dict[str | None, set[Question]], *, processes: int | None, allow_unsafe_exec: bool
 ) -> dict[tuple[str | None, Question], bool | None]:
     """Answers to the questions of each import root: (root, question) -> True, False, or None where there is none."""
     groups = defaultdict(list)
@@ -106,7 +106,7 @@ def look_up(
         listed = repr([(q.module, q.chain, astuple(q.call) if q.call else None) for q in questions])
         program = _LOOK_UP.replace("QUESTIONS", listed)
         examples = [{"source": "print(json.dumps(answers))"}]
-        jobs.append(Job(name, program, root, None, examples, seconds=_SECONDS, megabytes=_MEGABYTES))
+        jobs.append(Job(id=name, program=program, root=root, examples=examples, seconds=_SECONDS, megabytes=_MEGABYTES))
     outcomes = run_jobs(jobs, processes=processes, allow_unsafe_exec=allow_unsafe_exec, what="looking up names")
     known = {}
     for ((root, _), questions), outcome in zip(groups.items(), outcomes, strict=True):

@@ -272,15 +272,25 @@ def repeater(names: dict, sources: list[str]) -> Callable[[int], None]:
     return repeat
 
 
+def cpu_clock(process: int) -> int:
+    """The clock of another process's CPU time: clock_getcpuclockid(3), which Python does not have.
+
+    The kernel's encoding (linux/posix-timers_types.h): the complement of the process id above three bits, of which 2
+    is the time that the scheduler counted (CPUCLOCK_SCHED).
+    """
+    return ~process << 3 | 2
+
+
 def race(before, after) -> None:
     """Print as JSON the CPU seconds of each round: [n repetitions by `before`, n by `after`].
 
-    Both are `repeater`s in other processes. The kernel counts their time, so that neither can influence it, and other
-    load hardly does. They take turns in going first. The overhead of an empty call is subtracted. Linux only.
+    Both are `repeater`s in other processes (`Remote` of sandbox/peer.py). The kernel counts their time, so that neither
+    can influence it, and other load hardly does. They take turns in going first. The overhead of an empty call is
+    subtracted. Linux only.
     """
 
     def seconds(side, times: int) -> float:
-        clock = ~side._peer.process << 3 | 2  # clock_getcpuclockid(3)
+        clock = cpu_clock(side.__peer__.process)
         start = time.clock_gettime(clock)
         side(times)
         time.sleep(PAUSE)

@@ -11,7 +11,7 @@ from data.checks.jobs import jobs_of, rerun, run_groups, values_job
 from data.checks.mutate import Mutant, mutants
 from data.checks.tracing import Recording, record_tests
 from data.checks.verdict import exception_name, proves, refutes
-from data.corpus.functions import Function, place
+from data.corpus.functions import Function
 from sandbox.run import Outcome
 
 KINDS = ("doctest", "values", "tests")  # in order of how well the verdict is shielded from the answer
@@ -26,12 +26,24 @@ ENTERED = "entered"
 
 
 @dataclass
-class _Candidate:
+class Candidate:
+    """A check of a function, and how it fared: how often the original passed, whether a mutant failed."""
+
     function: Function
     check: dict
     mutants: list[Mutant]
     passed: int = 0
     killed: bool = False
+
+    def problem(self) -> str | None:
+        """Why the check does not count, or None."""
+        if self.killed:
+            return None
+        if self.passed == 0 and self.check["kind"] != "values":  # values are recorded from the original itself
+            return "the original fails"
+        if self.passed < RUNS:
+            return "flaky"
+        return "no mutant fails" if self.mutants else "nothing to mutate"
 
 
 class Checks:
@@ -76,64 +88,56 @@ class Checks:
         if functions and kind != "doctest" and package not in self.recordings:
             of_package = [function for function in self.functions if function.package == package]
             self.recordings[package] = record_tests(package, of_package, processes=self.processes)
-        recording = self.recordings.get(package)
-        kept, rejects = checks_of(package, functions, recording, kinds=(kind,), processes=self.processes)
-        self.found.update((function, checks[0]) for function, checks in kept.items())
-        by_place = {(function.path, function.first_line): function for function in functions}
-        for reject in rejects:
-            self.reasons[by_place[reject["path"], reject["line"]]].append(f"{kind}: {reject['reason']}")
+        for one in tried(kind, package, functions, self.recordings.get(package), processes=self.processes):
+            if (problem := one.problem()) is None:
+                self.found[one.function] = one.check
+            else:
+                self.reasons[one.function].append(f"{kind}: {problem}")
 
 
-def checks_of(
+def tried(
+    kind: str,
     package: str,
     functions: list[Function],
     recording: Recording | None = None,
     *,
-    kinds: Sequence[str] = KINDS,
     processes: int | None = None,
-) -> tuple[dict[Function, list[dict]], list[dict]]:
-    """The checks of each function that count, and why others do not.
+) -> Iterator[Candidate]:
+    """The checks of one kind that the functions offer, each after its runs on the original and on mutants.
 
+    kind       one of KINDS
     package    SOURCE of the functions' corpus
-    recording  from `record_tests`; without it only doctests can count
-    kinds      of checks that are tried
-    Returns ({function: checks of the kinds "doctest", "values", "tests", in this order}, rejects: {"path", "qualname",
-    "line", "kind", "reason"}).
+    recording  from `record_tests`; without it there are only doctests
     """
-    kept: dict[Function, list[dict]] = {}
-    rejects = []
     for start in range(0, len(functions), CHUNK):
         some = functions[start : start + CHUNK]
-        candidates = [*_doctests(package, some)] if "doctest" in kinds else []
-        candidates += _values(package, some, recording, processes) if "values" in kinds else []
-        candidates += _tests(package, some, recording) if "tests" in kinds else []
-        _run(candidates, processes)
-        for one in candidates:
-            if one.killed:
-                kept.setdefault(one.function, []).append(one.check)
-            else:
-                where = {**place(one.function), "line": one.function.first_line}
-                rejects.append({**where, "kind": one.check["kind"], "reason": _reason(one)})
-    return kept, rejects
+        if kind == "doctest":
+            candidates = [*_doctests(package, some)]
+        elif kind == "values":
+            candidates = [*_values(package, some, recording, processes)]
+        else:
+            candidates = [*_tests(package, some, recording)]
+        _run_originals(candidates, processes)
+        _run_mutants(candidates, processes)
+        yield from candidates
 
 
-def _run(candidates: list[_Candidate], processes: int | None) -> None:
-    """Run every check on the original, then on one mutant after another until one fails."""
-    _run_originals(candidates, processes)
+def _run_originals(candidates: list[Candidate], processes: int | None) -> None:
+    """Count the runs that each candidate's original passes."""
+    asked = [(one, jobs_of(one.check, one.function.source)) for one in candidates]
+    runs = [(one, rerun(jobs, number)) for one, jobs in asked for number in range(RUNS)]
+    for (one, _), outcomes in zip(runs, run_groups([jobs for _, jobs in runs], processes=processes), strict=True):
+        one.passed += proves(one.check, outcomes)
+
+
+def _run_mutants(candidates: list[Candidate], processes: int | None) -> None:
+    """Run each check that its original always passes on one mutant after another, until one fails."""
     standing = [one for one in candidates if one.passed == RUNS]
     for number in range(MOST_MUTANTS):
-        open_ones = [one for one in standing if not one.killed and number < len(one.mutants)]
-        jobs = [jobs_of(one.check, one.mutants[number].source) for one in open_ones]
-        for one, results in zip(open_ones, run_groups(jobs, processes=processes), strict=True):
-            one.killed = refutes(one.check, results)
-
-
-def _reason(candidate: _Candidate) -> str:
-    if candidate.passed == 0 and candidate.check["kind"] != "values":  # values are recorded from the original itself
-        return "the original fails"
-    if candidate.passed < RUNS:
-        return "flaky"
-    return "no mutant fails" if candidate.mutants else "nothing to mutate"
+        unkilled = [one for one in standing if not one.killed and number < len(one.mutants)]
+        jobs = [jobs_of(one.check, one.mutants[number].source) for one in unkilled]
+        for one, outcomes in zip(unkilled, run_groups(jobs, processes=processes), strict=True):
+            one.killed = refutes(one.check, outcomes)
 
 
 def spread(found: list[Mutant]) -> list[Mutant]:
@@ -146,17 +150,17 @@ def spread(found: list[Mutant]) -> list[Mutant]:
     return [mutant for *_, mutant in sorted(ranked, key=lambda one: one[:3])]
 
 
-def _candidate(function: Function, check: dict) -> _Candidate:
-    return _Candidate(function, check, spread(mutants(function.source))[:MOST_MUTANTS])
+def _candidate(function: Function, check: dict) -> Candidate:
+    return Candidate(function, check, spread(mutants(function.source))[:MOST_MUTANTS])
 
 
-def _doctests(package: str, functions: list[Function]) -> Iterator[_Candidate]:
+def _doctests(package: str, functions: list[Function]) -> Iterator[Candidate]:
     for function in functions:
         if any(example["want"] and not example["options"].get("SKIP") for example in function.examples):
             yield _candidate(function, doctest_check(package, function))
 
 
-def _tests(package: str, functions: list[Function], recording: Recording | None) -> Iterator[_Candidate]:
+def _tests(package: str, functions: list[Function], recording: Recording | None) -> Iterator[Candidate]:
     for function in functions if recording else []:
         chosen, seconds = [], 0.0
         for test in recording.tests_of(function):
@@ -169,7 +173,7 @@ def _tests(package: str, functions: list[Function], recording: Recording | None)
 
 def _values(
     package: str, functions: list[Function], recording: Recording | None, processes: int | None
-) -> Iterator[_Candidate]:
+) -> Iterator[Candidate]:
     """Checks of recorded calls. Each is called again for its result: a traced frame is inside any decorators.
 
     A call counts if its result is plain data and it enters the function, which a body that only raises reveals.
@@ -196,11 +200,3 @@ def _recorded(calls: list[dict], first: Outcome, hollow: Outcome) -> Iterator[di
         entered = ENTERED in (hollow.exceptions[number] or "")
         if entered and not got.endswith("not plain data\n"):
             yield {**call, "want": got, "raises": exception and exception_name(exception)}
-
-
-def _run_originals(candidates: list[_Candidate], processes: int | None) -> None:
-    """Count the runs that each candidate's original passes."""
-    asked = [(one, jobs_of(one.check, one.function.source)) for one in candidates]
-    runs = [(one, rerun(jobs, number)) for one, jobs in asked for number in range(RUNS)]
-    for (one, _), outcomes in zip(runs, run_groups([jobs for _, jobs in runs], processes=processes), strict=True):
-        one.passed += proves(one.check, outcomes)

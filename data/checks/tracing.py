@@ -66,38 +66,35 @@ def files_with_tests(source: str) -> list[str]:
         for name in sorted(names):
             path = Path(folder, name).relative_to(base).as_posix()
             is_test = PurePosixPath(name).match("test_*.py") or PurePosixPath(name).match("*_test.py")
-            if is_test and (reject_path(path) or ("",))[0] == "test file":
+            reject = reject_path(path)
+            if is_test and reject is not None and reject[0] == "test file":
                 found.append(path)
     return found
 
 
-def record_tests(
-    source: str, functions: list[Function], *, paths: list[str] | None = None, processes: int | None = None
-) -> Recording:
+def record_tests(source: str, functions: list[Function], *, processes: int | None = None) -> Recording:
     """Run the tests of a source once, in the sandbox, and record how they use `functions`.
 
     source     what the functions' corpus was made from: folder, package:NAME, pypi:NAME==VERSION or git URL
-    paths      test files to run (default: all), relative to `suite_base(source)`
     processes  how many run at once (default: one per core)
     A batch that ends without a report, and a file that cannot be collected with others, is rerun file by file. Calls
     are recorded for module-level functions, not for methods, which need an object first. Raises UserError where
     there are tests and pytest is not installed.
     """
-    paths = files_with_tests(source) if paths is None else paths
+    paths = files_with_tests(source)
     if paths:
         need("pytest", why="running a repository's own tests")
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
     reports, again = [], []
     for batch, report in _reports(source, functions, batches, processes):
-        again += [path for path in batch if len(batch) > 1 and (report is None or path in report["broken"])]
-        if report is not None and len(batch) > 1:
-            report["broken"] = {}
-        reports.append(report if report is not None or len(batch) == 1 else _NOTHING)
+        if len(batch) == 1:
+            reports.append(report)
+            continue
+        again += [path for path in batch if report is None or path in report["broken"]]
+        if report is not None:
+            reports.append(report | {"broken": {}})
     reports += [report for _, report in _reports(source, functions, [[path] for path in again], processes)]
     return _merged(reports, functions)
-
-
-_NOTHING = {"tests": {}, "broken": {}, "calls": {}}
 
 
 def _reports(

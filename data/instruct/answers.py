@@ -50,7 +50,9 @@ def given_code(pair: dict) -> str:
 
 
 def _judged(code: str, problem: str | None) -> Reading:
-    return Reading(code, problem, None if problem is None else "syntax" if problem == "does not parse" else "wrong")
+    if problem is None:
+        return Reading(code)
+    return Reading(code, problem, "syntax" if problem == "does not parse" else "wrong")
 
 
 def _read_complete(pair: dict, output: str) -> Reading:

@@ -23,7 +23,8 @@ from data.checks.verdict import killed_mutants
 from data.corpus import SPLITS, Corpus
 from data.corpus.functions import Function, functions_of, held_apart, place
 from data.instruct.pair_filters import Distinct, lint_problems, pair_text
-from data.instruct.tasks import BEHAVIOUR, INSTRUCTIONS, Draft, DraftContext, Unsuitable, draft
+from data.instruct.phrasings import INSTRUCTIONS
+from data.instruct.tasks import BEHAVIOUR, Draft, DraftContext, Unsuitable, draft
 from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, TAUGHT, teach
 from data.instruct.unit_tests import repository_tests
@@ -115,10 +116,12 @@ def build_instruction_pairs(
     context = DraftContext(
         texts, repository_tests(corpus), found, most_input, most_output, seed, frozenset(TAUGHT if teacher else ())
     )
+
     quotas = []
     for split in SPLITS:
         side = _shuffled([function for function in functions if function.split == split], seed)
         quotas += [_Quota(split, category, number, side) for category, number in wanted[split].items()]
+
     distinct = Distinct()
     while open_quotas := [quota for quota in quotas if quota.is_open()]:
         suitable, unsuitable = _suitable_drafts(open_quotas, context)
@@ -129,6 +132,7 @@ def build_instruction_pairs(
             proven, untaught = _taught(proven, teacher, candidates=candidates, most_output=most_output)
             rejects += untaught
         rejects += _keep(proven, distinct)
+
     pairs = {split: [pair for one in quotas if one.split == split for pair in one.kept] for split in SPLITS}
     if not pairs["train"]:
         raise UserError(f"{corpus.name}: no function of the train files gives a pair. Give a corpus with docstrings")

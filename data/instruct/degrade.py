@@ -9,9 +9,10 @@ import ast
 import copy
 import string
 
+from data.checks.edits import SCOPES
+
 LARGE = frozenset({"any or all", "comprehension", "conditional expression", "enumerate", "guard clause", "yield from"})
 SMALL = frozenset({"chained comparison", "f-string", "membership"})  # a few words of one line
-SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 def is_worth_undoing(kinds: list[str]) -> bool:
@@ -27,13 +28,16 @@ def degrade(function_source: str) -> tuple[str, list[str]]:
     function = ast.parse(function_source).body[0]
     if ast.get_docstring(function) is not None:
         function.body = function.body[1:] or [ast.Pass()]
+
     before = ast.dump(function)
     function = _Unannotated().visit(function)
     kinds = ["annotations"] if ast.dump(function) != before else []
+
     expressions, statements = _Expressions(), _Statements(_name_counts(function))
     function.body = [statements.visit(expressions.visit(statement)) for statement in function.body]
     function.body = [one for item in function.body for one in (item if isinstance(item, list) else [item])]
     kinds += [*expressions.kinds, *statements.kinds]
+
     nested = _nested(function.body)
     if nested is not function.body:
         function.body = nested
@@ -42,6 +46,7 @@ def degrade(function_source: str) -> tuple[str, list[str]]:
     if renamed:
         function = _Renamed(renamed).visit(function)
         kinds.append("names")
+
     if not set(kinds) - {"annotations"}:
         return function_source, []
     return ast.unparse(ast.fix_missing_locations(function)), sorted(set(kinds))
@@ -103,11 +108,8 @@ class _Expressions(ast.NodeTransformer):
         if not chain:
             return node
         self.kinds.append("membership")
-        positive = isinstance(node.ops[0], ast.In)
-        compare = ast.Eq if positive else ast.NotEq
-        return ast.BoolOp(
-            ast.Or() if positive else ast.And(), [ast.Compare(node.left, [compare()], [one]) for one in choices.elts]
-        )
+        compare, join = (ast.Eq, ast.Or) if isinstance(node.ops[0], ast.In) else (ast.NotEq, ast.And)
+        return ast.BoolOp(join(), [ast.Compare(node.left, [compare()], [one]) for one in choices.elts])
 
 
 class _Statements(ast.NodeTransformer):

@@ -119,6 +119,12 @@ def write_google(documented: Documented) -> str:
     return "\n\n".join(parts)
 
 
+def quoted(text: str) -> str:
+    """The text as a string literal in triple quotes, a raw one if it contains a backslash."""
+    prefix = "r" if "\\" in text else ""
+    return f'{prefix}"""{text}"""'
+
+
 def _line(entry: Entry) -> str:
     head = f"{entry.name} ({entry.type})" if entry.name and entry.type else entry.name or entry.type
     text = f"{head}: {entry.text}" if head and entry.text else f"{head}:" if entry.name else head or entry.text

@@ -13,24 +13,21 @@ from common.markdown import without_blocks
 from common.python_syntax import module_name, parsed
 from data.checks import EXECUTED, jobs_of, run_groups
 from data.checks.hallucination import Answer, check_names
-from data.checks.style import Issue, lint_style, style_issues
+from data.checks.linting import Issue, lint_style, style_issues
 from data.checks.thoughts import split_thoughts
 from data.checks.verdict import explain, mutation_score
 from data.instruct.answers import CODE_CATEGORIES, IN_PLACE, READERS, Reading, given_code
 from data.instruct.docstyle import docstring_in
 
 
-def judge_answers(
-    pairs: Sequence[dict], answers: Sequence[dict], *, processes: int | None = None, allow_unsafe_exec: bool = False
-) -> list[dict]:
+def judge_answers(pairs: Sequence[dict], answers: Sequence[dict]) -> list[dict]:
     """A row for each answer, as `read_answer`, `run_answers` and `check_style_and_names` fill it.
 
     pairs    [N] the pair that each answer belongs to; a pair may occur several times
     answers  [N] {"output", "stopped": whether the model ended by itself}
     """
     rows = [read_answer(pair, answer) for pair, answer in zip(pairs, answers, strict=True)]
-    rows = run_answers(pairs, rows, processes=processes, allow_unsafe_exec=allow_unsafe_exec)
-    return check_style_and_names(pairs, rows, processes=processes, allow_unsafe_exec=allow_unsafe_exec)
+    return check_style_and_names(pairs, run_answers(pairs, rows))
 
 
 def read_answer(pair: dict, answer: dict) -> dict:
@@ -68,9 +65,8 @@ def run_answers(
     jobs = [
         jobs_of(pair["check"], row["code"]) if runs else [] for pair, row, runs in zip(pairs, rows, is_run, strict=True)
     ]
-    limits = {"processes": processes, "allow_unsafe_exec": allow_unsafe_exec}
+    outcomes = run_groups(jobs, processes=processes, allow_unsafe_exec=allow_unsafe_exec, what="running answers")
     done = []
-    outcomes = run_groups(jobs, what="running answers", **limits)
     for pair, row, runs, of_row in zip(pairs, rows, is_run, outcomes, strict=True):
         found = explain(pair["check"], of_row) if runs else {}
         if runs and row["category"] == "unit_test":

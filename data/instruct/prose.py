@@ -23,19 +23,15 @@ def sections(docstring: str) -> dict[str, str]:
     titled: dict[str, list[str]] = {"": []}
     title = ""
     lines = without_blocks(docstring, marks="`").split("\n")
-    for number, line in enumerate(lines):
-        following = lines[number + 1] if number + 1 < len(lines) else ""
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if line.strip() and not line.startswith(" ") and UNDERLINE.match(following):
             title = line.strip()
         elif GOOGLE.match(line):
             title = line.rstrip(":")
-        elif FIELD.match(line) and not title:
-            title = "Fields"
-            titled.setdefault(title, []).append(line)
-            continue
         elif not UNDERLINE.match(line):
+            if FIELD.match(line) and not title:
+                title = "Fields"
             titled.setdefault(title, []).append(line)
-            continue
         titled.setdefault(title, [])
     return {title: "\n".join(text).strip("\n") for title, text in titled.items()}
 

@@ -16,7 +16,7 @@ from data.checks.mutate import Mutant, mutants
 from data.checks.prove import RUNS, Checks
 from data.corpus.functions import Function, source_of
 from data.instruct.degrade import degrade, is_worth_undoing
-from data.instruct.docstyle import Documented, read_docstring, write_google
+from data.instruct.docstyle import Documented, quoted, read_docstring, write_google
 from data.instruct.gap import GAP, cut_gap, fill_gap
 from data.instruct.pair_filters import pair_problem
 from data.instruct.phrasings import INSTRUCTIONS
@@ -24,14 +24,7 @@ from data.instruct.prose import clean, sections, sentences, summary, without_exa
 from data.instruct.unit_tests import RepositoryTest, from_examples, from_repository
 from sandbox.run import Job
 
-__all__ = ["INSTRUCTIONS", "Draft", "DraftContext", "Unsuitable", "draft"]
-
-BEHAVIOUR = (
-    "complete",
-    "bugfix",
-    "fim",
-    "improve",
-)  # categories whose answer is the function, to be checked by running it
+BEHAVIOUR = ("complete", "bugfix", "fim", "improve")  # categories whose answer is the function: checked by running it
 MUTANTS = 3  # per test pair, to run answers on
 SHORT_DOCSTRING = 400  # characters; a longer one is replaced by its summary where the task does not need it
 # beginnings of a description that reads well after "It returns"
@@ -108,8 +101,7 @@ def _docstring(function: Function, context: DraftContext, choose: random.Random)
     text = write_google(documented)
     named = [name for name in function.arguments if re.search(rf"\b{re.escape(name)}\b", text)]
     check = structure_check(named, bool(documented.entries.keys() & {"Returns", "Yields"}), [])
-    prefix = "r" if "\\" in text else ""
-    return Draft({"input": function.code_without_docstring, "output": f'{prefix}"""{text}\n"""', "check": check})
+    return Draft({"input": function.code_without_docstring, "output": quoted(f"{text}\n"), "check": check})
 
 
 def _explain(function: Function, context: DraftContext, choose: random.Random) -> Draft:
@@ -123,6 +115,7 @@ def _explain(function: Function, context: DraftContext, choose: random.Random) -
     text = " ".join([*prose[:1], *results, *prose[1:]])
     words = set(re.findall(r"\w+", " ".join(prose)))  # names that occur only in the results are not required
     names = [name for name in (function.name, *function.arguments) if name in words]
+
     problem = None
     if not prose or len(prose) + len(results) < 2:
         problem = "docstring of fewer than two sentences"
@@ -266,9 +259,7 @@ def _with_docstring(function: Function, text: str) -> str:
     text = text.strip()
     if not text:
         return function.code_without_docstring
-    quoted = f'"""{text}"""' if "\n" not in text else f'"""{text}\n"""'
-    prefix = "r" if "\\" in text else ""
-    lines = (prefix + quoted).split("\n")
+    lines = quoted(f"{text}\n" if "\n" in text else text).split("\n")
     literal = "\n".join(_indent(function) + line if line else "" for line in lines)
     source = f"{function.header}\n{literal}\n{function.body}".rstrip("\n")
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from data.instruct.docstyle import docstring_in
+from data.instruct.docstyle import docstring_in, quoted
 from data.instruct.judging import judge_answers
 from data.instruct.pair_filters import normalized, pair_problem
 from data.instruct.teacher import Teacher
@@ -87,6 +87,5 @@ def _as_output(pair: dict, text: str, code: str | None) -> str:
     if pair["category"] == "explain":
         return text.strip()
     if pair["category"] == "docstring":
-        words = docstring_in(text)
-        return f'{"r" if chr(92) in words else ""}"""{words}\n"""'
+        return quoted(f"{docstring_in(text)}\n")
     return (code or text).strip("\n")

@@ -73,9 +73,15 @@ def ask(
         settings = [identity, chat, samples, temperature, top_p, max_new_tokens, seed, texts]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         if key not in known:
-            drawn = seed + int(hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8], 16)
-            options = {"samples": samples, "temperature": temperature, "top_p": top_p, "seed": drawn}
-            answered = _answer(decoder, tokenizer, chunk, texts, chat, max_new_tokens, options)
+            sampling = Sampling(
+                [0.0] + [temperature] * samples,
+                top_p=top_p,
+                samples=1 + samples,  # one prefill per prompt for all of its answers
+                seed=seed + int(hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8], 16),
+            )
+            answered = _answer(
+                decoder, tokenizer, chunk, texts, chat=chat, max_new_tokens=max_new_tokens, sampling=sampling
+            )
             known[key] = [{**row, "key": key} for row in answered]
             if keep:
                 append_jsonl(keep, known[key])
@@ -83,12 +89,21 @@ def ask(
     return rows
 
 
-def _answer(decoder, tokenizer, tasks, texts, chat: bool, max_new_tokens: int, options: dict) -> list[dict]:
+def _answer(
+    decoder,
+    tokenizer,
+    tasks: list[CodeTask],
+    texts: list[str],
+    *,
+    chat: bool,
+    max_new_tokens: int,
+    sampling: Sampling,
+) -> list[dict]:
+    """The answers to the prompts `texts` of some tasks; of each task the first, which is greedy, and the samples."""
     if chat:
         prompts = [encode_prompt(tokenizer, [{"role": "user", "content": text}]) for text in texts]
     else:
         prompts = [tokenizer.prefix_ids + tokenizer.encode(text) for text in texts]
-    samples = options["samples"]
     own = [() if chat else task.stops or (STOPS_AFTER_HEAD if task.is_head else STOPS_AFTER_TEXT) for task in tasks]
     found = generate(
         decoder,
@@ -99,18 +114,13 @@ def _answer(decoder, tokenizer, tasks, texts, chat: bool, max_new_tokens: int, o
             strings=set(own[0]).intersection(*own),  # those of single tasks are cut off below
             decode=tokenizer.decode,
         ),
-        Sampling(
-            [0.0] + [options["temperature"]] * samples,
-            top_p=options["top_p"],
-            samples=1 + samples,  # one prefill per prompt for all of its answers
-            seed=options["seed"],
-        ),
+        sampling,
         unused_ids=tokenizer.unused_ids,
         what="answering",
     )
     rows = []
     for task, stops, of_task in zip(tasks, own, found, strict=True):
-        for label, ids in zip([GREEDY, *range(samples)], of_task, strict=True):
+        for label, ids in zip([GREEDY, *range(sampling.samples - 1)], of_task, strict=True):
             text, stopped = tokenizer.decode(ids), len(ids) < max_new_tokens
             completion = before_stop(text, stops)
             ended = stopped or completion != text

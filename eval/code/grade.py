@@ -12,8 +12,7 @@ from data.checks.thoughts import split_thoughts
 from eval.code.javascript import read_script
 from eval.code.score import GREEDY, summary
 from eval.code.tasks import CodeTask
-from eval.code.verdict import Verdict, job_of
-from eval.code.verdict_cache import VerdictCache
+from eval.code.verdict import Verdict, VerdictCache, job_of
 from eval.environment import environment
 from sandbox.run import protection
 
@@ -48,12 +47,14 @@ def grade(
     by_id = {task.task_id: task for task in tasks}
     answers = _in_order(by_id, answers, where)
     ks = choose_ks(sum(answer["sample"] != GREEDY for answer in answers) // len(tasks), ks)
+
     cache = VerdictCache(keep)
     golds = _golds(tasks, cache, processes, allow_unsafe_exec)
     limits = {
         i: max(LEAST_SECONDS, round(TIMES_GOLD * golds[i].seconds)) if i in golds else WITHOUT_GOLD_SECONDS
         for i in by_id
     }
+
     read = [_read(by_id[answer["task_id"]], answer["completion"]) for answer in answers]
     ready = [
         job_of(by_id[answer["task_id"]], solution.code, limits[answer["task_id"]])
@@ -61,6 +62,7 @@ def grade(
         if solution.code is not None
     ]
     verdicts = iter(cache.verdicts(ready, processes=processes, allow_unsafe_exec=allow_unsafe_exec))
+
     rows = [
         _row(answer, solution, None if solution.code is None else next(verdicts))
         for answer, solution in zip(answers, read, strict=True)

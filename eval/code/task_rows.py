@@ -26,8 +26,14 @@ def task_of_row(row: dict) -> CodeTask:
     """
     if row.get("language") in NAMES:
         entry_point, tests = python_tests(row["tests"])
-        given = {"language": row["language"], "stops": tuple(row["stop_tokens"])}
-        return CodeTask(_id(row, "name"), _text(row, "prompt"), entry_point, tests, **given)
+        return CodeTask(
+            _id(row, "name"),
+            _text(row, "prompt"),
+            entry_point=entry_point,
+            tests=tests,
+            language=row["language"],
+            stops=tuple(row["stop_tokens"]),
+        )
     if "base_input" in row:
         return _plus(row)
     if "test_list" in row:
@@ -39,7 +45,7 @@ def task_of_row(row: dict) -> CodeTask:
     tests, setup = _lines(row["tests"]), _lines(row.get("setup") or "")
     if not tests:
         raise ValueError('its "tests" are empty')
-    task = CodeTask(_id(row), _text(row, "prompt"), _text(row, "entry_point"), tests, setup)
+    task = CodeTask(_id(row), _text(row, "prompt"), entry_point=_text(row, "entry_point"), tests=tests, setup=setup)
     return task if row.get("canonical_solution") is None else _with_gold(task, row["canonical_solution"])
 
 
@@ -81,7 +87,7 @@ def _mbpp(row: dict) -> CodeTask:
     if row.get("test"):
         tests = _suite(row["test"], entry_point)
     prompt = _text(row, "text" if row.get("text") else "prompt")
-    return CodeTask(_id(row), prompt, entry_point, tests, setup, shown, gold)
+    return CodeTask(_id(row), prompt, entry_point=entry_point, tests=tests, setup=setup, shown=shown, gold=gold)
 
 
 def _suite(test: str | list[str], entry_point: str) -> str:
@@ -106,13 +112,13 @@ def _humaneval(row: dict) -> CodeTask:
     tests = _suite(row["test"], _text(row, "entry_point"))
     if not tests:
         raise ValueError('its "test" is empty')
-    task = CodeTask(_id(row), _text(row, "prompt"), row["entry_point"], tests)
+    task = CodeTask(_id(row), _text(row, "prompt"), entry_point=row["entry_point"], tests=tests)
     return _with_gold(task, row["canonical_solution"])
 
 
 def _plus(row: dict) -> CodeTask:
     """A row of EvalPlus with both sets of inputs, checked against the gold."""
-    task = CodeTask(_id(row), _text(row, "prompt"), _text(row, "entry_point"), "")
+    task = CodeTask(_id(row), _text(row, "prompt"), entry_point=_text(row, "entry_point"), tests="")
     task = _with_gold(task, row["canonical_solution"])
     inputs = [*row["base_input"], *row["plus_input"]]
     return replace(task, tests=comparison_with_gold(task, inputs, row.get("atol") or 0))

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import ast
 import functools
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+from common.files import append_jsonl, resume_jsonl
 from eval.code.javascript import node_command
 from eval.code.tasks import CodeTask
 from sandbox.run import Job, Outcome, run_jobs
 
+CHUNK = 200  # jobs run between two writes of a cache
 _PREAMBLE = """import random
 random.seed(0)  # tests that draw their inputs draw the same ones each time
 _held, _failed = [], []
@@ -113,7 +118,7 @@ def run_tests(jobs: list[Job], *, processes: int | None = None, allow_unsafe_exe
 def _verdict(outcome: Outcome) -> Verdict:
     if not outcome.got:  # the program or its tests did not finish
         status = "exception" if outcome.outcome == "died" else outcome.outcome
-        return Verdict(status, outcome.detail, 0, 0, outcome.seconds)
+        return Verdict(status, outcome.detail, passed=0, total=0, seconds=outcome.seconds)
     passed, total = map(int, outcome.got[0].split())
     failure = (outcome.exceptions[0] or "").strip()
     if not failure:
@@ -122,4 +127,31 @@ def _verdict(outcome: Outcome) -> Verdict:
         status, failure = "wrong", failure.removeprefix("AssertionError: ")
     else:
         status = "exception" if outcome.outcome == "finished" else outcome.outcome
-    return Verdict(status, failure[:300], passed, total, outcome.seconds)
+    return Verdict(status, failure[:300], passed=passed, total=total, seconds=outcome.seconds)
+
+
+class VerdictCache:
+    """Verdicts by the hash of everything that a job runs, so that a changed task, limit or test is run again.
+
+    path  JSON Lines, one verdict per line, from which an interrupted run resumes; None: in memory only
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.known = {row.pop("key"): Verdict(**row) for row in resume_jsonl(path)} if path is not None else {}
+
+    def verdicts(
+        self, jobs: list[Job], *, processes: int | None = None, allow_unsafe_exec: bool = False
+    ) -> list[Verdict]:
+        """Verdicts in the order of the jobs; those not yet known are run as `run_tests` does, equal jobs once."""
+        keys = [hashlib.sha256(json.dumps(asdict(job)).encode()).hexdigest() for job in jobs]
+        unknown = {key: job for key, job in zip(keys, jobs, strict=True) if key not in self.known}
+        todo = list(unknown)
+        for start in range(0, len(todo), CHUNK):
+            chunk = todo[start : start + CHUNK]
+            new = run_tests([unknown[key] for key in chunk], processes=processes, allow_unsafe_exec=allow_unsafe_exec)
+            found = dict(zip(chunk, new, strict=True))
+            self.known |= found
+            if self.path is not None:
+                append_jsonl(self.path, [{"key": key, **asdict(verdict)} for key, verdict in found.items()])
+        return [self.known[key] for key in keys]

@@ -21,14 +21,12 @@ from data.instruct.answers import CODE_CATEGORIES, READERS
 from data.instruct.judging import check_style_and_names, read_answer, run_answers
 from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
-from eval.code.score import pass_at_k
+from eval.code.score import GREEDY, pass_at_k
 from eval.environment import environment
 from eval.instruct.merit import MEASURES, with_measures
 from eval.stats import summarise
 from model import Sampling, Stop, generate
 from sandbox.run import protection
-
-GREEDY = "greedy"
 
 
 def grade_answers(

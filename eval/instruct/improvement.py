@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import statistics
 
-from data.checks import linting
-from data.checks.style import NOT_REQUIRED, RULES
+from data.checks.linting import NOT_REQUIRED, RULES, lint
 from eval.stats import mcnemar_exact
 
 # rules that reward plainer code: style, pylint's refactoring, simplify, perflint, return, pie, pyupgrade, naming
 GAIN_RULES = (*RULES, "PLR", "SIM", "PERF", "RET", "PIE", "UP", "N", "D103")
+BRANCHES = (
+    ast.If | ast.For | ast.AsyncFor | ast.While | ast.IfExp | ast.ExceptHandler | ast.comprehension | ast.match_case
+)
 LEAST_TIME = 0.1  # share of the time; a smaller difference may come from memory layout and caches
 
 
@@ -19,12 +21,11 @@ def gains(before: list[str], after: list[str]) -> list[dict[str, int]]:
 
     Returns {"complexity", "issues", "size"}, each before - after: positive is a gain.
     """
-    asked = {"rules": GAIN_RULES, "ignored": NOT_REQUIRED, "why": "the measure of an improvement"}
-    counts = [len(found) for found in linting.lint([*before, *after], **asked)]
-    measured = zip(before, after, counts[: len(before)], counts[len(before) :], strict=True)
+    found = lint([*before, *after], rules=GAIN_RULES, ignored=NOT_REQUIRED, why="the measure of an improvement")
+    counts = [len(issues) for issues in found]
     return [
         {"complexity": complexity(old) - complexity(new), "issues": n - m, "size": _size(old) - _size(new)}
-        for old, new, n, m in measured
+        for old, new, n, m in zip(before, after, counts[: len(before)], counts[len(before) :], strict=True)
     ]
 
 
@@ -50,20 +51,10 @@ def is_gain(gain: dict) -> bool:
 
 def complexity(code: str) -> int:
     """Cyclomatic complexity (McCabe 1976): one plus the number of branches."""
-    parting = (
-        ast.If,
-        ast.For,
-        ast.AsyncFor,
-        ast.While,
-        ast.IfExp,
-        ast.ExceptHandler,
-        ast.comprehension,
-        ast.match_case,
-    )
     nodes = list(ast.walk(ast.parse(code)))
     operands = sum(len(node.values) - 1 for node in nodes if isinstance(node, ast.BoolOp))
     conditions = sum(len(node.ifs) for node in nodes if isinstance(node, ast.comprehension))
-    return 1 + sum(isinstance(node, parting) for node in nodes) + operands + conditions
+    return 1 + sum(isinstance(node, BRANCHES) for node in nodes) + operands + conditions
 
 
 def _size(code: str) -> int:

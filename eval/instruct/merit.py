@@ -20,6 +20,7 @@ from common.python_syntax import parsed
 from data.checks import EXECUTED, race_job
 from data.instruct.answers import given_code
 from data.instruct.docstyle import docstring_in
+from eval.code.score import GREEDY
 from eval.instruct.improvement import gains, is_gain, time_gain
 from eval.instruct.wording import docstring_issues, docstring_match, explanation_coverage
 from sandbox.run import run_jobs
@@ -58,9 +59,9 @@ def _improvements(by_id: dict[str, dict], rows: list[dict], allow_unsafe_exec: b
     measured = gains([given_code(by_id[row["id"]]) for row in kept], [row["code"] for row in kept])
     for row in rows:
         row["measures"]["improvement"] = 0.0
-    times = _times(by_id, [row for row in kept if row["sample"] == "greedy"], allow_unsafe_exec)
+    times = _times(by_id, [row for row in kept if row["sample"] == GREEDY], allow_unsafe_exec)
     for row, gain in zip(kept, measured, strict=True):
-        row["gain"] = gain | {"time": times.get(row["id"]) if row["sample"] == "greedy" else None}
+        row["gain"] = gain | {"time": times.get(row["id"]) if row["sample"] == GREEDY else None}
         row["measures"]["improvement"] = float(is_gain(row["gain"]))
 
 

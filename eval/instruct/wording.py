@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 
 from common.python_syntax import parsed
-from data.checks import linting
-from data.checks.linting import Issue
+from data.checks.linting import Issue, lint
 from data.instruct.docstyle import read_docstring
 from data.instruct.form import called_name
 from data.search.bm25 import words
@@ -24,14 +23,12 @@ _TELLING = 4  # letters; a shorter word of an identifier (get, of, to) says noth
 def docstring_issues(functions: list[str], docstrings: list[str]) -> list[list[Issue]]:
     """Ruff's findings by DOCSTRING_RULES for each docstring in its function, all in one call."""
     put = [_with_docstring(code, text) for code, text in zip(functions, docstrings, strict=True)]
-    return linting.lint(put, rules=DOCSTRING_RULES, ignored=NOT_GOOGLES, why="the docstring check")
+    return lint(put, rules=DOCSTRING_RULES, ignored=NOT_GOOGLES, why="the docstring check")
 
 
 def _with_docstring(code: str, text: str) -> str:
     """The function's head with the docstring as its body. What would end the literal is escaped."""
-    function = next(
-        node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
+    function = next(node for node in ast.walk(ast.parse(code)) if isinstance(node, _FUNCTIONS))
     head = ast.unparse(ast.Module([_bare(function)], [])).split("\n")[:-1]
     body = text.replace("\\", "\\\\").replace('"""', r"\"\"\"")
     body = body[:-1] + r"\"" if body.endswith('"') else body
@@ -57,7 +54,7 @@ def docstring_match(text: str, code: str) -> float:
         raise ValueError("no function to compare the docstring with")
     entries = read_docstring(text).entries
     due = _due(function)
-    there = {(kind, name) for kind, name, is_told in _entries(entries) if is_told}
+    there = {(kind, name) for kind, name, is_described in _entries(entries) if is_described}
     raised_below = {entry for entry in there if entry[0] == "Raises"} - due
     if function.args.kwarg:  # keys of **kwargs may be documented by name
         raised_below |= {entry for entry in there if entry[0] == "Args"} - due
@@ -117,8 +114,8 @@ def explanation_coverage(answer: str, code: str) -> float | None:
     names = {name for kind, name in _due(function) if kind != "Returns"}
     names |= {called_name(node) for node in ast.walk(function) if isinstance(node, ast.Call)}
     names -= {"", function.name}
-    told = [_mentions(answer, name) for name in sorted(names)]
-    return sum(told) / len(told) if told else None
+    mentioned = [_mentions(answer, name) for name in sorted(names)]
+    return sum(mentioned) / len(mentioned) if mentioned else None
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -60,18 +60,18 @@ def main() -> None:
     for each in filter(None, (encoder, base)):
         each.compute_dtype = dtype
 
-    results, told_all = {}, []
+    results, tables = {}, []
     for form in dict.fromkeys(options.code):
         rows, changed = in_form(candidates, form)
         results[form] = evaluate_retrieval(encoder, queries, rows, base=base, seed=options.seed)
         results[form] |= {"form": form, "changed": changed}
         results[form]["worst"] = worst_queries(results[form], queries, rows, options.worst)
         head = f"codes {form}" + (f" ({changed:,} changed)" if changed else "")
-        told_all.append(f"{head} · {ranking_table(results[form], Path(options.model).name)}")
-        print(told_all[-1])
+        tables.append(f"{head} · {ranking_table(results[form], Path(options.model).name)}")
+        print(tables[-1])
     whole, *others = results.values()
     write_json(options.out, whole | {"forms": {other["form"]: other for other in others}})
-    write_text(options.out.with_suffix(".md"), as_markdown(told_all, whole["worst"]))
+    write_text(options.out.with_suffix(".md"), as_markdown(tables, whole["worst"]))
     print(f"written to {options.out} and {options.out.with_suffix('.md')}")
 
 

@@ -30,7 +30,7 @@ def worst_queries(result: dict, queries: list[dict], candidates: list[dict], cou
                 "prompt": query["query"],
                 "answer": f"# found first: {place(first)}\n{first['code']}",
                 "cause": _cause(query["query"], relevant, first, row["bm25_rank"]),
-                "check": _evidence(row, query["query"], relevant, first, len(candidates)),
+                "check": _evidence(row, query["query"], relevant, first=first, count=len(candidates)),
             }
         )
     return rows
@@ -54,7 +54,7 @@ def _cause(query: str, relevant: list[dict], first: dict, bm25_rank: int) -> str
     return "the query is short" if len(asked) <= 3 else "the meaning is missed"
 
 
-def _evidence(row: dict, query: str, relevant: list[dict], first: dict, count: int) -> str:
+def _evidence(row: dict, query: str, relevant: list[dict], *, first: dict, count: int) -> str:
     """Ranks, common words, and the code that should have ranked first."""
     asked = set(stems(query))
     lines = [f"rank {row['rank']} of {count}, by BM25 {row['bm25_rank']}"]

@@ -53,7 +53,7 @@ def evaluate_retrieval(
     Raises UserError for a query whose candidate is missing, for duplicate ids, and if there is nothing to evaluate.
     """
     relevant = relevance(queries, candidates)
-    scorers = _scorers(encoder, queries, candidates, passages, base, seed)
+    scorers = _scorers(encoder, queries, candidates, passages=passages, base=base, seed=seed)
     values = {system: {metric: {} for metric in METRICS} for system in (*scorers, "hybrid")}
     results = []
     for i, query in enumerate(progress(queries, what="ranking", unit="query")):
@@ -88,7 +88,9 @@ def evaluate_retrieval(
     return result | {"changes": compare_runs([result], {name: [result | other] for name, other in others.items()})}
 
 
-def _scorers(encoder, queries, candidates, passages, base, seed: int) -> dict[str, Callable[[int], np.ndarray]]:
+def _scorers(
+    encoder, queries: list[dict], candidates: list[dict], *, passages: np.ndarray | None, base, seed: int
+) -> dict[str, Callable[[int], np.ndarray]]:
     """The systems except the hybrid, each a function from the number of a query to the scores of all candidates [N]."""
     codes, texts = [row["code"] for row in candidates], [row["query"] for row in queries]
 

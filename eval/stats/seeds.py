@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from eval.stats.intervals import LEVEL, finite
-from eval.stats.paired import change_result, detectable, shared_ids
+from eval.stats.paired import DETECTABLE, change_result, shared_ids
 from eval.stats.student import student_cdf, student_quantile
 
 
-def change_over_seeds(
-    before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], *, level: float = LEVEL
-) -> dict:
+def change_over_seeds(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> dict:
     """Mean of after - before over tasks and training seeds.
 
     before  one mapping (task id -> value), or as many as `after`, paired with them in order
@@ -37,15 +35,15 @@ def change_over_seeds(
     seed_square = n * ((of_seed - mean) ** 2).sum() / (seeds - 1)
     task_square = seeds * ((of_task - mean) ** 2).sum() / (n - 1)
     rest_square = ((d - of_seed - of_task + mean) ** 2).sum() / ((seeds - 1) * (n - 1))
-    square, freedom = _variance_of_mean(seed_square, task_square, rest_square, seeds, n)
+    square, freedom = _variance_of_mean(seed_square, task_square, rest_square, seeds=seeds, n=n)
 
     error = math.sqrt(square / (seeds * n))
-    half = student_quantile(0.5 + level / 2, freedom) * error
+    half = student_quantile(0.5 + LEVEL / 2, freedom) * error
     p = 2 * (1 - student_cdf(abs(mean) / error, freedom)) if error else float(mean == 0)
-    change = change_result(of_task, float(mean), (mean - half, mean + half), p, level)
+    change = change_result(of_task, float(mean), interval=(mean - half, mean + half), p=p)
     if change["n_needed"]:
         between = max(0.0, seed_square - rest_square) / (seeds * n)  # variance that no number of tasks reduces
-        reach = (mean / detectable(level)) ** 2 - between
+        reach = (mean / DETECTABLE) ** 2 - between
         change["n_needed"] = math.ceil(n * (error**2 - between) / reach) if reach > 0 else None
     return change | {"seeds": seeds}
 
@@ -63,7 +61,7 @@ def _differences(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[
 
 
 def _variance_of_mean(
-    seed_square: float, task_square: float, rest_square: float, seeds: int, n: int
+    seed_square: float, task_square: float, rest_square: float, *, seeds: int, n: int
 ) -> tuple[float, float]:
     """The mean square that estimates the variance of the mean (times S·N), and its degrees of freedom."""
     square = seed_square + task_square - rest_square

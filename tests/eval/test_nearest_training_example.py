@@ -1,4 +1,4 @@
-from eval.nearest_training_example import LINES, add_nearest, pieces_of_files
+from eval.nearest_training_example import LINES, pieces_of_files, with_nearest
 
 EXAMPLES = [
     {"id": "walk", "prompt": "walk a tree", "answer": "1", "category": "function"},
@@ -11,16 +11,16 @@ def test_the_likest_example_of_the_same_category_stands_beside_a_failure():
         {"prompt": "paths in graphs", "category": "usage"},  # no example is of it: all may be the nearest
         {"prompt": "paths in graphs", "category": "function"},
     ]
-    add_nearest(failures, EXAMPLES)
-    assert [failure["nearest"]["id"] for failure in failures] == ["path", "walk"]
-    assert failures[0]["nearest"]["score"] > 0 == failures[1]["nearest"]["score"]
-    assert failures[0]["nearest"].keys() == {"id", "prompt", "answer", "score"}
+    rows = with_nearest(failures, EXAMPLES)
+    assert [row["nearest"]["id"] for row in rows] == ["path", "walk"]
+    assert rows[0]["nearest"]["score"] > 0 == rows[1]["nearest"]["score"]
+    assert rows[0]["nearest"].keys() == {"id", "prompt", "answer", "score"}
+    assert failures == [{key: row[key] for key in ("prompt", "category")} for row in rows]
 
 
 def test_nothing_stands_there_where_nothing_was_learnt():
     failures = [{"prompt": "x", "category": "y"}]
-    add_nearest(failures, [])
-    assert failures == [{"prompt": "x", "category": "y"}]
+    assert with_nearest(failures, []) == failures == [{"prompt": "x", "category": "y"}]
 
 
 def test_a_file_is_cut_into_pieces_each_with_what_comes_after_it():

@@ -8,6 +8,7 @@ import urllib.request
 
 import pytest
 
+from common.console import UserError
 from eval.rate import main, serve
 from eval.votes import QUESTIONS, Session, Votes
 from tests.browser import open_browser
@@ -75,3 +76,38 @@ def test_the_command_says_what_the_votes_say(tmp_path, result, monkeypatch, caps
         file.write(json.dumps(vote) + "\n")
     main()
     assert "B 1" in capsys.readouterr().out
+
+
+def test_one_result_is_rated_against_the_reference_answers_of_the_data(tmp_path, result, monkeypatch, capsys):
+    (tmp_path / "a.json").write_text(json.dumps(result("a")))
+    rows = [{"id": f"t{i}", "instruction": "Do it.", "input": "", "output": f"right {i}"} for i in range(3)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = []
+    monkeypatch.setattr("eval.rate.serve", lambda session, port: seen.append(session.items) or _interrupted())
+    arguments = ["rate", str(tmp_path / "a.json"), "--data", str(tmp_path / "data.jsonl")]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "v.jsonl")])
+    main()
+    items = sorted(seen[0], key=lambda item: item.id)
+    assert [(item.id, item.prompt, item.b) for item in items] == [(f"t{i}", "Do it.", f"right {i}") for i in range(3)]
+    assert "no vote yet" in capsys.readouterr().out
+    assert json.loads((tmp_path / "v.jsonl").read_text())["votes_on"].keys() == {"a_sha256", "b_sha256"}
+
+
+def _interrupted():
+    """A server that Ctrl-C stops at once, and its address."""
+
+    class Server:
+        def serve_forever(self):
+            raise KeyboardInterrupt
+
+        def server_close(self):
+            pass
+
+    return Server(), "http://127.0.0.1:1/"
+
+
+def test_one_result_without_reference_answers_is_refused(tmp_path, result, monkeypatch):
+    (tmp_path / "a.json").write_text(json.dumps(result("a")))
+    monkeypatch.setattr(sys, "argv", ["rate", str(tmp_path / "a.json"), "--out", str(tmp_path / "v.jsonl")])
+    with pytest.raises(UserError, match="no reference answers"):
+        main()

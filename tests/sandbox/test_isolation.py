@@ -31,6 +31,10 @@ HOLDS = {  # program -> tests of `f` that pass, as they would in one process
         " def __len__(self): return 7",
         "y = f(4)\ny.x = 5\nassert y.twice() == 10 and f(4).x == 4 and len(f(4)) == 7 and f(4)",
     ),
+    "attributes named as the protocol's own fields": (
+        "class f:\n def __init__(self): self._number, self._peer, self._is_attribute = 5, 'p', True",
+        "y = f()\nassert (y._number, y._peer, y._is_attribute) == (5, 'p', True)",
+    ),
     "the truth and the parts of an object": (
         "import re\ndef f(x): return re.match('a(b)', x)",
         "assert f('ab') and not f('b') and f('ab')[1] == 'b' and f('ab').pos == 0",

@@ -234,9 +234,9 @@ def test_a_layer_that_cannot_be_set_stops_the_run_instead_of_lowering_it():
         judge_report(
             Job("a"),
             b'{"outcome": "not confined", "got": [], "exceptions": [], "detail": "unshare", "secret": "s"}',
-            True,
-            "s",
-            0.1,
+            in_time=True,
+            secret="s",
+            seconds=0.1,
         )
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from data.checks.hallucination import Answer, check_names
-from data.checks.style import lint_style
+from data.checks.linting import lint_style
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from data.checks import tracing
-from data.checks.prove import Checks, checks_of
+from data.checks.prove import KINDS, Checks, tried
 from data.checks.tracing import files_with_tests, key_of, record_tests
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
@@ -161,9 +161,16 @@ def recording(repository):
 
 
 @pytest.fixture(scope="module")
-def proven(repository, recording):
+def candidates(repository, recording):
+    """By function and kind."""
     source, functions = repository
-    return checks_of(source, list(functions.values()), recording)
+    found = [one for kind in KINDS for one in tried(kind, source, list(functions.values()), recording)]
+    return {(one.function.name, one.check["kind"]): one for one in found}
+
+
+def counting(candidates, name):
+    """The checks of a function that count, by kind."""
+    return {kind: one.check for (of, kind), one in candidates.items() if of == name and one.problem() is None}
 
 
 def test_pytests_own_names_make_a_test_file(repository):
@@ -199,26 +206,21 @@ def test_calls_are_recorded_where_all_arguments_are_plain_data(repository, recor
     assert recording.calls_of(functions["size"]) == ()
 
 
-def test_a_check_counts_when_the_original_passes_three_times_and_a_mutant_fails(repository, proven):
-    functions = repository[1]
-    kept, rejects = proven
-    kinds = {function.name: [check["kind"] for check in checks] for function, checks in kept.items()}
-    assert kinds["area"] == ["doctest", "values", "tests"]
-    assert kinds["evens"] == kinds["grow"] == ["values", "tests"]
-    assert kinds["size"] == ["tests"] and "never_called" not in kinds
-    (values,) = (check for check in kept[functions["area"]] if check["kind"] == "values")
+def test_a_check_counts_when_the_original_passes_three_times_and_a_mutant_fails(candidates):
+    assert [*counting(candidates, "area")] == ["doctest", "values", "tests"]
+    assert [*counting(candidates, "evens")] == [*counting(candidates, "grow")] == ["values", "tests"]
+    assert [*counting(candidates, "size")] == ["tests"] and not counting(candidates, "never_called")
+    values = counting(candidates, "area")["values"]
     assert values["calls"][0] == {
         "arguments": "([2, 3], {'scale': 1})", "want": "(False, 6, [2, 3], {'scale': 1})\n", "raises": None,
     }  # fmt: skip
     assert [call["raises"] for call in values["calls"]] == [None, None, None, "ValueError", None]
-    (grow, _) = kept[functions["grow"]]
-    assert grow["calls"][0]["want"] == "(False, None, [[1, 2, 3]], {})\n"
-    (evens, _) = kept[functions["evens"]]
-    assert evens["calls"][1]["want"] == "(True, [0, 2, 4], [5], {})\n"
-    reasons = {(one["qualname"], one["kind"]): one["reason"] for one in rejects}
-    assert reasons["noise", "values"] == "flaky"
-    assert reasons["idle", "values"] == reasons["idle", "tests"] == "no mutant fails"
-    assert ("large", "values") not in reasons  # its calls do not get through the decorator
+    assert counting(candidates, "grow")["values"]["calls"][0]["want"] == "(False, None, [[1, 2, 3]], {})\n"
+    assert counting(candidates, "evens")["values"]["calls"][1]["want"] == "(True, [0, 2, 4], [5], {})\n"
+    problems = {key: one.problem() for key, one in candidates.items()}
+    assert problems["noise", "values"] == "flaky"
+    assert problems["idle", "values"] == problems["idle", "tests"] == "no mutant fails"
+    assert ("large", "values") not in problems  # its calls do not get through the decorator
     assert json.loads(json.dumps(values)) == values
 
 
@@ -242,10 +244,9 @@ def test_the_first_check_that_counts_is_found_once_and_the_tests_run_only_when_t
     assert len(runs) == 1
 
 
-def test_a_call_through_a_decorator_that_hands_on_other_arguments_is_not_kept(repository, recording, proven):
-    functions = repository[1]
-    assert recording.calls_of(functions["large"]) == ("([2, 10], {})",)
-    assert [check["kind"] for check in proven[0][functions["large"]]] == ["tests"]
+def test_a_call_through_a_decorator_that_hands_on_other_arguments_is_not_kept(repository, recording, candidates):
+    assert recording.calls_of(repository[1]["large"]) == ("([2, 10], {})",)
+    assert [*counting(candidates, "large")] == ["tests"]
 
 
 def test_a_batch_without_a_report_is_run_again_file_by_file(monkeypatch, repository):

@@ -6,13 +6,12 @@ import pytest
 
 from common.console import UserError, run_command
 from eval.code import __main__ as code
-from eval.code import verdict_cache
+from eval.code import verdict
 from eval.code.ask import ask, chat_prompt, plain_prompt
 from eval.code.grade import choose_ks, grade
 from eval.code.score import summary
 from eval.code.tasks import CodeTask
 from eval.code.verdict import Verdict
-from eval.code.verdict_cache import VerdictCache
 from model import load_tokenizer
 
 GOLDS = {"one": "def f(x):\n    return 1\n", "two": "def f(x):\n    return 2\n"}
@@ -59,8 +58,8 @@ def test_the_order_of_tasks_and_answers_and_the_number_of_processes_change_nothi
 
 def test_an_interrupted_run_resumes_and_runs_nothing_twice(result, tmp_path, monkeypatch):
     keep = tmp_path / "kept.jsonl"
-    monkeypatch.setattr(verdict_cache, "CHUNK", 1)
-    run_tests, runs = verdict_cache.run_tests, []
+    monkeypatch.setattr(verdict, "CHUNK", 1)
+    run_tests, runs = verdict.run_tests, []
 
     def stops_at_the_third(jobs, **options):
         runs.append(str(jobs))
@@ -68,7 +67,7 @@ def test_an_interrupted_run_resumes_and_runs_nothing_twice(result, tmp_path, mon
             raise KeyboardInterrupt
         return run_tests(jobs, **options)
 
-    monkeypatch.setattr(verdict_cache, "run_tests", stops_at_the_third)
+    monkeypatch.setattr(verdict, "run_tests", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         grade(TASKS, ANSWERS, keep=keep)
     with open(keep, "a") as file:
@@ -76,7 +75,7 @@ def test_an_interrupted_run_resumes_and_runs_nothing_twice(result, tmp_path, mon
     again = grade(TASKS, ANSWERS, ks=(1, 3), keep=keep)
     assert again["results"] == result["results"]
     assert len(set(runs)) == len(runs) - 1  # only the third came twice
-    assert len(VerdictCache(keep).known) == len(runs) - 1
+    assert len(verdict.VerdictCache(keep).known) == len(runs) - 1
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_an_interrupted_run_resumes_and_runs_nothing_twice(result, tmp_path, mon
     ],
 )
 def test_answers_that_do_not_fit_are_refused_before_anything_runs(answers, reason, monkeypatch):
-    monkeypatch.setattr(verdict_cache, "run_tests", None)
+    monkeypatch.setattr(verdict, "run_tests", None)
     with pytest.raises(UserError, match=reason):
         grade(TASKS, answers, ks=(1, 3))
 
@@ -117,7 +116,7 @@ def test_the_time_an_answer_has_grows_with_its_golds(monkeypatch):
         limits.append([job.seconds for job in jobs])
         return [Verdict("pass", "", 1, 1, 20.0 if job.id == "one" else 0.1) for job in jobs]
 
-    monkeypatch.setattr(verdict_cache, "run_tests", run_tests)
+    monkeypatch.setattr(verdict, "run_tests", run_tests)
     grade(TASKS, [{"task_id": i, "completion": GOLDS[i]} for i in GOLDS], ks=(1,))
     assert limits == [[60.0, 60.0], [100, 5.0]]
 

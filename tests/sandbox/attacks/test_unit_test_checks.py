@@ -6,7 +6,7 @@ import dis
 import pytest
 
 from data.checks import jobs_of, proves, run_groups, unit_test_check
-from data.checks.wrap import wrapped
+from data.checks.jobs import wrapped
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
 

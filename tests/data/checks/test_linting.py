@@ -3,8 +3,8 @@ import sys
 import pytest
 
 from common.console import UserError
-from data.checks import style
-from data.checks.style import lint_style, style_issues
+from data.checks import linting
+from data.checks.linting import lint_style, style_issues
 
 CLEAN = "def f(values):\n    return [v + 1 for v in values]\n"
 DIRTY = "import os\n\n\ndef f(values=[]):\n    x = 1\n    return list([v for v in values])\n"
@@ -29,7 +29,7 @@ def test_the_prompts_own_lines_are_not_held_against_the_answer():
 def test_an_undefined_name_is_left_to_the_name_check():
     source = "def f():\n    return nx\n"
     (issues,) = lint_style([source])
-    assert [issue.rule for issue in issues] == [style.UNDEFINED_NAME]
+    assert [issue.rule for issue in issues] == [linting.UNDEFINED_NAME]
     assert style_issues(source, issues) == []
 
 
