@@ -74,6 +74,16 @@ class Code:
         return {id(node) for node in self.nodes}
 
     @cached_property
+    def blocks(self) -> list[list[ast.stmt]]:
+        """Every list of statements that runs."""
+        found = [self.body]
+        for node in self.nodes:
+            for _, value in ast.iter_fields(node):
+                if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+                    found.append(value)
+        return [list(reachable(block)) for block in found]
+
+    @cached_property
     def looped(self) -> set[int]:
         """Identities of the nodes inside a loop of the function."""
         return {id(inner) for node in self.nodes if isinstance(node, LOOPS) for inner in ast.walk(node)}

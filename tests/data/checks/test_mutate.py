@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.checks.mutate import KINDS, mutants
+from data.checks.mutate import KINDS, WHOLE_LINE_KINDS, mutants
 
 SOURCE = '''\
 @decorated(depth=2)
@@ -47,10 +47,10 @@ def f(a, b, n, items):
 '''
 
 
-def changes(body, kind, *, arguments="a, b, n, items"):
+def changes(body, kind, *, whole_lines=False, arguments="a, b, n, items"):
     """The changed lines of a function with this body, for the mutants of a kind."""
     source = body if body.startswith(("def", "@")) else f"def f({arguments}):\n{textwrap.indent(body, '    ')}\n"
-    return {one.mutated_line.strip() for one in mutants(source) if one.kind == kind}
+    return {one.mutated_line.strip() for one in mutants(source, whole_lines=whole_lines) if one.kind == kind}
 
 
 def one_hunk(before, after):
@@ -77,11 +77,25 @@ def test_a_mutant_differs_in_exactly_its_one_line_and_means_something_else():
 
 
 def test_every_kind_is_made():
+    found = mutants(STATEMENTS, whole_lines=True)
+    assert {mutant.kind for mutant in found} == {*KINDS, *WHOLE_LINE_KINDS}
     assert {mutant.kind for mutant in mutants(STATEMENTS)} == set(KINDS)
 
 
+def test_whole_line_mutants_differ_in_one_place_that_their_texts_show():
+    original = STATEMENTS.split("\n")
+    found = [one for one in mutants(STATEMENTS, whole_lines=True) if one not in mutants(STATEMENTS)]
+    assert {one.kind for one in found} == set(WHOLE_LINE_KINDS)
+    for mutant in found:
+        first = mutant.line - 1
+        length = mutant.original_line.count("\n") + 1
+        new = mutant.mutated_line.split("\n") if mutant.mutated_line else []
+        assert original[first : first + length] == mutant.original_line.split("\n")
+        assert [*original[:first], *new, *original[first + length :]] == mutant.source.split("\n")
+
+
 def test_signature_decorators_and_docstring_are_left_alone():
-    assert min(mutant.line for mutant in mutants(SOURCE)) == 4
+    assert min(mutant.line for mutant in mutants(SOURCE, whole_lines=True)) == 4
 
 
 @pytest.mark.parametrize(
@@ -141,6 +155,21 @@ def test_an_operator_makes_just_these_edits(kind, body, expected):
 
 
 @pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        ("else", "if a:\n    b = 1\nelse:  # so\n    b = 2\nreturn b", {""}),
+        ("condition", "if a:\n    b = 1\nreturn b", {"", "if True:", "if not a:"}),
+        ("loop", "for i in items:\n    g(i)", {"pass"}),
+        ("assignment", "a = g()\nreturn a", {""}),
+        ("wrapper", "try:\n    a = g()\n\nfinally:\n    h()\nreturn a", {"a = g()"}),
+        ("order", "a = g()\nb = h(a)\nreturn b", {"b = h(a)\n    a = g()"}),
+    ],
+)
+def test_whole_lines_are_removed_unwrapped_or_reordered(kind, body, expected):
+    assert changes(body, kind, whole_lines=True) == expected
+
+
+@pytest.mark.parametrize(
     ("kind", "body"),
     [
         ("arithmetic", "return a + 0"),
@@ -187,6 +216,20 @@ def test_what_would_change_nothing_or_only_a_message_is_not_made(kind, body):
     assert changes(body, kind) == set()
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("assignment", "unread = a"),
+        ("order", "x = a\ny = b"),
+        ("else", "if a:\n    b = 1\nelse:\n    pass\nreturn b"),
+        ("wrapper", 'with a:\n    b = """\n    x"""\nreturn b'),
+        ("loop", "for i in items:\n    pass"),
+    ],
+)
+def test_whole_lines_that_nobody_would_miss_stay(kind, body):
+    assert changes(body, kind, whole_lines=True) == set()
+
+
 def test_a_wrong_variable_is_another_of_the_function_that_has_a_value_by_then():
     assert changes("return g(a)", "variable", arguments="a, b") == {"return g(b)"}
     assert changes("x = g(a)\nreturn x", "variable", arguments="a") == {"return a"}
@@ -195,12 +238,30 @@ def test_a_wrong_variable_is_another_of_the_function_that_has_a_value_by_then():
 
 
 def test_what_cannot_be_changed_gives_no_mutant():
-    assert mutants("def f(x):\n    pass\n") == []
+    assert mutants("def f(x):\n    pass\n", whole_lines=True) == []
+
+
+INNER = "\ndef inner():\n    nonlocal x\n    g(x)\nreturn inner, x"
+
+
+@pytest.mark.parametrize(
+    ("kind", "binding"),
+    [
+        ("assignment", "x = a"),
+        ("condition", "if a:\n    x = b"),
+        ("loop", "for x in items:\n    g(x)"),
+        ("wrapper", "with g(a) as x:\n    x.run()"),
+    ],
+)
+def test_the_only_binding_of_a_nonlocal_stays(kind, binding):
+    """Without it the text would parse and not compile. One of two bindings may go."""
+    removed = {"assignment": "", "condition": "", "loop": "", "wrapper": "x.run()"}[kind]
+    assert removed not in changes(binding + INNER, kind, whole_lines=True)
+    assert removed in changes(f"{binding}\nx = b{INNER}", kind, whole_lines=True)
 
 
 def test_no_string_becomes_the_docstring():
-    assert '"Of x."' not in changes('"Of x." or a\nreturn a', "condition")
-    assert '"Of x."' in changes('b = a\n"Of x." or a\nreturn b', "condition")
+    assert "" not in changes('x = a\n"""Of x."""\nreturn x', "assignment", whole_lines=True)
 
 
 @pytest.mark.parametrize("module", [heapq, textwrap, fnmatch], ids=lambda module: module.__name__)
@@ -212,7 +273,7 @@ def test_mutants_of_the_standard_library_compile_and_keep_what_must_stay(module)
         if source.count("\n") > 45:
             continue
         (original,) = ast.parse(source).body
-        for mutant in mutants(source):
+        for mutant in mutants(source, whole_lines=True):
             tree = ast.parse(mutant.source)
             compile(tree, "<mutant>", "exec")
             (mutated,) = tree.body
@@ -274,8 +335,8 @@ def test_every_mutant_of_any_function_compiles_differs_in_one_place_and_in_its_t
     except SyntaxError:
         return
     lines = source.split("\n")
-    found = mutants(source)
-    assert found == mutants(source)
+    found = mutants(source, whole_lines=True)
+    assert found == mutants(source, whole_lines=True)
     for mutant in found:
         mutated = ast.parse(mutant.source)
         assert ast.dump(mutated) != tree, mutant
