@@ -164,13 +164,13 @@ def learn(
 
     for step in steps:
         # the accumulation window: this rank's share of the step's packed rows, as micro-batches [1, T]
-        step_rows = [rows[row] for row in windows[step - 1]]
-        window = [to_batch(row, precision.device) for row in in_passes(parallel.share(step_rows), options.micro_batch)]
-        supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in window))
+        step_rows = [rows[index] for index in windows[step - 1]]
+        batches = [to_batch(row, precision.device) for row in in_passes(parallel.share(step_rows), options.micro_batch)]
+        supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in batches))
 
         # forward and backward: each loss is a sum, divided by the supervised tokens of the whole window
         losses = []
-        for batch in window:
+        for batch in batches:
             with precision.autocast():
                 hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
                 loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
@@ -179,13 +179,14 @@ def learn(
             losses.append(loss.detach())  # stays on the device: no wait here
         parallel.sum_gradients(parameters)
 
-        # the optimiser step: unscale, clip, update, clear; a step that fp16 skips does not advance the schedule
+        # the optimiser step: unscale, clip, update, clear; after inf or NaN neither weights nor schedule change
         lr = schedule.get_last_lr()[0]
         stepped, norm = precision.step(optimizer, parameters, options.max_norm)
         if stepped:
             schedule.step()
         else:
-            print(f"step {step} skipped: {repair_overflow(decoder, window, precision)}")
+            cause = repair_overflow(decoder, batches, precision)  # may move the layer at fault to fp32
+            print(f"step {step} skipped: {cause}")
 
         # one row of the log, then whatever is due: validation, samples, a checkpoint
         tokens = sum(len(example.input_ids) for row in step_rows for example in row)

@@ -3,8 +3,8 @@
     <|im_start|> user ⏎ Fix this … <|im_end|> ⏎ <|im_start|> assistant ⏎ return a + b <|im_end|> ⏎
     ···················· prompt: read, not learnt ····················  ■■■■■■■■■■■■ ■■■■■■■■■■  ·
 
-Supervised are the assistant's words and the token that ends its turn, without which a model never learns to stop. The
-mask goes by position and role, never by id: a padding token equal to the end token hides nothing.
+The assistant's words and the token that ends its turn are supervised; without the latter a model never learns to stop.
+The mask goes by position and role, never by id: where padding and end token are the same id, the end stays supervised.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ONLY_READ = "{} answers are read, not learnt: nothing asks for them, or the temp
 
 @dataclass(frozen=True)
 class Example:
-    """One document: token ids, and for each the label to predict at its position, or IGNORE.
+    """One document: labels[t] is input_ids[t] where that token is trained on, else IGNORE; model/loss.py shifts them.
 
     The first label is always IGNORE, whatever is given: no token precedes it to predict it from.
     """

@@ -2,7 +2,7 @@
 
 row       a a a a b b c c c       lengths = [4, 2, 3]
 positions 0 1 2 3 0 1 0 1 2       restart at each document
-labels    · a a a · b · c c       the first of each is IGNORE: it must not be predicted from the document before
+labels    · a a a · b · c c       the first of each is IGNORE (data/masking.py): the document before does not predict it
 """
 
 from __future__ import annotations

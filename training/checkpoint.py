@@ -1,11 +1,11 @@
 """Checkpoints: the whole state of a run, so that a resumed one continues bit for bit.
 
     checkpoint/step-00000040/state.json           step, schedule, loss scale, Python's and NumPy's random state
-                             tensors.safetensors  trainable weights, optimiser moments, PyTorch's random states by rank
+                             tensors.safetensors  trainable weights, optimiser moments, PyTorch's random states, by rank
 
-A checkpoint is written to a hidden folder and renamed once complete; only then is the older one removed. Nothing is
-pickled. The position in the data is the step number (data/packing.py). Sharded tensors are saved whole, so any number
-of processes can resume.
+A checkpoint is written to a hidden folder and renamed once complete; only then are the older one and any partial one
+removed. Nothing is pickled. The position in the data is the step number (data/packing.py). Sharded tensors are saved
+whole, so any number of processes can resume.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def save_checkpoint(folder: Path, step: int, network: nn.Module, optimizer, sche
         safetensors.torch.save_file(contiguous, temporary / "tensors.safetensors")
         write_json(temporary / "state.json", state)
 
-    # the new one is complete: only now do the older ones go
-    for older in folder.glob("step-*"):
+    # the new one is complete: only now do the older ones go, and what a kill left of a partial one
+    for older in [*folder.glob("step-*"), *folder.glob(".step-*")]:
         if older != target:
             shutil.rmtree(older, ignore_errors=True)
     return target
@@ -85,8 +85,8 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precisi
     weights = {f"weight.{name}": own_part(parameter) for name, parameter in trainable(network)}
     saved = {name for name in tensors if name.startswith("weight.")}
     if weights.keys() != saved:
-        odd = sorted(weights.keys() ^ saved)[0]
-        raise UserError(f"{path}: the checkpoint belongs to another model or adapter (differs at {odd})")
+        differing = sorted(weights.keys() ^ saved)[0]
+        raise UserError(f"{path}: the checkpoint belongs to another model or adapter (differs at {differing})")
     with torch.no_grad():
         for name, part in weights.items():
             part.copy_(own_rows(tensors[name], part))

@@ -15,7 +15,7 @@ from training.adam8bit import AdamW8bit
 OPTIMIZERS = {"adamw": partial(torch.optim.AdamW, fused=True), "adamw8bit": AdamW8bit}
 STATE_BYTES = {"adamw": 8.0, "adamw8bit": 2.04}  # of moments, per trainable parameter
 
-# progress 0 … 1 of the decay -> height above the floor, as a share of the peak's
+# progress 0 … 1 of the decay -> height above the floor, as a share of the peak's height above it
 SCHEDULES = {
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
     "linear": lambda progress: 1 - progress,
@@ -37,12 +37,12 @@ def adamw(
     _refuse_unknown("optimizer", kind, OPTIMIZERS)
     # LoRA+: B in a group of its own
     parameters = list(trainable(network))
-    raised = {name for name, _ in parameters if name.endswith("lora_B.weight") and lora_plus_ratio != 1}
+    faster = {name for name, _ in parameters if name.endswith("lora_B.weight") and lora_plus_ratio != 1}
 
-    # weight decay for matrices, none for biases, norms and DoRA's magnitudes
-    matrices = [p for name, p in parameters if p.ndim >= 2 and name not in raised]
+    # weight decay for matrices, lora_B included; none for biases, norms and DoRA's magnitudes
+    matrices = [p for name, p in parameters if p.ndim >= 2 and name not in faster]
     vectors = [p for _, p in parameters if p.ndim < 2]
-    lora_b = [p for name, p in parameters if name in raised]
+    lora_b = [p for name, p in parameters if name in faster]
     groups = [
         {"params": matrices, "weight_decay": weight_decay, "lr": lr},
         {"params": vectors, "weight_decay": 0.0, "lr": lr},
