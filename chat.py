@@ -75,7 +75,7 @@ class Options:
 
 
 @dataclass
-class Voice:
+class Speaker:
     """A chat participant: the base model or base + adapter, with its own history."""
 
     name: str
@@ -95,38 +95,45 @@ class Chat:
 
 def main() -> None:
     """The command line: one answer to --prompt or to piped input, otherwise a conversation."""
+    # the options, refused before anything is loaded
     options = parse(Options, description=__doc__)
     adapters = named_folders(options.adapter)
     if options.both and not adapters:
         raise UserError("--both compares the base model with an adapter; give --adapter, too")
     try:
         sampling = Sampling(
-            options.temperature,
-            options.top_k,
-            options.top_p,
-            options.min_p,
-            options.repetition_penalty,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            min_p=options.min_p,
+            repetition_penalty=options.repetition_penalty,
             seed=options.seed,
         )
     except ValueError as error:
         raise UserError(f"sampling: {error}") from None
+
+    # the chat templates: one that cannot render the conversation is refused now, not at the first question
     system = [{"role": "system", "content": options.system}] if options.system else []
     tokenizers = tokenizers_of(options.model, adapters, options.chat_template)
     for tokenizer in tokenizers.values():
-        encode_prompt(tokenizer, [*system, {"role": "user", "content": "?"}])  # fail now, not at the first question
+        encode_prompt(tokenizer, [*system, {"role": "user", "content": "?"}])
+
+    # one model in memory, with the adapters beside it
     device = choose_device(options.device)
     decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
     chat = Chat(decoder, sampling, options.max_new_tokens)
-    voices = {"base": Voice("base", None, tokenizers["base"], [*system])}
+    speakers = {"base": Speaker("base", None, tokenizers["base"], [*system])}
     for name, folder in adapters.items():
-        voices[name] = Voice(name, load_adapter(decoder, folder), tokenizers[name], [*system])
-    tuned = next((voice for voice in voices.values() if voice.adapter), voices["base"])
-    speaking = [voices["base"], tuned] if options.both else [tuned]
+        speakers[name] = Speaker(name, load_adapter(decoder, folder), tokenizers[name], [*system])
+
+    # who answers what
+    tuned = next((speaker for speaker in speakers.values() if speaker.adapter), speakers["base"])
+    answering = [speakers["base"], tuned] if options.both else [tuned]
     prompt = options.prompt if options.prompt is not None or sys.stdin.isatty() else sys.stdin.read()
     if prompt is None:
-        converse(chat, voices, speaking, system)
+        converse(chat, speakers, answering, system)
     else:
-        reply(chat, speaking, prompt, width=0)
+        reply(chat, answering, prompt, width=0)
 
 
 def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
@@ -142,7 +149,7 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
 
 
 def tokenizers_of(model: str, adapters: dict[str, Path], chat_template: str | None) -> dict[str, Tokenizer]:
-    """Each participant's tokenizer, with the chat template that it was trained with.
+    """Each speaker's tokenizer, with the chat template that it was trained with.
 
     A base model without a template uses the first adapter's. The file `chat_template` replaces them all.
     """
@@ -153,11 +160,11 @@ def tokenizers_of(model: str, adapters: dict[str, Path], chat_template: str | No
     return {"base": next(iter(own.values()), base) if base.chat_template is None else base} | own
 
 
-def converse(chat: Chat, voices: dict[str, Voice], speaking: list[Voice], system: list[dict]) -> None:
+def converse(chat: Chat, speakers: dict[str, Speaker], answering: list[Speaker], system: list[dict]) -> None:
     """Questions and answers until Ctrl-D."""
     with contextlib.suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 (input() then has a history and can be edited)
-    print(f"{' and '.join(voice.name for voice in speaking)} will answer. /help for commands, Ctrl-D to end.")
+    print(f"{' and '.join(speaker.name for speaker in answering)} will answer. /help for commands, Ctrl-D to end.")
     while True:
         try:
             line = input("> ").strip()
@@ -171,12 +178,12 @@ def converse(chat: Chat, voices: dict[str, Voice], speaking: list[Voice], system
             continue
         if line.startswith("/"):
             try:
-                speaking = command(line, voices, speaking, system)
+                answering = command(line, speakers, answering, system)
             except UserError as error:
                 print(error)
             continue
         try:
-            reply(chat, speaking, line, width=shutil.get_terminal_size().columns)
+            reply(chat, answering, line, width=shutil.get_terminal_size().columns)
         except UserError as error:  # usually the conversation exceeds the model's positions
             print(f"{error}\n/reset starts a new conversation")
         except Exception as error:
@@ -185,68 +192,69 @@ def converse(chat: Chat, voices: dict[str, Voice], speaking: list[Voice], system
             print(f"{lack}; /reset starts a new conversation, and a shorter one takes less")
 
 
-def command(line: str, voices: dict[str, Voice], speaking: list[Voice], system: list[dict]) -> list[Voice]:
+def command(line: str, speakers: dict[str, Speaker], answering: list[Speaker], system: list[dict]) -> list[Speaker]:
     """Execute a line that begins with "/"; returns who answers from now on. UserError for an unknown command."""
     word, _, name = line.partition(" ")
-    adapters = [voice for voice in voices.values() if voice.adapter]
+    adapters = [speaker for speaker in speakers.values() if speaker.adapter]
     if word == "/help":
         print(textwrap.dedent(HELP).strip())
-        print(f"participants: {', '.join(voices)}")
-        return speaking
+        print(f"participants: {', '.join(speakers)}")
+        return answering
     if word == "/reset":
-        for voice in voices.values():
-            voice.messages[:] = system
-        return speaking
+        for speaker in speakers.values():
+            speaker.messages[:] = system
+        return answering
     if word == "/base":
-        return [voices["base"]]
+        return [speakers["base"]]
     if word in ("/tuned", "/both") and not adapters:
         raise UserError(f"{word}: there is no adapter; start chat.py with --adapter DIR")
     if word == "/tuned":
         return adapters[:1]
     if word == "/both":
-        return [voices["base"], next((voice for voice in speaking if voice.adapter), adapters[0])]
-    if word == "/use" and name.strip() in voices:
-        return [voices[name.strip()]]
-    raise UserError(f"{line}: unknown; participants are {', '.join(voices)}, /help lists the commands")
+        return [speakers["base"], next((speaker for speaker in answering if speaker.adapter), adapters[0])]
+    if word == "/use" and name.strip() in speakers:
+        return [speakers[name.strip()]]
+    raise UserError(f"{line}: unknown; participants are {', '.join(speakers)}, /help lists the commands")
 
 
-def reply(chat: Chat, speaking: list[Voice], question: str, *, width: int) -> None:
-    """Print each participant's answer: streamed in turn, or side by side if there are two and the terminal is wide."""
-    if len(speaking) == 2 and width >= COLUMNS_FROM:
-        answers = [answer(chat, voice, question, stream=False) for voice in speaking]
-        print(side_by_side(*answers, titles=[voice.name for voice in speaking], width=width))
+def reply(chat: Chat, answering: list[Speaker], question: str, *, width: int) -> None:
+    """Print each speaker's answer: streamed in turn, or side by side if there are two and the terminal is wide."""
+    if len(answering) == 2 and width >= COLUMNS_FROM:
+        answers = [answer(chat, speaker, question, stream=False) for speaker in answering]
+        print(side_by_side(*answers, titles=[speaker.name for speaker in answering], width=width))
         return
-    for voice in speaking:
-        if len(speaking) > 1:
-            print(f"── {voice.name} ──")
-        answer(chat, voice, question, stream=True)
+    for speaker in answering:
+        if len(answering) > 1:
+            print(f"── {speaker.name} ──")
+        answer(chat, speaker, question, stream=True)
 
 
-def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
-    """The participant's answer; it and the question join the history. Ctrl-C ends the answer early."""
+def answer(chat: Chat, speaker: Speaker, question: str, *, stream: bool) -> str:
+    """The speaker's answer; it and the question join the history. Ctrl-C ends the answer early."""
     ids: list[int] = []
     shown = ""
 
     def show(_prompt: int, _sample: int, token: int) -> None:
         nonlocal shown
         ids.append(token)
-        text = voice.tokenizer.decode(ids)
+        text = speaker.tokenizer.decode(ids)
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # wait for the remaining bytes of a character
             if stream:
                 print(text[len(shown) :], end="", flush=True)
             shown = text
 
-    messages = [*voice.messages, {"role": "user", "content": question}]
-    use_adapter(chat.decoder, voice.adapter)
+    # one model for all: this speaker's adapter is switched on, and folded in while it answers
+    messages = [*speaker.messages, {"role": "user", "content": question}]
+    use_adapter(chat.decoder, speaker.adapter)
     try:
         with folded(chat.decoder):
             generate(
                 chat.decoder,
-                [encode_prompt(voice.tokenizer, messages)],
-                Stop(max_new_tokens=chat.max_new_tokens, ids=voice.tokenizer.stop_ids),
+                [encode_prompt(speaker.tokenizer, messages)],
+                Stop(max_new_tokens=chat.max_new_tokens, ids=speaker.tokenizer.stop_ids),
                 chat.sampling,
-                unused_ids=voice.tokenizer.unused_ids,
-                what=voice.name,
+                unused_ids=speaker.tokenizer.unused_ids,
+                what=speaker.name,
                 on_token=show,
             )
     except KeyboardInterrupt:
@@ -255,7 +263,7 @@ def answer(chat: Chat, voice: Voice, question: str, *, stream: bool) -> str:
             print(" …", end="")
     if stream:
         print()
-    voice.messages[:] = [*messages, {"role": "assistant", "content": shown}]
+    speaker.messages[:] = [*messages, {"role": "assistant", "content": shown}]
     return shown
 
 

@@ -26,10 +26,10 @@ from common.console import UserError, run_command
 from common.options import option, parse_subcommand
 from data.corpus.languages import GRAMMARS
 from data.corpus.locate import KINDS
+from data.search.contents import read_contents
 from data.search.find import BY, find
 from data.search.index import Index, open_index, refuse_other_folder
-from data.search.repository import read_repository
-from data.search.snippet import head, marked, printable, telling_line, telling_words
+from data.search.snippet import distinctive_words, head, marked, matching_line, printable
 from data.search.update import earlier_index, update_index
 from model import load_encoder
 from model.device import choose_device
@@ -89,7 +89,7 @@ def index_command(options: IndexOptions) -> None:
     if unusable:
         print(f"{unusable.partition(';')[0]}; rebuilding from scratch")
     known = {"files": earlier.files, "units": earlier.units} if earlier else {}
-    repository = read_repository(options.repo, tests=options.tests, **known)
+    contents = read_contents(options.repo, tests=options.tests, **known)
     name, made = options.model, options.overrides()
     if name is None and earlier:
         name = earlier.manifest["model"]
@@ -97,13 +97,13 @@ def index_command(options: IndexOptions) -> None:
     encoder = load_encoder(name or DEFAULT_MODEL, device=choose_device(options.device), **made)
     longest = encoder.embedding.max_length
     manifest, encoded = update_index(
-        options.out, repository, lambda texts: encoder.encode(texts, kind="passage").numpy(),
+        options.out, contents, lambda texts: encoder.encode(texts, kind="passage").numpy(),
         description=encoder.identity() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
     )  # fmt: skip
-    kinds = Counter(unit["kind"] for unit in repository.units)
+    kinds = Counter(unit["kind"] for unit in contents.units)
     counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in KINDS_OF_UNITS.items())
-    print(f"{len(repository.units):,} units in {options.out}: {counted}; {len(encoded):,} newly encoded")
-    for reason, number in repository.left_out.most_common():
+    print(f"{len(contents.units):,} units in {options.out}: {counted}; {len(encoded):,} newly encoded")
+    for reason, number in contents.left_out.most_common():
         print(f"  skipped: {number:,} files ({reason})")
     if cut := encoder.count_at_limit(encoded, kind="passage"):
         print(f"  {cut:,} of those are truncated at {longest} tokens: only their beginning is searched by meaning")
@@ -191,19 +191,19 @@ def show(search: Search, found: list[dict], *, numbered: bool = False) -> None:
     if not found:
         print("nothing found: no unit contains a word of the query")
         return
-    telling = telling_words(found[0]["query"], search.index.words)
+    distinctive = distinctive_words(found[0]["query"], search.index.words)
     terminal = sys.stdout.isatty()
     columns = shutil.get_terminal_size().columns if terminal else None
 
     def line(start: str, text: str) -> None:
         text = printable(text)[: columns and max(0, columns - len(start))]
-        print(start + (marked(text, telling) if terminal and "NO_COLOR" not in os.environ else text))
+        print(start + (marked(text, distinctive) if terminal and "NO_COLOR" not in os.environ else text))
 
     places = [printable(f"{one['path']}:{one['line']}" if one["line"] else one["path"] or one["id"]) for one in found]
     width = max(map(len, places))
     for one, place in zip(found, places, strict=True):
         number = f"{one['rank']:2}  " if numbered else ""
-        first, best = head(one), telling_line(one["code"], telling)
+        first, best = head(one), matching_line(one["code"], distinctive)
         line(f"{number}{place:{width}}  {one['score']:.3f}  ", first)
         if best not in ("", first.strip()):
             line(" " * (len(number) + 4), best)

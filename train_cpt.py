@@ -37,10 +37,7 @@ from model.tokenizer import Tokenizer
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.corpus_rows import corpus_rows
-from training.deadline import Deadline
-from training.describe import describe_model
-from training.dry_run import describe_decoder_run
-from training.early_stopping import EarlyStopping
+from training.describe import describe_decoder_run, describe_model
 from training.finish import finish, save_trained
 from training.fit import fitted_options
 from training.memory import keep_freed_memory
@@ -50,9 +47,9 @@ from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, schedule_of
 from training.sharding import own_parts
 from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
-from training.steps import Steps
+from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
-from training.validation import validation_loss
+from training.validation import EarlyStopping, validation_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +91,11 @@ def main(arguments: list[str] | None = None) -> dict:
     resolved = parse_with_recipe(Options, arguments, description=__doc__)
     options: Options = resolved.values
     stopwatch = Stopwatch()
-    keep_freed_memory()
+    keep_freed_memory()  # before the first large allocation
     if options.plain:
-        fast.off()
+        fast.off()  # the textbook forms alone
 
-    # device, run folder, seed
+    # device, compute dtype, run folder, seed
     device = parallel.start(options.device, shard=options.shard)
     dtype = choose_dtype(device, options.dtype)
     run = Run(options.out, "cpt", resolved, resume=options.resume)
@@ -130,18 +127,22 @@ def main(arguments: list[str] | None = None) -> dict:
     write_data_card(run.folder, corpus=corpus)
     stopwatch.split("prepare")
 
-    # measure, train, measure again
+    # measure the untrained model
     measure = partial(write_perplexity, run, decoder, tokenizer, precision, texts)
     sample = partial(sample_continuations, decoder, tokenizer, precision, texts)
     if run.resume_from is None:  # the fresh adapter changes nothing yet
         measure("before")
     stopwatch.split("before")
+
+    # train; the evaluation afterwards is assumed to take as long as the one before
     deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
     with parallel.together(decoder, seed=options.seed, shard=options.shard):  # afterwards only rank 0 is left
         learn(
             run, decoder, precision, texts.rows, windows, validation=texts.validation, sample=sample, deadline=deadline
         )
     stopwatch.split("train")
+
+    # save, measure again, compare
     save_trained(run, decoder, tokenizer, options.model)
     measure("after")
     write_failures(run, decoder, tokenizer, precision, texts)
@@ -161,12 +162,15 @@ def learn(
     windows           the rows of each optimiser step (its accumulation window)
     sample            generates text with the current model, as Markdown
     """
-    # optimiser, schedule and, with --resume, the state of the last checkpoint
+    # optimiser and schedule
     options: Options = run.options.values
     optimizer = optimizer_of(decoder, options)
     parameters = own_parts(optimizer)  # the trainable parameters (this rank's shard under FSDP)
     schedule = schedule_of(optimizer, options, steps=len(windows))
+    # with --resume, the state of the last checkpoint
     done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
+
+    # the steps that remain, and what may end them early: --patience, --max-minutes
     stopping = EarlyStopping(run.shared / "best.safetensors", decoder, options.patience, run.validations())
     steps = Steps(done, len(windows), deadline)
     run.add_tracker(steps)  # the progress bar shows what is logged
@@ -174,12 +178,13 @@ def learn(
 
     for step in steps:
         # the accumulation window: this rank's share of the step's packed rows, as micro-batches [1, T]
-        step_rows = [rows[row] for row in windows[step - 1]]
-        window = [to_batch(row, precision.device) for row in in_passes(parallel.share(step_rows), options.micro_batch)]
-        supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in window))  # the loss is their mean
+        step_rows = [rows[index] for index in windows[step - 1]]
+        batches = [to_batch(row, precision.device) for row in in_passes(parallel.share(step_rows), options.micro_batch)]
+        supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in batches))
 
+        # forward and backward: each loss is a sum, divided by the supervised tokens of the whole window
         losses = []
-        for batch in window:
+        for batch in batches:
             with precision.autocast():
                 hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
                 loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
@@ -188,13 +193,16 @@ def learn(
             losses.append(loss.detach())  # stays on the device: no wait here
         parallel.sum_gradients(parameters)
 
+        # the optimiser step: unscale, clip, update, clear; after inf or NaN neither weights nor schedule change
         lr = schedule.get_last_lr()[0]
-        stepped, norm = precision.step(optimizer, parameters, options.max_norm)  # unscale, clip, step, zero
-        if stepped:  # a skipped step does not advance the schedule
+        stepped, norm = precision.step(optimizer, parameters, options.max_norm)
+        if stepped:
             schedule.step()
         else:
-            print(f"step {step} skipped: {repair_overflow(decoder, window, precision)}")
+            cause = repair_overflow(decoder, batches, precision)  # may move the layer at fault to fp32
+            print(f"step {step} skipped: {cause}")
 
+        # one row of the log, then whatever is due: validation, samples, a checkpoint
         tokens = sum(len(example.input_ids) for row in step_rows for example in row)
         run.log(
             step, loss=parallel.total(torch.stack(losses).sum().item()), lr=lr, norm=norm, scale=precision.scale,
@@ -209,7 +217,7 @@ def learn(
             run.add_samples(step, sample())
         if steps.due(options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
-    stopping.restore()
+    stopping.restore()  # with --patience: the weights of the lowest validation loss
 
 
 @dataclass(frozen=True)
@@ -232,22 +240,28 @@ def read_texts(corpus: Corpus, tokenizer: Tokenizer, options: Options, *, positi
     """Pack the corpus. UserError for rows longer than the model's positions, or when no training file is left."""
     if options.row_tokens > positions:
         raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {positions} positions; give fewer")
+
+    # texts from outside the corpus: to replay, and to measure forgetting on
     known = {file.text for file in corpus.files}
     other = read_other_texts(options.replay, options.probe, corpus_texts=known, seed=options.seed)
     if other.probe:
         print(other_texts_summary(other))
+
+    # the rows to train on, with the extras that were asked for
     rows = corpus_rows(
         corpus, "train", tokenizer, row_tokens=options.row_tokens, seed=options.seed, most_tokens=options.most_tokens,
         fim=options.fim, repository_order=options.repository_order, replay=other.replay,
         replay_share=options.replay_share,
     )  # fmt: skip
-    # no extras here, so that validation losses of runs with and without them are comparable
+    # without extras, so that validation losses of runs with and without them are comparable
     validation = corpus_rows(
         corpus, "validation", tokenizer, row_tokens=options.row_tokens, seed=options.seed,
         most_tokens=8 * options.row_tokens,
     )  # fmt: skip
+
+    # the files to measure on; a token without an embedding is refused now, not when they are measured
     held_out = held_out_files(corpus, options)
-    if tokenizer.without_row:  # refuse a token without an embedding now, not when these files are measured
+    if tokenizer.without_row:
         tokenizer.encode_batch([text for _, text in held_out])
     if not rows:
         raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
@@ -259,6 +273,7 @@ def held_out_files(corpus: Corpus, options: Options) -> list[tuple[str, str]]:
     texts = {file.path: file.text for file in corpus.split("test")}
     if not texts:
         raise UserError(f"{options.corpus}: no test file is left after curation and splitting; give more files")
+    # drawn by the seed, measured in the order of their paths
     drawn = seeded_order(list(texts), options.seed)[: options.held_out_files or None]
     return [(path, texts[path]) for path in sorted(drawn)]
 
@@ -279,6 +294,7 @@ def write_failures(run: Run, decoder: Decoder, tokenizer: Tokenizer, precision: 
     """failures.json: the worst predictions, each with the nearest piece of training code."""
     with precision.as_loaded(decoder):
         failures = worst_predictions(decoder, tokenizer, texts.held_out)
+    # the nearest training code shows what the model could have learnt from
     training_files = [(file.path, file.text) for file in texts.corpus.split("train")]
     write_json(run.folder / "failures.json", with_nearest(failures, pieces_of_files(training_files)))
 

@@ -32,9 +32,7 @@ from model.encoder_options import VECTORS, EncoderOptions
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.contrastive_loss import ContrastiveLoss
-from training.deadline import Deadline
-from training.describe import describe_model
-from training.dry_run import describe_encoder_run
+from training.describe import describe_encoder_run, describe_model
 from training.finish import copy_data_card, finish, save_trained_encoder
 from training.fit_chunks import fitted_chunk_tokens
 from training.grad_cache import embedder
@@ -56,7 +54,7 @@ from training.shared_options import (
     TARGETS_HELP,
     TrainOptions,
 )
-from training.steps import Steps
+from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
 
 
@@ -119,11 +117,11 @@ def main(arguments: list[str] | None = None) -> dict:
     resolved = parse_with_recipe(Options, arguments, description=__doc__)
     options: Options = resolved.values
     stopwatch = Stopwatch()
-    keep_freed_memory()
+    keep_freed_memory()  # before the first large allocation
     if options.plain:
-        fast.off()
+        fast.off()  # the textbook forms alone
 
-    # device, run folder, seed
+    # device, compute dtype, run folder, seed
     device = parallel.start(options.device)
     dtype = choose_dtype(device, options.dtype)
     run = Run(options.out, "embed", resolved, resume=options.resume)
@@ -153,14 +151,18 @@ def main(arguments: list[str] | None = None) -> dict:
     copy_data_card(Path(options.data).parent, run)
     stopwatch.split("prepare")
 
-    # evaluate, train, evaluate again
+    # rank the held-out queries with the untrained encoder
     if run.resume_from is None:
         write_before(run, encoder, data.queries, data.candidates, data.probe)
     stopwatch.split("before")
+
+    # train; the evaluation afterwards is assumed to take as long as the one before
     deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
     with parallel.together(encoder, seed=options.seed):  # afterwards only rank 0 is left
         learn(run, encoder, precision, table, plan, deadline=deadline)
     stopwatch.split("train")
+
+    # save, evaluate again, compare
     save_trained_encoder(run, encoder)
     widths = make_loss(encoder, options).dimensions
     write_after(run, encoder, data.queries, data.candidates, data.probe, pairs=data.pairs, widths=widths)
@@ -174,21 +176,24 @@ def learn(
     *, deadline: Deadline,
 ) -> None:  # fmt: skip
     """The training loop; `plan` is (epoch, pairs of the table) for each step."""
-    # loss, optimiser, schedule and, with --resume, the state of the last checkpoint
+    # loss, optimiser, schedule
     options: Options = run.options.values
     contrastive_loss = make_loss(encoder, options)
     network = nn.ModuleDict({"encoder": encoder, "objective": contrastive_loss})  # the temperature may be trainable
     optimizer = optimizer_of(network, options)
     parameters = [parameter for _, parameter in trainable(network)]
     schedule = schedule_of(optimizer, options, steps=len(plan))
+    # with --resume, the state of the last checkpoint
     done = load_checkpoint(run.resume_from, network, optimizer, schedule, precision) if run.resume_from else 0
+
+    # the steps that remain
     steps = Steps(done, len(plan), deadline)
     run.add_tracker(steps)  # the progress bar shows what is logged
     encoder.train()
     mined_epoch = 0
 
     for step in steps:
-        # a batch of pairs; with --mine, an epoch begins with new hard negatives
+        # a batch of pairs; with --mine, each epoch begins with new hard negatives
         epoch, chosen = plan[step - 1]
         if options.mine and epoch > mined_epoch:
             table.use(mine(run, table, epoch))
@@ -204,13 +209,15 @@ def learn(
         precision.backward(loss)  # scales the loss in fp16
         parallel.sum_gradients(parameters)
 
+        # the optimiser step: unscale, clip, update, clear; a step that fp16 skips does not advance the schedule
         lr = schedule.get_last_lr()[0]
-        stepped, norm = precision.step(optimizer, parameters, options.max_norm)  # unscale, clip, step, zero
-        if stepped:  # a skipped step does not advance the schedule
+        stepped, norm = precision.step(optimizer, parameters, options.max_norm)
+        if stepped:
             schedule.step()
         else:
             print(f"step {step} skipped: {overflow_in(encoder, embed, batch, precision)}")
 
+        # one row of the log, and a checkpoint if it is due
         run.log(
             step, loss=loss.item(), lr=lr, norm=norm, scale=precision.scale, pairs=len(chosen), tokens=batch.tokens,
             temperature=contrastive_loss.temperature.item(), skipped=not stepped,
@@ -235,6 +242,7 @@ class Data:
 
 def read_data(options: Options) -> Data:
     """Read every file. UserError for a bad row, or for options that contradict each other or the rows."""
+    # what to train on, what to measure on, what to mine negatives from
     pairs = read_pairs(options.data)
     queries, candidates = read_queries(options.test, options.candidates)
     probe = read_queries(options.probe)
@@ -246,6 +254,7 @@ def read_data(options: Options) -> Data:
 
 def read_queries(path: str | None, candidates: str | None = None) -> tuple[list[dict], list[dict]]:
     """Queries, and the codes that they are ranked against. UserError if that could not be evaluated later."""
+    # without a file of candidates, the queries' own codes
     queries = read_pairs(path) if path else []
     queries, codes = (queries, read_jsonl(candidates)) if candidates else own_candidates(queries)
     if queries:
@@ -269,8 +278,11 @@ def refuse_contradictions(options: Options, pairs: list[dict]) -> None:
 
 def print_data(encoder: Encoder, data: Data) -> None:
     """How texts become vectors, how many there are, and how many are truncated."""
+    # how texts become vectors
     how = encoder.embedding
     print(f"vectors  {how.pooling} pooling · prefixes: query {how.query_prefix!r}, code {how.passage_prefix!r}")
+
+    # how many there are, and how many lose their end
     against = f"{len(data.queries)} held-out queries against {len(data.candidates):,} codes"
     print(f"data     {len(data.pairs)} pairs · {against}")
     for name, rows in (("training", data.pairs), ("candidate", data.candidates)):
@@ -285,6 +297,8 @@ def load_for_training(options: Options, dtype: torch.dtype, device: torch.device
     """
     encoder = load_encoder(options.model, device=device, **options.overrides())
     encoder.compute_dtype = dtype
+
+    # what is trained
     if options.lora:
         add_adapter(encoder, options)
     elif options.top_layers:
@@ -307,10 +321,13 @@ def make_loss(encoder: Encoder, options: Options) -> ContrastiveLoss:
 
 def mine(run: Run, table: PairTable, epoch: int) -> list[list[int]]:
     """Hard negatives for an epoch. Those of epochs after the first are saved, for a run that is resumed within one."""
+    # resumed within this epoch: the same negatives again, for the same steps
     path = run.shared / "mined" / f"epoch-{epoch}.json"
     if epoch and run.resume_from and path.is_file():
         return read_json(path)["negatives"]
-    found = parallel.of_every_rank(table.mine())[0]  # rank 0's: the last digit of a score may differ between ranks
+
+    # mined by every rank, but all use rank 0's: the last digit of a score may differ between ranks
+    found = parallel.of_every_rank(table.mine())[0]
     print(f"mined    {sum(map(len, found))} hard negatives for {len(found)} pairs from {len(table.codes):,} codes")
     if epoch and parallel.rank() == 0:
         write_json(path, {"negatives": found})
@@ -329,8 +346,11 @@ def overflow_in(encoder: Encoder, embed, batch: PairBatch, precision: Precision)
 
 def describe_plan(options: Options, encoder: Encoder, precision: Precision, table: PairTable, plan: list) -> str:
     """For --dry-run: steps, memory and time."""
+    # too little data for a single step
     if not plan:
         return "steps    0: each needs at least two pairs"
+
+    # measured on the batch with the most tokens
     batch = table.largest(plan)
     embed = embedder(encoder, batch, options.chunk_tokens)
     loss = make_loss(encoder, options)

@@ -35,10 +35,7 @@ from model.tokenizer import Tokenizer
 from sandbox.run import protection
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.deadline import Deadline
-from training.describe import describe_model
-from training.dry_run import describe_decoder_run
-from training.early_stopping import EarlyStopping
+from training.describe import describe_decoder_run, describe_model
 from training.finish import copy_data_card, finish, save_trained
 from training.fit import fitted_options
 from training.memory import keep_freed_memory
@@ -48,9 +45,9 @@ from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, schedule_of
 from training.sharding import own_parts
 from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
-from training.steps import Steps
+from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
-from training.validation import validation_loss
+from training.validation import EarlyStopping, validation_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +80,11 @@ def main(arguments: list[str] | None = None) -> dict:
     resolved = parse_with_recipe(Options, arguments, description=__doc__)
     options: Options = resolved.values
     stopwatch = Stopwatch()
-    keep_freed_memory()
+    keep_freed_memory()  # before the first large allocation
     if options.plain:
-        fast.off()
+        fast.off()  # the textbook forms alone
 
-    # device, run folder, seed
+    # device, compute dtype, run folder, seed
     device = parallel.start(options.device, shard=options.shard)
     dtype = choose_dtype(device, options.dtype)
     run = Run(options.out, "sft", resolved, resume=options.resume)
@@ -120,15 +117,19 @@ def main(arguments: list[str] | None = None) -> dict:
     copy_data_card(Path(options.data).parent, run)
     stopwatch.split("prepare")
 
-    # evaluate, train, evaluate again
+    # answer and grade the held-out tasks with the untrained model
     sample = partial(answer_some, decoder, tokenizer, data.pairs, precision, options)
     if data.tasks and run.resume_from is None:  # the fresh adapter changes nothing yet
         write_json(run.folder / "before.json", evaluate(decoder, tokenizer, data.tasks, precision, options))
     stopwatch.split("before")
+
+    # train; the evaluation afterwards is assumed to take as long as the one before
     deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
     with parallel.together(decoder, seed=options.seed, shard=options.shard):  # afterwards only rank 0 is left
         learn(run, decoder, precision, data.rows, windows, validation=data.validation, sample=sample, deadline=deadline)
     stopwatch.split("train")
+
+    # save, evaluate again, compare
     save_trained(run, decoder, tokenizer, options.model)
     if data.tasks:
         write_after(run, evaluate(decoder, tokenizer, data.tasks, precision, options), data)
@@ -147,12 +148,15 @@ def learn(
     windows           the rows of each optimiser step (its accumulation window)
     sample            generates text with the current model, as Markdown
     """
-    # optimiser, schedule and, with --resume, the state of the last checkpoint
+    # optimiser and schedule
     options: Options = run.options.values
     optimizer = optimizer_of(decoder, options)
     parameters = own_parts(optimizer)  # the trainable parameters (this rank's shard under FSDP)
     schedule = schedule_of(optimizer, options, steps=len(windows))
+    # with --resume, the state of the last checkpoint
     done = load_checkpoint(run.resume_from, decoder, optimizer, schedule, precision) if run.resume_from else 0
+
+    # the steps that remain, and what may end them early: --patience, --max-minutes
     stopping = EarlyStopping(run.shared / "best.safetensors", decoder, options.patience, run.validations())
     steps = Steps(done, len(windows), deadline)
     run.add_tracker(steps)  # the progress bar shows what is logged
@@ -160,12 +164,13 @@ def learn(
 
     for step in steps:
         # the accumulation window: this rank's share of the step's packed rows, as micro-batches [1, T]
-        step_rows = [rows[row] for row in windows[step - 1]]
-        window = [to_batch(row, precision.device) for row in in_passes(parallel.share(step_rows), options.micro_batch)]
-        supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in window))  # the loss is their mean
+        step_rows = [rows[index] for index in windows[step - 1]]
+        batches = [to_batch(row, precision.device) for row in in_passes(parallel.share(step_rows), options.micro_batch)]
+        supervised = parallel.total(sum(supervised_tokens(batch.labels) for batch in batches))
 
+        # forward and backward: each loss is a sum, divided by the supervised tokens of the whole window
         losses = []
-        for batch in window:
+        for batch in batches:
             with precision.autocast():
                 hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
                 loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
@@ -174,13 +179,16 @@ def learn(
             losses.append(loss.detach())  # stays on the device: no wait here
         parallel.sum_gradients(parameters)
 
+        # the optimiser step: unscale, clip, update, clear; after inf or NaN neither weights nor schedule change
         lr = schedule.get_last_lr()[0]
-        stepped, norm = precision.step(optimizer, parameters, options.max_norm)  # unscale, clip, step, zero
-        if stepped:  # a skipped step does not advance the schedule
+        stepped, norm = precision.step(optimizer, parameters, options.max_norm)
+        if stepped:
             schedule.step()
         else:
-            print(f"step {step} skipped: {repair_overflow(decoder, window, precision)}")
+            cause = repair_overflow(decoder, batches, precision)  # may move the layer at fault to fp32
+            print(f"step {step} skipped: {cause}")
 
+        # one row of the log, then whatever is due: validation, samples, a checkpoint
         tokens = sum(len(example.input_ids) for row in step_rows for example in row)
         run.log(
             step, loss=parallel.total(torch.stack(losses).sum().item()), lr=lr, norm=norm, scale=precision.scale,
@@ -195,7 +203,7 @@ def learn(
             run.add_samples(step, sample())
         if steps.due(options.checkpoint_every):
             save_checkpoint(run.checkpoints, step, decoder, optimizer, schedule, precision)
-    stopping.restore()
+    stopping.restore()  # with --patience: the weights of the lowest validation loss
 
 
 @dataclass(frozen=True)
@@ -211,12 +219,15 @@ class Data:
 
 def read_data(tokenizer: Tokenizer, options: Options) -> Data:
     """Read and pack the pairs. UserError for an unusable line, and where generated code could not be confined."""
+    # refused now, not after an hour of training
     if options.patience and not options.validation:
         raise UserError("--patience counts validations; give --validation, too")
     pairs = read_jsonl(options.data)
     tasks = read_jsonl(options.test) if options.test else []
     if tasks:
-        protection()  # raises now, not after training, if there is no sandbox for generated code
+        protection()  # raises if there is no sandbox for generated code
+
+    # the pairs as packed rows
     rows = packed_rows(options.data, pairs, tokenizer, options)
     validation = []
     if options.validation:
@@ -232,6 +243,8 @@ def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Op
     )
     if not examples:
         raise UserError(f"{where}: no pair with a supervised token is left (of {len(pairs)}); see --max-length")
+
+    # packed, with a line that accounts for every pair
     rows = pack(examples, options.max_length)
     tokens = sum(len(example.input_ids) for example in examples)
     supervised = sum(example.supervised for example in examples)
@@ -247,12 +260,14 @@ def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Op
     return rows
 
 
-def refuse_bad_tasks(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, options: Options) -> None:
+def refuse_bad_tasks(tasks: list[dict], tokenizer: Tokenizer, decoder: Decoder, options: Options) -> None:
     """UserError for a test task that cannot be graded, or whose prompt leaves no room for the answer."""
-    if test and 1 <= options.samples <= 3:
+    if tasks and 1 <= options.samples <= 3:
         raise UserError(f"--samples {options.samples}: pass@3 needs at least 4; give 0 to omit it")
+
+    # each task: the fields that grading reads, and a prompt that leaves room for its answer
     room = decoder.config.max_position_embeddings - options.max_new_tokens
-    for number, row in enumerate(test, 1):
+    for number, row in enumerate(tasks, 1):
         missing = [key for key in ("id", "category", "instruction", "input", "check") if key not in row]
         if missing:
             raise UserError(
@@ -268,21 +283,15 @@ def refuse_bad_tasks(test: list[dict], tokenizer: Tokenizer, decoder: Decoder, o
             )
 
 
-def evaluate(decoder: Decoder, tokenizer: Tokenizer, test: list[dict], precision: Precision, options: Options) -> dict:
+def evaluate(decoder: Decoder, tokenizer: Tokenizer, tasks: list[dict], precision: Precision, options: Options) -> dict:
     """Answer the test tasks, once greedily and --samples times sampled, and grade the answers by their checks."""
+    # as the saved adapter will compute; folding it into the weights makes generation faster
     with precision.as_loaded(decoder), folded(decoder):
         answers = answer_pairs(
-            decoder,
-            tokenizer,
-            test,
-            samples=options.samples,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            max_new_tokens=options.max_new_tokens,
-            seed=options.seed,
-            where=str(options.test),
-        )
-    return grade_answers(test, answers)
+            decoder, tokenizer, tasks, samples=options.samples, temperature=options.temperature, top_p=options.top_p,
+            max_new_tokens=options.max_new_tokens, seed=options.seed, where=str(options.test),
+        )  # fmt: skip
+    return grade_answers(tasks, answers)
 
 
 def write_after(run: Run, result: dict, data: Data) -> None:
@@ -297,8 +306,11 @@ def answer_some(
     decoder: Decoder, tokenizer: Tokenizer, pairs: list[dict], precision: Precision, options: Options
 ) -> str:
     """Markdown: greedy answers to the first training pairs."""
+    # the prompts: each conversation without its final answer
     questions = [training_conversation(pair).question for pair in pairs[:3]]
     prompts = [encode_prompt(tokenizer, question.messages, tools=question.tools) for question in questions]
+
+    # short greedy answers: this interrupts training
     stop = Stop(max_new_tokens=min(64, options.max_new_tokens), ids=tokenizer.stop_ids)
     with precision.as_loaded(decoder), folded(decoder):
         answers = generate(decoder, prompts, stop, unused_ids=tokenizer.unused_ids, what="samples")
@@ -308,12 +320,15 @@ def answer_some(
     )
 
 
-def answers_as_markdown(test: list[dict], results: list[dict], *, count: int = 6) -> str:
+def answers_as_markdown(tasks: list[dict], results: list[dict], *, count: int = 6) -> str:
     """Markdown: one task of each category with its greedy answer."""
+    # the first task of each category
     greedy = {row["id"]: row for row in results if row["sample"] == "greedy"}
     first: dict[str, dict] = {}
-    for pair in test:
+    for pair in tasks:
         first.setdefault(pair["category"], pair)
+
+    # its instruction and input, then the answer
     parts = ["# Samples\n\nOne held-out task of each category, and the tuned model's greedy answer."]
     for pair in list(first.values())[:count]:
         row = greedy[pair["id"]]

@@ -23,9 +23,9 @@ import torch
 from bench.measure import RunOptions, in_turn, report, row
 from common.console import need, run_command
 from common.options import option, parse
+from data.search.contents import read_contents
 from data.search.find import BY, find
 from data.search.index import Index, build_index, open_index
-from data.search.repository import read_repository
 from model import load_encoder
 from model.encoder import Encoder
 from model.weights import locate
@@ -40,7 +40,7 @@ QUERIES = [
 
 def large_index(folder: Path, count: int, encoder: Encoder, *, graph: bool) -> Index:
     """An index of `count` units with random vectors."""
-    found = read_repository("package:networkx").units
+    found = read_contents("package:networkx").units
     units = [found[i % len(found)] | {"code": f"{found[i % len(found)]['code']}\n# copy{i}"} for i in range(count)]
     vectors = np.random.default_rng(0).normal(size=(count, encoder.identity()["dimension"])).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -38,9 +38,9 @@ def run_command(main: Callable[[], object], *, needs_less_with: str = "a smaller
         return 141
     except Exception as error:
         if lack := lack_of_memory(error):
-            print(f"tritune: {lack}; it takes less with {needs_less_with}", file=sys.stderr)
+            print(f"tritune: {lack}; to use less: {needs_less_with}", file=sys.stderr)
         elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            print("tritune: the disk is full; make room, then go on (training: --resume)", file=sys.stderr)
+            print("tritune: the disk is full; free some space and rerun (training: with --resume)", file=sys.stderr)
         else:
             raise
         return 2
@@ -67,7 +67,7 @@ def lack_of_memory(error: BaseException) -> str | None:
     if not asked:
         return where
     amount = f"{int(asked[1]) / 2**30:.2f} GiB" if asked[1].isdigit() else asked[1]
-    return f"{where} ({amount} more were asked for)"
+    return f"{where} ({amount} more were requested)"
 
 
 def progress(

@@ -124,7 +124,7 @@ def parse_json(text: str, *, object_pairs_hook: Callable[[list[tuple]], dict] = 
 
 
 def _refuse_constant(name: str):
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _each_key_once(pairs: list[tuple]) -> dict:
@@ -132,7 +132,7 @@ def _each_key_once(pairs: list[tuple]) -> dict:
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return row
 
 

@@ -146,11 +146,6 @@ def _macros():
     return _environment(HERE).get_template("macros.html.j2").module
 
 
-def _macros():
-    """The macros of common/macros.html.j2, as functions."""
-    return _environment(HERE).get_template("macros.html.j2").module
-
-
 def _until(lines: list[str], ends) -> tuple[list[str], list[str]]:
     end = next((i for i, line in enumerate(lines) if ends(line)), len(lines))
     return lines[:end], lines[end:]

@@ -12,14 +12,13 @@ from it, because the texts are answers of language models:
 
 from __future__ import annotations
 
-import ast
 import functools
 import re
 import textwrap
-import warnings
 from dataclasses import dataclass
 
 from common.console import need
+from common.python_syntax import parse, parsed
 
 _MOST_TRIES = 50  # fences tried as the end of one block: a text of nothing but fences must not take hours
 _HIDDEN = "\0"  # replaces the first mark of a fence inside a string; markdown-it removes every NUL from the text
@@ -95,11 +94,14 @@ def _fence(state, start: int, end: int, silent: bool) -> bool:
     """markdown-it's rule for a fence, with the rule for open strings above."""
     from markdown_it.rules_block import fence
 
+    # CommonMark's block, unless it ends inside a string
     found, source = fence(state, start, end, silent), state.src
     if not found or silent or not _breaks_off_in_string(state.tokens[-1].content):
         return found
+
+    # hide the fence that closed it and let the rule look for the next, until the block parses
     for _ in range(_MOST_TRIES):
-        closing = state.line - 1  # hide this fence and look for the next
+        closing = state.line - 1
         at = state.bMarks[closing] + state.tShift[closing]
         if closing <= start or not state.src[at:].startswith(state.tokens[-1].markup):
             break  # not closed: the block runs to the end of its container
@@ -108,29 +110,22 @@ def _fence(state, start: int, end: int, silent: bool) -> bool:
         fence(state, start, end, silent)
         content = state.tokens[-1].content.replace(_HIDDEN, state.tokens[-1].markup[0])
         if not _breaks_off_in_string(content):
-            if _parses(content):
+            if parsed(textwrap.dedent(content)):
                 return True
             break
+
+    # no later fence fits: CommonMark's block after all
     state.tokens.pop()
     state.src = source
     return fence(state, start, end, silent)
 
 
-def _parses(code: str) -> bool:
-    return _error(code) is None
-
-
 def _breaks_off_in_string(code: str) -> bool:
     """Whether the code ends within a triple-quoted string."""
-    error = _error(code)
-    return isinstance(error, SyntaxError) and "unterminated triple-quoted" in error.msg
-
-
-def _error(code: str) -> Exception | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(textwrap.dedent(code))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # all that Python's own parser raises
-        return error
-    return None
+        parse(textwrap.dedent(code))
+    except SyntaxError as error:
+        return "unterminated triple-quoted" in error.msg
+    except (ValueError, RecursionError, MemoryError):  # whatever else Python's own parser raises
+        return False
+    return False

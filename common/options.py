@@ -143,11 +143,16 @@ class _Parser(argparse.ArgumentParser):
 
         Required ones come first and are part of the usage line, a class's own options before those that it inherits.
         """
+        # the fields in the order in which they are shown
         hints = typing.get_type_hints(kind)
         declared = [name for each in kind.__mro__ for name in inspect.get_annotations(each)]
         specs = sorted(dataclasses.fields(kind), key=lambda spec: (not _is_required(spec), declared.index(spec.name)))
+
+        # the headings: required ones, the class's GROUPS, any other, and the rest
         ordered = ["required", *getattr(kind, "GROUPS", ()), *(spec.metadata["group"] for spec in specs), "options"]
         groups = {title: self.add_argument_group(title) for title in dict.fromkeys(filter(None, ordered))}
+
+        # each field under its heading; what must be given also in the usage line
         usage = [self.prog]
         for spec in specs:
             group, hint = groups[_group(spec)], hints[spec.name]
@@ -159,6 +164,8 @@ class _Parser(argparse.ArgumentParser):
                 usage += [*added.option_strings[:1], f"{added.metavar} ..." if added.nargs == "+" else added.metavar]
             elif spec.metadata["positional"]:
                 usage.append(f"[{added.metavar}]")
+
+        # the two that no dataclass declares
         if with_recipe:
             groups["options"].add_argument(
                 "--config", metavar="FILE",
@@ -237,6 +244,7 @@ def _value_type(hint) -> tuple[type, str | int | None]:
 
 def _resolve(kind: type, given: dict, recipe: str | None = None) -> Resolved:
     """The values by default, from the recipe, and as given on the command line; the later ones win."""
+    # defaults, then the recipe, then the command line
     specs = {spec.name: spec for spec in dataclasses.fields(kind)}
     values = {name: spec.default for name, spec in specs.items()}
     sources = dict.fromkeys(values, "default")
@@ -245,6 +253,8 @@ def _resolve(kind: type, given: dict, recipe: str | None = None) -> Resolved:
     for name, value in given.items():
         if value is not None:
             values[name], sources[name] = tuple(value) if isinstance(value, list) else value, "command line"
+
+    # each value against its bounds; what concerns several options is the class's own business (__post_init__)
     if missing := [_flag(specs[name]) for name, value in values.items() if value is dataclasses.MISSING]:
         raise UserError(f"{', '.join(missing)} must be given (see {_program()} --help)")
     for name, spec in specs.items():
@@ -288,11 +298,14 @@ def _read_recipe(path: Path, hints: dict) -> dict:
 
 def _typed(value, hint, *, where: str):
     """A value of a recipe as the dataclass has it: TOML has no paths, no tuples, and whole numbers for floats."""
+    # a list becomes a tuple
     kind, length = _value_type(hint)
     if length is not None:
         if not isinstance(value, list) or length not in ("+", len(value)):
             raise UserError(f"{where} must be a list" + (f" of {length}" if length != "+" else ""))
         return tuple(_typed(item, kind, where=where) for item in value)
+
+    # 1 for a float, text for a path; nothing else is converted
     if (kind, type(value)) in ((float, int), (Path, str)):
         return kind(value)
     if type(value) is not kind:

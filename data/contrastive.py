@@ -50,11 +50,15 @@ class PairTable:
         pool     further units to mine negatives from
         """
         self.encoder, self.count = encoder, negatives
+
+        # P queries; those of one group ask for the same
         self.texts = [pair["query"] for pair in pairs]
         self.queries = encoder.tokenize(self.texts, kind="query")
         self.query_groups = groups_of_queries(self.texts)  # [P]
         self.scores = [(pair.get("scores") or [])[: 1 + negatives] for pair in pairs]
-        numbers: dict[str, int] = {}  # code -> its number
+
+        # codes are numbered by first occurrence, equal texts only once
+        numbers: dict[str, int] = {}
         units: list[dict] = []
 
         def number(unit: dict) -> int:
@@ -63,12 +67,15 @@ class PairTable:
                 units.append(unit)
             return numbers[unit["code"]]
 
+        # the codes that are trained on: tokenized now
         self.own = np.array([number(pair) for pair in pairs])  # [P]
         self.negatives = [
             [number({"kind": pair.get("kind"), "code": code}) for code in (pair.get("negatives") or [])[:negatives]]
             for pair in pairs
         ]
         self.documents = dict(enumerate(encoder.tokenize(list(numbers), kind="passage")))  # number -> token ids
+
+        # the pool's: tokenized when one is mined
         for unit in pool:
             number(unit)
         self.codes, self.rules = list(numbers), Rules(units)
@@ -91,6 +98,7 @@ class PairTable:
 
     def use(self, negatives: list[list[int]]) -> None:
         """Replace the hard negatives by these numbers, as `mine` returns them."""
+        # codes that have not been tokenized yet
         self.negatives = negatives
         new = sorted({n for numbers in negatives for n in numbers} - self.documents.keys())
         rows = self.encoder.tokenize([self.codes[n] for n in new], kind="passage")
@@ -98,12 +106,17 @@ class PairTable:
 
     def batch(self, chosen: list[int]) -> PairBatch:
         """The batch of the pairs at these indices, with their hard negatives."""
+        # columns: the B own codes, then all hard negatives as (row of their pair, number)
         hard = [(row, n) for row, i in enumerate(chosen) for n in self.negatives[i]]
         documents = np.array([*self.own[chosen], *(n for _, n in hard)])  # [M]
+
+        # not a negative: a code like the own one, and the own code of a query that asks for the same
         groups = self.rules.groups
         same = groups[self.own[chosen]][:, None] == groups[documents]  # [B, M]
         asked = self.query_groups[chosen]
         same[:, : len(chosen)] |= asked[:, None] == asked
+
+        # the teacher scored each query's own code and its hard negatives; -inf elsewhere
         teacher = torch.full(same.shape, -math.inf)
         columns = [[row] for row in range(len(chosen))]
         for column, (row, _) in enumerate(hard, len(chosen)):
@@ -130,14 +143,19 @@ def plan_batches(lengths: list[int], *, pairs_per_step: int, epochs: float, seed
     for epoch in range(math.ceil(epochs)):
         rng = random.Random(f"{seed}/{epoch}")
         visited = list(range(len(lengths)))
+        # the pairs that this epoch visits, by length; ties in random order
         rng.shuffle(visited)
         visited = visited[: round(len(lengths) * min(1.0, epochs - epoch))]
         visited.sort(key=lambda i: lengths[i])
         steps = math.ceil(len(visited) / pairs_per_step)
+
+        # dealt like cards: STRATUM pairs a step from every range of lengths, in random order within the range
         dealt: list[int] = []
         for start in range(0, len(visited), STRATUM * max(1, steps)):
             stratum = visited[start : start + STRATUM * steps]
             dealt += rng.sample(stratum, len(stratum))
+
+        # every steps-th card is the same step's
         for batch in (dealt[step::steps] for step in range(steps)):
             rng.shuffle(batch)  # ranks take slices of it, which should be balanced, too
             if len(batch) > 1:

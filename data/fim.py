@@ -47,8 +47,10 @@ class FimTokens:
 
 def fim_tokens(tokenizer: Tokenizer) -> FimTokens:
     """The tokens of the model's family, one id each. UserError names the missing ones if no family's are complete."""
-    known = tokenizer.control_tokens  # single entries of the vocabulary, never parsed out of a user's text
+    # control tokens are single entries of the vocabulary, never parsed out of a user's text
+    known = tokenizer.control_tokens
     missing = {family: [token for token in tokens if token not in known] for family, tokens in FAMILIES.items()}
+    # the family with the fewest missing: the model's own, or the one to name in the error
     nearest = min(missing, key=lambda family: len(missing[family]))
     if missing[nearest]:
         raise UserError(
@@ -68,8 +70,11 @@ def fill_in_the_middle(
     tokenizer: Tokenizer, tokens: FimTokens, text: str, rng: random.Random, *, suffix_first: bool
 ) -> Example:
     """A whole text with its middle at the end, as SPM (suffix_first) or PSM; supervised like a plain document."""
-    parts = [Segment(part, is_special=False, is_learnt=True) for part in split_in_three(text, rng)]
-    prefix, middle, suffix = tokenizer.encode_segments(parts)  # as parts of one text: SentencePiece adds no space
+    # encoded as parts of one text, so that SentencePiece adds no space before each
+    parts = [Segment(part, is_special=False, is_supervised=True) for part in split_in_three(text, rng)]
+    prefix, middle, suffix = tokenizer.encode_segments(parts)
+
+    # either order ends with the middle, and with the token that tells an editor to stop
     if suffix_first:
         ids = [tokens.prefix, tokens.suffix, *suffix, tokens.middle, *prefix, *middle]
     else:
@@ -89,9 +94,13 @@ def fim_pieces(
     """
     if not 0 <= rate <= 1:
         raise UserError(f"--fim {rate:g}: give the share of the texts to transform, 0 to 1")
+
     while True:
+        # both draws for every part: the next one's do not depend on this one's
         is_moved, suffix_first = rng.random() < rate, rng.random() < 0.5
         part = text[: LONGEST_TOKEN * size]
+
+        # shortened until it fits: how many tokens a text takes is known only once it is encoded
         while True:
             if is_moved:
                 example = fill_in_the_middle(tokenizer, tokens, part, rng, suffix_first=suffix_first)
@@ -100,6 +109,8 @@ def fim_pieces(
             if len(example.input_ids) <= size:
                 break
             part = _shorter(part, size / len(example.input_ids))
+
+        # the rest of the text
         yield example
         text = text[len(part) :]
         if not text:
@@ -114,5 +125,6 @@ def _shorter(text: str, share: float) -> str:
     """About this share of a text from its start, cut at a line end if there is one."""
     if len(text) < 2:
         raise UserError("--row-tokens: too few to fill in the middle; give more")
+    # at least one character fewer, so that the caller's loop ends
     end = max(1, min(len(text) - 1, int(len(text) * share)))
     return text[: text.rfind("\n", 0, end) + 1 or end]

@@ -27,8 +27,10 @@ class Rules:
         True for a code of another kind (a file contains its functions), one alike to the right code, and a function of
         the same name (another class's or variant's answers the query, too).
         """
-        same = [values[own][:, None] == values[others] for values in (self.kinds, self.names, self.groups)]
-        return ~same[0] | (same[1] & (self.names[others] > 0)) | same[2]
+        same_kind = self.kinds[own][:, None] == self.kinds[others]  # [Q, n]
+        same_name = (self.names[own][:, None] == self.names[others]) & (self.names[others] > 0)
+        alike = self.groups[own][:, None] == self.groups[others]
+        return ~same_kind | same_name | alike
 
 
 def _numbers(values: list[str]) -> np.ndarray:
@@ -54,22 +56,31 @@ def hardest(
     codes    [N], as many as you like: they are encoded `chunk` at a time, and only the best so far are kept
     None scores MARGIN of the right code or more, none is forbidden by the rules.
     """
+    # queries, right codes, and the score above which a code may be right, too
     asked = np.asarray(encoder.encode(list(queries), kind="query"))  # [Q, D]
     right = np.unique(own)
     vectors = np.asarray(encoder.encode([codes[i] for i in right], kind="passage"))  # [R, D]
     limit = MARGIN * (asked * vectors[np.searchsorted(right, own)]).sum(axis=1)  # [Q]
-    best, found = (np.zeros((len(queries), 0), kind) for kind in (np.float32, np.int64))
+
+    best = np.zeros((len(queries), 0), np.float32)  # [Q, <= count] scores so far, the highest first
+    found = np.zeros((len(queries), 0), np.int64)  # [Q, <= count] their codes
     for start in range(0, len(codes), chunk):
+        # vectors of the next n codes; those of right codes are known
         some = np.arange(start, min(len(codes), start + chunk))
         known = np.isin(some, right)
         passages = np.empty((len(some), vectors.shape[1]), dtype=np.float32)
         passages[known] = vectors[np.searchsorted(right, some[known])]
         if not known.all():
             passages[~known] = encoder.encode([codes[i] for i in some[~known]], kind="passage")
+
+        # rounded, so that equal codes tie on every machine
         scores = np.round(asked @ passages.T, 6)  # [Q, n]
         scores[(scores >= limit[:, None]) | (scores <= 0) | rules.forbid(own, some)] = -np.inf
+
+        # the best of these and of the earlier ones; a stable sort prefers the earlier of equals
         best = np.concatenate([best, scores], axis=1)
         found = np.concatenate([found, np.broadcast_to(some, scores.shape)], axis=1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :count]
-        best, found = (np.take_along_axis(values, order, axis=1) for values in (best, found))
+        best = np.take_along_axis(best, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
     return [ids[scores > -np.inf].tolist() for ids, scores in zip(found, best, strict=True)]

@@ -28,8 +28,11 @@ def import_order(files: dict[str, str]) -> list[str]:
 
     Depends on paths and texts alone; ties, and where to enter a cycle, are decided by the alphabet.
     """
+    # the graph: path -> paths of the files that it imports
     modules = {module_name(path): path for path in sorted(files)}
     imports = {path: imported_files(path, files[path], modules) for path in sorted(files)}
+
+    # depth first, post-order: a file comes after all that it imports
     entered: set[str] = set()
     order: list[str] = []
     for first in imports:
@@ -38,6 +41,8 @@ def import_order(files: dict[str, str]) -> list[str]:
         while below:  # an explicit stack: an import chain may exceed Python's recursion limit
             path, rest = below[-1]
             following = next((other for other in rest if other not in entered), None)
+            # place this file once all that it imports is placed. A file that was entered before is skipped: either it
+            # is placed already, or it is part of a cycle, which is cut here
             if following is None:
                 order.append(path)
                 below.pop()
@@ -56,11 +61,16 @@ def imported_files(path: str, text: str, modules: dict[str, str]) -> list[str]:
     """
     if not path.endswith(".py"):
         return []
+    # the package that relative imports start from
     package = module_name(path).split(".")
     if not path.endswith("__init__.py"):
         package.pop()
+
+    # import statements, wherever they are in the file
     tree = parse(text)
     statements = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+    # a.b.C: the module a.b.C, else a.b, else a
     found: dict[str, None] = {}
     for statement in sorted(statements, key=lambda node: (node.lineno, node.col_offset)):
         for parts in _imported_names(statement, package):
@@ -75,6 +85,7 @@ def _imported_names(statement: ast.Import | ast.ImportFrom, package: list[str]) 
     """The absolute names that a statement in a module of `package` imports, split at the dots."""
     if isinstance(statement, ast.Import):
         return [alias.name.split(".") for alias in statement.names]
+    # `from ..graph import Graph` within pkg.algorithms.dag: one level up from pkg.algorithms
     stays = len(package) - (statement.level - 1)  # parts of the package that remain after the dots
     if statement.level and stays < 0:
         return []

@@ -90,16 +90,22 @@ def _read_row(id: str, row: dict) -> ImportedRow:
     """ValueError says why a row is not used."""
     whole = training_conversation(row)
     *question, answer = messages = whole.messages
+
+    # only plain questions and answers, without tools
     if whole.tools or any("tool_calls" in message for message in messages):
         raise ValueError("calls tools")
     if THOUGHTS & answer.keys():
         raise ValueError("an answer with its thoughts apart")
     if not any(message["content"].strip() for message in question):
         raise ValueError("no question")
+
+    # in Python, unless the question names another language
     asked = "\n".join(message["content"] for message in question if message["role"] == "user")
     other = OTHER_LANGUAGE.search(asked)
     if other and not re.search(r"\bpython", asked, re.IGNORECASE):
         raise ValueError(f"asks for {other.group().lower()}")
+
+    # a reasoning model's thoughts apart from its answer
     thoughts, answered = split_thoughts(answer["content"])
     if not answered.strip():
         raise ValueError("thoughts without an answer")
@@ -107,10 +113,14 @@ def _read_row(id: str, row: dict) -> ImportedRow:
         raise ValueError(f"over {LONGEST} characters")
     if SURROGATE.search("".join(message["content"] for message in messages)):
         raise ValueError("a lone surrogate, which no text file can hold")
+
+    # the code, and the words around it
     code, words = parted(answered)
     code = with_four_spaces(code)
     if PLACEHOLDER.search(code):
         raise ValueError("placeholder in the answer")
+
+    # a single question keeps "instruction" and "input" apart if the row had them apart
     fields = {}
     if len(question) == 1:
         given = {"instruction": row.get("instruction"), "input": row.get("input") or ""}
@@ -143,12 +153,15 @@ def with_four_spaces(code: str) -> str:
 
     Continuation lines move with their statement, comments with the code beside them.
     """
+    # tabs as spaces, then the depth of each statement
     lines = [_untabbed(line) for line in code.split("\n")]
     depths, heads, strings = _layout("\n".join(lines))
     was = {number: len(line) - len(line.lstrip(" ")) for number, line in enumerate(lines, 1)}
+
+    # the new indentation of every line
     changed = []
     for number, line in enumerate(lines, 1):
-        if number in strings:
+        if number in strings:  # the line begins inside a string: its spaces are data
             changed.append(line)
             continue
         head = heads.get(number, number)
@@ -158,6 +171,8 @@ def with_four_spaces(code: str) -> str:
             beside = [one for one in depths if one > number][:1] + [one for one in reversed(depths) if one < number][:1]
             indent = next((4 * depths[one] for one in beside if was[one] == was[number]), was[number])
         changed.append((" " * max(0, indent) + line.strip(" ")) if line.strip() else "")
+
+    # proof: the same syntax tree
     text = "\n".join(changed)
     if not same_code(code, text):
         raise ValueError("indentation that cannot be changed safely")
@@ -195,10 +210,13 @@ def _layout(code: str) -> tuple[dict[int, int], dict[int, int], set[int]]:
 
 def explain_with(teacher: Teacher, rows: list[ImportedRow]) -> tuple[list[ImportedRow], list[dict]]:
     """The rows, those without words explained by the teacher where its answer is usable; and its unusable answers."""
+    # ask for the rows without words
     silent = [row for row in rows if not row.words]
     system = {"role": "system", "content": SYSTEM}
     asked = [EXPLAIN.format(question=_asked(row), code=fenced(row.code, "python")) for row in silent]
     replies = teacher.ask([[system, {"role": "user", "content": one}] for one in asked], samples=1)
+
+    # usable explanations by row, the others as rejects
     words, rejects = {}, []
     for row, (reply,) in zip(silent, replies, strict=True):
         if reply is None:
@@ -266,11 +284,12 @@ class Options(TeacherOptions):
         if min(self.test_share, self.validation_share) < 0 or self.test_share + self.validation_share >= 1:
             raise UserError("--test-share and --validation-share must not be negative and stay below 1 together")
         if self.out.exists() and not self.out.is_dir():
-            raise UserError(f"--out {self.out}: a file stands there; give a folder")
+            raise UserError(f"--out {self.out}: is a file; give a folder")
 
 
 def main() -> None:
     """Import rows: code/ and explained/ with train, validation and test.jsonl, and rejects.jsonl, about.json."""
+    # the rows that answer in Python, explained by the teacher if there is one
     options = parse(Options, description=main.__doc__)
     rows, name, commit = read_rows(options.file)
     teacher = teacher_of(options, options.out)
@@ -281,6 +300,8 @@ def main() -> None:
     if teacher:
         kept, refused = explain_with(teacher, kept)
         rejects += refused
+
+    # two variants with the same ids and split
     shares = {"test_share": options.test_share, "validation_share": options.validation_share}
     side = split_rows(kept, **shares, seed=options.seed)
     source = {"path": options.file, "commit": commit, "license": options.license}
@@ -291,6 +312,8 @@ def main() -> None:
             write_jsonl(options.out / variant / f"{split}.jsonl", pairs)
         counts = Counter(side[row.id] for row in chosen)
         print(f"{variant:<10}{len(chosen):>6} rows: " + ", ".join(f"{counts[split]} {split}" for split in SPLITS))
+
+    # what was left out, and how this was made
     write_jsonl(options.out / "rejects.jsonl", rejects)
     about = {"schema": 1, "kind": "imported instruction rows", "commit": commit, "options": as_settings(options)}
     write_json(options.out / "about.json", about)

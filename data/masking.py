@@ -3,8 +3,8 @@
     <|im_start|> user ⏎ Fix this … <|im_end|> ⏎ <|im_start|> assistant ⏎ return a + b <|im_end|> ⏎
     ···················· prompt: read, not learnt ····················  ■■■■■■■■■■■■ ■■■■■■■■■■  ·
 
-Supervised are the assistant's words and the token that ends its turn, without which a model never learns to stop. The
-mask goes by position and role, never by id: a padding token equal to the end token hides nothing.
+The assistant's words and the token that ends its turn are supervised; without the latter a model never learns to stop.
+The mask goes by position and role, never by id: where padding and end token are the same id, the end stays supervised.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ONLY_READ = "{} answers are read, not learnt: nothing asks for them, or the temp
 
 @dataclass(frozen=True)
 class Example:
-    """One document: token ids, and for each the label to predict at its position, or IGNORE.
+    """One document: labels[t] is input_ids[t] where that token is trained on, else IGNORE; model/loss.py shifts them.
 
     The first label is always IGNORE, whatever is given: no token precedes it to predict it from.
     """
@@ -31,6 +31,7 @@ class Example:
 
     def __post_init__(self) -> None:
         if self.labels:
+            # the class is frozen, so an ordinary assignment would raise
             object.__setattr__(self, "labels", [IGNORE, *self.labels[1:]])
 
     @property
@@ -48,13 +49,17 @@ def supervise(
     """
     if train_on_prompt and any(message.get("weight") == 0 for message in messages):
         raise ValueError("--train-on-prompt trains on every token, but an answer here has weight 0; drop one of them")
+
+    # control tokens and text apart: what a user writes never becomes a control token
     ids: list[int] = []
     labels: list[int] = []
     segments = tokenizer.segments(messages, tools=tools)
     for segment, piece in zip(segments, tokenizer.encode_segments(segments), strict=True):
         ids += piece
-        labels += piece if segment.is_learnt or train_on_prompt else [IGNORE] * len(piece)
-    if segments[-1].is_learnt and not segments[-1].is_special:  # the template does not end the turn
+        labels += piece if segment.is_supervised or train_on_prompt else [IGNORE] * len(piece)
+
+    # if the template does not end the last turn, the eos token does
+    if segments[-1].is_supervised and not segments[-1].is_special:
         ids.append(tokenizer.eos_id)
         labels.append(tokenizer.eos_id)
     return Example(ids, labels)
@@ -62,28 +67,31 @@ def supervise(
 
 def spans(labels: list[int]) -> list[tuple[int, int, bool]]:
     """A document's labels as runs of supervised and unsupervised positions: (start, stop, is supervised), in order."""
-    is_learnt = [label != IGNORE for label in labels]
-    cuts = [0, *(at for at in range(1, len(labels)) if is_learnt[at] != is_learnt[at - 1]), len(labels)]
-    return [(start, stop, is_learnt[start]) for start, stop in itertools.pairwise(cuts)]
+    # a run begins wherever a position differs from the one before
+    is_supervised = [label != IGNORE for label in labels]
+    cuts = [0, *(at for at in range(1, len(labels)) if is_supervised[at] != is_supervised[at - 1]), len(labels)]
+    return [(start, stop, is_supervised[start]) for start, stop in itertools.pairwise(cuts)]
 
 
 def show_mask(tokenizer: Tokenizer, example: Example) -> str:
     """The text of a document, each span below a line "learnt" or "read"."""
     parts = []
-    for start, stop, is_learnt in spans(example.labels):
+    for start, stop, is_supervised in spans(example.labels):
         text = tokenizer.decode(example.input_ids[start:stop], keep_special=True)
-        parts.append(f"── {'learnt' if is_learnt else 'read'} ──\n{text}")
+        parts.append(f"── {'learnt' if is_supervised else 'read'} ──\n{text}")
     return "\n".join(parts)
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: list[dict], *, tools: list[dict] | None = None) -> list[int]:
     """Ids up to the start of the assistant's answer: a prefix of `supervise(messages + answer).input_ids`."""
+    # segment by segment, as in `supervise`: encoded in one piece, the seam to the answer could get other tokens
     segments = tokenizer.segments(messages, add_generation_prompt=True, tools=tools)
     return [token for piece in tokenizer.encode_segments(segments) for token in piece]
 
 
 def plain_document(tokenizer: Tokenizer, text: str) -> Example:
     """A whole text, supervised up to and including its end token; a BOS before it is not."""
+    # prefix_ids: [BOS], or [] for a model without one
     ids = [*tokenizer.encode(text), tokenizer.eos_id]
     return Example(tokenizer.prefix_ids + ids, [IGNORE] * len(tokenizer.prefix_ids) + ids)
 
@@ -97,6 +105,7 @@ def tokenize_rows(
     differently once the conversation continues (Qwen3 drops its think block). UserError names file and line of a row
     that cannot be used, before any training.
     """
+    # ids and labels of each row, at full length
     examples, read = [], 0
     for number, row in enumerate(rows, 1):
         with named_line(f"{where}:{number}"):
@@ -104,14 +113,17 @@ def tokenize_rows(
             example = supervise(tokenizer, asked.messages, tools=asked.tools, train_on_prompt=train_on_prompt)
         examples.append(example)
         read += 0 if train_on_prompt else answers_only_read(asked.messages, example)
+
+    # truncated, and without the rows that this leaves with nothing to predict
     kept, lost = cut_examples(examples, max_length)
     return kept, {**lost, "read": read}
 
 
 def answers_only_read(messages: list[dict], example: Example) -> int:
     """How many answers of a conversation should be supervised but are not in its example."""
+    # each supervised answer is one run of labels
     wanted = sum(message["role"] == "assistant" and message.get("weight") != 0 for message in messages)
-    return wanted - sum(is_learnt for *_, is_learnt in spans(example.labels))
+    return wanted - sum(is_supervised for *_, is_supervised in spans(example.labels))
 
 
 def cut_examples(examples: list[Example], max_length: int) -> tuple[list[Example], dict[str, int]]:
@@ -120,6 +132,7 @@ def cut_examples(examples: list[Example], max_length: int) -> tuple[list[Example
     """
     kept, lost = [], {"cut": 0, "dropped": 0}
     for whole in examples:
+        # truncated at the end: the answer loses its last tokens first
         example = Example(whole.input_ids[:max_length], whole.labels[:max_length])
         if not example.supervised:
             lost["dropped"] += 1

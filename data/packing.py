@@ -2,7 +2,7 @@
 
 row       a a a a b b c c c       lengths = [4, 2, 3]
 positions 0 1 2 3 0 1 0 1 2       restart at each document
-labels    · a a a · b · c c       the first of each is IGNORE: it must not be predicted from the document before
+labels    · a a a · b · c c       the first of each is IGNORE (data/masking.py): the document before does not predict it
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def pieces(example: Example, size: int) -> list[Example]:
 
     Neighbouring pieces share one token, so that each token but the very first is predicted exactly once.
     """
+    # a stride of size - 1: the last token of a piece is the first of the next, where its label is IGNORE
     ids, labels = example.input_ids, example.labels
     starts = range(0, max(1, len(ids) - 1), size - 1)
     return [Example(ids[i : i + size], labels[i : i + size]) for i in starts]
@@ -41,11 +42,13 @@ def pack(examples: list[Example], size: int) -> list[list[Example]]:
     ValueError when an example is longer than a row.
     """
     rows: list[list[Example]] = []
-    room: list[int] = []
+    room: list[int] = []  # tokens left in each row
+    # decreasing: the short ones come last and fill the gaps
     for example in sorted(examples, key=lambda e: -len(e.input_ids)):
         length = len(example.input_ids)
         if length > size:
             raise ValueError(f"an example of {length} tokens does not fit a row of {size}")
+        # the first row with room, or a new one
         row = next((i for i, free in enumerate(room) if free >= length), None)
         if row is None:
             row = len(rows)
@@ -58,6 +61,7 @@ def pack(examples: list[Example], size: int) -> list[list[Example]]:
 
 def to_batch(row: list[Example], device: torch.device | str) -> Batch:
     """A packed row as tensors."""
+    # the documents end to end; only `lengths` keeps them apart
     ids = [token for example in row for token in example.input_ids]
     labels = [label for example in row for label in example.labels]
     return Batch(
@@ -69,6 +73,7 @@ def to_batch(row: list[Example], device: torch.device | str) -> Batch:
 
 def in_passes(rows: list[list[Example]], micro_batch: int) -> list[list[Example]]:
     """Rows joined, `micro_batch` at a time, into single forward passes."""
+    # one long row instead of a stack of padded ones: [1, T], not [micro_batch, longest]
     starts = range(0, len(rows), micro_batch)
     return [[example for row in rows[start : start + micro_batch] for example in row] for start in starts]
 
@@ -82,8 +87,10 @@ def plan_windows(rows: int, *, rows_per_step: int, epochs: float, seed: int) -> 
     """
     windows: list[list[int]] = []
     for epoch in range(math.ceil(epochs)):
+        # a fresh generator per epoch: no state to save
         order = list(range(rows))
         random.Random(f"{seed}/{epoch}").shuffle(order)
+        # 2.5 epochs: the third visits half of the rows
         visited = order[: round(rows * min(1.0, epochs - epoch))]
         windows += [visited[i : i + rows_per_step] for i in range(0, len(visited), rows_per_step)]
     return windows

@@ -12,6 +12,7 @@ def read_pairs(path: str) -> list[dict]:
     for number, row in enumerate(rows, 1):
         for key in ("query", "code"):
             _require_text(row, key, f"{path}:{number}")
+        # hard negatives, and a stronger model's scores: first the code's, then the negatives'
         negatives, scores = row.get("negatives") or [], row.get("scores")
         if not isinstance(negatives, list) or not all(isinstance(code, str) and code.strip() for code in negatives):
             raise UserError(f'{path}:{number}: "negatives" must be a list of non-empty strings')
@@ -32,6 +33,7 @@ def read_pool(path: str | None, test: list[dict]) -> list[dict]:
     rows = read_jsonl(path)
     for number, row in enumerate(rows, 1):
         _require_text(row, "code", f"{path}:{number}")
+    # a code of a test query's file may be its answer, or give it away
     codes, files = {query["code"] for query in test}, {_file(query) for query in test} - {None}
     kept = [row for row in rows if row["code"] not in codes and _file(row) not in files]
     print(f"pool     {len(kept):,} codes · {len(rows) - len(kept):,} excluded: from files of --test")

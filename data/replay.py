@@ -45,13 +45,18 @@ def read_other_texts(replay: str | None, probe: str | None, *, corpus_texts: set
     Without a probe, one in five of the replay texts (at most 50, drawn by the seed) is held back as one. Raises
     UserError for a line that cannot be used, and where no text is left to replay or to probe with.
     """
+    # the probe first: what forgetting is measured on must not be replayed
     to_probe, lost_probe = _distinct(_read(probe), corpus_texts) if probe else ({}, {})
     probed = {_text(row) for row in to_probe.values()}
     to_replay, lost_replay = _distinct(_read(replay), corpus_texts | probed) if replay else ({}, {})
     lost = {reason: lost_probe.get(reason, 0) + lost_replay.get(reason, 0) for reason in ("empty", "repeated")}
+
+    # without one, some of the replay texts are held back
     if replay and not probe:
         count = min(MOST_HELD_BACK, -(-len(to_replay) // HELD_BACK))
         to_probe = {name: to_replay.pop(name) for name in seeded_order(list(to_replay), seed)[:count]}
+
+    # both must have something left
     for place, texts, purpose in ((replay, to_replay, "replay"), (probe or replay, to_probe, "probe forgetting with")):
         if place and not texts:
             raise UserError(
@@ -69,10 +74,13 @@ def other_texts_summary(other: OtherTexts) -> str:
 
 
 def _read(place: str) -> dict[str, dict]:
+    # a folder: one text a file
     path = Path(place)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
         return {file.relative_to(path).as_posix(): {"text": read_text(file)} for file in files}
+
+    # JSON Lines: every row is read now, so that a bad one stops the run before it trains
     rows = {}
     for number, row in enumerate(read_jsonl(path), 1):
         with named_line(f"{place}:{number}"):
@@ -129,6 +137,8 @@ def replay_examples(
     """
     if not 0 < share < 1:
         raise UserError(f"--replay-share {share:g}: give a share of the supervised tokens, above 0 and below 1")
+
+    # every piece that could be drawn: a long text is cut into several, a conversation keeps its beginning
     drawable: dict[str, Example] = {}
     lost = {"cut": 0, "dropped": 0}
     for name, row in rows.items():
@@ -140,6 +150,8 @@ def replay_examples(
         else:
             parts = pieces(plain_document(tokenizer, row["text"]), size)
         drawable |= {f"{name}/{number}": part for number, part in enumerate(parts)}
+
+    # share = w / (beside + w), solved for w; drawing stops when one more piece would overshoot by more than half of it
     wanted, drawn = beside * share / (1 - share), []
     for name in seeded_order(list(drawable), seed):
         if drawn and wanted < drawable[name].supervised / 2:

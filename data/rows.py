@@ -71,8 +71,11 @@ def is_conversation(row: dict) -> bool:
 
 def conversation_of(row: dict) -> Conversation:
     """The conversation of a row, with its answer last if there is one. ValueError says what is wrong with it."""
+    # null is the same as missing: tables have a column for every field
     row = {key: value for key, value in row.items() if value is not None}
     _refuse_fields(row)
+
+    # the messages of one of the three forms, with the system message that a row may have beside them
     form = _form_of(row)
     if form == "messages":
         messages = _turns(row, form, "history", "reasoning_content")
@@ -92,6 +95,7 @@ def training_conversation(row: dict) -> Conversation:
     if whole.answer is None:
         wanted = "completion" if "prompt" in row else "output" if "instruction" in row else "an assistant message"
         raise ValueError(f'"{wanted}" is missing (this line has: {", ".join(row)})')
+    # the answers to train on; each must have something to learn
     learnt = [i for i, one in enumerate(whole.messages) if one["role"] == "assistant" and one.get("weight") != 0]
     if not learnt:
         raise ValueError("no answer in this row is to be trained on; remove the row")
@@ -99,11 +103,13 @@ def training_conversation(row: dict) -> Conversation:
         if says_nothing(whole.messages[i]):
             where = f"message {i + 1}: " if len(learnt) > 1 else ""
             raise ValueError(f"{where}the answer is empty")
+
     return Conversation(whole.messages[: learnt[-1] + 1], whole.tools)
 
 
 def unread_fields(rows: list[dict]) -> list[str]:
     """Names of non-empty fields that are not read, except the metadata of docs/formats.md."""
+    # what is read, and the metadata that is expected
     read = {*FORMS, *itertools.chain(*FORMS.values()), "system", "history", "tools", "reasoning_content", *FLAGS}
     aside = read | {"id", "category", "source", "check", "teacher", "references"}
     return list(dict.fromkeys(key for row in rows for key in row if key not in aside and not is_empty(row[key])))
@@ -143,6 +149,7 @@ def _asked_and_answered(row: dict, asked: str, answered: str) -> list[dict]:
     """The messages of the two forms without `messages`. Prompt and completion may be lists of messages; then only those
     of the completion are trained on, as in TRL.
     """
+    # the question: messages, whose answers are context, or one text
     if isinstance(row[asked], list):
         turns = [one | {"weight": 0} if one["role"] == "assistant" else one for one in _turns(row, asked, "history")]
     else:
@@ -151,6 +158,8 @@ def _asked_and_answered(row: dict, asked: str, answered: str) -> list[dict]:
             question += f"\n\n{text_of(row, 'input')}"
         turns = [{"role": "user", "content": question}]
     turns = _history(row) + turns
+
+    # the answer, if there is one: messages, or one text
     if answered not in row:
         return turns
     if isinstance(row[answered], list):
@@ -174,6 +183,7 @@ def _with_system(row: dict, messages: list[dict]) -> list[dict]:
     if is_empty(row.get("system")):
         return messages
     system = {"role": "system", "content": text_of(row, "system")}
+    # the same text twice, as a field and as a message, is not a contradiction
     own = [message["content"] for message in messages if message["role"] == "system"]
     if own and own != [system["content"]]:
         raise ValueError('"system" beside a system message: keep only one')
@@ -193,6 +203,7 @@ def _refuse_fields(row: dict) -> None:
             raise ValueError(f'"{key}" {what_to_do}')
     if row.get("label") is False:
         raise ValueError('"label" is false: an answer that is not wanted cannot be trained on; remove the row')
+    # flags of a whole row; a number in "loss" is a measurement, not a flag
     for flag in FLAGS:
         value = row.get(flag, 1)
         if value is False or (flag == "weight" and value != 1):
@@ -202,10 +213,12 @@ def _refuse_fields(row: dict) -> None:
 def _refuse_other_texts(row: dict, form: str, messages: list[dict]) -> None:
     """ValueError for a further text field that the conversation does not already contain."""
     said = [message["content"].strip() for message in messages]
+    # fields of the other forms, and those that often hold a system message or a context
     others = {key for keys in FORMS.items() for key in (keys[0], *keys[1])} - {form, *FORMS[form]}
     for key in sorted(others & row.keys()) + sorted(TEXTS.keys() & row.keys()):
         value = row[key] if isinstance(row[key], list) else [row[key]]
         parts = [part.get("content") if isinstance(part, dict) else part for part in value]
+        # "prompt" beside "instruction" usually repeats it: then nothing is lost
         is_repeated = all(isinstance(part, str) and _repeats(part.strip(), said) for part in parts)
         if not is_repeated and not is_empty(row[key]):
             what_to_do = TEXTS.get(key, f'beside "{form}" is not read: keep only one')

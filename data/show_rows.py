@@ -79,13 +79,17 @@ def check_row(
     """
     if not example.supervised:
         raise ValueError("nothing is supervised: the loss would have no token of this row")
+
+    # the prompt's ids are a prefix; None marks the end, so that a prompt longer than the row differs from it
     prompt = encode_prompt(tokenizer, messages[:-1], tools=tools)
     pairs = zip(prompt, [*example.input_ids, None], strict=False)
     if (at := next((i for i, (one, other) in enumerate(pairs) if one != other), None)) is not None:
         raise ValueError(
-            f"the prompt's ids are no prefix of those of prompt and answer: they part at token {at:,}, so what is "
-            "trained is not what will be asked"
+            f"the prompt's ids are not a prefix of those of prompt and answer: they diverge at token {at:,}, so "
+            "what is trained is not what will be asked"
         )
+
+    # the answer's end, and the row's beginning
     if not tokenizer.stop_ids & set(example.labels[len(prompt) :]):
         raise ValueError("the token that ends the turn is not supervised: the model would not learn to stop")
     found = sum(1 for _ in itertools.takewhile(lambda token: token == bos, example.input_ids))
@@ -120,11 +124,13 @@ def documents_of(row: list[Example], lines: dict[int, int], tokenizer: Tokenizer
 
     lines  {id(example): line of the data file}
     """
+    # exactly what the loop gets, as lists
     batch = to_batch(row, "cpu")
     ids, labels = batch.input_ids[0].tolist(), batch.labels[0].tolist()
     control = set(tokenizer.control_tokens.values())
     documents, start = [], 0
     for example, length in zip(row, batch.lengths, strict=True):
+        # each token with its text, and its role by label and id
         texts = token_texts(tokenizer, ids[start : start + length])
         tokens = []
         for position, text in enumerate(texts):
@@ -144,8 +150,10 @@ def token_texts(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
     """
     texts, begin, read = [], 0, 0
     for end in range(1, len(ids) + 1):
+        # what the tokens from `begin` on say without this one, and with it
         known = tokenizer.decode(ids[begin:read], keep_special=True)
         now = tokenizer.decode(ids[begin:end], keep_special=True)
+        # not yet a whole character
         if now.endswith("\ufffd") and end < len(ids):
             texts.append("")
             continue
@@ -231,17 +239,22 @@ class Options:
 
 def main() -> None:
     """Show what a model learns from instruction rows, token by token, after checking every row."""
+    # the rows, checked at full length
     options = parse(Options, description=main.__doc__)
     tokenizer = load_tokenizer(options.model, chat_template=options.chat_template)
     rows = read_jsonl(options.data)
     if not rows:
         raise UserError(f"{options.data}: no row")
     whole = checked_examples(rows, tokenizer, where=str(options.data), train_on_prompt=options.train_on_prompt)
+
+    # cut and packed as train_sft.py does; `lines` keeps where each came from
     size = options.max_length
     cut = [Example(example.input_ids[:size], example.labels[:size]) for example in whole]
     lines = {id(example): number for number, example in enumerate(cut, 1)}
     kept = [example for example in cut if example.supervised]
     packed = pack(kept, size)
+
+    # a line that accounts for all of them, and notes
     tokens = sum(len(example.input_ids) for example in kept)
     shortened = sum(len(example.input_ids) > size for example in whole)
     told = (
@@ -258,6 +271,8 @@ def main() -> None:
     if bos_of(tokenizer) is None and tokenizer.prefix_ids:
         print("note     the tokenizer puts a BOS before a plain text, the chat template none: rows go without")
     print(f"packed   {len(packed):,} rows of at most {size:,} tokens; {min(options.rows, len(packed))} shown")
+
+    # some rows, in the terminal and as a page
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
     if colour:
         print("legend   " + "  ".join(_coloured(role, role) for role in ROLES))

@@ -30,10 +30,13 @@ def read_message(message: dict, where: str) -> dict:
     where  prefix of errors, such as "message 2"
     ValueError says what cannot be read or honoured.
     """
+    # empty fields say nothing, except for empty content
     message = {key: value for key, value in message.items() if key == "content" or not is_empty(value)}
     for key, what_to_do in REFUSED.items():
         if key in message:
             raise ValueError(f'{where}: "{key}" {what_to_do}')
+
+    # the fields that a template knows, in the form in which it knows them
     read = {key: value for key, value in message.items() if key not in FLAGS}
     read["role"] = _role(message, where)
     if "tool_calls" in message:
@@ -45,7 +48,9 @@ def read_message(message: dict, where: str) -> dict:
         if not isinstance(message[key], str):
             raise ValueError(f'{where}: "{key}" must be a string, not {type(message[key]).__name__}')
     read["content"] = _content(message, where)
-    return read if _is_learnt(message, read["role"], where) else {**read, "weight": 0}
+
+    # the flags of other tools become one: "weight": 0
+    return read if _is_supervised(message, read["role"], where) else {**read, "weight": 0}
 
 
 def is_empty(value) -> bool:
@@ -79,6 +84,7 @@ def says_nothing(message: dict) -> bool:
 
 def _role(message: dict, where: str) -> str:
     role = text_of(message, "role")
+    # unknown roles are the template's business; a known one under another name would be rendered as something else
     usual = OTHER_NAMES.get(role.lower(), role.lower())
     if usual != role and usual in ("system", "user", "assistant", "tool"):
         raise ValueError(f'{where}: the role "{role}" is called "{usual}" here; rename it')
@@ -95,6 +101,8 @@ def _content(message: dict, where: str) -> str:
     if not isinstance(content, list):
         what = "must be a string" if "content" in message else "is missing"
         raise ValueError(f'{where}: "content" {what} (this message has: {", ".join(message)})')
+
+    # a list of parts, of which only text can be learnt from
     texts = []
     for part in content:
         kind = part.get("type", "text") if isinstance(part, dict) else "text"
@@ -113,21 +121,26 @@ def _tool_call(call, where: str) -> dict:
     """
     if not isinstance(call, dict):
         raise ValueError(f'{where}: "tool_calls" must be a list of {{"function": {{"name", "arguments"}}}}')
+    # nested, {"function": {"name", "arguments"}}, or flat, {"name", "arguments"}
     function = call.get("function", call)
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ValueError(f'{where}: a tool call without a "name"')
+
+    # arguments: an object, or its JSON text
     arguments = function.get("arguments")
     arguments = {} if is_empty(arguments) else from_json(arguments)
     if not isinstance(arguments, dict):
         raise ValueError(f'{where}: the "arguments" of {function["name"]} must be a JSON object, or the text of one')
+
+    # nested either way
     if "function" in call:
         return {**call, "type": "function", "function": {**function, "arguments": arguments}}
     named = {"id": call["id"]} if "id" in call else {}
     return {**named, "type": "function", "function": {"name": call["name"], "arguments": arguments}}
 
 
-def _is_learnt(message: dict, role: str, where: str) -> bool:
-    is_learnt = True
+def _is_supervised(message: dict, role: str, where: str) -> bool:
+    is_supervised = True
     for flag in FLAGS:
         value = message.get(flag)
         if value is None:
@@ -141,5 +154,6 @@ def _is_learnt(message: dict, role: str, where: str) -> bool:
                 f'{where}: "{flag}" asks to learn a {role} message; remove it: the assistant\'s alone are learnt '
                 "(all, with --train-on-prompt)"
             )
-        is_learnt = is_learnt and bool(value)
-    return is_learnt or role != "assistant"
+        # an answer is trained on unless any flag says no
+        is_supervised = is_supervised and bool(value)
+    return is_supervised or role != "assistant"

@@ -20,6 +20,7 @@ FONT = "font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif;"
 WIDTH = 440
 LETTER = 7.6  # average width of a letter, at most, even on a phone, which shows them larger
 MOST_POINTS = 400  # drawn of a line
+MOST_STEPS = 6  # between the ticks of an axis
 Interval = Sequence[float]
 
 
@@ -47,10 +48,10 @@ class Scale:
         """The position of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
-    def ticks(self, most: int = 6) -> list[float]:
-        """At most `most` + 1 round values in the range: multiples of 1, 2 or 5 times a power of ten."""
-        unit = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
-        step = next(unit * factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (unit * factor) <= most)
+    def ticks(self) -> list[float]:
+        """At most MOST_STEPS + 1 round values in the range: multiples of 1, 2 or 5 times a power of ten."""
+        unit = 10.0 ** math.floor(math.log10((self.high - self.low) / MOST_STEPS))
+        step = next(unit * factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (unit * factor) <= MOST_STEPS)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
 

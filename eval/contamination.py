@@ -25,8 +25,7 @@ from common.console import UserError, progress, run_command
 from common.files import read_json, read_json_list, read_jsonl, read_text, write_json
 from common.options import as_settings, option, parse
 from data.corpus import load_corpus
-from data.corpus.decontaminate import RUN
-from data.corpus.known_texts import KnownTexts
+from data.corpus.decontaminate import RUN, KnownTexts
 from data.likeness.near_duplicates import jaccard, shingles
 from eval.row_texts import fields_not_compared, texts_of
 from eval.stats import mean_and_interval

@@ -1,4 +1,4 @@
-"""The model that a command asks for answers: its options, and the model with them applied."""
+"""The options that evaluations share: the model to ask for answers, how it samples, where its code runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SANDBOX = "the sandbox"
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
-    """Where a network computes, and in which dtype: values for `choose_device` and `choose_dtype`."""
+    """Device and compute dtype, as `choose_device` and `choose_dtype` take them."""
 
     device: str = option("auto", "auto, cpu, cuda or cuda:N", MODEL)
     dtype: str = option(
@@ -38,12 +38,12 @@ class ComputeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AskOptions(ComputeOptions):
-    """A model that is asked for answers, where these are not given in a file."""
+    """The model to ask for answers, unless they are given in a file."""
 
     GROUPS = (MEASURE, MODEL, SAMPLING, SANDBOX)
 
     model: str | None = option(
-        None, "folder, .gguf file, hub id or embedded default that answers (default: answers are given)", MODEL
+        None, "the model to ask: folder, .gguf file, hub id or embedded default (default: answers are given)", MODEL
     )
     adapter: str | None = option(None, "folder of a LoRA adapter for --model", MODEL, metavar="DIR")
     chat_template: str | None = option(
@@ -66,7 +66,7 @@ class SandboxOptions:
     """How generated code is run."""
 
     processes: int | None = option(None, "sandboxed processes at once (default: one per core)", SANDBOX)
-    allow_unsafe_exec: bool = option(False, "run code even where the network cannot be closed to it", SANDBOX)
+    allow_unsafe_exec: bool = option(False, "run code even if it cannot be cut off from the network", SANDBOX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ class SampleOptions(SandboxOptions):
 
 @contextmanager
 def asked_model(options: AskOptions) -> Iterator[tuple[Decoder, Tokenizer]]:
-    """--model in --dtype, with the adapter folded in for speed."""
-    assert options.model is not None  # the commands refuse other options
+    """The model with its adapter folded in, and its tokenizer with the template that the adapter was trained with."""
+    assert options.model is not None  # else the command has answers, and does not call this
     device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)
     tokenizer = load_trained_tokenizer(options.model, options.adapter, chat_template=options.chat_template)

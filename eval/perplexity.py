@@ -38,7 +38,7 @@ from model.tokenizer import Tokenizer
 
 
 class Document(NamedTuple):
-    """A tokenised file; `size` is the number of UTF-8 bytes of its supervised text."""
+    """A tokenised file; `size` is the number of UTF-8 bytes of its text."""
 
     path: str
     example: Example
@@ -58,7 +58,7 @@ def perplexity(
 
     window       tokens the model sees at once
     stride       tokens from one window to the next (default: half a window). A token is predicted from at least
-                 window - stride tokens, where the file has them; window - 1 is the cheapest, with one token of overlap
+                 window - stride tokens, where the file has them; at window - 1, the cheapest, one token overlaps
     most_tokens  measure only this many tokens from the start of each file, and the bytes of those
     Every token except the first of a file is predicted once, the end-of-text token included. "files" in the result
     holds {"path", "nll" (nats), "tokens", "bytes"} per file; empty files are skipped. UserError if no file is left,
@@ -114,12 +114,12 @@ def strided(example: Example, window: int, stride: int) -> list[Example]:
     if not 1 <= stride < window:
         raise ValueError(f"stride {stride} does not fit a window of {window}: give 1 to {window - 1}")
     ids, labels = example.input_ids, example.labels
-    windows, predicted = [], 1  # tokens predicted so far; the first has no context
+    windows, done = [], 1  # positions dealt with; the first has no context and is never predicted
     for start in range(0, len(ids), stride):
         stop = min(start + window, len(ids))
-        fresh = [IGNORE] * (predicted - start) + labels[predicted:stop]
+        fresh = [IGNORE] * (done - start) + labels[done:stop]
         windows.append(Example(ids[start:stop], fresh))
-        predicted = stop
+        done = stop
         if stop == len(ids):
             break
     return windows

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from common.console import UserError
-from data.corpus.decontaminate import RUN
-from data.corpus.known_texts import WORD
+from data.corpus.decontaminate import RUN, WORD
 from data.instruct.phrasings import INSTRUCTIONS
 
 FIELDS = (

@@ -9,24 +9,26 @@ from model.decoder import Decoder
 from model.token_text import exact_text
 from model.tokenizer import Tokenizer
 
+WINDOW = 1024  # tokens of each file that are read
 LEAST_CONTEXT = 64  # tokens skipped at the start of a file, where nothing can be predicted yet
 SHOWN = 800  # characters of context in a row
 
 
 @torch.inference_mode()
 def worst_predictions(
-    decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str, str]], *, count: int = 15, window: int = 1024
+    decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str, str]], *, count: int = 15
 ) -> list[dict]:
     """The most surprising token of each file, for the `count` files where that surprise is greatest.
 
-    Reads the first window of each file. Rows: {"id" (the path), "category", "prompt" (the text before the token),
-    "answer" (the model's most likely token), "cause" (the kind of token it missed), "check" (the token and its nats)}.
+    Of each file the first WINDOW tokens are read. Returns rows {"id" (the path), "category", "prompt" (the text before
+    the token), "answer" (the model's most likely token), "cause" (the kind of token it missed), "check" (the token and
+    its nats)}.
     """
     was_training = decoder.training
     decoder.eval()
     found = []
     for path, text in files:
-        ids = plain_document(tokenizer, text).input_ids[:window]
+        ids = plain_document(tokenizer, text).input_ids[:WINDOW]
         hidden_states = decoder.hidden_states(torch.tensor([ids], device=decoder.device))[0]  # [T, D]
         start = min(LEAST_CONTEXT, (len(ids) - 1) // 2)
         logits = decoder.logits(hidden_states[start:-1]).float()  # [T-start-1, V]

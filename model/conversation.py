@@ -31,7 +31,7 @@ class Segment:
 
     text: str
     is_special: bool
-    is_learnt: bool  # the assistant's message, up to and including the token that ends the turn
+    is_supervised: bool  # the assistant's message, up to and including the token that ends the turn
 
 
 def split_conversation(
@@ -195,11 +195,11 @@ def _segments(pieces: list[Piece], spans: list[tuple[int, int]]) -> list[Segment
     for text, is_special in pieces:
         points = [0, *sorted(cut - at for cut in cuts if at < cut < at + len(text)), len(text)]
         for begin, end in itertools.pairwise(points):
-            is_learnt = any(first <= at + begin < last for first, last in spans)
+            is_supervised = any(first <= at + begin < last for first, last in spans)
             previous = segments[-1] if segments else None
             if previous and not is_special and not previous.is_special and at + begin not in cuts:
-                segments[-1] = Segment(previous.text + text[begin:end], False, is_learnt)
+                segments[-1] = Segment(previous.text + text[begin:end], False, is_supervised)
             elif end > begin:
-                segments.append(Segment(text[begin:end], is_special, is_learnt))
+                segments.append(Segment(text[begin:end], is_special, is_supervised))
         at += len(text)
     return segments

@@ -16,8 +16,8 @@ import torch
 
 import search
 from common.console import run_command
+from data.search.contents import read_contents
 from data.search.index import LOCK, build_index, open_index, writing
-from data.search.repository import read_repository
 from tests import test_chat
 from tests.commands import Child
 from tests.data.search.test_index import contents
@@ -369,7 +369,7 @@ def test_ten_kills_of_an_update_lose_nothing(real, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         after = open_index(index)
-        assert after.units in (before.units, read_repository(str(repository)).units)
+        assert after.units in (before.units, read_contents(str(repository)).units)
         was_old += after.units == before.units
         kills += 1
     assert was_old > 0

@@ -53,6 +53,7 @@ class AdamW8bit(torch.optim.Optimizer):
             settings = {key: group[key] for key in ("lr", "betas", "eps", "weight_decay")}
             for parameter in group["params"]:
                 if parameter.grad is not None:
+                    # the state is made at a parameter's first step, as torch.optim does
                     state = self.state[parameter]
                     if not state:
                         state.update(_fresh_state(parameter))
@@ -61,6 +62,7 @@ class AdamW8bit(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Restore a `state_dict()`, each tensor in its own dtype: the base class would cast the codes to fp32."""
+        # the base class restores the groups, this method the state: parameters are numbered in the order of the groups
         super().load_state_dict(state_dict | {"state": {}})
         indices = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
@@ -83,10 +85,13 @@ def _fresh_state(parameter: nn.Parameter) -> dict[str, torch.Tensor]:
 
 def _step(parameter: torch.Tensor, gradient: torch.Tensor, state: dict[str, torch.Tensor], settings: dict) -> None:
     """One step over flat tensors [N], in place, a chunk at a time."""
+    # a small parameter: its moments are stored in fp32
     step = int(state["step"])
     if "exp_avg" in state:
         adamw_step(parameter, gradient, state["exp_avg"], state["exp_avg_sq"], step, **settings)
         return
+
+    # a large one: only a chunk's moments are in fp32 at a time. Each split is a view, so what is written is stored
     chunks = (
         parameter.split(CHUNK),
         gradient.split(CHUNK),
@@ -99,8 +104,13 @@ def _step(parameter: torch.Tensor, gradient: torch.Tensor, state: dict[str, torc
         m = dequantise(m_codes, m_absmax, signed=True)
         v = dequantise(v_codes, v_absmax, signed=False)
         adamw_step(weight, grad, m, v, step, **settings)
-        quantise(m, m_codes, m_absmax, signed=True)
-        quantise(v, v_codes, v_absmax, signed=False)
+        for moment, signed, stored_codes, stored_absmax in (
+            (m, True, m_codes, m_absmax),
+            (v, False, v_codes, v_absmax),
+        ):
+            codes, absmax = quantise(moment, signed=signed)
+            stored_codes.copy_(codes)
+            stored_absmax.copy_(absmax)
 
 
 def adamw_step(
@@ -111,24 +121,33 @@ def adamw_step(
 
     The same operations in the same order as torch.optim.AdamW's plain loop: bit-identical results.
     """
+    # decay the weight itself, not the gradient
     beta1, beta2 = betas
     weight.mul_(1 - lr * weight_decay)
+
+    # moving averages of the gradient and of its square
     m.lerp_(grad, 1 - beta1)
     v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+
+    # both start at 0: divided by 1 - beta^step they are unbiased
     denominator = v.sqrt().div_((1 - beta2**step) ** 0.5).add_(eps)
     weight.addcdiv_(m, denominator, value=-lr / (1 - beta1**step))
 
 
-def quantise(x: torch.Tensor, codes: torch.Tensor, absmax: torch.Tensor, *, signed: bool) -> None:
-    """Quantise x [N] fp32 (non-negative unless signed) into codes [N] uint8, absmax [ceil(N / 256)] fp32."""
+def quantise(x: torch.Tensor, *, signed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """x [N] fp32, non-negative unless signed -> codes [N] uint8, absmax [ceil(N / 256)] fp32."""
+    # each number as a share of the largest magnitude in its block, -1 … 1
     tree = dynamic_tree(signed, x.device)
     blocks = F.pad(x, (0, -len(x) % BLOCK)).view(-1, BLOCK)
-    torch.amax(blocks.abs(), dim=1, out=absmax)
+    absmax = blocks.abs().amax(dim=1)
     scale = absmax.masked_fill(absmax == 0, 1)  # a block of zeros stays zero
     shares = (blocks / scale[:, None]).view(-1)[: len(x)]
+
+    # the nearest value: the lowest that these upper bits allow, or the one after it
     upper_half = shares.view(torch.int32) >> 16  # of each number's bits
     lowest = tree.lowest.index_select(0, upper_half + 2**15)
-    codes.copy_(lowest + (shares > tree.borders.index_select(0, lowest)))
+    codes = lowest + (shares > tree.borders.index_select(0, lowest))
+    return codes.to(torch.uint8), absmax
 
 
 def dequantise(codes: torch.Tensor, absmax: torch.Tensor, *, signed: bool) -> torch.Tensor:
@@ -149,18 +168,23 @@ class DynamicTree(NamedTuple):
 @cached_tensors()
 def dynamic_tree(signed: bool, device: torch.device) -> DynamicTree:
     """The type of the first moment (signed) or the second, on a device."""
+    # the 256 values: 0, 1, and every decade's parts at their centres
     shares = [0.0, 1.0]
     for zeros in range(7):
         parts = 2 ** (6 - zeros) if signed else 2 ** (7 - zeros)
         shares += [10.0**-zeros * (0.1 + 0.9 * (k + 0.5) / parts) for k in range(parts)]
     if signed:
         shares += [-share for share in shares if share not in (0, 1)]
+
+    # a border is halfway between neighbours
     values = torch.tensor(sorted(shares), dtype=torch.float64)
     borders = F.pad((values[1:] + values[:-1]) / 2, (0, 1), value=torch.inf).float()
     if not signed:
         # A small second moment must not become 0: if its gradient then vanishes, the remaining first moment would be
         # divided by eps alone. Rounded up it is 3e-7 of the largest: the step is too small instead of enormous.
         borders[0] = 0
+
+    # for each upper half, the smallest number that has it, and its code
     upper = torch.arange(-(2**15), 2**15, dtype=torch.int32) << 16
     least = torch.minimum(upper.view(torch.float32), (upper | 0xFFFF).view(torch.float32))
     lowest = torch.bucketize(least, borders, out_int32=True).clamp(max=255)  # 256: patterns of NaN

@@ -1,11 +1,11 @@
 """Checkpoints: the whole state of a run, so that a resumed one continues bit for bit.
 
     checkpoint/step-00000040/state.json           step, schedule, loss scale, Python's and NumPy's random state
-                             tensors.safetensors  trainable weights, optimiser moments, PyTorch's random states by rank
+                             tensors.safetensors  trainable weights, optimiser moments, PyTorch's random states, by rank
 
-A checkpoint is written to a hidden folder and renamed once complete; only then is the older one removed. Nothing is
-pickled. The position in the data is the step number (data/packing.py). Sharded tensors are saved whole, so any number
-of processes can resume.
+A checkpoint is written to a hidden folder and renamed once complete; only then are the older one and any partial one
+removed. Nothing is pickled. The position in the data is the step number (data/packing.py). Sharded tensors are saved
+whole, so any number of processes can resume.
 """
 
 from __future__ import annotations
@@ -54,12 +54,14 @@ def save_checkpoint(folder: Path, step: int, network: nn.Module, optimizer, sche
         **random_values,
     }
 
-    # write, rename, and only then remove the older checkpoints: a kill at any moment leaves a complete one
+    # written to a hidden folder and renamed: a kill at any moment leaves a complete checkpoint
     with new_folder(target) as temporary:
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         safetensors.torch.save_file(contiguous, temporary / "tensors.safetensors")
         write_json(temporary / "state.json", state)
-    for older in folder.glob("step-*"):
+
+    # the new one is complete: only now do the older ones go, and what a kill left of a partial one
+    for older in [*folder.glob("step-*"), *folder.glob(".step-*")]:
         if older != target:
             shutil.rmtree(older, ignore_errors=True)
     return target
@@ -72,6 +74,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precision: Precision) -> int:
     """Restore everything in place; returns the number of completed steps. UserError if it is not this network's."""
+    # everything that was saved
     state = read_json(path / "state.json")
     try:
         tensors = safetensors.torch.load_file(path / "tensors.safetensors")
@@ -82,13 +85,13 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precisi
     weights = {f"weight.{name}": own_part(parameter) for name, parameter in trainable(network)}
     saved = {name for name in tensors if name.startswith("weight.")}
     if weights.keys() != saved:
-        odd = sorted(weights.keys() ^ saved)[0]
-        raise UserError(f"{path}: the checkpoint belongs to another model or adapter (differs at {odd})")
+        differing = sorted(weights.keys() ^ saved)[0]
+        raise UserError(f"{path}: the checkpoint belongs to another model or adapter (differs at {differing})")
     with torch.no_grad():
         for name, part in weights.items():
             part.copy_(own_rows(tensors[name], part))
 
-    # optimiser, schedule, loss scale
+    # optimiser: "optimizer.7.exp_avg" is a moment of its parameter 7
     moments: dict[int, dict] = {}
     parameters = _parameters(optimizer)
     for name, tensor in tensors.items():
@@ -96,10 +99,13 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer, schedule, precisi
             _, index, key = name.split(".")
             moments.setdefault(int(index), {})[key] = own_rows(tensor, parameters[int(index)])
     optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
+
+    # schedule, loss scale, modules that overflowed
     schedule.load_state_dict(state["schedule"])
     precision.scaler.load_state_dict(state["scaler"])
     keep_in_fp32(network, state["fp32_modules"], precision)
 
+    # last, so that loading itself does not disturb them
     restore_random_state(tensors, state, precision.device)
     return state["step"]
 

@@ -45,8 +45,10 @@ class ContrastiveLoss(nn.Module):
         super().__init__()
         self.symmetric, self.distill, self.teacher_temperature = symmetric, distill, teacher_temperature
         self.dimensions = _dimensions(dimensions, width)
+
+        # log(1 / temperature); every rank has its gradient over the whole batch, and gradients are summed over ranks
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
-        if learn_temperature:  # every rank has the gradient of the whole batch, and gradients are summed over ranks
+        if learn_temperature:
             self.log_scale.register_hook(lambda gradient: gradient / parallel.world())
 
     @property
@@ -56,11 +58,16 @@ class ContrastiveLoss(nn.Module):
 
     def forward(self, queries: torch.Tensor, documents: torch.Tensor, batch: PairBatch) -> torch.Tensor:
         """queries [B, D] and documents [M, D]: unit vectors of the batch's texts, in its order -> scalar in fp32."""
+        # the optimiser may have stepped past the cap
         if self.log_scale.requires_grad:
             with torch.no_grad():
                 self.log_scale.clamp_(0.0, math.log(LARGEST_SCALE))
+
+        # what the batch knows of each query (row) and code (column)
         same = batch.same.to(queries.device)  # [B, M] never a negative
         teacher = batch.teacher.to(queries.device) / self.teacher_temperature  # [B, M]
+
+        # summed over the widths: a prefix of a unit vector must be normalised again
         loss = queries.new_zeros((), dtype=torch.float32)
         for width in self.dimensions:
             q, c = (F.normalize(vectors[:, :width], dim=-1) for vectors in (queries, documents))
@@ -72,6 +79,7 @@ class ContrastiveLoss(nn.Module):
 
 def _dimensions(given: str | None, width: int) -> list[int]:
     """The widths to train, the full width first."""
+    # "256,128" or "256 128"
     try:
         numbers = [int(part) for part in (given or "").replace(",", " ").split()]
     except ValueError:

@@ -37,6 +37,7 @@ def corpus_rows(
     repository_order  the files as one document, imported ones first (data/import_order.py)
     replay            texts to mix in (data/replay.py), replay_share of all supervised tokens
     """
+    # the documents: each file in seeded order, or all of them as one
     texts = {file.path: file.text for file in corpus.split(split)}
     documents = {path: texts[path] for path in seeded_order(list(texts), seed)}
     as_one = repository_order and bool(texts)
@@ -54,11 +55,13 @@ def corpus_rows(
         examples.append(piece)
         used.add(path)
 
-    # replayed texts on top, packing, and a line about it all
+    # what is in them, for the line below
     what = f"{len(texts)} files as one text" if as_one else f"{len(used)} of {len(texts)} files"
     if tokens_of_fim:
         moved = sum(tokens_of_fim.middle in example.input_ids for example in examples)
         what += f" · fill-in-the-middle in {moved} of {len(examples)} pieces"
+
+    # replayed texts on top, then packing
     if examples and replay:
         examples += _replayed(replay, examples, tokenizer, row_tokens=row_tokens, share=replay_share, seed=seed)
         what += " and replay"
@@ -76,6 +79,7 @@ def _pieces(
         if fim is None:
             parts = pieces(plain_document(tokenizer, text), row_tokens)
         else:
+            # a generator per file: its cuts do not depend on the files before it
             rng = random.Random(f"{seed}/{path}")
             parts = fim_pieces(tokenizer, fim, text, size=row_tokens, rate=rate, rng=rng)
         yield from ((path, part) for part in parts)
@@ -85,6 +89,7 @@ def _replayed(
     texts: dict[str, dict], examples: list[Example], tokenizer: Tokenizer, *, row_tokens: int, share: float, seed: int
 ) -> list[Example]:
     """Pieces of other texts that make up `share` of all supervised tokens; prints how many, and what was lost."""
+    # as many as make up the share beside what the corpus has
     supervised = sum(example.supervised for example in examples)
     drawn, counts = replay_examples(texts, tokenizer, size=row_tokens, beside=supervised, share=share, seed=seed)
     tokens = sum(example.supervised for example in drawn)

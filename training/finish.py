@@ -28,6 +28,7 @@ def save_trained(run: Run, decoder: Decoder, tokenizer: Tokenizer, base_model: s
     """adapter/ in PEFT's format, or with --full model/ in Hugging Face's."""
     if lora_layers(decoder):
         save_adapter(decoder, run.folder / "adapter", base_model=base_model, task_type="CAUSAL_LM")
+        # the template of --chat-template goes with it: later commands must render as training did
         is_given = run.options.as_dict().get("chat_template", {}).get("value")
         if is_given and tokenizer.chat_template:  # where trl and PEFT write it, too
             write_text(run.folder / "adapter" / "chat_template.jinja", tokenizer.chat_template)
@@ -41,6 +42,7 @@ def save_trained_encoder(run: Run, encoder: Encoder) -> None:
     Afterwards the encoder is the saved model, and identifies itself as such when an index records its model.
     """
     if lora_layers(encoder):
+        # the adapter before it is merged: merging removes it
         base_model = run.options.values.model
         save_adapter(encoder, run.folder / "adapter", base_model=base_model, task_type="FEATURE_EXTRACTION")
         remove(encoder, merge=True)
@@ -63,6 +65,7 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
     Returns  the track's part of metrics.json: "before", "after", "change"; empty for a run without held-out data.
              "probe" has the same three for the texts that forgetting is measured on, if there are any
     """
+    # held-out data before and after: the metrics of both, the paired changes
     track: dict = {}
     if (run.folder / "after.json").is_file():
         before, after = read_json(run.folder / "before.json"), read_json(run.folder / "after.json")
@@ -72,10 +75,14 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
         track = {name: {m: v for m, v in side["metrics"].items() if m in shown} for name, side in sides.items()}
         track["change"] = changes
         print(table(before, after, changes))
+
+    # texts that forgetting is measured on
     if (run.folder / "probe_after.json").is_file():
         before, after = (read_json(run.folder / f"probe_{when}.json") for when in ("before", "after"))
         track["probe"] = forgetting(before, after)
         print(f"forgetting, on texts outside the corpus\n{table(before, after, track['probe']['change'])}")
+
+    # metrics.json marks the run as complete; the report is drawn from it
     write_provenance(run, metrics=track, data=data)
     rounded = {name: round(value, 1) for name, value in seconds.items()}
     run.finish({"schema": 1, "seconds": rounded, "tracks": {run.track: track}})
@@ -96,6 +103,7 @@ def write_provenance(run: Run, *, metrics: dict, data: dict) -> None:
     A model with merged adapters (here, or by lora.merge) also has
      "merged": [{"adapter": its path, "sha256": of its weights}]}; lora.merge refuses to merge one of these again.
     """
+    # what the run records, without where it took place
     options = run.options.as_dict()
     ran_on = read_json(run.folder / "environment.json")
     value = {
@@ -107,6 +115,8 @@ def write_provenance(run: Run, *, metrics: dict, data: dict) -> None:
         "data": data,
         "versions": {name: ran_on[name] for name in ("python", *PACKAGES, "source_sha256") if name in ran_on},
     }
+
+    # beside the weights; a merged model also names its adapter
     adapter, model = run.folder / "adapter", run.folder / "model"
     if adapter.is_dir():
         write_json(adapter / "tritune.json", value)

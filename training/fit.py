@@ -42,13 +42,18 @@ class Cost:
 
 def measure_pass(decoder: Decoder, precision: Precision, row: list[Example]) -> Cost:
     """One forward and backward pass over a packed row; the gradients are discarded, no weight changes."""
+    # memory above what is held already, from here on
     batch = to_batch(row, precision.device)
     held, started = held_memory(precision.device), time.perf_counter()
     reset_peak(precision.device)
+
+    # the pass of the training loop
     with precision.autocast():
-        hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)
+        hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
         loss = causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap)
     (loss / supervised_tokens(batch.labels)).backward()
+
+    # a GPU computes asynchronously: wait for it before reading the clock
     if precision.device.type == "cuda":
         torch.cuda.synchronize(precision.device)
     seconds = time.perf_counter() - started
@@ -68,6 +73,7 @@ def fitted_options(
         saved = read_json(run.folder / "config.json")["options"]
         fitted = {name: saved[name]["value"] for name in FITTED}
     else:
+        # every rank must fit: the mode that needs the least memory on any of them, then the fewest rows
         share = -(-rows_per_step // parallel.world())
         found = parallel.of_every_rank(fit(decoder, precision, rows, run.options.values.optimizer, share))
         smallest = max(found, key=lambda each: (MODES.index(each[1]), -each[0]))
@@ -86,6 +92,7 @@ def fit(
 
     Raises UserError when not even one row fits.
     """
+    # the room: free memory, less a margin and what the optimiser will hold
     device = precision.device
     longest = max(rows, key=_tokens)
     learning = sum(p.numel() for _, p in trainable(decoder))
@@ -104,7 +111,7 @@ def fit(
         fixed = max(0.0, large.bytes - per_token * large.tokens)
         needed = f" ({(fixed + per_token * _tokens(longest)) / 2**30:.1f} GiB)"
 
-        # the proof, with the longest rows
+        # the proof, with the longest rows; half as many if memory runs out all the same
         count = min(rows_per_step, int((room - fixed) / per_token / _tokens(longest)))
         while count > 0:
             chosen = sorted(rows, key=_tokens)[-count:]
@@ -116,6 +123,8 @@ def fit(
                 )
                 return count, mode
             count //= 2
+
+    # not one row fits, in any mode
     raise UserError(
         f"a row of {_tokens(longest)} tokens does not fit{needed} even with full activation checkpointing; "
         f"{room / 2**30:.1f} GiB are free: give shorter rows, or --quantize nf4"

@@ -34,6 +34,7 @@ def fitted_chunk_tokens(
     """
     if run.resume_from:
         return read_json(run.folder / "config.json")["options"]["chunk_tokens"]["value"]
+    # the batch with the most tokens; the smallest chunk that any rank found
     batch = table.largest(plan)
     found = min(parallel.of_every_rank(_measured(encoder, precision, batch, run.options.values.optimizer)))
     if found < batch.tokens / parallel.world():
@@ -43,10 +44,13 @@ def fitted_chunk_tokens(
 
 def _measured(encoder: Encoder, precision: Precision, batch: PairBatch, optimizer: str) -> int:
     """Tokens of a chunk that fit into this rank's memory beside the similarities of the whole batch."""
+    # no measuring for a small batch, or where free memory is unknown
     device = precision.device
     needed = -(-batch.tokens // parallel.world())
     if needed <= TRIAL or (device.type == "cpu" and sys.platform != "linux"):  # free memory is known on Linux only
         return max(needed, TRIAL)
+
+    # the room: free memory, less a margin, the optimiser's state and the similarities
     learning = sum(p.numel() for _, p in trainable(encoder))
     room = MARGIN[device.type] * free_memory(device) - STATE_BYTES[optimizer] * learning
     room -= SIMILARITIES * 4 * len(batch.queries) * len(batch.documents)
@@ -64,6 +68,7 @@ def _measured(encoder: Encoder, precision: Precision, batch: PairBatch, optimize
     per_token = max(1.0, (large_bytes - small_bytes) / (large_tokens - small_tokens))
     fixed = max(0.0, large_bytes - per_token * large_tokens)
 
+    # the room, solved for tokens; at least the longest text must fit
     fits = int((room - fixed) / per_token)
     if fits < len(rows[0]):
         gib = (fixed + per_token * len(rows[0])) / 2**30

@@ -35,6 +35,7 @@ def embed_in_chunks(encoder: Encoder, rows: list[list[int]], *, chunk_tokens: in
     rows          token ids of the texts
     chunk_tokens  most tokens of a chunk; a longer text is a chunk of its own
     """
+    # texts in order, so that the vectors need no sorting back
     vectors, chunk = [], []
     for row in rows:
         if chunk and sum(map(len, chunk)) + len(row) > chunk_tokens:
@@ -50,8 +51,10 @@ def _recomputed(encoder: Encoder, rows: list[list[int]]) -> torch.Tensor:
     The reentrant checkpoint records no graph in the forward pass. The other kind keeps the graph's nodes, which
     fragment the heap between freed tensors: batches of 512 pairs held 4 GiB on a CPU, of which 0.2 were in use.
     """
-    packed, lengths = encoder.pack(rows)  # a tensor argument, so that its device's random state is saved
-    requires_grad = torch.zeros((), requires_grad=True)  # the reentrant kind needs an argument that does
+    # a tensor as argument, so that its device's random state is saved; and one that requires a gradient, without which
+    # the reentrant kind computes none
+    packed, lengths = encoder.pack(rows)
+    requires_grad = torch.zeros((), requires_grad=True)
 
     def embed(packed: torch.Tensor, requires_grad: torch.Tensor) -> torch.Tensor:
         return encoder.embed_packed(packed, lengths)

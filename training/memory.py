@@ -31,6 +31,7 @@ def peak_memory(device: torch.device) -> int:
     """Peak bytes since the start or `reset_peak`: of tensors on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # high-water mark of the resident memory
     if sys.platform == "linux":
         return _status("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # never falls: `reset_peak` does nothing
@@ -48,6 +49,7 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
+        # 5: resets the high-water mark of this process (proc(5))
         Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -61,6 +63,7 @@ def release_memory(device: torch.device) -> None:
 def free_memory(device: torch.device) -> int:
     """Bytes that can be allocated without swapping. UserError on a CPU whose system does not report it."""
     if device.type == "cuda":
+        # PyTorch's own cache counts as free: it is reused before the driver is asked
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     if sys.platform == "linux":
@@ -73,5 +76,6 @@ def _status(key: str) -> int:
 
 
 def _table(path: str, key: str) -> int:
+    # "VmRSS:     123456 kB"
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key + ":")))

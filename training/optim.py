@@ -15,7 +15,7 @@ from training.adam8bit import AdamW8bit
 OPTIMIZERS = {"adamw": partial(torch.optim.AdamW, fused=True), "adamw8bit": AdamW8bit}
 STATE_BYTES = {"adamw": 8.0, "adamw8bit": 2.04}  # of moments, per trainable parameter
 
-# progress 0 … 1 of the decay -> height above the floor, as a share of the peak's
+# progress 0 … 1 of the decay -> height above the floor, as a share of the peak's height above it
 SCHEDULES = {
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
     "linear": lambda progress: 1 - progress,
@@ -35,18 +35,21 @@ def adamw(
     Raises UserError for an unknown kind.
     """
     _refuse_unknown("optimizer", kind, OPTIMIZERS)
+    # LoRA+: B in a group of its own
     parameters = list(trainable(network))
-    raised = {name for name, _ in parameters if name.endswith("lora_B.weight") and lora_plus_ratio != 1}
+    faster = {name for name, _ in parameters if name.endswith("lora_B.weight") and lora_plus_ratio != 1}
 
-    # weight decay for matrices, none for biases, norms and DoRA's magnitudes
-    matrices = [p for name, p in parameters if p.ndim >= 2 and name not in raised]
+    # weight decay for matrices, lora_B included; none for biases, norms and DoRA's magnitudes
+    matrices = [p for name, p in parameters if p.ndim >= 2 and name not in faster]
     vectors = [p for _, p in parameters if p.ndim < 2]
-    lora_b = [p for name, p in parameters if name in raised]
+    lora_b = [p for name, p in parameters if name in faster]
     groups = [
         {"params": matrices, "weight_decay": weight_decay, "lr": lr},
         {"params": vectors, "weight_decay": 0.0, "lr": lr},
         {"params": lora_b, "weight_decay": weight_decay, "lr": lr * lora_plus_ratio},
     ]
+
+    # beta2 0.95 averages over some 20 steps; 0.999 would average over 1,000, more than a whole run has
     return OPTIMIZERS[kind]([group for group in groups if group["params"]], lr=lr, betas=(0.9, 0.95))
 
 
@@ -70,8 +73,10 @@ def make_schedule(
     rising = max(1, round(warmup * steps))  # steps of warm-up
 
     def factor(step: int) -> float:  # of lr, at steps 0, 1, …
+        # from `start`, which no step uses, to 1 at the last step of the warm-up
         if step < rising:
             return start + (1 - start) * ((step + 1) / rising)
+        # from 1 at the first step after it to `floor` at the last one of the run
         progress = min(1.0, (step - rising) / max(1, steps - rising - 1))
         return floor + (1 - floor) * SCHEDULES[kind](progress)
 

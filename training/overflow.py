@@ -34,8 +34,10 @@ def repair_overflow(decoder: Decoder, window: list[Batch], precision: Precision)
         for batch in window:
             decoder.hidden_states(batch.input_ids, batch.lengths)
 
+    # what overflowed, and the attention or MLP that it belongs to
     name, sentence = locate_overflow(decoder, forward, precision)
     block = BLOCK.match(name or "")
+    # gradients, an embedding or a norm: nothing to move; nor in bf16, whose range is that of fp32
     if precision.dtype != torch.float16 or not block or block[0] in precision.fp32_modules or is_sharded(decoder):
         return sentence
     keep_in_fp32(decoder, [block[0]], precision)
@@ -44,6 +46,7 @@ def repair_overflow(decoder: Decoder, window: list[Batch], precision: Precision)
 
 def locate_overflow(network: nn.Module, forward: Callable[[], object], precision: Precision) -> tuple[str | None, str]:
     """`first_overflow` on any rank, so that all repair the same module, and a sentence for the log."""
+    # the step's forward pass again, in its precision; the ranks must agree, or their networks would differ
     with precision.autocast():
         name = first_overflow(network, forward)
     name = next(filter(None, of_every_rank(name)), None)
@@ -66,6 +69,7 @@ def first_overflow(network: nn.Module, forward: Callable[[], object]) -> str | N
 
         return hook
 
+    # hooks on every module, for this one pass
     handles = [module.register_forward_hook(watch(name)) for name, module in network.named_modules()]
     try:
         forward()
@@ -81,6 +85,7 @@ def keep_in_fp32(network: nn.Module, names: list[str], precision: Precision) -> 
         if name not in precision.fp32_modules:
             if is_sharded(network):
                 raise UserError(f"{name} is computed in fp32 since it overflowed; resume without --shard")
+            # weights in fp32, and a forward pass that leaves autocast
             module = network.get_submodule(name).float()
             module.forward = partial(_in_fp32, module.forward, precision.device.type)
             precision.fp32_modules.append(name)
@@ -93,6 +98,7 @@ def _in_fp32(forward, device_type: str, x: torch.Tensor, *rest) -> torch.Tensor:
 
 def modules_named(decoder: Decoder, pattern: str) -> list[str]:
     """The modules for `keep_in_fp32` whose full name matches a regular expression. UserError when none does."""
+    # among the modules that can be moved
     names = [name for name, _ in decoder.named_modules() if BLOCK.fullmatch(name)]
     try:
         found = [name for name in names if re.fullmatch(pattern, name)]

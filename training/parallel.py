@@ -54,16 +54,21 @@ def start(wanted: str, *, shard: bool = False) -> torch.device:
 
     Raises UserError for an unavailable device, and for --shard without torchrun.
     """
+    # a single process
     device = choose_device(wanted)
     if not dist.is_torchelastic_launched():
         if shard:
             raise UserError("--shard divides the weights among processes: start them with torchrun --nproc-per-node N")
         return device
+
+    # one of several: its own GPU, and a process group
     if device.index is not None:
         raise UserError(f"--device {wanted}: torchrun gives each process its own device; give auto, cuda or cpu")
     if device.type == "cuda":
         device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+
+    # only rank 0 prints
     if rank() > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open as long as the process is)
         sys.stderr.isatty = lambda: False  # silences progress bars, but not errors
@@ -82,6 +87,7 @@ def world() -> int:
 
 def own_folder(folder: Path) -> Path:
     """Where this process writes a run: rank 0 into `folder`, the others into a temporary copy of its logs."""
+    # the logs are copied because a resumed run reads them
     own = folder
     if rank() > 0:
         own = Path(tempfile.mkdtemp(prefix="tritune-"))
@@ -102,10 +108,14 @@ def together(network: nn.Module, *, seed: int, shard: bool = False) -> Iterator[
     if not dist.is_initialized():
         yield
         return
+
+    # equal weights, different dropout masks
     for _, parameter in trainable(network):
         dist.broadcast(parameter.data, src=0)
     if rank() > 0:
         torch.manual_seed(random.Random(f"{seed}/{rank()}").getrandbits(63))
+
+    # training, then rank 0 alone: evaluation and saving are those of a single process
     with sharded(network) if shard else nullcontext():  # pyright: ignore[reportArgumentType]
         yield
     of_every_rank(None)  # a barrier: nobody leaves while another still waits for it
@@ -129,6 +139,7 @@ def _leave() -> None:
 
 def share(rows: list[list[Example]]) -> list[list[Example]]:
     """This rank's rows of a window, padded to the same number on all ranks: sharded layers are computed in lockstep."""
+    # rank, rank + N, rank + 2N, …
     own = rows[rank() :: world()]
     return own + [NOTHING] * (-(-len(rows) // world()) - len(own))
 
@@ -137,6 +148,7 @@ def total(value):
     """The sum of a number, or of a tensor, over the ranks."""
     if world() == 1:
         return value
+    # a Python float is fp64, and so is the sum
     tensor = torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None).clone()
     dist.all_reduce(tensor)
     return tensor if isinstance(value, torch.Tensor) else tensor.item()
@@ -150,12 +162,18 @@ def joined(embed: Callable[[list], torch.Tensor], rows: list) -> torch.Tensor:
     """
     if world() == 1:
         return embed(rows)
+
+    # this rank's share, rows first … last - 1; the last ranks may have none, but still run the network
     size = -(-len(rows) // world())
     first, last = (min(len(rows), size * n) for n in (rank(), rank() + 1))
     own = embed(rows[first:last] or rows[:1])[: last - first]  # [n, D]
-    everyone = own.new_zeros(len(rows), own.shape[1])
+
+    # gathered as a sum: each rank adds its rows to zeros
+    everyone = own.new_zeros(len(rows), own.shape[1])  # [N, D]
     everyone[first:last] = own.detach()
     dist.all_reduce(everyone)
+
+    # its own rows with their graph, the others' without
     return torch.cat([everyone[:first], own, everyone[last:]])
 
 
@@ -167,17 +185,23 @@ def sum_gradients(parameters: list[nn.Parameter]) -> None:
     """
     if world() == 1 and not any(map(is_part, parameters)):
         return
+
+    # sharded parameters: already summed, row by row
     parts = [parameter for parameter in parameters if is_part(parameter)]
     for part in parts:
         take_gradient(part)
+
+    # replicated ones: many small gradients as one flat tensor
     for bucket in _buckets([p.grad for p in parameters if not is_part(p) and p.grad is not None]):
         flat = torch.cat([gradient.flatten() for gradient in bucket])
         dist.all_reduce(flat)
         for gradient, summed in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
             gradient.copy_(summed.view_as(gradient))
+
+    # the other ranks' rows are unknown here; 0 · norm is 0, or NaN if any rank's gradient is not finite
     if parts:
         gradients = [part.grad for part in parts if part.grad is not None]
-        zero_or_nan = total(torch.nn.utils.get_total_norm(gradients) * 0)  # NaN if any rank's gradient is not finite
+        zero_or_nan = total(torch.nn.utils.get_total_norm(gradients) * 0)
         for gradient in gradients:
             gradient += zero_or_nan
 
@@ -196,9 +220,12 @@ def _buckets(gradients: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
     """torch.nn.utils.clip_grad_norm_, also for sharded gradients. Returns the norm of the whole gradient."""
+    # without sharding every rank has the whole gradient
     parts = [p.grad for p in parameters if is_part(p) and p.grad is not None]
     if not parts:
         return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+
+    # ‖g‖² = the ranks' rows, summed, and the replicated gradients, counted once
     rest = [p.grad for p in parameters if not is_part(p) and p.grad is not None]
     norm = torch.nn.utils.get_total_norm
     squared = torch.as_tensor(total(norm(parts).square())) + (norm(rest).square() if rest else 0)

@@ -38,25 +38,26 @@ class Precision:
     # ── the forward pass ──
 
     def autocast(self) -> AbstractContextManager:
-        """Matrix products in the compute dtype. Wrap it around one forward pass, never around a loop.
+        """Matrix products in the compute dtype. Wrap it around the forward pass only: backward follows its dtypes.
 
-        The cache is off: autocast would keep cast weights until its outermost block ends, and miss an optimiser step
-        inside it. Each weight is cast once per pass in any case.
+        The cache is off: with it, cast weights live until the outermost block ends, so an optimiser step inside that
+        block would be missed. Each weight is cast once per pass in any case.
         """
         enabled = self.dtype != torch.float32
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=enabled, cache_enabled=False)
 
     @contextmanager
     def as_loaded(self, decoder: Decoder) -> Iterator[None]:
-        """Inside the block the decoder computes exactly what its saved files will, loaded in the compute dtype.
+        """Inside the block the decoder computes what it would after being saved and loaded in the compute dtype.
 
         Trainable fp32 weights (--full) are rounded to the compute dtype and restored afterwards. Modules kept in fp32
         are left as they are, and so is an adapter, whose base is in the compute dtype already.
         """
-        # parameters that stay in fp32
+        # parameters that stay in fp32: layers that overflowed, the adapter
         kept = [decoder.get_submodule(name) for name in self.fp32_modules] + list(lora_layers(decoder).values())
         stays = {parameter for module in kept for parameter in module.parameters()}
-        # all others, with their fp32 master weights
+
+        # all others are rounded for the duration of the block; their fp32 master weights are kept
         masters = {p: p.data for p in decoder.parameters() if p.is_floating_point() and p not in stays}
         for parameter, master in masters.items():
             parameter.data = master.to(self.dtype)
@@ -83,9 +84,8 @@ class Precision:
         self.scaler.unscale_(optimizer)
         norm = clip_gradients(parameters, max_norm or math.inf).item()  # the host waits for the device here
         stepped = math.isfinite(norm)
-        # on overflow the scaler skips the step by itself; it must still be called, to lower its scale
-        if stepped or self.scaler.is_enabled():
+        if stepped:
             self.scaler.step(optimizer)
-        self.scaler.update()
+        self.scaler.update()  # lowers the scale after an overflow, which unscale_ has recorded
         optimizer.zero_grad(set_to_none=True)
         return stepped, norm

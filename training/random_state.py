@@ -12,10 +12,13 @@ from training.parallel import of_every_rank, rank
 
 def random_state(device: torch.device) -> tuple[dict[str, torch.Tensor], dict[str, list]]:
     """PyTorch's states of every rank as tensors, Python's and NumPy's as JSON values. All ranks call it together."""
+    # PyTorch's: dropout, which differs between ranks
     tensors = {_of_rank("random.cpu", n): state for n, state in enumerate(of_every_rank(torch.get_rng_state()))}
     if device.type == "cuda":
         states = of_every_rank(torch.cuda.get_rng_state(device))
         tensors |= {_of_rank("random.cuda", n): state for n, state in enumerate(states)}
+
+    # Python's and NumPy's
     version, python_state, gauss = random.getstate()
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     values = {
@@ -32,6 +35,8 @@ def restore_random_state(tensors: dict[str, torch.Tensor], values: dict[str, lis
         torch.set_rng_state(tensors[of_cpu])
     if of_cuda in tensors and device.type == "cuda":
         torch.cuda.set_rng_state(tensors[of_cuda], device)
+
+    # JSON has lists; these modules expect tuples and arrays
     version, python_state, gauss = values["python_random"]
     random.setstate((version, tuple(python_state), gauss))
     keys, position, has_gauss, cached = values["numpy_random"]

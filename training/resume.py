@@ -19,7 +19,8 @@ FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run", 
 def refuse_other_options(folder: Path, options: Resolved, saved: dict) -> None:
     """UserError when an option that must not change differs from config.json's `saved` options."""
     for name, entry in options.as_dict().items():
-        before = saved.get(name, {})
+        # an option that an earlier version did not have: the run had its default
+        before = saved.get(name, entry if entry["from"] == "default" else {})
         if name in FREE or before.get("from") == "--fit" or before.get("value") == entry["value"]:
             continue
         raise UserError(
@@ -37,9 +38,12 @@ def refuse_other_inputs(
     data      hashes of the training data: the position in it is only a step number, so it must be the same data
     inputs    `input_hashes`
     """
+    # the data
     changed = [name for name, value in data.items() if recorded.get(name) != value]
     if changed:
         raise UserError(f"{folder}: cannot resume, the training data has changed ({changed[0]}); give another --out")
+
+    # the model and the other files
     for name, value in inputs.items():
         if recorded.get(name, value) != value:  # runs of earlier versions recorded no hash
             option = name.removesuffix("_sha256")
@@ -54,7 +58,8 @@ def input_hashes(options: Resolved) -> dict[str, str]:
     """{OPTION_sha256: hash} of the model and of the input files other than the training data."""
     given = {name: entry["value"] for name, entry in options.as_dict().items()}
     hashes = {}
-    if given.get("model"):  # hashed by rank 0 alone: it may be many GB
+    # the model may be many GB: rank 0 alone hashes it
+    if given.get("model"):
         own = model_sha256(given["model"]) if parallel.rank() == 0 else ""
         hashes["model_sha256"] = parallel.of_every_rank(own)[0]
     for name in FILES:

@@ -40,6 +40,7 @@ def write_after(
     pairs   what was trained on: each failure gets its nearest
     widths  of the trained embeddings, the full one first; after.json has metrics at each shorter one
     """
+    # the held-out queries, at full width and at the shorter ones that were trained
     if queries:
         vectors = encoder.encode([row["code"] for row in candidates], kind="passage").numpy()  # [N, D]
         after = evaluate_retrieval(encoder, queries, candidates, vectors)
@@ -48,14 +49,20 @@ def write_after(
                 str(width): _metrics_at(width, encoder, queries, candidates, vectors) for width in shorter
             }
         write_json(run.folder / "after.json", after)
+
+        # the worst of them, each with the training pair most like it
         failures = worst_queries(after, queries, candidates)
         trained_on = [
             {"id": pair.get("id", f"line {number}"), "prompt": pair["query"], "answer": pair["code"]}
             for number, pair in enumerate(pairs, 1)
         ]
         write_json(run.folder / "failures.json", with_nearest(failures, trained_on))
+
+        # samples to read, and an index to query with search.py
         run.add_samples(None, _rankings_as_markdown(after, queries, candidates))
         build_index(run.folder / "index", vectors, candidates, manifest=encoder.identity())
+
+    # the general queries
     if probe[0]:
         write_json(run.folder / "probe_after.json", evaluate_retrieval(encoder, *probe))
 
@@ -64,6 +71,7 @@ def _metrics_at(
     width: int, encoder: Encoder, queries: list[dict], candidates: list[dict], vectors: np.ndarray
 ) -> dict[str, float]:
     """Metrics with vectors [N, D] truncated to `width` numbers (Matryoshka); prints them."""
+    # an encoder whose queries are as short; the codes' vectors need only be cut
     short = SimpleNamespace(encode=partial(encoder.encode, dimension=width), identity=encoder.identity)
     passages = vectors[:, :width] / np.linalg.norm(vectors[:, :width], axis=1, keepdims=True)
     metrics = evaluate_retrieval(short, queries, candidates, passages)["metrics"]

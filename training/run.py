@@ -20,9 +20,8 @@ from common.options import Resolved
 from eval.environment import environment
 from training import parallel
 from training.checkpoint import latest_checkpoint
-from training.metrics_log import MetricsLog
+from training.metrics_log import MetricsLog, Tracker, open_trackers
 from training.resume import input_hashes, refuse_other_inputs, refuse_other_options
-from training.trackers import Tracker, open_trackers
 
 
 class Run:
@@ -34,6 +33,8 @@ class Run:
         self.track, self.options = track, options
         self.checkpoints = self.shared / "checkpoint"
         self.resume_from: Path | None = None  # the checkpoint to continue from
+
+        # a folder in use is either resumed or refused
         if self.folder.is_dir() and any(self.folder.iterdir()):
             if not resume:
                 raise UserError(f"{folder}: not empty; give another --out, or --resume to continue the run in it")
@@ -56,20 +57,24 @@ class Run:
         """Create the folder, once all input has been read and validated.
 
         data    name -> hash of what is trained on
-        log_to  see training/trackers.py
+        log_to  see training/metrics_log.py
 
         Raises UserError when a resumed run's data, model or input files have changed.
         """
+        # refuse what must not have changed, before anything is written
         inputs = input_hashes(self.options)
         if self.resume_from:
             recorded = read_json(self.folder / "environment.json")
             refuse_other_inputs(self.folder, self.options, recorded, data=data, inputs=inputs)
         trackers = open_trackers(log_to if parallel.rank() == 0 else None, self.folder, self.options.as_dict())
 
+        # what the run is: its options, where it runs, what it reads
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", {"track": self.track, "options": self.options.as_dict()})
         processes = {"processes": str(parallel.world())}
         write_json(self.folder / "environment.json", environment(device, dtype) | processes | inputs | data)
+
+        # the log continues after the last checkpoint
         done = int(self.resume_from.name.removeprefix("step-")) if self.resume_from else 0
         self._log = MetricsLog(self.folder / "metrics.jsonl", trackers, done=done)
 
@@ -88,10 +93,11 @@ class Run:
 
     def add_samples(self, step: int | None, markdown: str) -> None:
         """Write the samples of a step (None: of the finished model) to samples.md, replacing those of later steps."""
+        # everything before this heading stays: a resumed run repeats the steps after its checkpoint
         path = self.folder / "samples.md"
         heading = "# At the end\n" if step is None else f"# After step {step}\n"
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        before = before.partition(heading)[0].partition("# At the end\n")[0]  # a resumed run repeats steps
+        before = before.partition(heading)[0].partition("# At the end\n")[0]
         write_text(path, f"{before}{heading}\n{markdown}\n")
 
     def finish(self, metrics: dict) -> None:

@@ -25,23 +25,29 @@ def load_for_training(options: DecoderOptions, dtype: torch.dtype, device: torch
     """
     if options.full and options.quantize != "none":
         raise UserError(f"--quantize {options.quantize} with --full: 4-bit weights cannot be trained; drop one of them")
+    # a frozen weight is only read; a trained one accumulates small steps, which half precision would round away
     weights_dtype = torch.float32 if options.full else dtype
     return load_decoder(options.model, dtype=weights_dtype, device=device, put=QUANTIZE[options.quantize])
 
 
 def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dtype: torch.dtype) -> Precision:
     """Inject the adapter (unless --full), set up activation checkpointing, and return the precision of the steps."""
+    # options that contradict each other
     if options.patience and not options.validate_every:
         raise UserError("--patience counts validations; give --validate-every, too")
     if options.shard and options.sample_every:
         raise UserError("--sample-every generates with the whole network, which --shard divides; drop one of them")
     if options.shard and options.optimizer != "adamw":
         raise UserError(f"--shard cannot divide the state of --optimizer {options.optimizer}; give adamw")
+
+    # what is trained, and what the backward pass recomputes
     if not options.full:
         add_adapter(decoder, options)
     if options.checkpointing == "offload" and not on_gpu(device):
         raise UserError("--checkpointing offload moves activations from a GPU to host memory; without a GPU, give full")
     decoder.checkpointing = options.checkpointing
+
+    # autocast and loss scale, and the modules that stay out of them
     precision = Precision(device, dtype)
     if options.fp32_modules:
         keep_in_fp32(decoder, modules_named(decoder, options.fp32_modules), precision)
@@ -88,9 +94,12 @@ def add_adapter(network: nn.Module, options: TrainOptions) -> None:
 
 def train_top_layers(network: nn.Module, count: int) -> None:
     """Freeze all but the last `count` layers and the modules after them. UserError when it has fewer layers."""
+    # the list of layers: "layers" or "encoder.layer", by family
     name, layers = next((name, part) for name, part in network.named_modules() if isinstance(part, nn.ModuleList))
     if count > len(layers):
         raise UserError(f"--top-layers {count}: the model has {len(layers)}")
+
+    # the last `count` of them, and what comes after the list
     network.requires_grad_(False)
     parts = [part for part, _ in network.named_children()]
     after = parts[parts.index(name.partition(".")[0]) + 1 :]  # the final norm, which all but BERT have

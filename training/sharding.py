@@ -38,19 +38,27 @@ def sharded(decoder: Decoder) -> Iterator[None]:
 
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
         raise UserError(f"--shard needs PyTorch 2.9 or newer; this is {torch.__version__}")
+
+    # a twin that shares every tensor with the network
     mesh = init_device_mesh(decoder.device.type, (torch.distributed.get_world_size(),))
     backbone = decoder.model
     twin = copy.deepcopy(backbone, {id(tensor): tensor for tensor in (*backbone.parameters(), *backbone.buffers())})
+
+    # layer by layer: once the twin's is divided, the whole weights of the network's are freed
     for layer, part in zip(backbone.layers, twin.layers, strict=True):
         fully_shard(part, mesh=mesh)
         part.set_gradient_divide_factor(1.0)  # a sum: the loss is divided by the tokens of all ranks
         part.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction
         for parameter in layer.parameters():
             parameter.data = parameter.new_empty(0)
+
+    # everything else stays whole on every rank
     rest = {parameter for parameter in twin.parameters() if not _is_divided(parameter)}
     decoder.model = fully_shard(twin, mesh=mesh, ignored_params=rest)  # the root: overlaps transfer with computation
     register_fsdp_forward_method(twin, "hidden_states")
     yield
+
+    # gathered again, layer by layer, into the network's own parameters
     decoder.model = backbone
     for layer, part in zip(backbone.layers, twin.layers, strict=True):
         for parameter, divided in zip(layer.parameters(), part.parameters(), strict=True):
@@ -98,6 +106,7 @@ def whole(tensor: torch.Tensor, part: nn.Parameter) -> torch.Tensor:
         return tensor
     from torch.distributed.tensor import DTensor
 
+    # all ranks gather, rank 0 keeps
     like = part.divided
     spread = DTensor.from_local(tensor, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
     full = spread.full_tensor()

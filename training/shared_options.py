@@ -29,11 +29,14 @@ class TrainOptions:
 
     GROUPS = (DATA, MODEL, RUN, OPTIMISER, LOSS, ADAPTER, MEMORY, MEASURING)
 
+    # which model, where to, and how far
     model: str = option(help="folder, .gguf file, hub id or embedded default (smollm2-135m)", group=MODEL)
     out: str = option(help="folder of the run", metavar="RUN", group=RUN)
     resume: bool = option(False, "continue the run in --out from its last checkpoint", RUN)
     dry_run: bool = option(False, "print what would be trained, with an estimate of time and memory, and exit", RUN)
     plain: bool = option(False, "run the textbook forms alone: slower, to step through or to edit")
+
+    # LoRA and its relatives
     r: int = option(16, "LoRA rank", ADAPTER, least=1)
     alpha: float = option(32.0, "LoRA scale: the low-rank update is multiplied by alpha / r", ADAPTER)
     dropout: float = option(0.0, "LoRA dropout, 0 to 1", ADAPTER, least=0, most=1)
@@ -49,6 +52,8 @@ class TrainOptions:
     lora_plus_ratio: float = option(
         1.0, "LoRA+: learning rate of B divided by that of A, which is --lr (1: plain LoRA; the paper uses 16)", ADAPTER
     )
+
+    # AdamW and its schedule; each script may have its own defaults
     epochs: float = option(1.0, "passes over the training rows", OPTIMISER, least=0)
     lr: float = option(2e-4, "peak learning rate", OPTIMISER, least=0)
     optimizer: str = option(
@@ -60,6 +65,8 @@ class TrainOptions:
     final_lr: float = option(0.1, "learning rate at the last step, as a share of --lr", OPTIMISER, least=0, most=1)
     weight_decay: float = option(0.01, "AdamW's weight decay, applied to matrices", OPTIMISER, least=0)
     max_norm: float = option(1.0, "clip the gradient norm to this (0: do not clip)", OPTIMISER, least=0)
+
+    # time, checkpoints, logs
     max_minutes: float = option(
         0.0, "stop after this many minutes with a checkpoint to --resume from (0: no limit)", RUN, least=0
     )
@@ -67,6 +74,8 @@ class TrainOptions:
     log_to: str | None = option(
         None, "tensorboard, wandb or both, comma-separated, in addition to metrics.jsonl", RUN, metavar="NAMES"
     )
+
+    # hardware, and the seed of everything
     device: str = option("auto", "auto, cpu, cuda or cuda:N", MODEL)
     dtype: str = option(
         "auto", "compute dtype; auto: half precision where the hardware has it natively", MODEL,
@@ -79,9 +88,12 @@ class TrainOptions:
 class DecoderOptions(TrainOptions):
     """Options of the two scripts that train a causal LM."""
 
+    # weights: which are trained, how they are stored
     full: bool = option(False, "train all weights instead of a LoRA adapter", ADAPTER)
     quantize: str = option("none", "format of the frozen linear layers; nf4: 4 bits", MODEL, choices=tuple(QUANTIZE))
     shard: bool = option(False, "under torchrun: also divide the weights of the layers among the processes", MEMORY)
+
+    # the size of a step, and of the passes that make it up
     step_tokens: int = option(
         4096, "tokens of an optimiser step; packed rows are accumulated up to this number", OPTIMISER, least=1
     )
@@ -94,6 +106,8 @@ class DecoderOptions(TrainOptions):
         MODEL,
         metavar="REGEX",
     )
+
+    # what is measured between steps
     validate_every: int = option(10, "steps between validations (0: none)", MEASURING, least=0)
     patience: int = option(
         0, "stop after this many validations without a lower loss, keep the best weights (0: never)", MEASURING, least=0

@@ -33,6 +33,7 @@ def similarities(encoder, pairs: list[dict]) -> np.ndarray:
 
 def picture(before: np.ndarray, after: np.ndarray) -> str:
     """Both matrices [N, N] side by side as SVG, on the same colour scale."""
+    # one scale for both matrices, and the size of the picture
     least, largest = (float(edge([edge(before), edge(after)])) for edge in (np.min, np.max))
     side = CELL * len(before)
     width, height = 2 * (LEFT + side) + GAP - LEFT + 24, TOP + side + 46
@@ -42,6 +43,8 @@ def picture(before: np.ndarray, after: np.ndarray) -> str:
         element("rect", width=f"{width}", height=f"{height}", rx="8", fill="#ffffff"),
         _text("Row: a query. Column: a code. The diagonal: the code that the query asks for.", LEFT, 32, INK, "600"),
     ]
+
+    # each matrix: two lines of text, its cells, a ring per query
     for number, (name, matrix) in enumerate((("before", before), ("after", after))):
         left = LEFT + number * (side + GAP)
         first, own = matrix.argmax(axis=1), np.eye(len(matrix), dtype=bool)
@@ -54,6 +57,8 @@ def picture(before: np.ndarray, after: np.ndarray) -> str:
         for i, j in enumerate(first):
             ring = "#0a7d33" if i == j else "#c2410c"
             parts.append(_ring(left + CELL * (int(j) + 0.5), TOP + CELL * (i + 0.5), ring))
+
+    # a legend below, and the frame around it all
     legend = (
         f"pale {least:.2f} … dark {largest:.2f} cosine · ring: first for the query, green where it is the right one"
     )
@@ -96,14 +101,17 @@ class Options:
 def main() -> None:
     """Command line."""
     options = parse(Options, description=__doc__)
+    # the pairs, neighbours in a file beside each other: like competes with like
     pairs = read_jsonl(options.data)
     for number, pair in enumerate(pairs, 1):
         if not pair.get("query") or not pair.get("code"):
             raise UserError(f"{options.data}:{number}: a pair has a query and a code (this has: {', '.join(pair)})")
-    pairs.sort(key=lambda pair: (pair.get("source") or {}).get("path") or "")  # neighbours: like competes with like
+    pairs.sort(key=lambda pair: (pair.get("source") or {}).get("path") or "")
     pairs = pairs[: options.count]
     if len(pairs) < 2:
         raise UserError(f"{options.data}: {len(pairs)} pairs to draw; give at least two")
+
+    # both encoders
     before, after = (similarities(load_encoder(name), pairs) for name in (options.before, options.after))
     write_text(options.out, picture(before, after))
     print(f"written to {options.out}")

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
 
-from training.deadline import Deadline
+from training import parallel
 from training.memory import peak_memory
 
 SHOWN = ("loss", "validation_loss", "lr", "tokens_per_second", "memory_gib")  # of a row, beside the progress bar
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """--max-minutes: stop training early enough to save and evaluate within the limit."""
+
+    minutes: float  # 0: no limit
+    started: float  # time.perf_counter() at the start of the run
+    reserve: float = 0.0  # seconds kept for the evaluation that follows training
+
+    def is_near(self, seconds: float) -> bool:
+        """Whether `seconds` of further training and the evaluation would exceed the limit, on any rank."""
+        if not self.minutes:
+            return False
+        # any rank: all must leave the loop at the same step
+        end = time.perf_counter() - self.started + seconds + self.reserve
+        return any(parallel.of_every_rank(end > 60 * self.minutes))
 
 
 class Steps:
@@ -43,11 +61,14 @@ class Steps:
 
     def _begin(self, step: int) -> None:
         """Start a step, which is the last one if there is no time for another."""
+        # the average so far, without the steps of an earlier process
         self.current, self._step_started = step, time.perf_counter()
         average = (self._step_started - self._started) / max(1, step - 1 - self.done)
         self._left = average * (self.total - step)
+
+        # room for this step, and as long again in case it is slower
         self.is_last = step == self.total
-        if self.deadline.is_near(2 * average):  # this step, and as long again for one that is slower
+        if self.deadline.is_near(2 * average):
             self.stop("time limit reached; resume with --resume and a larger --max-minutes")
 
     def stop(self, reason: str) -> None:

@@ -9,13 +9,14 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
 from common.files import write_json, write_text
-from common.html import join, markdown, page
-from data.card.bars import Bars
+from common.html import Safe, join, markdown, page
 from data.card.corpus_sections import contamination_section, files_section, filters_section, sources_section
-from data.card.distributions import distributions
+from data.card.distributions import Bars, distributions
 from data.card.material import LANGUAGES, Material, all_pairs, check_of, data_files, relative
 from data.card.metadata import croissant, front_matter
 from data.card.pair_sections import categories_of, instruction_pairs_section, text_code_pairs_section
@@ -43,15 +44,16 @@ def write_data_card(
 def write_card_files(material: Material) -> list[Path]:
     """Write data_card.md, data_card.html and croissant.json into the folder that was read; returns their paths."""
     sections = card_sections(material)
-    told = card_summary(material)
-    paths = [material.folder / name for name in ("data_card.md", "data_card.html", "croissant.json")]
-    write_text(paths[0], _as_markdown(material, sections))
+    summary = card_summary(material)
+    text, html, metadata = (material.folder / name for name in ("data_card.md", "data_card.html", "croissant.json"))
+    write_text(text, _as_markdown(material, sections))
     parts = [
-        (re.sub(r"\W+", "-", title.lower()), title, join(_block(one) for one in blocks)) for title, blocks in sections
+        (re.sub(r"\W+", "-", title.lower()), title, join(_as_html(block) for block in blocks))
+        for title, blocks in sections
     ]
-    write_text(paths[1], page(f"Data card: {material.name}", told, parts))
-    write_json(paths[2], croissant(material, told))
-    return paths
+    write_text(html, page(f"Data card: {material.name}", summary, parts))
+    write_json(metadata, croissant(material, summary))
+    return [text, html, metadata]
 
 
 def _as_markdown(material: Material, sections: list[Section]) -> str:
@@ -61,8 +63,8 @@ def _as_markdown(material: Material, sections: list[Section]) -> str:
     return front_matter(material) + "\n" + "\n\n".join(parts) + "\n"
 
 
-def _block(block: str | Bars):
-    return block.as_picture() if isinstance(block, Bars) else markdown(block)
+def _as_html(block: str | Bars) -> Safe:
+    return block.as_html() if isinstance(block, Bars) else markdown(block)
 
 
 def card_summary(material: Material) -> str:
@@ -81,7 +83,7 @@ def card_summary(material: Material) -> str:
 def card_sections(material: Material) -> list[Section]:
     """The card's sections in order, without empty ones."""
     corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
-    sections: list[Section] = [("Source", sources_section(material))]
+    sections: list[tuple[str, Sequence[str | Bars | None]]] = [("Source", sources_section(material))]
     if corpus:
         sections += [("Filters", filters_section(corpus)), ("Split by file", files_section(corpus))]
     if instruct:
@@ -96,65 +98,78 @@ def card_sections(material: Material) -> list[Section]:
 
 
 def _examples(instruct: InstructionPairs | None, pairs: TextCodePairs | None) -> list[str]:
-    """Ten training examples: the categories in turn, then text–code pairs."""
+    """Ten training examples: one of each category, then text–code pairs, then the next of each category."""
     train = instruct.train if instruct else []
     by_category = [[pair for pair in train if pair.get("category", "none") == name] for name in categories_of(train)]
-
-    def shown(turn: int) -> list[tuple[str, str, str]]:
-        rows = [pair for rows in by_category for pair in rows[turn : turn + 1]]
-        return [(pair["id"], f"{pair['instruction']}\n\n{pair.get('input') or ''}", pair["output"]) for pair in rows]
-
-    first = shown(0)
+    in_turn = [pair for turn in zip_longest(*by_category) for pair in turn if pair is not None]
+    answers = [(pair["id"], f"{pair['instruction']}\n\n{pair.get('input') or ''}", pair["output"]) for pair in in_turn]
     codes = [(pair["id"], pair["query"], pair["code"]) for pair in (pairs.train if pairs else [])]
-    chosen = [*first, *codes[: EXAMPLES - len(first)], *(one for turn in range(1, EXAMPLES) for one in shown(turn))]
-    return [f"### {name}\n\n{excerpt(asked)}\n\n{excerpt(answer)}" for name, asked, answer in chosen[:EXAMPLES]]
+    first = len(by_category)
+    chosen = [*answers[:first], *codes[: max(0, EXAMPLES - first)], *answers[first:]][:EXAMPLES]
+    return [f"### {name}\n\n{excerpt(question)}\n\n{excerpt(answer)}" for name, question, answer in chosen]
 
 
 def _limits(material: Material) -> list[str]:
     corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
-    paths = [PurePosixPath(source["path"]).suffix for source in material.sources()]
-    languages = " and ".join(sorted({LANGUAGES.get(suffix, suffix) for suffix in paths}))
+    suffixes = {PurePosixPath(source["path"]).suffix for source in material.sources()}
+    languages = " and ".join(sorted({LANGUAGES.get(suffix, suffix) for suffix in suffixes}))
     lines = [f"{languages} only. One repository's style and subject: what is learnt here need not hold elsewhere."]
-    lines = lines if languages else ["The rows do not say where they are from."]
+    if not languages:
+        lines = ["The rows do not say where they are from."]
     if corpus:
-        longest = max(corpus.files, key=lambda file: len(file.text))
-        lines.append(f"The longest file is {longest.path} with {len(longest.text):,} characters.")
-        if undeclared := sum(not file.license for file in corpus.files):
-            lines.append(f"{undeclared} of {len(corpus.files)} files declare no licence.")
+        lines += _limits_of_files(corpus)
     if instruct:
-        made = all_pairs(instruct)
-        kinds = Counter(check_of(pair)["kind"] for pair in made)
-        executed = len(made) - kinds["structure"] - kinds["none"]
-        survivors = sum("wrong code too" in reject["reason"] for reject in instruct.rejects)
-        longest = max(made, key=lambda pair: len(pair["output"]))
-        lines += [
-            f"{executed} of {len(made)} pairs have a check that runs code, {kinds['structure']} one of their structure "
-            f"alone, {kinds['none']} none.",
-            f"{survivors} drafts were dropped as the function's examples did not notice the change: the bugs that "
-            "are left are those that examples find."
-            if survivors
-            else "",
-            "A check proves what it tries and no more: what passes may still be wrong elsewhere." if executed else "",
-            f"{sum(not pair.get('input') for pair in made)} pairs have no input; "
-            f"{sum(not _is_ascii(pair) for pair in made)} hold signs outside ASCII; the longest answer is "
-            f"{longest['id']} with {len(longest['output']):,} characters.",
-        ]
+        lines += _limits_of_instruction_pairs(instruct)
     if pairs:
-        asked = [*pairs.train, *pairs.test]
-        writers = "a teacher and the authors" if pairs.about.get("teacher") else "the authors"
-        shared = len(asked) - len({row["code_id"] for row in asked})
-        longest = max(asked, key=lambda row: len(row["query"]))
-        lines += [
-            f"Queries are written by {writers} of the code, not by its searchers. Each has one right answer here, "
-            "although others may serve as well.",
-            f"{shared} queries ask for a code that another one asks for too; the longest is {longest['id']} with "
-            f"{len(longest['query'])} characters.",
-        ]
-    return ["\n".join(f"- {line}" for line in lines if line)]
+        lines += _limits_of_text_code_pairs(pairs)
+    return ["\n".join(f"- {line}" for line in lines)]
 
 
-def _is_ascii(pair: dict) -> bool:
-    return all((pair.get(part) or "").isascii() for part in ("instruction", "input", "output"))
+def _limits_of_files(corpus: Corpus) -> list[str]:
+    longest = max(corpus.files, key=lambda file: len(file.text))
+    lines = [f"The longest file is {longest.path} with {len(longest.text):,} characters."]
+    if undeclared := sum(not file.license for file in corpus.files):
+        lines.append(f"{undeclared} of {len(corpus.files)} files declare no licence.")
+    return lines
+
+
+def _limits_of_instruction_pairs(instruct: InstructionPairs) -> list[str]:
+    pairs = all_pairs(instruct)
+    kinds = Counter(check_of(pair)["kind"] for pair in pairs)
+    executed = len(pairs) - kinds["structure"] - kinds["none"]
+    lines = [
+        f"{executed} of {len(pairs)} pairs have a check that runs code, {kinds['structure']} one of their structure "
+        f"alone, {kinds['none']} none."
+    ]
+    if survivors := sum("wrong code too" in reject["reason"] for reject in instruct.rejects):
+        lines.append(
+            f"{survivors} drafts were dropped because the function's examples also passed with the bug: the remaining "
+            "bugs are those that examples detect."
+        )
+    if executed:
+        lines.append("A check proves only what it tries: an answer that passes may still be wrong elsewhere.")
+    without_input = sum(not pair.get("input") for pair in pairs)
+    parts = ("instruction", "input", "output")
+    not_ascii = sum(not all((pair.get(part) or "").isascii() for part in parts) for pair in pairs)
+    longest = max(pairs, key=lambda pair: len(pair["output"]))
+    lines.append(
+        f"{without_input} pairs have no input; {not_ascii} contain characters outside ASCII; the longest answer is "
+        f"{longest['id']} with {len(longest['output']):,} characters."
+    )
+    return lines
+
+
+def _limits_of_text_code_pairs(pairs: TextCodePairs) -> list[str]:
+    rows = [*pairs.train, *pairs.test]
+    writers = "a teacher and the authors" if pairs.about.get("teacher") else "the authors"
+    shared = len(rows) - len({row["code_id"] for row in rows})
+    longest = max(rows, key=lambda row: len(row["query"]))
+    return [
+        f"Queries are written by {writers} of the code, not by people searching for it. Each has one right answer "
+        "here, although others may serve as well.",
+        f"{shared} queries ask for the same code as another; the longest is {longest['id']} with "
+        f"{len(longest['query'])} characters.",
+    ]
 
 
 def _hashes(material: Material) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a card says of the corpus: sources, filters, files by side, contamination."""
+"""The sections of a card about the corpus: sources, filters, files by side, contamination."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from data.card.material import LANGUAGES, Material
 from data.card.tables import counted, table
 from data.corpus import SPLITS, Corpus, filters
-from data.corpus import build as corpus_rules
+from data.corpus.curate import ALIKE, DUPLICATE
 from data.corpus.functions import functions_of
 from data.likeness.near_duplicates import NEAR
 
@@ -16,32 +16,32 @@ from data.likeness.near_duplicates import NEAR
 def sources_section(material: Material) -> list[str]:
     """Where the data comes from: sources, licences, revisions, options."""
     corpus, sources = material.corpus, material.sources()
-    declared = Counter(source.get("license") or "not declared" for source in sources)
+    licenses = Counter(source.get("license") or "not declared" for source in sources)
     revisions = sorted({source.get("commit") or "not under version control" for source in sources})
-    known = [material.about, material.pairs.about if material.pairs else {}]
-    told = (
-        corpus.source if corpus else next((one["corpus"]["source"] for one in known if "corpus" in one), material.name)
-    )
+    abouts = {"Instruction pairs": material.about, "Text–code pairs": material.pairs.about if material.pairs else {}}
+    recorded = (about["corpus"]["source"] for about in abouts.values() if "corpus" in about)
+    source = corpus.source if corpus else next(recorded, material.name)
     parts = [
-        f"`{corpus.source if corpus else told}`, revision {', '.join(revisions)}.",
+        f"`{source}`, revision {', '.join(revisions)}.",
         "Licences by file (its SPDX header, else REUSE or the nearest licence file, else the package's metadata): "
-        + counted(declared)
-        + ".",
+        f"{counted(licenses)}.",
     ]
     if corpus:
-        parts.append("Curated with " + _options(corpus.options) + ".")
-    for what, about in zip(("Instruction pairs", "Text–code pairs"), known, strict=True):
+        parts.append(f"Curated with {_options(corpus.options)}.")
+    for kind, about in abouts.items():
         if about.get("options"):
-            parts.append(f"{what} made with {_options(about['options'])}.")
+            parts.append(f"{kind} made with {_options(about['options'])}.")
     return parts
 
 
 def _options(options: dict) -> str:
-    """Settings as "name value"; those that are not set are left out, and a teacher's where there was none."""
-    told = {name: one for name, one in options.items() if one is not None and one not in ("", [], (), {})}
-    told = {name: one for name, one in told.items() if "teacher" in told or not name.startswith("teacher_")}
-    values = {name: ", ".join(map(str, one)) if isinstance(one, list | tuple) else one for name, one in told.items()}
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    """Settings as "name value", without those that are not set, and without a teacher's if there was none."""
+    given = {name: value for name, value in options.items() if value is not None and value not in ("", [], (), {})}
+    shown = []
+    for name, value in given.items():
+        if "teacher" in given or not name.startswith("teacher_"):
+            shown.append(f"{name} {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
+    return ", ".join(shown)
 
 
 def filters_section(corpus: Corpus) -> list[str]:
@@ -49,7 +49,7 @@ def filters_section(corpus: Corpus) -> list[str]:
     reasons = Counter(reject["reason"] for reject in corpus.rejects)
     languages = Counter(LANGUAGES.get(PurePosixPath(file.path).suffix, "other") for file in corpus.files)
     limits = {name: value for name, value in vars(filters).items() if name.isupper() and isinstance(value, int | float)}
-    redacted = sum((Counter(getattr(file, "redacted", None) or {}) for file in corpus.files), Counter())
+    redacted = sum((Counter(file.redacted) for file in corpus.files), Counter())
     return [
         f"Kept {len(corpus.files)} {' and '.join(name for name, _ in languages.most_common())} files, rejected "
         f"{len(corpus.rejects)}.",
@@ -57,9 +57,9 @@ def filters_section(corpus: Corpus) -> list[str]:
         "Rules: UTF-8 that parses; no vendored folder, generator's marker or test file; the limits of "
         "data/corpus/filters.py: "
         + ", ".join(f"{name.lower().replace('_', ' ')} {value}" for name, value in limits.items())
-        + f"; no near-duplicate (Jaccard index of token 5-grams {corpus_rules.DUPLICATE} or more). Files that are "
-        f"{corpus_rules.ALIKE} or more alike stay on one side of the split; a function {NEAR} or more alike to one of "
-        "the test files is not learnt from.",
+        + f"; no near-duplicate (Jaccard index of token 5-grams {DUPLICATE} or more). Files with an index of {ALIKE} "
+        f"or more stay on one side of the split; a function with an index of {NEAR} or more to one of the test files "
+        "is not trained on.",
         f"Replaced by placeholders: {counted(redacted)}." if redacted else "",
     ]
 
@@ -79,13 +79,13 @@ def files_section(corpus: Corpus) -> list[str]:
 
 
 def contamination_section(corpus: Corpus) -> list[str]:
-    """What the corpus says of benchmarks: the files it was held against, and what was left out for them."""
+    """The benchmarks that the corpus was checked for, and the files rejected because of them."""
     benchmarks = corpus.options.get("decontaminate") or ()
     if not benchmarks:
-        return ["Not checked: the corpus was curated without a benchmark's file to hold it against."]
+        return ["Not checked: the corpus was curated without a benchmark's file to compare it with."]
     found = [reject for reject in corpus.rejects if reject["reason"] == "benchmark task"]
     names = ", ".join(PurePosixPath(str(path)).name for path in benchmarks)
-    told = [f"Held against the tasks of {names}: {len(found)} files left out."]
+    parts = [f"Compared with the tasks of {names}: {len(found)} files rejected."]
     if found:
-        told.append(table(["file", "why"], [[reject["path"], reject.get("detail", "")] for reject in found]))
-    return told
+        parts.append(table(["file", "why"], [[reject["path"], reject.get("detail", "")] for reject in found]))
+    return parts

@@ -10,12 +10,12 @@ from pathlib import Path
 from common.console import UserError
 from common.files import read_json, read_jsonl
 from data.corpus import SPLITS, Corpus, load_corpus
+from data.corpus.languages import GRAMMARS, NAMES
 from data.instruct import InstructionPairs
 from data.pairs import TextCodePairs, load_text_code_pairs
 from data.rows import named_line, training_conversation
 
-LANGUAGES = {".py": "Python", **dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "JavaScript")}
-LANGUAGES |= dict.fromkeys((".ts", ".mts", ".cts", ".tsx"), "TypeScript")
+LANGUAGES = {suffix: name for language, name in NAMES.items() for suffix in GRAMMARS[language]}
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,20 @@ class Material:
         """The name of the corpus, even if only its pairs are left."""
         if self.corpus:
             return self.corpus.name
-        told = [about.get("corpus", {}).get("name") for about in (self.about, self.pairs.about if self.pairs else {})]
-        return next((name for name in told if name), self.folder.resolve().name)
+        abouts = (self.about, self.pairs.about if self.pairs else {})
+        names = (about.get("corpus", {}).get("name") for about in abouts)
+        return next(filter(None, names), self.folder.resolve().name)
 
     def sources(self) -> list[dict]:
         """Origins of the data, {"path", "commit", "license"}: the corpus's files, or else the pairs' sources."""
         if self.corpus:
             return [vars(file) for file in self.corpus.files]
         by_path = {}
-        for row in [row for file in self.files for row in file.rows]:
-            source = row.get("source")
-            if isinstance(source, dict) and source.get("path"):
-                by_path.setdefault(source["path"], source)
+        for file in self.files:
+            for row in file.rows:
+                source = row.get("source")
+                if isinstance(source, dict) and source.get("path"):
+                    by_path.setdefault(source["path"], source)
         return [by_path[path] for path in sorted(by_path)]
 
 
@@ -99,7 +101,9 @@ def read_material(folder: Path | str) -> Material:
     if pairs and not (pairs.train or pairs.test):
         raise UserError(f"{places['text–code pairs']}: no pair in it")
     instruct, about = _instruction_pairs(places.get("instruction pairs"))
-    return Material(folder, corpus, instruct, pairs, about, places.get("corpus"), data_files(folder))
+    return Material(
+        folder, corpus, instruct, pairs, about=about, corpus_folder=places.get("corpus"), files=data_files(folder)
+    )
 
 
 def _places(folder: Path) -> list[Path]:
@@ -133,11 +137,11 @@ def _instruction_rows(path: Path) -> list[dict]:
     rows = []
     for number, row in enumerate(read_jsonl(path) if path.is_file() else [], 1):
         with named_line(f"{path}:{number}"):
-            *asked, answer = training_conversation(row).messages
-        told = {"id": f"{path.stem}/{number}"}
+            *before, answer = training_conversation(row).messages
+        added = {"id": f"{path.stem}/{number}"}
         if "instruction" not in row:
-            told |= {"instruction": asked[-1]["content"] if asked else "", "output": answer["content"]}
-        rows.append(told | row)
+            added |= {"instruction": before[-1]["content"] if before else "", "output": answer["content"]}
+        rows.append(added | row)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What a card says of the pairs: counts, lengths, checks, who wrote them, what was rejected."""
+"""The sections of a card about the pairs: counts, lengths, checks, who wrote them, what was rejected."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ def instruction_pairs_section(instruct: InstructionPairs, about: dict) -> list[s
     return [
         _authors(made, about),
         table(["category", *SPLITS, "input, median characters", "output", "checks"], rows),
-        f"The repository's own tests, of no use as checks: {counted(Counter(instruct.lost))}." if instruct.lost else "",
+        f"Tests of the repository that cannot serve as checks: {counted(Counter(instruct.lost))}."
+        if instruct.lost
+        else "",
         f"Injected bugs: {counted(bugs)}." if bugs else "",
-        f"Ways in which code was made worse: {counted(worse)}." if worse else "",
+        f"Ways in which code was degraded: {counted(worse)}." if worse else "",
         "Phrasings, one drawn for each pair:" if phrasings else "",
         "\n".join(phrasings),
         "Rejected drafts:" if reasons else "",
@@ -54,8 +56,8 @@ def instruction_pairs_section(instruct: InstructionPairs, about: dict) -> list[s
 
 def _authors(made: list[dict], about: dict) -> str:
     """Who wrote the answers."""
-    told = (pair.get("teacher") for pair in made)  # of rows from elsewhere it may be anything
-    taught = [one["model"] for one in told if isinstance(one, dict) and "model" in one]
+    teachers = (pair.get("teacher") for pair in made)  # of rows from elsewhere it may be anything
+    taught = [one["model"] for one in teachers if isinstance(one, dict) and "model" in one]
     asked = (about.get("teacher") or {}).get("model")
     if taught or asked:
         models = ", ".join(sorted({*taught, *([asked] if asked else [])}))
@@ -66,7 +68,7 @@ def _authors(made: list[dict], about: dict) -> str:
     if all(pair.get("category") in INSTRUCTIONS for pair in made) and about.get("kind") != IMPORTED:
         return "No language model took part: every answer is the repository's own docstring, body, line or test."
     explained = about.get("options", {}).get("teacher_model")
-    return "Imported rows: who wrote their answers is for their own source to say." + (
+    return "Imported rows: their source says who wrote the answers." + (
         f" A teacher, {explained}, was asked for explanations that they lack." if explained else ""
     )
 
@@ -83,6 +85,7 @@ def text_code_pairs_section(pairs: TextCodePairs) -> list[str]:
     used = {row.get("origin", "docstring") for row in [*pairs.train, *pairs.test]}
     templates = {name: one for name, one in pairs.about.get("templates", {}).items() if name in used}
     teacher = pairs.about.get("teacher")
+    question = teacher["asked"].partition("\n")[0] if teacher else ""
     taught = sum(row.get("origin") == "teacher" for row in pairs.train)
     negatives = sum(len(pair["negatives"]) for pair in pairs.train)
     return [
@@ -90,12 +93,12 @@ def text_code_pairs_section(pairs: TextCodePairs) -> list[str]:
         "Queries are made from docstrings (their first sentence), from calls, from names, and of files, at most "
         f"{FILE_SHARE:.0%} of a side, in one of these voices:",
         "\n".join(f"- {name}: {' / '.join(one)}" for name, one in templates.items()),
-        f"A teacher took part: {teacher['model']} wrote {taught} of the {len(pairs.train)} training queries, none to "
-        f"test on. Each finds its code among the {TOP} best. It was asked: “{teacher['asked'].partition(chr(10))[0]}”"
+        f"A teacher took part: {teacher['model']} wrote {taught} of the {len(pairs.train)} training queries and none "
+        f"of the test queries. Each ranks its code in the top {TOP}. It was asked: “{question}”"
         if teacher
         else "",
-        "The code that is searched is without its docstring.",
-        f"{negatives:,} hard negatives, from training files; none scores over {MARGIN:.0%} of its pair's own code."
+        "The code is searched without its docstring.",
+        f"{negatives:,} hard negatives, from training files; none scores above {MARGIN:.0%} of its pair's own code."
         if negatives
         else "",
         f"With identifiers renamed: {len(pairs.renamed.train)} train, {len(pairs.renamed.test)} test."

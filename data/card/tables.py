@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 
 from common.markdown import fenced
@@ -22,7 +23,7 @@ def counted(counts: Counter) -> str:
 
 def median(values: list[int]) -> int:
     """The median, 0 without values; the upper one of two."""
-    return sorted(values)[len(values) // 2] if values else 0
+    return statistics.median_high(values) if values else 0
 
 
 def excerpt(text: str) -> str:

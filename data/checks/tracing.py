@@ -72,19 +72,16 @@ def files_with_tests(source: str) -> list[str]:
     return found
 
 
-def record_tests(
-    source: str, functions: list[Function], *, paths: list[str] | None = None, processes: int | None = None
-) -> Recording:
+def record_tests(source: str, functions: list[Function], *, processes: int | None = None) -> Recording:
     """Run the tests of a source once, in the sandbox, and record how they use `functions`.
 
     source     what the functions' corpus was made from: folder, package:NAME, pypi:NAME==VERSION or git URL
-    paths      test files to run (default: all), relative to `suite_base(source)`
     processes  how many run at once (default: one per core)
     A batch that ends without a report, and a file that cannot be collected with others, is rerun file by file. Calls
     are recorded for module-level functions, not for methods, which need an object first. Raises UserError where
     there are tests and pytest is not installed.
     """
-    paths = files_with_tests(source) if paths is None else paths
+    paths = files_with_tests(source)
     if paths:
         need("pytest", why="running a repository's own tests")
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]

@@ -6,11 +6,11 @@ from data.corpus.build import (
     SourceFile,
     build_corpus,
     corpus_summary,
-    import_root,
     load_corpus,
     open_corpus,
     save_corpus,
 )
+from data.corpus.locate import import_root
 
 __all__ = [
     "SPLITS",

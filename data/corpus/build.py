@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from common.console import UserError
 from common.files import new_folder, read_json, read_jsonl, write_json, write_jsonl
-from data.corpus.curate import ALIKE, DUPLICATE, Candidate, Options, curate
+from data.corpus.curate import Candidate, Options, curate
 from data.corpus.examine import read_again, sha256
-from data.corpus.locate import import_root
-
-__all__ = [
-    "ALIKE", "DUPLICATE", "Corpus", "SourceFile", "build_corpus", "import_root", "load_corpus", "open_corpus",
-    "save_corpus", "write_corpus",
-]  # fmt: skip
 
 SCHEMA = 2
 SPLITS = ("train", "validation", "test")
@@ -92,8 +86,9 @@ def build_corpus(
     The same sources and options give the same corpus. Raises UserError when nothing is left.
     """  # fmt: skip
     options = Options(
-        max_files, test_share, validation_share, seed, split_by, tuple(languages), redact,
-        None if licenses is None else tuple(licenses), tuple(decontaminate),
+        max_files=max_files, test_share=test_share, validation_share=validation_share, seed=seed, split_by=split_by,
+        languages=tuple(languages), redact=redact, licenses=None if licenses is None else tuple(licenses),
+        decontaminate=tuple(decontaminate),
     )  # fmt: skip
     candidates = curate([source] if isinstance(source, str) else source, options, processes=processes)
     return replace(_corpus(candidates, options), files=tuple(_files(candidates, redact)))
@@ -112,15 +107,20 @@ def write_corpus(
 def _corpus(candidates: list[Candidate], options: Options) -> Corpus:
     """The corpus without the texts of its files."""
     located = {one.source.source: one.source for one in candidates}
-    files = tuple(_file(one, "") for one in candidates if one.kept)
     rejects = tuple(
         {"path": one.path, "reason": one.finding.reason, "detail": one.finding.detail, **one.row()}
         for one in candidates
         if not one.kept
     )
-    recorded = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
-    name = " + ".join(one.name for one in located.values())
-    return Corpus(", ".join(located), name, files, rejects, recorded, tuple(located))
+    values = {one.name: getattr(options, one.name) for one in fields(Options)}  # not those of a subclass
+    return Corpus(
+        source=", ".join(located),
+        name=" + ".join(one.name for one in located.values()),
+        files=tuple(_file(one, "") for one in candidates if one.kept),
+        rejects=rejects,
+        options={name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
+        sources=tuple(located),
+    )
 
 
 def _files(candidates: list[Candidate], redact: bool) -> Iterator[SourceFile]:
@@ -175,8 +175,10 @@ def load_corpus(folder: Path | str) -> Corpus:
         if sha256(text) != row["sha256"]:
             raise UserError(f"{folder}: {row['path']} has changed since it was curated. Rebuild the corpus")
         files.append(SourceFile(text=text, **row))
-    sources = tuple(about["sources"])
-    return Corpus(about["source"], about["name"], tuple(files), tuple(rejects), about["options"], sources)
+    return Corpus(
+        about["source"], about["name"], files=tuple(files), rejects=tuple(rejects), options=about["options"],
+        sources=tuple(about["sources"]),
+    )  # fmt: skip
 
 
 def open_corpus(place: str, *, seed: int = 0) -> Corpus:

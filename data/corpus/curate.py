@@ -1,6 +1,6 @@
 """How files enter the corpus or are rejected: listed, examined, compared with each other, sampled, split.
 
-Files are examined one at a time; only the findings and a signature stay in memory, some 2 KiB each. Kept files are
+Files are examined one at a time; only the findings, with a signature, stay in memory, some 2 KiB each. Kept files are
 reread at the end, so that they need not be in memory together.
 """
 
@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from common.console import UserError, progress
+from common.options import option
 from common.shuffle import seeded_order
-from data.corpus.decontaminate import read_tasks
+from data.corpus.decontaminate import RUN, read_task_texts
 from data.corpus.examine import Finding, Request, Rules, examine_all, read_again
 from data.corpus.languages import GRAMMARS, NAMES, grammar_of, language_of, packages_of
 from data.corpus.licenses import FolderLicenses
@@ -31,20 +32,36 @@ DUPLICATE = 0.7  # Jaccard index from which the later of two files is dropped; S
 ALIKE = 0.5  # and from which two files stay on the same side of the split
 COMPARED = 512  # texts whose shingles are cached while near-duplicates are confirmed
 
+# groups of options in --help
+KEEP = "which files to keep"
+SPLIT = "the split"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of a corpus; build_corpus explains each."""
+    """The options of a corpus, on the command line and in corpus.json."""
 
-    max_files: int = 300
-    test_share: float = 0.2
-    validation_share: float = 0.05
-    seed: int = 0
-    split_by: str = "file"
-    languages: tuple[str, ...] = ("python",)
-    redact: bool = True
-    licenses: tuple[str, ...] | None = None
-    decontaminate: tuple[str, ...] = ()
+    max_files: int = option(300, "files to keep at most, drawn by the seed", KEEP)
+    test_share: float = option(0.2, "share of the files to test on", SPLIT)
+    validation_share: float = option(0.05, "share of the files to validate on", SPLIT)
+    seed: int = option(0, "seed of the draw and the split")
+    split_by: str = option(
+        "file", "module: keep the files of a folder on the same side", SPLIT, choices=("file", "module")
+    )
+    languages: tuple[str, ...] = option(
+        ("python",), f"languages to read, of {', '.join(NAMES)}; all but python need tree-sitter", KEEP,
+        choices=tuple(NAMES), metavar="LANGUAGE",
+    )  # fmt: skip
+    redact: bool = option(
+        True, "keep e-mail and IP addresses, keys and passwords (default: replace them by placeholders)", KEEP
+    )
+    licenses: tuple[str, ...] | None = option(
+        None, "keep only files under these licences (default: any)", KEEP, metavar="SPDX"
+    )
+    decontaminate: tuple[str, ...] = option(
+        (), f"MBPP's or HumanEval's own files: reject files that share {RUN} consecutive words with a task", KEEP,
+        metavar="FILE",
+    )  # fmt: skip
 
     def __post_init__(self):
         shares = self.test_share, self.validation_share
@@ -99,8 +116,9 @@ def curate(sources: Sequence[str], options: Options, *, processes: int | None = 
     kinds = " or ".join(NAMES[language] for language in options.languages)
     if missing := [name for name in packages_of(options.languages) if importlib.util.find_spec(name) is None]:
         raise UserError(f"reading {kinds} needs extra packages: pip install {' '.join(missing).replace('_', '-')}")
-    tasks = read_tasks(options.decontaminate) if options.decontaminate else None
-    located = _with_names_of_their_own([locate(source) for source in dict.fromkeys(sources)])
+    rules = Rules(options.redact, options.licenses, read_task_texts(options.decontaminate))
+    located = _with_distinct_names([locate(source) for source in dict.fromkeys(sources)])
+
     candidates = []
     for one in located:
         files = _list_files(one, options.languages, len(located) > 1)
@@ -108,11 +126,11 @@ def curate(sources: Sequence[str], options: Options, *, processes: int | None = 
             suffixes = ", ".join(suffix for language in options.languages for suffix in GRAMMARS[language])
             raise UserError(f"{one.source}: no {kinds} file in {one.tree}. Give a folder that holds {suffixes} files")
         candidates += files
-    rules = Rules(options.redact, options.licenses, tasks)
     findings = examine_all([one.request for one in candidates], rules, processes=processes)
     bar = progress(findings, what="reading source files", total=len(candidates), unit="file")
     for one, finding in zip(candidates, bar, strict=True):
         one.finding = finding
+
     _reject_equal_paths(_kept(candidates))
     alike = _reject_duplicates(_kept(candidates), options.redact)
     _draw(_kept(candidates), options)
@@ -121,6 +139,7 @@ def curate(sources: Sequence[str], options: Options, *, processes: int | None = 
         counted = ", ".join(f"{count} {reason}" for reason, count in reasons)
         named = ", ".join(one.source for one in located)
         raise UserError(f"{named}: every {kinds} file was filtered ({counted}). Give a source with more code")
+
     _split(_kept(candidates), alike, options)
     return candidates
 
@@ -129,8 +148,9 @@ def _kept(candidates: list[Candidate]) -> list[Candidate]:
     return [one for one in candidates if one.kept]
 
 
-def _with_names_of_their_own(located: list[Located]) -> list[Located]:
-    seen: Counter = Counter()
+def _with_distinct_names(located: list[Located]) -> list[Located]:
+    """The sources; those whose name is taken get a number: networkx, networkx-2."""
+    seen: Counter[str] = Counter()
     named = []
     for one in located:
         seen[one.name] += 1
@@ -140,18 +160,20 @@ def _with_names_of_their_own(located: list[Located]) -> list[Located]:
 
 def _list_files(source: Located, languages: tuple[str, ...], several: bool) -> list[Candidate]:
     """The files of a source by path. With several sources, paths not used by imports start with the source's name."""
+    # (what to search, the folder that names are relative to, what they start with, languages)
+    searched: list[tuple[Path, Path, str, tuple[str, ...]]] = []
+    if "python" in languages:
+        searched.append((source.scanned, source.root, "", ("python",)))
+    if others := tuple(language for language in languages if language != "python"):
+        searched.append((source.tree, source.tree, f"{source.name}/" if several else "", others))
+
     licenses = FolderLicenses(source.tree, source.license)
-    python = [(file, source.root, "") for file in _walk(source.scanned) if "python" in languages]
-    others = tuple(language for language in languages if language != "python")
-    prefix = f"{source.name}/" if several else ""
-    found = [(*one, ("python",)) for one in python]
-    found += [(file, source.tree, prefix, others) for file in _walk(source.tree) if others]
     candidates = []
-    for file, top, start, wanted in found:
-        grammar = grammar_of(file.name, wanted)
-        if grammar:
-            path = start + os.fsencode(file.relative_to(top).as_posix()).decode("utf-8", "replace")
-            candidates.append(Candidate(Request(str(file), path, grammar, licenses.of(file)), source))
+    for top, relative_to, prefix, wanted in searched:
+        for file in _walk(top):
+            if grammar := grammar_of(file.name, wanted):
+                path = prefix + os.fsencode(file.relative_to(relative_to).as_posix()).decode("utf-8", "replace")
+                candidates.append(Candidate(Request(str(file), path, grammar, licenses.of(file)), source))
     return sorted(candidates, key=lambda one: one.path)
 
 

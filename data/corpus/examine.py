@@ -1,13 +1,14 @@
 """Examines source files, one at a time: read, filtered, redacted, fingerprinted; the text is not kept.
 
-Many files are distributed over worker processes (`python -m data.corpus.examine`, JSON Lines in and out), file n to
-process n mod N, and their findings read back in order: the number of processes affects nothing but the time. Workers
-import neither torch nor the rest of the project, which would cost each of them seconds.
+Many files are distributed over worker processes (JSON Lines in and out), file n to process n mod N, and their findings
+read back in order: the number of processes affects nothing but the time. Workers do not import torch, which would cost
+each of them seconds; those of `multiprocessing` would, as they import the main script.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -16,14 +17,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
+from data.corpus.decontaminate import RUN, KnownTexts
 from data.corpus.filters import MOST_BYTES, decode, reject_path, reject_text
-from data.corpus.known_texts import KnownTexts
 from data.corpus.licenses import allowed, declared
 from data.corpus.redact import redact
 from data.likeness.near_duplicates import count_tokens, shingles, signature
@@ -46,8 +45,13 @@ class Rules:
     """What is required of every file besides the filters."""
 
     redact: bool = True
-    licenses: tuple[str, ...] | None = None  # allowed ones; None for any
-    tasks: KnownTexts | None = None  # benchmark tasks to keep out
+    licenses: Sequence[str] | None = None  # allowed ones; None for any
+    tasks: Sequence[tuple[str, str]] = ()  # (name, text) of the benchmark tasks to keep out
+
+    @functools.cached_property
+    def known_tasks(self) -> KnownTexts:
+        """The runs of words in the tasks."""
+        return KnownTexts.of(self.tasks, RUN)
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,15 @@ def examine(request: Request, rules: Rules) -> Finding:
     redacted: dict[str, int] = {}
     if rules.redact:
         text, redacted = redact(text, request.grammar)
-    known = {"sha256": sha256(text), "license": license, "tokens": count_tokens(text), "redacted": redacted}
+    finding = Finding(sha256=sha256(text), license=license, tokens=count_tokens(text), redacted=redacted)
     why = reject_text(text, request.grammar)
     if why is None and rules.licenses is not None and not allowed(license, rules.licenses):
         why = "licence not allowed", license or "none declared"
-    if why is None and rules.tasks is not None and (task := rules.tasks.found_in(text)):
-        why = "benchmark task", f"holds {rules.tasks.size} words in a row of {task}"
+    if why is None and (task := rules.known_tasks.found_in(text)):
+        why = "benchmark task", f"holds {RUN} words in a row of {task}"
     if why:
-        return Finding(*why, **known)
-    return Finding(**known, signature=signature(shingles(text)).tobytes())
+        return replace(finding, reason=why[0], detail=why[1])
+    return replace(finding, signature=signature(shingles(text)).tobytes())
 
 
 def read_again(request: Request, redacted: bool) -> str:
@@ -125,18 +129,19 @@ def examine_all(requests: list[Request], rules: Rules, *, processes: int | None 
             line = workers[number % processes].stdout.readline()
             if not line:
                 raise RuntimeError(f"the process that examines {requests[number].file} has ended")
-            yield _from_json(json.loads(line))
+            found = json.loads(line)
+            yield Finding(**found | {"signature": found["signature"] and bytes.fromhex(found["signature"])})
 
 
 @contextlib.contextmanager
 def _worker(requests: list[Request], rules: Rules) -> Iterator[subprocess.Popen]:
     """A process that examines these files. It blocks when its output is not read: a pipe holds 64 KiB."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
-        file.write(json.dumps(_rules_as_json(rules)) + "\n")
+        file.write(json.dumps(asdict(rules)) + "\n")
         file.writelines(json.dumps(asdict(request)) + "\n" for request in requests)
         file.seek(0)
         home = Path(__file__).resolve().parents[2]
-        command = [sys.executable, "-m", "data.corpus.examine"]
+        command = [sys.executable, "-c", "from data.corpus.examine import main; main()"]
         worker = subprocess.Popen(command, cwd=home, stdin=file, stdout=subprocess.PIPE, encoding="utf-8")
         try:
             yield worker
@@ -145,39 +150,10 @@ def _worker(requests: list[Request], rules: Rules) -> Iterator[subprocess.Popen]
             worker.communicate()
 
 
-def _as_json(finding: Finding) -> dict:
-    return {**asdict(finding), "signature": finding.signature and finding.signature.hex()}
-
-
-def _from_json(row: dict) -> Finding:
-    return Finding(**{**row, "signature": row["signature"] and bytes.fromhex(row["signature"])})
-
-
-def _rules_as_json(rules: Rules) -> dict:
-    tasks = rules.tasks and {
-        "names": rules.tasks.names,
-        "size": rules.tasks.size,
-        "ngrams": rules.tasks.ngrams.tolist(),
-        "owners": rules.tasks.owners.tolist(),
-    }
-    return {"redact": rules.redact, "licenses": rules.licenses, "tasks": tasks}
-
-
-def _rules_from_json(row: dict) -> Rules:
-    tasks = row["tasks"]
-    if tasks:
-        arrays = np.array(tasks["ngrams"], dtype=np.uint64), np.array(tasks["owners"], dtype=np.int64)
-        tasks = KnownTexts(tasks["names"], tasks["size"], *arrays)
-    return Rules(row["redact"], row["licenses"], tasks)
-
-
 def main() -> None:
     """Examine the files listed on standard input, by the rules in its first line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C and ends us
-    rules = _rules_from_json(json.loads(sys.stdin.readline()))
+    rules = Rules(**json.loads(sys.stdin.readline()))
     for line in sys.stdin:
-        print(json.dumps(_as_json(examine(Request(**json.loads(line)), rules))), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        finding = examine(Request(**json.loads(line)), rules)
+        print(json.dumps(asdict(finding), default=bytes.hex), flush=True)

@@ -66,11 +66,11 @@ def _statements(head: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """(statement, whether in a comment). A line that begins in lower case continues the sentence before it."""
     text, was_comment = "", False
     for line in [*head, ""]:
-        said = COMMENT_SIGNS.sub("", line)
-        is_comment = said != line.strip()
-        goes_on = bool(text and said and said[0].islower() and text[-1] not in ".!?:;*-=" and is_comment == was_comment)
-        if goes_on and not PRAGMA.match(text.rpartition("\n")[2]):
-            text = f"{text}\n{said}"
+        words = COMMENT_SIGNS.sub("", line)
+        is_comment = words != line.strip()
+        is_open = text and text[-1] not in ".!?:;*-=" and not PRAGMA.match(text.rpartition("\n")[2])
+        if is_open and words and words[0].islower() and is_comment == was_comment:
+            text = f"{text}\n{words}"
             continue
         yield from ((part, was_comment) for part in STATEMENT.split(text.replace("\n", " ")) if part)
-        text, was_comment = said, is_comment
+        text, was_comment = words, is_comment

@@ -88,12 +88,14 @@ def anatomy(text: str, grammar: str) -> Anatomy:
     if (unread := _unread(tree.root_node)) > MOST_UNREAD:
         raise SyntaxError(f"tree-sitter cannot read {unread:.0%} of it")
     lines = text.split("\n")
-    code, comments, documentation = set(), set(), set()
+    code: set[int] = set()  # numbers of lines, from 0
+    comments: set[int] = set()
+    documentation: set[int] = set()
     for node in _pieces(tree):
-        found = comments if node.type in COMMENTS else code
-        if found is comments and node.text.startswith(b"/**"):
-            found = documentation
-        found.update(range(node.start_point[0], node.end_point[0] + 1))
+        kind = code
+        if node.type in COMMENTS:
+            kind = documentation if node.text.startswith(b"/**") else comments
+        kind.update(range(node.start_point[0], node.end_point[0] + 1))
     head = tuple(lines[number] for number in sorted((comments | documentation) - code) if number < HEAD_LINES)
     return Anatomy(len(code), sum(len(lines[number]) for number in comments - code), head)
 

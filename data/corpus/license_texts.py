@@ -79,8 +79,8 @@ def identify(text: str, *, whole: bool = True) -> str | None:
     """The SPDX expression of the licences that a text holds; None for a blank one.
 
     Two licences are joined by OR where the text leaves the choice between them; else all are joined by AND. Words that
-    may narrow what they permit add `AND LicenseRef-other-terms`, so that no list of permissive licences meets it, and
-    so does a text that is not whole. A text of one line that holds no licence is taken for a name; any other is called
+    may narrow what they permit add `AND LicenseRef-other-terms`, so that no list of permissive licences meets it. So
+    does a text that is not whole. Without a licence, a text of one line is taken for a name, and any other is called
     LicenseRef- and its first line. Raises UserError where the extra package licenseclassifier is missing.
     """
     lines = [line.strip() for line in text.split("\n") if re.search(r"\w", line)]
@@ -100,7 +100,7 @@ def identify(text: str, *, whole: bool = True) -> str | None:
 
 
 def _spans(text: str) -> list[tuple[str, int, int]]:
-    """(name, start, end) of every licence in a text, in order. An address of a licence is none."""
+    """(name, start, end) of every licence in a text, in order. The URL of a licence does not count."""
     from common.console import need  # here: the processes that examine files start faster without it
 
     scan = need("licenseclassifier", why="reading a licence file").identify_license

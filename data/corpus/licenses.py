@@ -6,9 +6,11 @@ does not say whether later versions apply, so it gets neither -only nor -or-late
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
 import re
+from collections.abc import Iterable
 from email.message import Message
 from pathlib import Path
 
@@ -146,7 +148,7 @@ def _pattern(glob: str) -> re.Pattern:
     return re.compile("".join({"**": ".*", "*": "[^/]*"}.get(part) or re.escape(part) for part in parts))
 
 
-def allowed(license: str | None, names: list[str] | tuple[str, ...]) -> bool:
+def allowed(license: str | None, names: Iterable[str]) -> bool:
     """Whether an SPDX expression can be satisfied by the licences in `names`; None and other texts count as one name.
 
     One side of OR suffices, AND needs both, an exception (WITH) only adds permissions.
@@ -156,34 +158,23 @@ def allowed(license: str | None, names: list[str] | tuple[str, ...]) -> bool:
     wanted = {name.casefold() for name in names}
     if license.casefold() in wanted:
         return True
+    # SPDX's operators bind as Python's do: MIT OR (A WITH E AND B) -> "True or ( False | False and True )"
+    operators = {"AND": "and", "OR": "or", "WITH": "|", "(": "(", ")": ")"}
     tokens = re.findall(r"[()]|[^\s()]+", license)
+    expression = " ".join(operators.get(token) or str(token.casefold() in wanted) for token in tokens)
     try:
-        met = _any_of(tokens, wanted)
-    except IndexError:  # a truncated expression
+        return _is_met(ast.parse(expression, mode="eval").body)
+    except SyntaxError:
         return False
-    return met and not tokens
 
 
-def _any_of(tokens: list[str], wanted: set[str]) -> bool:
-    met = _all_of(tokens, wanted)
-    while tokens and tokens[0] == "OR":
-        tokens.pop(0)
-        met = _all_of(tokens, wanted) or met
-    return met
-
-
-def _all_of(tokens: list[str], wanted: set[str]) -> bool:
-    met = _one(tokens, wanted)
-    while tokens and tokens[0] in ("AND", "WITH"):
-        exception = tokens.pop(0) == "WITH"
-        met = (_one(tokens, wanted) or exception) and met
-    return met
-
-
-def _one(tokens: list[str], wanted: set[str]) -> bool:
-    token = tokens.pop(0)
-    if token != "(":
-        return token.casefold() in wanted
-    met = _any_of(tokens, wanted)
-    tokens.pop(0)  # the closing parenthesis
-    return met
+def _is_met(node: ast.expr) -> bool:
+    """The value of True and False joined by `and`, `or` and `|`; SyntaxError for anything else, such as a call."""
+    if isinstance(node, ast.BoolOp):
+        values = [_is_met(value) for value in node.values]
+        return all(values) if isinstance(node.op, ast.And) else any(values)
+    if isinstance(node, ast.BinOp):
+        return _is_met(node.left)  # an exception only adds permissions
+    if isinstance(node, ast.Constant):
+        return node.value is True
+    raise SyntaxError

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
@@ -63,7 +63,7 @@ def locate(source: str) -> Located:
     if source.startswith("package:"):
         return _installed_package(source)
     if source.startswith("pypi:"):
-        return _registry_package(source)
+        return _pypi_package(source)
     if source.startswith("npm:"):
         return _npm_package(source)
     if GIT_URL.match(source):
@@ -88,7 +88,9 @@ def _folder(source: str, folder: Path) -> Located:
     while (root / "__init__.py").exists():  # a folder inside a package: modules are named from the top-level package
         root = root.parent
     scanned = root if root.is_relative_to(folder) else folder
-    return Located(source, folder.name, root, scanned, None, _commit(folder), folder)
+    return Located(
+        source, folder.name, root=root, scanned=scanned, metadata=None, revision=_commit(folder), tree=folder
+    )
 
 
 def _installed_package(source: str) -> Located:
@@ -102,15 +104,16 @@ def _installed_package(source: str) -> Located:
     if not places:
         raise UserError(f"{source}: no installed Python package of that name. Install it: pip install {name}")
     scanned = Path(places[0]).resolve()
-    distributions = importlib.metadata.packages_distributions().get(name, [])
-    if not distributions:
-        return Located(source, name, scanned.parent, scanned, Message(), None, scanned)
-    metadata = importlib.metadata.metadata(distributions[0])
-    revision = f"{metadata['Name']}=={metadata['Version']}"
-    return Located(source, name, scanned.parent, scanned, metadata, revision, scanned)
+    metadata, revision = Message(), None
+    if distributions := importlib.metadata.packages_distributions().get(name, []):
+        metadata = importlib.metadata.metadata(distributions[0])
+        revision = f"{metadata['Name']}=={metadata['Version']}"
+    return Located(
+        source, name, root=scanned.parent, scanned=scanned, metadata=metadata, revision=revision, tree=scanned
+    )
 
 
-def _registry_package(source: str) -> Located:
+def _pypi_package(source: str) -> Located:
     match = PINNED.match(source.removeprefix("pypi:"))
     if not match:
         raise UserError(f"{source}: pin the version, such as pypi:networkx==3.4.2")
@@ -121,23 +124,16 @@ def _registry_package(source: str) -> Located:
             unzip(_download_wheel(pinned, temporary / ".wheel"), temporary)
             shutil.rmtree(temporary / ".wheel")
     metadata = [HeaderParser().parsestr(path.read_text("utf-8")) for path in folder.glob("*.dist-info/METADATA")]
-    return Located(source, match.group(1), folder, folder, next(iter(metadata), None), pinned, folder)
+    return Located(
+        source, match.group(1), root=folder, scanned=folder, metadata=next(iter(metadata), None), revision=pinned,
+        tree=folder,
+    )  # fmt: skip
 
 
 def _download_wheel(pinned: str, folder: Path) -> Path:
     """Wheels only: even to inspect a source distribution, pip runs its build script."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--quiet",
-        "-d",
-        str(folder),
-        pinned,
-    ]
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    command = [*pip, "-d", str(folder), pinned]
     result = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if result.returncode or not wheels:
@@ -171,7 +167,7 @@ def _npm_package(source: str) -> Located:
         with new_folder(folder) as temporary:
             untar(_download_tarball(pinned, temporary / ".pack"), temporary)
             shutil.rmtree(temporary / ".pack")
-    return Located(source, name, folder, folder, None, pinned, folder)
+    return Located(source, name, root=folder, scanned=folder, metadata=None, revision=pinned, tree=folder)
 
 
 def _download_tarball(pinned: str, folder: Path) -> Path:
@@ -227,8 +223,7 @@ def _git_repository(source: str) -> Located:
             if result.returncode:
                 why = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
                 raise UserError(f"{source}: not cloned ({why}). Check the address and your access to it")
-    located = _folder(source, folder)
-    return Located(source, name, located.root, located.scanned, None, located.revision, folder)
+    return replace(_folder(source, folder), name=name)
 
 
 def _commit(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 TELLING = re.compile(r"(?i)key|token|secret|pass|pwd|credential|auth")
 NAME_BEFORE, NAME_AFTER = re.compile(r"[\w-]{0,40}$"), re.compile(r"[\w-]{0,40}")
@@ -71,8 +72,17 @@ LEAST_BARE = {"KEY": 16, "PASSWORD": 8}  # characters of an unquoted value
 LEAST_CHANGES = 0.25
 
 
-def named_secrets(text: str) -> Iterator[tuple[int, int, str, int]]:
-    """(start, end, KEY or PASSWORD, start of what must be a single literal) of the values of telling names."""
+class Secret(NamedTuple):
+    """A piece of a text that may have to be replaced."""
+
+    start: int
+    end: int
+    kind: str  # the placeholder's name
+    anchor: int  # from here to `end` must be a single comment or literal
+
+
+def named_secrets(text: str) -> Iterator[Secret]:
+    """The values of telling names, each a KEY or a PASSWORD."""
     done = 0
     for word in TELLING.finditer(text):
         if word.start() < done:
@@ -86,11 +96,11 @@ def named_secrets(text: str) -> Iterator[tuple[int, int, str, int]]:
         anchor = given.start(1) if given else start
         if not given and (given := BARE.match(text, done)) and len(given.group(1)) < LEAST_BARE[kind]:
             given = None
-        if given and drawn(given.group(1), kind):
-            yield *given.span(1), kind, anchor
+        if given and is_random(given.group(1), kind):
+            yield Secret(given.start(1), given.end(1), kind, anchor)
     for given in BEARER.finditer(text):
-        if drawn(given.group(1), "KEY"):
-            yield *given.span(1), "KEY", given.start()
+        if is_random(given.group(1), "KEY"):
+            yield Secret(given.start(1), given.end(1), "KEY", anchor=given.start())
 
 
 def kind_of(name: str) -> str | None:
@@ -110,7 +120,7 @@ def kind_of(name: str) -> str | None:
     return None
 
 
-def drawn(value: str, kind: str) -> bool:
+def is_random(value: str, kind: str) -> bool:
     """Whether a text looks random: letters and digits mixed, and no word that stands for a secret."""
     mixed = re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
     least = LEAST_ENTROPY_HEX if HEX.fullmatch(value) else LEAST_ENTROPY[kind]
@@ -121,10 +131,11 @@ def drawn(value: str, kind: str) -> bool:
     return changes > LEAST_CHANGES * len(value)
 
 
-def _class_of(sign: str) -> str:
-    if sign.isalpha():
-        return "A" if sign.isupper() else "a"
-    return "0" if sign.isdigit() else " " if sign in "_-./" else "#"
+def _class_of(character: str) -> str:
+    """a, A and 0 for a lower-case letter, a capital and a digit; a blank for a separator, # for anything else."""
+    if character.isalpha():
+        return "A" if character.isupper() else "a"
+    return "0" if character.isdigit() else " " if character in "_-./" else "#"
 
 
 def entropy(text: str) -> float:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from data.corpus.languages import literals
-from data.corpus.named_secrets import DUMMY, entropy, named_secrets
+from data.corpus.named_secrets import DUMMY, Secret, entropy, named_secrets
 from data.corpus.token_forms import KEY_FORMS
 
 LOCAL = re.compile(r"(?:(?<![\w.+%\\-])|(?<=\\[nrt]))[A-Za-z0-9][\w.+%-]{0,63}$")
@@ -41,24 +41,23 @@ LEAST_ENTROPY = 2.5  # bits per character of a key of a known form; below it is 
 
 def redact(text: str, grammar: str = "python") -> tuple[str, dict[str, int]]:
     """The text with placeholders for what was found, and how many of each type."""
-    # (start, end, type, start of what must be a single comment or literal)
     found = sorted({*_emails(text), *_addresses(text), *_keys(text), *_passwords(text), *named_secrets(text)})
     if not found:
         return text, {}
     spans = literals(text, grammar)
     starts = [start for start, _ in spans]
     parts, done, counts = [], 0, Counter()
-    for start, end, kind, anchor in found:
-        place = bisect_right(starts, anchor) - 1
-        if start < done or place < 0 or end > spans[place][1]:
+    for secret in found:
+        i = bisect_right(starts, secret.anchor) - 1  # the last literal that begins at the anchor or before it
+        if secret.start < done or i < 0 or secret.end > spans[i][1]:
             continue
-        parts += [text[done:start], f"<{kind}>"]
-        done = end
-        counts[kind] += 1
+        parts += [text[done : secret.start], f"<{secret.kind}>"]
+        done = secret.end
+        counts[secret.kind] += 1
     return "".join([*parts, text[done:]]), dict(sorted(counts.items()))
 
 
-def _emails(text: str) -> Iterator[tuple[int, int, str, int]]:
+def _emails(text: str) -> Iterator[Secret]:
     for at in re.finditer("@", text):
         local = LOCAL.search(text, max(0, at.start() - 65), at.start())
         domain = DOMAIN.match(text, at.end())
@@ -67,10 +66,10 @@ def _emails(text: str) -> Iterator[tuple[int, int, str, int]]:
         name = domain.group().lower()
         one_letter = len(local.group()) == 1 and name.index(".") == 1  # x@w.shape: a matrix product
         if not one_letter and not RESERVED.search(name) and name.rsplit(".", 1)[1] not in FILE_SUFFIXES:
-            yield local.start(), domain.end(), "EMAIL", local.start()
+            yield Secret(local.start(), domain.end(), "EMAIL", anchor=local.start())
 
 
-def _addresses(text: str) -> Iterator[tuple[int, int, str, int]]:
+def _addresses(text: str) -> Iterator[Secret]:
     """Global addresses only: private, local and documentation addresses identify nobody."""
     for match in [*IPV4.finditer(text), *IPV6.finditer(text)]:
         try:
@@ -80,21 +79,21 @@ def _addresses(text: str) -> Iterator[tuple[int, int, str, int]]:
         version = address.version == 4 and max(address.packed[:3]) < SMALL
         version = version or SECTION.search(text, max(0, match.start() - 16), match.start())
         if address.is_global and not address.is_multicast and not version and match.group() not in RESOLVERS:
-            yield match.start(), match.end(), "IP_ADDRESS", match.start()
+            yield Secret(match.start(), match.end(), "IP_ADDRESS", anchor=match.start())
 
 
-def _keys(text: str) -> Iterator[tuple[int, int, str, int]]:
+def _keys(text: str) -> Iterator[Secret]:
     for fixed, form in KEY_FORMS.items():
         for match in form.finditer(text) if fixed in text else ():
             if "EXAMPLE" not in match.group() and entropy(match.group()) >= LEAST_ENTROPY:
-                yield match.start(), match.end(), "KEY", match.start()
+                yield Secret(match.start(), match.end(), "KEY", anchor=match.start())
     if "PRIVATE KEY" in text:
         for block in PRIVATE_KEY.finditer(text):  # line by line: a block may span several literals
             for line in KEY_BODY.finditer(text, *block.span(1)):
-                yield line.start(), line.end(), "KEY", line.start()
+                yield Secret(line.start(), line.end(), "KEY", anchor=line.start())
 
 
-def _passwords(text: str) -> Iterator[tuple[int, int, str, int]]:
+def _passwords(text: str) -> Iterator[Secret]:
     """Passwords in URLs and after curl's --user."""
     found = [
         *(URL_PASSWORD.finditer(text) if "://" in text else ()),
@@ -102,4 +101,4 @@ def _passwords(text: str) -> Iterator[tuple[int, int, str, int]]:
     ]
     for match in found:
         if not DUMMY.search(match.group(1)):
-            yield *match.span(1), "PASSWORD", match.start(1)
+            yield Secret(match.start(1), match.end(1), "PASSWORD", anchor=match.start(1))

@@ -18,6 +18,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from common.markdown import without_blocks
 from data.corpus.build import SourceFile
@@ -69,17 +70,21 @@ def script_functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int 
     if grammar is None:
         return []
     data = file.text.encode()
-    found = [_function(file, data, *one) for one in _definitions(tree_of(file.text, grammar).root_node, "", {})]
+    found = [_function(file, data, one) for one in _definitions(tree_of(file.text, grammar).root_node, "")]
     return [function for function in found if min_lines <= function.code_lines <= max_lines]
 
 
-def _definitions(block, owner: str, overloads: dict[str, object], depth: int = 0) -> Iterator[tuple]:
-    """(node where its text begins, qualname, JSDoc's node or None) of each definition in a block or class body.
+class _Definition(NamedTuple):
+    node: Any  # tree-sitter's node where its text begins
+    qualname: str
+    jsdoc: Any  # the node of its JSDoc, or None
 
-    overloads: qualname -> the first JSDoc of the overloads that went before; filled as we go.
-    """
+
+def _definitions(block, owner: str, depth: int = 0) -> Iterator[_Definition]:
+    """Each definition in a block, a class body or an object; `owner` is the path of their names, with its dot."""
     if depth > DEEPEST:
         return
+    jsdoc_of_overload: dict[str, Any] = {}  # by qualname: the first
     for statement in block.named_children:
         comment = _jsdoc_above(statement)
         node = statement
@@ -88,21 +93,21 @@ def _definitions(block, owner: str, overloads: dict[str, object], depth: int = 0
         if node.type == "expression_statement":  # namespace N {}, what is assigned, what is called
             node = node.named_children[0]
         if node.type in ("internal_module", "module") and (body := node.child_by_field_name("body")):
-            yield from _definitions(body, f"{owner}{_name(node)}.", {}, depth + 1)
+            yield from _definitions(body, f"{owner}{_name(node)}.", depth + 1)
         for name, value in _named(node):
             qualname = owner + name
             inside = _inside(value)
             if inside is not None:
                 below = owner if name in ("", "exports", "module.exports") else f"{qualname}."
-                yield from _definitions(inside, below, {}, depth + 1)
+                yield from _definitions(inside, below, depth + 1)
             elif value.type in SIGNATURES:
                 if comment is not None:
-                    overloads.setdefault(qualname, comment)
+                    jsdoc_of_overload.setdefault(qualname, comment)
             else:
-                yield statement, qualname, comment or overloads.get(qualname)
+                yield _Definition(statement, qualname, comment or jsdoc_of_overload.get(qualname))
 
 
-def _named(node) -> Iterator[tuple[str, object]]:
+def _named(node) -> Iterator[tuple[str, Any]]:
     """(name, value) of what a statement or a member of a class or object defines.
 
     The value is a function, class, signature or object, or the call that a function is passed to.
@@ -187,8 +192,10 @@ def _called(node) -> str:
     while node is not None:
         if node.type in CALLS:
             first = next(iter(_arguments(node)), None)
-            said = _text(first) if first is not None and first.type == "string" else ""
-            pieces.append(f"({said if len(said) <= LONGEST_ARGUMENT else said[: LONGEST_ARGUMENT - 1] + '…'})")
+            argument = _text(first) if first is not None and first.type == "string" else ""
+            if len(argument) > LONGEST_ARGUMENT:
+                argument = argument[: LONGEST_ARGUMENT - 1] + "…"
+            pieces.append(f"({argument})")
             node = node.child_by_field_name("function") or node.child_by_field_name("constructor")
         elif node.type == "member_expression":
             pieces.append(f".{_text(node.child_by_field_name('property'))}")
@@ -210,10 +217,11 @@ def _unwrapped(node):
     return node
 
 
-def _function(file: SourceFile, data: bytes, node, qualname: str, comment) -> ScriptFunction:
+def _function(file: SourceFile, data: bytes, definition: _Definition) -> ScriptFunction:
+    node, qualname, comment = definition
     start = data.rfind(b"\n", 0, node.start_byte) + 1
-    indent = data[start : node.start_byte]
-    start = start if not indent.strip() else node.start_byte
+    if data[start : node.start_byte].strip():  # it begins in the middle of a line
+        start = node.start_byte
     code = textwrap.dedent(data[start : node.end_byte].decode())
     jsdoc = textwrap.dedent(" " * comment.start_point[1] + _text(comment)) if comment is not None else None
     return ScriptFunction(
@@ -245,12 +253,12 @@ def _jsdoc_above(node):
 def _description(jsdoc: str) -> str | None:
     """A JSDoc's text before its first tag, as Markdown without links, images and code blocks."""
     lines = [re.sub(r"^\s*\*? ?", "", line) for line in jsdoc.removeprefix("/**").removesuffix("*/").split("\n")]
-    said = []
+    description = []
     for line in lines:
         if re.match(r"\s*@(?!description\b)\w", line):
             break
-        said.append(re.sub(r"^\s*@description\s*", "", line).rstrip())
-    text = without_blocks("\n".join(said))
+        description.append(re.sub(r"^\s*@description\s*", "", line).rstrip())
+    text = without_blocks("\n".join(description))
     text = MARKDOWN_LINK.sub(r"\1", MARKUP.sub("", LINK.sub(r"\1", text)))
     return text.strip() or None
 

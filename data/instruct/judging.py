@@ -20,17 +20,14 @@ from data.instruct.answers import CODE_CATEGORIES, IN_PLACE, READERS, Reading, g
 from data.instruct.docstyle import docstring_in
 
 
-def judge_answers(
-    pairs: Sequence[dict], answers: Sequence[dict], *, processes: int | None = None, allow_unsafe_exec: bool = False
-) -> list[dict]:
+def judge_answers(pairs: Sequence[dict], answers: Sequence[dict]) -> list[dict]:
     """A row for each answer, as `read_answer`, `run_answers` and `check_style_and_names` fill it.
 
     pairs    [N] the pair that each answer belongs to; a pair may occur several times
     answers  [N] {"output", "stopped": whether the model ended by itself}
     """
     rows = [read_answer(pair, answer) for pair, answer in zip(pairs, answers, strict=True)]
-    rows = run_answers(pairs, rows, processes=processes, allow_unsafe_exec=allow_unsafe_exec)
-    return check_style_and_names(pairs, rows, processes=processes, allow_unsafe_exec=allow_unsafe_exec)
+    return check_style_and_names(pairs, run_answers(pairs, rows))
 
 
 def read_answer(pair: dict, answer: dict) -> dict:

@@ -1,6 +1,6 @@
 """Groups of texts that are alike, so that none becomes another's negative or leaks across a split.
 
-A code is alike to its near-duplicates and to the same program under other names: a wrapper that was copied and renamed
+Code is alike to its near-duplicates and to the same program with other names: a wrapper that was copied and renamed
 answers the same query, however few words the two have in common.
 """
 
@@ -38,18 +38,18 @@ class Groups:
 
 
 def groups_of_codes(codes: Sequence[str]) -> np.ndarray:
-    """[N] int64: equal numbers for codes that are equal, near-duplicates, or the same body under other names."""
+    """[N] int64: equal numbers for codes that are equal, near-duplicates, or the same body with other names."""
     return _numbered([_body(code) for code in codes], near_duplicates(list(codes), NEAR))
 
 
 def groups_of_queries(queries: Sequence[str]) -> np.ndarray:
-    """[N] int64: equal numbers for queries that ask the same, give or take case, layout and a word in many."""
+    """[N] int64: equal numbers for queries that differ at most in case, layout and a word in many."""
     folded = [" ".join(query.lower().split()) for query in queries]
     return _numbered(folded, near_duplicates(folded, NEAR))
 
 
 def _numbered(keys: list[str], alike: list[tuple[int, int, float]]) -> np.ndarray:
-    """A number for each text: that of the first one that has its key, or is alike to it, directly or through others."""
+    """For each text the index of the first one with an equal key, or alike to it, directly or through others."""
     first: dict[str, int] = {}
     groups = Groups()
     for i, key in enumerate(keys):
@@ -60,7 +60,7 @@ def _numbered(keys: list[str], alike: list[tuple[int, int, float]]) -> np.ndarra
 
 
 def _body(code: str) -> str:
-    """The program without its names, docstrings and layout; what is no Python stays as it is."""
+    """The program without its names, docstrings and layout; text that is not Python is returned unchanged."""
     tree = parsed(code)
     if tree is None:
         return code
@@ -69,5 +69,5 @@ def _body(code: str) -> str:
             node.body = node.body[1:] or [ast.Pass()]
     try:
         return rename_identifiers(ast.unparse(tree))
-    except (RecursionError, SyntaxError):  # a tree may be too deep to be written out
+    except (RecursionError, SyntaxError):  # a tree may be too deep for ast.unparse
         return code

@@ -1,4 +1,4 @@
-"""Code with other names for what it defines: what is found in it then is found by what it does, not by its words.
+"""Renames the identifiers that code defines, so that search finds it by what it does, not by its words.
 
     def count_edges(graph, kind=None):        ->     def func_1(arg_1, arg_2=None):
         edges = list(graph.edges)             ->         var_1 = list(arg_1.edges)
@@ -51,7 +51,7 @@ def rename_identifiers(code: str, *, defined: Collection[str] = (), imported: Co
 
 
 def names_of_file(text: str) -> tuple[set[str], set[str]]:
-    """(defined, imported): names that the top level of a file binds itself, and all that it imports anywhere."""
+    """(defined, imported): names that the top level of a file binds itself, and those imported anywhere in it."""
     tree = parse(text)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     imported = {_bound_name(alias) for node in imports for alias in node.names}
@@ -71,7 +71,7 @@ def _bound_name(alias: ast.alias) -> str:
 
 
 class _Names(ast.NodeVisitor):
-    """What a code binds, uses, imports; its classes' fields, with the parameters of their methods; its attributes."""
+    """The names that code binds, uses and imports; its classes' fields, with their methods' parameters; attributes."""
 
     def __init__(self) -> None:
         self.bound: dict[str, str] = {}  # name -> kind, in the order of the text
@@ -83,7 +83,7 @@ class _Names(ast.NodeVisitor):
         self.in_class = False
 
     def attributes_of(self, bound: dict[str, str]) -> set[str]:
-        """Names of functions that also stand behind a dot."""
+        """Names of functions that also occur after a dot."""
         return {name for name, kind in bound.items() if kind == "func" and name in self.attributes}
 
     def _bind(self, name: str, kind: str) -> None:
@@ -96,7 +96,7 @@ class _Names(ast.NodeVisitor):
         self._bind(node.name, "func")
         given = [one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)]
         self.parameters.setdefault(node.name, set()).update(given)
-        self.visit(node.args)  # a method's parameters are given by keyword behind a dot: they stay as fields do
+        self.visit(node.args)  # a method's parameters may be keywords after a dot: they keep their names as fields do
         outer, self.in_class = self.in_class, False
         for part in [*node.decorator_list, *node.body, *([node.returns] if node.returns else [])]:
             self.visit(part)

@@ -15,7 +15,7 @@ from data.corpus.functions import held_apart
 from data.instruct.teacher import Teacher
 from data.likeness.rename import names_of_file, rename_identifiers
 from data.pairs.mining import Scorer, consistent, scorers, with_negatives
-from data.pairs.origins import queries_of_files, queries_of_functions
+from data.pairs.origins import Queries, queries_of_files, queries_of_functions
 from data.pairs.queries import (
     CALL_VOICES,
     COMMAND_VOICES,
@@ -73,7 +73,7 @@ def build_text_code_pairs(
     encoder                judges both, besides BM25; used by data.pairs.mining.Dense
     rename                 also build the variant with renamed identifiers
     teacher                writes queries for `count` training functions, teacher_candidates replies each; those that
-                           hold (data/pairs/query_teacher.py) precede all other origins
+                           pass (data/pairs/query_teacher.py) precede all other origins
     Code comes without the docstring that gave the query, so that shared words alone do not find it. UserError if there
     is no training pair.
     """
@@ -83,18 +83,24 @@ def build_text_code_pairs(
         "judge": "BM25" if encoder is None else encoder.identity(), "rename": rename,
         **({"teacher": teacher.model, "teacher_candidates": teacher_candidates} if teacher else {}),
     }  # fmt: skip
+    # the codes: those to search among, and those of the training files, which negatives are drawn from
     functions = [one for file in corpus.files for one in functions_in(file, min_lines=min_lines, max_lines=max_lines)]
     learnable, rejects = held_apart(functions)
     candidates, equal_codes = without_equal_codes([*map(function_unit, functions), *map(file_unit, corpus.files)])
     trained_on = {file.path for file in corpus.split("train")}
     pool = [unit for unit in candidates if unit["source"]["path"] in trained_on]
     ranked_by = scorers([one["code"] for one in pool], encoder) if pool and (keep_top or negatives or teacher) else []
+
+    # the queries
     taught, untaught = {}, []
     if teacher and pool:
-        wanted = {"samples": teacher_candidates, "most": count, "seed": seed, "judge": ranked_by[0]}
-        taught, untaught = taught_queries(learnable, teacher, pool=pool, **wanted)
+        taught, untaught = taught_queries(
+            learnable, teacher, samples=teacher_candidates, most=count, pool=pool, judge=ranked_by[0], seed=seed
+        )
     asked, unasked = queries_of_functions(learnable, origins, seed, taught)
     asked += queries_of_files(corpus.files, origins, seed)
+
+    # the pairs of each side
     train, test, unusable = _sides(_pairs(asked, candidates, queries_per_code))
     test, spare = _draw(test, test_count, seed)
     train, dropped = _consistent_draw(train, pool, ranked_by, keep_top, count, seed)
@@ -123,13 +129,13 @@ def _about(corpus: Corpus, options: dict, teacher: Teacher | None) -> dict:
     }
 
 
-def _pairs(asked: list[tuple], candidates: list[dict], queries_per_code: int) -> list[tuple[str, dict]]:
+def _pairs(asked: list[Queries], candidates: list[dict], queries_per_code: int) -> list[tuple[str, dict]]:
     """(split, pair): the first queries of each code that is a candidate."""
     by_id = {candidate["id"]: candidate for candidate in candidates}
     return [
-        (split, _pair(by_id[one], query, number))
-        for split, one, queries in asked
-        if one in by_id
+        (split, _pair(by_id[unit], query, number))
+        for split, unit, queries in asked
+        if unit in by_id
         for number, query in enumerate(queries[: queries_per_code if split == "train" else 1], 1)
     ]
 
@@ -159,7 +165,9 @@ def _renamed(pairs: TextCodePairs, corpus: Corpus) -> TextCodePairs:
                 kept.append(row | {"code": by_id[row["code_id"]]["code"]} | negatives)
         return kept
 
-    return TextCodePairs(side(pairs.train), side(pairs.test), list(by_id.values()), rejects, pairs.about)
+    return TextCodePairs(
+        train=side(pairs.train), test=side(pairs.test), candidates=distinct, rejects=rejects, about=pairs.about
+    )
 
 
 def _pair(candidate: dict, query: dict, number: int) -> dict:
@@ -238,7 +246,7 @@ def load_text_code_pairs(folder: Path | str) -> TextCodePairs:
     folder = Path(folder)
     about = read_json(folder / "about.json") if (folder / "about.json").is_file() else {}
     renamed = load_text_code_pairs(folder / "renamed") if (folder / "renamed").is_dir() else None
-    return TextCodePairs(*(read_jsonl(folder / f"{name}.jsonl") for name in PARTS), about, renamed)
+    return TextCodePairs(**{name: read_jsonl(folder / f"{name}.jsonl") for name in PARTS}, about=about, renamed=renamed)
 
 
 def text_code_summary(pairs: TextCodePairs) -> str:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from data.corpus import SourceFile
 from data.corpus.functions import Function
 from data.pairs.queries import NoQuery, call_queries, call_sites, docstring_queries, file_queries, name_queries
 from data.search.units import AnyFunction, function_unit
 
-Asked = tuple[str, str, list[dict]]  # split, unit, queries {"query", "origin"} in the order in which they are used
+
+class Queries(NamedTuple):
+    """The queries that ask for one unit of code."""
+
+    split: str
+    unit: str  # its id
+    queries: list[dict]  # {"query", "origin"}, in the order in which they are used
 
 
 def queries_of_functions(
     functions: list[AnyFunction], origins: Collection[str], seed: int, taught: dict[str, list[str]]
-) -> tuple[list[Asked], list[dict]]:
+) -> tuple[list[Queries], list[dict]]:
     """The queries for each function, and rejects for functions without any.
 
     taught  unit -> queries of a teacher
@@ -38,24 +45,28 @@ def queries_of_functions(
             except NoQuery as why:
                 reasons.append(str(why))
         # the first of every origin, then the second, ...: queries of one code should differ in more than their wording
-        turns = [query for turn in itertools.zip_longest(*by_origin) for query in turn if query is not None]
-        turns.sort(key=lambda query: query["origin"] == "name")  # a name says least: it comes last
-        if turns:
+        in_turn = [query for turn in itertools.zip_longest(*by_origin) for query in turn if query is not None]
+        in_turn.sort(key=lambda query: query["origin"] == "name")  # a name says least: it comes last
+        if in_turn:
             distinct: dict[str, dict] = {}
-            for query in turns:
+            for query in in_turn:
                 distinct.setdefault(query["query"].lower(), query)
-            asked.append((function.split, unit, list(distinct.values())))
+            asked.append(Queries(function.split, unit, list(distinct.values())))
         elif reasons:
             rejects.append({"id": unit, "reason": reasons[0], "detail": ", ".join(reasons[1:])})
     return asked, rejects
 
 
-def queries_of_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[Asked]:
+def queries_of_files(files: Iterable[SourceFile], origins: Collection[str], seed: int) -> list[Queries]:
     """The queries for each file."""
     if "file" not in origins:
         return []
+    by_name = "name" in origins
     return [
-        (file.split, file.path, [{"query": one, "origin": "file"} for one in asked])
+        Queries(
+            file.split,
+            file.path,
+            [{"query": query, "origin": "file"} for query in file_queries(file, seed, by_name=by_name)],
+        )
         for file in files
-        for asked in [file_queries(file, seed, by_name="name" in origins)]
     ]

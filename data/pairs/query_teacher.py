@@ -38,11 +38,11 @@ def taught_queries(
     judge: Scorer,
     seed: int,
 ) -> tuple[dict[str, list[str]], list[dict]]:
-    """The queries that hold, by the unit's id in the order of the replies; and rejects {"id", "reason", "detail"}.
+    """The queries that pass, by the unit's id in the order of the replies; and rejects {"id", "reason", "detail"}.
 
     samples    replies per function           most   functions to ask about, by a seeded draw
     pool       units of the training files; only functions among them are asked about
-    judge      scores the pool: a query holds if its own code ranks TOP or better
+    judge      scores the pool: a query passes if its own code ranks TOP or better
     """
     in_pool = {unit["id"] for unit in pool}
     by_id = {unit["id"]: one for one in functions if (unit := function_unit(one))["id"] in in_pool}

@@ -41,8 +41,7 @@ class BM25:
 
     def __init__(self, documents: Sequence[str], k1: float = 1.2, b: float = 0.75) -> None:
         self.size = len(documents)
-        self.rows: dict[str, int] = {}  # stem -> its row
-        row, document, tf = _count(documents, self.rows)
+        self.rows, row, document, tf = _count(documents)  # stem -> its row; [E] each, E stems in documents
         lengths = np.bincount(document, tf, self.size)
         norm = k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-9))  # [N]
         df = np.bincount(row, minlength=len(self.rows))
@@ -57,17 +56,20 @@ class BM25:
         """[N]; repeated words of the query count repeatedly."""
         scores = np.zeros(self.size)
         for stem in stems(query):
-            if stem in self.rows:
-                held = slice(*self.starts[self.rows[stem] :][:2])
-                scores[self.documents[held]] += self.weights[held]
+            entries = self._entries(stem)
+            scores[self.documents[entries]] += self.weights[entries]
         return scores
 
     def rarity(self, stem: str) -> float:
         """The stem's inverse document frequency; 0 if no document contains it."""
-        if stem not in self.rows:
-            return 0.0
-        df = int(np.diff(self.starts[self.rows[stem] :][:2])[0])
-        return math.log(1 + (self.size - df + 0.5) / (df + 0.5))
+        entries = self._entries(stem)
+        df = entries.stop - entries.start
+        return math.log(1 + (self.size - df + 0.5) / (df + 0.5)) if df else 0.0
+
+    def _entries(self, stem: str) -> slice:
+        """Where the stem's row lies in `documents` and `weights`; empty if no document contains it."""
+        row = self.rows.get(stem)
+        return slice(0, 0) if row is None else slice(int(self.starts[row]), int(self.starts[row + 1]))
 
     def save(self, path: Path) -> None:
         """Write one .npz file; equal documents write equal bytes."""
@@ -89,8 +91,9 @@ class BM25:
         return loaded
 
 
-def _count(documents: Sequence[str], rows: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row, document, count) of each word in each document. Fills `rows`."""
+def _count(documents: Sequence[str]) -> tuple[dict[str, int], np.ndarray, np.ndarray, np.ndarray]:
+    """{stem: row} in order of first occurrence; and the row, document and count [E] of each stem in each document."""
+    rows: dict[str, int] = {}
     pieces: dict[str, list[int]] = {}  # identifiers recur: each is split once
     row, tf, distinct = array("i"), array("i"), array("i")
     for document in documents:
@@ -98,10 +101,10 @@ def _count(documents: Sequence[str], rows: dict[str, int]) -> tuple[np.ndarray, 
         for identifier, times in Counter(IDENTIFIER.findall(document)).items():
             if identifier not in pieces:
                 pieces[identifier] = [rows.setdefault(stem, len(rows)) for stem in stems(identifier)]
-            for word in pieces[identifier]:
-                counts[word] += times
+            for stem_row in pieces[identifier]:
+                counts[stem_row] += times
         row.extend(counts.keys())
         tf.extend(counts.values())
         distinct.append(len(counts))
     document = np.repeat(np.arange(len(documents), dtype=np.int32), np.frombuffer(distinct, np.int32))
-    return np.frombuffer(row, np.int32), document, np.frombuffer(tf, np.int32)
+    return rows, np.frombuffer(row, np.int32), document, np.frombuffer(tf, np.int32)

@@ -14,14 +14,23 @@ from __future__ import annotations
 import ast
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from common.python_syntax import parse
 from data.corpus import SourceFile
 from data.corpus.languages import grammar_of, tree_of
 from data.corpus.script_functions import CLASSES, FUNCTIONS, VALUES
 
-# A class: qualname, the line where its text starts (its JSDoc's), its first line, its last, its methods' bodies.
-Found = tuple[str, int, int, int, list[range]]
+
+@dataclass(frozen=True)
+class FoundClass:
+    """A class. Lines count from 1; the last is included."""
+
+    qualname: str
+    start: int  # where its text begins: the line of its JSDoc, if it has one
+    first: int
+    last: int
+    bodies: list[range]  # the lines of its methods' bodies
 
 
 def class_units(file: SourceFile) -> list[dict]:
@@ -29,16 +38,16 @@ def class_units(file: SourceFile) -> list[dict]:
     lines = file.text.split("\n")
     found = _python_classes(file.text) if file.path.endswith(".py") else _script_classes(file)
     units = []
-    for qualname, start, first, last, bodies in found:
-        inside = {number for body in bodies for number in body}
-        code = "\n".join(lines[number - 1] for number in range(start, last + 1) if number not in inside)
-        source = {"path": file.path, "qualname": qualname, "lines": [first, last]}
+    for one in found:
+        hidden = {number for body in one.bodies for number in body}
+        code = "\n".join(lines[number - 1] for number in range(one.start, one.last + 1) if number not in hidden)
+        source = {"path": file.path, "qualname": one.qualname, "lines": [one.first, one.last]}
         code = textwrap.dedent(code).rstrip()
-        units.append({"id": f"{file.path}:{first}", "kind": "class", "code": code, "source": source})
+        units.append({"id": f"{file.path}:{one.first}", "kind": "class", "code": code, "source": source})
     return units
 
 
-def _python_classes(text: str) -> Iterator[Found]:
+def _python_classes(text: str) -> Iterator[FoundClass]:
     waiting = [(child, "") for child in reversed(parse(text).body)]
     while waiting:
         node, owner = waiting.pop()
@@ -48,14 +57,14 @@ def _python_classes(text: str) -> Iterator[Found]:
             bodies = [
                 range(one.body[0].lineno, one.end_lineno + 1) for one in methods if one.body[0].lineno > one.lineno
             ]
-            yield owner + node.name, first, first, node.end_lineno, bodies
+            yield FoundClass(owner + node.name, start=first, first=first, last=node.end_lineno, bodies=bodies)
             owner = f"{owner}{node.name}."
         elif not isinstance(node, ast.If | ast.Try | ast.ExceptHandler | ast.With):
             continue
         waiting += [(child, owner) for child in reversed(list(ast.iter_child_nodes(node)))]
 
 
-def _script_classes(file: SourceFile) -> Iterator[Found]:
+def _script_classes(file: SourceFile) -> Iterator[FoundClass]:
     grammar = grammar_of(file.path, ("javascript", "typescript"))
     waiting = [(tree_of(file.text, grammar).root_node, "")]
     while waiting:
@@ -70,7 +79,10 @@ def _script_classes(file: SourceFile) -> Iterator[Found]:
             above = statement.prev_named_sibling
             documented = above is not None and above.text.startswith(b"/**")
             start = (above if documented else statement).start_point[0] + 1
-            yield qualname, start, statement.start_point[0] + 1, node.end_point[0] + 1, list(_script_bodies(node))
+            yield FoundClass(
+                qualname, start=start, first=statement.start_point[0] + 1, last=node.end_point[0] + 1,
+                bodies=list(_script_bodies(node)),
+            )  # fmt: skip
             node, owner = node.child_by_field_name("body"), f"{qualname}."
         elif node.type in ("internal_module", "module") and name:
             owner = f"{owner}{name.text.decode()}."

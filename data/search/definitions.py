@@ -81,17 +81,18 @@ def definition_units(file: SourceFile) -> list[dict]:
 def _file_unit(file: SourceFile, lines: list[str], root, found: list[Definition]) -> dict:
     """A file as its path, its header comment, and the first line of each definition."""
     ends = min((one.above for one in found), default=len(lines) + 1)
-    said = [one.text.decode() for one in root.named_children if one.type in COMMENTS and one.start_point[0] + 1 < ends]
-    said = [text.rstrip() for text in said if not LICENSE.search(text)]
+    comments = [node for node in root.named_children if node.type in COMMENTS and node.start_point[0] + 1 < ends]
+    header = [text.rstrip() for node in comments if not LICENSE.search(text := node.text.decode())]
     heads = [lines[one.named - 1].strip() for one in found]
     source = {"path": file.path, "qualname": None, "lines": [1, file.text.rstrip("\n").count("\n") + 1]}
-    code = "\n".join([f"# {file.path}", *said, *heads])
+    code = "\n".join([f"# {file.path}", *header, *heads])
     return {"id": file.path, "kind": "file", "code": code, "source": source}
 
 
 def _definitions(root) -> Iterator[Definition]:
     """Definitions from top to bottom, at most one per line; those inside a function belong to it."""
-    waiting, begun, starts = [(root, "")], set(), _starts(root)
+    waiting, begun = [(root, "")], set()
+    closures, definitions = _starts(root)
     while waiting:
         node, owner = waiting.pop()
         is_function, is_class = node.type in FUNCTIONS, node.type in CLASSES
@@ -104,7 +105,7 @@ def _definitions(root) -> Iterator[Definition]:
             if found.first not in begun:
                 begun.add(found.first)
                 yield found
-        if not name and (holder := _holder(node, *starts)):
+        if not name and (holder := _holder(node, closures, definitions)):
             held = _definition("function", owner + holder.replace("::", "."), node, node)
             if held.first not in begun:
                 begun.add(held.first)
@@ -126,9 +127,11 @@ def _definition(kind: str, qualname: str, node, name) -> Definition:
             break  # it follows something else on its line
         top, above = above.start_point[0], before
     body, last = node.child_by_field_name("body"), whole.end_point[0]
-    begins = last if body is None else body.start_point[0] - _begins_its_line(body)
-    rows = (top, whole.start_point[0], name.start_point[0], begins + 1, last)
-    return Definition(kind, qualname, *(row + 1 for row in rows))
+    opening = last if body is None else body.start_point[0] - _begins_its_line(body)  # the line of the brace, or above
+    return Definition(  # tree-sitter counts lines from 0
+        kind, qualname, above=top + 1, first=whole.start_point[0] + 1, named=name.start_point[0] + 1,
+        body=opening + 2, last=last + 1,
+    )  # fmt: skip
 
 
 def _starts(root) -> tuple[list[int], list[int]]:

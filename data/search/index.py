@@ -68,12 +68,12 @@ class Index:
         exact    compare with every vector even if there is a graph
         Raises UserError if another model, pooling or prefix made the queries.
         """
-        made, asked = self.manifest, dict(made_by)
+        made = self.manifest
         for key in DESCRIPTION:
-            if key != "model" and asked.get(key) != made[key]:  # equal weights may have two names
+            if key != "model" and made_by.get(key) != made[key]:  # equal weights may have two names
                 raise UserError(
                     f"{self.folder}: its vectors have {key} {made[key]!r} ({made['model']}), the query has "
-                    f"{asked.get(key)!r} ({asked.get('model')}); use the index's model or rebuild the index"
+                    f"{made_by.get(key)!r} ({made_by.get('model')}); use the index's model or rebuild the index"
                 )
         queries = _unit_vectors(queries, self.manifest["dimension"])
         k = min(k, len(self.units))
@@ -155,33 +155,38 @@ def write_index(
         "hnsw": None if recall is None else HNSW,
         "recall@10": recall,
     }
-    _commit(folder, new, written)
-    return written
+    return _commit(folder, new, written)
 
 
-def _commit(folder: Path, new: Path, manifest: dict) -> None:
-    """Make `new` the current generation. Adds the hashes of its files, and of the manifest itself."""
-    prints = {}  # by file name
+def _commit(folder: Path, new: Path, manifest: dict) -> dict:
+    """Make `new` the current generation. Returns the manifest with the hashes of its files, and of itself."""
+    fingerprints = {}  # by file name
     for path in sorted(new.iterdir()):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-        prints[path.name] = _fingerprint(path)
-    generation = hashlib.sha256(json.dumps(prints).encode()).hexdigest()[:16]
-    there = folder / generation
-    if there.exists() and any(_fingerprint(there / name) != prints[name] for name in prints):  # it is damaged
-        shutil.rmtree(there)
-    if there.exists():  # nothing has changed
+        fingerprints[path.name] = _fingerprint(path)
+    generation = hashlib.sha256(json.dumps(fingerprints).encode()).hexdigest()[:16]
+
+    # an equal generation that is already there stays, unless it is damaged
+    target = folder / generation
+    if target.exists() and any(_fingerprint(target / name) != fingerprints[name] for name in fingerprints):
+        shutil.rmtree(target)
+    if target.exists():
         shutil.rmtree(new)
     else:
-        os.replace(new, there)
-    manifest |= {"generation": generation, "files": prints}
+        os.replace(new, target)
+
+    # from here on readers see the new generation
+    manifest = {**manifest, "generation": generation, "files": fingerprints}
     manifest["sha256"] = _hash(manifest)
     write_json(folder / "manifest.json", manifest)
+
     for path in folder.iterdir():
         if path.is_dir() and GENERATION.fullmatch(path.name) and path.name != generation:
             shutil.rmtree(path)
         elif path.name.startswith(".manifest.json."):  # of a run that was killed
             path.unlink()
+    return manifest
 
 
 def open_index(folder: Path | str) -> Index:
@@ -199,7 +204,7 @@ def open_index(folder: Path | str) -> Index:
 def _read_manifest(folder: Path) -> dict:
     again = f"build it again: {_command(folder)}"
     if not (folder / "manifest.json").exists():
-        what = "its first run was stopped; go on" if (folder / LOCK).exists() else "build one"
+        what = "its first run was stopped; resume" if (folder / LOCK).exists() else "build one"
         raise UserError(f"{folder}: no index here (manifest.json is missing); {what}: {_command(folder)}")
     try:
         manifest = read_json(folder / "manifest.json")
@@ -221,10 +226,12 @@ def _open_generation(folder: Path, manifest: dict) -> Index:
             raise UserError(f"{generation / name}: missing; {again}")
         if found != expected:
             raise UserError(f"{generation / name}: damaged (not the file that the manifest describes); {again}")
-    vectors = np.load(generation / "vectors.npy", mmap_mode="c", allow_pickle=False)  # PyTorch warns of "r"
+    # copy-on-write, as PyTorch warns of read-only arrays
+    vectors = np.load(generation / "vectors.npy", mmap_mode="c", allow_pickle=False)
     graph = None if manifest["hnsw"] is None else Graph.load(generation, manifest["count"], manifest["dimension"])
     units, files = read_jsonl(generation / "units.jsonl"), read_jsonl(generation / "files.jsonl")
-    return Index(folder, manifest, vectors, units, BM25.load(generation / "words.npz"), files, graph)
+    words = BM25.load(generation / "words.npz")
+    return Index(folder, manifest, vectors=vectors, units=units, words=words, files=files, graph=graph)
 
 
 def _command(folder: Path) -> str:

@@ -66,11 +66,10 @@ class Graph:
 
     @classmethod
     def load(cls, folder: Path, count: int, dimension: int) -> Graph:
-        """Load a saved graph. An older version has no EQUALS: its graph contains all `count` vectors."""
+        """Load a saved graph over the distinct ones of `count` vectors."""
         links = hnswlib.Index(space="ip", dim=dimension)
         links.load_index(str(folder / GRAPH), max_elements=count)
-        path = folder / EQUALS
-        return cls(links, np.load(path, allow_pickle=False) if path.is_file() else np.arange(count))
+        return cls(links, np.load(folder / EQUALS, allow_pickle=False))
 
     def search(
         self, vectors: np.ndarray, queries: np.ndarray, k: int, ef: int = HNSW["ef"]

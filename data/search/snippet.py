@@ -14,7 +14,7 @@ DEFINES = re.compile(r"((export|default|abstract|async|static) )*(def|class|func
 ABOVE = re.compile(r"\s*(?:/\*.*?\*/|(?://|#|\[|template\b|@\w)[^\n]*(?=\n))", re.DOTALL)
 
 
-def telling_words(query: str, bm25: BM25) -> dict[str, float]:
+def distinctive_words(query: str, bm25: BM25) -> dict[str, float]:
     """The stems of the query's distinctive words, with their rarity."""
     rarity = {stem: bm25.rarity(stem) for stem in stems(query)}
     return {stem: weight for stem, weight in rarity.items() if weight > COMMON}
@@ -29,16 +29,20 @@ def head(unit: Mapping) -> str:
     return lines[0] if unit.get("kind") == "file" else next(filter(DEFINES.match, lines), lines[0])
 
 
-def telling_line(code: str, telling: Mapping[str, float]) -> str:
-    """The first line with the largest total weight of these words; "" if there is none."""
-    weighed = [(sum(telling.get(stem, 0.0) for stem in set(stems(line))), line) for line in code.split("\n")]
+def matching_line(code: str, weights: Mapping[str, float]) -> str:
+    """The first line with the largest total weight of these stems; "" if none occurs."""
+    weighed = [(sum(weights.get(stem, 0.0) for stem in set(stems(line))), line) for line in code.split("\n")]
     weight, line = max(weighed, key=lambda one: one[0])
     return line.strip() if weight > 0 else ""
 
 
-def marked(line: str, telling: Collection[str]) -> str:
+def marked(line: str, marked_stems: Collection[str]) -> str:
     """The line with the words of these stems highlighted for a terminal."""
-    return WORD.sub(lambda found: f"{MARK}{found[0]}{PLAIN}" if set(stems(found[0])) & set(telling) else found[0], line)
+
+    def mark(word: re.Match) -> str:
+        return f"{MARK}{word[0]}{PLAIN}" if set(stems(word[0])) & set(marked_stems) else word[0]
+
+    return WORD.sub(mark, line)
 
 
 def printable(text: str) -> str:

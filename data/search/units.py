@@ -76,13 +76,14 @@ def file_unit(file: SourceFile, *, documented: bool = False) -> dict:
     """A file as its outline: path, classes and signatures; if `documented`, with its header."""
     python = file.path.endswith(".py")
     outline = _python_outline(file.text) if python else OUTLINE.findall(file.text)
-    said = []
-    if documented:
-        opening = ast.get_docstring(parse(file.text)) if python else OPENING.match(file.text)
-        said = [opening if python else opening[0].strip()] if opening else []
+    header = []
+    if documented and python:
+        header = list(filter(None, [ast.get_docstring(parse(file.text))]))
+    elif documented and (opening := OPENING.match(file.text)):
+        header = [opening[0].strip()]
     source = {"path": file.path, "qualname": None, "commit": file.commit, "license": file.license}
     lines = [1, file.text.rstrip("\n").count("\n") + 1]
-    code = "\n".join([f"# {file.path}", *said, *(line.rstrip() for line in outline)])
+    code = "\n".join([f"# {file.path}", *header, *(line.rstrip() for line in outline)])
     return {"id": file.path, "kind": "file", "code": code, "source": {**source, "lines": lines}}
 
 

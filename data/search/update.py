@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from common.console import UserError, progress
+from data.search.contents import Contents
 from data.search.index import DESCRIPTION, Index, open_index, write_index, writing
-from data.search.repository import Repository
 
 CHUNK = 256  # texts encoded between writes: a few seconds of work
 
@@ -38,14 +38,14 @@ def earlier_index(folder: Path | str) -> tuple[Index | None, str]:
 
 def update_index(
     folder: Path | str,
-    repository: Repository,
+    contents: Contents,
     encode: Encode,
     *,
     description: Mapping,
     earlier: Index | None,
     graph: bool | None = None,
 ) -> tuple[dict, list[str]]:
-    """Update the index at `folder` to match `repository`. Returns its manifest and the texts that were encoded.
+    """Update the index at `folder` to match `contents`. Returns its manifest and the texts that were encoded.
 
     description  `encoder.identity()`, and "max_length": tokens that texts are cut to
     earlier      its vectors are reused for unchanged texts, if made by the same description
@@ -58,11 +58,11 @@ def update_index(
     name = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
     journal = Path(folder) / f"encoded-{name}.bin"
     with writing(folder):
-        texts = [unit["code"] for unit in repository.units]
+        texts = [unit["code"] for unit in contents.units]
         vectors, encoded = encode_missing(texts, encode, known=known, journal=journal, dimension=made["dimension"])
         manifest = write_index(
-            folder, vectors, repository.units, manifest=description, graph=graph, files=repository.files,
-            root=repository.root,
+            folder, vectors, contents.units, manifest=description, graph=graph, files=contents.files,
+            root=contents.root,
         )  # fmt: skip
         for path in Path(folder).glob("encoded-*.bin"):
             path.unlink()

@@ -17,11 +17,12 @@ import numpy as np
 
 from eval.stats.student import student_quantile
 
-LEVEL = 0.95  # of every interval, unless a caller says otherwise
+LEVEL = 0.95  # of every interval; a change is significant if p <= 1 - LEVEL
+CRITICAL = NormalDist().inv_cdf(0.5 + LEVEL / 2)  # 1.96: half the width of a normal interval, in standard errors
 BLOCK = 4_000_000  # resampled indices held at once: 32 MB
 
 
-def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """Wilson's score interval of a rate (E. B. Wilson, JASA 22, 1927): low and high, inside [0, 1].
 
     `successes` may be fractional (a mean of per-task rates times n), which is conservative. n = 0 gives (0, 1).
@@ -31,8 +32,7 @@ def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float
         raise ValueError(f"successes must lie in 0..n, got {successes} of {n}")
     if n == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    rate = successes / n
+    z, rate = CRITICAL, successes / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     # With 0 or n successes one end equals the rate; rounding must not push it past.
@@ -43,7 +43,6 @@ def bootstrap_mean(
     values: Sequence[float],
     *,
     clusters: Sequence | None = None,
-    level: float = LEVEL,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
@@ -63,7 +62,7 @@ def bootstrap_mean(
         owner = np.array([labels[label] for label in clusters])
         sums, counts = np.bincount(owner, weights=values), np.bincount(owner).astype(float)
     resampled = resampled_sums(np.stack([sums, counts], axis=1), resamples, seed)  # [R, 2]
-    low, high = expanded_percentiles(resampled[:, 0] / resampled[:, 1], level, len(sums))
+    low, high = expanded_percentiles(resampled[:, 0] / resampled[:, 1], len(sums))
     return float(values.mean()), low, high
 
 
@@ -72,14 +71,13 @@ def bootstrap_ratio(
     denominators: Sequence[float],
     *,
     transform: Callable[[np.ndarray], np.ndarray] = np.exp,
-    level: float = LEVEL,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
     """transform(sum of numerators / sum of denominators), with low and high; units are pairs of the two."""
     columns = np.stack([finite(numerators), finite(denominators)], axis=1)  # [U, 2]
     resampled = resampled_sums(columns, resamples, seed)
-    low, high = expanded_percentiles(transform(resampled[:, 0] / resampled[:, 1]), level, len(columns))
+    low, high = expanded_percentiles(transform(resampled[:, 0] / resampled[:, 1]), len(columns))
     return float(transform(columns[:, 0].sum() / columns[:, 1].sum())), low, high
 
 
@@ -156,9 +154,9 @@ def block_sizes(resamples: int, units: int) -> list[int]:
     return [min(rows, resamples - start) for start in range(0, resamples, rows)]
 
 
-def expanded_percentiles(resampled: np.ndarray, level: float, units: int) -> tuple[float, float]:
+def expanded_percentiles(resampled: np.ndarray, units: int) -> tuple[float, float]:
     """The expanded percentile interval of a figure made of `units` units, from its bootstrap replicates [R]."""
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     if units > 1:
         reach = math.sqrt(units / (units - 1)) * student_quantile(1 - tail, units - 1)
         tail = NormalDist().cdf(-reach)

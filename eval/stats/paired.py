@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from eval.stats.intervals import (
+    CRITICAL,
     LEVEL,
     block_sizes,
     bootstrap_mean,
@@ -19,6 +20,7 @@ from eval.stats.intervals import (
 )
 
 POWER = 0.8  # of a study with n_needed tasks (Cohen 1988)
+DETECTABLE = CRITICAL + NormalDist().inv_cdf(POWER)  # the smallest effect, in standard errors, detected with that power
 
 
 def paired_change(
@@ -26,7 +28,6 @@ def paired_change(
     after: Mapping[str, float],
     *,
     clusters: Mapping[str, object] | None = None,
-    level: float = LEVEL,
     resamples: int = 5000,
     seed: int = 0,
 ) -> dict:
@@ -38,7 +39,7 @@ def paired_change(
     Returns {"value", "interval": [low, high], "n", "p", "n_needed", "distinguishable"}. p (two-sided) comes from
     McNemar's exact test for passes and failures (0 and 1), otherwise from Fisher's randomisation test, which exchanges
     each unit's before and after at random (Smucker, Allan and Carterette, CIKM 2007). A change is distinguishable if
-    p <= 1 - level and the interval excludes zero. n_needed is the number of tasks (or clusters) at which a change of
+    p <= 0.05 and the interval excludes zero. n_needed is the number of tasks (or clusters) at which a change of
     this size would be detected with a power of 80 %; None if it already is, or if there is no change.
     ValueError if the ids differ or there are none.
     """
@@ -46,19 +47,19 @@ def paired_change(
     differences = finite([after[i] - before[i] for i in ids])
     if clusters is None and {*before.values(), *after.values()} <= {0, 1}:
         won, lost = int((differences > 0).sum()), int((differences < 0).sum())
-        interval = paired_rates_interval(won, lost, len(ids), level=level)
+        interval = paired_rates_interval(won, lost, len(ids))
         p = mcnemar_exact(won, lost)
         mean = float(differences.mean())
-        return change_result(differences, mean, interval=interval, p=p, level=level, binary=True)
+        return change_result(differences, mean, interval=interval, p=p, binary=True)
     labels = None if clusters is None else [clusters[i] for i in ids]
-    value, *interval = bootstrap_mean(differences, clusters=labels, level=level, resamples=resamples, seed=seed)
+    value, *interval = bootstrap_mean(differences, clusters=labels, resamples=resamples, seed=seed)
     if labels is not None:
         order = {label: i for i, label in enumerate(dict.fromkeys(labels))}
         sums = np.bincount([order[label] for label in labels], weights=differences)
         differences = sums * (len(sums) / len(ids))  # each cluster's share of the mean
     columns = differences[:, None]
     p = _randomisation_p(columns, -columns, lambda sums: sums[..., 0], resamples=resamples, seed=seed)
-    return change_result(differences, value, interval=interval, p=p, level=level) | {"n": len(ids)}
+    return change_result(differences, value, interval=interval, p=p) | {"n": len(ids)}
 
 
 def paired_ratio_of_sums(
@@ -66,7 +67,6 @@ def paired_ratio_of_sums(
     after: Mapping[str, tuple[float, float]],
     *,
     transform: Callable[[np.ndarray], np.ndarray] = np.exp,
-    level: float = LEVEL,
     resamples: int = 5000,
     seed: int = 0,
 ) -> dict:
@@ -86,10 +86,10 @@ def paired_ratio_of_sums(
     def change(sums: np.ndarray) -> np.ndarray:  # [..., 4] -> [...]
         return transform(sums[..., 2] / sums[..., 3]) - transform(sums[..., 0] / sums[..., 1])
 
-    interval = expanded_percentiles(change(resampled_sums(columns, resamples, seed)), level, len(ids))
+    interval = expanded_percentiles(change(resampled_sums(columns, resamples, seed)), len(ids))
     p = _randomisation_p(columns, columns[:, [2, 3, 0, 1]], change, resamples=resamples, seed=seed)
     shares = shares_of_ratio(*columns[:, 2:].T, transform) - shares_of_ratio(*columns[:, :2].T, transform)
-    return change_result(shares, float(change(columns.sum(axis=0))), interval=interval, p=p, level=level)
+    return change_result(shares, float(change(columns.sum(axis=0))), interval=interval, p=p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -104,13 +104,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def paired_rates_interval(won: int, lost: int, n: int, *, level: float = LEVEL) -> tuple[float, float]:
+def paired_rates_interval(won: int, lost: int, n: int) -> tuple[float, float]:
     """Interval of the change of a rate over n paired tasks (Bonett and Price, J. Educ. Behav. Stat. 37, 2012).
 
     Wald's interval with one more task won and one more lost, so that it has a width even if none changed.
     """
     up, down = (won + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    half = CRITICAL * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     return max(-1.0, up - down - half), min(1.0, up - down + half)
 
 
@@ -122,30 +122,24 @@ def mcnemar_exact(b: int, c: int) -> float:
 
 
 def change_result(
-    units: np.ndarray, value: float, *, interval: Sequence[float], p: float, level: float, binary: bool = False
+    units: np.ndarray, value: float, *, interval: Sequence[float], p: float, binary: bool = False
 ) -> dict:
     """What every comparison returns (see `paired_change`). units [U] are values whose mean is the change."""
     low, high = interval
-    distinguishable = p <= 1 - level and (low > 0 or high < 0)
+    distinguishable = p <= 1 - LEVEL and (low > 0 or high < 0)
     needed = None
     if not distinguishable and value and len(units) > 1:
-        normal = NormalDist().inv_cdf(0.5 + level / 2)
         if binary:  # Connor, Biometrics 43, 1987: under the null hypothesis only the discordant pairs vary
             discordant = float(np.mean(units**2))
-            power = detectable(level) - normal
-            needed = ((normal * math.sqrt(discordant) + power * math.sqrt(discordant - value**2)) / value) ** 2
+            power = DETECTABLE - CRITICAL
+            needed = ((CRITICAL * math.sqrt(discordant) + power * math.sqrt(discordant - value**2)) / value) ** 2
         else:  # a paired t-test; the second term is Guenther's, The American Statistician 35, 1981
-            needed = float(np.var(units, ddof=1)) * (detectable(level) / value) ** 2 + normal**2 / 2
+            needed = float(np.var(units, ddof=1)) * (DETECTABLE / value) ** 2 + CRITICAL**2 / 2
         needed = math.ceil(max(needed, len(units) + 1))  # len(units) were not enough
     return {
         "value": value, "interval": [float(low), float(high)], "n": len(units), "p": float(p), "n_needed": needed,
         "distinguishable": distinguishable,
     }  # fmt: skip
-
-
-def detectable(level: float) -> float:
-    """The smallest effect, in standard errors, that is detected with a probability of POWER."""
-    return NormalDist().inv_cdf(0.5 + level / 2) + NormalDist().inv_cdf(POWER)
 
 
 def shared_ids(before: Mapping, after: Mapping) -> list:

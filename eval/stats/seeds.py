@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from eval.stats.intervals import LEVEL, finite
-from eval.stats.paired import change_result, detectable, shared_ids
+from eval.stats.paired import DETECTABLE, change_result, shared_ids
 from eval.stats.student import student_cdf, student_quantile
 
 
-def change_over_seeds(
-    before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], *, level: float = LEVEL
-) -> dict:
+def change_over_seeds(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> dict:
     """Mean of after - before over tasks and training seeds.
 
     before  one mapping (task id -> value), or as many as `after`, paired with them in order
@@ -40,12 +38,12 @@ def change_over_seeds(
     square, freedom = _variance_of_mean(seed_square, task_square, rest_square, seeds=seeds, n=n)
 
     error = math.sqrt(square / (seeds * n))
-    half = student_quantile(0.5 + level / 2, freedom) * error
+    half = student_quantile(0.5 + LEVEL / 2, freedom) * error
     p = 2 * (1 - student_cdf(abs(mean) / error, freedom)) if error else float(mean == 0)
-    change = change_result(of_task, float(mean), interval=(mean - half, mean + half), p=p, level=level)
+    change = change_result(of_task, float(mean), interval=(mean - half, mean + half), p=p)
     if change["n_needed"]:
         between = max(0.0, seed_square - rest_square) / (seeds * n)  # variance that no number of tasks reduces
-        reach = (mean / detectable(level)) ** 2 - between
+        reach = (mean / DETECTABLE) ** 2 - between
         change["n_needed"] = math.ceil(n * (error**2 - between) / reach) if reach > 0 else None
     return change | {"seeds": seeds}
 

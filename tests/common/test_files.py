@@ -130,7 +130,7 @@ def test_a_figure_that_is_no_number_is_not_written(tmp_path):
         (b'{"a": 1}\n\n{"a": 2}\n', ":2: a blank line"),  # row and line numbers would part
         (b"3\n", ":1: expected"),
         (b'{"a": 1}\n{"a": "x\x0cy"}\n', ":2: not JSON"),  # a control character must be escaped in a string
-        (b'{"a": {"weight": 0, "weight": 1}}\n', ":1: .*'weight' is there twice"),
+        (b'{"a": {"weight": 0, "weight": 1}}\n', ":1: .*'weight' occurs twice"),
         ('{"a": 1}\n'.encode("utf-16"), ":1: not UTF-8"),
     ],
 )
@@ -150,8 +150,8 @@ def test_a_file_that_is_no_object_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (b'{"a": NaN}', "NaN is no JSON number"),
-        (b'{"a": [Infinity]}', "Infinity is no JSON number"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": [Infinity]}', "Infinity is not a JSON number"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", "limit"),
         (b"\xff", "not UTF-8"),

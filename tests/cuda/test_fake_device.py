@@ -76,8 +76,8 @@ WAITS = {
     "lora/adapter_file.py:write_adapter read": "an adapter's matrix to write",
     "training/checkpoint.py:load_checkpoint write": "a parameter or moment",
     "training/checkpoint.py:save_checkpoint read": "a parameter or moment to write",
-    "training/early_stopping.py:update read": "a parameter to write",
-    "training/early_stopping.py:restore write": "a parameter as it was when it was best",
+    "training/validation.py:update read": "a parameter to write",
+    "training/validation.py:restore write": "a parameter as it was when it was best",
 }
 
 # Matrix products in fp32 are meant: DoRA's lengths of rows, similarities of an encoder's vectors, an adapter folded in.

@@ -54,9 +54,9 @@ def test_every_way_of_running_out_is_one_line(capsys, lack):
 
     assert run_command(main, needs_less_with="--less") == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "out of memory" in said and said.endswith("takes less with --less\n")
+    assert said.count("\n") == 1 and "out of memory" in said and said.endswith("to use less: --less\n")
     assert ("the GPU" in said) == (lack in ("gpu", "cublas"))
-    assert ("2.25 GiB more were asked for" in said) == (lack in ("gpu", "cpu"))
+    assert ("2.25 GiB more were requested" in said) == (lack in ("gpu", "cpu"))
 
 
 def test_an_error_that_a_lack_has_led_to_is_one():
@@ -66,7 +66,7 @@ def test_an_error_that_a_lack_has_led_to_is_one():
         finally:
             raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
     except RuntimeError as error:
-        assert lack_of_memory(error) == "the GPU is out of memory (2.25 GiB more were asked for)"
+        assert lack_of_memory(error) == "the GPU is out of memory (2.25 GiB more were requested)"
 
 
 def test_other_errors_keep_their_traceback():

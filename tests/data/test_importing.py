@@ -193,7 +193,7 @@ def test_files_that_are_no_rows_are_named(tmp_path):
         (["--test-share", "nan"], "must be a number"),
         (["--test-share", "0.5", "--validation-share", "0.5"], "stay below 1"),
         (["--validation-share", "-0.1"], "not be negative"),
-        (["--out", "rows.json"], "--out rows.json: a file stands there"),
+        (["--out", "rows.json"], "--out rows.json: is a file"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_anything_is_read(tmp_path, monkeypatch, options, words):

@@ -115,8 +115,8 @@ def test_rows_from_first_to_last_are_shown():
     [
         (lambda ids, labels: (ids, [IGNORE] * len(ids)), "nothing is supervised"),
         (lambda ids, labels: (ids, [*labels[:-2], IGNORE, IGNORE]), "ends the turn is not supervised"),
-        (lambda ids, labels: ([ids[0], ids[2], *ids[2:]], labels), "they part at token 1"),
-        (lambda ids, labels: (ids[:3], labels[-2:-1] * 3), "they part at token 3"),
+        (lambda ids, labels: ([ids[0], ids[2], *ids[2:]], labels), "they diverge at token 1"),
+        (lambda ids, labels: (ids[:3], labels[-2:-1] * 3), "they diverge at token 3"),
     ],
 )
 def test_a_row_that_breaks_a_rule_is_refused(tokenizer, change, reason):

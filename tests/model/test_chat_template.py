@@ -76,7 +76,7 @@ def test_a_template_renders_and_splits_without_a_tokenizer():
     assert (template.turn_end, template.fallback_generation_prompt) == ("<|im_end|>", "")
     segments = split_conversation(template, CHAT)
     assert "".join(segment.text for segment in segments) == template.render(CHAT)
-    assert [s.text for s in segments if s.is_learnt] == [CHAT[-1]["content"], "<|im_end|>"]
+    assert [s.text for s in segments if s.is_supervised] == [CHAT[-1]["content"], "<|im_end|>"]
     assert sum(segment.is_special for segment in segments) == 2 * len(CHAT)  # none of those that the messages contain
 
 

@@ -24,11 +24,11 @@ from model.loss import IGNORE, causal_lm_loss, supervised_tokens
 from model.weights import set_parameter
 from training import parallel
 from training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from training.early_stopping import EarlyStopping
 from training.optim import adamw, make_schedule
 from training.overflow import keep_in_fp32
 from training.precision import Precision
 from training.sharding import is_part, own_parts, sharded, whole
+from training.validation import EarlyStopping
 
 CPU = torch.device("cpu")
 ROWS = (3, 1, 4)  # of each step's window: they divide by two, they do not, and one process gets none

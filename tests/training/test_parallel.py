@@ -28,11 +28,10 @@ from data.packing import to_batch
 from tests.commands import ROOT, Child
 from training import fit, overflow, parallel
 from training.checkpoint import latest_checkpoint, load_checkpoint
-from training.deadline import Deadline
 from training.precision import Precision
 from training.run import Run
 from training.setup import prepare
-from training.steps import Steps
+from training.steps import Deadline, Steps
 
 SCRIPT = ROOT / "tests" / "training" / "one_or_many.py"
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # sums of the same numbers in another order

@@ -85,3 +85,16 @@ def test_the_gradient_is_unscaled_before_it_is_clipped():
     precision.backward(network(torch.full((1, 3), 2.0)).sum())
     _, norm = precision.step(optimizer, list(network.parameters()), max_norm=1.0)
     assert norm == pytest.approx(math.sqrt(12))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_finite_gradients_whose_norm_overflows_move_no_weight_by_decay_either(dtype):
+    network = nn.Linear(3, 1, bias=False)
+    precision, _, _ = scaled(network)
+    precision = precision if dtype == torch.float16 else Precision(CPU, dtype)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.5)
+    before = network.weight.clone()
+    precision.backward(network(torch.ones(1, 3)).sum())
+    network.weight.grad = torch.full((1, 3), 1e30)  # each is finite, the sum of their squares is not
+    assert precision.step(optimizer, list(network.parameters()), max_norm=1.0) == (False, math.inf)
+    assert torch.equal(network.weight, before)

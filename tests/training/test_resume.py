@@ -46,6 +46,15 @@ def test_another_value_of_an_option_is_refused_unless_it_cannot_change_the_resul
         resumed(options | {"r": 8}, tmp_path / "run")
 
 
+def test_an_option_that_the_run_s_version_did_not_have_takes_its_default(tmp_path):
+    older, newer = {"r": 4}, {"r": 4, "plain": False}
+    resumed(older, tmp_path / "run")
+    resumed(newer, tmp_path / "run")
+    given = Resolved(SimpleNamespace(r=4, new=True), {"r": "default", "new": "command line"})
+    with pytest.raises(UserError, match="cannot resume with --new True; the run was started with None"):
+        Run(tmp_path / "run", "sft", given, resume=True)
+
+
 @pytest.mark.parametrize("name", [
     "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
 ])  # fmt: skip

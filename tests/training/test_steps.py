@@ -7,8 +7,7 @@ import time
 import pytest
 import torch
 
-from training.deadline import Deadline
-from training.steps import Steps
+from training.steps import Deadline, Steps
 
 CPU = torch.device("cpu")
 NO_DEADLINE = Deadline(0, 0.0)

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from tests.cuda.fake.count import Count
-from training.deadline import Deadline
-from training.steps import Steps
+from training.steps import Deadline, Steps
 
 
 class Saved(torch.autograd.graph.saved_tensors_hooks):

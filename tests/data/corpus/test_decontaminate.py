@@ -8,7 +8,7 @@ import pytest
 
 from common.console import UserError
 from data.corpus import build_corpus
-from data.corpus.decontaminate import RUN, read_tasks
+from data.corpus.decontaminate import RUN, KnownTexts, read_task_texts
 
 SHARED = Path(os.environ.get("TRITUNE_DATA", "/nowhere")) / "mbpp"
 SOLUTION = (
@@ -37,6 +37,18 @@ def tasks(tmp_path):
     return [str(tmp_path / name) for name in ("mbpp.jsonl", "HumanEval.jsonl.gz")]
 
 
+def known_tasks(paths):
+    return KnownTexts.of(read_task_texts(paths), RUN)
+
+
+def test_a_run_of_words_is_found_by_its_owner():
+    known = KnownTexts.of([("a", "one two three four"), ("b", "two three four five"), ("c", "one")], 3)
+    assert known.found_in("x, Two (three) four; y") == "a"
+    assert known.found_in("three four five") == "b"
+    assert known.found_in("two four three") is None and known.found_in("one") is None
+    assert KnownTexts.of([], 3).found_in("one two three") is None
+
+
 @pytest.mark.parametrize(
     ("text", "task"),
     [
@@ -51,7 +63,7 @@ def tasks(tmp_path):
 )
 def test_a_run_of_words_gives_a_task_away_whatever_the_layout(tasks, text, task):
     assert RUN == 13
-    assert read_tasks(tasks).found_in(text) == task
+    assert known_tasks(tasks).found_in(text) == task
 
 
 def test_a_file_that_holds_a_task_is_rejected_with_its_name(tasks, tmp_path):
@@ -69,7 +81,7 @@ def test_a_file_that_holds_a_task_is_rejected_with_its_name(tasks, tmp_path):
 def test_the_sanitized_list_is_read_too(tmp_path):
     row = {"task_id": 3, "prompt": "Write a python function to identify non-prime numbers.", "code": SOLUTION}
     (tmp_path / "sanitized-mbpp.json").write_text(json.dumps([row]))
-    assert read_tasks([str(tmp_path / "sanitized-mbpp.json")]).found_in(SOLUTION) == "MBPP/3"
+    assert known_tasks([str(tmp_path / "sanitized-mbpp.json")]).found_in(SOLUTION) == "MBPP/3"
 
 
 @pytest.mark.parametrize(
@@ -86,13 +98,13 @@ def test_a_task_file_that_cannot_be_used_is_named(tmp_path, name, content, messa
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
-        read_tasks([str(tmp_path / name)])
+        read_task_texts([str(tmp_path / name)])
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="TRITUNE_DATA names no folder with mbpp/")
 def test_every_task_of_mbpp_is_found_where_its_words_or_its_solution_are_long_enough():
     rows = [json.loads(line) for line in (SHARED / "mbpp.jsonl").read_text().splitlines()]
-    tasks = read_tasks([str(SHARED / "mbpp.jsonl")])
+    tasks = known_tasks([str(SHARED / "mbpp.jsonl")])
     long = [row for row in rows if max(len(re.findall(r"[^\W\d]\w*", row[field])) for field in ("text", "code")) >= RUN]
     assert len(rows) == 974 and len(long) > 700
     assert all(tasks.found_in(f"{row['text']}\n{row['code']}") for row in long)

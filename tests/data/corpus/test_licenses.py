@@ -29,6 +29,7 @@ def test_a_header_counts_in_the_first_lines_only():
         ("Apache-2.0 WITH LLVM-exception", True),
         ("GPL-2.0-only WITH Classpath-exception-2.0", False),
         ("MIT OR", False),
+        ("(Apache-2.0 GPL-3.0-only", False),
         ("MIT License of ours", False),
         ("House rules", True),
         (None, False),

@@ -116,7 +116,7 @@ def test_many_equal_vectors_do_not_hide_the_others(tmp_path, spread):
 
 
 def test_exact_search_answers_the_queries_for_which_a_graph_reaches_too_few():
-    """A graph of an older version has equal vectors, too: from among them the others cannot be reached."""
+    """Here the graph also has the equal vectors, from among which the others cannot be reached."""
     vectors = clustered(0)
     links = hnswlib.Index(space="ip", dim=24)
     links.init_index(500, HNSW["ef_construction"], HNSW["M"], random_seed=0)
@@ -135,13 +135,6 @@ def test_another_error_of_the_graph_is_not_hidden():
     graph = Graph.build(unit_vectors(3))
     with pytest.raises(RuntimeError, match="1D or 2D"):  # hnswlib's, of a query that is an array of arrays
         graph.search(unit_vectors(3), unit_vectors(3)[None, None], 1)
-
-
-def test_a_graph_without_its_list_of_equals_holds_each_vector(tmp_path):
-    Graph.build(unit_vectors(30)).save(tmp_path)
-    (tmp_path / "equals.npy").unlink()  # as an older version left it
-    rows, _ = Graph.load(tmp_path, 30, 24).search(unit_vectors(30), unit_vectors(30), 1)
-    assert rows[:, 0].tolist() == list(range(30))
 
 
 def test_recall_is_measured_not_assumed(folder):
@@ -222,7 +215,7 @@ def test_a_damaged_manifest_is_found(folder, text):
         open_index(folder)
     (folder / "manifest.json").unlink()
     with pytest.raises(
-        UserError, match=r"manifest.json is missing.*its first run was stopped; go on: python search.py"
+        UserError, match=r"manifest.json is missing.*its first run was stopped; resume: python search.py"
     ):
         open_index(folder)
     build(folder, unit_vectors(20))

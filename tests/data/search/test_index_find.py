@@ -8,7 +8,7 @@ from data.search.bm25 import BM25
 from data.search.find import find
 from data.search.fusion import fuse
 from data.search.index import build_index, open_index
-from data.search.snippet import head, marked, printable, telling_line, telling_words
+from data.search.snippet import distinctive_words, head, marked, matching_line, printable
 from tests.data.search.test_index import ENCODER, unit_vectors
 
 CODES = ["def tree(): walk", "def walk(): tree tree", "class Graph: edges", "def edges(): graph"]
@@ -68,13 +68,13 @@ def test_bm25_comes_back_from_its_file_as_it_was(tmp_path):
     assert (tmp_path / "words.npz").read_bytes() == first
 
 
-def test_the_telling_line_holds_the_rare_words():
+def test_the_matching_line_holds_the_rare_words():
     bm25 = BM25(["the tree", "the graph", "the edge the", "tree depth"])
-    telling = telling_words("the depth of treeEdge", bm25)
-    assert telling.keys() == {"depth", "edg"}  # every second unit, or more, holds the others; or none does
+    distinctive = distinctive_words("the depth of treeEdge", bm25)
+    assert distinctive.keys() == {"depth", "edg"}  # every second unit, or more, holds the others; or none does
     code = "def walk(tree):\n    the = of\n    edge = 1\n    return depth(edge)"
-    assert telling_line(code, telling) == "return depth(edge)"
-    assert telling_line("def walk(tree): ...", telling) == ""
+    assert matching_line(code, distinctive) == "return depth(edge)"
+    assert matching_line("def walk(tree): ...", distinctive) == ""
     assert marked("treeDepth = depths + DEPTH + deep", {"depth"}) == (
         "tree\033[1;31mDepth\033[0m = \033[1;31mdepths\033[0m + \033[1;31mDEPTH\033[0m + deep"
     )

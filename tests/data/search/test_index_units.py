@@ -6,8 +6,8 @@ import pytest
 
 from common.console import UserError
 from data.corpus import SourceFile
-from data.search import repository
-from data.search.repository import read_repository
+from data.search import contents
+from data.search.contents import read_contents
 from data.search.units import documented_units
 
 PYTHON = '''"""Trees.
@@ -164,7 +164,7 @@ def folder(tmp_path):
 
 
 def test_short_files_stay_and_what_is_left_out_is_counted(folder):
-    found = read_repository(str(folder))
+    found = read_contents(str(folder))
     assert [unit["id"] for unit in found.units] == [
         "pkg/a.py", "pkg/a.py:1", "pkg/ünï code/b.py", "pkg/ünï code/b.py:1",
     ]  # fmt: skip
@@ -172,28 +172,26 @@ def test_short_files_stay_and_what_is_left_out_is_counted(folder):
         "empty": 1, "does not parse": 1, "vendored": 1, "test file": 1, "not UTF-8": 1, "link": 1,
     }  # fmt: skip
     assert found.root == folder
-    assert "tests/test_a.py:1" in [unit["id"] for unit in read_repository(str(folder), tests=True).units]
+    assert "tests/test_a.py:1" in [unit["id"] for unit in read_contents(str(folder), tests=True).units]
 
 
 def test_what_tree_sitter_reads_in_part_stays(folder):
     pytest.importorskip("tree_sitter_c")
     (folder / "odd.c").write_text("int before(void) { return 1; }\nFOO(bar { ;;; ]] \n" + "\n#if\n]]" * 20)
-    found = read_repository(str(folder))
+    found = read_contents(str(folder))
     assert "odd.c:1" in [unit["id"] for unit in found.units] and found.left_out["does not parse"] == 1  # broken.py
 
 
-def test_only_what_changed_is_taken_apart_again(folder, monkeypatch):
-    before = read_repository(str(folder))
+def test_only_what_changed_is_parsed_again(folder, monkeypatch):
+    before = read_contents(str(folder))
     (folder / "pkg/a.py").write_text("def one():\n    return 11\n")
     (folder / "pkg/c.py").write_text("def three():\n    return 3\n")
     (folder / "pkg/ünï code/b.py").unlink()
-    fresh = read_repository(str(folder))
-    taken_apart, take_apart = [], repository._take_apart
-    monkeypatch.setattr(
-        repository, "_take_apart", lambda path, *rest: taken_apart.append(path) or take_apart(path, *rest)
-    )
-    again = read_repository(str(folder), files=before.files, units=before.units)
-    assert taken_apart == ["pkg/a.py", "pkg/c.py"]
+    fresh = read_contents(str(folder))
+    parsed, parse = [], contents._parse
+    monkeypatch.setattr(contents, "_parse", lambda path, *rest: parsed.append(path) or parse(path, *rest))
+    again = read_contents(str(folder), files=before.files, units=before.units)
+    assert parsed == ["pkg/a.py", "pkg/c.py"]
     assert again == fresh and again.units != before.units
 
 
@@ -201,30 +199,30 @@ def test_a_git_repository_is_searched_without_what_it_ignores(folder):
     (folder / ".gitignore").write_text("secret/\n")
     (folder / "secret").mkdir()
     (folder / "secret/s.py").write_text("def s():\n    return 's'\n")
-    assert "secret/s.py" in [unit["id"] for unit in read_repository(str(folder)).units]
+    assert "secret/s.py" in [unit["id"] for unit in read_contents(str(folder)).units]
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     subprocess.run(["git", "-C", str(folder), "add", "pkg/a.py"], check=True)
     (folder / "pkg/new.py").write_text("def new():\n    return 'not added yet'\n")
-    files = {unit["source"]["path"] for unit in read_repository(str(folder)).units}
+    files = {unit["source"]["path"] for unit in read_contents(str(folder)).units}
     assert files == {"pkg/a.py", "pkg/new.py", "pkg/ünï code/b.py"}
     (folder / "pkg/a.py").unlink()  # deleted, and not committed
-    found = read_repository(str(folder))
+    found = read_contents(str(folder))
     assert "pkg/a.py" not in [unit["id"] for unit in found.units] and "not readable" not in found.left_out
 
 
 def test_a_language_that_cannot_be_read_here_is_left_out_and_told(folder, monkeypatch):
     (folder / "a.ts").write_text("function a() { return 1; }\n")
-    find_spec = repository.importlib.util.find_spec
+    find_spec = contents.importlib.util.find_spec
     monkeypatch.setattr(
-        repository.importlib.util, "find_spec", lambda name: None if "typescript" in name else find_spec(name)
+        contents.importlib.util, "find_spec", lambda name: None if "typescript" in name else find_spec(name)
     )
-    left_out = read_repository(str(folder)).left_out
+    left_out = read_contents(str(folder)).left_out
     assert left_out["typescript needs pip install tree-sitter-typescript"] == 1
 
 
 def test_nothing_to_search_is_one_line(tmp_path):
     with pytest.raises(UserError, match="nothing to search in it: no source file"):
-        read_repository(str(tmp_path))
+        read_contents(str(tmp_path))
     (tmp_path / "x.py").write_text("def x(:\n")
-    with pytest.raises(UserError, match="nothing to search in it: left out 1 does not parse"):
-        read_repository(str(tmp_path))
+    with pytest.raises(UserError, match=r"nothing to search in it: skipped 1 \(does not parse\)"):
+        read_contents(str(tmp_path))

@@ -7,8 +7,8 @@ import pytest
 
 from common.console import UserError
 from data.search import update
+from data.search.contents import read_contents
 from data.search.index import open_index, writing
-from data.search.repository import read_repository
 from data.search.update import earlier_index, update_index
 from tests.data.search.test_index import ENCODER, Stopped, contents
 
@@ -33,7 +33,7 @@ class Encoder:
 def bring_up_to_date(folder, repository, encode, **description):
     earlier, _ = earlier_index(folder)
     known = {"files": earlier.files, "units": earlier.units} if earlier else {}
-    found = read_repository(str(repository), **known)
+    found = read_contents(str(repository), **known)
     made = ENCODER | {"max_length": 64} | description
     return update_index(folder, found, encode, description=made, earlier=earlier)
 
@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on_with_what_it_had_encoded(repository, tmp_path, mo
     with pytest.raises(Stopped):
         bring_up_to_date(tmp_path / "index", repository, stopped)
     (journal,) = (tmp_path / "index").glob("encoded-*.bin")
-    with pytest.raises(UserError, match="its first run was stopped; go on"):
+    with pytest.raises(UserError, match="its first run was stopped; resume"):
         open_index(tmp_path / "index")
     row = journal.stat().st_size // 60
     journal.write_bytes(journal.read_bytes()[:-5])  # the last row half written

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from training.early_stopping import EarlyStopping
+from training.validation import EarlyStopping
 
 
 def offer_all(best, network, losses, first=1):

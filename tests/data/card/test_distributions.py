@@ -1,19 +1,19 @@
 import re
 
-from data.card.bars import MOST, TEXT_WIDTH, Bars, by_size, most_common
+from data.card.distributions import MOST, TEXT_WIDTH, Bars, by_size, most_common
 
 
 def test_bars_are_as_long_as_their_counts():
     bars = Bars("kinds", {"a": 400, "b": 100, "c": 1, "none": 0})
     rows = bars.as_markdown().split("\n")[2:]
     assert [row.count("█") for row in rows] == [TEXT_WIDTH, round(TEXT_WIDTH / 4), 1, 0]
-    widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', bars.as_picture())]
+    widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', bars.as_html())]
     assert widths[0] == 4 * widths[1] and widths[2] > 0 and widths[3] == 0
 
 
 def test_names_are_escaped_on_the_page_and_in_the_table():
     bars = Bars("<i>", {"a|b<script>": 1})
-    assert "<script" not in bars.as_picture() and "<i>" not in bars.as_picture()
+    assert "<script" not in bars.as_html() and "<i>" not in bars.as_html()
     assert "a\\|b" in bars.as_markdown()
 
 

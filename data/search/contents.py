@@ -23,23 +23,24 @@ from data.corpus.languages import GRAMMARS, grammar_of, language_of, packages_of
 from data.corpus.locate import locate
 from data.search.units import documented_units
 
-STAY = ("too short", "mostly comments")  # reasons not to train on a file, but not to hide it from search
-IN_PART = "does not parse"  # nor is this one for tree-sitter, which parses past what it does not know
+# Reasons not to train on a file that do not hide it from search. tree-sitter parses past what it does not know.
+STILL_SEARCHED = ("too short", "mostly comments")
+STILL_SEARCHED_BY_TREE_SITTER = (*STILL_SEARCHED, "does not parse")
 
 
 @dataclass(frozen=True)
-class Repository:
-    """The units of a repository, ordered by path and line."""
+class Contents:
+    """The files of a repository, and their units by path and line."""
 
     root: Path  # unit paths are relative to it
     units: list[dict]
-    files: list[dict]  # {"path", "sha256", "reason"}: files that were read; reason: why a file has no unit, or null
-    left_out: Counter  # number of files by reason
+    files: list[dict]  # that were read: {"path", "sha256", "reason"}; the reason why a file has no unit, or null
+    left_out: Counter[str]  # number of files by reason
 
 
-def read_repository(
+def read_contents(
     source: str, *, tests: bool = False, files: Iterable[dict] = (), units: Iterable[dict] = ()
-) -> Repository:
+) -> Contents:
     """The units of every source file of `source` (as data.corpus takes it).
 
     tests         include test files
@@ -48,30 +49,29 @@ def read_repository(
     """
     located = locate(source)
     root = located.root if source.startswith("package:") else located.tree  # a package's paths start with its name
-    known = {(row["path"], row["sha256"]): row["reason"] for row in files}
+    known_reasons = {(row["path"], row["sha256"]): row["reason"] for row in files}
     known_units: dict[str, list[dict]] = {}
-    for unit in units if known else ():
+    for unit in units if known_reasons else ():  # units without files need not have a path
         known_units.setdefault(unit["source"]["path"], []).append(unit)
-    found: list[dict] = []
-    read: list[dict] = []
-    left_out: Counter = Counter()
+
+    contents = Contents(root, units=[], files=[], left_out=Counter())
     for file in progress(_source_files(located.tree), what="reading files", unit="file"):
         path = os.fsencode(file.relative_to(root).as_posix()).decode("utf-8", "replace")
         reason, data = _content(file, path, tests)
         if reason is None:
             digest = hashlib.sha256(data).hexdigest()
-            if (path, digest) in known:
-                reason, own = known[path, digest], known_units.get(path, [])
+            if (path, digest) in known_reasons:
+                reason, units_of_file = known_reasons[path, digest], known_units.get(path, [])
             else:
-                reason, own = _take_apart(path, data, digest)
-            read.append({"path": path, "sha256": digest, "reason": reason})
-            found += own
+                reason, units_of_file = _parse(path, data, digest)
+            contents.files.append({"path": path, "sha256": digest, "reason": reason})
+            contents.units.extend(units_of_file)
         if reason is not None:
-            left_out[reason] += 1
-    if not found:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
-        raise UserError(f"{source}: nothing to search in it: {f'left out {reasons}' if reasons else 'no source file'}")
-    return Repository(root, found, read, left_out)
+            contents.left_out[reason] += 1
+    if not contents.units:
+        reasons = ", ".join(f"{number} ({reason})" for reason, number in contents.left_out.most_common())
+        raise UserError(f"{source}: nothing to search in it: {f'skipped {reasons}' if reasons else 'no source file'}")
+    return contents
 
 
 def _source_files(tree: Path) -> list[Path]:
@@ -83,7 +83,7 @@ def _source_files(tree: Path) -> list[Path]:
         command = ["git", "-C", str(tree), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, capture_output=True)
     if listed is not None and listed.returncode == 0:
-        # deleted files are listed until the deletion is committed, conflicting ones three times
+        # git lists deleted files until the deletion is committed, and conflicting ones three times
         names = sorted({os.fsdecode(name) for name in listed.stdout.split(b"\0") if name})
         found = [tree / name for name in names if os.path.lexists(tree / name)]
     else:
@@ -111,7 +111,7 @@ def _content(file: Path, path: str, tests: bool) -> tuple[str | None, bytes]:
         return "not readable", b""
 
 
-def _take_apart(path: str, data: bytes, digest: str) -> tuple[str | None, list[dict]]:
+def _parse(path: str, data: bytes, digest: str) -> tuple[str | None, list[dict]]:
     """(reason to leave a file out, or None; its units)."""
     text = decode(data)
     if text is None:
@@ -120,7 +120,7 @@ def _take_apart(path: str, data: bytes, digest: str) -> tuple[str | None, list[d
         return "empty", []
     grammar = grammar_of(path, tuple(GRAMMARS))
     why = reject_text(text, grammar)
-    if why and why[0] not in (STAY if grammar == "python" else (*STAY, IN_PART)):
+    if why and why[0] not in (STILL_SEARCHED if grammar == "python" else STILL_SEARCHED_BY_TREE_SITTER):
         return why[0], []
     file = SourceFile(path, text, digest, license=None, commit=None, split="", language=language_of(path))
     return None, documented_units(file)
