@@ -26,6 +26,7 @@ from data.packing import in_passes, pack, plan_windows, to_batch
 from data.rows import conversation_of, named_line, training_conversation, unread_fields
 from eval.failure_causes import failures
 from eval.instruct import answer_pairs, grade_answers
+from eval.instruct.samples import answers_as_markdown
 from lora.inject import folded
 from model import Stop, fast, generate, load_tokenizer
 from model.decoder import Decoder
@@ -70,6 +71,9 @@ class Options(DecoderOptions):
     train_on_prompt: bool = option(False, "include the prompt's tokens in the loss", DATA)
     epochs: float = option(3.0, "passes over the training pairs", OPTIMISER, least=0)
     samples: int = option(10, "sampled answers per test task, for pass@3 (at least 4; 0: none)", MEASURING)
+    sampled_tasks: int | None = option(
+        None, "test tasks that are also sampled, executed ones first (default: all)", MEASURING, least=1
+    )
     temperature: float = option(0.8, "temperature of the sampled answers", MEASURING)
     top_p: float = option(0.95, "nucleus (top-p) of the sampled answers", MEASURING)
     max_new_tokens: int = option(256, "tokens of an answer at most", MEASURING)
@@ -289,7 +293,8 @@ def evaluate(decoder: Decoder, tokenizer: Tokenizer, tasks: list[dict], precisio
     with precision.as_loaded(decoder), folded(decoder):
         answers = answer_pairs(
             decoder, tokenizer, tasks, samples=options.samples, temperature=options.temperature, top_p=options.top_p,
-            max_new_tokens=options.max_new_tokens, seed=options.seed, where=str(options.test),
+            max_new_tokens=options.max_new_tokens, seed=options.seed, sampled=options.sampled_tasks,
+            where=str(options.test),
         )  # fmt: skip
     return grade_answers(tasks, answers)
 
@@ -318,25 +323,6 @@ def answer_some(
         f"{fenced(question.messages[-1]['content'])}\n\nanswer\n\n{fenced(tokenizer.decode(ids))}"
         for question, (ids,) in zip(questions, answers, strict=True)
     )
-
-
-def answers_as_markdown(tasks: list[dict], results: list[dict], *, count: int = 6) -> str:
-    """Markdown: one task of each category with its greedy answer."""
-    # the first task of each category
-    greedy = {row["id"]: row for row in results if row["sample"] == "greedy"}
-    first: dict[str, dict] = {}
-    for pair in tasks:
-        first.setdefault(pair["category"], pair)
-
-    # its instruction and input, then the answer
-    parts = ["# Samples\n\nOne held-out task of each category, and the tuned model's greedy answer."]
-    for pair in list(first.values())[:count]:
-        row = greedy[pair["id"]]
-        parts.append(
-            f"## {pair['category']}: {pair['id']} ({row['status']})\n\n{pair['instruction']}\n\n"
-            f"{fenced(pair['input'])}\n\nanswer\n\n{fenced(row['output'])}"
-        )
-    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ def cause(pair: dict, result: dict) -> str:
     """The first of these that applies to a failed row of `grade_answers`:
 
     did not stop (complete, or looping, yet it continued) · truncated · no code in the answer · syntax · too slow, too
-    much memory, does what the sandbox forbids, ends the process · wrong place (another line was changed) · wrong API (a call or an attribute that does not fit)
-    · uses a name that does not exist · raises TYPE · changes nothing · a placeholder · misread instruction · lacks:
-    WHAT (form) · the test is wrong · the test notices no bug · missed edge case (other examples hold) · gives nothing ·
-    off by one · wrong value.
+    much memory, does what the sandbox forbids, ends the process · wrong place (another line than the bug's changed) ·
+    wrong API (a call or an attribute that does not fit) · uses a name that does not exist · raises TYPE · changes
+    nothing · a placeholder · misread instruction · lacks: WHAT (form) · the test is wrong · the test notices no bug ·
+    missed edge case (other examples hold) · gives nothing · off by one · wrong value.
     """
     status, detail = result["status"], result["detail"]
     if not result["stopped"]:

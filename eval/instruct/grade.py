@@ -15,6 +15,7 @@ from collections import defaultdict
 
 from common.console import UserError
 from common.python_syntax import parsed
+from common.shuffle import seeded_order
 from data.checks import EXECUTED
 from data.checks.hallucination import total_by_kind
 from data.instruct.answers import CODE_CATEGORIES, READERS
@@ -41,9 +42,9 @@ def grade_answers(
     """Grade answers to instruction pairs.
 
     answers  {"id", "output", "sample": "greedy" (default) or 0, 1, ..., "stopped": whether the model ended by itself
-             (default true)}; one greedy answer a pair, and either no samples or at least max(ks) + 1 a pair, since
-             the unbiased estimate from n = k samples is only a yes or no. A reasoning model's thoughts are taken off
-             the output first (data.checks.thoughts)
+             (default true)}; one greedy answer a pair, and no samples or max(ks) + 1 or more, since the unbiased
+             estimate from n = k samples is only a yes or no. Pairs without samples count in pass@1 alone. A reasoning
+             model's thoughts are taken off the output first (data.checks.thoughts)
     Returns an eval result: "metrics", "intervals" (95 %), "n" (tasks), "n_of" (metric -> tasks that it is over),
     "values" (metric -> id -> value), "clusters" (id -> the function: tasks about one function are not independent, and
     intervals resample functions), "by_category", "hallucination" (names by kind, over the greedy answers), "gold"
@@ -133,8 +134,8 @@ def _checked_answers(by_id: dict[str, dict], answers: list[dict], ks: tuple[int,
             raise UserError(f"{i} has no greedy answer: each pair needs one (a line without a sample number)")
         if 1 < len(samples) <= max(ks) + 1 and max(ks) > 1:
             raise UserError(f"{i} has {len(samples) - 1} samples: pass@{max(ks)} needs at least {max(ks) + 1}")
-    if len({len(samples) for samples in kept.values()}) > 1:
-        raise UserError("the pairs have unequal numbers of answers: give each the same number of samples")
+    if len({len(samples) for samples in kept.values()} - {1}) > 1:
+        raise UserError("the pairs have unequal numbers of samples: give each pair none, or as many as the others")
     return [answer for samples in kept.values() for answer in samples.values()]
 
 
@@ -190,32 +191,42 @@ def answer_pairs(
     top_p: float,
     max_new_tokens: int,
     seed: int,
+    sampled: int | None = None,
     where: str = "pairs",
 ) -> list[dict]:
     """One greedy answer and `samples` sampled ones for each pair: {"id", "sample", "output", "stopped"}.
 
-    where  the file of the pairs, to name in errors
+    sampled  of how many pairs answers are sampled (default: all), drawn by the seed, those with executed checks first
+    where    the file of the pairs, to name in errors
     """
     prompts = []
     for number, pair in enumerate(pairs, 1):
         with named_line(f"{where}:{number}"):
             asked = conversation_of(pair).question
             prompts.append(encode_prompt(tokenizer, asked.messages, tools=asked.tools))
-    continuations = generate(
-        decoder,
-        prompts,
-        Stop(max_new_tokens=max_new_tokens, ids=tokenizer.stop_ids),
-        Sampling(
-            [0.0] + [temperature] * samples,
-            top_p=top_p,
-            samples=1 + samples,  # a prompt is processed once for all of its answers
-            seed=seed,
-        ),
-        unused_ids=tokenizer.unused_ids,
-        what="answering",
-    )
-    return [
-        {"id": pair["id"], "sample": label, "output": tokenizer.decode(ids), "stopped": len(ids) < max_new_tokens}
-        for pair, of_pair in zip(pairs, continuations, strict=True)
-        for label, ids in zip([GREEDY, *range(samples)], of_pair, strict=True)
-    ]
+
+    # a prompt is processed once for all of its answers: first the pairs that are sampled, then the others
+    sampled_ids = _sampled_ids(pairs, sampled, seed) if samples else set()
+    answers: dict[str, list[dict]] = {}
+    for count, is_sampled in ((samples, True), (0, False)):
+        group = [number for number, pair in enumerate(pairs) if (pair["id"] in sampled_ids) == is_sampled]
+        continuations = generate(
+            decoder,
+            [prompts[number] for number in group],
+            Stop(max_new_tokens=max_new_tokens, ids=tokenizer.stop_ids),
+            Sampling([0.0] + [temperature] * count, top_p=top_p, samples=1 + count, seed=seed),
+            unused_ids=tokenizer.unused_ids,
+            what="answering",
+        )
+        for number, of_pair in zip(group, continuations, strict=True):
+            answers[pairs[number]["id"]] = [
+                {"sample": label, "output": tokenizer.decode(ids), "stopped": len(ids) < max_new_tokens}
+                for label, ids in zip([GREEDY, *range(count)], of_pair, strict=True)
+            ]
+    return [{"id": pair["id"], **answer} for pair in pairs for answer in answers[pair["id"]]]
+
+
+def _sampled_ids(pairs: list[dict], count: int | None, seed: int) -> set[str]:
+    order = seeded_order([pair["id"] for pair in pairs], seed)
+    executed = {pair["id"] for pair in pairs if pair.get("check", {}).get("kind") in EXECUTED}
+    return set(sorted(order, key=lambda i: i not in executed)[:count])
