@@ -210,6 +210,8 @@ def answer_pairs(
     answers: dict[str, list[dict]] = {}
     for count, is_sampled in ((samples, True), (0, False)):
         group = [number for number, pair in enumerate(pairs) if (pair["id"] in sampled_ids) == is_sampled]
+        if not group:
+            continue
         continuations = generate(
             decoder,
             [prompts[number] for number in group],
