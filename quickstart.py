@@ -34,6 +34,8 @@ from training.stopwatch import Stopwatch
 
 EXTRAS = ("gguf", "ruff", "licenseclassifier")
 CORPUS = "package:networkx"
+TEST_SHARE = 0.4  # of the files: enough functions with a check for 120 executed tasks
+SHARES = {"bugfix": 0.45, "complete": 0.25}  # of the instruction pairs: what running the answer decides
 HERE = Path(__file__).resolve().parent
 
 
@@ -64,8 +66,10 @@ class Sizes:
     held_out_tokens: int  # of each file, from its start
     pairs: int  # instruction pairs to train on
     input_characters: int  # of an instruction and its input, at most
+    output_characters: int  # of an answer, at most
     tasks: int  # held-out instruction tasks
-    samples: int  # sampled answers per task, besides the greedy one
+    sampled_tasks: int  # of these, how many are also sampled
+    samples: int  # sampled answers of such a task, besides the greedy one
     new_tokens: int  # of an answer, at most
     sft_epochs: int
     text_code_pairs: int
@@ -80,10 +84,12 @@ FULL = Sizes(
     held_out_tokens=1024,
     pairs=300,
     input_characters=1500,
-    tasks=48,
-    samples=5,
-    new_tokens=160,
-    sft_epochs=1,
+    output_characters=700,
+    tasks=200,
+    sampled_tasks=32,
+    samples=4,
+    new_tokens=256,
+    sft_epochs=2,
     text_code_pairs=400,
     queries=240,
     embed_epochs=4,
@@ -95,7 +101,9 @@ SMOKE = Sizes(
     held_out_tokens=512,
     pairs=24,
     input_characters=900,
+    output_characters=400,
     tasks=12,
+    sampled_tasks=4,
     samples=4,
     new_tokens=48,
     sft_epochs=1,
@@ -183,7 +191,7 @@ def make_data(options: Options, sizes: Sizes, settings: dict) -> None:
     if not (out / "corpus").is_dir():
         load_decoder(options.lm)
         load_encoder(options.embedder)
-        corpus = build_corpus(options.corpus, seed=options.seed)
+        corpus = build_corpus(options.corpus, test_share=TEST_SHARE, seed=options.seed)
         write_json(out / "quickstart.json", settings)
         save_corpus(corpus, out / "corpus")
     corpus = load_corpus(out / "corpus")
@@ -192,9 +200,10 @@ def make_data(options: Options, sizes: Sizes, settings: dict) -> None:
         corpus,
         count=sizes.pairs,
         test_count=sizes.tasks,
-        validation_count=sizes.tasks // 3,
+        validation_count=sizes.tasks // 5,
         most_input=sizes.input_characters,
-        most_output=600,
+        most_output=sizes.output_characters,
+        shares=SHARES,
         seed=options.seed,
         checks=("doctest",) if options.corpus == CORPUS else KINDS,  # running its 7,000 tests would take minutes
     )
@@ -234,6 +243,7 @@ def arguments(track: str, options: Options, sizes: Sizes) -> list[str]:
             "step-tokens": 2048,
             "lr": 5e-4,
             "samples": sizes.samples,
+            "sampled-tasks": sizes.sampled_tasks,
             "max-new-tokens": sizes.new_tokens,
         },
         "embed": {
