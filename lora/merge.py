@@ -57,11 +57,13 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
     Also writes tritune.json: the adapter's (training/finish.py), with "merged" naming every adapter in these weights.
     Raises UserError for an adapter already merged into the base, and for all that load_adapter refuses.
     """
+    # where the adapter comes from, and the settings of the run that trained it
     provenance = _provenance(locate(model), adapter)
-    asked = provenance.get("settings", {})  # of the run that trained the adapter
+    asked = provenance.get("settings", {})
+    tokenizer = load_trained_tokenizer(model, adapter)
+
     if read_json(adapter / "adapter_config.json").get("task_type") == "FEATURE_EXTRACTION":
-        # what the base's files do not specify was an option of the run
-        tokenizer = load_trained_tokenizer(model, adapter)
+        # an encoder: what the base's files do not specify was an option of that run
         network = load_encoder(
             model,
             pooling=asked.get("pooling"),
@@ -75,7 +77,7 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
         remove(network, merge=True)
         save_encoder(_cast(network, network.config.raw, dtype), out)
     else:
-        tokenizer = load_trained_tokenizer(model, adapter)
+        # a decoder: over the matrices that it was trained with, in NF4 if they were
         network = load_decoder(model, put=QUANTIZE[asked.get("quantize", "none")])
         load_adapter(network, adapter)
         remove(network, merge=True)
@@ -92,6 +94,7 @@ def _cast(network: Network, config: dict, dtype: str) -> Network:
 
 def _provenance(base: Path, adapter: Path) -> dict:
     """The adapter's tritune.json, with this merge added to those that the base has been through."""
+    # an adapter is recognised by its matrices, whatever its folder is called now
     digest = weights_sha256(adapter)
     before = read_provenance(base).get("merged", [])
     if any(entry["sha256"] == digest for entry in before):
