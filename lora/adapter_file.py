@@ -22,6 +22,7 @@ from lora.inject import Adapter, linears, lora_layers, make_adapter, use_adapter
 from lora.targets import HEAD, as_pattern, is_target
 from model.encoder import Encoder
 from model.safetensors_file import read_file
+from model.weights import optional_json
 
 PREFIX = "base_model.model."
 
@@ -135,7 +136,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def read_provenance(folder: Path) -> dict:
     """tritune.json of an adapter or a model, as training/finish.py writes it; {} if there is none."""
-    return read_json(folder / "tritune.json") if (folder / "tritune.json").is_file() else {}
+    return optional_json(folder / "tritune.json")
 
 
 def write_adapter(folder: Path | str, config: dict, tensors: dict[str, torch.Tensor], provenance: dict | None = None):

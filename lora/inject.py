@@ -55,14 +55,16 @@ def inject(
     # names of the layers to replace: model.layers.0.self_attn.q_proj …
     names = _chosen(network, targets, exclude, layers)
 
-    # a pattern that matches none of them is a typing error
+    # a pattern that matches none of them is a typo
     for pattern in (rank_pattern or {}, alpha_pattern or {}):
         idle = [key for key in pattern if not any(matches_key(name, key) for name in names)]
         if idle:
             raise UserError(f"the pattern {idle[0]!r} matches no layer with an adapter")
 
-    # freeze everything, then put the trainable layers in place
+    # freeze everything
     network.requires_grad_(False)
+
+    # then put layers in place whose A and B are trainable
     adapter = make_adapter(
         network, names, r=r, alpha=alpha, dropout=dropout, rank_pattern=rank_pattern or {},
         alpha_pattern=alpha_pattern or {}, rslora=rslora, dora=dora,
@@ -83,7 +85,7 @@ def _chosen(network: nn.Module, targets, exclude, layers) -> list[str]:
         multiplied = "loss and sampling multiply by its weight directly, bypassing any adapter"
         raise UserError(f"LoRA on {HEAD} is refused: {tied if network.config.tie_word_embeddings else multiplied}")
 
-    # every target must match a layer, so that none is left out by a typing error
+    # every target must match a layer: a typo would silently leave one out
     found = linears(network)
     wanted = [targets] if isinstance(targets, str) else [(target,) for target in targets]
     unknown = ["".join(target) for target in wanted if not any(is_target(name, target) for name in found)]
@@ -91,7 +93,7 @@ def _chosen(network: nn.Module, targets, exclude, layers) -> list[str]:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
         raise UserError(f"LoRA target {', '.join(sorted(unknown))} not found; the linear layers are {known}")
 
-    # and some layer must be left after exclusions
+    # and at least one layer must remain
     names = [name for name in found if is_target(name, targets, exclude=exclude, layers=layers)]
     if not names:
         raise UserError(
@@ -113,6 +115,7 @@ def make_adapter(
     dora: bool,
 ) -> Adapter:
     """A fresh adapter for the linear layers `names`, not yet in use."""
+    # each has its own r and alpha, if a pattern names it
     return {
         name: LoRALinear(
             network.get_submodule(name),  # pyright: ignore[reportArgumentType]
@@ -155,6 +158,7 @@ def remove(network: nn.Module, *, merge: bool) -> None:
     for name in names:
         layer = network.get_submodule(name)
         assert isinstance(layer, LoRALinear)
+        # [out, in]: W + s B A, or W itself
         weight = nn.Parameter(layer.merged_weight(), requires_grad=False) if merge else layer.weight
         _replace(network, name, linear_layer(weight, layer.bias))
 
@@ -170,13 +174,14 @@ def folded(network: nn.Module) -> Iterator[None]:
 
     Layers in NF4 stay as they are: merged, they would be the dense network, which may not fit into memory.
     """
+    # a second matrix [out, in] beside the base's own: twice the memory of these layers
     layers = [layer for layer in lora_layers(network).values() if not isinstance(layer.weight, NF4Weight)]
     for layer in layers:
-        layer.folded = layer.merged_weight()  # [out, in] beside the base's own: twice the memory of these layers
+        layer.folded = layer.merged_weight()
     try:
         yield
     finally:
-        # after an error, too: the adapter must go on training
+        # even after an error: the adapter must still train
         for layer in layers:
             layer.folded = None
 

@@ -40,7 +40,7 @@ class Pages:
     def __init__(self, shape: tuple[int, int, int], owners: int, tokens: int, *, dtype, device: torch.device) -> None:
         """shape: layers, key heads, head dimension. tokens: expected maximum per owner."""
         layers, heads, head_dim = shape
-        # page 0, and on a CPU all that may be needed: growing later copies everything
+        # page 0 and, on a CPU, all that may be needed: growing later copies everything
         pages = 1
         if not on_gpu(device):
             bytes_each = layers * heads * PAGE * head_dim * dtype.itemsize
@@ -240,7 +240,7 @@ class KVCache:
 
     def reserve(self, answers: dict[int, int]) -> None:
         """Allocate pages for row → tokens of its answer."""
-        # with a single lane the prompt stands in the same pages, before the answer
+        # with a single lane the prompt is in the same pages, before the answer
         if self.prompts is None:
             answers = {row: self.length_of_slot[self.slot_of_row[row]] + count for row, count in answers.items()}
         self.answers.reserve(answers)

@@ -213,7 +213,7 @@ class Backbone(nn.Module):
 
         steps = {}
         for window in set(self.config.windows):
-            # Gemma 3's local layers count positions with a base of their own
+            # Gemma 3's local layers rotate by a base of their own
             rope = self.config.rope if window is None else self.config.local_rope
             cos, sin = rope_cos_sin(positions, rope, extents)  # [B or 1, T, D_head]
             # decoding: which of the cached tokens a row sees
@@ -308,6 +308,6 @@ class Decoder(nn.Module):
         """
         config = self.config
         shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
-        # the norm's dtype: NF4 layers have no dtype of their own
+        # keys and values in the dtype of the weights
         places = {"slots": slots, "lanes": lanes, "rows": rows, "longest": longest}
         return KVCache(shape, **places, dtype=self.model.norm.weight.dtype, device=self.device)

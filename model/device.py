@@ -99,6 +99,14 @@ def choose_dtype(device: torch.device, wanted: str = "auto") -> torch.dtype:
     return DTYPES[wanted]
 
 
+def stored_dtype(config: dict, wanted: str = "auto") -> str:
+    """The dtype to write weights in: `wanted` or, for "auto", what config.json names. A key of DTYPES, else fp32."""
+    if wanted != "auto":
+        return wanted
+    named = config.get("dtype") or config.get("torch_dtype")  # the newer name, the older one
+    return next((name for name, dtype in DTYPES.items() if str(dtype) == f"torch.{named}"), "fp32")
+
+
 def cpu_has_bf16() -> bool:
     """Whether the CPU has native bf16 matrix products (AVX-512 BF16 or AMX)."""
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))

@@ -23,7 +23,7 @@ from model.encoder import POOLINGS, Embedding, Encoder, new_encoder
 from model.encoder_config import BERT_FAMILIES
 from model.safetensors_file import read_safetensors
 from model.tokenizer import Tokenizer
-from model.weights import dtype_name, fill, locate, save_weights, tokenizer_files, weights_sha256
+from model.weights import fill, locate, optional_json, save_network, tokenizer_files, weights_sha256
 
 # Prefixes that models were trained with but that their files omit: a pattern for the last part of the model's name, and
 # the texts before a query and a passage. The first match counts.
@@ -86,7 +86,7 @@ def load_encoder(
         query_prefix=query,
         passage_prefix=passage,
         max_length=_max_length(source, encoder, max_length),
-        lower_case=bool(_optional(_text_settings(source)).get("do_lower_case")),
+        lower_case=bool(optional_json(_text_settings(source)).get("do_lower_case")),
     )
 
     # its weights, without the prefix and the head of a larger model
@@ -105,9 +105,7 @@ def save_encoder(encoder: Encoder, folder: Path | str) -> None:
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     with new_folder(folder) as target:
         # the network
-        save_weights(encoder, target)
-        config = {key: value for key, value in encoder.config.raw.items() if key != "dtype"}  # torch_dtype's newer name
-        write_json(target / "config.json", config | {"torch_dtype": dtype_name(encoder)})
+        save_network(encoder, encoder.config.raw, target)
         _save_tokenizer(encoder.tokenizer, target)
 
         # what follows it: pooling by exactly one flag, then unit length
@@ -161,10 +159,6 @@ def _is_leftover(name: str) -> bool:
     return name.startswith(HEADS) or name.endswith(BUFFERS)
 
 
-def _optional(path: Path) -> dict:
-    return read_json(path) if path.is_file() else {}
-
-
 def _text_settings(source: Path) -> Path:
     """sentence_bert_config.json, or its early name for other families."""
     paths = [source / f"sentence_{family}_config.json" for family in BERT_FAMILIES]
@@ -194,7 +188,7 @@ def _pooling_folder(source: Path) -> str:
         raise UserError(f"{path}: {paths[1]} is outside the folder")
 
     # search compares unit vectors: their dot product is the cosine
-    similarity = _optional(source / "config_sentence_transformers.json").get("similarity_fn_name")
+    similarity = optional_json(source / "config_sentence_transformers.json").get("similarity_fn_name")
     if similarity not in (None, "cosine") and not (similarity == "dot" and kinds[-1] == "Normalize"):
         raise UserError(f"{source}: vectors compared by similarity_fn_name={similarity!r} are not implemented")
     return paths[1]
@@ -202,7 +196,7 @@ def _pooling_folder(source: Path) -> str:
 
 def _pooling(path: Path, given: str | None) -> str:
     """The pooling: as given, or from 1_Pooling/config.json in its older or newer form."""
-    config = _optional(path)
+    config = optional_json(path)
     if config.get("include_prompt") is False:
         raise UserError(f"{path}: include_prompt=false, a prefix that is not pooled, is not implemented")
     if given is not None:
@@ -219,7 +213,7 @@ def _pooling(path: Path, given: str | None) -> str:
 
 def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -> tuple[str, str]:
     """The texts before a query and a passage: as given, or from the files' prompts, or from PREFIXES."""
-    settings = _optional(source / "config_sentence_transformers.json")
+    settings = optional_json(source / "config_sentence_transformers.json")
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
         raise UserError(f"{source}/config_sentence_transformers.json: prompts={prompts!r}; expected names with texts")
@@ -250,7 +244,7 @@ def _first_match(table: dict, called: str):
 def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
     """The maximum length in tokens: as given, or from the files; at most the network's number of positions."""
     path = _text_settings(source)
-    settings = _optional(path)
+    settings = optional_json(path)
     for key, value in settings.items():
         if key not in LENGTH_KEYS and value not in (None, False, {}, LENGTH_ONLY.get(key)):
             raise UserError(f"{path}: {key}={value!r} is not implemented")

@@ -187,7 +187,7 @@ def read_header(path: Path) -> list[Stored]:
 
 
 def _parse_header(data: bytes) -> dict:
-    # JSON keeps the last of two equal names, without a word
+    # json keeps the last of two equal names, silently
     def unique(pairs: list[tuple]) -> dict:
         value = dict(pairs)
         if len(value) != len(pairs):

@@ -128,7 +128,7 @@ def load_tokenizer(
         rows = opened.config()["vocab_size"]
     else:
         backend, settings, eos_ids = tokenizer_files(source)
-        rows = _optional_json(source / "config.json").get("vocab_size")
+        rows = optional_json(source / "config.json").get("vocab_size")
     rows = rows if isinstance(rows, int) else None  # ModelConfig reports the error
 
     # an adapter's files, and a template given by the user, replace it
@@ -146,9 +146,7 @@ def load_tokenizer(
 def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> None:
     """Write a folder that transformers and load_decoder can load. A tied head is written once."""
     with new_folder(folder) as target:
-        save_weights(decoder, target)
-        config = {key: value for key, value in decoder.config.raw.items() if key != "dtype"}  # torch_dtype's newer name
-        write_json(target / "config.json", config | {"torch_dtype": dtype_name(decoder)})
+        save_network(decoder, decoder.config.raw, target)
         if tokenizer.stop_ids:
             write_json(target / "generation_config.json", {"eos_token_id": sorted(tokenizer.stop_ids)})
         tokenizer.save(target)
@@ -179,18 +177,18 @@ def model_sha256(name: str) -> str:
     return digest.hexdigest()
 
 
-def save_weights(module: nn.Module, folder: Path) -> None:
-    """Write the parameters of a module as one safetensors file. UserError for quantised ones."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def save_network(network: nn.Module, config: dict, folder: Path) -> None:
+    """Write the parameters as one safetensors file, and config.json. UserError for quantised parameters."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     quantised = [name for name, tensor in tensors.items() if tensor.dtype == torch.uint8]
     if quantised:
         raise UserError(f"{quantised[0]}: 4-bit weights cannot be saved; save the adapter, or merge it (lora.merge)")
     safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
-
-def dtype_name(module: nn.Module) -> str:
-    """The dtype as config.json names it: float32, bfloat16 …"""
-    return str(next(module.parameters()).dtype).removeprefix("torch.")
+    # the dtype under the older of its two names, which all versions of transformers read
+    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")  # float32, bfloat16 …
+    config = {key: value for key, value in config.items() if key != "dtype"}
+    write_json(folder / "config.json", config | {"torch_dtype": dtype})
 
 
 def fill(
@@ -257,7 +255,7 @@ def tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int
     """tokenizer.json, the settings beside it with the chat template, and the end-of-text ids."""
     eos_ids: list[int] = []
     for name in ("generation_config.json", "config.json"):
-        value = _optional_json(folder / name).get("eos_token_id")
+        value = optional_json(folder / name).get("eos_token_id")
         eos_ids += [] if value is None else value if isinstance(value, list) else [value]
     return read_backend(folder), tokenizer_settings(folder), tuple(dict.fromkeys(eos_ids))
 
@@ -275,7 +273,7 @@ def read_backend(folder: Path) -> tokenizers.Tokenizer:
 
 def tokenizer_settings(folder: Path) -> dict:
     """tokenizer_config.json, with the chat template from wherever the folder keeps it; {} if there is none."""
-    settings = _optional_json(folder / "special_tokens_map.json") | _optional_json(folder / "tokenizer_config.json")
+    settings = optional_json(folder / "special_tokens_map.json") | optional_json(folder / "tokenizer_config.json")
 
     # the places of a template, in the order in which they override each other: files of their own …
     templates = {"default": folder / "chat_template.jinja"} if (folder / "chat_template.jinja").is_file() else {}
@@ -286,11 +284,12 @@ def tokenizer_settings(folder: Path) -> dict:
         settings["chat_template"] = [{"name": name, "template": read_text(path)} for name, path in templates.items()]
     # … tokenizer_config.json, and the file in which multimodal processors keep it
     elif settings.get("chat_template") is None:
-        settings |= _optional_json(folder / "chat_template.json")
+        settings |= optional_json(folder / "chat_template.json")
     return settings
 
 
-def _optional_json(path: Path) -> dict:
+def optional_json(path: Path) -> dict:
+    """A JSON file's object; {} if there is no such file."""
     return read_json(path) if path.is_file() else {}
 
 

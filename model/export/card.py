@@ -83,6 +83,7 @@ def model_card(export: Export) -> str:
 
 
 def _template() -> jinja2.Template:
+    # Markdown, not HTML: nothing is escaped
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"json": json.dumps, "cell": _cell, "figure": _figure}
     return environment.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8"))

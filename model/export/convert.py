@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from common.console import UserError
 from common.files import read_json, write_json, write_text
-from model.device import DTYPES
+from model.device import DTYPES, stored_dtype
 from model.encoder_config import BERT_FAMILIES
 from model.encoder_files import load_encoder, save_encoder
 from model.export.card import Export, find_license, model_card
@@ -27,7 +27,7 @@ from model.export.gguf import write_gguf
 from model.export.ollama import modelfile
 from model.export.verify import compare_decoder, compare_encoder, encode_probe, take_probe
 from model.gguf.metadata import exact_context
-from model.weights import load_decoder, load_tokenizer, locate, save_decoder
+from model.weights import load_decoder, load_tokenizer, locate, optional_json, save_decoder
 
 
 class Written(NamedTuple):
@@ -70,12 +70,11 @@ def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = 
         write_json(beside / "export_report.json", report)
 
         # the model card, and the provenance that it is made from
-        tritune = folder / "tritune.json"
-        provenance = read_json(tritune) if tritune.is_file() else {}
+        provenance = optional_json(folder / "tritune.json")
         named = find_license(source, folder if folder.is_dir() else folder.parent)
         about = Export(source, to, path=out, report=report, provenance=provenance, license=named, **written.card)
         write_text(beside / "README.md", model_card(about))
-        if tritune.is_file() and to != "gguf":
+        if provenance and to != "gguf":
             write_json(beside / "tritune.json", provenance)
         for path in final:
             os.replace(Path(scratch) / path.name, path)
@@ -116,7 +115,7 @@ def _write_gguf(source: str, target: Path, type: str) -> Written:
         notes.append(f"the context is cut to {context} tokens: beyond them llama.cpp computes another attention")
     notes += ollama.notes
 
-    # load it again; the source is freed before
+    # load it again, once the source is freed
     del decoder
     report = compare_decoder(probe, tokenizer, str(target), type)
     card = {"type": type, "has_chat_template": tokenizer.chat_template is not None}
@@ -127,7 +126,7 @@ def _write_folder(source: str, target: Path, dtype: str) -> Written:
     """A decoder in Hugging Face's layout."""
     # probe the source, write it, load it again
     decoder, tokenizer = load_decoder(source), load_tokenizer(source)
-    dtype = _resolve_dtype(dtype, decoder.config.raw)
+    dtype = stored_dtype(decoder.config.raw, dtype)
     probe = take_probe(decoder, tokenizer, decoder.config.max_tokens)
     save_decoder(decoder.to(DTYPES[dtype]), tokenizer, target)
     del decoder
@@ -139,18 +138,10 @@ def _write_encoder(source: str, target: Path, dtype: str) -> Written:
     """An encoder in sentence-transformers' layout."""
     # vectors of the source, the folder, vectors of what is in it
     encoder = load_encoder(source)
-    dtype = _resolve_dtype(dtype, encoder.config.raw)
+    dtype = stored_dtype(encoder.config.raw, dtype)
     expected = encode_probe(encoder)
     save_encoder(encoder.to(DTYPES[dtype]), target)
     exported = load_encoder(str(target))
     comparison = compare_encoder(expected, exported, dtype)
     prompts = {"query": exported.embedding.query_prefix, "document": exported.embedding.passage_prefix}
     return Written({"type": dtype, "comparison": comparison, "notes": []}, {"type": dtype, "prompts": prompts})
-
-
-def _resolve_dtype(wanted: str, raw: dict) -> str:
-    """`wanted`, or for "auto" the dtype of the source's config.json."""
-    if wanted != "auto":
-        return wanted
-    named = raw.get("dtype") or raw.get("torch_dtype")
-    return next((name for name, dtype in DTYPES.items() if str(dtype) == f"torch.{named}"), "fp32")

@@ -56,7 +56,7 @@ def fused_attention(
 
 def _attend(q, k, v, *, causal, dropout, window, scale, softcap) -> torch.Tensor:
     """Each row is one document."""
-    # bf16 on a CPU: matrix products, from a length on where they are faster
+    # bf16 on a CPU: matrix products, which are faster for all but short documents
     tokens = q.shape[2]
     on_cpu_in_bf16 = q.dtype == torch.bfloat16 and q.device.type == "cpu"
     if on_cpu_in_bf16 and tokens > SHORT and not dropout and softcap is None:
