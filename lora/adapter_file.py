@@ -22,6 +22,7 @@ from lora.inject import Adapter, linears, lora_layers, make_adapter, use_adapter
 from lora.targets import HEAD, as_pattern, is_target
 from model.encoder import Encoder
 from model.safetensors_file import read_file
+from model.weights import optional_json
 
 PREFIX = "base_model.model."
 
@@ -46,10 +47,13 @@ def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, tas
     base_model  the name that the base was loaded by
     task_type   "CAUSAL_LM" or "FEATURE_EXTRACTION"
     """
+    # one rank and one alpha, and the layers that have others
     layers = lora_layers(network)
     first = next(iter(layers.values()))
     rank, rank_pattern = as_pattern({name: layer.r for name, layer in layers.items()})
     alpha, alpha_pattern = as_pattern({name: whole(layer.alpha) for name, layer in layers.items()})
+
+    # all that PEFT needs to build the same layers
     config = {
         "peft_type": "LORA",
         "task_type": task_type,
@@ -78,10 +82,11 @@ def load_adapter(network: nn.Module, folder: Path | str) -> Adapter:
     are missing, left over or not of the shape that adapter_config.json and the network require.
     """
     config, tensors = read_adapter(folder)
-    if not isinstance(network, Encoder):
-        known = tensors
-    else:  # BertModel's pooler has no effect on an embedding
-        known = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{PREFIX}pooler.")}
+    # BertModel's pooler has no effect on an embedding
+    if isinstance(network, Encoder):
+        tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{PREFIX}pooler.")}
+
+    # fresh layers, as adapter_config.json describes them
     chosen = {
         "exclude": config.get("exclude_modules") or (),
         "layers": config.get("layers_to_transform"),
@@ -98,10 +103,12 @@ def load_adapter(network: nn.Module, folder: Path | str) -> Adapter:
         rslora=config.get("use_rslora", False),
         dora=config.get("use_dora", False),
     )
+
+    # their matrices
     parameters = adapter_tensors(adapter)
-    _refuse_what_does_not_fit(parameters, known, folder)
+    _refuse_what_does_not_fit(parameters, tensors, folder)
     for key, parameter in parameters.items():
-        parameter.copy_(known[key])
+        parameter.copy_(tensors[key])
     use_adapter(network, adapter)
     return adapter
 
@@ -129,7 +136,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def read_provenance(folder: Path) -> dict:
     """tritune.json of an adapter or a model, as training/finish.py writes it; {} if there is none."""
-    return read_json(folder / "tritune.json") if (folder / "tritune.json").is_file() else {}
+    return optional_json(folder / "tritune.json")
 
 
 def write_adapter(folder: Path | str, config: dict, tensors: dict[str, torch.Tensor], provenance: dict | None = None):
@@ -156,6 +163,7 @@ def refuse_unsupported(config: dict, where: Path | str) -> None:
     """UserError for the first setting of adapter_config.json that is not implemented, or is missing."""
     if config.get("peft_type") != "LORA":
         raise UserError(f"{where}: adapter type {config.get('peft_type')!r} is not supported, only LORA is")
+    # a setting that is not read might change what the matrices compute
     for key, value in config.items():
         if key not in READ | INERT and is_set(value):
             raise UserError(
@@ -206,6 +214,7 @@ def _target_modules(network: nn.Module, layers: Adapter) -> list[str]:
 
     An encoder always gets full names: other libraries' networks have a pooler with a `dense` layer, ours have not.
     """
+    # exact if every layer of such a name has an adapter
     short = {name.rpartition(".")[2] for name in layers}
     is_exact = all(name in layers for name in linears(network) if name.rpartition(".")[2] in short)
     is_exact = is_exact and not isinstance(network, Encoder)

@@ -30,15 +30,20 @@ def load_trained_tokenizer(
     The adapter's tokenizer, special tokens and template override the model's; a template that overrides another is
     named on stderr. Raises UserError as load_tokenizer does, and for a tokenizer of another model.
     """
+    # without an adapter, the model's own
     base = load_tokenizer(model, chat_template=chat_template)
     folder = Path(adapter) if adapter is not None else None
     if folder is None or not folder.is_dir():
         return base
+
+    # the template: the user's, one in the adapter's folder, or the file that its training was given
     template = chat_template
     if template is None and "chat_template" not in tokenizer_settings(folder):
-        template = read_provenance(folder).get("settings", {}).get("chat_template")  # the file given by --chat-template
+        template = read_provenance(folder).get("settings", {}).get("chat_template")
     if template == chat_template and not any((folder / name).exists() for name in FILES):
         return base
+
+    # the tokenizer, and a word on a template that is not the model's own
     tokenizer = load_tokenizer(model, chat_template=template, trained_with=folder)
     if tokenizer.chat_templates != base.chat_templates:
         replaced = "the model has none" if base.chat_template is None else "overrides the model's own"

@@ -83,6 +83,8 @@ class Options:
 def main() -> None:
     """Command line."""
     options = parse(Options, description="\n\n".join((__doc__ or "").split("\n\n")[:3]))  # without what it was read in
+
+    # the adapter or, with --fold, what is made of it
     facts = read_facts(options.adapter)
     if options.fold:
         if options.fold.exists():
@@ -90,6 +92,8 @@ def main() -> None:
         write_adapter(options.fold, *fold(facts), read_provenance(options.adapter))
         copy_tokenizer_files(options.adapter, options.fold)
         facts = read_facts(options.fold)
+
+    # a verdict for each reader, and a status for scripts
     verdicts = check(facts, options.model)
     if options.json:
         print(json.dumps({name: {"loads": not v.reasons} | asdict(v) for name, v in verdicts.items()}, indent=2))
@@ -105,12 +109,15 @@ def main() -> None:
 
 def read_facts(folder: Path) -> AdapterFacts:
     """Read an adapter without its network. UserError if it is not a LoRA, or not readable."""
+    # not refuse_unsupported: settings that are not implemented here may be known there
     config, tensors = read_json(folder / "adapter_config.json"), read_tensors(folder)
     if config.get("peft_type") != "LORA":
         raise UserError(f"{folder}: adapter type {config.get('peft_type')!r} is not supported, only LORA is")
     r, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(r, int) or not isinstance(alpha, int | float) or r <= 0:
         raise UserError(f"{folder}: adapter_config.json: r and lora_alpha must be numbers, found {r!r} and {alpha!r}")
+
+    # rank and scale of each layer
     ends = (".lora_A.weight", ".lora_B.weight")
     ranks = {
         key.removeprefix(PREFIX).removesuffix(ends[0]): tensor.shape[0]
@@ -128,7 +135,10 @@ def read_facts(folder: Path) -> AdapterFacts:
 
 def check(facts: AdapterFacts, model: str | None = None) -> dict[str, Verdict]:
     """{"peft", "vLLM", "llama.cpp"} -> Verdict. `model`: the base to compare names and shapes with, if any."""
+    # what each of them implements
     verdicts = {"peft": Verdict(), "vLLM": _vllm(facts), "llama.cpp": _llama_cpp(facts)}
+
+    # what none of them can load: matrices that do not fit each other, or the model
     rank_of = facts.config.get("rank_pattern") or {}
     for name, rank in facts.ranks.items():
         expected = pattern_value(name, rank_of, facts.config["r"])
@@ -155,8 +165,12 @@ def fold(facts: AdapterFacts) -> tuple[dict, dict[str, torch.Tensor]]:
     odd = facts.tensors.keys() ^ {f"{PREFIX}{name}.lora_{part}.weight" for name in facts.ranks for part in "AB"}
     if odd:
         raise UserError(f"{min(odd)} is not one of a pair of lora_A and lora_B; only pairs can be folded")
+
+    # one rank and one scale
     rank, scales = max(facts.ranks.values()), set(facts.scales.values())
     common = scales.pop() if len(scales) == 1 else 1.0
+
+    # B takes what its layer's scale differs by, both take zeros up to the rank
     tensors = {}
     for name, own in facts.ranks.items():
         a, b = (facts.tensors[f"{PREFIX}{name}.lora_{part}.weight"] for part in "AB")
@@ -193,6 +207,8 @@ def _vllm(facts: AdapterFacts) -> Verdict:
     verdict.reasons.extend(_unknown(config))
     if facts.other and not config.get("use_dora"):
         verdict.reasons.append(f"{facts.other[0]} is neither lora_A nor lora_B")
+
+    # one scale for all layers, and a rank that it has kernels for
     one = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     wrong = [name for name, scale in facts.scales.items() if not math.isclose(scale, one)]
     if wrong:
@@ -217,6 +233,8 @@ def _llama_cpp(facts: AdapterFacts) -> Verdict:
     elif facts.other:
         verdict.reasons.append(f"{facts.other[0]} is neither lora_A nor lora_B and stops the converter")
     verdict.reasons.extend(_unknown(config))
+
+    # lora_alpha over each tensor's own rank
     wrong = [n for n, scale in facts.scales.items() if not math.isclose(scale, config["lora_alpha"] / facts.ranks[n])]
     if wrong:
         why = "rsLoRA's scale" if config.get("use_rslora") else "alpha by layer"

@@ -25,6 +25,7 @@ from model.linear import activate, linear
 @fast.written_for("6a1e2f2d", "303c5beb")
 def joint_lora(x: torch.Tensor, layers: Sequence) -> tuple[torch.Tensor, ...]:
     """layer(x) of each of these LoRALinear layers: x [..., in] -> [..., out] each."""
+    # the matrices one by one: only a tensor that is an argument of its own gets a gradient
     weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
     downs, ups = [layer.lora_A.weight for layer in layers], [layer.lora_B.weight for layer in layers]
     return _Joint.apply(x, weights, biases, [layer.scale for layer in layers], *downs, *ups)
@@ -46,9 +47,14 @@ def nf4_multiply(x: torch.Tensor, weight: FrozenWeight, bias: torch.Tensor | Non
 class _Joint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weights, biases, scales, *matrices):
-        downs, ups = matrices[: len(scales)], matrices[len(scales) :]  # each layer's A, then each layer's B
-        flat = x.flatten(0, -2)  # [N, in]
-        low = flat @ torch.cat(downs).to(x.dtype).T  # [N, sum of the ranks]
+        # each layer's A, then each layer's B
+        downs, ups = matrices[: len(scales)], matrices[len(scales) :]
+
+        # all A in one product: [N, in] -> [N, sum of the ranks]
+        flat = x.flatten(0, -2)
+        low = flat @ torch.cat(downs).to(x.dtype).T
+
+        # then each layer by itself: [N, out] each
         lows = low.split([len(down) for down in downs], dim=1)
         outs = [_lora(flat, *layer) for layer in zip(weights, biases, lows, ups, scales, strict=True)]
         ctx.scales, ctx.shape = scales, x.shape
@@ -82,7 +88,8 @@ class _Joint(torch.autograd.Function):
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gate, up, activation, weight, bias, scale, lora_a, lora_b):
-        flat = (activate(gate, activation) * up).flatten(0, -2)  # [N, in], not kept
+        # the product [N, in] is not kept: the backward pass computes it again from gate and up
+        flat = (activate(gate, activation) * up).flatten(0, -2)
         low = flat @ lora_a.to(flat.dtype).T  # [N, r]
         ctx.activation, ctx.scale, ctx.weight = activation, scale, weight
         ctx.save_for_backward(gate, up, low, lora_a, lora_b)
@@ -92,9 +99,13 @@ class _Gated(torch.autograd.Function):
     def backward(ctx, grad):
         gate, up, low, lora_a, lora_b = ctx.saved_tensors
         grad = grad.flatten(0, -2)  # [N, out]
+
+        # through B, and to A by way of the recomputed product
         grad_low, grad_b = _lora_backward(grad, low, lora_b, ctx.scale)
         active = activate(gate, ctx.activation)
         grad_a = (grad_low.T @ (active * up).flatten(0, -2)).float()
+
+        # to the product, and from it to gate and up: [..., in] each
         grad_product = (grad @ dense(ctx.weight)).addmm_(grad_low, lora_a.to(low.dtype)).view(gate.shape)
         grad_gate = _activate_backward(grad_product * up, gate, ctx.activation)
         return grad_gate, grad_product.mul_(active), None, None, None, None, grad_a, grad_b

@@ -39,6 +39,7 @@ def linear_layer(weight: FrozenWeight, bias: nn.Parameter | None) -> nn.Linear |
     """The layer of W and bias; nothing is copied."""
     if isinstance(weight, NF4Weight):
         return NF4Linear(weight, bias)
+    # built without memory, then given these very tensors
     out_features, in_features = weight.shape
     layer = Linear(in_features, out_features, bias=bias is not None, device="meta")
     layer.register_parameter("weight", weight)  # pyright: ignore[reportArgumentType]

@@ -9,7 +9,6 @@ while it is in use. The network's own weights stay the same tensors, so that swi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -19,7 +18,7 @@ from common.console import UserError
 from lora.frozen_weight import NF4Linear, linear_layer
 from lora.layer import LoRALinear
 from lora.nf4 import NF4Weight
-from lora.targets import HEAD, is_target, pattern_value
+from lora.targets import HEAD, is_target, matches_key, pattern_value
 from model.decoder import Decoder
 
 DECODER_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -52,14 +51,20 @@ def inject(
     """
     if lora_layers(network):
         raise UserError("the network already has an adapter; merge it or remove it first")
+
+    # names of the layers to replace: model.layers.0.self_attn.q_proj …
     names = _chosen(network, targets, exclude, layers)
-    # a pattern that matches nothing is a typing error
+
+    # a pattern that matches none of them is a typo
     for pattern in (rank_pattern or {}, alpha_pattern or {}):
-        idle = [key for key in pattern if not any(re.match(rf"(.*\.)?({key})$", name) for name in names)]
+        idle = [key for key in pattern if not any(matches_key(name, key) for name in names)]
         if idle:
             raise UserError(f"the pattern {idle[0]!r} matches no layer with an adapter")
-    # freeze everything, then put the trainable layers in place
+
+    # freeze everything
     network.requires_grad_(False)
+
+    # then put layers in place whose A and B are trainable
     adapter = make_adapter(
         network, names, r=r, alpha=alpha, dropout=dropout, rank_pattern=rank_pattern or {},
         alpha_pattern=alpha_pattern or {}, rslora=rslora, dora=dora,
@@ -70,19 +75,26 @@ def inject(
 
 def _chosen(network: nn.Module, targets, exclude, layers) -> list[str]:
     """Names of the targets. UserError for the head and for a target that does not exist."""
+    # each is read several times below: an iterator would be empty the second time
     targets = targets if isinstance(targets, str) else tuple(targets)
     exclude = exclude if isinstance(exclude, str) else tuple(exclude)
+
+    # the head has no adapter, tied or not
     if isinstance(network, Decoder) and is_target(HEAD, targets, exclude=exclude):
         tied = "this model's head is tied to its embedding"
         multiplied = "loss and sampling multiply by its weight directly, bypassing any adapter"
         raise UserError(f"LoRA on {HEAD} is refused: {tied if network.config.tie_word_embeddings else multiplied}")
+
+    # every target must match a layer: a typo would silently leave one out
     found = linears(network)
     wanted = [targets] if isinstance(targets, str) else [(target,) for target in targets]
     unknown = ["".join(target) for target in wanted if not any(is_target(name, target) for name in found)]
-    names = [name for name in found if is_target(name, targets, exclude=exclude, layers=layers)]
     if unknown:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
         raise UserError(f"LoRA target {', '.join(sorted(unknown))} not found; the linear layers are {known}")
+
+    # and at least one layer must remain
+    names = [name for name in found if is_target(name, targets, exclude=exclude, layers=layers)]
     if not names:
         raise UserError(
             "no layer is selected for LoRA: all that match the targets are excluded or outside the given layers"
@@ -103,6 +115,7 @@ def make_adapter(
     dora: bool,
 ) -> Adapter:
     """A fresh adapter for the linear layers `names`, not yet in use."""
+    # each has its own r and alpha, if a pattern names it
     return {
         name: LoRALinear(
             network.get_submodule(name),  # pyright: ignore[reportArgumentType]
@@ -121,9 +134,12 @@ def use_adapter(network: nn.Module, adapter: Adapter | None) -> None:
 
     Raises ValueError for an adapter of another network, or of this one from before a merge.
     """
+    # an adapter holds the network's own weights: the same tensors
     for name, layer in (adapter or {}).items():
         if network.get_submodule(name).weight is not layer.weight:
             raise ValueError(f"the adapter was made for other weights than the network's at {name}")
+
+    # take out the adapter in use, then put this one in
     remove(network, merge=False)
     for name, layer in (adapter or {}).items():
         _replace(network, name, layer.to(layer.weight.device))  # the network may have moved since
@@ -135,17 +151,20 @@ def remove(network: nn.Module, *, merge: bool) -> None:
     A merged weight is dense even over NF4: updates are smaller than the steps between NF4's levels.
     UserError when there is nothing to merge.
     """
-    names = list(lora_layers(network))  # not the layers: each old weight is freed as soon as the merged one stands
+    # names, not layers: each old weight is freed as soon as the merged one is in place
+    names = list(lora_layers(network))
     if merge and not names:
         raise UserError("the network carries no adapter to merge; it may have been merged already")
     for name in names:
         layer = network.get_submodule(name)
         assert isinstance(layer, LoRALinear)
+        # [out, in]: W + s B A, or W itself
         weight = nn.Parameter(layer.merged_weight(), requires_grad=False) if merge else layer.weight
         _replace(network, name, linear_layer(weight, layer.bias))
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    # a new module starts in training mode, with its dropout on
     network.set_submodule(name, module.train(network.get_submodule(name).training))
 
 
@@ -155,12 +174,14 @@ def folded(network: nn.Module) -> Iterator[None]:
 
     Layers in NF4 stay as they are: merged, they would be the dense network, which may not fit into memory.
     """
+    # a second matrix [out, in] beside the base's own: twice the memory of these layers
     layers = [layer for layer in lora_layers(network).values() if not isinstance(layer.weight, NF4Weight)]
     for layer in layers:
         layer.folded = layer.merged_weight()
     try:
         yield
     finally:
+        # even after an error: the adapter must still train
         for layer in layers:
             layer.folded = None
 
@@ -172,6 +193,7 @@ def lora_layers(network: nn.Module) -> Adapter:
 
 def linears(network: nn.Module) -> dict[str, nn.Linear | NF4Linear | LoRALinear]:
     """Every linear layer that has or may get an adapter: all but the head."""
+    # lora_A and lora_B are linear layers too, those of an adapter in use
     return {
         name: module
         for name, module in network.named_modules()

@@ -43,29 +43,40 @@ class LoRALinear(Projection):
         dora: bool = False,
     ) -> None:
         super().__init__()
+        # the frozen layer: the same tensors, not copies
         self.weight, self.bias = base.weight, base.bias
+
+        # the factor of B A, and what it is made of, for the adapter's file
         self.r, self.alpha, self.rslora = r, alpha, rslora
         self.scale = alpha / math.sqrt(r) if rslora else alpha / r
         self.dropout = nn.Dropout(dropout)
         self.folded: torch.Tensor | None = None  # the merged weight, inside `lora.inject.folded`
+
         # A is random and B zero, so that B A is zero and A gets no gradient before B has moved
         out_features, in_features = base.weight.shape
         self.lora_A = nn.Linear(in_features, r, bias=False, device=base.weight.device, dtype=torch.float32)
         self.lora_B = nn.Linear(r, out_features, bias=False, device=base.weight.device, dtype=torch.float32)
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
         nn.init.zeros_(self.lora_B.weight)
+
+        # m is the length of each row of W, as long as B A is zero
         self.lora_magnitude_vector = nn.Parameter(self._sum().norm(dim=1)) if dora else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
+        # while sampling: the merged weight alone
         if self.folded is not None:
             return linear(x, self.folded, self.bias)
-        # the frozen path, and s B A x beside it
+
+        # the frozen path: W x + bias
         plain = multiply(x, self.weight, self.bias)
-        low_rank = F.linear(self.dropout(x), self.lora_A.weight.to(x.dtype))  # [..., r]
-        delta = self.scale * F.linear(low_rank, self.lora_B.weight.to(x.dtype))  # [..., out]
+
+        # the trainable path beside it: s B A x, [..., in] -> [..., r] -> [..., out]
+        low_rank = F.linear(self.dropout(x), self.lora_A.weight.to(x.dtype))
+        delta = self.scale * F.linear(low_rank, self.lora_B.weight.to(x.dtype))
         if self.lora_magnitude_vector is None:
             return plain + delta
+
         # DoRA: scale each row of W + s B A to length m; the bias is not scaled
         stretch = self.lora_magnitude_vector / self._sum().norm(dim=1)  # [out], exactly 1 while fresh
         unbiased = plain if self.bias is None else plain - self.bias
@@ -74,6 +85,7 @@ class LoRALinear(Projection):
 
     def forward_with(self, x: torch.Tensor, *others: Projection) -> tuple[torch.Tensor, ...]:
         """This layer and others of the same input, by lora/fast.py while they train: x [..., in] -> [..., out] each."""
+        # one product for all A, if every one of them is a LoRALinear that trains
         layers = [layer for layer in (self, *others) if isinstance(layer, LoRALinear)]
         if len(layers) == 1 + len(others) and all(layer.suits(joint_lora, Projection.forward_with) for layer in layers):
             return joint_lora(x, layers)
@@ -98,12 +110,14 @@ class LoRALinear(Projection):
     def merged_weight(self) -> torch.Tensor:
         """W + s B A, its rows scaled to length m for DoRA: computed in fp32, cast once to W's dtype. [out, in]."""
         merged = self._sum()
+        # DoRA: the lengths that the rows of the sum have, against those that they should have
         if self.lora_magnitude_vector is not None:
             merged *= (self.lora_magnitude_vector / merged.norm(dim=1))[:, None]
         return merged.to(self.weight.dtype)
 
     @torch.no_grad()
     def _sum(self) -> torch.Tensor:
-        """W + s B A in fp32, [out, in], even inside an autocast region."""
+        """W + s B A in fp32: [out, in]."""
+        # autocast would multiply B A in half precision
         with torch.autocast(self.weight.device.type, enabled=False):
             return dense(self.weight).float() + self.scale * (self.lora_B.weight.float() @ self.lora_A.weight.float())

@@ -11,10 +11,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-import torch
-from torch import nn
 
 from common.console import UserError, run_command
 from common.files import read_json, write_json
@@ -24,10 +20,8 @@ from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
 from lora.inject import remove
 from model import load_decoder, load_encoder, save_decoder, save_encoder
-from model.device import DTYPES
+from model.device import DTYPES, stored_dtype
 from model.weights import locate, weights_sha256
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +51,13 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
     Also writes tritune.json: the adapter's (training/finish.py), with "merged" naming every adapter in these weights.
     Raises UserError for an adapter already merged into the base, and for all that load_adapter refuses.
     """
+    # where the adapter comes from, and the settings of the run that trained it
     provenance = _provenance(locate(model), adapter)
-    asked = provenance.get("settings", {})  # of the run that trained the adapter
+    asked = provenance.get("settings", {})
+    tokenizer = load_trained_tokenizer(model, adapter)
+
     if read_json(adapter / "adapter_config.json").get("task_type") == "FEATURE_EXTRACTION":
-        # what the base's files do not specify was an option of the run
-        tokenizer = load_trained_tokenizer(model, adapter)
+        # an encoder: what the base's files do not specify was an option of that run
         network = load_encoder(
             model,
             pooling=asked.get("pooling"),
@@ -73,25 +69,19 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
             raise UserError(f"{adapter}: an encoder's adapter with tokens of its own is not merged here; use peft")
         load_adapter(network, adapter)
         remove(network, merge=True)
-        save_encoder(_cast(network, network.config.raw, dtype), out)
+        save_encoder(network.to(DTYPES[stored_dtype(network.config.raw, dtype)]), out)
     else:
-        tokenizer = load_trained_tokenizer(model, adapter)
+        # a decoder: in NF4 if that is what the adapter was trained over
         network = load_decoder(model, put=QUANTIZE[asked.get("quantize", "none")])
         load_adapter(network, adapter)
         remove(network, merge=True)
-        save_decoder(_cast(network, network.config.raw, dtype), tokenizer, out)
+        save_decoder(network.to(DTYPES[stored_dtype(network.config.raw, dtype)]), tokenizer, out)
     write_json(out / "tritune.json", {"schema": 1, "base": model} | provenance)
-
-
-def _cast(network: Network, config: dict, dtype: str) -> Network:
-    if dtype != "auto":
-        return network.to(DTYPES[dtype])
-    by_name = {str(value).removeprefix("torch."): value for value in DTYPES.values()}  # "bfloat16": torch.bfloat16, …
-    return network.to(by_name.get(config.get("dtype") or config.get("torch_dtype") or "", torch.float32))
 
 
 def _provenance(base: Path, adapter: Path) -> dict:
     """The adapter's tritune.json, with this merge added to those that the base has been through."""
+    # an adapter is recognised by its matrices, whatever its folder is called now
     digest = weights_sha256(adapter)
     before = read_provenance(base).get("merged", [])
     if any(entry["sha256"] == digest for entry in before):

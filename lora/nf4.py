@@ -61,6 +61,8 @@ class NF4Weight(nn.Module):
         if weight.numel() % BLOCK:
             raise UserError(f"NF4 stores blocks of {BLOCK} numbers, which do not fill a matrix of {list(weight.shape)}")
         self.shape, self.dtype = weight.shape, weight.dtype
+
+        # each block by itself: its largest magnitude, and 4 bits for each number
         blocks = weight.detach().reshape(-1, BLOCK)
         codes = torch.empty(len(blocks), BLOCK // 2, dtype=torch.uint8, device=weight.device)
         magnitudes = torch.empty(len(blocks), device=weight.device)
@@ -69,6 +71,8 @@ class NF4Weight(nn.Module):
             magnitude.copy_(block.abs().amax(dim=1))
             code.copy_(_encode(block, magnitude))
         self.register_buffer("codes", codes)
+
+        # the magnitudes again in 8 bits (double quantisation): their deviations from the mean, a group at a time
         self.register_buffer("mean", magnitudes.mean()[None])
         deviations = F.pad(magnitudes - self.mean, (0, -len(magnitudes) % GROUP)).view(-1, GROUP)
         scales = deviations.abs().amax(1) / torch.finfo(FLOAT8).max
@@ -83,7 +87,10 @@ class NF4Weight(nn.Module):
     @torch.no_grad()
     def dense(self) -> torch.Tensor:
         """The matrix [out, in], computed in fp32 and rounded once to `dtype`: a new tensor in every call."""
+        # the magnitude of each block, without the padding of the last group: [blocks]
         magnitudes = (self.deviations.float() * self.scales[:, None]).flatten()[: len(self.codes)] + self.mean
+
+        # one look-up decodes a byte to two levels: [n, BLOCK / 2] -> [n, BLOCK]
         dense = torch.empty(self.shape, dtype=self.dtype, device=self.device)
         pairs = _pairs(self.device)
         for codes, magnitude, piece in _pieces(self.codes, magnitudes, dense.view(-1, BLOCK)):
@@ -113,10 +120,13 @@ def dense(weight: FrozenWeight) -> torch.Tensor:
 
 def _encode(weight: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
     """The codes [n, BLOCK / 2] of blocks [n, BLOCK] in fp32 with these magnitudes [n]."""
+    # the number of borders below it is a number's level; three times as fast as torch.bucketize on a CPU
     unit = weight / _divisor(magnitudes)[:, None]
     nearest = torch.zeros_like(unit, dtype=torch.uint8)
-    for border in BETWEEN:  # three times as fast as torch.bucketize on a CPU
+    for border in BETWEEN:
         nearest += unit > border
+
+    # two to a byte, the first in the high half
     first, second = nearest.unflatten(1, (-1, 2)).unbind(-1)
     return first * 16 + second
 

@@ -35,10 +35,13 @@ def is_target(
     """
     if _matches(name, exclude):
         return False
+    # an expression or "all-linear" decides alone
     if isinstance(targets, str):
         return name != HEAD if targets == ALL_LINEAR else _matches(name, targets)
     if not _matches(name, targets):
         return False
+
+    # names may be limited to some blocks: model.layers.3.mlp.up_proj is in block 3
     if layers is None:
         return True
     blocks = [layers_pattern] if isinstance(layers_pattern, str) else list(layers_pattern or [r"[^.]*"])
@@ -53,9 +56,14 @@ def _matches(name: str, wanted: str | Iterable[str]) -> bool:
     return any(name == other or name.endswith(f".{other}") for other in wanted)
 
 
+def matches_key(name: str, key: str) -> bool:
+    """Whether a pattern's key, a regular expression, matches a layer's name or the last parts of it."""
+    return re.match(rf"(.*\.)?({key})$", name) is not None
+
+
 def pattern_value(name: str, pattern: Mapping[str, Number], default: Number) -> Number:
-    """The value of the first key that matches the name or its last parts as a regular expression; else the default."""
-    return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", name)), default)
+    """The value of the first key that matches the name; else the default."""
+    return next((value for key, value in pattern.items() if matches_key(name, key)), default)
 
 
 def as_pattern(values: Mapping[str, float]) -> tuple[float, dict[str, float]]:
@@ -63,6 +71,7 @@ def as_pattern(values: Mapping[str, float]) -> tuple[float, dict[str, float]]:
     default = Counter(values.values()).most_common(1)[0][0]
     pattern: dict[str, float] = {}
     for name, value in values.items():
+        # q_proj if all layers of that name agree, else the full name
         last = name.rpartition(".")[2]
         alike = {v for other, v in values.items() if other.rpartition(".")[2] == last}
         if value != default:
@@ -72,6 +81,7 @@ def as_pattern(values: Mapping[str, float]) -> tuple[float, dict[str, float]]:
 
 def parse_targets(text: str) -> str | list[str]:
     """Targets from a command line: comma-separated names, "all-linear", or a regular expression."""
+    # a character that no module name has makes it an expression
     if text == ALL_LINEAR or re.search(r"[\\*+?^$()\[\]{}|]", text):
         try:
             re.compile(text)
@@ -86,6 +96,7 @@ def parse_pattern(text: str | None, kind: type[Number], option: str) -> dict[str
     pattern = {}
     for part in filter(None, (text or "").split(",")):
         key, _, value = part.strip().rpartition("=")
+        # a number, and a key that is a regular expression
         try:
             pattern[key] = kind(value)
             re.compile(key)

@@ -30,8 +30,10 @@ def soft_cap(x: torch.Tensor, cap: float) -> torch.Tensor:
 
 def visible(tokens: int, *, causal: bool, window: int | None, device: torch.device) -> torch.Tensor:
     """[T, T] bool: whether the token of a row attends to the token of a column, in one document."""
+    # how many tokens each key lies before each query: [T, T]
     at = torch.arange(tokens, device=device)
-    distance = at[:, None] - at  # how many tokens the key lies before the query
+    distance = at[:, None] - at
+    # no window is one that holds everything
     window = tokens if window is None else window
     return (distance >= 0) & (distance < window) if causal else distance.abs() <= window
 
@@ -60,22 +62,28 @@ def document_attention(
     softcap  c: scores become c tanh(score / c) before the softmax (arXiv:2408.00118, section 2)
     Returns  [B, H, T, D] in v's dtype
     """
-    # a key head for each query head
+    # the defaults: one document a row, scores divided by sqrt(D)
     lengths = [q.shape[2]] if lengths is None else lengths
     scale = q.shape[-1] ** -0.5 if scale is None else scale
+
+    # a key head for each query head: k, v [B, H_kv, T, D] -> [B, H, T, D]
     groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # [B, H, T, D]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
 
     # each document attends to itself alone
     outputs = []
     for q_n, k_n, v_n in zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True):
-        with torch.autocast(q.device.type, enabled=False):  # it would round the scores to half precision
-            scores = q_n.float() @ k_n.float().mT * scale  # [B, H, n, n]  # pyright: ignore[reportOperatorIssue]
+        # scores [B, H, n, n]; autocast would round them to half precision
+        with torch.autocast(q.device.type, enabled=False):
+            scores = q_n.float() @ k_n.float().mT * scale  # pyright: ignore[reportOperatorIssue]
         if softcap is not None:
             scores = soft_cap(scores, softcap)
-        # softmax over the visible keys, then the weighted sum of their values
+
+        # softmax over the visible keys
         mask = visible(q_n.shape[2], causal=causal, window=window, device=q.device)
         weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+
+        # the weighted sum of their values: [B, H, n, D]
         weights = F.dropout(weights, dropout)
         outputs.append(weights.to(v.dtype) @ v_n)
     return torch.cat(outputs, dim=2)

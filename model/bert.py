@@ -31,6 +31,7 @@ class Embeddings(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """input_ids [B, T], positions [T] -> [B, T, D]."""
+        # [B, T, D]; one text, so all tokens are of type 0
         x = self.word_embeddings(input_ids) + self.position_embeddings(positions) + self.token_type_embeddings.weight[0]
         return self.dropout(self.LayerNorm(x))
 
@@ -47,10 +48,12 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, lengths: list[int] | None) -> torch.Tensor:
         """x [B, T, D] -> [B, T, D]."""
+        # project, split into heads: [B, H, T, D_head] each
         q, k, v = (
-            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, T, D_head]
-            for part in (self.query, self.key, self.value)
+            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
+
+        # attend in both directions, join the heads; the output projection is in AddAndNorm
         dropout = self.dropout if self.training else 0.0
         return document_attention(q, k, v, lengths, causal=False, dropout=dropout).transpose(1, 2).flatten(2)
 
@@ -82,6 +85,7 @@ class Layer(nn.Module):
 
     def forward(self, x: torch.Tensor, lengths: list[int] | None) -> torch.Tensor:
         """x [B, T, D] -> [B, T, D]."""
+        # each half: what it computes, then dense, dropout, residual and norm
         x = self.attention["output"](self.attention["self"](x, lengths), x)
         return self.output(F.gelu(self.intermediate["dense"](x)), x)
 
@@ -101,9 +105,12 @@ class Bert(nn.Module):
         input_ids  [B, T] int64, special tokens included
         lengths    of the row's texts, one after another (B = 1, they sum to T); None: every row is one text
         """
+        # positions restart at each text: [T]
         texts = [input_ids.shape[1]] if lengths is None else lengths
-        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in texts])  # [T], restarting at each text
+        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in texts])
         x = self.embeddings(input_ids, positions + self.config.first_position)
+
+        # [B, T, D] through every layer
         for layer in self.encoder["layer"]:  # pyright: ignore[reportGeneralTypeIssues]
             x = layer(x, lengths)
         return x

@@ -40,14 +40,18 @@ class Pages:
     def __init__(self, shape: tuple[int, int, int], owners: int, tokens: int, *, dtype, device: torch.device) -> None:
         """shape: layers, key heads, head dimension. tokens: expected maximum per owner."""
         layers, heads, head_dim = shape
+        # page 0 and, on a CPU, all that may be needed: growing later copies everything
         pages = 1
-        if not on_gpu(device):  # growing later copies everything
+        if not on_gpu(device):
             bytes_each = layers * heads * PAGE * head_dim * dtype.itemsize
             pages += min(owners * -(-tokens // PAGE), UNTOUCHED // bytes_each)
-        # On a CPU an fp32 product is faster than exact scores from half precision (scores_in_fp32).
+
+        # on a CPU an fp32 product is faster than exact scores from half precision (scores_in_fp32)
         keys_dtype = dtype if on_gpu(device) else torch.promote_types(dtype, torch.float32)
         shape_of_all = layers, pages, heads, PAGE, head_dim
         self.keys, self.values = (_zeros(shape_of_all, each, device) for each in (keys_dtype, dtype))
+
+        # the pages of each owner, and those of none
         self.of: list[list[int]] = [[] for _ in range(owners)]
         self.free = list(range(1, pages))
         self._shape: tuple[int, ...] = ()
@@ -55,15 +59,20 @@ class Pages:
 
     def reserve(self, tokens: dict[int, int]) -> None:
         """Allocate pages for owner → number of tokens."""
+        # each owner as often as it lacks a page
         short = [owner for owner, count in tokens.items() for _ in range(-(-count // PAGE) - len(self.of[owner]))]
         if not short:
             return
+
+        # grow by at least half, since growing copies everything
         held, missing = self.keys.shape[1], len(short) - len(self.free)
         if missing > 0:
-            more = max(missing, held // 2)  # grow by at least half, since growing copies everything
+            more = max(missing, held // 2)
             self.free += range(held, held + more)
             self.keys, self.values = (pad(x, (0, 0, 0, 0, 0, 0, 0, more)) for x in (self.keys, self.values))
-        self.free.sort()  # take the lowest: pages after the last used one are not read
+
+        # take the lowest: pages after the last used one are not read
+        self.free.sort()
         for owner in short:
             self.of[owner].append(self.free.pop(0))
         self._lay_out()
@@ -77,28 +86,42 @@ class Pages:
 
     def keep(self, owners: list[int]) -> None:
         """Keep only these owners, in this order, with their pages."""
+        # renumber: page 0 stays, the kept pages follow it
         kept = [0, *(page for owner in owners for page in self.of[owner])]
         renumbered = {page: i for i, page in enumerate(kept)}
         self.of = [[renumbered[page] for page in self.of[owner]] for owner in owners]
         self.free = list(range(len(kept), self.keys.shape[1]))
+
+        # and move their contents
         for memory in (self.keys, self.values):
             memory[:, : len(kept)] = memory[:, kept]
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Tensors: each page's owner [M] and its index in `pages` [M]; each owner's pages and its last page [O]."""
-        is_recorded = on_gpu(self.keys)  # a recorded step reads all pages: its shapes must not change
+        """Who owns which page, as tensors.
+
+        owner  [M]         of each page
+        place  [M]         of each page in `pages`
+        pages  [O · most]  of each owner, filled up with page 0 to as many as the largest has
+        last   [O]         each owner's last page, where its next token is written
+        """
+        # a recorded step reads all pages, since its shapes must not change
+        is_recorded = on_gpu(self.keys)
         used = self.keys.shape[1] if is_recorded else 1 + max((page for pages in self.of for page in pages), default=0)
         most = max(1, *map(len, self.of))
+
+        # page → owner, and owner → pages
         owner, place = [0] * used, [0] * used
         for i, pages in enumerate(self.of):
             for j, page in enumerate(pages):
                 owner[page], place[page] = i, i * most + j
-        pages = [page for pages in self.of for page in [*pages, *[0] * (most - len(pages))]]  # [O · most]
+        pages = [page for pages in self.of for page in [*pages, *[0] * (most - len(pages))]]
         last = [pages[-1] if pages else 0 for pages in self.of]
+
+        # to the device; in place if the shapes are the same, since a recorded step reads these tensors
         now = [torch.tensor(values, device=self.keys.device) for values in (owner, place, pages, last)]
         shape = (most, used, len(last))
-        if shape == self._shape:  # in place: a recorded step reads these tensors
+        if shape == self._shape:
             for tensor, values in zip((self.owner, self.place, self.pages, self.last), now, strict=True):
                 tensor.copy_(values)
         else:
@@ -112,24 +135,31 @@ class Pages:
     def write(self, layer: int, k: torch.Tensor, v: torch.Tensor, page: torch.Tensor, column: torch.Tensor) -> None:
         """Store tokens: k, v [T, H_kv, D] at page, column [T]."""
         _, _, heads, _, head_dim = self.keys.shape
+        # where each head of each token goes in a layer's memory [M, H_kv, PAGE, D], seen as rows of D: [T · H_kv]
         head = torch.arange(heads, device=page.device)
-        at = ((page[:, None] * heads + head) * PAGE + column[:, None]).flatten()  # [T · H_kv]
+        at = ((page[:, None] * heads + head) * PAGE + column[:, None]).flatten()
         for memory, x in ((self.keys, k), (self.values, v)):
             memory[layer].view(-1, head_dim).index_copy_(0, at, x.to(memory.dtype).flatten(0, 1))
 
     def scores(self, layer: int, q: torch.Tensor, scale: float) -> torch.Tensor:
         """Attention scores of each owner, in fp32: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
+        # every page meets the queries of its owner: [M, H_kv, Q, PAGE]; page 0 has none
         keys = self.keys[layer, : len(self.owner)]  # [M, H_kv, PAGE, D]
-        of_page = scores_in_fp32(q.index_select(0, self.owner), keys, scale)  # [M, H_kv, Q, PAGE]
+        of_page = scores_in_fp32(q.index_select(0, self.owner), keys, scale)
         of_page[0] = 0
-        of_owner = of_page.index_select(0, self.pages).unflatten(0, (len(q), -1))  # [O, N / PAGE, H_kv, Q, PAGE]
+
+        # each owner's pages one after another: [O, N / PAGE, H_kv, Q, PAGE] -> [O, H_kv, Q, N]
+        of_owner = of_page.index_select(0, self.pages).unflatten(0, (len(q), -1))
         return of_owner.permute(0, 2, 3, 1, 4).flatten(3)
 
     def mix(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
         """Weighted sum of each owner's values: weights [O, H_kv, Q, N] -> [O, H_kv, Q, D]."""
-        of_owner = weights.unflatten(-1, (-1, PAGE)).permute(0, 3, 1, 2, 4).flatten(0, 1)  # [O · N / PAGE, …, PAGE]
-        of_page = of_owner.index_select(0, self.place) @ self.values[layer, : len(self.owner)]  # [M, H_kv, Q, D]
+        # the weights, cut into pages: [O · N / PAGE, H_kv, Q, PAGE]
+        of_owner = weights.unflatten(-1, (-1, PAGE)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        # each page's share of the sum: [M, H_kv, Q, D]
+        of_page = of_owner.index_select(0, self.place) @ self.values[layer, : len(self.owner)]
         of_page[0] = 0
+        # summed over each owner's pages
         return of_page.index_select(0, self.pages).unflatten(0, (len(weights), -1)).sum(1)
 
 
@@ -140,10 +170,15 @@ def scores_in_fp32(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tens
     1, and Qwen2 has such scores. A second product, accumulated onto minus the first, gives the rounding error: it is
     small, so its own rounding is harmless.
     """
+    # fp32 keys: one product is exact enough
     if k.dtype.itemsize >= 4:
         return (q.to(k.dtype) * scale) @ k.mT
-    factor, exponent = math.frexp(scale)  # scaling q by a power of two is exact, and keeps fp16 scores from overflowing
+
+    # scaling q by a power of two is exact, and keeps fp16 scores from overflowing; the rest is multiplied in fp32
+    factor, exponent = math.frexp(scale)
     heads, q, k = q.shape[1], (q * 2.0**exponent).to(k.dtype).flatten(0, 1), k.flatten(0, 1)
+
+    # the rounded product, plus what rounding took from it
     scores = torch.bmm(q, k.mT)
     scores = scores.float().add_(torch.baddbmm(scores, q, k.mT, beta=-1)).mul_(factor)
     return scores.unflatten(0, (-1, heads))
@@ -152,6 +187,7 @@ def scores_in_fp32(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tens
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     if on_gpu(device):
         return torch.zeros(shape, dtype=dtype, device=device)
+    # an anonymous map is zero and takes no memory until it is written to
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).view(shape)
 
 
@@ -165,37 +201,48 @@ class KVCache:
 
         longest  maximum tokens of a prompt and of an answer
         """
+        # with a single lane a row continues in its prompt's pages
         prompt, answer = longest
         shares = lanes > 1
         self.prompts = Pages(shape, slots, prompt, dtype=dtype, device=device) if shares else None
         self.answers = Pages(shape, rows, answer if shares else prompt + answer, dtype=dtype, device=device)
         self.slots, self.lanes = slots, lanes
-        self.lengths = torch.zeros(slots + 1, dtype=torch.int64, device=device)  # tokens of the prompt in each slot
-        # Slot and lane of each row. Idle rows have the slot after the last.
+
+        # tokens of the prompt in each slot, and of each row's answer
+        self.lengths = torch.zeros(slots + 1, dtype=torch.int64, device=device)
+        self.written = torch.zeros(rows, dtype=torch.int64, device=device)
+        # slot and lane of each row; idle rows have the slot after the last
         self.slot = torch.full((rows,), slots, device=device)
         self.lane = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.written = torch.zeros(rows, dtype=torch.int64, device=device)  # tokens of each row
+        # the same on the host, where reading the tensors would wait for the device
+        self.length_of_slot, self.slot_of_row = [0] * (slots + 1), [slots] * rows
 
     def admit(self, slots: list[int], lengths: list[int]) -> None:
         """Announce which slots the next prefill pass fills, and the lengths of their prompts."""
         device = self.lengths.device
+        prompts = dict(zip(slots, lengths, strict=True))
         self.lengths[torch.tensor(slots, device=device)] = torch.tensor(lengths, device=device)
+        for slot, length in prompts.items():
+            self.length_of_slot[slot] = length
+
+        # page and column of every token, one prompt after another: [T] each
         pages = self.prompts or self.answers
-        pages.reserve(dict(zip(slots, lengths, strict=True)))
-        tokens = [(slot, at) for slot, length in zip(slots, lengths, strict=True) for at in range(length)]
-        places = [(pages.of[slot][at // PAGE], at % PAGE) for slot, at in tokens]
-        self.filling = torch.tensor(places, device=device).unbind(1)  # page and column of every token
+        pages.reserve(prompts)
+        places = [(pages.of[slot][at // PAGE], at % PAGE) for slot, length in prompts.items() for at in range(length)]
+        self.filling = torch.tensor(places, device=device).unbind(1)
 
     def seat(self, rows: list[int], slots: list[int], lanes: list[int]) -> None:
         """Assign rows to slots and lanes, with empty answers."""
         at, slot, lane = (torch.tensor(values, device=self.lane.device) for values in (rows, slots, lanes))
         self.slot[at], self.lane[at], self.written[at] = slot, lane, 0
+        for row, slot in zip(rows, slots, strict=True):
+            self.slot_of_row[row] = slot
 
     def reserve(self, answers: dict[int, int]) -> None:
         """Allocate pages for row → tokens of its answer."""
+        # with a single lane the prompt is in the same pages, before the answer
         if self.prompts is None:
-            lengths, slots = self.lengths.tolist(), self.slot.tolist()
-            answers = {row: lengths[slots[row]] + count for row, count in answers.items()}
+            answers = {row: self.length_of_slot[self.slot_of_row[row]] + count for row, count in answers.items()}
         self.answers.reserve(answers)
 
     def release_prompt(self, slot: int) -> None:
@@ -212,6 +259,7 @@ class KVCache:
         """Keep only these rows, in this order."""
         at = torch.tensor(rows, device=self.lane.device)
         self.slot, self.lane, self.written = self.slot[at], self.lane[at], self.written[at]
+        self.slot_of_row = [self.slot_of_row[row] for row in rows]
         self.answers.keep(rows)
 
     def positions(self) -> torch.Tensor:
@@ -222,13 +270,16 @@ class KVCache:
         """0 where a row sees a token of its prompt or answer in this step, else -inf: [R, 1, 1, S + N] fp32."""
         device, now = self.lane.device, self.positions()[:, None]  # [R, 1]
         column = torch.arange(self.answers.room, device=device).expand(len(now), -1)
+        # the position of the token in each column, and whether it is one of the row's: [R, S + N]
         if self.prompts is None:
             at, seen = column, column <= now
         else:
             in_prompt = torch.arange(self.prompts.room, device=device).expand(len(now), -1)
             written = self.written[:, None]
-            at = torch.cat((in_prompt, now - written + column), dim=1)  # the position of every column
+            at = torch.cat((in_prompt, now - written + column), dim=1)
             seen = torch.cat((in_prompt < now - written, column <= written), dim=1)
+
+        # inside the window
         if window is not None:
             seen = seen & (at > now - window)
         return torch.zeros(seen.shape, device=device).masked_fill_(~seen, float("-inf"))[:, None, None]
@@ -242,20 +293,29 @@ class KVCache:
 
         q [R, H, 1, D]; k, v [R, H_kv, 1, D]; bias as above. Returns [R, H, 1, D]. Softmax in fp32.
         """
+        # store the new token in the last page of its row
         (rows, heads, _, head_dim), key_heads, dtype = q.shape, k.shape[1], q.dtype
         at = self.positions() if self.prompts is None else self.written
         self.answers.write(layer, k[:, :, 0], v[:, :, 0], self.answers.last, at % PAGE)
-        q = q.view(rows, key_heads, -1, head_dim)  # [R, H_kv, G, D]
-        scores = self.answers.scores(layer, q, scale)  # [R, H_kv, G, N]
+
+        # G query heads share a key head: [R, H_kv, G, D]
+        q = q.view(rows, key_heads, -1, head_dim)
+
+        # scores against the answer [R, H_kv, G, N], and before them those against the prompt [R, H_kv, G, S]
+        scores = self.answers.scores(layer, q, scale)
         if self.prompts is not None:
-            read = self._by_row(self.prompts.scores(layer, self._by_slot(q), scale))  # [R, H_kv, G, S]
+            read = self._by_row(self.prompts.scores(layer, self._by_slot(q), scale))
             scores = torch.cat((read, scores), dim=-1)
         scores = scores + bias if softcap is None else soft_cap(scores, softcap) + bias
+
+        # one softmax over both, then the values of each: [R, H_kv, G, D]
         weights = scores.softmax(-1).to(self.answers.values.dtype)
         out = self.answers.mix(layer, weights[..., -self.answers.room :])
         if self.prompts is not None:
             out = out + self._by_row(self.prompts.mix(layer, self._by_slot(weights[..., : self.prompts.room])))
-        return out.view(rows, heads, 1, head_dim).to(dtype)  # a layer in fp32 may use a half-precision cache
+
+        # a layer in fp32 may use a half-precision cache
+        return out.view(rows, heads, 1, head_dim).to(dtype)
 
     def advance(self) -> None:
         """Count the token that every layer has just stored. Idle rows do not advance."""
@@ -267,6 +327,7 @@ class KVCache:
         Unoccupied lanes hold 0: an idle row reads one of them, and must not produce NaN.
         """
         _, key_heads, groups, width = x.shape
+        # [P + 1, H_kv, lanes, G, *]: the slot after the last collects the idle rows
         lanes = x.new_zeros(self.slots + 1, key_heads, self.lanes, groups, width)
         lanes[self.slot, :, self.lane] = x
         return lanes[:-1].view(self.slots, key_heads, -1, width)

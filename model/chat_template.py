@@ -37,8 +37,8 @@ class ChatTemplate:
         """
         self.sources = sources
         self.variables = variables
+        # matches a control token, the longest where several begin; nothing if there is none
         longest_first = sorted(control_tokens, key=len, reverse=True)
-        # Matches a control token, the longest where several begin; nothing if there is none.
         self.control_pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
     def render(
@@ -51,6 +51,7 @@ class ChatTemplate:
         tools     JSON schemas, [{"type": "function", "function": {"name", "description", "parameters"}}]
         Raises UserError if there is no template, and with the template's own reason if it refuses.
         """
+        # a field without a value is absent: a template may ask whether it is defined
         visible = [
             {key: value for key, value in message.items() if value is not None and key != "weight"}
             for message in messages
@@ -79,6 +80,7 @@ class ChatTemplate:
         """The first control token written after an assistant's message; None if there is none, or no template."""
         if "default" not in self.sources:
             return None
+        # render an answer and look at what follows it
         _, found, after = self.render([QUESTION, {"role": "assistant", "content": PROBE}]).rpartition(PROBE)
         if not found:
             raise UserError("the model's chat template omits the assistant's messages; give one with --chat-template")
@@ -87,9 +89,12 @@ class ChatTemplate:
     @cached_property
     def fallback_generation_prompt(self) -> str:
         """What a template without a generation prompt writes before an answer, such as "assistant: "; else ""."""
+        # it has a generation prompt of its own
         prompt = self.render([QUESTION], add_generation_prompt=True)
         if prompt != self.render([QUESTION]):
             return ""
+
+        # render an answer and look at what stands between the question and it
         whole = self.render([QUESTION, {"role": "assistant", "content": PROBE}])
         return whole[len(prompt) :].partition(PROBE)[0] if whole.startswith(prompt) else ""
 
@@ -115,6 +120,7 @@ class ChatTemplate:
 
     def split_control(self, markup: str) -> list[Piece]:
         """Markup that the template wrote, split into control tokens and the text between them."""
+        # text, token, text, token, …, text; empty texts are dropped
         pieces, at = [], 0
         for found in self.control_pattern.finditer(markup):
             pieces += [Piece(markup[at : found.start()], False), Piece(found[0], True)]

@@ -105,6 +105,8 @@ class ModelConfig:
         if name not in FAMILIES:
             raise UserError(f"architecture {name!r} is not supported; supported are {', '.join(FAMILIES)}")
         family = FAMILIES[name]
+
+        # refuse what is not implemented
         gelu = {"gelu_pytorch_tanh", "gelu"} if name == "gemma" else {"gelu_pytorch_tanh"}  # "gelu" in old files
         only = {
             "hidden_act": gelu if family.is_gemma else {"silu"},
@@ -114,11 +116,15 @@ class ModelConfig:
             "is_decoder": {True},
         }
         refuse_unknown(raw, fields=COMMON | family.fields, only=only)
+
+        # heads: as many of keys as of queries, and D / H wide, unless the file says otherwise
         hidden_size, heads = size(raw, "hidden_size"), size(raw, "num_attention_heads")
         key_heads = size(raw, "num_key_value_heads", heads)
         head_dim = size(raw, "head_dim", 256 if family.is_gemma else hidden_size // heads)
         if heads % key_heads:
             raise UserError(f"config.json: {heads} query heads cannot share {key_heads} key heads evenly")
+
+        # everything else, by the file or by the family
         rope, local_rope = _ropes(raw, head_dim)
         bias = bool(raw.get("attention_bias", False))
         return cls(
@@ -192,11 +198,15 @@ def _ropes(raw: dict, head_dim: int) -> tuple[Rope, Rope]:
     Gemma 3.
     """
     is_gemma3 = raw["model_type"] == "gemma3_text"
-    theta, local_theta = raw.get("rope_theta") or (1e6 if is_gemma3 else 1e4), raw.get("rope_local_base_freq") or 1e4
+
+    # older files: bases, which transformers' configuration classes default to these values
+    theta = raw.get("rope_theta") or (1e6 if is_gemma3 else 1e4)
+    local_theta = (raw.get("rope_local_base_freq") or 1e4) if is_gemma3 else theta
+
+    # newer files, whose tables Rope.from_dict reads
     new = raw.get("rope_parameters") or {}
     full = new.get("full_attention", {} if is_gemma3 else new) | (raw.get("rope_scaling") or {})
     local = new.get("sliding_attention", {}) if is_gemma3 else full
-    local_theta = local_theta if is_gemma3 else theta
     positions = size(raw, "max_position_embeddings")
     return (
         Rope.from_dict(full, head_dim=head_dim, theta=theta, max_positions=positions),
@@ -206,11 +216,14 @@ def _ropes(raw: dict, head_dim: int) -> tuple[Rope, Rope]:
 
 def _windows(raw: dict) -> tuple[int | None, ...]:
     """The sliding window of every layer (arXiv:2310.06825, section 2)."""
+    # how wide: null, and Qwen's false switch, mean that there is none
     family, layers, window = raw["model_type"], size(raw, "num_hidden_layers"), raw.get("sliding_window")
-    if family in ("qwen2", "qwen3") and not raw.get("use_sliding_window"):  # a disabled window
+    if family in ("qwen2", "qwen3") and not raw.get("use_sliding_window"):
         window = None
-    if family in ("mistral", "gemma2", "gemma3_text") and "sliding_window" not in raw:  # null means none
+    if family in ("mistral", "gemma2", "gemma3_text") and "sliding_window" not in raw:
         raise UserError("config.json: sliding_window is missing")
+
+    # which layers have it: listed in newer files, a rule of the family in older ones
     pattern = raw.get("sliding_window_pattern") or raw.get("_sliding_window_pattern") or 6
     is_local = {
         "mistral": lambda layer: True,

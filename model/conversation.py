@@ -53,9 +53,12 @@ def split_conversation(
     Raises UserError if the last message is an answer that does not follow its prompt, so that it cannot be trained; and
     for parts that the template drops: tools, a system message, a thought, the text beside a call.
     """
+    # the text, and where in it the answers are: message → (begin, end)
     messages = _with_arguments_as_accepted(template, messages)
     text = template.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
     spans = _answer_spans(template, messages, tools, text)
+
+    # the last answer must be one of them; Mistral's system message may be in the way
     last = len(messages) - 1
     if messages[last]["role"] == "assistant" and not add_generation_prompt and last not in spans:
         messages = _with_system_in_question(template, messages, tools)
@@ -67,17 +70,22 @@ def split_conversation(
                 "differ from use; give another one with --chat-template FILE"
             )
         spans = {last: spans[last]}
+
+    # control tokens apart from text, and nothing left out
     pieces = _pieces(template, messages, tools, text, add_generation_prompt)
     _refuse_unrendered(template, messages, tools, add_generation_prompt)
     if add_generation_prompt:
         pieces += template.split_control(template.fallback_generation_prompt)
+
+    # answers of weight 0 are context only
     return _segments(pieces, [span for i, span in spans.items() if messages[i].get("weight") != 0])
 
 
 def _refuse_unrendered(template: ChatTemplate, messages, tools, add_generation_prompt: bool) -> None:
     """UserError for a part that the template drops: the model would see it neither in training nor in use."""
     missing = unrendered_parts(template, messages, tools, add_generation_prompt=add_generation_prompt)
-    if not add_generation_prompt:  # a thought is rendered while its answer comes last, if ever
+    # a thought is rendered while its answer comes last, if ever
+    if not add_generation_prompt:
         ends = [i + 1 for i, message in enumerate(messages[:-1]) if has_thought(message)]
         missing += [name for end in ends for name in unrendered_parts(template, messages[:end], tools)]
     if missing:
@@ -112,10 +120,14 @@ def _answer_spans(template: ChatTemplate, messages, tools, text: str) -> dict[in
     for i, message in enumerate(messages):
         if message["role"] != "assistant" or i == 0:
             continue
+
+        # begins after its own prompt, if the conversation begins with that
         prompt = template.render(messages[:i], add_generation_prompt=True, tools=tools)
         prompt += template.fallback_generation_prompt
         if not text.startswith(prompt):
             continue
+
+        # ends with its turn, if it is still written as it was when it came last
         up_to_here = messages[: i + 1]
         rendered = template.render(up_to_here, tools=tools)
         end = _end_of_turn(template, up_to_here, tools, rendered, len(prompt))
@@ -140,6 +152,7 @@ def _with_system_in_question(template: ChatTemplate, messages, tools) -> list[di
         return messages
     system, *rest, question, answer = messages
     question = question | {"content": f"{system['content']}\n\n{question['content']}"}
+    # the same prompt, now without a system message
     prompt = template.render(messages[:-1], add_generation_prompt=True, tools=tools)
     if template.render([*rest, question], add_generation_prompt=True, tools=tools) != prompt:
         return messages
@@ -151,9 +164,12 @@ def _pieces(template: ChatTemplate, messages, tools, text: str, add_generation_p
 
     A control token's text inside the messages is put between marks, which are then located in the rendered text.
     """
+    # no message contains a control token: the template wrote them all
     pattern, given = template.control_pattern, json.dumps([messages, tools], ensure_ascii=False)
     if pattern.search(given) is None:
         return template.split_control(text)
+
+    # render once more with marks around those in the messages
     left, right = unused_marks(given)
     protect = partial(pattern.sub, rf"{left}\g<0>{right}")
     protect_answer = _outside_think_tags(protect) if template.parses_thoughts else protect
@@ -164,6 +180,7 @@ def _pieces(template: ChatTemplate, messages, tools, text: str, add_generation_p
     )
     if marked.replace(left, "").replace(right, "") != text:
         raise UserError("the model's chat template rewrites the messages: text and markup cannot be distinguished")
+
     # [markup, text or None, markup, …]: a mark that the template separated from its partner still splits the text
     parts = re.split(f"{left}({pattern.pattern}){right}|[{left}{right}]", marked)
     pieces = []
@@ -191,11 +208,13 @@ def _segments(pieces: list[Piece], spans: list[tuple[int, int]]) -> list[Segment
     """Adjacent plain pieces joined, and cut where a supervised span begins or ends."""
     cuts = {point for span in spans for point in span}
     segments: list[Segment] = []
-    at = 0
+    at = 0  # characters before this piece
     for text, is_special in pieces:
+        # the borders inside this piece, counted from its beginning
         points = [0, *sorted(cut - at for cut in cuts if at < cut < at + len(text)), len(text)]
         for begin, end in itertools.pairwise(points):
             is_supervised = any(first <= at + begin < last for first, last in spans)
+            # text joins the text before it, unless a span begins or ends here
             previous = segments[-1] if segments else None
             if previous and not is_special and not previous.is_special and at + begin not in cuts:
                 segments[-1] = Segment(previous.text + text[begin:end], False, is_supervised)

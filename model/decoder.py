@@ -51,9 +51,11 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
+        # what shapes the scores: softmax(softcap(scale · q kᵀ)) over the keys inside the window
         self.layer, self.head_dim = layer, config.head_dim
         self.window = config.windows[layer]
         self.scale, self.softcap = config.query_scale, config.attn_logit_softcapping
+
         # grouped queries: fewer heads of keys and values than of queries
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
@@ -61,6 +63,8 @@ class Attention(nn.Module):
         self.k_proj = Linear(config.hidden_size, keys, bias=config.qkv_bias)
         self.v_proj = Linear(config.hidden_size, keys, bias=config.qkv_bias)
         self.o_proj = Linear(queries, config.hidden_size, bias=config.output_bias)
+
+        # Qwen3, Gemma 3: a norm over each head bounds the scores
         if config.qk_norm:
             self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps, config.norm_offset)
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps, config.norm_offset)
@@ -69,22 +73,27 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """x [B, T, D] -> [B, T, D]. With a cache and lengths: prompts to store; with a cache alone: one token a row."""
-        # split into heads, normalise (Qwen3, Gemma 3), rotate
-        q, k, v = self.q_proj.forward_with(x, self.k_proj, self.v_proj)  # [B, T, H · D_head], [B, T, H_kv · D_head]
+        # project: q [B, T, H · D_head], k and v [B, T, H_kv · D_head]
+        q, k, v = self.q_proj.forward_with(x, self.k_proj, self.v_proj)
+
+        # split into heads, normalise each: q [B, H, T, D_head], k and v [B, H_kv, T, D_head]
         q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in (q, k, v))
-        q = self.q_norm(q).transpose(1, 2)  # [B, H, T, D_head]
-        k = self.k_norm(k).transpose(1, 2)  # [B, H_kv, T, D_head]
-        v = v.transpose(1, 2)
+        q, k, v = self.q_norm(q).transpose(1, 2), self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
+
+        # rotate by position, after which q · k depends on distances only
         q, k = rotate(q, step.cos, step.sin), rotate(k, step.cos, step.sin)
 
-        # attend: to the cache, or inside the documents of the row
         rules = {"scale": self.scale, "softcap": self.softcap}
         if step.cache is not None and step.lengths is None:
+            # decoding: one new token a row attends to what the cache holds
             out = step.cache.attend(self.layer, q, k, v, bias=step.bias, **rules)  # pyright: ignore[reportArgumentType]
         else:
+            # training, or prompts whose keys and values the cache keeps: inside the documents of the row
             if step.cache is not None:
                 step.cache.fill(self.layer, k, v)
             out = document_attention(q, k, v, step.lengths, causal=True, window=self.window, **rules)
+
+        # join the heads: [B, H, T, D_head] -> [B, T, H · D_head] -> [B, T, D]
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
@@ -93,6 +102,7 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        # D -> I twice, and back once; I is several times D
         self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
@@ -100,8 +110,10 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]."""
-        # two products of the same input, one of which gates the other
-        gate, up = self.gate_proj.forward_with(x, self.up_proj)  # [..., I] each
+        # two products of the same input: [..., I] each
+        gate, up = self.gate_proj.forward_with(x, self.up_proj)
+
+        # one gates the other on its way back to D
         return self.down_proj.forward_gated(gate, up, self.activation)
 
 
@@ -114,10 +126,13 @@ class Layer(nn.Module):
         def norm() -> RMSNorm:
             return RMSNorm(config.hidden_size, config.rms_norm_eps, config.norm_offset)
 
+        # post_attention_layernorm stands before the MLP; with post_norms, after the attention
         self.input_layernorm = norm()
         self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = norm()  # before the MLP; with post_norms, after the attention
+        self.post_attention_layernorm = norm()
         self.mlp = MLP(config)
+
+        # Gemma 2 and 3
         self.has_post_norms = config.post_norms
         if config.post_norms:
             self.pre_feedforward_layernorm = norm()
@@ -125,7 +140,9 @@ class Layer(nn.Module):
 
     def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """x [B, T, D] fp32 -> [B, T, D] fp32."""
+        # the sum is in fp32: the branch's half precision is promoted
         x = x + self._attention(x, step)
+
         # "selective" recomputes the MLP, whose hidden activations are the largest
         if step.checkpointing == "selective":
             return x + checkpoint(self._mlp, x, use_reentrant=False)
@@ -166,31 +183,40 @@ class Backbone(nn.Module):
         # angles and masks, shared by all layers
         steps = self._steps(input_ids, lengths, cache)
 
-        # the residual stream starts as the embeddings
-        x = self.embed_tokens(input_ids).float()  # [B, T, D]
-        if self.config.embedding_scale != 1:  # rounded to the weights' dtype, as Gemma was trained
+        # the residual stream starts as the embeddings: [B, T, D] fp32
+        x = self.embed_tokens(input_ids).float()
+        if self.config.embedding_scale != 1:
+            # rounded to the weights' dtype, as Gemma was trained
             x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
 
         # every layer adds to it
         for layer, window in zip(self.layers, self.config.windows, strict=True):
-            if steps[window].checkpointing in ("full", "offload"):
-                to_host = save_on_cpu(pin_memory=on_gpu(x)) if self.checkpointing == "offload" else nullcontext()
+            step = steps[window]
+            if step.checkpointing in ("full", "offload"):
+                # keep only the layer's input, on the device or in the host's memory
+                to_host = save_on_cpu(pin_memory=on_gpu(x)) if step.checkpointing == "offload" else nullcontext()
                 with to_host:
-                    x = checkpoint(layer, x, steps[window], use_reentrant=False)
+                    x = checkpoint(layer, x, step, use_reentrant=False)
             else:
-                x = layer(x, steps[window])
+                x = layer(x, step)
+
+        # decoding: every layer has stored its token
         if cache is not None and lengths is None:
-            cache.advance()  # every layer has stored its token
+            cache.advance()
         return self.norm(x)
 
     def _steps(self, input_ids, lengths, cache) -> dict[int | None, Step]:
         """Angles and masks by window: once for layers with full attention (None), once for those with a window."""
         positions, extents = self._positions(input_ids, lengths, cache)
-        steps = {}
+        # without gradients nothing is kept, so nothing needs to be recomputed
         checkpointing = self.checkpointing if torch.is_grad_enabled() else "none"
+
+        steps = {}
         for window in set(self.config.windows):
+            # Gemma 3's local layers rotate by a base of their own
             rope = self.config.rope if window is None else self.config.local_rope
             cos, sin = rope_cos_sin(positions, rope, extents)  # [B or 1, T, D_head]
+            # decoding: which of the cached tokens a row sees
             bias = cache.bias(window) if cache is not None and lengths is None else None
             steps[window] = Step(cos[:, None], sin[:, None], lengths, cache, bias, checkpointing)
         return steps
@@ -199,12 +225,15 @@ class Backbone(nn.Module):
     def _positions(input_ids, lengths, cache) -> tuple[torch.Tensor, torch.Tensor]:
         """The position of each token in its document, and the document's length: [B or 1, T] each."""
         device = input_ids.device
-        if lengths is not None:  # positions restart at every document
+        if lengths is not None:
+            # packed documents: [1, T], restarting at each
             positions = torch.cat([torch.arange(n, device=device) for n in lengths])[None]
             return positions, torch.cat([torch.full((n,), n, device=device) for n in lengths])[None]
         if cache is not None:
+            # decoding: each row's next token, [B, 1]
             positions = cache.positions()[:, None]
             return positions, positions + 1
+        # every row is one document: [1, T] for all of them
         positions = torch.arange(input_ids.shape[1], device=device)[None]
         return positions, torch.full_like(positions, input_ids.shape[1])
 
@@ -216,6 +245,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.model = Backbone(config)
+        # a tied head is the embedding itself and has no parameter of its own
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
@@ -230,6 +260,7 @@ class Decoder(nn.Module):
 
     def tie(self) -> None:
         """Replace an untied head by the embedding."""
+        # `raw` too: it is what save_decoder writes
         raw = self.config.raw | {"tie_word_embeddings": True}
         self.config = self.model.config = replace(self.config, tie_word_embeddings=True, raw=raw)
         del self.lm_head
@@ -277,5 +308,6 @@ class Decoder(nn.Module):
         """
         config = self.config
         shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
+        # keys and values in the dtype of the weights
         places = {"slots": slots, "lanes": lanes, "rows": rows, "longest": longest}
         return KVCache(shape, **places, dtype=self.model.norm.weight.dtype, device=self.device)

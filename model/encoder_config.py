@@ -53,6 +53,7 @@ class BertConfig:
         names = set(cls.__dataclass_fields__) - {"raw", "first_position"}
         only = {"hidden_act": {"gelu"}, "position_embedding_type": {"absolute"}, "is_decoder": {False}}
         refuse_unknown(raw, fields=names | ENCODER_INERT, only=only)
+        # RoBERTa numbers positions from the row after padding's
         first = 0 if family == "bert" else required(raw, "pad_token_id") + 1
         head_width(raw)
         return cls(**typed(cls, raw, names), first_position=first, raw=raw)
@@ -114,6 +115,7 @@ class ModernBertConfig:
 
 def typed(cls: type, raw: dict, names: set[str]) -> dict:
     """The values of these fields, checked against their declared types; UserError for any other type."""
+    # a field's annotation selects its check
     kinds, read = get_type_hints(cls), {int: size, float: _number, bool: _switch}
     return {name: read[kinds[name]](raw, name) for name in sorted(names)}
 
@@ -132,6 +134,7 @@ def _windows(raw: dict) -> tuple[int | None, ...]:
     kinds = raw.get("layer_types")
     if not isinstance(kinds, list | None):
         raise UserError(f"config.json: layer_types={kinds!r} is not a list")
+    # older files: every n-th layer, from the first on, has no window
     if kinds is None:
         every = size(raw, "global_attn_every_n_layers")
         kinds = ["sliding_attention" if i % every else "full_attention" for i in range(layers)]
@@ -151,6 +154,7 @@ def _theta(raw: dict, kind: str, old_key: str) -> float:
         raise UserError(f"config.json: rope_parameters={by_kind!r} is not a table of tables")
     if not rope:
         return _number(raw, old_key)
+    # no scaling is implemented here
     if others := {key: value for key, value in rope.items() if key not in ("rope_type", "rope_theta")}:
         raise UserError(f"config.json: rope_parameters.{kind} has {', '.join(others)}, which is not implemented")
     if rope.get("rope_type", "default") != "default":

@@ -23,7 +23,7 @@ from model.encoder import POOLINGS, Embedding, Encoder, new_encoder
 from model.encoder_config import BERT_FAMILIES
 from model.safetensors_file import read_safetensors
 from model.tokenizer import Tokenizer
-from model.weights import dtype_name, fill, locate, save_weights, tokenizer_files, weights_sha256
+from model.weights import fill, locate, optional_json, save_network, tokenizer_files, weights_sha256
 
 # Prefixes that models were trained with but that their files omit: a pattern for the last part of the model's name, and
 # the texts before a query and a passage. The first match counts.
@@ -73,8 +73,12 @@ def load_encoder(
     source = locate(name)
     if source.is_file():
         raise UserError(f"{name} is a .gguf file, which cannot hold an encoder; give a folder or a hub id")
+
+    # the network, without memory yet
     with torch.device("meta"):
         encoder = new_encoder(read_json(source / "config.json"))
+
+    # what turns a text into ids, and hidden states into a vector
     encoder.tokenizer = Tokenizer(*tokenizer_files(source), embedding_rows=encoder.config.vocab_size)
     query, passage = _prefixes(source, name, query_prefix, passage_prefix)
     encoder.embedding = Embedding(
@@ -82,10 +86,12 @@ def load_encoder(
         query_prefix=query,
         passage_prefix=passage,
         max_length=_max_length(source, encoder, max_length),
-        lower_case=bool(_optional(_text_settings(source)).get("do_lower_case")),
+        lower_case=bool(optional_json(_text_settings(source)).get("do_lower_case")),
     )
+
+    # its weights, without the prefix and the head of a larger model
     tensors = (
-        (NETWORK_PREFIX.sub("", name), tensor) for name, tensor in read_safetensors(source, dtype=dtype, device=device)
+        (NETWORK_PREFIX.sub("", key), tensor) for key, tensor in read_safetensors(source, dtype=dtype, device=device)
     )
     fill(encoder, tensors, dtype=dtype, device=device, where=source, skip=_is_leftover)
     encoder.source = name
@@ -98,10 +104,11 @@ def save_encoder(encoder: Encoder, folder: Path | str) -> None:
     embedding = encoder.embedding
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     with new_folder(folder) as target:
-        save_weights(encoder, target)
-        config = {key: value for key, value in encoder.config.raw.items() if key != "dtype"}  # torch_dtype's newer name
-        write_json(target / "config.json", config | {"torch_dtype": dtype_name(encoder)})
+        # the network
+        save_network(encoder, encoder.config.raw, target)
         _save_tokenizer(encoder.tokenizer, target)
+
+        # what follows it: pooling by exactly one flag, then unit length
         write_json(
             target / "modules.json",
             [
@@ -115,6 +122,8 @@ def save_encoder(encoder: Encoder, folder: Path | str) -> None:
             target / "1_Pooling" / "config.json", {"word_embedding_dimension": encoder.config.hidden_size, **flags}
         )
         (target / "2_Normalize").mkdir()
+
+        # how a text is read: length, case, prefixes
         write_json(
             target / "sentence_bert_config.json",
             {"max_seq_length": embedding.max_length, "do_lower_case": embedding.lower_case},
@@ -132,9 +141,11 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     transformers 5 ignores these two settings: sentence-transformers would then pool a different token.
     """
     tokenizer.save(folder)
+    # a copy: the post-processor is for the file only
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
     around = [tokenizer.prefix_ids, tokenizer.suffix_ids]
     if sum(map(len, around)) > backend.num_special_tokens_to_add(is_pair=False):
+        # "[CLS] $A [SEP]", and for a pair "[CLS] $A [SEP] [CLS]:1 $B:1 [SEP]:1"
         before, after = ([str(backend.id_to_token(i)) for i in ids] for ids in around)
         pieces = [*before, "$A", *after]
         pair = [*pieces, *(f"{piece}:1" for piece in [*before, "$B", *after])]
@@ -146,10 +157,6 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 def _is_leftover(name: str) -> bool:
     """Heads and old buffers, which do not contribute to an embedding."""
     return name.startswith(HEADS) or name.endswith(BUFFERS)
-
-
-def _optional(path: Path) -> dict:
-    return read_json(path) if path.is_file() else {}
 
 
 def _text_settings(source: Path) -> Path:
@@ -168,15 +175,20 @@ def _pooling_folder(source: Path) -> str:
         paths, types = [str(module["path"]) for module in modules], [str(module["type"]) for module in modules]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a list of modules ({error!r})") from None
+
+    # only sentence-transformers' own modules, in the one order that `Encoder` computes
     kinds = [name.rpartition(".")[2] for name in types]
     for name, kind in zip(types, kinds, strict=True):
         if kind not in ("Transformer", "Pooling", "Normalize") or not name.startswith("sentence_transformers."):
             raise UserError(f"{path}: the module {name} is not implemented")
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise UserError(f"{path}: {', '.join(kinds)} is not implemented in this order")
+    # a path from a downloaded file could lead anywhere
     if not (source / paths[1]).resolve().is_relative_to(source.resolve()):
         raise UserError(f"{path}: {paths[1]} is outside the folder")
-    similarity = _optional(source / "config_sentence_transformers.json").get("similarity_fn_name")
+
+    # search compares unit vectors: their dot product is the cosine
+    similarity = optional_json(source / "config_sentence_transformers.json").get("similarity_fn_name")
     if similarity not in (None, "cosine") and not (similarity == "dot" and kinds[-1] == "Normalize"):
         raise UserError(f"{source}: vectors compared by similarity_fn_name={similarity!r} are not implemented")
     return paths[1]
@@ -184,11 +196,12 @@ def _pooling_folder(source: Path) -> str:
 
 def _pooling(path: Path, given: str | None) -> str:
     """The pooling: as given, or from 1_Pooling/config.json in its older or newer form."""
-    config = _optional(path)
+    config = optional_json(path)
     if config.get("include_prompt") is False:
         raise UserError(f"{path}: include_prompt=false, a prefix that is not pooled, is not implemented")
     if given is not None:
         return given
+    # older files have a flag for each kind, newer ones a name or a list of names
     flags = [flag for flag, on in config.items() if on is True and flag.startswith("pooling_mode_")]
     modes = config.get("pooling_mode") or [POOLING_FLAGS.get(flag, flag) for flag in flags]
     modes = modes if isinstance(modes, list) else [modes]
@@ -200,13 +213,16 @@ def _pooling(path: Path, given: str | None) -> str:
 
 def _prefixes(source: Path, name: str, query: str | None, passage: str | None) -> tuple[str, str]:
     """The texts before a query and a passage: as given, or from the files' prompts, or from PREFIXES."""
-    settings = _optional(source / "config_sentence_transformers.json")
+    settings = optional_json(source / "config_sentence_transformers.json")
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
         raise UserError(f"{source}/config_sentence_transformers.json: prompts={prompts!r}; expected names with texts")
+    # the files' prompts, by the names in use
     default = prompts.get(settings.get("default_prompt_name"))
     of_query = prompts.get("query", default)
     of_passage = next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default)
+
+    # a side that was not given: what the model's name tells counts only if the files have no prompts at all
     if None in (query, passage):
         called = Path(str(name).lower()).name
         if not prompts and (known := _first_match(PREFIXES, called)):
@@ -228,10 +244,12 @@ def _first_match(table: dict, called: str):
 def _max_length(source: Path, encoder: Encoder, given: int | None) -> int:
     """The maximum length in tokens: as given, or from the files; at most the network's number of positions."""
     path = _text_settings(source)
-    settings = _optional(path)
+    settings = optional_json(path)
     for key, value in settings.items():
         if key not in LENGTH_KEYS and value not in (None, False, {}, LENGTH_ONLY.get(key)):
             raise UserError(f"{path}: {key}={value!r} is not implemented")
+
+    # room for the special tokens and one of the text at least; at most the network's positions
     most, of_tokenizer = encoder.config.max_tokens, encoder.tokenizer.settings.get("model_max_length")
     length = (settings.get("max_seq_length") or min(of_tokenizer or most, most)) if given is None else given
     least = len(encoder.tokenizer.prefix_ids) + len(encoder.tokenizer.suffix_ids) + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from common.options import option
 from model.encoder import POOLINGS
@@ -29,7 +29,4 @@ class EncoderOptions:
 
     def overrides(self) -> dict:
         """These options as keyword arguments of load_encoder."""
-        return {
-            "pooling": self.pooling, "query_prefix": self.query_prefix, "passage_prefix": self.passage_prefix,
-            "max_length": self.max_length,
-        }  # fmt: skip
+        return {field.name: getattr(self, field.name) for field in fields(EncoderOptions)}

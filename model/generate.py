@@ -52,7 +52,8 @@ class Stop:
 
     def _ends_with_string(self, ids: list[int]) -> bool:
         assert self.decode is not None
-        tail = self.decode(ids[-4 * max(map(len, self.strings)) - 8 :])  # a character is at most four byte tokens
+        # as many tokens as the longest string may take: a character is at most four byte tokens
+        tail = self.decode(ids[-4 * max(map(len, self.strings)) - 8 :])
         return any(stop in tail for stop in self.strings)
 
 
@@ -84,14 +85,19 @@ def generate(
     Returns [prompt][sample] -> new token ids. UserError if a prompt and its continuation exceed the model's positions.
     """
     _refuse_too_long(decoder, prompts, stop.max_new_tokens)
+
+    # every sample of every prompt, shortest prompts first
     samples = [[_Sample.new(sampling, p, s, stop) for s in range(sampling.samples)] for p in range(len(prompts))]
     by_length = sorted(range(len(prompts)), key=lambda p: len(prompts[p]))
     waiting = deque(sample for p in by_length for sample in samples[p])
+
+    # no dropout, whatever the caller was doing
     was_training = decoder.training
     decoder.eval()
     with progress(what=what, total=len(waiting), unit="answer", hidden=on_token is not None) as bar:
         if waiting and stop.max_new_tokens > 0:
             batch = _Batch(decoder, prompts, waiting, sampling, unused_ids, rows, stop.max_new_tokens)
+            # idle rows take waiting samples, then every active row grows by a token
             while batch.refill():
                 for row, token in zip(batch.active, batch.choose(), strict=True):
                     sample = batch.sample(row)
@@ -100,9 +106,11 @@ def generate(
                         sample.ids.append(token)
                         if on_token:
                             on_token(sample.prompt, sample.number, token)
+                    # finished: the row is free for another sample
                     if is_stop or stop.is_complete(sample.ids):
                         batch.release(row)
                         bar.update()
+                # the tokens just chosen go through the network, which predicts the next
                 batch.step()
     decoder.train(was_training)
     return [[sample.ids for sample in of_prompt] for of_prompt in samples]
@@ -130,6 +138,8 @@ class _Batch:
     def __init__(self, decoder, prompts, waiting, sampling: Sampling, unused_ids, rows: int, new_tokens: int) -> None:
         self.decoder, self.prompts, self.waiting, self.sampling = decoder, prompts, waiting, sampling
         self.unused = torch.tensor(sorted(unused_ids), dtype=torch.int64, device=decoder.device)
+
+        # the size of the cache
         rows = min(rows, len(waiting))
         # with a single lane a finished answer releases its prompt too, and a second sample would miss it
         lanes = min(sampling.samples, max(2, rows))
@@ -137,18 +147,25 @@ class _Batch:
         slots = min(len(prompts), -(-rows // lanes) * (1 if lanes == 1 else 2))
         longest = max(map(len, prompts)), new_tokens
         self.cache = decoder.new_cache(slots=slots, lanes=lanes, rows=rows, longest=longest)
+
+        # rows: the sample in each, and its lane
         self.samples: list[_Sample | None] = [None] * rows
         self.lane = [0] * rows
         self.released: list[int] = []  # idle rows that the cache does not yet know to be idle
+
+        # prompts: the slot of each, the lanes not occupied there, and the samples still to finish
         self.free_slots = list(range(slots))
-        self.slot_of: dict[int, int] = {}  # prompt -> slot
-        self.free_lanes: dict[int, list[int]] = {}  # prompt -> unoccupied lanes of its slot
+        self.slot_of: dict[int, int] = {}
+        self.free_lanes: dict[int, list[int]] = {}
         self.unfinished = {prompt: sampling.samples for prompt in range(len(prompts))}
+
+        # hidden states at the last token of each prompt [P, D], and those that predict each row's next token [R, D]
         width, dtype = decoder.config.hidden_size, self.cache.answers.values.dtype
-        # hidden states at the last token of each prompt, and those that predict each row's next token
         self.prompt_hidden = torch.zeros(slots, width, dtype=dtype, device=decoder.device)
         self.hidden = torch.zeros(rows, width, dtype=dtype, device=decoder.device)
-        self.seen = None  # [rows, V]: tokens in each row's prompt or answer
+
+        # for the repetition penalty: the tokens in each row's prompt or answer [R, V]
+        self.seen = None
         if sampling.repetition_penalty != 1:
             self.seen = torch.zeros(rows, decoder.config.vocab_size, dtype=torch.bool, device=decoder.device)
         self.forward = GraphedStep(decoder, self.cache) if fast.is_on() and on_gpu(decoder.device) else self._forward
@@ -171,12 +188,15 @@ class _Batch:
         """
         idle = [row for row, sample in enumerate(self.samples) if sample is None]
         enough = len(idle) >= min(len(self.samples) // 8, len(self.waiting)) or len(idle) == len(self.samples)
+
+        # a row and a lane for each waiting sample, in order
         filled, new_prompts = [], []
         while self.waiting and len(filled) < len(idle):
             prompt, row = self.waiting[0].prompt, idle[len(filled)]
             if prompt not in self.slot_of:
                 if not enough or not self.free_slots:
                     break
+                # with a single lane slot and row are the same
                 slot = row if self.cache.lanes == 1 else self.free_slots[-1]
                 self.free_slots.remove(slot)
                 self.slot_of[prompt] = slot
@@ -184,6 +204,8 @@ class _Batch:
                 new_prompts.append(prompt)
             self.samples[row], self.lane[row] = self.waiting.popleft(), self.free_lanes[prompt].pop()
             filled.append(row)
+
+        # the samples of a prompt all start from its last hidden state
         self._prefill(new_prompts)
         if filled:
             slots = [self.slot_of[self.samples[row].prompt] for row in filled]
@@ -198,22 +220,30 @@ class _Batch:
     def _prefill(self, prompts: list[int]) -> None:
         """Fill the cache with these prompts, several per pass, and keep the last hidden state of each."""
         while prompts:
+            # as many as fit into a pass, at least one
             total = np.cumsum([len(self.prompts[p]) for p in prompts])
             now = prompts[: max(1, int((total <= PREFILL_TOKENS[self.decoder.device.type]).sum()))]
             prompts = prompts[len(now) :]
+
+            # one after another in a row: [1, T] -> [T, D]
             lengths, slots = [len(self.prompts[p]) for p in now], [self.slot_of[p] for p in now]
             packed = torch.tensor([[token for p in now for token in self.prompts[p]]], device=self.decoder.device)
             self.cache.admit(slots, lengths)
-            hidden = self.decoder.hidden_states(packed, lengths, self.cache)[0]  # [T, D]
+            hidden = self.decoder.hidden_states(packed, lengths, self.cache)[0]
+
+            # what predicts the first token of the answers
             self.prompt_hidden[slots] = hidden[torch.tensor(lengths).cumsum(0).to(hidden.device) - 1]
 
     def choose(self) -> list[int]:
         """The next token of every active row. Here the host waits for the device."""
+        # [active, V]; without copying if no row is idle
         active = self.active
         is_full = len(active) == len(self.samples)
-        logits = self.decoder.logits(self.hidden if is_full else self.hidden[active])  # [active, V]
+        logits = self.decoder.logits(self.hidden if is_full else self.hidden[active])
         if len(self.unused):
             logits.index_fill_(1, self.unused, -torch.inf)
+
+        # each sample has its own temperature and its own random numbers, wherever it sits
         samples = [self.sample(row) for row in active]
         temperatures = np.array([sample.temperature for sample in samples])
         uniforms = np.array([sample.uniforms[len(sample.ids)] for sample in samples])
@@ -229,6 +259,7 @@ class _Batch:
         self.samples[row] = None
         self.released.append(row)
         self.free_lanes[prompt].append(self.lane[row])
+        # its keys and values are needed as long as one of its samples is waiting or growing
         self.unfinished[prompt] -= 1
         if not self.unfinished[prompt]:
             slot = self.slot_of.pop(prompt)
@@ -238,15 +269,20 @@ class _Batch:
 
     def step(self) -> None:
         """Feed every active row the token just chosen for it. Idle rows compute too; their results are discarded."""
+        # rows that have just finished give back their pages
         active = self.active
         if self.released:
             self.cache.release(self.released)
             self.released = []
         if not active:
             return
-        if not self.waiting and len(active) <= 0.75 * len(self.samples):  # shrinking copies: several rows at a time
+
+        # nothing will take over idle rows: drop them. That copies, so several at a time
+        if not self.waiting and len(active) <= 0.75 * len(self.samples):
             self._shrink_to(active)
             active = self.active
+
+        # room for the new token of each row, then the pass: [R] -> [R, D]
         tokens = [sample.ids[-1] if sample else 0 for sample in self.samples]
         self.cache.reserve({row: len(self.sample(row).ids) for row in active})
         self.hidden = self.forward(torch.tensor(tokens, device=self.decoder.device))

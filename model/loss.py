@@ -39,16 +39,18 @@ def causal_lm_loss(
     predicting = hidden_states[:, :-1].flatten(0, 1)  # [B*(T-1), D]
     target = labels[:, 1:].flatten()  # [B*(T-1)]
 
-    # no label, no logits
+    # no label, no logits: [N, D], [N]
     supervised = target != IGNORE
-    predicting, target = predicting[supervised], target[supervised]  # [N, D], [N]
+    predicting, target = predicting[supervised], target[supervised]
 
     # a chunk at a time: the logits of 4k tokens over 152k words would be 2.5 GB
     loss = predicting.new_zeros((), dtype=torch.float32)
     for h, t in zip(predicting.split(chunk), target.split(chunk), strict=True):  # N = 0: one empty chunk
-        logits = (h @ head_weight.T).float()  # [n, V]
+        # [n, V], in fp32 before the softmax
+        logits = (h @ head_weight.T).float()
         if softcap is not None:
             logits = softcap * torch.tanh(logits / softcap)
+        # a sum, not a mean: what it is divided by is known only to the caller
         loss = loss + F.cross_entropy(logits, t, reduction="sum")
     return loss
 
@@ -70,14 +72,18 @@ def info_nce(
     symmetric  average with the other direction: each of the first B documents must find its query
     Similarities and softmax are computed in fp32: at a temperature of 0.02 fp16 leaves no digits.
     """
+    # cosines over the temperature: [B, M]
     with torch.autocast(queries.device.type, enabled=False):
-        scores = queries.float() @ documents.float().T / temperature  # [B, M]
+        scores = queries.float() @ documents.float().T / temperature
+
+    # off the diagonal, documents that answer the query too are no negatives
     target = torch.arange(len(queries), device=queries.device)
-    # pairs that answer each other are no negatives
     if same is not None:
         others = same.clone()
         others[target, target] = False
         scores = scores.masked_fill(others, float("-inf"))
+
+    # each query must find its document and, if symmetric, each document its query
     loss = F.cross_entropy(scores, target)
     if symmetric:
         loss = (loss + F.cross_entropy(scores[:, : len(queries)].T, target)) / 2
@@ -95,12 +101,16 @@ def distillation(
                        documents that it scored, and a query without any does not count
     Returns an fp32 scalar, 0 if the teacher scored nothing.
     """
+    # queries with a score; the one place where the host waits for a GPU
     given = teacher > float("-inf")
-    scored = given.any(1).nonzero()[:, 0]  # queries with a score; the one place where the host waits for a GPU
+    scored = given.any(1).nonzero()[:, 0]
     if not len(scored):
         return queries.float().sum() * 0  # a gradient of 0 for all: other ranks wait for it
+
+    # cosines over the temperature: [B, M]
     with torch.autocast(queries.device.type, enabled=False):
-        scores = queries.float() @ documents.float().T / temperature  # [B, M]
+        scores = queries.float() @ documents.float().T / temperature
+
     # KL(theirs || ours) over the documents that the teacher scored
     ours = scores.masked_fill(~given, float("-inf")).index_select(0, scored).log_softmax(1)
     theirs = teacher.index_select(0, scored).log_softmax(1)

@@ -50,8 +50,11 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, rope, lengths: list[int] | None) -> torch.Tensor:
         """x [B, T, D] -> [B, T, D]."""
-        q, k, v = self.Wqkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, T, D_head]
+        # one product for q, k and v, split into heads: [B, H, T, D_head] each
+        q, k, v = self.Wqkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = rotate(q, *rope), rotate(k, *rope)
+
+        # attend in both directions, inside the window if the layer has one; join the heads
         dropout = self.dropout if self.training else 0.0
         out = document_attention(q, k, v, lengths, causal=False, dropout=dropout, window=self.window)
         return self.out_drop(self.Wo(out.transpose(1, 2).flatten(2)))
@@ -68,6 +71,7 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., D]."""
+        # [..., I] each
         a, b = self.Wi(x).chunk(2, dim=-1)
         return self.Wo(self.drop(F.gelu(a) * b))
 
@@ -105,10 +109,15 @@ class ModernBert(nn.Module):
         input_ids  [B, T] int64, special tokens included
         lengths    of the row's texts, one after another (B = 1, they sum to T); None: every row is one text
         """
+        # positions restart at each text: [T]
         texts = [input_ids.shape[1]] if lengths is None else lengths
-        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in texts])  # [T], restarting at each text
-        rope = rope_cos_sin(positions, self.config.rope)  # cos, sin [T, D_head], the same for all heads
+        positions = torch.cat([torch.arange(n, device=input_ids.device) for n in texts])
+
+        # cos, sin [T, D_head], the same for all heads; layers with a window have a base of their own
+        rope = rope_cos_sin(positions, self.config.rope)
         local_rope = rope_cos_sin(positions, self.config.local_rope)
+
+        # [B, T, D] through every layer
         x = self.embeddings(input_ids)
         for layer, window in zip(self.layers, self.config.windows, strict=True):
             x = layer(x, rope if window is None else local_rope, lengths)

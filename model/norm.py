@@ -12,8 +12,9 @@ from model.fast.norm import fused_rms_norm
 @fast.has_twin(fused_rms_norm)
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
     """x / rms(x) · weight, computed in fp32: x [..., D], weight [D] -> [..., D] in dtype."""
+    # the root of the mean of the squares, in fp32: [..., 1]
     x = x.float()
-    rms = torch.sqrt(x.square().mean(dim=-1, keepdim=True) + eps)  # [..., 1]
+    rms = torch.sqrt(x.square().mean(dim=-1, keepdim=True) + eps)
     return (x / rms * weight).to(dtype)
 
 

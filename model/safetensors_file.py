@@ -56,6 +56,8 @@ class Stored:
         """A copy of the tensor in `dtype` on `device`; integers and booleans keep their dtype."""
         dtype = dtype if self.dtype.is_floating_point else self.dtype
         tensor = torch.empty(self.shape, dtype=dtype, device=device)
+
+        # a piece at a time: convert and copy it, then give its pages back
         at, flat = self.begin, tensor.view(-1)
         for piece in flat.split(PIECE // self.dtype.itemsize) if len(flat) else ():
             piece.copy_(torch.frombuffer(mapped, dtype=self.dtype, count=len(piece), offset=at))
@@ -80,6 +82,7 @@ def read_safetensors(
 
 def stored_tensors(folder: Path) -> dict[str, Stored]:
     """Every tensor in a model's folder, by name; reads only headers. UserError as for read_safetensors."""
+    # a name in two shards is an error: which of them counts would depend on their order
     stored: dict[str, Stored] = {}
     for path in weight_files(folder):
         for tensor in read_header(path):
@@ -113,6 +116,8 @@ def weight_files(folder: Path) -> list[Path]:
         files = [folder / name for name in sorted(set(_weight_map(folder / INDEX).values()))]
     else:
         files = sorted(folder.glob("*.safetensors"))
+
+    # what is missing, and why
     if not files:
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         hint = f"; {pickled[0]} is a pickle and is never loaded; convert it to safetensors" if pickled else ""
@@ -157,12 +162,15 @@ def read_header(path: Path) -> list[Stored]:
     """The tensors of a file. UserError unless they are well-formed and cover its bytes without gap or overlap."""
     try:
         with open(path, "rb") as file:
+            # the header, which must lie inside the file
             size = file.seek(0, 2)
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER):
                 raise ValueError(f"the header's length of {length:,} bytes exceeds the file")
             header = _parse_header(file.read(length))
+
+        # its tensors, which must follow one another up to the end
         tensors = [_stored(name, path, entry, 8 + length) for name, entry in header.items()]
         at = 8 + length
         for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
@@ -179,6 +187,7 @@ def read_header(path: Path) -> list[Stored]:
 
 
 def _parse_header(data: bytes) -> dict:
+    # json keeps the last of two equal names, silently
     def unique(pairs: list[tuple]) -> dict:
         value = dict(pairs)
         if len(value) != len(pairs):
@@ -199,6 +208,8 @@ def _stored(name: str, path: Path, entry, start: int) -> Stored:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} must have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+
+    # a known dtype, sizes that are sizes, and as many bytes as the two require
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"{name} has the dtype {dtype!r}; supported are {', '.join(DTYPES)}")
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:

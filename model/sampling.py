@@ -81,26 +81,31 @@ def next_tokens(
     seen          [R, V] bool, tokens that the repetition penalty applies to
     Returns [R] int64.
     """
-    # A few rows at a time on a CPU: several times faster if they stay in its cache.
+    # a few rows at a time on a CPU: several times faster if they stay in its cache
     rows = len(logits) if on_gpu(logits) else max(1, CACHED // logits.shape[1])
-    parts = [slice(start, start + rows) for start in range(0, len(logits), rows)]
-    return torch.cat(
-        [
-            _next_tokens(logits[at].float(), temperatures[at], uniforms[at], rules, None if seen is None else seen[at])
-            for at in parts
-        ]
-    )
+    chosen = []
+    for start in range(0, len(logits), rows):
+        at = slice(start, start + rows)
+        of_rows = None if seen is None else seen[at]
+        chosen.append(_next_tokens(logits[at].float(), temperatures[at], uniforms[at], rules, of_rows))
+    return torch.cat(chosen)
 
 
 def _next_tokens(logits, temperatures, uniforms, rules: Sampling, seen) -> torch.Tensor:
+    """`next_tokens` of a few rows: logits [R, V] fp32 -> [R]."""
+    # repetition penalty: towards zero if positive, away from it if negative
     if seen is not None:
         penalty = rules.repetition_penalty
         logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+    # greedy, all rows
     if not temperatures.any():
         return logits.argmax(-1)
+
+    # temperature, and the random number: [R, 1] each; a greedy row is drawn too, and then overwritten
     is_drawn = temperatures > 0
     scale, u = (
-        torch.from_numpy(values.astype(np.float32)).to(logits.device)[:, None]  # [R, 1]
+        torch.from_numpy(values.astype(np.float32)).to(logits.device)[:, None]
         for values in (np.where(is_drawn, temperatures, 1.0), uniforms)
     )
     drawn = _draw(logits / scale, u, rules)
@@ -111,20 +116,27 @@ def _draw(logits: torch.Tensor, u: torch.Tensor, rules: Sampling) -> torch.Tenso
     """logits [R, V], u [R, 1] -> [R]."""
     probabilities = logits.softmax(-1)
     vocabulary = logits.shape[-1]
+
+    # top-k: tokens outside it have no weight in the rules that follow
     if rules.top_k:
         top, ids = most_likely(probabilities, min(rules.top_k, vocabulary))
-        top = top / top.sum(-1, keepdim=True)  # tokens outside the top k have no weight in the rules that follow
+        top = top / top.sum(-1, keepdim=True)
         return _pick(top, ids, _kept(top, rules), u)
+
+    # min-p alone, or no rule at all: nothing needs to be sorted
     if rules.top_p >= 1:
         weakest = rules.min_p * probabilities.amax(-1, keepdim=True)
         return _invert(probabilities.masked_fill(probabilities < weakest, 0.0), u)[:, 0]
+
+    # top-p: among the most likely tokens, and among more of them for the rows whose nucleus may be larger
     tokens = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
     rows = torch.arange(len(logits), device=logits.device)
     for width in (*(width for width in NUCLEUS if width < vocabulary), vocabulary):
         top, ids = most_likely(probabilities[rows] if len(rows) < len(probabilities) else probabilities, width)
         kept = _kept(top, rules)
         tokens[rows] = _pick(top, ids, kept, u[rows])
-        rows = rows[kept[:, -1]]  # even the least likely one is in the nucleus: it may be larger
+        # where even the least likely of them is kept, others may be in the nucleus too
+        rows = rows[kept[:, -1]]
         if not len(rows):
             break
     return tokens
@@ -132,11 +144,13 @@ def _draw(logits: torch.Tensor, u: torch.Tensor, rules: Sampling) -> torch.Tenso
 
 def _kept(top: torch.Tensor, rules: Sampling) -> torch.Tensor:
     """What top-p and min-p keep of probabilities sorted in descending order: [R, K] -> bool."""
-    kept = top.cumsum(-1) - top < rules.top_p  # probability mass before each token: the first is always kept
+    # the probability before each token: 0 for the first, which is always kept
+    kept = top.cumsum(-1) - top < rules.top_p
     return kept & (top >= rules.min_p * top[:, :1])
 
 
 def _pick(top, ids, kept, u) -> torch.Tensor:
+    """A draw from what is kept of the K most likely tokens: top, ids, kept [R, K], u [R, 1] -> [R]."""
     return ids.gather(-1, _invert(top.masked_fill(~kept, 0.0), u))[:, 0]
 
 
@@ -148,15 +162,21 @@ def most_likely(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     rows, vocabulary = x.shape
     if vocabulary % GROUP or 4 * k * GROUP > vocabulary:
         return x.topk(k, dim=-1)
-    groups = x.view(rows, GROUP, -1)  # a group is strided, so that the maxima run over contiguous memory
+    # a group is strided, so that the maxima run over contiguous memory: [R, GROUP, V / GROUP]
+    groups = x.view(rows, GROUP, -1)
     best = groups.amax(1).topk(k, dim=-1, sorted=False).indices  # [R, k]
-    candidates = groups.gather(2, best[:, None].expand(-1, GROUP, -1)).flatten(1)  # [R, GROUP · k]
+
+    # all members of those groups: [R, GROUP · k]
+    candidates = groups.gather(2, best[:, None].expand(-1, GROUP, -1)).flatten(1)
     top, at = candidates.topk(k, dim=-1)
+
+    # back to indices of x: member at // k of group best[at % k]
     return top, at // k * groups.shape[2] + best.gather(1, at % k)
 
 
 def _invert(weights: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """The index at which the share u of the total weight falls: weights [R, V], u [R, 1] -> [R, 1] int64."""
     cumulative = weights.cumsum(-1)
-    u = u.clamp(max=1 - 2**-23)  # in fp32 a number just below 1 may round to 1
+    # in fp32 a number just below 1 may round to 1
+    u = u.clamp(max=1 - 2**-23)
     return torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True).clamp(max=weights.shape[-1] - 1)

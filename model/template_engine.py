@@ -35,9 +35,11 @@ class _Generation(jinja2.ext.Extension):
 
 def compile_template(source: str) -> jinja2.Template:
     """Compile a template. UserError if it is not valid Jinja."""
+    # immutable: a template cannot change the lists that it is given either
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
+    # what transformers adds to Jinja
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
@@ -64,6 +66,7 @@ def _bounded_range() -> Callable[..., range]:
 
     def bounded(*bounds: int) -> range:
         nonlocal left
+        # len(range) fails beyond 2⁶³: count at most one step more than the budget
         steps = range(*bounds)
         left -= min(len(steps[: MAX_STEPS + 1]), MAX_STEPS + 1)
         if left < 0:

@@ -22,9 +22,12 @@ def exact_text(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 
 def _bytes(tokenizer: Tokenizer, token: int) -> bytes:
+    # whole characters
     text = tokenizer.decode([token], keep_special=True)
     if text and REPLACEMENT not in text:
         return text.encode()
+
+    # a part of a character: by its entry in the vocabulary, as SentencePiece or byte-level BPE writes it
     piece = tokenizer.backend.id_to_token(token)
     if piece is None:
         return f"<unused {token}>".encode()

@@ -38,7 +38,8 @@ class Tokenizer:
 
         `embedding_rows` is the number of ids the model can read. No method here returns a larger one: UserError.
         """
-        backend.no_truncation()  # a tokenizer.json may carry either, from whoever saved it last
+        # a tokenizer.json may carry either, from whoever saved it last
+        backend.no_truncation()
         backend.no_padding()
         self.backend = backend
         self.settings = settings
@@ -48,9 +49,13 @@ class Tokenizer:
         self.embedding_rows = embedding_rows
         self._eos_ids = eos_ids
         self._definition = json.loads(backend.to_str())
+
+        # control tokens: those marked special, and those that a template writes
         markup = "\0".join(self.chat_templates.values())
         added = self._definition["added_tokens"]
         self.control_tokens = {token["content"]: token["id"] for token in added if _is_control(token, markup)}
+
+        # what the template may read besides the messages
         variables: dict[str, object] = {**_special_tokens(settings), **(template_options or {})}
         self.template = ChatTemplate(self.chat_templates, control_tokens=self.control_tokens, variables=variables)
 
@@ -97,6 +102,7 @@ class Tokenizer:
         """
         pieces, before = [], None
         for segment in segments:
+            # a control token by its id, plain text by the tokenizer for its place
             if segment.is_special:
                 pieces.append(self.checked([self.control_tokens[segment.text]]))
             else:
@@ -114,6 +120,7 @@ class Tokenizer:
         try:
             return self.checked(backend.encode(text, add_special_tokens=False).ids)
         except (TypeError, UnicodeEncodeError):
+            # half of a surrogate pair is the one thing that a str can hold and UTF-8 cannot
             at = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
             if at is None:
                 raise
@@ -142,7 +149,7 @@ class Tokenizer:
         return any(step.get("prepend_scheme") == "first" for step in _steps(self._definition))
 
     def _without_control_tokens(self, definition: dict) -> tokenizers.Tokenizer:
-        # Marked special they can be switched off; removed, they would leave their ids to the tokens after them.
+        # marked special they can be switched off; removed, they would leave their ids to the tokens after them
         added = [token | {"special": token["content"] in self.control_tokens} for token in definition["added_tokens"]]
         changed = tokenizers.Tokenizer.from_str(json.dumps(definition | {"added_tokens": added}))
         changed.encode_special_tokens = True
@@ -162,10 +169,13 @@ class Tokenizer:
         """The decoder without the step that strips the first space; None if it has no such step."""
         decoder = self._definition["decoder"] or {}
         steps = decoder["decoders"] if decoder.get("type") == "Sequence" else [decoder]
+        # the two steps that remove a leading space
         if not any(step.get("type") in ("Strip", "Metaspace") for step in steps):
             return None
         kept = [step | {"prepend_scheme": "never"} if step["type"] == "Metaspace" else step for step in steps]
         kept = [step for step in kept if step["type"] != "Strip"]
+
+        # a decoder can be built from JSON only as part of a tokenizer
         empty = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}
         empty |= dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding"))
         definition = empty | {"decoder": {"type": "Sequence", "decoders": kept}}
@@ -180,6 +190,7 @@ class Tokenizer:
         From tokenizer.json's post-processor, or from `add_bos_token`: DeepSeek's files have only the latter, which
         transformers 4 followed and transformers 5 ignores; the model was trained with it.
         """
+        # the post-processor first, then the setting
         before, _ = self._added_around
         bos = _token_text(self.settings.get("bos_token"))
         if before or self.settings.get("add_bos_token") is not True or bos not in self.control_tokens:
@@ -205,6 +216,7 @@ class Tokenizer:
     @cached_property
     def _added_around(self) -> tuple[list[int], list[int]]:
         """What the post-processor adds before and after a text: [CLS] and [SEP], or a BOS and nothing."""
+        # encode a word with and without, and find it in the longer result
         word = self.backend.encode("a", add_special_tokens=False).ids
         whole = self.backend.encode("a", add_special_tokens=True).ids
         start = next(i for i in range(len(whole)) if whole[i : i + len(word)] == word)
@@ -213,6 +225,7 @@ class Tokenizer:
     @cached_property
     def eos_id(self) -> int:
         """The token that ends a document. UserError if the model's files name none."""
+        # the tokenizer's end token, else the model's first
         ids = [self.backend.token_to_id(self.eos_token)] if self.eos_token is not None else []
         ids = [id_ for id_ in (*ids, *self._eos_ids) if id_ is not None]
         if ids:

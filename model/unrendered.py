@@ -26,13 +26,15 @@ def unrendered_parts(
     Parts are each message's text, name and calls, each tool, and the thoughts of the last answer: most templates drop
     earlier thoughts on purpose.
     """
+    # a mark in every part
     marks = _Marks(json.dumps([messages, tools], ensure_ascii=False))
     last = len(messages) - 1 if messages and not add_generation_prompt else None
     marked = [_mark_message(message, i + 1, marks, is_last=i == last) for i, message in enumerate(messages)]
     marked_tools = [_mark_function(tool, '"tools"', marks) for tool in tools] if tools else tools
+    # which marks come out; nothing can be said of a template that parses the marked texts
     try:
         text = template.render(marked, add_generation_prompt=add_generation_prompt, tools=marked_tools)
-    except UserError:  # the template parses the marked texts: nothing can be said
+    except UserError:
         return []
     return marks.missing_from(text)
 
@@ -58,6 +60,7 @@ class _Marks:
 
     def put(self, text: str, name: str, start: int = 0, stop: int | None = None) -> str:
         """The text with a mark after its first letter between start and stop; unchanged if it is blank there."""
+        # after a letter, where no trimming removes it
         stop = len(text) if stop is None else stop
         first = re.compile(r"\w").search(text, start, stop) or re.compile(r"\S").search(text, start, stop)
         if first is None:
@@ -77,6 +80,8 @@ def _mark_message(message: dict, number: int, marks: _Marks, *, is_last: bool) -
     """A message with a mark in its text, its name, its calls and, in the last one, its thoughts."""
     where = f"of message {number}"
     marked = dict(message)
+
+    # its text and, if that begins with a thought, both parts of it
     content = message.get("content")
     if isinstance(content, str):
         answer = content.rfind(END_OF_THOUGHT) + len(END_OF_THOUGHT) if END_OF_THOUGHT in content else 0
@@ -87,6 +92,8 @@ def _mark_message(message: dict, number: int, marks: _Marks, *, is_last: bool) -
             thought = content[begin : answer - len(END_OF_THOUGHT)]
             if thought.strip():
                 marked["content"] = marks.put(marked["content"], f"the thought {where}", begin, begin + len(thought))
+
+    # its other fields
     if message["role"] not in TOOL_ROLES and isinstance(message.get("name"), str):
         marked["name"] = marks.put(message["name"], f'"name" {where}')
     if message.get("tool_calls"):

@@ -47,11 +47,14 @@ def locate(name: str) -> Path:
 
     UserError if it is none of these or cannot be fetched.
     """
+    # what is on disk wins over a name
     path = Path(name).expanduser()
     if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
         return path
     if name in EMBEDDED:
         return fetch_embedded(name)
+
+    # a hub id is OWNER/NAME; anything else is a path that does not exist
     if path.suffix == ".gguf" or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(
             f"{name}: no such model; give a folder, a .gguf file, a hub id such as Qwen/Qwen2.5-Coder-0.5B, "
@@ -81,19 +84,26 @@ def load_decoder(
     embedding is tied and kept once; any other head is used, and `decoder.config` records it. transformers 5 does the
     same (PreTrainedModel.tie_weights).
     """
+    # the architecture
     source = locate(name)
     gguf = GGUFFile(source) if source.suffix == ".gguf" else None
     raw = gguf.config() if gguf else read_json(source / "config.json")
     config = ModelConfig.from_dict(raw)
+
+    # a head in the file is loaded even if config.json calls it tied
     weights_decide = gguf is not None or config.tie_word_embeddings
     if gguf is None and config.tie_word_embeddings and HEAD in stored_tensors(source):
         config = ModelConfig.from_dict(raw | {"tie_word_embeddings": False})
+
+    # the network without memory, then each tensor from the file to its place
     with torch.device("meta"):
         decoder = Decoder(config)
     if put is set_parameter:  # else quantised: smaller
         refuse_beyond_memory(decoder, dtype, device, where=source)
     tensors = gguf.tensors() if gguf else _decoder_tensors(source, dtype, device)
     fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_is_rope_buffer, put=put)
+
+    # and tied once it proves to be a copy of the embedding
     if weights_decide and not config.tie_word_embeddings and decoder.head_equals_embedding():
         decoder.tie()
     return decoder.eval()
@@ -127,6 +137,7 @@ def load_tokenizer(
     trained_with      an adapter's folder: its tokenizer.json, settings and chat template replace the model's
     UserError if the adapter's tokenizer is not the model's, or has tokens without an embedding row.
     """
+    # the model's own
     source = locate(name)
     if source.suffix == ".gguf":
         opened = GGUFFile(source)
@@ -134,8 +145,10 @@ def load_tokenizer(
         rows = opened.config()["vocab_size"]
     else:
         backend, settings, eos_ids = tokenizer_files(source)
-        rows = _optional_json(source / "config.json").get("vocab_size")
+        rows = optional_json(source / "config.json").get("vocab_size")
     rows = rows if isinstance(rows, int) else None  # ModelConfig reports the error
+
+    # an adapter's files, and a template given by the user, replace it
     if trained_with is not None:
         settings |= tokenizer_settings(trained_with)
         if (trained_with / "tokenizer.json").is_file():
@@ -150,9 +163,7 @@ def load_tokenizer(
 def save_decoder(decoder: Decoder, tokenizer: Tokenizer, folder: Path | str) -> None:
     """Write a folder that transformers and load_decoder can load. A tied head is written once."""
     with new_folder(folder) as target:
-        save_weights(decoder, target)
-        config = {key: value for key, value in decoder.config.raw.items() if key != "dtype"}  # torch_dtype's newer name
-        write_json(target / "config.json", config | {"torch_dtype": dtype_name(decoder)})
+        save_network(decoder, decoder.config.raw, target)
         if tokenizer.stop_ids:
             write_json(target / "generation_config.json", {"eos_token_id": sorted(tokenizer.stop_ids)})
         tokenizer.save(target)
@@ -176,24 +187,25 @@ def model_sha256(name: str) -> str:
     source = locate(name)
     if source.is_file():
         return weights_sha256(source)
+    # each file with its name, so that none can be taken for another
     digest = hashlib.sha256(weights_sha256(source).encode())
     for path in sorted({path for pattern in READ_BESIDE_WEIGHTS for path in source.glob(pattern)}):
         digest.update(f"{path.relative_to(source).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def save_weights(module: nn.Module, folder: Path) -> None:
-    """Write the parameters of a module as one safetensors file. UserError for quantised ones."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def save_network(network: nn.Module, config: dict, folder: Path) -> None:
+    """Write the parameters as one safetensors file, and config.json. UserError for quantised parameters."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     quantised = [name for name, tensor in tensors.items() if tensor.dtype == torch.uint8]
     if quantised:
         raise UserError(f"{quantised[0]}: 4-bit weights cannot be saved; save the adapter, or merge it (lora.merge)")
     safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
-
-def dtype_name(module: nn.Module) -> str:
-    """The dtype as config.json names it: float32, bfloat16 …"""
-    return str(next(module.parameters()).dtype).removeprefix("torch.")
+    # the dtype under the older of its two names, which all versions of transformers read
+    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")  # float32, bfloat16 …
+    config = {key: value for key, value in config.items() if key != "dtype"}
+    write_json(folder / "config.json", config | {"torch_dtype": dtype})
 
 
 def fill(
@@ -211,6 +223,7 @@ def fill(
     skip  whether a tensor that matches no parameter may be ignored, by its name
     UserError that lists missing and left-over tensors and wrong shapes.
     """
+    # every parameter is missing until its tensor has been read
     missing = dict(module.named_parameters())
     left_over, misfits = [], []
     for name, tensor in tensors:
@@ -225,6 +238,8 @@ def fill(
         else:
             put(module, name, tensor.to(device=device, dtype=dtype))
         del tensor  # unless `put` kept it, free it before the next is read
+
+    # all problems at once, the first eight in words
     problems = [f"missing: {name}" for name in _by_layer(missing)]
     problems += [f"left over: {name}" for name in _by_layer(left_over)]
     problems += misfits
@@ -257,7 +272,7 @@ def tokenizer_files(folder: Path) -> tuple[tokenizers.Tokenizer, dict, tuple[int
     """tokenizer.json, the settings beside it with the chat template, and the end-of-text ids."""
     eos_ids: list[int] = []
     for name in ("generation_config.json", "config.json"):
-        value = _optional_json(folder / name).get("eos_token_id")
+        value = optional_json(folder / name).get("eos_token_id")
         eos_ids += [] if value is None else value if isinstance(value, list) else [value]
     return read_backend(folder), tokenizer_settings(folder), tuple(dict.fromkeys(eos_ids))
 
@@ -275,19 +290,23 @@ def read_backend(folder: Path) -> tokenizers.Tokenizer:
 
 def tokenizer_settings(folder: Path) -> dict:
     """tokenizer_config.json, with the chat template from wherever the folder keeps it; {} if there is none."""
-    settings = _optional_json(folder / "special_tokens_map.json") | _optional_json(folder / "tokenizer_config.json")
+    settings = optional_json(folder / "special_tokens_map.json") | optional_json(folder / "tokenizer_config.json")
+
+    # the places of a template, in the order in which they override each other: files of their own …
     templates = {"default": folder / "chat_template.jinja"} if (folder / "chat_template.jinja").is_file() else {}
     templates |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
-    if list(templates) == ["default"]:  # separate files override tokenizer_config.json
+    if list(templates) == ["default"]:
         settings["chat_template"] = read_text(templates["default"])
     elif templates:
         settings["chat_template"] = [{"name": name, "template": read_text(path)} for name, path in templates.items()]
-    elif settings.get("chat_template") is None:  # where multimodal processors keep it
-        settings |= _optional_json(folder / "chat_template.json")
+    # … tokenizer_config.json, and the file in which multimodal processors keep it
+    elif settings.get("chat_template") is None:
+        settings |= optional_json(folder / "chat_template.json")
     return settings
 
 
-def _optional_json(path: Path) -> dict:
+def optional_json(path: Path) -> dict:
+    """A JSON file's object; {} if there is no such file."""
     return read_json(path) if path.is_file() else {}
 
 
@@ -296,6 +315,7 @@ def _refuse_another_vocabulary(own, base, rows: int | None, *, where: Path, pad)
 
     A padding token needs none: it is never read.
     """
+    # shared tokens: the same ids
     known, ids = base.get_vocab(with_added_tokens=True), own.get_vocab(with_added_tokens=True)
     moved = next((token for token in ids.keys() & known.keys() if ids[token] != known[token]), None)
     if moved is not None:
@@ -303,6 +323,8 @@ def _refuse_another_vocabulary(own, base, rows: int | None, *, where: Path, pad)
             f"{where}: the adapter was trained with another model's tokenizer: {moved!r} has the id {ids[moved]}, but "
             f"{known[moved]} in this model; give the model that the adapter was trained on"
         )
+
+    # its own tokens: rows in the embedding
     pad = pad.get("content") if isinstance(pad, dict) else pad
     added = sorted(token for token in ids.keys() - known.keys() if rows is not None and ids[token] >= rows)
     if added := [token for token in added if token != pad]:

@@ -19,15 +19,15 @@ from typing import NamedTuple
 
 from common.console import UserError
 from common.files import read_json, write_json, write_text
-from model.device import DTYPES
+from model.device import DTYPES, stored_dtype
 from model.encoder_config import BERT_FAMILIES
 from model.encoder_files import load_encoder, save_encoder
 from model.export.card import Export, find_license, model_card
 from model.export.gguf import write_gguf
-from model.export.ollama import deviations, find_markup, modelfile
+from model.export.ollama import modelfile
 from model.export.verify import compare_decoder, compare_encoder, encode_probe, take_probe
 from model.gguf.metadata import exact_context
-from model.weights import load_decoder, load_tokenizer, locate, save_decoder
+from model.weights import load_decoder, load_tokenizer, locate, optional_json, save_decoder
 
 
 class Written(NamedTuple):
@@ -44,6 +44,7 @@ def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = 
     dtype  of a folder's weights: fp32, bf16, fp16, or auto: that of the source's config.json, else fp32
     UserError, leaving nothing behind, if the format cannot hold this model or the export computes something else.
     """
+    # refuse before anything is loaded
     folder = locate(source)
     _check_kind(source, folder, to)
     if to == "gguf" and out.suffix != ".gguf":
@@ -51,6 +52,8 @@ def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = 
     final = [out, *(out.parent / name for name in ("Modelfile", "README.md", "export_report.json") if to == "gguf")]
     if existing := [path for path in final if path.exists()]:
         raise UserError(f"{existing[0]}: exists already; give --out a folder of its own")
+
+    # everything is written beside `out` and renamed at the end: an error leaves nothing behind
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         target = Path(scratch) / out.name
@@ -60,15 +63,18 @@ def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = 
             written = _write_gguf(source, target, type)
         else:
             written = _write_folder(source, target, dtype)
+
+        # the comparison
         report = {"schema": 1, "source": source, "to": to, "versions": _versions()} | written.report
         beside = target.parent if to == "gguf" else target
         write_json(beside / "export_report.json", report)
-        tritune = folder / "tritune.json"
-        provenance = read_json(tritune) if tritune.is_file() else {}
+
+        # the model card, and the provenance that it is made from
+        provenance = optional_json(folder / "tritune.json")
         named = find_license(source, folder if folder.is_dir() else folder.parent)
         about = Export(source, to, path=out, report=report, provenance=provenance, license=named, **written.card)
         write_text(beside / "README.md", model_card(about))
-        if tritune.is_file() and to != "gguf":
+        if provenance and to != "gguf":
             write_json(beside / "tritune.json", provenance)
         for path in final:
             os.replace(Path(scratch) / path.name, path)
@@ -93,29 +99,34 @@ def _versions() -> dict[str, str]:
 
 def _write_gguf(source: str, target: Path, type: str) -> Written:
     """The .gguf file, and a Modelfile beside it."""
+    # what the source computes, before it is written
     decoder, tokenizer = load_decoder(source), load_tokenizer(source)
     context = exact_context(decoder.config)
     probe = take_probe(decoder, tokenizer, context)
+
+    # the two files
     write_gguf(decoder, tokenizer, target, type=type, name=target.stem)
-    text, no_template = modelfile(target.name, tokenizer, context=context)
-    write_text(target.parent / "Modelfile", text)
+    ollama = modelfile(target.name, tokenizer, context=context)
+    write_text(target.parent / "Modelfile", ollama.text)
+
+    # what its user should know
     notes = []
     if context < decoder.config.max_position_embeddings:
         notes.append(f"the context is cut to {context} tokens: beyond them llama.cpp computes another attention")
-    if no_template is not None:
-        notes.append(f"the Modelfile has no TEMPLATE: {no_template}")
-    else:
-        notes += deviations(find_markup(tokenizer), tokenizer)  # pyright: ignore[reportArgumentType]
-    del decoder  # before the export is loaded
+    notes += ollama.notes
+
+    # load it again, once the source is freed
+    del decoder
     report = compare_decoder(probe, tokenizer, str(target), type)
     card = {"type": type, "has_chat_template": tokenizer.chat_template is not None}
-    return Written(report | {"notes": notes}, card | {"has_ollama_template": no_template is None})
+    return Written(report | {"notes": notes}, card | {"has_ollama_template": ollama.has_template})
 
 
 def _write_folder(source: str, target: Path, dtype: str) -> Written:
     """A decoder in Hugging Face's layout."""
+    # probe the source, write it, load it again
     decoder, tokenizer = load_decoder(source), load_tokenizer(source)
-    dtype = _resolve_dtype(dtype, decoder.config.raw)
+    dtype = stored_dtype(decoder.config.raw, dtype)
     probe = take_probe(decoder, tokenizer, decoder.config.max_tokens)
     save_decoder(decoder.to(DTYPES[dtype]), tokenizer, target)
     del decoder
@@ -125,19 +136,12 @@ def _write_folder(source: str, target: Path, dtype: str) -> Written:
 
 def _write_encoder(source: str, target: Path, dtype: str) -> Written:
     """An encoder in sentence-transformers' layout."""
+    # vectors of the source, the folder, vectors of what is in it
     encoder = load_encoder(source)
-    dtype = _resolve_dtype(dtype, encoder.config.raw)
+    dtype = stored_dtype(encoder.config.raw, dtype)
     expected = encode_probe(encoder)
     save_encoder(encoder.to(DTYPES[dtype]), target)
     exported = load_encoder(str(target))
     comparison = compare_encoder(expected, exported, dtype)
     prompts = {"query": exported.embedding.query_prefix, "document": exported.embedding.passage_prefix}
     return Written({"type": dtype, "comparison": comparison, "notes": []}, {"type": dtype, "prompts": prompts})
-
-
-def _resolve_dtype(wanted: str, raw: dict) -> str:
-    """`wanted`, or for "auto" the dtype of the source's config.json."""
-    if wanted != "auto":
-        return wanted
-    named = raw.get("dtype") or raw.get("torch_dtype")
-    return next((name for name, dtype in DTYPES.items() if str(dtype) == f"torch.{named}"), "fp32")

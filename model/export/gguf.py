@@ -28,17 +28,23 @@ def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str,
     divide into Q8_0's blocks of 32, or a weight beyond fp16's range.
     """
     gguf = need("gguf", why="writing a .gguf file")
+
+    # llama.cpp's name → tensor; Llama 3's RoPE scaling is a tensor there
     architecture = architecture_of(decoder.config)
     weights: dict[str, torch.Tensor] = {
         stored_name(architecture, ours): weight for ours, weight in decoder.named_parameters()
     }
     if decoder.config.rope.scaling == "llama3":
         weights[ROPE_FREQS] = rope_divisors(decoder.config.rope)
+
+    # matrices in the wanted type, vectors in fp32
     kinds = gguf.GGMLQuantizationType
     kind_of = {stored: kinds[type.upper()] if w.dim() > 1 else kinds.F32 for stored, w in weights.items()}
     if type == "q8_0" and (odd := [stored for stored, w in weights.items() if w.dim() > 1 and w.shape[-1] % 32]):
         raise UserError(f"the rows of {odd[0]} do not divide into blocks of 32; use --type f16")
+
     with new_file(path) as temporary:
+        # the header: metadata, then name, shape and size of every tensor
         writer = gguf.GGUFWriter(temporary, architecture)
         for key, value in _metadata(decoder, tokenizer, architecture, type, name).items():
             _add(writer, gguf, key, value)
@@ -49,6 +55,8 @@ def write_gguf(decoder: Decoder, tokenizer: Tokenizer, path: Path, *, type: str,
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
+
+        # the data, in the same order: only one tensor at a time is converted
         heads = Heads(decoder.config.num_attention_heads, decoder.config.num_key_value_heads)
         for stored, weight in progress(weights.items(), what=f"writing {path.name}"):
             weight = to_stored(architecture, stored, weight.detach().cpu().float(), heads)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from common.console import UserError
 from model.tokenizer import Tokenizer
@@ -47,6 +48,7 @@ def find_markup(tokenizer: Tokenizer) -> Markup | str:
         return "the model has no chat template"
     if "strftime_now" in tokenizer.chat_template:
         return "the chat template writes today's date"
+    # with system messages and, for a template that refuses them, without
     for conversations in (CONVERSATIONS, [c for c in CONVERSATIONS if "s" not in c]):
         markup = _between(tokenizer, conversations)
         if markup is not None and all(_agrees(markup, tokenizer, _messages(c)) for c in conversations):
@@ -63,6 +65,7 @@ def deviations(markup: Markup, tokenizer: Tokenizer) -> list[str]:
         found.append("the model's chat template accepts no system message")
     if not _agrees(markup, tokenizer, _messages("uau", "\n {} \n")):
         found.append("the model's chat template strips the white space around a message; Ollama does not")
+    # thoughts in earlier answers, in the three forms in which they occur
     for closing in dict.fromkeys(CLOSING_TAG.findall(tokenizer.chat_template or "")):
         opening = closing.replace("/", "")
         thoughts = (f"{opening}hm{closing}{{}}", f"{opening}\nhm\n{closing}\n\n{{}}", f"hm{closing}{{}}")
@@ -92,15 +95,17 @@ def _between(tokenizer: Tokenizer, conversations) -> Markup | None:
             rest = tokenizer.render(messages, add_generation_prompt=True)
         except UserError:
             return None
+        # cut the text at each message: what lies between two of them is markup
         roles = [START, *(message["role"] for message in messages), GENERATION]
         for pair, message in zip(pairwise(roles), [*messages, None], strict=True):
             text, found, rest = rest.partition(message["content"]) if message else (rest, "end", "")
             if not found:
                 return None
             between.setdefault(pair, text)
+    # Ollama adds the BOS itself, following add_bos_token
     for role in ("system", "user"):
         opening = between.get((START, role))
-        if opening is not None and tokenizer.prefix_ids:  # Ollama adds the BOS itself, following add_bos_token
+        if opening is not None and tokenizer.prefix_ids:
             between[START, role] = opening.removeprefix(_bos(tokenizer))
     return Markup(between)
 
@@ -140,20 +145,31 @@ def go_template(markup: Markup) -> str:
     return re.sub(r"⟨(\w+) (\w+)⟩", lambda pair: between[pair[1], pair[2]], template)
 
 
-def modelfile(gguf_name: str, tokenizer: Tokenizer, *, context: int) -> tuple[str, str | None]:
-    """(the Modelfile, why it has no template or None). Without one Ollama uses the .gguf file's own template.
+class Modelfile(NamedTuple):
+    """A Modelfile, and how the chats that it gives differ from those of training."""
+
+    text: str
+    has_template: bool  # without one Ollama uses the .gguf file's own
+    notes: list[str]
+
+
+def modelfile(gguf_name: str, tokenizer: Tokenizer, *, context: int) -> Modelfile:
+    """The Modelfile of a .gguf file.
 
     context  tokens that the model supports
     """
+    # the template, or why there is none
     markup = find_markup(tokenizer)
-    missing = markup if isinstance(markup, str) else None
     lines = [f"FROM ./{gguf_name}"]
     if isinstance(markup, str):
+        notes = [f"the Modelfile has no TEMPLATE: {markup}"]
         lines.append(f"# no TEMPLATE: {markup}")
     else:
-        lines += [f"# {deviation}" for deviation in deviations(markup, tokenizer)]
-        lines.append(f'TEMPLATE """{go_template(markup)}"""')
+        notes = deviations(markup, tokenizer)
+        lines += [*(f"# {note}" for note in notes), f'TEMPLATE """{go_template(markup)}"""']
+
+    # the context, and where an answer ends
     lines += [f"# the model's context: {context} tokens", f"PARAMETER num_ctx {min(context, CONTEXT)}"]
     for id_ in sorted(tokenizer.stop_ids):
         lines.append(f'PARAMETER stop "{tokenizer.decode([id_], keep_special=True)}"')
-    return "\n".join(lines) + "\n", missing
+    return Modelfile("\n".join(lines) + "\n", not isinstance(markup, str), notes)

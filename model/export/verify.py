@@ -102,8 +102,11 @@ def compare_decoder(probe: Probe, tokenizer: Tokenizer, target: str, type: str) 
 
     UserError if the tokenizers differ, or the logits by more than `type` explains.
     """
+    # the same ids and chats, before the weights are read
     exported = load_tokenizer(target)
     check_tokenizer(tokenizer, exported)
+
+    # logits of the same ids: [T, V]
     expected = probe.logits
     actual = _logits(load_decoder(target), probe.ids)
     delta = actual - expected
@@ -147,10 +150,13 @@ def compare_encoder(expected: torch.Tensor, exported: Encoder, dtype: str) -> di
 
 def check_tokenizer(source: Tokenizer, exported: Tokenizer) -> None:
     """UserError unless both give the same ids, render the same text and stop at the same tokens."""
+    # texts without added tokens: a difference is the pre-tokenizer's
     added = _added_tokens(source)
     holds_added = {text: any(token.content in text for token in added) for text in (*TRICKY_TEXTS, PROBE)}
     _check_ids(source, exported, [text for text, holds in holds_added.items() if not holds])
-    for token in added:  # before the texts that contain one: the token's settings are then the cause
+
+    # each added token by itself: a difference is its settings', and would show in the texts that contain it too
+    for token in added:
         for text in _surroundings(token.content):
             if source.encode(text) != exported.encode(text):
                 raise UserError(
@@ -159,6 +165,8 @@ def check_tokenizer(source: Tokenizer, exported: Tokenizer) -> None:
                     "tokenizer.json if the model was trained without them"
                 )
     _check_ids(source, exported, [text for text, holds in holds_added.items() if holds])
+
+    # chats, and the tokens that begin and end a text
     if source.chat_template is not None:
         for chat in CHATS:
             if source.render(chat, add_generation_prompt=True) != exported.render(chat, add_generation_prompt=True):

@@ -72,6 +72,7 @@ class FastForm(Generic[P, R]):
         """Whether it may run now in place of these plain functions."""
         if not _enabled:
             return False
+        # the source is hashed once for each version of the functions
         codes = [getattr(function, "__code__", None) for function in plain]
         ids = tuple(map(id, codes))
         if ids not in self._verdicts:
@@ -110,14 +111,17 @@ def has_twin(form: FastForm, *helpers: Callable) -> Callable[[Callable[P, R]], C
 
         @wraps(plain)
         def dispatch(*args: P.args, **kwargs: P.kwargs) -> R:
+            # replaced in its module, while the caller still holds this function: run the replacement
             current = module.get(name, dispatch)
             if current is not dispatch and not replacing.get() and not _is_running(current):
-                form.step_aside(current)  # replaced in its module; the caller still holds this function
+                form.step_aside(current)
                 token = replacing.set(True)
                 try:
                     return current(*args, **kwargs)
                 finally:
                     replacing.reset(token)
+
+            # helpers are looked up now: they may have been replaced too
             if form.fits(plain, *(module[helper.__name__] for helper in helpers)):
                 return form.function(*args, **kwargs)
             return plain(*args, **kwargs)
@@ -140,15 +144,17 @@ def fingerprint(function: Callable) -> str:
 
     Comments, docstring, annotations and layout may change, and so may the version of Python.
     """
+    # from the code: from the function, inspect would follow a decorator's __wrapped__
     code: Any = getattr(function, "__code__", None)
     try:
-        linecache.checkcache(code.co_filename)
+        linecache.checkcache(code.co_filename)  # the file may have been edited since
         definition = ast.parse(textwrap.dedent(inspect.getsource(code))).body[0]
     except (AttributeError, OSError, SyntaxError, TypeError):
         return ""
     if not isinstance(definition, ast.FunctionDef):
         return ""
-    body = definition.body[ast.get_docstring(definition) is not None :]
+    # without the docstring, if there is one
+    body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     return hashlib.sha256(repr(_skeleton([definition.args, *body])).encode()).hexdigest()[:8]
 
 
@@ -158,6 +164,7 @@ def _skeleton(node):
         return tuple(map(_skeleton, node))
     if not isinstance(node, ast.AST):
         return node
+    # empty fields differ between versions of Python; those in `skip` say nothing of what is computed
     fields = ((key, value) for key, value in ast.iter_fields(node) if value not in (None, []))
     skip = ("annotation", "returns", "ctx", "kind", "type_comment")
     return type(node).__name__, *((key, _skeleton(value)) for key, value in fields if key not in skip)

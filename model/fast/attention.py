@@ -39,9 +39,13 @@ def fused_attention(
     Under autocast, norms with fp32 weights return q and k in fp32; the kernels want one dtype.
     """
     q, k = q.to(v.dtype), k.to(v.dtype)
+
+    # every row is one document
     attend = partial(_attend, causal=causal, dropout=dropout, window=window, scale=scale, softcap=softcap)
     if lengths is None:
         return attend(q, k, v)
+
+    # several documents in a row: one call for all if a kernel knows their borders, else one call each
     assert q.shape[0] == 1 and sum(lengths) == q.shape[2], "lengths describe one row of documents"
     needs_no_mask = softcap is None and _sees_all(max(lengths), window, causal)
     if on_gpu(q) and needs_no_mask and len(lengths) > 1 and _knows_borders(q.device, q.dtype, q.shape[-1], causal):
@@ -52,6 +56,7 @@ def fused_attention(
 
 def _attend(q, k, v, *, causal, dropout, window, scale, softcap) -> torch.Tensor:
     """Each row is one document."""
+    # bf16 on a CPU: matrix products, which are faster for all but short documents
     tokens = q.shape[2]
     on_cpu_in_bf16 = q.dtype == torch.bfloat16 and q.device.type == "cpu"
     if on_cpu_in_bf16 and tokens > SHORT and not dropout and softcap is None:
@@ -93,6 +98,7 @@ def _expanded(q, k, v) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _softcapped(q, k, v, mask, scale, softcap, dropout) -> torch.Tensor:
     """No fused kernel has the soft-cap. q [B, H, n, D], k, v [B, H, m, D], mask [n, m] or None -> [B, H, n, D]."""
+    # [B, H, n, m], in fp32 from the cap to the softmax
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores = torch.tanh((q @ k.transpose(-1, -2)).float() * scale / softcap) * softcap
     if mask is not None:
@@ -133,14 +139,18 @@ def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int, caus
 
 
 def _try_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool) -> bool:
+    # three documents of 34 tokens and two heads: [1, H, T, D] each
     lengths, generator = [9, 24, 1], torch.Generator(device).manual_seed(0)
     q, k, v, weight = (
         torch.randn(1, 2, 34, head_dim, generator=generator, device=device, dtype=dtype).requires_grad_()
         for _ in range(4)
     )
+    # one call for each document
     rules = {"causal": causal, "dropout": 0.0, "window": None, "scale": None, "softcap": None}
     documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
     apart = torch.cat([_attend(*qkv, **rules) for qkv in documents], dim=2)
+
+    # and one for all: outputs and gradients must be the same
     try:
         together = _in_one_call(q, k, v, lengths, causal=causal, dropout=0.0, scale=None)
         pairs = [

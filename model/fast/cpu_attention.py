@@ -32,20 +32,26 @@ def product_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool, window: int | None, scale: float | None
 ) -> torch.Tensor:
     """Softmax attention: q [B, H, T, D], k and v [B, H_kv, T, D] -> [B, H, T, D]; arguments as document_attention's."""
+    # a matrix for each key head: k and v [B·H_kv, T, D], and the G query heads that share it [B·H_kv, G, T, D]
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     groups = q.shape[1] // k.shape[1]
-    k, v = k.flatten(0, 1).contiguous(), v.flatten(0, 1).contiguous()  # [B·H_kv, T, D]
-    heads = q.flatten(0, 1).unflatten(0, (-1, groups)).contiguous()  # [B·H_kv, G, T, D]
-    with torch.autocast("cpu", enabled=False):  # which would compute the softmax in fp32
+    k, v = k.flatten(0, 1).contiguous(), v.flatten(0, 1).contiguous()
+    heads = q.flatten(0, 1).unflatten(0, (-1, groups)).contiguous()
+
+    # autocast would compute the softmax in fp32
+    with torch.autocast("cpu", enabled=False):
         return _ProductAttention.apply(heads, k, v, causal, window, scale).view(q.shape)
 
 
 class _ProductAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, causal, window, scale):
+        # -c of every query
         shift = _shift(q, k, scale, window, causal)
         ctx.save_for_backward(q, k, v, shift)
         ctx.rules, ctx.scale = {"causal": causal, "window": window}, scale
+
+        # P v, a block of queries at a time: weights [B·H_kv, G·n, m]
         out = torch.empty_like(q)
         for rows, keys, hidden in blocks(q.shape[2], BLOCK, **ctx.rules):
             weights = _weights(q[:, :, rows], k[:, keys], shift[:, :, rows], hidden, scale)
@@ -56,12 +62,16 @@ class _ProductAttention(torch.autograd.Function):
     def backward(ctx, grad):
         q, k, v, shift = ctx.saved_tensors
         grad_q = torch.empty_like(q)
-        grad_k, grad_v = torch.zeros(k.shape), torch.zeros(v.shape)  # sums over the blocks, in fp32
+        # sums over the blocks, in fp32
+        grad_k, grad_v = torch.zeros(k.shape), torch.zeros(v.shape)
         for rows, keys, hidden in blocks(q.shape[2], BLOCK, **ctx.rules):
+            # P once more, then dP and dS
             weights = _weights(q[:, :, rows], k[:, keys], shift[:, :, rows], hidden, ctx.scale)
             of_out = grad[:, :, rows].flatten(1, 2)  # [B·H_kv, G·n, D]
             of_weights = of_out @ v[:, keys].transpose(1, 2)  # [B·H_kv, G·n, m]
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)  # pyright: ignore[reportPrivateImportUsage]
+
+            # to q, k and v
             grad_q[:, :, rows] = (of_scores @ k[:, keys]).unflatten(1, (q.shape[1], -1))
             grad_k[:, keys] += of_scores.transpose(1, 2) @ q[:, :, rows].flatten(1, 2)
             grad_v[:, keys] += weights.transpose(1, 2) @ of_out
@@ -72,6 +82,7 @@ def _shift(q: torch.Tensor, k: torch.Tensor, scale: float, window: int | None, c
     """-c [B·H_kv, G, T]: the higher of each query's scores at its own token and, if visible, at the first."""
     own = (q * k[:, None]).sum(-1, dtype=torch.float32)
     first = (q * k[:, None, :1]).sum(-1, dtype=torch.float32)
+    # past the window the first token is not attended to
     if window is not None:
         first[..., window if causal else window + 1 :] = float("-inf")
     return torch.maximum(own, first).mul_(-scale).to(q.dtype)
@@ -82,9 +93,11 @@ def _weights(q, k, shift, hidden, scale) -> torch.Tensor:
 
     hidden  [n, m'] bool: which of the last m' keys each query must not attend to
     """
-    scores = shift[..., None].repeat(1, 1, 1, k.shape[1])  # [B·H_kv, G, n, m]
+    # start from -c, and -inf where a query must not look: [B·H_kv, G, n, m]
+    scores = shift[..., None].repeat(1, 1, 1, k.shape[1])
     if hidden is not None:
         scores[..., -hidden.shape[1] :].masked_fill_(hidden, float("-inf"))
+    # add scale · q kᵀ, with the queries of a group stacked: [B·H_kv, G·n, m]
     return scores.flatten(1, 2).baddbmm_(q.flatten(1, 2), k.transpose(1, 2), alpha=scale).softmax(-1)
 
 
@@ -99,10 +112,12 @@ def blocks(
     for start in range(0, tokens, size):
         stop = min(start + size, tokens)
         if causal and window is None:
+            # all keys before the block, and a triangle inside it
             yield slice(start, stop), slice(0, stop), _later(stop - start, device)
         elif window is None:
             yield slice(start, stop), slice(0, tokens), None
         else:
+            # from the first key that the first query sees to the last that the last one sees
             first = max(0, start - window + causal)
             last = stop if causal else min(tokens, stop + window)
             distance = torch.arange(start, stop, device=device)[:, None] - torch.arange(first, last, device=device)

@@ -21,9 +21,12 @@ def chunked_cross_entropy(
     chunk: int = 256,
 ) -> torch.Tensor:
     """model/loss.py: causal_lm_loss. hidden_states [B, T, D], head_weight [V, D], labels [B, T] -> fp32 scalar."""
+    # shift: position t predicts token t + 1
     predicting = hidden_states[:, :-1].flatten(0, 1)  # [B*(T-1), D]
     target = labels[:, 1:].flatten()  # [B*(T-1)]
-    supervised = (target != IGNORE).nonzero()[:, 0]  # [N]   a GPU tells the host N once; a mask would three times
+
+    # no label, no logits: [N]. A GPU tells the host N once; a mask would three times
+    supervised = (target != IGNORE).nonzero()[:, 0]
     predicting, target = predicting.index_select(0, supervised), target.index_select(0, supervised)
     return _ChunkedCrossEntropy.apply(predicting, head_weight, target, softcap, chunk)
 
@@ -39,21 +42,27 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h, weight, target, softcap, chunk):
         """h [N, D], weight [V, D], target [N] -> scalar in fp32."""
+        # autocast leaves products with `out` alone
         if torch.is_autocast_enabled(h.device.type):
             h = h.to(torch.get_autocast_dtype(h.device.type))
         head = weight.to(h.dtype)
+
+        # the results, in fp32
         wants_h, wants_weight = ctx.needs_input_grad[:2]
         loss = torch.zeros((), dtype=torch.float32, device=h.device)
         grad_h = torch.empty_like(h, dtype=torch.float32) if wants_h else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+
+        # two buffers for all chunks: logits, then their gradient, in h's dtype and in fp32
         lift = 1024.0 if h.dtype == torch.float16 else 1.0
-        product = h.new_empty(min(chunk, len(target)), len(head))  # in h's dtype: logits, then their gradient
+        product = h.new_empty(min(chunk, len(target)), len(head))
         wide = product if h.dtype == torch.float32 else torch.empty_like(product, dtype=torch.float32)
 
         for start in range(0, len(target), chunk):
+            # the chunk's logits [n, V], capped
             part = slice(start, start + chunk)
             words = target[part, None]  # [n, 1]
-            logits = wide[: len(words)].copy_(torch.mm(h[part], head.T, out=product[: len(words)]))  # [n, V]
+            logits = wide[: len(words)].copy_(torch.mm(h[part], head.T, out=product[: len(words)]))
             slope = None
             if softcap is not None:
                 logits.div_(softcap).tanh_()
@@ -75,7 +84,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             error = product[: len(words)].copy_(error.mul_(lift) if lift != 1 else error)
             if grad_h is not None:
                 grad_h[part] = (error @ head).float() / lift
-            if wants_weight:  # a sum over positions: multiplied, it would leave fp16's range
+            # a sum over positions would leave fp16's range if it were multiplied by 1024 too
+            if wants_weight:
                 grad_weight += (error.T @ (h[part] / lift)).float()
         ctx.save_for_backward(grad_h, grad_weight)
         return loss

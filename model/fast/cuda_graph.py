@@ -23,12 +23,14 @@ class GraphedStep:
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens [R] int64 -> [R, D], overwritten by the next call."""
+        # the tensors of the cache are others if rows were dropped or it grew: record anew
         kinds = [pages for pages in (self.cache.prompts, self.cache.answers) if pages is not None]
         memory = (self.cache.slot, *(tensor for pages in kinds for tensor in (pages.keys, pages.owner)))
         if len(self.memory) != len(memory) or any(a is not b for a, b in zip(self.memory, memory, strict=True)):
-            self.recorded, self.memory = None, ()  # rows were dropped or the cache grew; free the old graph first
+            self.recorded, self.memory = None, ()  # free the old graph first
             self.recorded, self.memory = self._record(tokens), memory
         assert self.recorded is not None
+        # the tokens go to where the recording reads them
         graph, static_tokens, hidden = self.recorded
         static_tokens.copy_(tokens)
         graph.replay()
@@ -38,12 +40,16 @@ class GraphedStep:
         static_tokens, written = tokens.clone(), self.cache.written.clone()
         device = self.decoder.device  # not necessarily the current one
         stream = torch.cuda.Stream(device)
+
+        # warm-up: one-time allocations of workspaces, choice of kernels
         stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):  # warm-up: one-time allocations of workspaces, choice of kernels
+        with torch.cuda.stream(stream):
             for _ in range(2):
                 self._step(static_tokens)
                 self.cache.written.copy_(written)  # the next step overwrites the same token
         torch.cuda.current_stream(device).wait_stream(stream)
+
+        # record: nothing runs here, and every tensor keeps its address
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
             hidden = self._step(static_tokens)

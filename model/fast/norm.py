@@ -20,7 +20,8 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, eps, dtype):
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # [..., 1], in one pass
+        # r [..., 1], from the norm of x, which one pass finds
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         r = torch.rsqrt(length.square() / x.shape[-1] + eps)
         ctx.save_for_backward(x, r, weight)
         return (x * r).mul_(weight).to(dtype)
@@ -29,8 +30,10 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx, grad):
         x, r, weight = ctx.saved_tensors
         grad_x = grad_weight = None
+        # dw [D]: a sum over all vectors
         if ctx.needs_input_grad[1]:
             grad_weight = (grad * x * r).flatten(0, -2).sum(0).to(weight.dtype)
+        # dx [..., D]: w g, less its part along x
         if ctx.needs_input_grad[0]:
             grad_x = grad * weight.float()
             along_x = (grad_x * x).mean(-1, keepdim=True) * r.square()  # [..., 1]

@@ -28,6 +28,7 @@ class _Rotate(torch.autograd.Function):
 
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    # (a, b) -> (a cos - b sin, b cos + a sin), a and b the two halves of the last axis
     wide, half = x.float(), x.shape[-1] // 2
     out = wide * cos
     out[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)

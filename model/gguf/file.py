@@ -35,6 +35,7 @@ class GGUFFile:
         if self.architecture not in MODEL_TYPES:
             known = ", ".join(MODEL_TYPES)
             raise UserError(f"{path}: architecture {self.architecture!r} is not supported; supported are {known}")
+        # the types of all tensors, before any is read
         kinds = {self._gguf.GGMLQuantizationType(tensor.type).name for tensor in self._header.tensors.values()}
         if unknown := kinds - set(READABLE):
             raise UserError(
@@ -43,6 +44,7 @@ class GGUFFile:
 
     def config(self) -> dict:
         """The equivalent of config.json. UserError for a missing entry."""
+        # some settings are not metadata but tensors: RoPE's divisors, the rows of the vocabulary
         names = set(self._header.tensors)
         divisors = torch.from_numpy(self.dequantised(ROPE_FREQS)) if ROPE_FREQS in names else None
         try:
@@ -62,6 +64,7 @@ class GGUFFile:
         for stored in self._header.tensors:
             if stored == ROPE_FREQS:  # part of the configuration
                 continue
+            # Hugging Face's name and layout
             try:
                 name = tensor_name(self.architecture, stored)
                 tensor = from_stored(self.architecture, stored, torch.from_numpy(self.dequantised(stored)), heads)
@@ -88,6 +91,7 @@ class GGUFFile:
         """A tensor in fp32, dequantised a few rows at a time."""
         tensor = self._header.tensors[stored]
         kind = self._gguf.GGMLQuantizationType(tensor.type)
+        # a row of the matrix is a row of bytes: [rows, bytes]
         columns = tensor.shape[-1]
         stored_bytes = np.frombuffer(self._header.data, np.uint8, tensor.size, tensor.start)
         rows = stored_bytes.reshape(-1, tensor.size * columns // int(np.prod(tensor.shape)))

@@ -59,6 +59,7 @@ def read_header(path: Path) -> Header:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         raise UserError(f"{path}: not a readable GGUF file ({error})") from None
+    # magic, version, counts; then metadata and tensors
     try:
         cursor = _Cursor(data)
         if data[:4] != b"GGUF":
@@ -111,6 +112,7 @@ class _Cursor:
             return self.number(SCALARS[kind])
         if kind != ARRAY:
             raise _Damaged(f"metadata of type {kind} at byte {self.at}")
+        # an array: type and number of its items, then the items
         item, count = self.number("I"), self.number("Q")
         if item == STRING:
             return [self.string() for _ in range(self.room_for(count, 8, "strings"))]
@@ -125,6 +127,7 @@ class _Cursor:
         gguf = need("gguf", why="reading a .gguf file")
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
             raise _Damaged(f"general.alignment is {alignment!r}, not a power of two")
+        # the table: at least 24 bytes an entry
         entries = []
         for _ in range(self.room_for(count, 24, "tensors")):
             name, dimensions = self.string(), self.number("I")
@@ -132,6 +135,8 @@ class _Cursor:
                 raise _Damaged(f"tensor {name!r} has {dimensions} dimensions")
             shape = tuple(self.number("Q") for _ in range(dimensions))[::-1]  # the file has the fastest axis first
             entries.append(_Entry(name, shape, self.number("I"), self.number("Q")))
+
+        # where each lies in the file: none may overlap another or reach past the end
         data_start = -(-self.at // alignment) * alignment
         tensors, end = {}, data_start
         for name, shape, kind, offset in sorted(entries, key=lambda entry: entry.offset):

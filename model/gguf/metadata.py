@@ -155,6 +155,8 @@ def config_of(metadata: dict, names: set[str], vocab_size: int, divisors: torch.
     architecture = metadata["general.architecture"]
     if metadata[f"{architecture}.block_count"] > len(names):
         raise ValueError("more blocks than tensors")
+
+    # what every family has
     get = {key.removeprefix(f"{architecture}."): value for key, value in metadata.items()}
     model_type = MODEL_TYPES[architecture]
     heads, hidden_size = get["attention.head_count"], get["embedding_length"]
@@ -178,6 +180,8 @@ def config_of(metadata: dict, names: set[str], vocab_size: int, divisors: torch.
         "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
     }
+
+    # what differs: activation, biases, Gemma's windows and caps
     if model_type.startswith("gemma"):
         config["hidden_activation"] = "gelu_pytorch_tanh"
     else:
@@ -202,6 +206,7 @@ def config_of(metadata: dict, names: set[str], vocab_size: int, divisors: torch.
 
 def _scaling_of(get: dict, theta: float, head_dim: int, divisors: torch.Tensor | None) -> dict | None:
     kind = get.get("rope.scaling.type", "none")
+    # llama3: as we stored it, or inferred with the settings of all of Llama 3's models; it must give these divisors
     if divisors is not None:
         usual = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
         inferred = {"factor": divisors.max().item(), **usual}
@@ -213,6 +218,8 @@ def _scaling_of(get: dict, theta: float, head_dim: int, divisors: torch.Tensor |
         return scaling
     if kind == "none":
         return None
+
+    # linear, yarn: metadata
     if kind not in ("linear", "yarn"):
         raise UserError(f"RoPE scaling {kind!r} is not supported")
     scaling = {"rope_type": kind, "factor": get["rope.scaling.factor"]}

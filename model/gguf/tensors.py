@@ -48,6 +48,7 @@ def tensor_name(architecture: str, stored: str) -> str:
     """Hugging Face's name of a stored tensor. KeyError if there is none."""
     if stored in TENSORS:
         return TENSORS[stored]
+    # blk.3.attn_q.weight
     block, layer, part, kind = stored.split(".") if stored.count(".") == 3 else [""] * 4
     if block != "blk" or not layer.isdigit():
         raise KeyError(stored)
@@ -59,6 +60,7 @@ def stored_name(architecture: str, name: str) -> str:
     for stored, ours in TENSORS.items():
         if ours == name:
             return stored
+    # model.layers.3.self_attn.q_proj.weight
     layer, rest = name.removeprefix("model.layers.").split(".", 1)
     part, kind = rest.rsplit(".", 1)
     return f"blk.{layer}.{next(k for k, v in _parts(architecture).items() if v == part)}.{kind}"
@@ -78,6 +80,7 @@ def from_stored(architecture: str, stored: str, tensor: torch.Tensor, heads: Hea
 def to_stored(architecture: str, stored: str, tensor: torch.Tensor, heads: Heads) -> torch.Tensor:
     """The inverse of `from_stored`."""
     if (count := _interleaved_heads(architecture, stored, heads)) is not None:
+        # rows (0, 1, … h-1, h, …) to (0, h, 1, h+1, …)
         return tensor.unflatten(0, (count, 2, -1)).transpose(1, 2).flatten(0, 2).contiguous()
     return tensor + 1 if _is_shifted(architecture, stored) else tensor
 

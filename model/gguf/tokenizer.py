@@ -69,6 +69,7 @@ def read_tokenizer(metadata: dict) -> tuple[tokenizers.Tokenizer, dict, tuple[in
 
     UserError for an unknown pre-tokenizer, KeyError for a missing entry.
     """
+    # the model and its pre-tokenizer: tokenizer.json
     kind = metadata["tokenizer.ggml.model"]
     tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
     if kind == "gpt2":
@@ -82,10 +83,14 @@ def read_tokenizer(metadata: dict) -> tuple[tokenizers.Tokenizer, dict, tuple[in
         for i, (token, type_) in enumerate(zip(tokens, types, strict=True))
         if type_ in (CONTROL, USER_DEFINED)
     ]
+
+    # the BOS before a text
     ids = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in SPECIAL_TOKENS.items()}
     add_bos = metadata.get("tokenizer.ggml.add_bos_token", kind == "llama" or metadata.get(PRE_KEY) in BEGIN_WITH_BOS)
     if add_bos and ids["bos_token"] is not None:
         definition["post_processor"] = _bos_first(tokens[ids["bos_token"]], ids["bos_token"])
+
+    # tokenizer_config.json
     settings = {name: tokens[i] for name, i in ids.items() if i is not None and i < len(tokens)}
     settings |= {
         "tokenizer_class": "PreTrainedTokenizerFast",  # uses tokenizer.json as it is
@@ -94,6 +99,8 @@ def read_tokenizer(metadata: dict) -> tuple[tokenizers.Tokenizer, dict, tuple[in
         "model_max_length": metadata.get(f"{metadata['general.architecture']}.context_length"),
         "chat_template": metadata.get("tokenizer.chat_template"),
     }
+
+    # what ends a text: end of sequence, of a turn, of a message
     ends = [metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
     backend = tokenizers.Tokenizer.from_str(json.dumps(definition))
     return backend, settings, tuple(dict.fromkeys(end for end in ends if end is not None))
@@ -122,6 +129,8 @@ def _sentencepiece(metadata: dict, tokens: list[str], types: list[int]) -> dict:
     prepends = metadata.get("tokenizer.ggml.add_space_prefix", True)
     scores = metadata["tokenizer.ggml.scores"]
     pieces = {t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind != UNUSED}
+
+    # merges by rank, as tokenizer.json wants them: every way to cut a token into two, the highest score first
     mergeable = {t: i for t, i in pieces.items() if types[i] in (NORMAL, USER_DEFINED)}
     merges = [
         (scores[i], t[:cut], t[cut:])
@@ -130,6 +139,8 @@ def _sentencepiece(metadata: dict, tokens: list[str], types: list[int]) -> dict:
         if t[:cut] in mergeable and t[cut:] in mergeable
     ]
     merges.sort(key=lambda merge: (-merge[0], -len(merge[1])))
+
+    # ids to text: ▁ to spaces, bytes to characters, without the space that was put first
     unknown = next((token for token, kind in zip(tokens, types, strict=True) if kind == UNKNOWN), None)
     steps = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}, {"type": "ByteFallback"}]
     steps += [{"type": "Fuse"}, *([{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prepends else [])]
@@ -163,10 +174,14 @@ def tokenizer_metadata(tokenizer: Tokenizer, vocab_size: int) -> dict[str, objec
     names = {i: token for token, i in tokenizer.backend.get_vocab(with_added_tokens=True).items()}
     if max(names) >= vocab_size:
         raise UserError(f"the tokenizer has a token {max(names)}, but the model only {vocab_size} rows")
+
+    # a token and its type for each row of the embedding
     tokens = [names.get(i, f"[PAD{i}]") for i in range(vocab_size)]
     types = [NORMAL if i in names else UNUSED for i in range(vocab_size)]
     for token in definition["added_tokens"]:
         types[token["id"]] = CONTROL if token["special"] or _looks_special(token["content"]) else USER_DEFINED
+
+    # byte-level BPE has merges, SentencePiece scores and bytes as tokens
     metadata = {"tokenizer.ggml.model": kind.model, PRE_KEY: kind.pre, "tokenizer.ggml.tokens": tokens}
     merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in definition["model"]["merges"]]
     if kind.model == "gpt2":

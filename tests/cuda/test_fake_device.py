@@ -51,7 +51,6 @@ WAITS = {
     "model/cache.py:admit write": "new prompts' lengths, slots and places",
     "model/cache.py:seat write": "rows that begin or end",
     "model/cache.py:keep write": "rows that go on when others are let go",
-    "model/cache.py:reserve read": "the rows' lengths where prompts are not shared",
     "model/generate.py:__init__ write": "which ids have no token, once",
     "model/generate.py:_prefill write": "new prompts' tokens",
     "model/generate.py:_shrink_to write": "rows that go on when others are let go",
@@ -70,7 +69,7 @@ WAITS = {
     "eval/next_token.py:_top read": "the likeliest tokens",
     # files
     "model/safetensors_file.py:read write": "a piece of a weight from the mapped file",
-    "model/weights.py:save_weights read": "a weight to write",
+    "model/weights.py:save_network read": "a weight to write",
     "model/export/gguf.py:write_gguf read": "a weight to write",
     "lora/adapter_file.py:load_adapter write": "an adapter's matrix",
     "lora/adapter_file.py:write_adapter read": "an adapter's matrix to write",

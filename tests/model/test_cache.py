@@ -74,6 +74,21 @@ def test_a_step_over_the_cache_attends_as_exactly_as_half_precision_allows(keys,
     assert error < ((0.006 if level < 1000 else 0.015) if dtype == torch.bfloat16 else 0.001)
 
 
+def test_room_for_the_next_token_is_made_without_waiting_for_the_device(monkeypatch):
+    cache = KVCache(
+        (1, 1, 8), slots=2, lanes=1, rows=2, longest=(PAGE, 8), dtype=torch.float32, device=torch.device("cpu")
+    )
+    cache.admit([0, 1], [5, PAGE])
+    cache.seat([0, 1], [0, 1], [0, 0])
+    for read in ("tolist", "item"):
+        monkeypatch.setattr(torch.Tensor, read, lambda *_: pytest.fail("the host reads a tensor"))
+    cache.reserve({0: 1, 1: 0})
+    assert [len(pages) for pages in cache.answers.of] == [1, 1]
+    cache.keep([1])  # its prompt fills a page, and row 1 is row 0 now
+    cache.reserve({0: 1})
+    assert [len(pages) for pages in cache.answers.of] == [2]
+
+
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("prompt", [1, 70])
 def test_decode_is_no_further_from_fp32_than_prefill_with_biased_keys(keys, reference_qwen2, dtype, prompt):

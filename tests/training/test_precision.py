@@ -6,42 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from common.console import UserError
-from model import device as device_module
-from model.device import choose_device, choose_dtype
 from training.precision import Precision
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    ("capability", "expected"),
-    [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
-)
-def test_compute_capability_decides_not_is_bf16_supported(monkeypatch, capability, expected):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *a, **k: True)  # what a T4 says, by slow emulation
-    assert choose_dtype(torch.device("cuda")) == expected
-    if expected == torch.float16:
-        with pytest.raises(UserError, match="emulate"):
-            choose_dtype(torch.device("cuda"), "bf16")
-
-
-def test_a_cpu_takes_bf16_only_if_it_has_the_instructions_and_never_fp16(monkeypatch):
-    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(device_module, "cpu_has_bf16", lambda has=has: has)
-        assert choose_dtype(CPU) == expected
-    with pytest.raises(UserError, match="emulate"):
-        choose_dtype(CPU, "fp16")
-    with pytest.raises(UserError, match="give auto"):
-        choose_dtype(CPU, "int8")
-
-
-def test_an_unavailable_device_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for name in ("cuda", "toaster"):
-        with pytest.raises(UserError, match=name):
-            choose_device(name)
 
 
 def scaled(network):

@@ -106,7 +106,7 @@ def test_a_system_message_that_the_template_refuses_is_left_out_by_ollama(tokeni
     source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": TEMPLATES["no system"]})
     rendered = render_go(go_template(find_markup(source)), conversation("su"))
     assert rendered == source.render(conversation("su")[1:], add_generation_prompt=True)
-    assert "accepts no system message" in modelfile("x.gguf", source, context=64)[0]
+    assert "accepts no system message" in modelfile("x.gguf", source, context=64).text
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_a_system_message_that_the_template_refuses_is_left_out_by_ollama(tokeni
     ],
 )
 def test_a_template_that_go_cannot_express_is_reported(template, why, tokenizer):
-    text, missing = modelfile(
-        "x.gguf", Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template}), context=64
-    )
-    assert re.search(why, missing) and 'TEMPLATE "' not in text and f"# no TEMPLATE: {missing}" in text
+    source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template})
+    text, has_template, (note,) = modelfile("x.gguf", source, context=64)
+    assert re.search(why, note) and not has_template and 'TEMPLATE "' not in text
+    assert f"# {note.removeprefix('the Modelfile has ')}" in text
 
 
 def test_the_modelfile_stops_where_training_did(tokenizer):
-    text, _ = modelfile("x.gguf", tokenizer, context=64)
+    text = modelfile("x.gguf", tokenizer, context=64).text
     assert text.startswith("FROM ./x.gguf\n") and "PARAMETER num_ctx 64\n" in text
     assert set(re.findall(r'PARAMETER stop "(.*)"', text)) == {"<|endoftext|>", "<|im_end|>"}
 
@@ -137,8 +137,8 @@ def test_white_space_that_only_jinja_strips_is_reported(tokenizer):
     answers = TEMPLATES["chatml"].replace("m.content", "m.content.strip() if m.role == 'assistant' else m.content")
     for template, said in ((stripping, True), (answers, True), (TEMPLATES["chatml"], False)):
         source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template})
-        text, missing = modelfile("x.gguf", source, context=64)
-        assert missing is None and ("strips the white space" in text) == said
+        text, has_template, _ = modelfile("x.gguf", source, context=64)
+        assert has_template and ("strips the white space" in text) == said
 
 
 THINKING = "{% if '</think>' in m.content %}{{ CHANGED }}{% else %}{{ m.content }}{% endif %}"
@@ -160,10 +160,10 @@ def test_thoughts_that_only_jinja_removes_from_earlier_answers_are_reported(name
         change = change.replace("</think>", "[/THINK]")
     template = TEMPLATES["chatml"].replace("{{ m.content }}", change)
     source = Tokenizer(tokenizer.backend, tokenizer.settings | {"chat_template": template})
-    text, missing = modelfile("x.gguf", source, context=64)
+    text, has_template, _ = modelfile("x.gguf", source, context=64)
     before, _, _ = text.partition("TEMPLATE")
     tags = "[THINK] … [/THINK]" if name == "in brackets" else "<think> … </think>"
-    assert missing is None and before.count(f"removes {tags} from earlier answers") == 1 and "white space" not in before
+    assert has_template and before.count(f"removes {tags} from earlier answers") == 1 and "white space" not in before
     if name == "dropped":  # a person sees it too, and it stays in the report
         folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
         settings = json.loads((folder / "tokenizer_config.json").read_text())
