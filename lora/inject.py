@@ -46,8 +46,8 @@ def inject(
     rank_pattern, alpha_pattern  r and alpha of layers by name: see lora.targets.pattern_value
     rslora, dora                 see lora/layer.py
 
-    Raises UserError for a target or pattern that matches no linear layer, for the head (a tied head shares the
-    embedding's weight, which its adapter would silently change), and for an adapter on an adapter.
+    Raises UserError for a target or pattern that matches no linear layer, for the head (tied, its adapter would
+    change the embedding; untied, loss and sampling would bypass it), and for an adapter on an adapter.
     """
     if lora_layers(network):
         raise UserError("the network already has an adapter; merge it or remove it first")
@@ -57,9 +57,9 @@ def inject(
 
     # a pattern that matches none of them is a typo
     for pattern in (rank_pattern or {}, alpha_pattern or {}):
-        idle = [key for key in pattern if not any(matches_key(name, key) for name in names)]
-        if idle:
-            raise UserError(f"the pattern {idle[0]!r} matches no layer with an adapter")
+        unmatched = [key for key in pattern if not any(matches_key(name, key) for name in names)]
+        if unmatched:
+            raise UserError(f"the pattern {unmatched[0]!r} matches no layer with an adapter")
 
     # freeze everything
     network.requires_grad_(False)
@@ -82,8 +82,8 @@ def _chosen(network: nn.Module, targets, exclude, layers) -> list[str]:
     # the head has no adapter, tied or not
     if isinstance(network, Decoder) and is_target(HEAD, targets, exclude=exclude):
         tied = "this model's head is tied to its embedding"
-        multiplied = "loss and sampling multiply by its weight directly, bypassing any adapter"
-        raise UserError(f"LoRA on {HEAD} is refused: {tied if network.config.tie_word_embeddings else multiplied}")
+        bypassed = "loss and sampling multiply by its weight directly, bypassing any adapter"
+        raise UserError(f"LoRA on {HEAD} is refused: {tied if network.config.tie_word_embeddings else bypassed}")
 
     # every target must match a layer: a typo would silently leave one out
     found = linears(network)

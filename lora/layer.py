@@ -30,7 +30,7 @@ from model.linear import Projection, activate, linear
 
 
 class LoRALinear(Projection):
-    """Replaces a linear layer under the same name: its very `weight` and `bias`, plus `lora_A` and `lora_B`."""
+    """Replaces a linear layer under the same name: the same `weight` and `bias` tensors, plus `lora_A` and `lora_B`."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class LoRALinear(Projection):
         out_features, in_features = base.weight.shape
         self.lora_A = nn.Linear(in_features, r, bias=False, device=base.weight.device, dtype=torch.float32)
         self.lora_B = nn.Linear(r, out_features, bias=False, device=base.weight.device, dtype=torch.float32)
-        nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
+        nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))  # as PEFT does
         nn.init.zeros_(self.lora_B.weight)
 
         # m is the length of each row of W, as long as B A is zero
-        self.lora_magnitude_vector = nn.Parameter(self._sum().norm(dim=1)) if dora else None
+        self.lora_magnitude_vector = nn.Parameter(self._updated_weight().norm(dim=1)) if dora else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
@@ -78,13 +78,13 @@ class LoRALinear(Projection):
             return plain + delta
 
         # DoRA: scale each row of W + s B A to length m; the bias is not scaled
-        stretch = self.lora_magnitude_vector / self._sum().norm(dim=1)  # [out], exactly 1 while fresh
+        stretch = self.lora_magnitude_vector / self._updated_weight().norm(dim=1)  # [out], exactly 1 while fresh
         unbiased = plain if self.bias is None else plain - self.bias
         # as a change to `plain`, so that a fresh adapter leaves it the same to the last bit
         return plain + (stretch - 1).to(plain.dtype) * unbiased + stretch.to(plain.dtype) * delta
 
     def forward_with(self, x: torch.Tensor, *others: Projection) -> tuple[torch.Tensor, ...]:
-        """This layer and others of the same input, by lora/fast.py while they train: x [..., in] -> [..., out] each."""
+        """This layer and others on the same input, by lora/fast.py while they train: x [..., in] -> [..., out] each."""
         # one product for all A, if every one of them is a LoRALinear that trains
         layers = [layer for layer in (self, *others) if isinstance(layer, LoRALinear)]
         if len(layers) == 1 + len(others) and all(layer.suits(joint_lora, Projection.forward_with) for layer in layers):
@@ -92,7 +92,7 @@ class LoRALinear(Projection):
         return super().forward_with(x, *others)
 
     def forward_gated(self, gate: torch.Tensor, up: torch.Tensor, activation: str) -> torch.Tensor:
-        """This layer of activation(gate) · up, by lora/fast.py while it trains: two of [..., in] -> [..., out]."""
+        """This layer on activation(gate) · up, by lora/fast.py while it trains: two of [..., in] -> [..., out]."""
         if self.suits(gated_lora, Projection.forward_gated, activate):
             return gated_lora(self, gate, up, activation)
         return super().forward_gated(gate, up, activation)
@@ -109,14 +109,14 @@ class LoRALinear(Projection):
     @torch.no_grad()
     def merged_weight(self) -> torch.Tensor:
         """W + s B A, its rows scaled to length m for DoRA: computed in fp32, cast once to W's dtype. [out, in]."""
-        merged = self._sum()
+        merged = self._updated_weight()
         # DoRA: the lengths that the rows of the sum have, against those that they should have
         if self.lora_magnitude_vector is not None:
             merged *= (self.lora_magnitude_vector / merged.norm(dim=1))[:, None]
         return merged.to(self.weight.dtype)
 
     @torch.no_grad()
-    def _sum(self) -> torch.Tensor:
+    def _updated_weight(self) -> torch.Tensor:
         """W + s B A in fp32: [out, in]."""
         # autocast would multiply B A in half precision
         with torch.autocast(self.weight.device.type, enabled=False):

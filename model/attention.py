@@ -29,7 +29,7 @@ def soft_cap(x: torch.Tensor, cap: float) -> torch.Tensor:
 
 
 def visible(tokens: int, *, causal: bool, window: int | None, device: torch.device) -> torch.Tensor:
-    """[T, T] bool: whether the token of a row attends to the token of a column, in one document."""
+    """[T, T] bool: whether query i (row) attends to key j (column), in one document."""
     # how many tokens each key lies before each query: [T, T]
     at = torch.arange(tokens, device=device)
     distance = at[:, None] - at
@@ -53,12 +53,13 @@ def document_attention(
 ) -> torch.Tensor:
     """Softmax attention inside each document; scores and softmax in fp32.
 
-    q        [B, H, T, D]
+    q        [B, H, T, D], D the width of a head
     k, v     [B, H_kv, T, D], each key head serves H / H_kv query heads (grouped-query attention, arXiv:2305.13245)
     lengths  of the row's documents (B = 1, they sum to T); None: every row is one document
     window   causal: a token attends to itself and the window - 1 tokens before it (arXiv:2310.06825);
              not causal: to the tokens at a distance of at most `window`
     scale    of q · k; None: 1 / sqrt(D)
+    dropout  of the attention weights; pass 0 outside training
     softcap  c: scores become c tanh(score / c) before the softmax (arXiv:2408.00118, section 2)
     Returns  [B, H, T, D] in v's dtype
     """

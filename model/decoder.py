@@ -30,19 +30,23 @@ from model.linear import Linear
 from model.norm import RMSNorm
 from model.rope import rope_cos_sin, rotate
 
-# Activation checkpointing: what the backward pass recomputes (arXiv:1604.06174). Nothing; the MLPs (half of the memory
-# for a quarter of a forward pass); whole layers; or whole layers, whose inputs wait in the host's memory.
-CHECKPOINTING = ("none", "selective", "full", "offload")
+# Activation checkpointing: what the backward pass recomputes (arXiv:1604.06174).
+CHECKPOINTING = (
+    "none",
+    "selective",  # the MLPs: half of the memory for a quarter of a forward pass
+    "full",  # whole layers
+    "offload",  # whole layers, whose inputs wait in the host's memory
+)
 
 
-class Step(NamedTuple):
-    """What the layers of one pass share: one Step for full attention, one for layers with a sliding window."""
+class Shared(NamedTuple):
+    """What the layers of one pass share: one for full attention, one for layers with a sliding window."""
 
     cos: torch.Tensor  # [B or 1, 1, T, D_head]
     sin: torch.Tensor
     lengths: list[int] | None  # of the row's documents
     cache: KVCache | None
-    bias: torch.Tensor | None  # of the scores against a cache, one token a row: 0 where it attends, else -inf
+    bias: torch.Tensor | None  # added to the scores against a cache, one token a row: 0 where it attends, else -inf
     checkpointing: str
 
 
@@ -71,7 +75,7 @@ class Attention(nn.Module):
         else:
             self.q_norm = self.k_norm = nn.Identity()
 
-    def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, shared: Shared) -> torch.Tensor:
         """x [B, T, D] -> [B, T, D]. With a cache and lengths: prompts to store; with a cache alone: one token a row."""
         # project: q [B, T, H · D_head], k and v [B, T, H_kv · D_head]
         q, k, v = self.q_proj.forward_with(x, self.k_proj, self.v_proj)
@@ -81,17 +85,17 @@ class Attention(nn.Module):
         q, k, v = self.q_norm(q).transpose(1, 2), self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
 
         # rotate by position, after which q · k depends on distances only
-        q, k = rotate(q, step.cos, step.sin), rotate(k, step.cos, step.sin)
+        q, k = rotate(q, shared.cos, shared.sin), rotate(k, shared.cos, shared.sin)
 
         rules = {"scale": self.scale, "softcap": self.softcap}
-        if step.cache is not None and step.lengths is None:
+        if shared.cache is not None and shared.lengths is None:
             # decoding: one new token a row attends to what the cache holds
-            out = step.cache.attend(self.layer, q, k, v, bias=step.bias, **rules)  # pyright: ignore[reportArgumentType]
+            out = shared.cache.attend(self.layer, q, k, v, bias=shared.bias, **rules)  # pyright: ignore[reportArgumentType]
         else:
             # training, or prompts whose keys and values the cache keeps: inside the documents of the row
-            if step.cache is not None:
-                step.cache.fill(self.layer, k, v)
-            out = document_attention(q, k, v, step.lengths, causal=True, window=self.window, **rules)
+            if shared.cache is not None:
+                shared.cache.fill(self.layer, k, v)
+            out = document_attention(q, k, v, shared.lengths, causal=True, window=self.window, **rules)
 
         # join the heads: [B, H, T, D_head] -> [B, T, H · D_head] -> [B, T, D]
         return self.o_proj(out.transpose(1, 2).flatten(2))
@@ -138,18 +142,18 @@ class Layer(nn.Module):
             self.pre_feedforward_layernorm = norm()
             self.post_feedforward_layernorm = norm()
 
-    def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, shared: Shared) -> torch.Tensor:
         """x [B, T, D] fp32 -> [B, T, D] fp32."""
         # the sum is in fp32: the branch's half precision is promoted
-        x = x + self._attention(x, step)
+        x = x + self._attention(x, shared)
 
         # "selective" recomputes the MLP, whose hidden activations are the largest
-        if step.checkpointing == "selective":
+        if shared.checkpointing == "selective":
             return x + checkpoint(self._mlp, x, use_reentrant=False)
         return x + self._mlp(x)
 
-    def _attention(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        y = self.self_attn(self.input_layernorm(x), step)
+    def _attention(self, x: torch.Tensor, shared: Shared) -> torch.Tensor:
+        y = self.self_attn(self.input_layernorm(x), shared)
         return self.post_attention_layernorm(y) if self.has_post_norms else y
 
     def _mlp(self, x: torch.Tensor) -> torch.Tensor:
@@ -181,7 +185,7 @@ class Backbone(nn.Module):
         Returns    [B, T, D]
         """
         # angles and masks, shared by all layers
-        steps = self._steps(input_ids, lengths, cache)
+        shared_by_window = self._shared(input_ids, lengths, cache)
 
         # the residual stream starts as the embeddings: [B, T, D] fp32
         x = self.embed_tokens(input_ids).float()
@@ -191,35 +195,35 @@ class Backbone(nn.Module):
 
         # every layer adds to it
         for layer, window in zip(self.layers, self.config.windows, strict=True):
-            step = steps[window]
-            if step.checkpointing in ("full", "offload"):
+            shared = shared_by_window[window]
+            if shared.checkpointing in ("full", "offload"):
                 # keep only the layer's input, on the device or in the host's memory
-                to_host = save_on_cpu(pin_memory=on_gpu(x)) if step.checkpointing == "offload" else nullcontext()
+                to_host = save_on_cpu(pin_memory=on_gpu(x)) if shared.checkpointing == "offload" else nullcontext()
                 with to_host:
-                    x = checkpoint(layer, x, step, use_reentrant=False)
+                    x = checkpoint(layer, x, shared, use_reentrant=False)
             else:
-                x = layer(x, step)
+                x = layer(x, shared)
 
         # decoding: every layer has stored its token
         if cache is not None and lengths is None:
             cache.advance()
         return self.norm(x)
 
-    def _steps(self, input_ids, lengths, cache) -> dict[int | None, Step]:
+    def _shared(self, input_ids, lengths, cache) -> dict[int | None, Shared]:
         """Angles and masks by window: once for layers with full attention (None), once for those with a window."""
         positions, extents = self._positions(input_ids, lengths, cache)
         # without gradients nothing is kept, so nothing needs to be recomputed
         checkpointing = self.checkpointing if torch.is_grad_enabled() else "none"
 
-        steps = {}
+        shared_by_window = {}
         for window in set(self.config.windows):
             # Gemma 3's local layers rotate by a base of their own
             rope = self.config.rope if window is None else self.config.local_rope
             cos, sin = rope_cos_sin(positions, rope, extents)  # [B or 1, T, D_head]
             # decoding: which of the cached tokens a row sees
             bias = cache.bias(window) if cache is not None and lengths is None else None
-            steps[window] = Step(cos[:, None], sin[:, None], lengths, cache, bias, checkpointing)
-        return steps
+            shared_by_window[window] = Shared(cos[:, None], sin[:, None], lengths, cache, bias, checkpointing)
+        return shared_by_window
 
     @staticmethod
     def _positions(input_ids, lengths, cache) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,12 +25,12 @@ class Projection(nn.Module):
     """A linear layer, plain or adapted. Adapters compute the two methods below from less memory (lora/layer.py)."""
 
     def forward_with(self, x: torch.Tensor, *others: Projection) -> tuple[torch.Tensor, ...]:
-        """This layer and others of the same input, as q, k and v: x [..., in] -> [..., out] each."""
+        """This layer and others on the same input, as q, k and v: x [..., in] -> [..., out] each."""
         # an adapter multiplies x by all its A matrices at once
         return self(x), *(other(x) for other in others)
 
     def forward_gated(self, gate: torch.Tensor, up: torch.Tensor, activation: str) -> torch.Tensor:
-        """This layer of activation(gate) · up, as the MLP ends: two of [..., in] -> [..., out]."""
+        """This layer on activation(gate) · up, as the MLP ends: two of [..., in] -> [..., out]."""
         # an adapter recomputes the product in the backward pass
         return self(activate(gate, activation) * up)
 
