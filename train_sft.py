@@ -67,6 +67,10 @@ class Options(DecoderOptions):
     max_length: int = option(
         2048, "tokens of a pair and of a packed row; longer pairs are cut at the end", DATA, least=2
     )
+    step_pairs: int | None = option(
+        None, "pairs of an optimiser step, each in a row of its own; micro-batches count pairs then "
+        "(default: packed rows, as many as --step-tokens)", OPTIMISER, least=1,
+    )  # fmt: skip
     chat_template: str | None = option(None, "Jinja file (default: the model's own template)", DATA, metavar="FILE")
     train_on_prompt: bool = option(False, "include the prompt's tokens in the loss", DATA)
     epochs: float = option(3.0, "passes over the training pairs", OPTIMISER, least=0)
@@ -105,7 +109,7 @@ def main(arguments: list[str] | None = None) -> dict:
     print(describe_model(options.model, decoder, dtype))
 
     # the plan: which rows make up each step, and how many fit into a pass
-    rows_per_step = max(1, options.step_tokens // options.max_length)
+    rows_per_step = options.step_pairs or max(1, options.step_tokens // options.max_length)
     windows = plan_windows(len(data.rows), rows_per_step=rows_per_step, epochs=options.epochs, seed=options.seed)
     if options.fit:
         fitted = fitted_options(run, decoder, precision, data.rows, rows_per_step=rows_per_step)
@@ -114,7 +118,8 @@ def main(arguments: list[str] | None = None) -> dict:
         capacity = options.max_length
         print(describe_decoder_run(options, decoder, tokenizer, precision, data.rows, windows, row_tokens=capacity))
         return {}
-    print(f"plan     {options.epochs:g} epochs · {len(windows)} steps of about {options.step_tokens:,} tokens")
+    each = f"{options.step_pairs} pairs" if options.step_pairs else f"about {options.step_tokens:,} tokens"
+    print(f"plan     {options.epochs:g} epochs · {len(windows)} steps of {each}")
 
     # all input is read and valid: create the run folder
     run.start(device=device, dtype=dtype, data={"data_sha256": data.sha256}, log_to=options.log_to)
@@ -249,13 +254,15 @@ def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Op
         raise UserError(f"{where}: no pair with a supervised token is left (of {len(pairs)}); see --max-length")
 
     # packed, with a line that accounts for every pair
-    rows = pack(examples, options.max_length)
+    rows = [[example] for example in examples] if options.step_pairs else pack(examples, options.max_length)
     tokens = sum(len(example.input_ids) for example in examples)
     supervised = sum(example.supervised for example in examples)
-    fill = 100 * tokens / (len(rows) * options.max_length)
+    fill = (
+        "a row each" if options.step_pairs else f"packed {100 * tokens / (len(rows) * options.max_length):.1f} % full"
+    )
     print(
         f"data     {Path(where).name}: {len(examples)} pairs · {tokens:,} tokens, {supervised:,} supervised · "
-        f"{lost['cut']} truncated, {lost['dropped']} dropped at {options.max_length} · packed {fill:.1f} % full"
+        f"{lost['cut']} truncated, {lost['dropped']} dropped at {options.max_length} · {fill}"
     )
     if lost["read"]:
         print(f"note     {ONLY_READ.format(lost['read'])}")

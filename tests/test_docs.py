@@ -69,7 +69,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_files_named_in_the_text_exist(page):
     """`model/loss.py`, `tests/parity`: a path in backticks that begins with one of our folders."""
-    folders = "bench|common|data|docs|eval|lora|model|recipes|sandbox|tests|training"
+    folders = "bench|common|data|docs|eval|experiments|lora|model|recipes|sandbox|tests|training"
     named = re.findall(rf"`((?:{folders})/[\w./]*\w/?)`", read(page))
     assert not [path for path in named if not (ROOT / path).exists()]
 

@@ -137,6 +137,19 @@ def test_sft_learns_the_answer_and_to_stop(tiny_folder, tmp_path):
     assert summary["tracks"] == {"sft": {}}  # no held-out tasks were given, none are claimed
 
 
+def test_a_step_can_be_counted_in_pairs(tiny_folder, tmp_path, capsys):
+    pairs = [{"instruction": f"Say {n}.", "input": "", "output": "x " * n} for n in range(1, 6)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    asked = {"model": tiny_folder, "data": tmp_path / "pairs.jsonl", "max_length": 64, "dtype": "fp32", "epochs": 2}
+    losses = []
+    for micro_batch in (1, 2):
+        out = tmp_path / f"run-{micro_batch}"
+        train_sft.main(arguments(**asked, out=out, step_pairs=2, micro_batch=micro_batch))
+        losses.append([json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()])
+    assert "6 steps of 2 pairs" in capsys.readouterr().out  # two, two and the last one, twice
+    assert len(losses[0]) == 6 and losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_sft_refuses_what_it_could_not_grade_before_it_trains(tiny_folder, tmp_path):
     pair = {"instruction": "Say x.", "input": "", "output": "x"}
     task = {"id": "1", "category": "complete", "check": {"kind": "structure"}, **pair}

@@ -1,0 +1,64 @@
+"""An experiment as a list of stages: each is a command with the file that it leaves, and is skipped once that is there.
+
+A stopped experiment therefore resumes at the stage it was in, and the commands themselves resume within it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.console import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command of this project.
+
+    done     the file that it writes last
+    command  arguments of python, such as ("-m", "eval.instruct", "--out", …)
+    resume   arguments to add where `begun` exists: it was stopped within
+    begun    a file that shows that
+    """
+
+    done: Path
+    command: tuple[str, ...]
+    resume: tuple[str, ...] = ()
+    begun: Path | None = None
+
+    def shown(self) -> str:
+        """The command as one would type it."""
+        return " ".join(("python", *self.command))
+
+
+def stage(done: Path, *command: object, resume: Sequence[str] = (), begun: Path | None = None) -> Stage:
+    """A stage whose command's parts may be paths and numbers."""
+    return Stage(done, tuple(map(str, command)), tuple(resume), begun)
+
+
+def run_stages(stages: Sequence[Stage], *, max_minutes: float | None = None) -> bool:
+    """Run the stages that are not done, in order; whether all are done.
+
+    max_minutes  start no stage after this time. One in progress is not cut off
+    Raises UserError when a command fails.
+    """
+    started = time.monotonic()
+    for number, one in enumerate(stages, 1):
+        if one.done.is_file():
+            continue
+        minutes = (time.monotonic() - started) / 60
+        if max_minutes is not None and minutes >= max_minutes:
+            print(f"stopped  before stage {number} of {len(stages)}: time limit reached; rerun to resume")
+            return False
+        resume = one.resume if one.begun is not None and one.begun.is_file() else ()
+        print(f"\n[{minutes:.0f} min] stage {number} of {len(stages)}\n$ {one.shown()}", flush=True)
+        status = subprocess.run([sys.executable, *one.command, *resume], cwd=ROOT, check=False).returncode
+        if status or not one.done.is_file():
+            raise UserError(f"stage {number} failed with status {status}: {one.shown()}; rerun to resume")
+    return True
