@@ -39,6 +39,7 @@ def instruction_pairs_section(instruct: InstructionPairs, about: dict) -> list[s
     phrasings = [f"- {name}: {' / '.join(templates[name])}" for name in categories_of(made) if name in templates]
     return [
         _authors(made, about),
+        _teacher_table(made, instruct.rejects),
         table(["category", *SPLITS, "input, median characters", "output", "checks"], rows),
         f"Tests of the repository that cannot serve as checks: {counted(Counter(instruct.lost))}."
         if instruct.lost
@@ -71,6 +72,31 @@ def _authors(made: list[dict], about: dict) -> str:
     return "Imported rows: their source says who wrote the answers." + (
         f" A teacher, {explained}, was asked for explanations that they lack." if explained else ""
     )
+
+
+def _teacher_table(made: list[dict], rejects: list[dict]) -> str:
+    """By category: pairs answered by a teacher, its candidates that held and that did not, and why not most often.
+
+    Of pairs that were dropped for another reason only the refused candidates are known.
+    """
+    rows = []
+    for category in categories_of(made):
+        taught = [pair["teacher"] for pair in made if pair.get("category") == category and _is_taught(pair)]
+        refused = Counter(
+            reject["reason"].removeprefix("teacher: ").partition(":")[0]
+            for reject in rejects
+            if reject.get("category") == category and reject["reason"].startswith("teacher: ")
+        )
+        if taught or refused:
+            held = sum(one["held"] for one in taught)
+            most = ", ".join(f"{reason} {count}" for reason, count in refused.most_common(3))
+            rows.append([category, held + refused.total(), held, refused.total(), len(taught), most or "-"])
+    head = ["category", "teacher's answers", "held", "rejected", "pairs", "rejected most often for"]
+    return table(head, rows) if rows else ""
+
+
+def _is_taught(pair: dict) -> bool:
+    return isinstance(pair.get("teacher"), dict) and {"model", "held"} <= pair["teacher"].keys()
 
 
 def text_code_pairs_section(pairs: TextCodePairs) -> list[str]:

@@ -40,6 +40,18 @@ def test_the_card_counts_what_is_there_and_changes_with_it(small_corpus, small_p
     assert [line.split(" |")[0] for line in hashes[1] - hashes[0]] == ["| instruction pairs, test"]
 
 
+def test_what_a_teacher_was_asked_is_told_by_category(small_corpus, small_pairs, tmp_path):
+    bug = next(pair for pair in small_pairs.train if pair["category"] == "bugfix")
+    told = {"model": "m", "candidates": 4, "held": 3, "alike": 2}
+    train = [{**pair, "teacher": told} if pair is bug else pair for pair in small_pairs.train]
+    why = {"path": "p", "qualname": "q", "category": "bugfix", "split": "train"}
+    rejects = [{**why, "reason": f"teacher: {reason}"} for reason in ("wrong: f() gave 1", "wrong", "ruff: F401")]
+    taught = replace(small_pairs, train=train, rejects=[*small_pairs.rejects, *rejects])
+    text = write_data_card(tmp_path, corpus=small_corpus, instruct=taught)
+    assert "| bugfix | 6 | 3 | 3 | 1 | wrong 2, ruff 1 |" in text
+    assert "teacher's answers" not in write_data_card(tmp_path, corpus=small_corpus, instruct=small_pairs)
+
+
 def test_a_card_of_a_corpus_alone_speaks_of_no_pairs(small_corpus, tmp_path):
     text = write_data_card(tmp_path, corpus=small_corpus)
     assert "Instruction pairs" not in text and "Text–code" not in text and "## Hashes" in text
