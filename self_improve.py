@@ -25,11 +25,17 @@ from data.checks import EXECUTED
 from data.instruct.local_model import LocalModel
 from data.rejection_sampling import build_round, executed_pairs, program, question, round_summary
 from eval.change_table import number, table
+from eval.code.ask import ask
+from eval.code.grade import grade
+from eval.code.task_files import read_code_tasks
+from eval.code.tasks import CodeTask
 from eval.compare import compare
 from eval.instruct import GREEDY, answer_pairs, grade_answers
 from eval.model_options import LESS_MEMORY, AskOptions, asked_model
 from eval.perplexity import perplexity
 from eval.source_files import read_files
+from model.decoder import Decoder
+from model.tokenizer import Tokenizer
 from model.weights import model_sha256
 
 ROUNDS = "the rounds"
@@ -60,6 +66,10 @@ class Options:
     corpus: Path | None = option(
         None, "corpus of data.corpus, to measure what is forgotten of its held-out files", MEASURING, metavar="DIR"
     )
+    code_tasks: str | None = option(
+        None, "mbpp, humaneval or a file of code tasks, to measure what is forgotten beyond the repository", MEASURING,
+        metavar="TASKS",
+    )  # fmt: skip
     test_samples: int = option(
         4, "sampled answers per held-out task, for pass@3 (at least 4; 0: none)", MEASURING, least=0
     )
@@ -78,18 +88,18 @@ def main() -> None:
     """Measure the base, then run each round that is not done: answer, keep, train, measure. Ends in a table."""
     options = parse(Options, description=__doc__)
     pairs = executed_pairs(str(options.pairs / "train.jsonl"))
-    tasks = [pair for pair in executed_pairs(str(options.pairs / "test.jsonl")) if pair["check"]["kind"] in EXECUTED]
+    held_out = read_held_out(options)
     refuse_other_run(options)
 
     adapter: Path | None = None
-    rounds = [measured(options, tasks, adapter, options.out / "base")]
+    rounds = [measured(options, held_out, adapter, options.out / "base")]
     write_json(options.out / "self_improve.json", settings_of(options))
     for number_of_round in range(1, options.rounds + 1):
         folder = options.out / f"round-{number_of_round}"
         print(f"\nround {number_of_round} of {options.rounds}")
         rounds[-1]["answers"] = answer(options, pairs, adapter, folder)
         adapter = trained(options, folder)
-        rounds.append(measured(options, tasks, adapter, folder))
+        rounds.append(measured(options, held_out, adapter, folder))
         write_json(options.out / "results.json", {"schema": 1, "settings": settings_of(options), "rounds": rounds})
     print(f"\n{rounds_table(rounds)}")
     base, last = (read_json(options.out / name / "test.json") for name in ("base", f"round-{options.rounds}"))
@@ -153,23 +163,64 @@ def trained(options: Options, folder: Path) -> Path:
     return run / "adapter"
 
 
-def measured(options: Options, tasks: list[dict], adapter: Path | None, folder: Path) -> dict:
-    """Held-out tasks and held-out files, by the base (no adapter) or a round. Written to the folder, done once."""
-    results = {"test": folder / "test.json"} | ({"perplexity": folder / "perplexity.json"} if options.corpus else {})
-    if not all(path.is_file() for path in results.values()):
-        asking = AskOptions(model=options.model, adapter=adapter and str(adapter), device=options.device)
-        with asked_model(asking) as (decoder, tokenizer):
-            if not results["test"].is_file():
-                answers = answer_pairs(
-                    decoder, tokenizer, tasks, samples=options.test_samples, temperature=options.temperature,
-                    top_p=1.0, max_new_tokens=options.max_new_tokens, seed=options.seed,
-                )  # fmt: skip
-                write_json(results["test"], grade_answers(tasks, answers))
-            if options.corpus:
-                write_json(results["perplexity"], perplexity(decoder, tokenizer, read_files(options.corpus)))
-    found = {name: read_json(path) for name, path in results.items()}
+@dataclass(frozen=True)
+class HeldOut:
+    """What every model is measured on."""
+
+    tasks: list[dict]  # executed instruction pairs
+    files: list[tuple[str, str]]  # (path, text) of the corpus's test side, for perplexity
+    code_tasks: list[CodeTask]
+
+
+def read_held_out(options: Options) -> HeldOut:
+    """The held-out data that the options name. UserError for what cannot be read."""
+    pairs = executed_pairs(str(options.pairs / "test.jsonl"))
+    return HeldOut(
+        tasks=[pair for pair in pairs if pair["check"]["kind"] in EXECUTED],
+        files=read_files(options.corpus) if options.corpus else [],
+        code_tasks=read_code_tasks(options.code_tasks) if options.code_tasks else [],
+    )
+
+
+def measured(options: Options, held_out: HeldOut, adapter: Path | None, folder: Path) -> dict:
+    """Results of the base (no adapter) or of a round on all held-out data. Written to the folder, done once."""
+    measures = {"test": measure_tasks}
+    measures |= {"perplexity": measure_files} if held_out.files else {}
+    measures |= {"code": measure_code} if held_out.code_tasks else {}
+    missing = {name: measure for name, measure in measures.items() if not (folder / f"{name}.json").is_file()}
+    if missing:
+        with asked_model(AskOptions(model=options.model, adapter=adapter and str(adapter), device=options.device)) as (
+            decoder,
+            tokenizer,
+        ):
+            for name, measure in missing.items():
+                write_json(folder / f"{name}.json", measure(options, held_out, decoder, tokenizer))
+    found = {name: read_json(folder / f"{name}.json") for name in measures}
     told = {name: {key: result[key] for key in ("metrics", "intervals", "n")} for name, result in found.items()}
     return told | {"diversity": diversity(found["test"]["results"])}
+
+
+def measure_tasks(options: Options, held_out: HeldOut, decoder: Decoder, tokenizer: Tokenizer) -> dict:
+    """The held-out instruction tasks, executed."""
+    answers = answer_pairs(
+        decoder, tokenizer, held_out.tasks, samples=options.test_samples, temperature=options.temperature, top_p=1.0,
+        max_new_tokens=options.max_new_tokens, seed=options.seed,
+    )  # fmt: skip
+    return grade_answers(held_out.tasks, answers)
+
+
+def measure_files(options: Options, held_out: HeldOut, decoder: Decoder, tokenizer: Tokenizer) -> dict:
+    """Perplexity of the held-out files: what is forgotten of plain code."""
+    return perplexity(decoder, tokenizer, held_out.files)
+
+
+def measure_code(options: Options, held_out: HeldOut, decoder: Decoder, tokenizer: Tokenizer) -> dict:
+    """Greedy answers to code tasks from elsewhere: what is forgotten beyond the repository."""
+    answers = ask(
+        decoder, tokenizer, held_out.code_tasks, chat=tokenizer.chat_template is not None, samples=0,
+        temperature=0.0, top_p=1.0, max_new_tokens=512, seed=options.seed,
+    )  # fmt: skip
+    return grade(held_out.code_tasks, answers, ks=(1,))
 
 
 def diversity(rows: list[dict]) -> dict:
@@ -197,7 +248,10 @@ def rounds_table(rounds: list[dict]) -> str:
 
     The last model answers no training tasks.
     """
-    head = ("round", "train passed", "solved", "pass@1", "pass@3", "distinct", "characters", "invented", "perplexity")
+    head = (
+        "round", "train passed", "solved", "pass@1", "pass@3", "distinct", "characters", "invented", "perplexity",
+        "code pass@1",
+    )  # fmt: skip
     lines = [head]
     for index, one in enumerate(rounds):
         answers, metrics = one.get("answers", {}), one["test"]["metrics"]
@@ -205,6 +259,7 @@ def rounds_table(rounds: list[dict]) -> str:
             answers.get("passed"), answers.get("solved"), metrics.get("pass@1"), metrics.get("pass@3"),
             one["diversity"]["distinct"], one["diversity"]["characters"], metrics.get("hallucination_rate"),
             one.get("perplexity", {}).get("metrics", {}).get("perplexity"),
+            one.get("code", {}).get("metrics", {}).get("pass@1"),
         ]  # fmt: skip
         lines.append((str(index or "base"), *("-" if value is None else number(value) for value in values)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -110,7 +110,12 @@ def rows(path):
 
 
 def test_a_round_trains_on_what_passes_and_a_stopped_one_resumes(command, pairs_folder, tmp_path, monkeypatch, capsys):
-    command(tmp_path / "whole")
+    # what is forgotten is measured on a file and on a code task from elsewhere
+    (tmp_path / "held_out.py").write_text("def f(x):\n    return x + 1\n")
+    task = {"task_id": "1", "prompt": "def g(x):", "entry_point": "g", "tests": "assert g(1) == 2", "setup": ""}
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(task) + "\n")
+    measuring = ["--corpus", tmp_path / "held_out.py", "--code-tasks", tmp_path / "tasks.jsonl"]
+    command(tmp_path / "whole", *measuring)
     shown = capsys.readouterr().out
     pairs = {pair["id"]: pair for pair in rows(pairs_folder / "train.jsonl")}
 
@@ -128,6 +133,7 @@ def test_a_round_trains_on_what_passes_and_a_stopped_one_resumes(command, pairs_
     base, first = results["rounds"]
     assert base["answers"]["solved"] >= len(known) / len(pairs) and "answers" not in first
     assert base["test"]["n"] == first["test"]["n"] == len(rows(pairs_folder / "test.jsonl"))
+    assert first["perplexity"]["n"] == first["code"]["n"] == 1
     assert "train passed" in shown and "base and round 1" in shown
 
     # stopped in the training, then rerun: the same files
@@ -137,14 +143,14 @@ def test_a_round_trains_on_what_passes_and_a_stopped_one_resumes(command, pairs_
     with monkeypatch.context() as patch:
         patch.setattr(train_sft, "main", stopped)
         with pytest.raises(KeyboardInterrupt):
-            command(tmp_path / "cut")
-    command(tmp_path / "cut")
+            command(tmp_path / "cut", *measuring)
+    command(tmp_path / "cut", *measuring)
     assert rows(tmp_path / "cut" / "round-1" / "train.jsonl") == trained_on
     assert json.loads((tmp_path / "cut" / "results.json").read_text())["rounds"] == results["rounds"]
 
     # other settings are not mixed into it; more rounds may be added
     with pytest.raises(UserError, match="holds rounds with --keep 2"):
-        command(tmp_path / "cut", "--keep", 3)
+        command(tmp_path / "cut", *measuring, "--keep", 3)
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_written(command, pairs_folder, tmp_path):
