@@ -68,7 +68,8 @@ def _authors(made: list[dict], about: dict) -> str:
         )
     if all(pair.get("category") in INSTRUCTIONS for pair in made) and about.get("kind") != IMPORTED:
         return "No language model took part: every answer is the repository's own docstring, body, line or test."
-    explained = about.get("options", {}).get("teacher_model")
+    options = about.get("options", {})
+    explained = options.get("teacher_model") or options.get("teacher")  # on a server, or here
     return "Imported rows: their source says who wrote the answers." + (
         f" A teacher, {explained}, was asked for explanations that they lack." if explained else ""
     )

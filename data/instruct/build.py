@@ -139,8 +139,9 @@ def build_instruction_pairs(
         proven, unproven = _proven(drafts)
         rejects += [*unsuitable, *unchecked, *unproven]
         if teacher:
-            limits = {"candidates": candidates, "most_output": most_output, "categories": taught}
-            proven, untaught = _taught(proven, teacher, **limits)
+            proven, untaught = _taught(
+                proven, teacher, candidates=candidates, most_output=most_output, categories=taught
+            )
             rejects += untaught
         rejects += _keep(proven, distinct)
 

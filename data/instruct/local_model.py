@@ -52,7 +52,7 @@ class LocalModel:
         most_requests, most_tokens  budget, in answers and in tokens
         """
         self.model, self.spent = model, Spent()
-        self.settings = {"temperature": temperature, "max_tokens": max_tokens}
+        self.settings: dict = {"temperature": temperature, "max_tokens": max_tokens}
         self.most_requests, self.most_tokens = most_requests, most_tokens
         self._decoder, self._tokenizer, self._sha256 = decoder, tokenizer, sha256
         self._cache = ReplyCache(cache)

@@ -58,7 +58,7 @@ class ServerTeacher:
         prices  of a million tokens in and out, to show the cost
         """
         self.model, self.limits, self.spent, self.prices = model, limits, Spent(), prices
-        self.settings = {"temperature": temperature, "max_tokens": max_tokens}
+        self.settings: dict = {"temperature": temperature, "max_tokens": max_tokens}
         self._server = ChatCompletions(
             url, connect_seconds=limits.connect_seconds, answer_seconds=limits.answer_seconds
         )

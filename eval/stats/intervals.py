@@ -117,7 +117,7 @@ def summarise(
     """
     found = {
         metric: mean_and_interval(
-            list(of_task.values()), clusters=clusters and [clusters[i] for i in of_task], seed=seed
+            list(of_task.values()), clusters=[clusters[i] for i in of_task] if clusters else None, seed=seed
         )
         for metric, of_task in values.items()
     }
