@@ -15,7 +15,7 @@ from model.decoder import Decoder
 from model.device import choose_device
 from model.loss import causal_lm_loss
 from training import adam8bit
-from training.adam8bit import BLOCK, AdamW8bit, dequantise, dynamic_tree, quantise
+from training.adam8bit import BLOCK, AdamW8bit, dequantise, dynamic_tree, quantise_
 from training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from training.optim import adamw, make_schedule
 from training.precision import Precision
@@ -53,9 +53,8 @@ def test_the_values_are_finest_near_the_largest_and_reach_a_millionth(signed, le
 
 
 def stored(x, signed):
-    codes, absmax = quantise(x, signed=signed)
-    assert (len(codes), len(absmax)) == (len(x), -(-len(x) // BLOCK))
-    assert (codes.dtype, absmax.dtype) == (torch.uint8, torch.float32)
+    codes, absmax = torch.empty(len(x), dtype=torch.uint8), torch.empty(-(-len(x) // BLOCK))
+    quantise_(codes, absmax, x, signed=signed)
     return dequantise(codes, absmax, signed=signed)
 
 
@@ -90,7 +89,8 @@ def test_the_error_is_at_most_half_a_part_of_the_decade(signed):
 @pytest.mark.parametrize("signed", [True, False])
 def test_blocks_of_zeros_and_of_the_smallest_numbers_survive(signed):
     x = torch.cat([torch.zeros(BLOCK), torch.full((BLOCK,), 1e-42), torch.full((BLOCK,), 3e38)])
-    codes, absmax = quantise(x, signed=signed)
+    codes, absmax = torch.empty(len(x), dtype=torch.uint8), torch.empty(3)
+    quantise_(codes, absmax, x, signed=signed)
     assert torch.equal(dequantise(codes, absmax, signed=signed), x)
     values = dynamic_tree(signed, CPU).values
     assert values[codes[:BLOCK].int()].unique().tolist() == [0] and (codes[BLOCK:] == 255).all()
@@ -102,7 +102,8 @@ def test_the_code_is_the_one_that_bisection_finds_on_either_side_of_every_border
     below, above = (torch.nextafter(borders, torch.tensor(to)) for to in (-math.inf, math.inf))
     x = torch.cat([below if signed else below[1:], borders, above, torch.logspace(-45, 0, 9999), torch.tensor([1.0])])
     padded = torch.cat([torch.ones(len(x), 1), x[:, None].expand(-1, BLOCK - 1)], dim=1).flatten()  # share = x
-    codes, _ = quantise(padded, signed=signed)
+    codes, absmax = torch.empty(len(padded), dtype=torch.uint8), torch.empty(len(x))
+    quantise_(codes, absmax, padded, signed=signed)
     assert torch.equal(codes.view(-1, BLOCK)[:, 1].int(), torch.bucketize(x, borders, out_int32=True))
 
 
