@@ -126,7 +126,9 @@ def refuse_other_run(options: Options) -> None:
 def answer(options: Options, pairs: list[dict], adapter: Path | None, folder: Path) -> dict:
     """The round's pairs, from answers of the base (no adapter) or of the last round; the summary. Done once."""
     if not (folder / "about.json").is_file():
-        with asked_model(AskOptions(model=options.model, adapter=adapter and str(adapter), device=options.device)) as (
+        with asked_model(
+            AskOptions(model=options.model, adapter=str(adapter) if adapter else None, device=options.device)
+        ) as (
             decoder,
             tokenizer,
         ):
@@ -189,7 +191,9 @@ def measured(options: Options, held_out: HeldOut, adapter: Path | None, folder: 
     measures |= {"code": measure_code} if held_out.code_tasks else {}
     missing = {name: measure for name, measure in measures.items() if not (folder / f"{name}.json").is_file()}
     if missing:
-        with asked_model(AskOptions(model=options.model, adapter=adapter and str(adapter), device=options.device)) as (
+        with asked_model(
+            AskOptions(model=options.model, adapter=str(adapter) if adapter else None, device=options.device)
+        ) as (
             decoder,
             tokenizer,
         ):
@@ -252,7 +256,7 @@ def rounds_table(rounds: list[dict]) -> str:
         "round", "train passed", "solved", "pass@1", "pass@3", "distinct", "characters", "invented", "perplexity",
         "code pass@1",
     )  # fmt: skip
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for index, one in enumerate(rounds):
         answers, metrics = one.get("answers", {}), one["test"]["metrics"]
         values = [

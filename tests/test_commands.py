@@ -12,12 +12,13 @@ import pytest
 from common.console import run_command
 from tests.commands import ROOT, Child, run
 
-SCRIPTS = ["train_cpt.py", "train_sft.py", "train_embed.py", "chat.py", "search.py", "quickstart.py"]
+SCRIPTS = ["train_cpt.py", "train_sft.py", "train_embed.py", "chat.py", "search.py", "quickstart.py", "self_improve.py"]
 MODULES = [
     "data.corpus",
     "data.instruct",
     "data.pairs",
     "data.importing",
+    "data.rejection_sampling",
     "data.show_rows",
     "data.card",
     "eval.perplexity",
@@ -45,6 +46,8 @@ MODULES = [
     "bench.sandbox",
     "bench.search",
     "bench.train",
+    "experiments.quickstart_choices.run",
+    "experiments.track_b_executed.run",
 ]
 FOLDERS = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
 SOURCES = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in folder.rglob("*.py"))]

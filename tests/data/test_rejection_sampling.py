@@ -33,7 +33,7 @@ def reply(text, stopped=True):
 
 def variants(pair):
     """Answers to a pair: right, right with another layout, right but another program, wrong, not code."""
-    body = pair["output"]
+    body = pair["output"].removeprefix("```python\n").removesuffix("\n```")
     indent = body[: len(body) - len(body.lstrip())]
     return [
         body,
