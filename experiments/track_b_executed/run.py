@@ -66,7 +66,7 @@ class Arm:
 def arms_of(options: Options) -> dict[str, Arm]:
     """base, gold, teacher and self-training, with the result file of each seed."""
     out = options.out
-    files = {"base": (out / "base.json",)}
+    files: dict[str, tuple[Path, ...]] = {"base": (out / "base.json",)}
     files |= {name: tuple(out / f"{name}-{seed}.json" for seed in options.seeds) for name in ("gold", "teacher")}
     for number in (1, 2):
         files[f"self, round {number}"] = tuple(
