@@ -254,7 +254,11 @@ def test_a_full_disk_leaves_the_previous_checkpoint_which_fits_no_other_adapter(
         make_schedule(optimizer, "cosine", steps=4, warmup=0),
         Precision(choose_device("cpu"), torch.float32),
     )
+    left = tmp_path / ".step-00000001.killed"  # what a kill leaves of one that it interrupts
+    left.mkdir()
+    (left / "tensors.safetensors").write_bytes(b"half")
     checkpoint.save_checkpoint(tmp_path, 1, *state)
+    assert not left.exists()
 
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
