@@ -1,4 +1,4 @@
-"""A model that learns from its own answers that pass: rejection-sampling fine-tuning in rounds.
+"""Rejection-sampling fine-tuning in rounds: a model is trained on those of its own answers that pass their checks.
 
     python self_improve.py --model MODEL --pairs pairs/ --out runs/self [--corpus corpus/] [--rounds 2]
 
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import train_sft
 from common.console import UserError, run_command
-from common.files import read_json, write_json, write_jsonl
+from common.files import read_json, write_json
 from common.options import as_settings, option, parse
 from data.checks import EXECUTED
 from data.instruct.local_model import LocalModel
-from data.rejection_sampling import build_round, executed_pairs, program, question, round_summary
+from data.rejection_sampling import executed_pairs, program, round_summary, write_round
 from eval.change_table import number, table
 from eval.code.ask import ask
 from eval.code.grade import grade
@@ -126,26 +126,16 @@ def refuse_other_run(options: Options) -> None:
 def answer(options: Options, pairs: list[dict], adapter: Path | None, folder: Path) -> dict:
     """The round's pairs, from answers of the base (no adapter) or of the last round; the summary. Done once."""
     if not (folder / "about.json").is_file():
-        with asked_model(
-            AskOptions(model=options.model, adapter=str(adapter) if adapter else None, device=options.device)
-        ) as (
-            decoder,
-            tokenizer,
-        ):
+        asking = AskOptions(model=options.model, adapter=str(adapter) if adapter else None, device=options.device)
+        with asked_model(asking) as (decoder, tokenizer):
             model = LocalModel(
                 options.model, decoder, tokenizer, sha256=identity(options.model, adapter),
                 cache=folder / "answers.sqlite", temperature=options.temperature, max_tokens=options.max_new_tokens,
             )  # fmt: skip
-            executed = [pair for pair in pairs if pair["check"]["kind"] in EXECUTED]
-            asked = model.ask([question(pair) for pair in executed], samples=options.samples)
-        replies = {pair["id"]: of_pair for pair, of_pair in zip(executed, asked, strict=True)}
-        made = build_round(
-            pairs, [replies.get(pair["id"], []) for pair in pairs], model=options.model, most=options.keep,
-            gold_share=options.gold_share, seed=options.seed,
-        )  # fmt: skip
-        write_jsonl(folder / "answers.jsonl", made.answers)
-        write_jsonl(folder / "train.jsonl", made.pairs)
-        write_json(folder / "about.json", {"schema": 1, "kind": "rejection sampling", "summary": made.summary})
+            write_round(
+                model, pairs, folder, samples=options.samples, most=options.keep, gold_share=options.gold_share,
+                seed=options.seed, settings=settings_of(options),
+            )  # fmt: skip
     summary = read_json(folder / "about.json")["summary"]
     print(round_summary(summary))
     return summary
@@ -191,12 +181,8 @@ def measured(options: Options, held_out: HeldOut, adapter: Path | None, folder: 
     measures |= {"code": measure_code} if held_out.code_tasks else {}
     missing = {name: measure for name, measure in measures.items() if not (folder / f"{name}.json").is_file()}
     if missing:
-        with asked_model(
-            AskOptions(model=options.model, adapter=str(adapter) if adapter else None, device=options.device)
-        ) as (
-            decoder,
-            tokenizer,
-        ):
+        asking = AskOptions(model=options.model, adapter=str(adapter) if adapter else None, device=options.device)
+        with asked_model(asking) as (decoder, tokenizer):
             for name, measure in missing.items():
                 write_json(folder / f"{name}.json", measure(options, held_out, decoder, tokenizer))
     found = {name: read_json(folder / f"{name}.json") for name in measures}

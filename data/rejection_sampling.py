@@ -174,9 +174,28 @@ def _tokens(text: str) -> list[str]:
         return text.split()
 
 
-def question(pair: dict) -> list[dict]:
-    """The conversation up to the answer, as in training."""
-    return conversation_of({key: value for key, value in pair.items() if key != "output"}).messages
+def write_round(
+    model: LocalModel, pairs: list[dict], folder: Path, *, samples: int, most: int, gold_share: float, seed: int,
+    settings: dict,
+) -> dict:  # fmt: skip
+    """Answer the executed pairs, keep what passes, write train.jsonl, answers.jsonl and about.json; the summary.
+
+    samples   answers per pair; the others are as for `build_round`
+    settings  what about.json records of how the round was made
+    Raises UserError, and writes nothing, if no answer passes.
+    """
+    executed = [pair for pair in pairs if pair["check"]["kind"] in EXECUTED]
+    asked = model.ask([conversation_of(pair).question.messages for pair in executed], samples=samples)
+    replies = {pair["id"]: of_pair for pair, of_pair in zip(executed, asked, strict=True)}
+    made = build_round(
+        pairs, [replies.get(pair["id"], []) for pair in pairs], model=model.model, most=most, gold_share=gold_share,
+        seed=seed,
+    )  # fmt: skip
+    write_jsonl(folder / "answers.jsonl", made.answers)
+    write_jsonl(folder / "train.jsonl", made.pairs)
+    about = {"schema": SCHEMA, "kind": "rejection sampling", "options": settings, "summary": made.summary}
+    write_json(folder / "about.json", about)
+    return made.summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,18 +245,11 @@ def main() -> None:
         temperature=options.temperature,
         max_tokens=options.max_new_tokens,
     )
-    executed = [pair for pair in pairs if pair["check"]["kind"] in EXECUTED]
-    asked = model.ask([question(pair) for pair in executed], samples=options.samples)
-    replies = {pair["id"]: of_pair for pair, of_pair in zip(executed, asked, strict=True)}
-    made = build_round(
-        pairs, [replies.get(pair["id"], []) for pair in pairs], model=options.model, most=options.keep,
-        gold_share=options.gold_share, seed=options.seed,
+    summary = write_round(
+        model, pairs, options.out, samples=options.samples, most=options.keep, gold_share=options.gold_share,
+        seed=options.seed, settings=as_settings(options, without=("out",)),
     )  # fmt: skip
-    write_jsonl(options.out / "answers.jsonl", made.answers)
-    write_jsonl(options.out / "train.jsonl", made.pairs)
-    about = {"schema": SCHEMA, "kind": "rejection sampling", "options": as_settings(options, without=("out",))}
-    write_json(options.out / "about.json", about | {"summary": made.summary})
-    print(round_summary(made.summary))
+    print(round_summary(summary))
     print(f"model    {model.summary()}")
 
 

@@ -107,6 +107,8 @@ def test_edit_distance_equals_its_definition():
 class Answering:
     """Stands in for LocalModel: answers from a table."""
 
+    model = "m"
+
     def __init__(self, table):
         self.table = table
 
