@@ -35,7 +35,7 @@ from training.stopwatch import Stopwatch
 EXTRAS = ("gguf", "ruff", "licenseclassifier")
 CORPUS = "package:networkx"
 TEST_SHARE = 0.4  # of the files: enough functions with a check for 120 executed tasks
-SHARES = {"bugfix": 0.45, "complete": 0.25}  # of the instruction pairs: what running the answer decides
+SHARES = {"bugfix": 0.5, "complete": 0.3}  # of the instruction pairs: what running the answer decides
 HERE = Path(__file__).resolve().parent
 
 
@@ -82,13 +82,13 @@ FULL = Sizes(
     cpt_tokens=82_000,
     held_out_files=20,
     held_out_tokens=1024,
-    pairs=300,
+    pairs=240,
     input_characters=1500,
-    output_characters=700,
-    tasks=200,
-    sampled_tasks=32,
+    output_characters=1000,
+    tasks=170,
+    sampled_tasks=24,
     samples=4,
-    new_tokens=256,
+    new_tokens=384,
     sft_epochs=2,
     text_code_pairs=400,
     queries=240,
@@ -161,7 +161,7 @@ def main() -> None:
     tracks = {}
     for name, (script, what) in TRACKS.items():
         timetable.announce(what)
-        tracks[name] = run_track(name, script, arguments(name, options, sizes))
+        tracks[name] = run_track(name, script, arguments(track_options(name, options, sizes)))
         timetable.finished(name)
 
     # metrics.json, the report, a table per track
@@ -179,8 +179,8 @@ def main() -> None:
     print(f"\ntook     {seconds['total'] / 60:.1f} minutes\nreport   {report.resolve()}")
 
 
-def make_data(options: Options, sizes: Sizes, settings: dict) -> None:
-    """Write the corpus, instruction pairs, text–code pairs and their data card, unless they exist.
+def make_data(options: Options, sizes: Sizes, settings: dict, shares: dict[str, float] = SHARES) -> None:
+    """Write the corpus (unless it exists), instruction pairs, text–code pairs and their data card.
 
     Loads the models and the source before writing anything, so that bad input leaves no files.
     """
@@ -203,7 +203,7 @@ def make_data(options: Options, sizes: Sizes, settings: dict) -> None:
         validation_count=sizes.tasks // 5,
         most_input=sizes.input_characters,
         most_output=sizes.output_characters,
-        shares=SHARES,
+        shares=shares,
         seed=options.seed,
         checks=("doctest",) if options.corpus == CORPUS else KINDS,  # running its 7,000 tests would take minutes
     )
@@ -219,10 +219,10 @@ def make_data(options: Options, sizes: Sizes, settings: dict) -> None:
         write_data_card(folder, corpus=corpus, instruct=pairs, pairs=codes)
 
 
-def arguments(track: str, options: Options, sizes: Sizes) -> list[str]:
-    """The command line of a track's script."""
+def track_options(track: str, options: Options, sizes: Sizes) -> dict[str, object]:
+    """The options of a track's script, by name."""
     out = options.folder
-    chosen = {
+    return {
         "cpt": {
             "model": options.lm,
             "corpus": out / "corpus",
@@ -254,6 +254,10 @@ def arguments(track: str, options: Options, sizes: Sizes) -> list[str]:
             "epochs": sizes.embed_epochs,
         },
     }[track] | {"out": out / track, "device": options.device, "seed": options.seed}
+
+
+def arguments(chosen: dict[str, object]) -> list[str]:
+    """Options by name as a command line."""
     return [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
 
 

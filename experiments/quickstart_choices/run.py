@@ -1,132 +1,183 @@
-"""How the quickstart's learning rate, epochs and category shares of track B were chosen.
+"""How the quickstart's epochs, learning rate and category shares were chosen.
 
     python -m experiments.quickstart_choices.run --out runs/quickstart_choices
 
-Every choice is trained on the same training files and judged on validation files, by pass@1 of executed tasks. The
-quickstart's test files are not read. Rerun the command to resume; results.json holds what is done so far.
+The quickstart's test files are set aside. Its other files are split anew, and every choice is trained on one part and
+measured on the other, with the quickstart's own data and options apart from what is chosen. Rerun the command to
+resume; results.json holds what is done so far.
 """
 
 from __future__ import annotations
 
-import itertools
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import quickstart
 from common.console import run_command
 from common.files import read_json, write_json
-from common.options import as_settings, option, parse
+from common.options import option, parse
+from data.corpus import build_corpus, save_corpus
 from eval.change_table import table_of_runs
 from eval.compare import compare_runs
 from experiments.stages import Stage, run_stages, stage
 
 HERE = Path(__file__).resolve().parent
-SHARES = {"executed": ("bugfix=0.45", "complete=0.25"), "equal": ()}
-METRICS = ("pass@1", "lenient_pass@1", "hallucination_rate")
+VALIDATION_SHARE = 0.24  # of all files: two in five of those that the quickstart does not test on
+SIZES = replace(quickstart.FULL, pairs=160, tasks=100, queries=150, text_code_pairs=260)  # fewer files give fewer
+SHARES = {"executed": quickstart.SHARES, "equal": {}}  # of the categories, for track B
+OF_MEASURING = ("validation", "test", "samples", "sampled-tasks", "max-new-tokens")
+METRICS = {
+    "cpt": ("perplexity", "bits_per_byte"),
+    "sft": ("pass@1", "lenient_pass@1", "hallucination_rate"),
+    "embed": ("ndcg@10", "mrr@10", "recall@10"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of this experiment."""
 
-    model: str = option("smollm2-135m", "causal LM, as in the quickstart")
     out: Path = option(Path("runs/quickstart_choices"), "folder of all runs", metavar="DIR")
-    corpus: str = option("package:networkx", "SOURCE, as in the quickstart", metavar="SOURCE")
-    pairs: int = option(300, "training pairs")
-    tasks: int = option(160, "validation tasks wanted")
-    lr: tuple[float, ...] = option((2e-4, 5e-4, 1e-3), "peak learning rates")
-    epochs: tuple[float, ...] = option((2.0, 4.0), "passes over the pairs")
     seed: int = option(0, "seed of every draw")
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
+
+    def quickstart(self, shares: str = "executed") -> quickstart.Options:
+        """The options of a quickstart whose data are in a folder of their own."""
+        return quickstart.Options(out=self.out / shares, seed=self.seed)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One setting."""
+    """What is chosen for a track: options of its script, and for track B the shares of the categories."""
 
-    shares: str
-    lr: float
-    epochs: float
+    track: str
+    settings: dict[str, float]
+    shares: str = "executed"
 
     @property
     def name(self) -> str:
-        """For folders and tables: executed-5e-04-2."""
-        return f"{self.shares}-{self.lr:.0e}-{self.epochs:g}"
+        """For folders and tables: cpt-epochs-1-most-tokens-82000, sft-epochs-2-lr-0.0005-equal."""
+        parts = [f"{name}-{value:g}" for name, value in self.settings.items()]
+        return "-".join([self.track, *parts, *([self.shares] if self.track == "sft" else [])])
+
+
+CHOICES = (
+    Choice("sft", {"epochs": 2, "lr": 5e-4}),
+    Choice("sft", {"epochs": 2, "lr": 2e-4}),
+    Choice("sft", {"epochs": 2, "lr": 1e-3}),
+    Choice("sft", {"epochs": 1, "lr": 5e-4}),
+    Choice("sft", {"epochs": 4, "lr": 5e-4}),
+    Choice("sft", {"epochs": 2, "lr": 5e-4}, "equal"),
+    Choice("cpt", {"epochs": 1, "most-tokens": 82_000}),
+    Choice("cpt", {"epochs": 2, "most-tokens": 41_000}),
+    Choice("cpt", {"epochs": 2, "most-tokens": 82_000}),
+    Choice("embed", {"epochs": 2}),
+    Choice("embed", {"epochs": 4}),
+)
 
 
 def main() -> None:
-    """Run what is not done, compare what is."""
+    """Run what is not done, then compare what is."""
     options = parse(Options, description=__doc__)
-    choices = [Choice("executed", lr, epochs) for epochs, lr in itertools.product(options.epochs, options.lr)]
-    choices.append(Choice("equal", options.lr[len(options.lr) // 2], options.epochs[0]))
-    stages = [*data_stages(options), measure(options, "base")]
-    stages += [one for choice in choices for one in choice_stages(options, choice)]
+    for shares in SHARES:
+        make_data(options, shares)
+    stages = [measure_answers(options, "base"), *(one for choice in CHOICES for one in choice_stages(options, choice))]
     run_stages(stages, max_minutes=options.max_minutes)
-    write_results(options, choices, stages)
+    write_results(options, stages)
 
 
-def data_stages(options: Options) -> list[Stage]:
-    """A corpus whose validation files are as many as its test files in the quickstart, and pairs by either share."""
-    out, corpus = options.out, options.out / "corpus"
-    split = ["--test-share", 0.4, "--validation-share", 0.2, "--seed", options.seed]
-    stages = [stage(corpus / "about.json", "-m", "data.corpus", options.corpus, "--out", corpus, *split)]
-    for name, shares in SHARES.items():
-        command = [
-            "-m", "data.instruct", corpus, "--out", out / name, "--count", options.pairs, "--test-count", 0,
-            "--validation-count", options.tasks, "--checks", "doctest", "--most-input", 1500, "--most-output", 700,
-        ]  # fmt: skip
-        stages.append(stage(out / name / "about.json", *command, *(["--share", *shares] if shares else [])))
-    return stages
+def make_data(options: Options, shares: str) -> None:
+    """The quickstart's data, its test files replaced by a part of the others."""
+    of_quickstart = options.quickstart(shares)
+    corpus = build_corpus(
+        of_quickstart.corpus,
+        test_share=quickstart.TEST_SHARE,  # drawn first and by the same seed: the quickstart's test files
+        validation_share=VALIDATION_SHARE,
+        seed=options.seed,
+    )
+    sides = {"train": "train", "validation": "test"}
+    files = tuple(replace(file, split=sides[file.split]) for file in corpus.files if file.split in sides)
+    if not (of_quickstart.folder / "corpus").is_dir():
+        save_corpus(replace(corpus, files=files), of_quickstart.folder / "corpus")
+    quickstart.make_data(of_quickstart, SIZES, {}, SHARES[shares])
 
 
 def choice_stages(options: Options, choice: Choice) -> list[Stage]:
-    """Training with a setting, and its validation tasks."""
+    """Training with a choice, measured by its script; track B's answers are measured apart, on one set of tasks."""
     run = options.out / choice.name
-    train = [
-        "train_sft.py", "--model", options.model, "--data", options.out / choice.shares / "train.jsonl", "--out", run,
-        "--epochs", choice.epochs, "--lr", choice.lr, "--max-length", 1024, "--step-tokens", 2048, "--seed",
-        options.seed,
-    ]  # fmt: skip
-    return [
-        stage(run / "metrics.json", *train, resume=["--resume"], begun=run / "config.json"),
-        measure(options, choice.name, run / "adapter"),
-    ]
+    asked = quickstart.track_options(choice.track, options.quickstart(choice.shares), SIZES)
+    asked = asked | choice.settings | {"out": run}
+    if choice.track == "sft":
+        asked = {name: value for name, value in asked.items() if name not in OF_MEASURING}
+    script = f"train_{choice.track}.py"
+    train = stage(
+        run / "metrics.json", script, *quickstart.arguments(asked), resume=["--resume"], begun=run / "config.json"
+    )
+    return [train] if choice.track != "sft" else [train, measure_answers(options, choice.name, run / "adapter")]
 
 
-def measure(options: Options, name: str, adapter: Path | None = None) -> Stage:
-    """Greedy answers to the validation tasks, the same for every choice."""
-    tasks, result = options.out / "executed" / "validation.jsonl", options.out / f"{name}.json"
-    command = [
-        "-m", "eval.instruct", "--model", options.model, "--data", tasks, "--out", result, "--k", 1,
-        "--max-new-tokens", 256,
-    ]  # fmt: skip
-    return stage(result, *command, *(["--adapter", adapter] if adapter else []))
+def measure_answers(options: Options, name: str, adapter: Path | None = None) -> Stage:
+    """Greedy answers to the held-out tasks, the same for every choice and for the base."""
+    asked = quickstart.track_options("sft", options.quickstart(), SIZES)
+    result = options.out / f"{name}.json"
+    command = {
+        "model": asked["model"], "data": asked["test"], "max-new-tokens": asked["max-new-tokens"], "samples": 0,
+        "k": 1, "seed": options.seed, "out": result,
+    }  # fmt: skip
+    chosen = command if adapter is None else command | {"adapter": adapter}
+    return stage(result, "-m", "eval.instruct", *quickstart.arguments(chosen))
 
 
-def write_results(options: Options, choices: list[Choice], stages: list[Stage]) -> None:
-    """results.json and the table, of the choices that are done."""
-    paths = {name: options.out / f"{name}.json" for name in ["base", *(choice.name for choice in choices)]}
-    found = {name: read_json(path) for name, path in paths.items() if path.is_file()}
-    if len(found) < 2:
-        return
-    runs = {name: [result] for name, result in found.items() if name != "base"}
-    changes = {
-        name: {metric: change for metric, change in of_run.items() if metric in METRICS}
-        for name, of_run in compare_runs([found["base"]], runs).items()
-    }
+def write_results(options: Options, stages: list[Stage]) -> None:
+    """results.json and a table a track, of the choices that are done."""
     commands = {one.done: one.shown() for one in stages}
-    rows = [
-        {
-            "name": name,
-            **{key: {m: result[key][m] for m in METRICS} for key in ("metrics", "intervals")},
-            "n": {metric: result["n_of"][metric] for metric in METRICS},
-            "command": commands[paths[name]],
+    tracks = {}
+    for track, metrics in METRICS.items():
+        found = {one: path for one in CHOICES if one.track == track and (path := result_of(options, one)).is_file()}
+        if not found:
+            continue
+        runs = {one.name: [read_json(path)] for one, path in found.items()}
+        base = base_of(options, next(iter(found)))
+        changes = {
+            name: {metric: change for metric, change in of_run.items() if metric in metrics}
+            for name, of_run in compare_runs([base], runs).items()
         }
-        for name, result in found.items()
-    ]
-    settings = as_settings(options, without=("out", "max_minutes"))
-    write_json(HERE / "results.json", {"schema": 1, "settings": settings, "rows": rows, "changes": changes})
-    print(table_of_runs([found["base"]], runs, changes))
+        rows = [{"name": "base", **figures(base, metrics)}]
+        rows += [
+            {
+                "name": one.name, "settings": one.settings, "shares": SHARES[one.shares] if track == "sft" else None,
+                **figures(runs[one.name][0], metrics), "train_seconds": train_seconds(options.out / one.name),
+                "command": commands[options.out / one.name / "metrics.json"],
+            }
+            for one in found
+        ]  # fmt: skip
+        tracks[track] = {"rows": rows, "changes": changes}
+        print(f"\n{track}\n{table_of_runs([base], runs, changes)}")
+    if tracks:
+        write_json(HERE / "results.json", {"schema": 1, "seed": options.seed, "tracks": tracks})
+
+
+def result_of(options: Options, choice: Choice) -> Path:
+    """The eval result of a choice."""
+    return options.out / (f"{choice.name}.json" if choice.track == "sft" else f"{choice.name}/after.json")
+
+
+def base_of(options: Options, choice: Choice) -> dict:
+    """The eval result of the untrained model on the choice's held-out data."""
+    return read_json(options.out / ("base.json" if choice.track == "sft" else f"{choice.name}/before.json"))
+
+
+def figures(result: dict, metrics: tuple[str, ...]) -> dict:
+    """Values, intervals and n of some metrics."""
+    counts = result.get("n_of", dict.fromkeys(metrics, result["n"]))
+    parts = {"metrics": result["metrics"], "intervals": result["intervals"], "n": counts}
+    return {part: {metric: values[metric] for metric in metrics} for part, values in parts.items()}
+
+
+def train_seconds(run: Path) -> float:
+    """How long the training took, without measuring."""
+    return read_json(run / "metrics.json")["seconds"]["train"]
 
 
 if __name__ == "__main__":

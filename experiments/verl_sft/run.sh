@@ -15,7 +15,8 @@ test_pairs=$((pairs * 46 / 257 > 8 ? pairs * 46 / 257 : 8))
 [ -f "$out/pairs/about.json" ] || $python -m data.instruct "$out/corpus" --out "$out/pairs" \
     --count "$pairs" --test-count "$test_pairs" --validation-count 0 --checks doctest structure \
     --share docstring=0.264 explain=0.264 bugfix=0.251 complete=0.214 unit_test=0.007 improve=0 \
-    --teacher "$teacher" --teacher-categories docstring explain bugfix complete unit_test
+    --teacher "$teacher" --teacher-categories docstring explain bugfix complete unit_test \
+    --teacher-candidates 2 --teacher-max-tokens 512
 
 # train with the published settings, measure before and after by the published measures (samples at T = 0.6), compare
 resume=$([ -f "$out/run/config.json" ] && echo --resume || true)
