@@ -17,9 +17,9 @@ import quickstart
 from common.console import run_command
 from common.files import read_json, write_json
 from common.options import option, parse
-from data.corpus import build_corpus, save_corpus
+from data.corpus import Corpus, build_corpus, save_corpus
 from eval.change_table import table_of_runs
-from eval.compare import compare_runs
+from experiments.figures import changes_from, figures
 from experiments.stages import Stage, run_stages, stage
 
 HERE = Path(__file__).resolve().parent
@@ -40,6 +40,7 @@ class Options:
 
     out: Path = option(Path("runs/quickstart_choices"), "folder of all runs", metavar="DIR")
     seed: int = option(0, "seed of every draw")
+    results: Path = option(HERE, "folder for results.json", metavar="DIR")
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
     def quickstart(self, shares: str = "executed") -> quickstart.Options:
@@ -71,7 +72,6 @@ CHOICES = (
     Choice("sft", {"epochs": 2, "lr": 5e-4}, "equal"),
     Choice("cpt", {"epochs": 1, "most-tokens": 82_000}),
     Choice("cpt", {"epochs": 2, "most-tokens": 41_000}),
-    Choice("cpt", {"epochs": 2, "most-tokens": 82_000}),
     Choice("embed", {"epochs": 2}),
     Choice("embed", {"epochs": 4}),
 )
@@ -90,17 +90,22 @@ def main() -> None:
 def make_data(options: Options, shares: str) -> None:
     """The quickstart's data, its test files replaced by a part of the others."""
     of_quickstart = options.quickstart(shares)
+    if not (of_quickstart.folder / "corpus" / "corpus.json").is_file():
+        save_corpus(without_test_files(of_quickstart), of_quickstart.folder / "corpus")
+    quickstart.make_data(of_quickstart, SIZES, {}, SHARES[shares])
+
+
+def without_test_files(of_quickstart: quickstart.Options) -> Corpus:
+    """The quickstart's corpus without its test files, in whose place is a part of the others."""
     corpus = build_corpus(
         of_quickstart.corpus,
         test_share=quickstart.TEST_SHARE,  # drawn first and by the same seed: the quickstart's test files
         validation_share=VALIDATION_SHARE,
-        seed=options.seed,
+        seed=of_quickstart.seed,
     )
     sides = {"train": "train", "validation": "test"}
     files = tuple(replace(file, split=sides[file.split]) for file in corpus.files if file.split in sides)
-    if not (of_quickstart.folder / "corpus").is_dir():
-        save_corpus(replace(corpus, files=files), of_quickstart.folder / "corpus")
-    quickstart.make_data(of_quickstart, SIZES, {}, SHARES[shares])
+    return replace(corpus, files=files)
 
 
 def choice_stages(options: Options, choice: Choice) -> list[Stage]:
@@ -139,10 +144,7 @@ def write_results(options: Options, stages: list[Stage]) -> None:
             continue
         runs = {one.name: [read_json(path)] for one, path in found.items()}
         base = base_of(options, next(iter(found)))
-        changes = {
-            name: {metric: change for metric, change in of_run.items() if metric in metrics}
-            for name, of_run in compare_runs([base], runs).items()
-        }
+        changes = changes_from([base], runs, metrics)
         rows = [{"name": "base", **figures(base, metrics)}]
         rows += [
             {
@@ -155,7 +157,7 @@ def write_results(options: Options, stages: list[Stage]) -> None:
         tracks[track] = {"rows": rows, "changes": changes}
         print(f"\n{track}\n{table_of_runs([base], runs, changes)}")
     if tracks:
-        write_json(HERE / "results.json", {"schema": 1, "seed": options.seed, "tracks": tracks})
+        write_json(options.results / "results.json", {"schema": 1, "seed": options.seed, "tracks": tracks})
 
 
 def result_of(options: Options, choice: Choice) -> Path:
@@ -166,13 +168,6 @@ def result_of(options: Options, choice: Choice) -> Path:
 def base_of(options: Options, choice: Choice) -> dict:
     """The eval result of the untrained model on the choice's held-out data."""
     return read_json(options.out / ("base.json" if choice.track == "sft" else f"{choice.name}/before.json"))
-
-
-def figures(result: dict, metrics: tuple[str, ...]) -> dict:
-    """Values, intervals and n of some metrics."""
-    counts = result.get("n_of", dict.fromkeys(metrics, result["n"]))
-    parts = {"metrics": result["metrics"], "intervals": result["intervals"], "n": counts}
-    return {part: {metric: values[metric] for metric in metrics} for part, values in parts.items()}
 
 
 def train_seconds(run: Path) -> float:

@@ -19,7 +19,7 @@ from common.files import read_json, write_json, write_text
 from common.options import as_settings, option, parse
 from eval.change_table import table_of_runs
 from eval.charts import interval_picture
-from eval.compare import compare_runs
+from experiments.figures import changes_from, figures
 from experiments.stages import Stage, run_stages, stage
 
 HERE = Path(__file__).resolve().parent
@@ -40,6 +40,7 @@ class Options:
     seeds: tuple[int, ...] = option((0, 1), "seeds of training and sampling")
     epochs: float = option(2.0, "passes over the pairs")
     lr: float = option(2e-4, "peak learning rate")
+    results: Path = option(HERE, "folder for results.json and changes.svg", metavar="DIR")
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
 
@@ -87,7 +88,7 @@ def data_stages(options: Options) -> list[Stage]:
         "--teacher-max-tokens", 400,
     ]  # fmt: skip
     return [
-        stage(corpus / "about.json", "-m", "data.corpus", options.corpus, "--out", corpus, "--test-share", 0.4),
+        stage(corpus / "corpus.json", "-m", "data.corpus", options.corpus, "--out", corpus, "--test-share", 0.4),
         stage(out / "gold" / "about.json", *made, "--out", out / "gold"),
         stage(out / "teacher" / "about.json", *made, "--out", out / "teacher", *taught),
     ]
@@ -142,26 +143,21 @@ def write_results(options: Options, arms: dict[str, Arm], stages: list[Stage]) -
     """results.json, changes.svg and the table."""
     found = {arm.name: [read_json(path) for path in arm.results] for arm in arms.values()}
     runs = {name: results for name, results in found.items() if name != "base"}
-    changes = {
-        name: {metric: change for metric, change in of_run.items() if metric in METRICS}
-        for name, of_run in compare_runs(found["base"], runs).items()
-    }
+    changes = changes_from(found["base"], runs, METRICS)
     commands = {str(one.done.relative_to(options.out)): one.shown() for one in stages}
     rows = [
         {
             "arm": arm.name,
             "seed": seed,
-            "metrics": {metric: result["metrics"][metric] for metric in METRICS if metric in result["metrics"]},
-            "intervals": {metric: result["intervals"][metric] for metric in METRICS if metric in result["intervals"]},
-            "n": {metric: result["n_of"][metric] for metric in METRICS if metric in result["n_of"]},
+            **figures(result, METRICS),
             "command": commands[str(path.relative_to(options.out))],
         }
         for arm in arms.values()
         for seed, (path, result) in enumerate(zip(arm.results, found[arm.name], strict=True))
     ]
-    results = {"schema": 1, "settings": as_settings(options, without=("out", "max_minutes")), "rows": rows}
-    write_json(HERE / "results.json", results | {"changes": changes})
-    write_text(HERE / "changes.svg", interval_picture(changes))
+    results = {"schema": 1, "settings": as_settings(options, without=("out", "results", "max_minutes")), "rows": rows}
+    write_json(options.results / "results.json", results | {"changes": changes})
+    write_text(options.results / "changes.svg", interval_picture(changes))
     print(table_of_runs(found["base"], runs, changes))
 
 
