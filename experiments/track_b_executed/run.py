@@ -22,7 +22,6 @@ from eval.charts import interval_picture
 from experiments.figures import changes_from, figures
 from experiments.stages import Stage, run_stages, stage
 
-HERE = Path(__file__).resolve().parent
 METRICS = ("pass@1", "pass@3", "hallucination_rate")
 CATEGORIES = ("bugfix", "complete")
 
@@ -40,7 +39,9 @@ class Options:
     seeds: tuple[int, ...] = option((0, 1), "seeds of training and sampling")
     epochs: float = option(2.0, "passes over the pairs")
     lr: float = option(2e-4, "peak learning rate")
-    results: Path = option(HERE, "folder for results.json and changes.svg", metavar="DIR")
+    results: Path = option(
+        Path("experiments/track_b_executed"), "folder for results.json and changes.svg", metavar="DIR"
+    )
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
 

@@ -20,7 +20,6 @@ from eval.change_table import table
 from experiments.figures import changes_from, figures
 from experiments.stages import Stage, run_stages, stage
 
-HERE = Path(__file__).resolve().parent
 RECIPE = "recipes/sft_verl_published.toml"
 SHARES = ("docstring=0.264", "explain=0.264", "bugfix=0.251", "complete=0.214", "unit_test=0.007", "improve=0")
 TEST_SHARE = 46 / 257  # of the training pairs, as many again to test on
@@ -46,7 +45,7 @@ class Options:
     corpus: str = option("pypi:verl==0.9.1", "SOURCE to make the pairs from", metavar="SOURCE")
     pairs: int = option(257, "training pairs; fewer for a shorter run", least=1)
     out: Path = option(Path("runs/verl_sft"), "folder of all runs", metavar="DIR")
-    results: Path = option(HERE, "folder for results.json", metavar="DIR")
+    results: Path = option(Path("experiments/verl_sft"), "folder for results.json", metavar="DIR")
     seed: int = option(0, "seed of every draw")
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
