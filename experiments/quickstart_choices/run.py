@@ -62,6 +62,13 @@ class Choice:
         parts = [f"{name}-{value:g}" for name, value in self.settings.items()]
         return "-".join([self.track, *parts, *([self.shares] if self.track == "sft" else [])])
 
+    @property
+    def is_the_quickstarts(self) -> bool:
+        """Whether the quickstart makes this choice."""
+        taken = quickstart.track_options(self.track, quickstart.Options(), quickstart.FULL)
+        same_shares = SHARES[self.shares] == quickstart.SHARES
+        return same_shares and all(taken[name] == value for name, value in self.settings.items())
+
 
 CHOICES = (
     Choice("sft", {"epochs": 2, "lr": 5e-4}),
@@ -144,11 +151,11 @@ def write_results(options: Options, stages: list[Stage]) -> None:
     commands = {one.done: one.shown() for one in stages}
     tracks = {}
     for track, metrics in METRICS.items():
-        found = {one: path for one in CHOICES if one.track == track and (path := result_of(options, one)).is_file()}
+        found = [one for one in CHOICES if one.track == track and result_of(options, one).is_file()]
         if not found:
             continue
-        runs = {one.name: [read_json(path)] for one, path in found.items()}
-        base = base_of(options, next(iter(found)))
+        runs = {one.name: [read_json(result_of(options, one))] for one in found}
+        base = base_of(options, found[0])
         changes = changes_from([base], runs, metrics)
         rows = [{"name": "base", **figures(base, metrics)}]
         rows += [
@@ -159,7 +166,8 @@ def write_results(options: Options, stages: list[Stage]) -> None:
             }
             for one in found
         ]  # fmt: skip
-        tracks[track] = {"rows": rows, "changes": changes}
+        chosen = next((one.name for one in found if one.is_the_quickstarts), None)
+        tracks[track] = {"chosen": chosen, "rows": rows, "changes": changes}
         print(f"\n{track}\n{table_of_runs([base], runs, changes)}")
     if tracks:
         write_json(options.results / "results.json", {"schema": 1, "seed": options.seed, "tracks": tracks})

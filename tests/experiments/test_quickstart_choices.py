@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import quickstart
 from data.corpus import build_corpus
-from experiments.quickstart_choices.run import CHOICES, without_test_files
+from experiments.quickstart_choices.run import CHOICES, METRICS, without_test_files
 
 
 def test_no_test_file_of_the_quickstart_is_trained_or_measured_on(tmp_path):
@@ -20,5 +22,6 @@ def test_no_test_file_of_the_quickstart_is_trained_or_measured_on(tmp_path):
     assert {file.split for file in chosen_on.files} == {"train", "test"}
 
 
-def test_choices_differ_by_name():
+def test_the_quickstart_takes_one_of_the_choices_of_each_track():
     assert len({one.name for one in CHOICES}) == len(CHOICES)
+    assert Counter(one.track for one in CHOICES if one.is_the_quickstarts) == Counter(METRICS)
