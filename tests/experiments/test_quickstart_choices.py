@@ -24,4 +24,4 @@ def test_no_test_file_of_the_quickstart_is_trained_or_measured_on(tmp_path):
 
 def test_the_quickstart_takes_one_of_the_choices_of_each_track():
     assert len({one.name for one in CHOICES}) == len(CHOICES)
-    assert Counter(one.track for one in CHOICES if one.is_the_quickstarts) == Counter(METRICS)
+    assert Counter(one.track for one in CHOICES if one.is_the_quickstarts) == Counter(list(METRICS))
