@@ -89,8 +89,9 @@ def main() -> None:
     for shares in SHARES:
         make_data(options, shares)
     stages = {track: track_stages(options, track) for track in METRICS}
-    run_stages([one for track in options.tracks for one in stages[track]], max_minutes=options.max_minutes)
-    write_results(options, [one for of_track in stages.values() for one in of_track])
+    asked = [one for track in options.tracks for one in stages[track]]
+    known = [one for of_track in stages.values() for one in of_track]
+    run_stages(asked, max_minutes=options.max_minutes, after_each=lambda: write_results(options, known))
 
 
 def make_data(options: Options, shares: str) -> None:

@@ -54,8 +54,7 @@ def main() -> None:
     """Run what is not done, then compare what is."""
     options = parse(Options, description=__doc__)
     stages = [*data_stages(options), *(one for model in options.models for one in model_stages(options, model))]
-    run_stages(stages, max_minutes=options.max_minutes)
-    write_results(options, stages)
+    run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
 
 
 def data_stages(options: Options) -> list[Stage]:
