@@ -80,8 +80,8 @@ class Sizes:
 
 
 FULL = Sizes(
-    cpt_tokens=82_000,
-    cpt_epochs=1,
+    cpt_tokens=41_000,
+    cpt_epochs=2,
     held_out_files=20,
     held_out_tokens=1024,
     pairs=240,
