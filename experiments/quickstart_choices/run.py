@@ -15,7 +15,7 @@ from pathlib import Path
 
 import quickstart
 from common.console import run_command
-from common.files import read_json, write_json
+from common.files import read_json, read_jsonl, write_json
 from common.options import option, parse
 from data.corpus import Corpus, build_corpus, save_corpus
 from eval.change_table import table_of_runs
@@ -61,6 +61,13 @@ class Choice:
         """For folders and tables: cpt-epochs-1-most-tokens-82000, sft-epochs-2-lr-0.0005-equal."""
         parts = [f"{name}-{value:g}" for name, value in self.settings.items()]
         return "-".join([self.track, *parts, *([self.shares] if self.track == "sft" else [])])
+
+    @property
+    def title(self) -> str:
+        """For readers: 2 epochs, lr 0.0005."""
+        words = {"epochs": "epochs {:g}", "lr": "lr {:g}", "most-tokens": "{:,} tokens"}
+        parts = [words[name].format(value) for name, value in self.settings.items()]
+        return ", ".join([*parts, *([f"{self.shares} shares"] if self.track == "sft" else [])])
 
     @property
     def is_the_quickstarts(self) -> bool:
@@ -158,11 +165,12 @@ def write_results(options: Options, stages: list[Stage]) -> None:
         runs = {one.name: [read_json(result_of(options, one))] for one in found}
         base = base_of(options, found[0])
         changes = changes_from([base], runs, metrics)
-        rows = [{"name": "base", **figures(base, metrics)}]
+        rows = [{"name": "base", "title": "untrained", **figures(base, metrics)}]
         rows += [
             {
-                "name": one.name, "settings": one.settings, "shares": SHARES[one.shares] if track == "sft" else None,
-                **figures(runs[one.name][0], metrics), "train_seconds": train_seconds(options.out / one.name),
+                "name": one.name, "title": one.title, "settings": one.settings,
+                "shares": SHARES[one.shares] if track == "sft" else None,
+                **figures(runs[one.name][0], metrics), "steps": steps_of(options.out / one.name),
                 "command": commands[options.out / one.name / "metrics.json"],
             }
             for one in found
@@ -184,9 +192,9 @@ def base_of(options: Options, choice: Choice) -> dict:
     return read_json(options.out / ("base.json" if choice.track == "sft" else f"{choice.name}/before.json"))
 
 
-def train_seconds(run: Path) -> float:
-    """How long the training took, without measuring."""
-    return read_json(run / "metrics.json")["seconds"]["train"]
+def steps_of(run: Path) -> int:
+    """Optimiser steps of a run."""
+    return max(row["step"] for row in read_jsonl(run / "metrics.jsonl"))
 
 
 if __name__ == "__main__":
