@@ -173,15 +173,15 @@ def read_held_out(options: Options) -> HeldOut:
     pairs = executed_pairs(str(options.pairs / "test.jsonl"))
     return HeldOut(
         tasks=[pair for pair in pairs if pair["check"]["kind"] in EXECUTED],
-        files=read_held_out_files(options) if options.corpus else [],
+        files=read_held_out_files(options.corpus, options.held_out_files) if options.corpus else [],
         code_tasks=read_code_tasks(options.code_tasks) if options.code_tasks else [],
     )
 
 
-def read_held_out_files(options: Options) -> list[tuple[str, str]]:
-    """(path, text) of --held-out-files of the corpus, the same for every seed."""
-    texts = dict(read_files(options.corpus))
-    chosen = seeded_order(list(texts), seed=0)[: options.held_out_files or None]
+def read_held_out_files(corpus: Path, count: int) -> list[tuple[str, str]]:
+    """(path, text) of `count` held-out files (0: all) of a corpus, the same for every seed."""
+    texts = dict(read_files(corpus))
+    chosen = seeded_order(list(texts), seed=0)[: count or None]
     return [(path, texts[path]) for path in sorted(chosen)]
 
 

@@ -49,15 +49,15 @@ class ReplyCache:
         """Store replies by their keys, all of them or none. They are on disk when this returns."""
         rows = [(key, json.dumps(vars(reply))) for key, reply in replies.items()]
         with self._lock, self._named():
-            if self._db is None:
-                self._open()
-            with self._db:  # one transaction
-                self._db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?)", rows)
+            db = self._db or self._open()
+            with db:  # one transaction
+                db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?)", rows)
 
-    def _open(self) -> None:
+    def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(self._path, check_same_thread=False, timeout=30)
         self._db.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL)")
+        return self._db
 
     @contextmanager
     def _named(self) -> Iterator[None]:

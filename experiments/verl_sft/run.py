@@ -99,7 +99,8 @@ def run_of(options: Options, model: str) -> Path:
 def write_results(options: Options, stages: list[Stage]) -> None:
     """results.json, and a table per model that is done."""
     commands = {one.done: one.shown() for one in stages}
-    rows, changes = [], {}
+    rows: list[dict] = []
+    changes: dict[str, dict] = {}
     for model in options.models:
         run = run_of(options, model)
         paths = {when: run.with_name(f"{run.name}-{when}.json") for when in ("before", "after")}
