@@ -177,9 +177,14 @@ def test_no_job_outlives_a_harness_that_is_killed(layers):
 
 
 def _workers() -> list[str]:
-    """The workers of this checkout's sandbox, but those of the tests that run beside these (pytest --numprocesses)."""
+    """The workers of this process's sandbox, and orphans; not those of other tests and commands that run beside it."""
     pids = [pid for pid in os.listdir("/proc") if pid.isdigit() and "sandbox.server" in command(pid)]
-    return [pid for pid in pids if os.getpid() in (above := _ancestors(int(pid))) or os.getppid() not in above]
+    return [pid for pid in pids if os.getpid() in (above := _ancestors(int(pid))) or _is_orphan(above)]
+
+
+def _is_orphan(above: list[int]) -> bool:
+    """Whether nothing but other workers stands between a process and the first of all."""
+    return all("sandbox.server" in command(str(pid)) for pid in above[:-1])
 
 
 def _ancestors(pid: int) -> list[int]:
