@@ -154,5 +154,5 @@ def norms_to_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
     return {key.removesuffix("tuned") + "ln_tuning_layers.weight": tensor for key, tensor in tuned.items()}
 
 
-BIASES = Method(describe_biases, biases_to_config, biases_from_config, biases_to_tensors)
-NORMS = Method(describe_norms, norms_to_config, norms_from_config, norms_to_tensors)
+BIASES = Method(TunedBias, describe_biases, biases_to_config, biases_from_config, biases_to_tensors)
+NORMS = Method(TunedNorm, describe_norms, norms_to_config, norms_from_config, norms_to_tensors)
