@@ -8,7 +8,7 @@ the norms are the only vectors: training these is what remains of the idea (LN t
 name in the output and in the file. Either way a fresh adapter changes nothing, and merging gives a plain network.
 
 b and w are fp32. b is apart from the bias that it is added to: in half precision, Qwen2's biases of several hundred
-would round small steps away. PEFT reads both: the biases as BEFT (src/peft/tuners/beft, since 0.21), the norms as
+would round small steps away. PEFT reads both: the biases as BEFT (src/peft/tuners/beft, since 0.20), the norms as
 LN_TUNING.
 """
 

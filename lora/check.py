@@ -148,7 +148,7 @@ def check_relative(folder: Path, config: dict, model: str | None = None) -> dict
         theirs = "load_adapter(DIR, use_safetensors=True) of AdapterHub's library"
         verdicts["peft"].reasons.append(f"there is no bottleneck there; {theirs} reads it")
     if method is BIASES:
-        verdicts["peft"].notes.append("needs peft 0.21 or newer")
+        verdicts["peft"].notes.append("needs peft 0.20 or newer")
 
     # what nobody can load: settings, names or shapes that do not fit
     if model is not None:
