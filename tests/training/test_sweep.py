@@ -162,8 +162,8 @@ def test_a_corpus_without_a_validation_file_is_refused(tiny_folder, tmp_path, mo
     (tmp_path / "code").mkdir()
     for n in range(10):
         (tmp_path / "code" / f"m{n}.py").write_text("".join(f"value_{n}_{i} = {n * i}\n" for i in range(20)))
-    rows = train_cpt.corpus_rows
-    monkeypatch.setattr(train_cpt, "corpus_rows", lambda c, split, *a, **k: rows(c, split, *a, **k) * (split == "train"))
+    packed = train_cpt.corpus_rows
+    monkeypatch.setattr(train_cpt, "corpus_rows", lambda *a, **k: packed(*a, **k) * (a[1] == "train"))
     given = ["--model", tiny_folder, "--corpus", tmp_path / "code", "--out", tmp_path / "run", "--row-tokens", 64]
     with pytest.raises(UserError, match=r"--sweep needs validation losses; .* has no validation file"):
         train_cpt.main([*map(str, given), "--sweep", "lr=1e-4,1e-3"])
