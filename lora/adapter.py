@@ -127,12 +127,12 @@ def folded(network: nn.Module) -> Iterator[None]:
         for name, module in adapter_in_use(network).items()
         if not module.unmergeable and not isinstance(module.weight, NF4Weight)
     }
-    for name, module in adapter.items():
-        _put(network, name, module.merged())
     try:
+        for name, module in adapter.items():
+            _put(network, name, module.merged())
         yield
     finally:
-        # even after an error: the adapter must still train
+        # even after an error, such as a lack of memory for the merged weights: the adapter must still train
         for name, module in adapter.items():
             _put(network, name, module)
 

@@ -12,6 +12,7 @@ from data.packing import to_batch
 from lora.adapter import adapter_in_use, folded, remove, trainable, use_adapter
 from lora.adapter_file import load_adapter, method_of, save_adapter
 from lora.frozen_weight import put_nf4
+from lora.ia3 import IA3Linear
 from model import Stop, fast, generate, load_decoder
 from model.decoder import CHECKPOINTING
 from model.loss import causal_lm_loss
@@ -147,6 +148,22 @@ def test_folded_for_sampling_computes_the_same_and_leaves_the_adapter_as_it_was(
         assert adapter_in_use(tiny) == ({} if method in MERGEABLE else adapter)
     assert torch.equal(tiny(IDS), expected) and adapter_in_use(tiny) == adapter
     assert not any(module.training for module in tiny.modules())
+
+
+def test_a_lack_of_memory_while_folding_leaves_the_adapter_whole(tiny, monkeypatch):
+    adapter = put_in(tiny, "ia3")
+    stir(tiny)
+    expected, merged = tiny(IDS), IA3Linear.merged
+
+    def running_out(module):
+        if module is adapter["model.layers.1.mlp.down_proj"]:
+            raise MemoryError
+        return merged(module)
+
+    monkeypatch.setattr(IA3Linear, "merged", running_out)
+    with pytest.raises(MemoryError), folded(tiny):
+        pass
+    assert adapter_in_use(tiny) == adapter and torch.equal(tiny(IDS), expected)
 
 
 @pytest.mark.parametrize("method", MERGEABLE)
