@@ -20,7 +20,8 @@ FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run", 
 def refuse_other_options(folder: Path, options: Resolved, saved: dict) -> None:
     """UserError when an option that must not change differs from config.json's `saved` options."""
     saved = _with_method(saved)
-    for name, entry in options.as_dict().items():
+    # the method first: with another one, the learning rate by default differs too
+    for name, entry in sorted(options.as_dict().items(), key=lambda item: item[0] != "method"):
         # an option that an earlier version did not have: the run had its default
         before = saved.get(name, entry if entry["from"] == "default" else {})
         if name in FREE or before.get("from") in MEASURED or before.get("value") == entry["value"]:
