@@ -62,6 +62,7 @@ class Sizes:
     """How much of everything, and roughly how long each part then takes on two CPU cores."""
 
     cpt_tokens: int  # to train on
+    cpt_epochs: int
     held_out_files: int
     held_out_tokens: int  # of each file, from its start
     pairs: int  # instruction pairs to train on
@@ -79,7 +80,8 @@ class Sizes:
 
 
 FULL = Sizes(
-    cpt_tokens=82_000,
+    cpt_tokens=41_000,
+    cpt_epochs=2,
     held_out_files=20,
     held_out_tokens=1024,
     pairs=240,
@@ -97,6 +99,7 @@ FULL = Sizes(
 )
 SMOKE = Sizes(
     cpt_tokens=4_096,
+    cpt_epochs=1,
     held_out_files=6,
     held_out_tokens=512,
     pairs=24,
@@ -227,6 +230,7 @@ def track_options(track: str, options: Options, sizes: Sizes) -> dict[str, objec
             "model": options.lm,
             "corpus": out / "corpus",
             "most-tokens": sizes.cpt_tokens,
+            "epochs": sizes.cpt_epochs,
             "step-tokens": 1024,
             "lr": 1e-3,
             "validate-every": 20,

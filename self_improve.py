@@ -21,6 +21,7 @@ import train_sft
 from common.console import UserError, run_command
 from common.files import read_json, write_json
 from common.options import as_settings, option, parse
+from common.shuffle import seeded_order
 from data.checks import EXECUTED
 from data.instruct.local_model import LocalModel
 from data.rejection_sampling import executed_pairs, program, round_summary, write_round
@@ -66,6 +67,8 @@ class Options:
     corpus: Path | None = option(
         None, "corpus of data.corpus, to measure what is forgotten of its held-out files", MEASURING, metavar="DIR"
     )
+    held_out_files: int = option(0, "of these files, how many are measured (0: all)", MEASURING, least=0)
+    held_out_tokens: int = option(0, "tokens of each, from its start (0: all)", MEASURING, least=0)
     code_tasks: str | None = option(
         None, "mbpp, humaneval or a file of code tasks, to measure what is forgotten beyond the repository", MEASURING,
         metavar="TASKS",
@@ -73,6 +76,7 @@ class Options:
     test_samples: int = option(
         4, "sampled answers per held-out task, for pass@3 (at least 4; 0: none)", MEASURING, least=0
     )
+    sampled_tasks: int | None = option(None, "held-out tasks that are also sampled (default: all)", MEASURING, least=1)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     seed: int = option(0, "seed of training and of every draw")
 
@@ -169,9 +173,16 @@ def read_held_out(options: Options) -> HeldOut:
     pairs = executed_pairs(str(options.pairs / "test.jsonl"))
     return HeldOut(
         tasks=[pair for pair in pairs if pair["check"]["kind"] in EXECUTED],
-        files=read_files(options.corpus) if options.corpus else [],
+        files=read_held_out_files(options) if options.corpus else [],
         code_tasks=read_code_tasks(options.code_tasks) if options.code_tasks else [],
     )
+
+
+def read_held_out_files(options: Options) -> list[tuple[str, str]]:
+    """(path, text) of --held-out-files of the corpus, the same for every seed."""
+    texts = dict(read_files(options.corpus))
+    chosen = seeded_order(list(texts), seed=0)[: options.held_out_files or None]
+    return [(path, texts[path]) for path in sorted(chosen)]
 
 
 def measured(options: Options, held_out: HeldOut, adapter: Path | None, folder: Path) -> dict:
@@ -193,15 +204,15 @@ def measured(options: Options, held_out: HeldOut, adapter: Path | None, folder: 
 def measure_tasks(options: Options, held_out: HeldOut, decoder: Decoder, tokenizer: Tokenizer) -> dict:
     """The held-out instruction tasks, executed."""
     answers = answer_pairs(
-        decoder, tokenizer, held_out.tasks, samples=options.test_samples, temperature=options.temperature, top_p=1.0,
-        max_new_tokens=options.max_new_tokens, seed=options.seed,
+        decoder, tokenizer, held_out.tasks, samples=options.test_samples, sampled=options.sampled_tasks,
+        temperature=options.temperature, top_p=1.0, max_new_tokens=options.max_new_tokens, seed=options.seed,
     )  # fmt: skip
     return grade_answers(held_out.tasks, answers)
 
 
 def measure_files(options: Options, held_out: HeldOut, decoder: Decoder, tokenizer: Tokenizer) -> dict:
     """Perplexity of the held-out files: what is forgotten of plain code."""
-    return perplexity(decoder, tokenizer, held_out.files)
+    return perplexity(decoder, tokenizer, held_out.files, most_tokens=options.held_out_tokens or None)
 
 
 def measure_code(options: Options, held_out: HeldOut, decoder: Decoder, tokenizer: Tokenizer) -> dict:

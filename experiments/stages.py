@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +42,13 @@ def stage(done: Path, *command: object, resume: Sequence[str] = (), begun: Path 
     return Stage(done, tuple(map(str, command)), tuple(resume), begun)
 
 
-def run_stages(stages: Sequence[Stage], *, max_minutes: float | None = None) -> bool:
+def run_stages(
+    stages: Sequence[Stage], *, max_minutes: float | None = None, after_each: Callable[[], None] = lambda: None
+) -> bool:
     """Run the stages that are not done, in order; whether all are done.
 
     max_minutes  start no stage after this time. One in progress is not cut off
+    after_each   called after each stage and once at the end: writes what there is
     Raises UserError when a command fails.
     """
     started = time.monotonic()
@@ -55,10 +58,13 @@ def run_stages(stages: Sequence[Stage], *, max_minutes: float | None = None) -> 
         minutes = (time.monotonic() - started) / 60
         if max_minutes is not None and minutes >= max_minutes:
             print(f"stopped  before stage {number} of {len(stages)}: time limit reached; rerun to resume")
+            after_each()
             return False
         resume = one.resume if one.begun is not None and one.begun.is_file() else ()
         print(f"\n[{minutes:.0f} min] stage {number} of {len(stages)}\n$ {one.shown()}", flush=True)
         status = subprocess.run([sys.executable, *one.command, *resume], cwd=ROOT, check=False).returncode
         if status or not one.done.is_file():
             raise UserError(f"stage {number} failed with status {status}: {one.shown()}; rerun to resume")
+        after_each()
+    after_each()
     return True

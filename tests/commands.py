@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -115,3 +116,32 @@ def _in_the_child(arguments: list[str], environment: dict[str, str], streams: li
     os.environ.update(environment)
     os.chdir(ROOT)
     execute(*arguments)
+
+
+def run_killed(*arguments, grows: Path, kills: int = 3) -> int:
+    """Run a command until it ends by itself, killed before that each time that it has written something anew.
+
+    grows   the folder that it writes to
+    Returns how often it was killed; a command that ends early is not. Raises AssertionError if it fails by itself.
+    """
+    killed = 0
+    while True:
+        before, child = _written(grows), Child(*arguments)
+        while child.returncode is None and (killed == kills or _written(grows) == before):
+            time.sleep(0.02)
+        if child.returncode is None:
+            child.send_signal(signal.SIGKILL)
+            killed += 1
+        error = child.communicate()[1]
+        if child.returncode == 0:
+            return killed
+        assert child.returncode == -signal.SIGKILL, error
+
+
+def _written(folder: Path) -> set[tuple[str, int]]:
+    """The files below a folder with their sizes."""
+    found = set()
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a temporary file
+            found.add((str(path), path.stat().st_size))
+    return found

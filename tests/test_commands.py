@@ -46,10 +46,12 @@ MODULES = [
     "bench.sandbox",
     "bench.search",
     "bench.train",
+    "experiments.pages",
     "experiments.quickstart_choices.run",
     "experiments.track_b_executed.run",
+    "experiments.verl_sft.run",
 ]
-FOLDERS = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+FOLDERS = [path.parent for path in ROOT.glob("*/__init__.py")]  # not runs/, where a corpus may hold anything
 SOURCES = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in folder.rglob("*.py"))]
 
 

@@ -20,6 +20,7 @@ from data.packing import to_batch
 from data.rows import training_conversation
 from model import load_decoder, load_tokenizer, save_decoder
 from model.loss import causal_lm_loss, supervised_tokens
+from tests.commands import Child, run_killed
 
 CHEAP = ["--samples", "2", "--temperature", "0", "--test-samples", "0", "--epochs", "1", "--max-new-tokens", "60"]
 
@@ -165,3 +166,29 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(command, pair
     with pytest.raises(UserError, match="holds no rounds of this command"):
         command(tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_as_an_undisturbed_one(knowing_folder, pairs_folder, tmp_path):
+    def rounds(out):
+        given = ["--model", knowing_folder, "--pairs", pairs_folder, "--out", out, "--rounds", 2, *CHEAP]
+        return ["self_improve.py", *given]
+
+    assert Child(*rounds(tmp_path / "whole")).wait() == 0
+    assert run_killed(*rounds(tmp_path / "killed"), grows=tmp_path / "killed", kills=8) == 8
+    for name in ("round-1/train.jsonl", "round-2/train.jsonl", "round-1/answers.jsonl"):
+        assert rows(tmp_path / "killed" / name) == rows(tmp_path / "whole" / name)
+    whole, killed = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "killed"))
+    assert killed["rounds"] == whole["rounds"]
+
+
+@pytest.mark.slow
+def test_a_killed_round_writes_what_an_undisturbed_one_does(knowing_folder, pairs_folder, tmp_path):
+    def one_round(out):
+        given = ["--model", knowing_folder, "--data", pairs_folder / "train.jsonl", "--out", out, "--samples", 12]
+        return ["-m", "data.rejection_sampling", *given, "--max-new-tokens", 60]
+
+    assert Child(*one_round(tmp_path / "whole")).wait() == 0
+    assert run_killed(*one_round(tmp_path / "killed"), grows=tmp_path, kills=3) == 3
+    for name in ("train.jsonl", "answers.jsonl"):
+        assert rows(tmp_path / "killed" / name) == rows(tmp_path / "whole" / name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -147,7 +147,8 @@ def build_instruction_pairs(
 
     pairs = {split: [pair for one in quotas if one.split == split for pair in one.kept] for split in SPLITS}
     if not pairs["train"]:
-        raise UserError(f"{corpus.name}: no function of the train files gives a pair. Give a corpus with docstrings")
+        why = _most_often(reject["reason"] for reject in rejects if reject.get("split", "train") == "train")
+        raise UserError(f"{corpus.name}: no function of the train files gives a pair of these categories; {why}")
     return InstructionPairs(pairs["train"], pairs["validation"], pairs["test"], rejects, wanted, dict(found.lost()))
 
 
@@ -317,9 +318,13 @@ def _wanted(pairs: InstructionPairs, split: str, category: str) -> int:
 
 
 def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
-    reasons = Counter(
+    return _most_often(
         one["reason"] for one in pairs.rejects if one.get("category") == category and one["split"] == split
     )
+
+
+def _most_often(found: Iterable[str]) -> str:
+    reasons = Counter(found)
     return "most often: {} ({})".format(*reasons.most_common(1)[0]) if reasons else "no more functions"
 
 

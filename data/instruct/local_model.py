@@ -82,14 +82,15 @@ class LocalModel:
             made = self._generated(
                 [prompt for _, prompt in batch], [keys[index][0] for index, _ in batch], samples, what
             )
+            new = {}
             for (index, _), of_prompt in zip(batch, made, strict=True):
                 for sample, reply in enumerate(of_prompt):
                     if replies[index][sample] is None:
-                        self._cache.put(keys[index][sample], reply)
-                        replies[index][sample] = reply
+                        new[keys[index][sample]] = replies[index][sample] = reply
                         self.spent.requests += 1
                         self.spent.tokens_in += reply.tokens_in
                         self.spent.tokens_out += reply.tokens_out
+            self._cache.put(new)
         return replies
 
     def summary(self) -> str:

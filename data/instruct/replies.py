@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,16 +45,18 @@ class ReplyCache:
             row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         return Reply(**json.loads(row[0])) if row else None
 
-    def put(self, key: str, reply: Reply) -> None:
-        """Store a reply. It is on disk when this returns."""
+    def put(self, replies: Mapping[str, Reply]) -> None:
+        """Store replies by their keys, all of them or none. They are on disk when this returns."""
+        rows = [(key, json.dumps(vars(reply))) for key, reply in replies.items()]
         with self._lock, self._named():
             if self._db is None:
                 self._open()
-            self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, json.dumps(vars(reply))))
+            with self._db:  # one transaction
+                self._db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?)", rows)
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=30)
+        self._db = sqlite3.connect(self._path, check_same_thread=False, timeout=30)
         self._db.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL)")
 
     @contextmanager

@@ -128,7 +128,7 @@ class ServerTeacher:
             self._stop.set()  # here: this thread may take the next request before `ask` hears of the error
             raise
         if reply is not None:
-            self._cache.put(key, reply)
+            self._cache.put({key: reply})
         return reply
 
     def _tried(self, body: bytes) -> Reply | None:

@@ -15,7 +15,7 @@ from common.console import UserError, run_command
 from common.files import read_jsonl, write_json
 from common.options import as_settings, option, parse
 from eval.instruct.grade import answer_pairs, checked_pairs, grade_answers
-from eval.model_options import LESS_MEMORY, MEASURE, AskOptions, SampleOptions, asked_model
+from eval.model_options import LESS_MEMORY, MEASURE, SAMPLING, AskOptions, SampleOptions, asked_model
 from sandbox.run import protection
 
 
@@ -29,6 +29,9 @@ class Options(AskOptions, SampleOptions):
         None, 'grade these answers instead of a model\'s: JSON Lines of {"id", "output", "sample"}', MEASURE,
         metavar="FILE",
     )  # fmt: skip
+    sampled_tasks: int | None = option(
+        None, "tasks that are also sampled, executed ones first (default: all)", SAMPLING, least=1
+    )
     k: tuple[int, ...] = option((1, 3), "ks of pass@k; 1 is measured on the greedy answer", MEASURE, least=1)
 
     def __post_init__(self) -> None:
@@ -45,6 +48,7 @@ def _ask_model(options: Options, pairs: list[dict]) -> list[dict]:
             tokenizer,
             pairs,
             samples=options.samples if max(options.k) > 1 else 0,
+            sampled=options.sampled_tasks,
             temperature=options.temperature,
             top_p=options.top_p,
             max_new_tokens=options.max_new_tokens,

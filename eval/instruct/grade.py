@@ -196,7 +196,8 @@ def answer_pairs(
 ) -> list[dict]:
     """One greedy answer and `samples` sampled ones for each pair: {"id", "sample", "output", "stopped"}.
 
-    sampled  of how many pairs answers are sampled (default: all), drawn by the seed, those with executed checks first
+    sampled  of how many pairs answers are sampled (default: all), those with executed checks first. The draw depends
+             on nothing but the ids: runs with other seeds are compared on the same tasks
     where    the file of the pairs, to name in errors
     """
     prompts = []
@@ -206,7 +207,7 @@ def answer_pairs(
             prompts.append(encode_prompt(tokenizer, asked.messages, tools=asked.tools))
 
     # a prompt is processed once for all of its answers: first the pairs that are sampled, then the others
-    sampled_ids = _sampled_ids(pairs, sampled, seed) if samples else set()
+    sampled_ids = _sampled_ids(pairs, sampled) if samples else set()
     answers: dict[str, list[dict]] = {}
     for count, is_sampled in ((samples, True), (0, False)):
         group = [number for number, pair in enumerate(pairs) if (pair["id"] in sampled_ids) == is_sampled]
@@ -228,7 +229,7 @@ def answer_pairs(
     return [{"id": pair["id"], **answer} for pair in pairs for answer in answers[pair["id"]]]
 
 
-def _sampled_ids(pairs: list[dict], count: int | None, seed: int) -> set[str]:
-    order = seeded_order([pair["id"] for pair in pairs], seed)
+def _sampled_ids(pairs: list[dict], count: int | None) -> set[str]:
+    order = seeded_order([pair["id"] for pair in pairs], seed=0)
     executed = {pair["id"] for pair in pairs if pair.get("check", {}).get("kind") in EXECUTED}
     return set(sorted(order, key=lambda i: i not in executed)[:count])

@@ -15,14 +15,13 @@ from pathlib import Path
 
 import quickstart
 from common.console import run_command
-from common.files import read_json, write_json
+from common.files import read_json, read_jsonl, write_json
 from common.options import option, parse
-from data.corpus import build_corpus, save_corpus
+from data.corpus import Corpus, build_corpus, save_corpus
 from eval.change_table import table_of_runs
-from eval.compare import compare_runs
+from experiments.figures import changes_from, figures
 from experiments.stages import Stage, run_stages, stage
 
-HERE = Path(__file__).resolve().parent
 VALIDATION_SHARE = 0.24  # of all files: two in five of those that the quickstart does not test on
 SIZES = replace(quickstart.FULL, pairs=160, tasks=100, queries=150, text_code_pairs=260)  # fewer files give fewer
 SHARES = {"executed": quickstart.SHARES, "equal": {}}  # of the categories, for track B
@@ -39,7 +38,9 @@ class Options:
     """Options of this experiment."""
 
     out: Path = option(Path("runs/quickstart_choices"), "folder of all runs", metavar="DIR")
+    tracks: tuple[str, ...] = option(tuple(METRICS), "tracks to run", choices=tuple(METRICS))
     seed: int = option(0, "seed of every draw")
+    results: Path = option(Path("experiments/quickstart_choices"), "folder for results.json", metavar="DIR")
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
     def quickstart(self, shares: str = "executed") -> quickstart.Options:
@@ -61,17 +62,29 @@ class Choice:
         parts = [f"{name}-{value:g}" for name, value in self.settings.items()]
         return "-".join([self.track, *parts, *([self.shares] if self.track == "sft" else [])])
 
+    @property
+    def title(self) -> str:
+        """For readers: 2 epochs, lr 0.0005."""
+        words = {"epochs": "epochs {:g}", "lr": "lr {:g}", "most-tokens": "{:,} tokens"}
+        parts = [words[name].format(value) for name, value in self.settings.items()]
+        return ", ".join([*parts, *([f"{self.shares} shares"] if self.track == "sft" else [])])
+
+    @property
+    def is_the_quickstarts(self) -> bool:
+        """Whether the quickstart makes this choice."""
+        taken = quickstart.track_options(self.track, quickstart.Options(), quickstart.FULL)
+        same_shares = SHARES[self.shares] == quickstart.SHARES
+        return same_shares and all(taken[name] == value for name, value in self.settings.items())
+
 
 CHOICES = (
     Choice("sft", {"epochs": 2, "lr": 5e-4}),
     Choice("sft", {"epochs": 2, "lr": 2e-4}),
     Choice("sft", {"epochs": 2, "lr": 1e-3}),
-    Choice("sft", {"epochs": 1, "lr": 5e-4}),
     Choice("sft", {"epochs": 4, "lr": 5e-4}),
     Choice("sft", {"epochs": 2, "lr": 5e-4}, "equal"),
     Choice("cpt", {"epochs": 1, "most-tokens": 82_000}),
     Choice("cpt", {"epochs": 2, "most-tokens": 41_000}),
-    Choice("cpt", {"epochs": 2, "most-tokens": 82_000}),
     Choice("embed", {"epochs": 2}),
     Choice("embed", {"epochs": 4}),
 )
@@ -82,25 +95,37 @@ def main() -> None:
     options = parse(Options, description=__doc__)
     for shares in SHARES:
         make_data(options, shares)
-    stages = [measure_answers(options, "base"), *(one for choice in CHOICES for one in choice_stages(options, choice))]
-    run_stages(stages, max_minutes=options.max_minutes)
-    write_results(options, stages)
+    stages = {track: track_stages(options, track) for track in METRICS}
+    asked = [one for track in options.tracks for one in stages[track]]
+    known = [one for of_track in stages.values() for one in of_track]
+    run_stages(asked, max_minutes=options.max_minutes, after_each=lambda: write_results(options, known))
 
 
 def make_data(options: Options, shares: str) -> None:
     """The quickstart's data, its test files replaced by a part of the others."""
     of_quickstart = options.quickstart(shares)
+    if not (of_quickstart.folder / "corpus" / "corpus.json").is_file():
+        save_corpus(without_test_files(of_quickstart), of_quickstart.folder / "corpus")
+    quickstart.make_data(of_quickstart, SIZES, {}, SHARES[shares])
+
+
+def without_test_files(of_quickstart: quickstart.Options) -> Corpus:
+    """The quickstart's corpus without its test files, in whose place is a part of the others."""
     corpus = build_corpus(
         of_quickstart.corpus,
         test_share=quickstart.TEST_SHARE,  # drawn first and by the same seed: the quickstart's test files
         validation_share=VALIDATION_SHARE,
-        seed=options.seed,
+        seed=of_quickstart.seed,
     )
     sides = {"train": "train", "validation": "test"}
     files = tuple(replace(file, split=sides[file.split]) for file in corpus.files if file.split in sides)
-    if not (of_quickstart.folder / "corpus").is_dir():
-        save_corpus(replace(corpus, files=files), of_quickstart.folder / "corpus")
-    quickstart.make_data(of_quickstart, SIZES, {}, SHARES[shares])
+    return replace(corpus, files=files)
+
+
+def track_stages(options: Options, track: str) -> list[Stage]:
+    """Everything to run for a track."""
+    base = [measure_answers(options, "base")] if track == "sft" else []
+    return base + [one for choice in CHOICES if choice.track == track for one in choice_stages(options, choice)]
 
 
 def choice_stages(options: Options, choice: Choice) -> list[Stage]:
@@ -134,28 +159,27 @@ def write_results(options: Options, stages: list[Stage]) -> None:
     commands = {one.done: one.shown() for one in stages}
     tracks = {}
     for track, metrics in METRICS.items():
-        found = {one: path for one in CHOICES if one.track == track and (path := result_of(options, one)).is_file()}
+        found = [one for one in CHOICES if one.track == track and result_of(options, one).is_file()]
         if not found:
             continue
-        runs = {one.name: [read_json(path)] for one, path in found.items()}
-        base = base_of(options, next(iter(found)))
-        changes = {
-            name: {metric: change for metric, change in of_run.items() if metric in metrics}
-            for name, of_run in compare_runs([base], runs).items()
-        }
-        rows = [{"name": "base", **figures(base, metrics)}]
+        runs = {one.name: [read_json(result_of(options, one))] for one in found}
+        base = base_of(options, found[0])
+        changes = changes_from([base], runs, metrics)
+        rows = [{"name": "base", "title": "untrained", **figures(base, metrics)}]
         rows += [
             {
-                "name": one.name, "settings": one.settings, "shares": SHARES[one.shares] if track == "sft" else None,
-                **figures(runs[one.name][0], metrics), "train_seconds": train_seconds(options.out / one.name),
+                "name": one.name, "title": one.title, "settings": one.settings,
+                "shares": SHARES[one.shares] if track == "sft" else None,
+                **figures(runs[one.name][0], metrics), "steps": steps_of(options.out / one.name),
                 "command": commands[options.out / one.name / "metrics.json"],
             }
             for one in found
         ]  # fmt: skip
-        tracks[track] = {"rows": rows, "changes": changes}
+        chosen = next((one.name for one in found if one.is_the_quickstarts), None)
+        tracks[track] = {"chosen": chosen, "rows": rows, "changes": changes}
         print(f"\n{track}\n{table_of_runs([base], runs, changes)}")
     if tracks:
-        write_json(HERE / "results.json", {"schema": 1, "seed": options.seed, "tracks": tracks})
+        write_json(options.results / "results.json", {"schema": 1, "seed": options.seed, "tracks": tracks})
 
 
 def result_of(options: Options, choice: Choice) -> Path:
@@ -168,16 +192,9 @@ def base_of(options: Options, choice: Choice) -> dict:
     return read_json(options.out / ("base.json" if choice.track == "sft" else f"{choice.name}/before.json"))
 
 
-def figures(result: dict, metrics: tuple[str, ...]) -> dict:
-    """Values, intervals and n of some metrics."""
-    counts = result.get("n_of", dict.fromkeys(metrics, result["n"]))
-    parts = {"metrics": result["metrics"], "intervals": result["intervals"], "n": counts}
-    return {part: {metric: values[metric] for metric in metrics} for part, values in parts.items()}
-
-
-def train_seconds(run: Path) -> float:
-    """How long the training took, without measuring."""
-    return read_json(run / "metrics.json")["seconds"]["train"]
+def steps_of(run: Path) -> int:
+    """Optimiser steps of a run."""
+    return max(row["step"] for row in read_jsonl(run / "metrics.jsonl"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ are compared with the base on the same held-out tasks, paired, with Holm's corre
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,12 @@ from common.files import read_json, write_json, write_text
 from common.options import as_settings, option, parse
 from eval.change_table import table_of_runs
 from eval.charts import interval_picture
-from eval.compare import compare_runs
+from experiments.figures import changes_from, figures
 from experiments.stages import Stage, run_stages, stage
 
-HERE = Path(__file__).resolve().parent
 METRICS = ("pass@1", "pass@3", "hallucination_rate")
 CATEGORIES = ("bugfix", "complete")
+ROUNDS = (1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,44 +34,41 @@ class Options:
     teacher: str = option(help="the larger model, instruction-tuned")
     out: Path = option(Path("runs/track_b_executed"), "folder of all runs", metavar="DIR")
     corpus: str = option("package:networkx", "SOURCE to make the tasks from", metavar="SOURCE")
-    tasks: int = option(240, "training tasks")
-    test_tasks: int = option(240, "held-out tasks wanted")
+    tasks: int = option(200, "training tasks")
+    test_tasks: int = option(300, "held-out tasks wanted")
+    sampled_tasks: int = option(40, "held-out tasks that are also sampled, four times each")
     seeds: tuple[int, ...] = option((0, 1), "seeds of training and sampling")
-    epochs: float = option(2.0, "passes over the pairs")
+    epochs: float = option(1.0, "passes over the pairs")
     lr: float = option(2e-4, "peak learning rate")
+    results: Path = option(
+        Path("experiments/track_b_executed"), "folder for results.json and changes.svg", metavar="DIR"
+    )
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
 
 def main() -> None:
-    """Run what is not done; then compare, write results.json and the figure, print the table."""
+    """Run what is not done, seed by seed; write results.json and the figure after every run, print the table."""
     options = parse(Options, description=__doc__)
-    arms = arms_of(options)
-    first = [*data_stages(options), *arm_stages(options, arms.pop("base"))]
-    rest = [one for arm in arms.values() for one in arm_stages(options, arm)]
-    if run_stages(first, max_minutes=options.max_minutes):
-        share_base(options)
-        if run_stages(rest, max_minutes=options.max_minutes):
-            write_results(options, arms_of(options), [*first, *rest])
+    stages = [*data_stages(options), measure(options, base_of(options))]
+    for seed in options.seeds:
+        stages += [*trained_stages(options, "gold", seed), *self_stages(options, seed)]
+    stages += [one for seed in options.seeds for one in trained_stages(options, "teacher", seed)]
+    run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
 
 
-@dataclass(frozen=True)
-class Arm:
-    """Where the results of one way to train are, by seed."""
-
-    name: str
-    results: tuple[Path, ...]
+def base_of(options: Options) -> Path:
+    """The eval result of the untrained model."""
+    return options.out / "base.json"
 
 
-def arms_of(options: Options) -> dict[str, Arm]:
-    """base, gold, teacher and self-training, with the result file of each seed."""
-    out = options.out
-    files: dict[str, tuple[Path, ...]] = {"base": (out / "base.json",)}
-    files |= {name: tuple(out / f"{name}-{seed}.json" for seed in options.seeds) for name in ("gold", "teacher")}
-    for number in (1, 2):
-        files[f"self, round {number}"] = tuple(
-            out / f"self-{seed}" / f"round-{number}" / "test.json" for seed in options.seeds
-        )
-    return {name: Arm(name, results) for name, results in files.items()}
+def results_of(options: Options) -> dict[str, dict[int, Path]]:
+    """The eval result of each arm and seed, done or not."""
+    out, seeds = options.out, options.seeds
+    files = {arm: {seed: out / f"{arm}-{seed}.json" for seed in seeds} for arm in ("gold", "teacher")}
+    for number in ROUNDS:
+        rounds = {seed: out / f"self-{seed}" / f"round-{number}" / "test.json" for seed in seeds}
+        files[f"self, round {number}"] = rounds
+    return files
 
 
 def data_stages(options: Options) -> list[Stage]:
@@ -80,89 +76,77 @@ def data_stages(options: Options) -> list[Stage]:
     out, corpus = options.out, options.out / "corpus"
     made = [
         "-m", "data.instruct", corpus, "--count", options.tasks, "--test-count", options.test_tasks, "--share",
-        "bugfix=0.6", "complete=0.4", "--checks", "doctest", "--most-input", 1500, "--most-output", 800,
+        "bugfix=0.55", "complete=0.45", "--checks", "doctest", "--most-input", 2400, "--most-output", 1000,
+        "--validation-count", 0,
     ]  # fmt: skip
     taught = [
-        "--teacher", options.teacher, "--teacher-categories", *CATEGORIES, "--teacher-candidates", 4,
+        "--teacher", options.teacher, "--teacher-categories", *CATEGORIES, "--teacher-candidates", 2,
         "--teacher-max-tokens", 400,
     ]  # fmt: skip
     return [
-        stage(corpus / "about.json", "-m", "data.corpus", options.corpus, "--out", corpus, "--test-share", 0.4),
+        stage(corpus / "corpus.json", "-m", "data.corpus", options.corpus, "--out", corpus, "--test-share", 0.5),
         stage(out / "gold" / "about.json", *made, "--out", out / "gold"),
         stage(out / "teacher" / "about.json", *made, "--out", out / "teacher", *taught),
     ]
 
 
-def arm_stages(options: Options, arm: Arm) -> list[Stage]:
-    """Training and measuring of one arm, every seed."""
-    out = options.out
-    if arm.name == "base":
-        return [measure(options, arm.results[0])]
-    if arm.name in ("gold", "teacher"):
-        stages = []
-        for seed, result in zip(options.seeds, arm.results, strict=True):
-            run = out / f"{arm.name}-{seed}"
-            train = [
-                "train_sft.py", "--model", options.model, "--data", out / arm.name / "train.jsonl", "--out", run,
-                "--epochs", options.epochs, "--lr", options.lr, "--seed", seed,
-            ]  # fmt: skip
-            stages.append(stage(run / "metrics.json", *train, resume=["--resume"], begun=run / "config.json"))
-            stages.append(measure(options, result, run / "adapter", seed))
-        return stages
-    rounds = int(arm.name.rpartition(" ")[2])
-    return [
-        stage(
-            result, "self_improve.py", "--model", options.model, "--pairs", out / "gold", "--out", out / f"self-{seed}",
-            "--rounds", rounds, "--epochs", options.epochs, "--lr", options.lr, "--max-new-tokens", 400, "--corpus",
-            out / "corpus", "--seed", seed,
-        )
-        for seed, result in zip(options.seeds, arm.results, strict=True)
+def trained_stages(options: Options, answers: str, seed: int) -> list[Stage]:
+    """Training on the repository's answers (gold) or the teacher's, and the held-out tasks."""
+    run = options.out / f"{answers}-{seed}"
+    train = [
+        "train_sft.py", "--model", options.model, "--data", options.out / answers / "train.jsonl", "--out", run,
+        "--epochs", options.epochs, "--lr", options.lr, "--seed", seed,
     ]  # fmt: skip
+    return [
+        stage(run / "metrics.json", *train, resume=["--resume"], begun=run / "config.json"),
+        measure(options, run.with_name(f"{run.name}.json"), run / "adapter", seed),
+    ]
+
+
+def self_stages(options: Options, seed: int) -> list[Stage]:
+    """The rounds of self-training, one stage each; what the base answered to the held-out tasks is copied."""
+    run, base = options.out / f"self-{seed}", options.out / f"self-{seed}" / "base" / "test.json"
+    copy = f"import pathlib, shutil; pathlib.Path({str(base.parent)!r}).mkdir(parents=True, exist_ok=True); "
+    copy += f"shutil.copyfile({str(base_of(options))!r}, {str(base)!r})"
+    improve = [
+        "self_improve.py", "--model", options.model, "--pairs", options.out / "gold", "--out", run, "--epochs",
+        options.epochs, "--lr", options.lr, "--samples", 4, "--max-new-tokens", 400, "--sampled-tasks",
+        options.sampled_tasks, "--corpus", options.out / "corpus", "--held-out-files", 20, "--held-out-tokens", 1024,
+        "--seed", seed,
+    ]  # fmt: skip
+    rounds = [stage(run / f"round-{n}" / "test.json", *improve, "--rounds", n) for n in ROUNDS]
+    return [stage(base, "-c", copy), *rounds]
 
 
 def measure(options: Options, result: Path, adapter: Path | None = None, seed: int = 0) -> Stage:
     """eval.instruct on the held-out tasks, sampled as self_improve.py samples."""
     command = [
         "-m", "eval.instruct", "--model", options.model, "--data", options.out / "gold" / "test.jsonl", "--out", result,
-        "--samples", 4, "--temperature", 0.8, "--top-p", 1.0, "--max-new-tokens", 400, "--seed", seed,
+        "--samples", 4, "--sampled-tasks", options.sampled_tasks, "--temperature", 0.8, "--top-p", 1.0,
+        "--max-new-tokens", 400, "--seed", seed,
     ]  # fmt: skip
     return stage(result, *command, *(["--adapter", adapter] if adapter else []))
 
 
-def share_base(options: Options) -> None:
-    """The base answers the held-out tasks once: give its result to every self-training run."""
-    for seed in options.seeds:
-        target = options.out / f"self-{seed}" / "base" / "test.json"
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(options.out / "base.json", target)
-
-
-def write_results(options: Options, arms: dict[str, Arm], stages: list[Stage]) -> None:
-    """results.json, changes.svg and the table."""
-    found = {arm.name: [read_json(path) for path in arm.results] for arm in arms.values()}
-    runs = {name: results for name, results in found.items() if name != "base"}
-    changes = {
-        name: {metric: change for metric, change in of_run.items() if metric in METRICS}
-        for name, of_run in compare_runs(found["base"], runs).items()
-    }
-    commands = {str(one.done.relative_to(options.out)): one.shown() for one in stages}
-    rows = [
-        {
-            "arm": arm.name,
-            "seed": seed,
-            "metrics": {metric: result["metrics"][metric] for metric in METRICS if metric in result["metrics"]},
-            "intervals": {metric: result["intervals"][metric] for metric in METRICS if metric in result["intervals"]},
-            "n": {metric: result["n_of"][metric] for metric in METRICS if metric in result["n_of"]},
-            "command": commands[str(path.relative_to(options.out))],
-        }
-        for arm in arms.values()
-        for seed, (path, result) in enumerate(zip(arm.results, found[arm.name], strict=True))
-    ]
-    results = {"schema": 1, "settings": as_settings(options, without=("out", "max_minutes")), "rows": rows}
-    write_json(HERE / "results.json", results | {"changes": changes})
-    write_text(HERE / "changes.svg", interval_picture(changes))
-    print(table_of_runs(found["base"], runs, changes))
+def write_results(options: Options, stages: list[Stage]) -> None:
+    """results.json, changes.svg and the table, of the runs that are done."""
+    if not base_of(options).is_file():
+        return
+    commands = {one.done: one.shown() for one in stages}
+    base = read_json(base_of(options))
+    rows = [{"arm": "base", "seed": None, **figures(base, METRICS), "command": commands[base_of(options)]}]
+    runs: dict[str, list[dict]] = {}
+    for arm, of_seeds in results_of(options).items():
+        for seed, path in of_seeds.items():
+            if path.is_file():
+                runs.setdefault(arm, []).append(result := read_json(path))
+                rows.append({"arm": arm, "seed": seed, **figures(result, METRICS), "command": commands[path]})
+    settings = as_settings(options, without=("out", "results", "max_minutes"))
+    changes = changes_from([base], runs, METRICS)
+    write_json(options.results / "results.json", {"schema": 1, "settings": settings, "rows": rows, "changes": changes})
+    if runs:
+        write_text(options.results / "changes.svg", interval_picture(changes))
+        print(table_of_runs([base], runs, changes))
 
 
 if __name__ == "__main__":

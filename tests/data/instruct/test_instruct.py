@@ -282,7 +282,7 @@ def test_functions_without_examples_are_checked_by_the_repositorys_tests(tested)
         lambda pair: pair["output"].replace("return", "return 1 +") if "return" in pair["output"] else "pass"
     )
     assert "pass" not in {status for status, _ in wrong}
-    with pytest.raises(UserError, match="gives a pair"):
+    with pytest.raises(UserError, match="gives a pair of these categories; most often: no check that counts"):
         build_instruction_pairs(tested, **asked, checks=["doctest"])
 
 

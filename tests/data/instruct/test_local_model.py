@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from common.console import UserError
+from data.corpus import save_corpus
 from data.instruct.local_model import LocalModel
 from data.instruct.teacher_options import TeacherOptions, teacher_of
 from model import weights
+from tests.commands import Child, run_killed
 
 TASKS = [[{"role": "user", "content": text}] for text in ("a b c", "d e", "f")]
 
@@ -104,3 +107,24 @@ def test_a_model_beyond_the_free_memory_is_refused(talking_folder, tmp_path, mon
     monkeypatch.setattr(weights, "available_memory", lambda: 1000)
     with pytest.raises(UserError, match=r"its weights need .* are free; give a smaller model"):
         LocalModel.load(str(talking_folder), cache=tmp_path / "cache.sqlite")
+
+
+@pytest.mark.slow
+def test_a_killed_command_asks_again_only_what_was_lost_and_writes_the_same(talking_folder, small_corpus, tmp_path):
+    save_corpus(small_corpus, tmp_path / "corpus")
+    shutil.copytree(talking_folder, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+
+    def make(out, cache):
+        made = ["-m", "data.instruct", tmp_path / "corpus", "--out", tmp_path / out, "--count", 6, "--test-count", 2]
+        taught = ["--teacher", tmp_path / "model", "--teacher-candidates", 16, "--teacher-max-tokens", 16]
+        return [*made, *taught, "--teacher-cache", tmp_path / cache / "replies.sqlite"]
+
+    assert Child(*make("whole", "one")).wait() == 0
+    (tmp_path / "other").mkdir()
+    assert run_killed(*make("killed", "other"), grows=tmp_path / "other", kills=2) == 2
+    names = ["train.jsonl", "validation.jsonl", "test.jsonl", "rejects.jsonl"]
+    whole, killed = ([(tmp_path / out / name).read_text() for name in names] for out in ("whole", "killed"))
+    assert killed == whole and whole[0]
+    assert json.loads((tmp_path / "killed" / "about.json").read_text())["teacher"]["spent"]["cached"] > 0

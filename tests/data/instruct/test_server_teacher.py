@@ -380,7 +380,7 @@ import sys
 from data.instruct.replies import Reply, ReplyCache
 cache = ReplyCache(sys.argv[1])
 for number in range(10**6):
-    cache.put(str(number), Reply("x" * 5000, True, number, 1))
+    cache.put({str(number): Reply("x" * 5000, True, number, 1)})
     print(number, flush=True)
 """
 
@@ -393,14 +393,14 @@ def test_a_kill_at_any_moment_leaves_all_that_was_kept(tmp_path):
             writer.kill()
         cache = ReplyCache(path)
         assert all(cache.get(str(number)).tokens_in == number for number in range(last + 1))
-        cache.put("more", Reply("x", True, 1, 1))
+        cache.put({"more": Reply("x", True, 1, 1)})
         assert cache.get("more") and cache.get("none") is None
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="not usable as the teacher's cache"):
-        ReplyCache(tmp_path / "file" / "cache.sqlite").put("a", Reply("x", True, 1, 1))
+        ReplyCache(tmp_path / "file" / "cache.sqlite").put({"a": Reply("x", True, 1, 1)})
 
 
 def test_thoughts_are_no_answer_and_neither_are_halves_of_characters(tmp_path):

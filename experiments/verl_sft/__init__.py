@@ -1,0 +1,1 @@
+"""A published instruction-tuning run on the verl library, on its own terms."""
