@@ -1,6 +1,6 @@
 """--method: the learning rate of each, and the options that only some of them have.
 
-The rates are peaks for AdamW, as published for each method; --sweep finds a better one for the data at hand.
+The rates are peaks, as published for each method, here of AdamW; --sweep finds a better one for the data at hand.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from common.options import Resolved
 
 # A method with fewer trainable parameters needs larger steps.
 LEARNING_RATES = {
-    "lora": 2e-4,  # QLoRA (arXiv:2305.14314), appendix B, for models of up to 13 billion parameters
+    "lora": 2e-4,  # QLoRA (arXiv:2305.14314), for models of up to 13 billion parameters
     "bottleneck": 1e-4,  # AdapterHub's documentation: "works well for most settings"
-    "ia3": 3e-3,  # arXiv:2205.05638, section 3.1
+    "ia3": 3e-3,  # its paper, arXiv:2205.05638 (by Adafactor)
     "bitfit": 1e-3,  # the command of its authors' repository (arXiv:2106.10199)
     "full": 2e-5,  # Stanford Alpaca
 }
