@@ -27,7 +27,7 @@ from data.rows import conversation_of, named_line, training_conversation, unread
 from eval.failure_causes import failures
 from eval.instruct import answer_pairs, grade_answers
 from eval.instruct.samples import answers_as_markdown
-from lora.inject import folded
+from lora.adapter import folded
 from model import Stop, fast, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
@@ -40,6 +40,7 @@ from training.describe import describe_decoder_run, describe_model
 from training.finish import copy_data_card, finish, save_trained
 from training.fit import fitted_options
 from training.memory import keep_freed_memory
+from training.methods import with_method
 from training.overflow import repair_overflow
 from training.precision import Precision
 from training.run import Run
@@ -48,6 +49,7 @@ from training.sharding import own_parts
 from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
 from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
+from training.sweep import sweep
 from training.validation import EarlyStopping, validation_loss
 
 
@@ -85,7 +87,7 @@ class Options(DecoderOptions):
 
 def main(arguments: list[str] | None = None) -> dict:
     """The command line. Returns the track's part of metrics.json."""
-    resolved = parse_with_recipe(Options, arguments, description=__doc__)
+    resolved = with_method(parse_with_recipe(Options, arguments, description=__doc__), "sft")
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()  # before the first large allocation
@@ -106,7 +108,7 @@ def main(arguments: list[str] | None = None) -> dict:
         raise UserError(f"--max-length {options.max_length} exceeds the model's {positions} positions; give less")
     refuse_bad_tasks(data.tasks, tokenizer, decoder, options)
     precision = prepare(decoder, options, device, dtype)
-    print(describe_model(options.model, decoder, dtype))
+    print(describe_model(options, decoder, dtype))
 
     # the plan: which rows make up each step, and how many fit into a pass
     rows_per_step = options.step_pairs or max(1, options.step_tokens // options.max_length)
@@ -135,6 +137,8 @@ def main(arguments: list[str] | None = None) -> dict:
     # train; the evaluation afterwards is assumed to take as long as the one before
     deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
     with parallel.together(decoder, seed=options.seed, shard=options.shard):  # afterwards only rank 0 is left
+        if options.sweep:
+            sweep(run, learn, decoder, precision, data.rows, windows, validation=data.validation, deadline=deadline)
         learn(run, decoder, precision, data.rows, windows, validation=data.validation, sample=sample, deadline=deadline)
     stopwatch.split("train")
 
@@ -229,8 +233,8 @@ class Data:
 def read_data(tokenizer: Tokenizer, options: Options) -> Data:
     """Read and pack the pairs. UserError for an unusable line, and where generated code could not be confined."""
     # refused now, not after an hour of training
-    if options.patience and not options.validation:
-        raise UserError("--patience counts validations; give --validation, too")
+    if (options.patience or options.sweep) and not options.validation:
+        raise UserError(f"--{'sweep' if options.sweep else 'patience'} needs validation losses; give --validation, too")
     pairs = read_jsonl(options.data)
     tasks = read_jsonl(options.test) if options.test else []
     if tasks:

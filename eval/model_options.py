@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from common.console import UserError
 from common.options import option
+from lora.adapter import folded
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
-from lora.inject import folded
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import DTYPES, choose_device, choose_dtype
@@ -45,7 +45,7 @@ class AskOptions(ComputeOptions):
     model: str | None = option(
         None, "the model to ask: folder, .gguf file, hub id or embedded default (default: answers are given)", MODEL
     )
-    adapter: str | None = option(None, "folder of a LoRA adapter for --model", MODEL, metavar="DIR")
+    adapter: str | None = option(None, "folder of an adapter for --model", MODEL, metavar="DIR")
     chat_template: str | None = option(
         None, "Jinja file (default: the template the adapter was trained with, else the model's own)", MODEL,
         metavar="FILE",

@@ -26,10 +26,10 @@ from eval.charts import next_token_picture
 from eval.environment import environment
 from eval.next_token_prompts import Prompt, given_prompt, read_prompts
 from eval.stats import bootstrap_mean
+from lora.adapter import Adapter, use_adapter
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
-from lora.inject import Adapter, use_adapter
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import choose_device
@@ -204,7 +204,7 @@ class Options:
     """Options of this command."""
 
     model: str = option(help="folder, .gguf file, hub id or embedded default")
-    adapter: str = option(help="folder of a LoRA adapter, called tuned in the result", metavar="DIR")
+    adapter: str = option(help="folder of an adapter, called tuned in the result", metavar="DIR")
     out: Path = option(help="result, JSON; a picture (.svg) is written beside it", metavar="FILE")
     prompt: tuple[str, ...] = option((), "texts to continue, verbatim", PROMPTS, metavar="TEXT")
     seen: Path | None = option(None, "trained on: rows (.jsonl), a file, a folder or a corpus", PROMPTS)

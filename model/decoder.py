@@ -142,6 +142,11 @@ class Layer(nn.Module):
             self.pre_feedforward_layernorm = norm()
             self.post_feedforward_layernorm = norm()
 
+        # places of a bottleneck adapter (lora/bottleneck.py): on each branch, on the sum
+        self.attention_adapter: nn.Module | None = None
+        self.mlp_adapter: nn.Module | None = None
+        self.layer_adapter: nn.Module | None = None
+
     def forward(self, x: torch.Tensor, shared: Shared) -> torch.Tensor:
         """x [B, T, D] fp32 -> [B, T, D] fp32."""
         # the sum is in fp32: the branch's half precision is promoted
@@ -149,17 +154,25 @@ class Layer(nn.Module):
 
         # "selective" recomputes the MLP, whose hidden activations are the largest
         if shared.checkpointing == "selective":
-            return x + checkpoint(self._mlp, x, use_reentrant=False)
-        return x + self._mlp(x)
+            x = x + checkpoint(self._mlp, x, use_reentrant=False)
+        else:
+            x = x + self._mlp(x)
+        return through(self.layer_adapter, x)
 
     def _attention(self, x: torch.Tensor, shared: Shared) -> torch.Tensor:
-        y = self.self_attn(self.input_layernorm(x), shared)
+        y = through(self.attention_adapter, self.self_attn(self.input_layernorm(x), shared))
         return self.post_attention_layernorm(y) if self.has_post_norms else y
 
     def _mlp(self, x: torch.Tensor) -> torch.Tensor:
         if self.has_post_norms:
-            return self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
-        return self.mlp(self.post_attention_layernorm(x))
+            y = through(self.mlp_adapter, self.mlp(self.pre_feedforward_layernorm(x)))
+            return self.post_feedforward_layernorm(y)
+        return through(self.mlp_adapter, self.mlp(self.post_attention_layernorm(x)))
+
+
+def through(adapter: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
+    """adapter(x), or x itself in an empty place: [B, T, D] -> [B, T, D]."""
+    return x if adapter is None else adapter(x)
 
 
 class Backbone(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -11,8 +11,8 @@ from torch import nn
 from data.contrastive import PairBatch
 from data.masking import Example, show_mask
 from data.packing import in_passes
-from lora.adapter_file import adapter_tensors
-from lora.inject import Adapter, lora_layers, trainable
+from lora.adapter import adapter_in_use, trainable
+from lora.adapter_file import method_of
 from lora.nf4 import NF4Weight
 from model.decoder import Decoder
 from model.encoder import Encoder
@@ -20,43 +20,33 @@ from model.tokenizer import Tokenizer
 from training.contrastive_loss import ContrastiveLoss
 from training.fit import measure_pass
 from training.memory import held_memory, peak_memory, reset_peak
+from training.methods import learning_rates
 from training.optim import STATE_BYTES
 from training.precision import Precision
 from training.shared_options import DecoderOptions, TrainOptions
+from training.sweep import trial_steps
 
 GIB = 2**30
 
 
-def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
-    """Two lines: the model, and its trainable parameters."""
+def describe_model(options: TrainOptions, network: nn.Module, dtype: torch.dtype) -> str:
+    """Two lines: the model, and its trainable parameters with their learning rate."""
     # a module in NF4 has buffers instead of parameters, so its weights are counted apart
     quantised = sum(module.shape.numel() for module in network.modules() if isinstance(module, NF4Weight))
     total = quantised + sum(parameter.numel() for parameter in network.parameters())
     learning = sum(parameter.numel() for _, parameter in trainable(network))
 
     # the model's own parameters: all but those of the adapter
-    layers = lora_layers(network)
-    adapted = sum(tensor.numel() for tensor in adapter_tensors(layers).values())
+    adapter = adapter_in_use(network)
+    own = total - (learning if adapter else 0)
     precision = str(dtype).removeprefix("torch.") + (f", {quantised / 1e6:.1f} M of them in NF4" if quantised else "")
-    subject = f"adapter  {describe_adapter(layers)} · " if layers else "weights  "
+    subject = f"adapter  {method_of(adapter).describe(adapter)} · " if adapter else "weights  "
+    trained = f"{learning / 1e6:.2f} M trainable ({100 * learning / total:.3g} %)"
+    sweep = options.sweep if isinstance(options, DecoderOptions) else None
     return (
-        f"model    {name} · {(total - adapted) / 1e6:.1f} M parameters · {precision}\n"
-        f"{subject}{learning / 1e6:.2f} M trainable ({100 * learning / total:.1f} %)"
+        f"model    {options.model} · {own / 1e6:.1f} M parameters · {precision}\n"
+        f"{subject}{trained} · peak learning rate {sweep or f'{options.lr:g}'}"
     )
-
-
-def describe_adapter(layers: Adapter) -> str:
-    """The kind of adapter, its rank and alpha, and the layers that have one."""
-    # all layers have the same kind; rank and alpha may differ by layer (--rank-pattern)
-    first = next(iter(layers.values()))
-    kind = ("rsLoRA" if first.rslora else "LoRA") + (" (DoRA)" if first.lora_magnitude_vector is not None else "")
-    ranks, alphas = {layer.r for layer in layers.values()}, {layer.alpha for layer in layers.values()}
-    names = " ".join(sorted({name.rpartition(".")[2] for name in layers}))
-    return f"{kind} r={_range(ranks)} alpha={_range(alphas)} on {names}"
-
-
-def _range(values: Collection[float]) -> str:
-    return "-".join(f"{value:g}" for value in sorted({min(values), max(values)}))
 
 
 def describe_decoder_run(
@@ -81,6 +71,11 @@ def describe_decoder_run(
     supervised = sum(example.supervised for example in examples)
     total = sum(len(example.input_ids) for window in windows for row in window for example in rows[row])
 
+    # --sweep trains on the first windows several times before
+    trials = ""
+    if options.sweep:
+        trials = f", after {len(learning_rates(options.sweep))} trials of {trial_steps(len(windows))} steps"
+
     # one measured pass of the largest step; memory for the optimiser is added, since its state does not exist yet
     largest = max(windows, key=len)
     passes = in_passes([rows[row] for row in largest], options.micro_batch)
@@ -90,7 +85,7 @@ def describe_decoder_run(
     lines = (
         f"rows     {len(rows):,} of at most {row_tokens:,} tokens, {100 * tokens / len(rows) / row_tokens:.1f} % full",
         f"tokens   {tokens:,} in {len(examples):,} documents, {supervised:,} supervised · no padding",
-        f"steps    {len(windows):,} of {len(largest)} rows in {len(passes)} passes · {total:,} tokens in total",
+        f"steps    {len(windows):,} of {len(largest)} rows in {len(passes)} passes · {total:,} tokens in total{trials}",
         f"memory   about {(held + cost.bytes + states) / GIB:.2f} GiB: {held / GIB:.2f} now, {cost.bytes / GIB:.2f} "
         f"for a pass of {cost.tokens:,} tokens, {states / GIB:.2f} for the optimiser",
         f"time     about {total / cost.tokens * cost.seconds / 60:.1f} minutes at {cost.tokens / cost.seconds:,.0f} "

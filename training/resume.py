@@ -12,21 +12,33 @@ from training import parallel
 
 FILES = ("chat_template", "validation", "test", "candidates", "probe", "pool")  # options that name an input file
 FITTED = ("micro_batch", "checkpointing")  # chosen by --fit (training/fit.py)
+MEASURED = ("--fit", "--sweep")  # where a value is from that the run found itself: a resumed one takes it over
 # Options that a resumed run may change. The last ones trade time for memory, for a run that ran out of it.
 FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run", "fit", "chunk_tokens", *FITTED}
 
 
 def refuse_other_options(folder: Path, options: Resolved, saved: dict) -> None:
     """UserError when an option that must not change differs from config.json's `saved` options."""
-    for name, entry in options.as_dict().items():
+    saved = _with_method(saved)
+    # the method first: with another one, the learning rate by default differs too
+    for name, entry in sorted(options.as_dict().items(), key=lambda item: item[0] != "method"):
         # an option that an earlier version did not have: the run had its default
         before = saved.get(name, entry if entry["from"] == "default" else {})
-        if name in FREE or before.get("from") == "--fit" or before.get("value") == entry["value"]:
+        if name in FREE or before.get("from") in MEASURED or before.get("value") == entry["value"]:
             continue
         raise UserError(
             f"{folder}: cannot resume with --{name.replace('_', '-')} {entry['value']}; the run was started with "
             f"{before.get('value')}"
         )
+
+
+def _with_method(saved: dict) -> dict:
+    """The options of a run of an earlier version, whose method was --full or --lora, the switch for the other one."""
+    if "full" in saved:
+        return {"method": {"value": "full" if saved["full"]["value"] else "lora"}} | saved
+    if "lora" in saved:
+        return {"method": {"value": "lora" if saved["lora"]["value"] else "full"}} | saved
+    return saved
 
 
 def refuse_other_inputs(

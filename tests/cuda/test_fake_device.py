@@ -83,6 +83,7 @@ WAITS = {
 IN_FP32 = {
     "train dora": 42,
     "train_embed": 36,
+    "train pfeiffer": 15,  # on the residual stream
     "train with fp32 modules": 30,
     "train_cpt.py overflowing": 202,
     "chat.py": 14,

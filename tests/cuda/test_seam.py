@@ -16,7 +16,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.adapter import trainable
+from lora.inject import DECODER_TARGETS, inject
 from model import decoder as decoder_module
 from model.config import ModelConfig
 from model.decoder import CHECKPOINTING, Decoder
@@ -162,7 +163,7 @@ def test_every_checkpointing_gives_the_gradients_of_the_cpu(as_on_a_gpu, checkpo
 
 @pytest.mark.parametrize("checkpointing", CHECKPOINTING)
 def test_all_weights_learn_under_autocast_also_behind_norms_of_queries_and_keys(as_on_a_gpu, checkpointing):
-    """Qwen3 with --full: its norms have fp32 weights, so that queries and keys leave them wider than the values."""
+    """All of Qwen3's: its norms have fp32 weights, so that queries and keys leave them wider than the values."""
     decoder = new_decoder("qwen3")
     expected = gradients(decoder, autocast=True)
     calls = as_on_a_gpu()

@@ -16,12 +16,14 @@ from safetensors.torch import save_file
 
 from data.masking import Example
 from data.packing import to_batch
+from lora.adapter import trainable
 from lora.frozen_weight import put_nf4
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.inject import DECODER_TARGETS, inject
 from model import load_decoder
 from model.decoder import Decoder
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
 from model.weights import set_parameter
+from tests.methods import METHODS, put_in, stir
 from training import parallel
 from training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from training.optim import adamw, make_schedule
@@ -39,9 +41,15 @@ WAYS = {
     "lora over bf16, sharded": {"shard": True, "dtype": torch.bfloat16, "fp32_modules": ["model.layers.0.mlp"]},
     "lora over nf4, sharded": {"shard": True, "put": put_nf4},
     "dora of rank 1, sharded": {"shard": True, "r": 1, "dora": True},  # of one row a process has nothing
-    "full": {"full": True},
-    "full, sharded": {"full": True, "shard": True},
-    "full, sharded, recomputed": {"full": True, "shard": True, "checkpointing": "selective"},
+    "full": {"method": "full"},
+    "full, sharded": {"method": "full", "shard": True},
+    "full, sharded, recomputed": {"method": "full", "shard": True, "checkpointing": "selective"},
+    "ia3": {"method": "ia3"},
+    "ia3, sharded": {"method": "ia3", "shard": True},
+    "bitfit over nf4, sharded": {"method": "bitfit", "shard": True, "put": put_nf4},
+    "bitfit of norms, sharded": {"method": "bitfit of norms", "shard": True, "checkpointing": "full"},
+    "houlsby": {"method": "houlsby"},
+    "pfeiffer over bf16, sharded": {"method": "pfeiffer", "shard": True, "dtype": torch.bfloat16},
 }
 
 
@@ -57,11 +65,14 @@ def windows() -> list[list[list[Example]]]:
 
 
 def network(
-    folder: str, *, full=False, dtype=torch.float32, put=set_parameter, r=4, dora=False, dropout=0.0
+    folder: str, *, method="lora", dtype=torch.float32, put=set_parameter, r=4, dora=False, dropout=0.0
 ) -> Decoder:
     torch.manual_seed(0)
     decoder = load_decoder(folder, dtype=dtype, put=put)
-    if not full:
+    if method in METHODS and method != "lora":
+        put_in(decoder, method)
+        stir(decoder, size=0.02)
+    elif method == "lora":
         inject(decoder, r=r, alpha=2 * r, targets=DECODER_TARGETS, dora=dora, dropout=dropout)
         with torch.no_grad():
             for name, parameter in trainable(decoder):

@@ -67,8 +67,9 @@ def package(tmp_path_factory):
 def cpt_command(package, tiny_folder, out, **changes) -> list[str]:
     options = {
         "model": tiny_folder, "corpus": package, "out": out, "row-tokens": 256, "step-tokens": 512, "epochs": 1,
-        "dropout": 0.1, "lr": 1e-2, "checkpoint-every": 3, "validate-every": 4, "dtype": "fp32", "r": 4,
-    } | changes  # fmt: skip
+        "lr": 1e-2, "checkpoint-every": 3, "validate-every": 4, "dtype": "fp32",
+    }  # fmt: skip
+    options |= ({} if "method" in changes else {"r": 4, "dropout": 0.1}) | changes
     return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
@@ -125,16 +126,33 @@ def test_cpt_resumed_is_bit_identical_to_one_run(package, tiny_folder, whole, tm
 
 
 def test_all_weights_with_8_bit_moments_resumed_are_bit_identical(package, tiny_folder, tmp_path, monkeypatch):
-    command = partial(cpt_command, package, tiny_folder, optimizer="adamw8bit", schedule="linear", lr=1e-3)
-    train_cpt.main([*command(tmp_path / "whole"), "--full"])
+    settings = {"method": "full", "optimizer": "adamw8bit", "schedule": "linear", "lr": 1e-3}
+    command = partial(cpt_command, package, tiny_folder, **settings)
+    train_cpt.main(command(tmp_path / "whole"))
     carry_on = stop_at(monkeypatch, 5)
     with pytest.raises(Stopped):
-        train_cpt.main([*command(tmp_path / "parts"), "--full"])
+        train_cpt.main(command(tmp_path / "parts"))
     carry_on()
-    train_cpt.main([*command(tmp_path / "parts"), "--full", "--resume"])
+    train_cpt.main([*command(tmp_path / "parts"), "--resume"])
     whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("method", ["ia3", "bitfit", "bottleneck"])
+def test_an_adapter_of_every_method_resumed_is_bit_identical(package, tiny_folder, tmp_path, monkeypatch, method):
+    settings = {"method": method, "lr": 1e-2, "most-tokens": 1500, "row-tokens": 128, "held-out-tokens": 64}
+    command = partial(cpt_command, package, tiny_folder, **settings)
+    train_cpt.main(command(tmp_path / "whole"))
+    carry_on = stop_at(monkeypatch, 2)
+    with pytest.raises(Stopped):
+        train_cpt.main([*command(tmp_path / "parts"), "--checkpoint-every", "1"])
+    carry_on()
+    train_cpt.main([*command(tmp_path / "parts"), "--checkpoint-every", "1", "--resume"])
+    file = "adapter.safetensors" if method == "bottleneck" else "adapter_model.safetensors"
+    whole, parts = (load_file(tmp_path / name / "adapter" / file) for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts") and len(losses(tmp_path / "whole")) > 2
 
 
 def test_a_run_stopped_by_its_time_limit_resumes_to_the_same_result(package, tiny_folder, whole, tmp_path):
@@ -198,7 +216,7 @@ def test_embed_resumed_is_bit_identical_to_one_run(reference_encoder, tmp_path, 
             "dtype": "fp32",
             "r": 4,
         }
-        return [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--lora"]
+        return [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--method", "lora"]
 
     train_embed.main(command(tmp_path / "whole"))
     carry_on = stop_at(monkeypatch, 4)
@@ -241,7 +259,8 @@ def list_steps(folder) -> list[str]:
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_which_fits_no_other_adapter(tiny, tmp_path, monkeypatch):
-    from lora.inject import inject, remove
+    from lora.adapter import remove
+    from lora.inject import inject
     from model.device import choose_device
     from training.optim import adamw, make_schedule
     from training.precision import Precision
