@@ -302,9 +302,9 @@ def _refuse_too_long(decoder: Decoder, prompts: list[list[int]], max_new_tokens:
     if not all(prompts):
         raise ValueError("a prompt is empty")
     longest = max((len(prompt) for prompt in prompts), default=0)
-    limit = decoder.config.max_tokens
-    if longest + max_new_tokens > limit:
+    if longest + max_new_tokens > decoder.max_tokens:
+        virtual = f" + {decoder.virtual_tokens} virtual tokens" if decoder.virtual_tokens else ""
         raise UserError(
-            f"a prompt of {longest} tokens + {max_new_tokens} new tokens exceed the model's {limit} positions; "
-            "shorten it or ask for fewer new tokens"
+            f"a prompt of {longest} tokens + {max_new_tokens} new tokens{virtual} exceed the model's "
+            f"{decoder.config.max_tokens} positions; shorten it or ask for fewer new tokens"
         )

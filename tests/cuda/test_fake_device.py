@@ -47,7 +47,7 @@ WAITS = {
     "training/contrastive_loss.py:forward write": "documents that are no negatives, and the teacher's scores",
     "train_embed.py:make_loss write": "the temperature, once",
     # sampling: the tokens go to the host, which decides who goes on, and back
-    "model/cache.py:_lay_out write": "the pages' owners, when some come or go",
+    "model/pages.py:_lay_out write": "the pages' owners, when some come or go",
     "model/cache.py:admit write": "new prompts' lengths, slots and places",
     "model/cache.py:seat write": "rows that begin or end",
     "model/cache.py:keep write": "rows that go on when others are let go",

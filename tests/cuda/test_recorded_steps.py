@@ -111,7 +111,7 @@ def cuda(monkeypatch):
         return SimpleNamespace(wait_stream=lambda other: None)
 
     def begin():
-        for module in ("model.cache", "model.generate"):  # `model.generate` as an attribute is the function
+        for module in ("model.pages", "model.generate"):  # `model.generate` as an attribute is the function
             monkeypatch.setattr(sys.modules[module], "on_gpu", lambda where: True)
         return devices
 
@@ -188,7 +188,7 @@ def test_recorded_steps_give_what_unrecorded_ones_give(
     decoder, cuda, states, only_when_needed, monkeypatch, samples, rows, page
 ):
     """Rows leave, others take their places, prompts come and go, the cache grows, and the last rows are kept alone."""
-    monkeypatch.setattr("model.cache.PAGE", page)
+    monkeypatch.setattr("model.pages.PAGE", page)
     stop, sampling = Stop(max_new_tokens=9, ids=range(20, 24)), Sampling(1.3, samples=samples)
     expected = generate(decoder, PROMPTS, stop, sampling, rows=rows)
     unrecorded = dict(states)
