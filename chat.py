@@ -27,10 +27,10 @@ from pathlib import Path
 from common.console import UserError, lack_of_memory, run_command
 from common.options import option, parse
 from data.masking import encode_prompt
+from lora.adapter import Adapter, folded, use_adapter
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
-from lora.inject import Adapter, folded, use_adapter
 from model import Sampling, Stop, generate, load_decoder, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype

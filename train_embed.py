@@ -24,7 +24,7 @@ from common.options import option, parse_with_recipe
 from data.contrastive import PairBatch, PairTable, plan_batches
 from data.pair_rows import read_pairs, read_pool
 from eval.retrieval import own_candidates, relevance
-from lora.inject import trainable
+from lora.adapter import trainable
 from model import fast, load_encoder
 from model.device import choose_dtype
 from model.encoder import Encoder

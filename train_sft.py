@@ -27,7 +27,7 @@ from data.rows import conversation_of, named_line, training_conversation, unread
 from eval.failure_causes import failures
 from eval.instruct import answer_pairs, grade_answers
 from eval.instruct.samples import answers_as_markdown
-from lora.inject import folded
+from lora.adapter import folded
 from model import Stop, fast, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype

@@ -20,8 +20,9 @@ from common.console import progress, run_command
 from common.files import write_json
 from common.options import as_settings, option, parse
 from eval.environment import environment
+from lora.adapter import trainable
 from lora.frozen_weight import QUANTIZE
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.inject import DECODER_TARGETS, inject
 from model.config import ModelConfig
 from model.decoder import CHECKPOINTING, Decoder
 from model.device import DTYPES, choose_device, choose_dtype

@@ -32,7 +32,8 @@ from data.corpus import build_corpus
 from data.corpus.functions import functions_of
 from data.masking import Example, tokenize_rows
 from data.packing import to_batch
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.adapter import trainable
+from lora.inject import DECODER_TARGETS, inject
 from model import load_decoder, load_tokenizer, save_decoder
 from model.device import DTYPES, choose_device, choose_dtype
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from common.console import UserError
 from common.options import option
+from lora.adapter import folded
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
-from lora.inject import folded
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import DTYPES, choose_device, choose_dtype

@@ -26,10 +26,10 @@ from eval.charts import next_token_picture
 from eval.environment import environment
 from eval.next_token_prompts import Prompt, given_prompt, read_prompts
 from eval.stats import bootstrap_mean
+from lora.adapter import Adapter, use_adapter
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
-from lora.inject import Adapter, use_adapter
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import choose_device

@@ -28,20 +28,11 @@ from torch.nn import functional as F
 from common.console import UserError, run_command
 from common.files import read_json
 from common.options import option, parse
-from lora.adapter_file import (
-    CHANGES_BASE,
-    INERT,
-    PREFIX,
-    READ,
-    is_set,
-    read_provenance,
-    read_tensors,
-    refuse_unsupported,
-    whole,
-    write_adapter,
-)
+from lora.adapter import linears
+from lora.adapter_file import read_provenance, read_tensors, write_adapter
 from lora.adapter_tokenizer import copy_tokenizer_files
-from lora.inject import linears
+from lora.lora_file import CHANGES_BASE, INERT, READ, refuse_unsupported, whole
+from lora.peft_format import PREFIX, is_set
 from lora.targets import HEAD, pattern_value
 from model import load_decoder, load_encoder
 

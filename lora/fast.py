@@ -22,7 +22,7 @@ from model import fast
 from model.linear import activate, linear
 
 
-@fast.written_for("3bca3b92", "303c5beb")
+@fast.written_for("57e51883", "303c5beb")
 def joint_lora(x: torch.Tensor, layers: Sequence) -> tuple[torch.Tensor, ...]:
     """layer(x) of each of these LoRALinear layers: x [..., in] -> [..., out] each."""
     # the matrices one by one: only a tensor that is an argument of its own gets a gradient
@@ -31,7 +31,7 @@ def joint_lora(x: torch.Tensor, layers: Sequence) -> tuple[torch.Tensor, ...]:
     return _Joint.apply(x, weights, biases, [layer.scale for layer in layers], *downs, *ups)
 
 
-@fast.written_for("3bca3b92", "17eb860d", "72789b3b")
+@fast.written_for("57e51883", "17eb860d", "72789b3b")
 def gated_lora(layer, gate: torch.Tensor, up: torch.Tensor, activation: str) -> torch.Tensor:
     """layer(activation(gate) · up) of a LoRALinear layer: two of [..., in] -> [..., out]."""
     a, b = layer.lora_A.weight, layer.lora_B.weight

@@ -22,19 +22,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lora.adapter import AdapterModule
 from lora.fast import gated_lora, joint_lora
-from lora.frozen_weight import NF4Linear, multiply
+from lora.frozen_weight import NF4Linear, linear_layer, multiply
 from lora.nf4 import dense
 from model.fast import FastForm
-from model.linear import Projection, activate, linear
+from model.linear import Projection, activate
 
 
-class LoRALinear(Projection):
+class LoRALinear(AdapterModule, Projection):
     """Replaces a linear layer under the same name: the same `weight` and `bias` tensors, plus `lora_A` and `lora_B`."""
+
+    peft_type = "LORA"
 
     def __init__(
         self,
-        base: nn.Linear | NF4Linear | LoRALinear,
+        base: nn.Linear | NF4Linear,
         *,
         r: int,
         alpha: float,
@@ -50,7 +53,6 @@ class LoRALinear(Projection):
         self.r, self.alpha, self.rslora = r, alpha, rslora
         self.scale = alpha / math.sqrt(r) if rslora else alpha / r
         self.dropout = nn.Dropout(dropout)
-        self.folded: torch.Tensor | None = None  # the merged weight, inside `lora.inject.folded`
 
         # A is random and B zero, so that B A is zero and A gets no gradient before B has moved
         out_features, in_features = base.weight.shape
@@ -64,10 +66,6 @@ class LoRALinear(Projection):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
-        # while sampling: the merged weight alone
-        if self.folded is not None:
-            return linear(x, self.folded, self.bias)
-
         # the frozen path: W x + bias
         plain = multiply(x, self.weight, self.bias)
 
@@ -103,8 +101,16 @@ class LoRALinear(Projection):
         Only with gradients: without them, forward hooks must see each layer (training/precision.py finds overflows so).
         """
         has_dropout = self.training and self.dropout.p > 0
-        is_lora = self.folded is None and self.lora_magnitude_vector is None and not has_dropout
+        is_lora = self.lora_magnitude_vector is None and not has_dropout
         return torch.is_grad_enabled() and is_lora and form.fits(self.forward, *plain)
+
+    def base(self) -> nn.Linear | NF4Linear:
+        """The layer of W and bias."""
+        return linear_layer(self.weight, self.bias)
+
+    def merged(self) -> nn.Linear | NF4Linear:
+        """The layer of the merged weight and bias."""
+        return linear_layer(nn.Parameter(self.merged_weight(), requires_grad=False), self.bias)
 
     @torch.no_grad()
     def merged_weight(self) -> torch.Tensor:

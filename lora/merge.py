@@ -15,10 +15,10 @@ from pathlib import Path
 from common.console import UserError, run_command
 from common.files import read_json, write_json
 from common.options import option, parse
+from lora.adapter import remove
 from lora.adapter_file import load_adapter, read_provenance
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
-from lora.inject import remove
 from model import load_decoder, load_encoder, save_decoder, save_encoder
 from model.device import DTYPES, stored_dtype
 from model.weights import locate, weights_sha256

@@ -18,8 +18,9 @@ from torch import nn
 
 import chat
 from common.console import UserError
+from lora.adapter import adapter_in_use, linears
 from lora.adapter_file import save_adapter
-from lora.inject import inject, linears, lora_layers
+from lora.inject import inject
 from model import load_decoder, load_tokenizer, save_decoder
 from tests.commands import PATIENCE, Child
 
@@ -48,7 +49,7 @@ def adapters(talker, tmp_path_factory):
     for std in (0.5, 3.0):
         network = load_decoder(str(talker))
         inject(network, r=4, alpha=8, targets="all-linear")
-        for layer in lora_layers(network).values():
+        for layer in adapter_in_use(network).values():
             nn.init.normal_(layer.lora_B.weight, std=std)
         folders.append(tmp_path_factory.mktemp("chat") / "adapter")
         save_adapter(network, folders[-1], base_model="tiny", task_type="CAUSAL_LM")

@@ -19,7 +19,7 @@ from torch import nn
 
 from common.console import UserError
 from common.files import new_folder, read_json, write_json
-from lora.inject import trainable
+from lora.adapter import trainable
 from training.overflow import keep_in_fp32
 from training.parallel import rank
 from training.precision import Precision

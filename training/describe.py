@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -11,8 +11,8 @@ from torch import nn
 from data.contrastive import PairBatch
 from data.masking import Example, show_mask
 from data.packing import in_passes
-from lora.adapter_file import adapter_tensors
-from lora.inject import Adapter, lora_layers, trainable
+from lora.adapter import adapter_in_use, trainable
+from lora.adapter_file import method_of
 from lora.nf4 import NF4Weight
 from model.decoder import Decoder
 from model.encoder import Encoder
@@ -35,28 +35,14 @@ def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
     learning = sum(parameter.numel() for _, parameter in trainable(network))
 
     # the model's own parameters: all but those of the adapter
-    layers = lora_layers(network)
-    adapted = sum(tensor.numel() for tensor in adapter_tensors(layers).values())
+    adapter = adapter_in_use(network)
+    own = total - (learning if adapter else 0)
     precision = str(dtype).removeprefix("torch.") + (f", {quantised / 1e6:.1f} M of them in NF4" if quantised else "")
-    subject = f"adapter  {describe_adapter(layers)} · " if layers else "weights  "
+    subject = f"adapter  {method_of(adapter).describe(adapter)} · " if adapter else "weights  "
     return (
-        f"model    {name} · {(total - adapted) / 1e6:.1f} M parameters · {precision}\n"
+        f"model    {name} · {own / 1e6:.1f} M parameters · {precision}\n"
         f"{subject}{learning / 1e6:.2f} M trainable ({100 * learning / total:.1f} %)"
     )
-
-
-def describe_adapter(layers: Adapter) -> str:
-    """The kind of adapter, its rank and alpha, and the layers that have one."""
-    # all layers have the same kind; rank and alpha may differ by layer (--rank-pattern)
-    first = next(iter(layers.values()))
-    kind = ("rsLoRA" if first.rslora else "LoRA") + (" (DoRA)" if first.lora_magnitude_vector is not None else "")
-    ranks, alphas = {layer.r for layer in layers.values()}, {layer.alpha for layer in layers.values()}
-    names = " ".join(sorted({name.rpartition(".")[2] for name in layers}))
-    return f"{kind} r={_range(ranks)} alpha={_range(alphas)} on {names}"
-
-
-def _range(values: Collection[float]) -> str:
-    return "-".join(f"{value:g}" for value in sorted({min(values), max(values)}))
 
 
 def describe_decoder_run(

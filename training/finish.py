@@ -11,8 +11,8 @@ from eval.environment import PACKAGES
 from eval.forgetting import forgetting
 from eval.instruct.published import PUBLISHED
 from eval.report import write_report
+from lora.adapter import adapter_in_use, remove
 from lora.adapter_file import save_adapter
-from lora.inject import lora_layers, remove
 from model import save_decoder, save_encoder
 from model.decoder import Decoder
 from model.encoder import Encoder
@@ -26,7 +26,7 @@ NOT_SETTINGS = {"model", "out", "resume", "device", "shard"}  # they say where a
 
 def save_trained(run: Run, decoder: Decoder, tokenizer: Tokenizer, base_model: str) -> None:
     """adapter/ in PEFT's format, or with --full model/ in Hugging Face's."""
-    if lora_layers(decoder):
+    if adapter_in_use(decoder):
         save_adapter(decoder, run.folder / "adapter", base_model=base_model, task_type="CAUSAL_LM")
         # the template of --chat-template goes with it: later commands must render as training did
         is_given = run.options.as_dict().get("chat_template", {}).get("value")
@@ -41,7 +41,7 @@ def save_trained_encoder(run: Run, encoder: Encoder) -> None:
 
     Afterwards the encoder is the saved model, and identifies itself as such when an index records its model.
     """
-    if lora_layers(encoder):
+    if adapter_in_use(encoder):
         # the adapter before it is merged: merging removes it
         base_model = run.options.values.model
         save_adapter(encoder, run.folder / "adapter", base_model=base_model, task_type="FEATURE_EXTRACTION")

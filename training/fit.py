@@ -17,7 +17,7 @@ from common.console import UserError, lack_of_memory
 from common.files import read_json
 from data.masking import Example
 from data.packing import to_batch
-from lora.inject import trainable
+from lora.adapter import trainable
 from model.decoder import Decoder
 from model.loss import causal_lm_loss, supervised_tokens
 from training import parallel

@@ -10,7 +10,7 @@ import sys
 from common.console import UserError
 from common.files import read_json
 from data.contrastive import PairBatch, PairTable
-from lora.inject import trainable
+from lora.adapter import trainable
 from model.encoder import Encoder
 from training import parallel
 from training.fit import MARGIN

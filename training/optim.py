@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from common.console import UserError
-from lora.inject import trainable
+from lora.adapter import trainable
 from training.adam8bit import AdamW8bit
 
 OPTIMIZERS = {"adamw": partial(torch.optim.AdamW, fused=True), "adamw8bit": AdamW8bit}

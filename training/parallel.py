@@ -36,7 +36,7 @@ from torch import nn
 
 from common.console import UserError
 from data.masking import Example
-from lora.inject import trainable
+from lora.adapter import trainable
 from model.device import choose_device
 from model.loss import IGNORE
 from training.sharding import is_part, sharded, take_gradient

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import nn
 
-from lora.inject import lora_layers
+from lora.adapter import adapter_in_use
 from model.decoder import Decoder
 from training.parallel import clip_gradients
 
@@ -54,7 +54,7 @@ class Precision:
         are left as they are, and so is an adapter, whose base is in the compute dtype already.
         """
         # parameters that stay in fp32: layers that overflowed, the adapter
-        kept = [decoder.get_submodule(name) for name in self.fp32_modules] + list(lora_layers(decoder).values())
+        kept = [decoder.get_submodule(name) for name in self.fp32_modules] + list(adapter_in_use(decoder).values())
         stays = {parameter for module in kept for parameter in module.parameters()}
 
         # all others are rounded for the duration of the block; their fp32 master weights are kept

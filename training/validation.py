@@ -13,7 +13,7 @@ from torch import nn
 from common.files import new_file
 from data.masking import Example
 from data.packing import to_batch
-from lora.inject import trainable
+from lora.adapter import trainable
 from model.decoder import Decoder
 from model.loss import causal_lm_loss, supervised_tokens
 from training import parallel

@@ -16,7 +16,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.adapter import trainable
+from lora.inject import DECODER_TARGETS, inject
 from model import decoder as decoder_module
 from model.config import ModelConfig
 from model.decoder import CHECKPOINTING, Decoder

@@ -11,8 +11,9 @@ from common.files import read_json, write_jsonl
 from eval import next_token
 from eval.next_token import compare_prompt, next_tokens, table
 from eval.next_token_prompts import Prompt, given_prompt
+from lora.adapter import adapter_in_use, use_adapter
 from lora.adapter_file import save_adapter
-from lora.inject import inject, lora_layers, use_adapter
+from lora.inject import inject
 
 TEXT = "def add(a, b):\n    return a + b\n"
 CHAT = {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "a + b"}]}
@@ -22,9 +23,9 @@ CHAT = {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant",
 def adapted(tiny):
     """A tiny decoder and an adapter that changes what it says."""
     inject(tiny, r=4, alpha=8, targets=["q_proj", "down_proj"])
-    for layer in lora_layers(tiny).values():
+    for layer in adapter_in_use(tiny).values():
         torch.nn.init.normal_(layer.lora_B.weight, std=1.0)
-    return tiny.eval(), lora_layers(tiny)
+    return tiny.eval(), adapter_in_use(tiny)
 
 
 @torch.no_grad()
@@ -88,7 +89,7 @@ def test_tokens_that_are_parts_of_characters_can_be_told_apart(adapted, tokenize
 
 def test_a_fresh_adapter_changes_nothing(tiny, tokenizer):
     inject(tiny, r=2, alpha=4, targets=["q_proj"])
-    result = next_tokens(tiny, tokenizer, lora_layers(tiny), [given_prompt(tokenizer, TEXT)])
+    result = next_tokens(tiny, tokenizer, adapter_in_use(tiny), [given_prompt(tokenizer, TEXT)])
     assert result["metrics"]["kl_given"] == pytest.approx(0, abs=1e-6)
     for metric in ("top1_changed", "rank_better", "rank_worse"):
         assert result["metrics"][f"{metric}_given"] == 0
@@ -102,7 +103,7 @@ def test_means_are_over_positions_of_each_kind_and_the_model_is_left_as_it_was(a
     texts = {"seen": [TEXT, "import networkx"], "unseen": [TEXT[:9]]}
     prompts = [given_prompt(tokenizer, t, name=t, kind=kind) for kind, listed in texts.items() for t in listed]
     result = next_tokens(decoder, tokenizer, adapter, prompts)
-    assert decoder.training and lora_layers(decoder).keys() == adapter.keys()
+    assert decoder.training and adapter_in_use(decoder).keys() == adapter.keys()
     seen = [position["kl"] for row in result["prompts"][:2] for position in row["positions"]]
     assert result["metrics"]["kl_seen"] == pytest.approx(sum(seen) / len(seen))
     low, high = result["intervals"]["kl_seen"]

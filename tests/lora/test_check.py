@@ -15,9 +15,10 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from common.console import UserError, run_command
+from lora.adapter import adapter_in_use
 from lora.adapter_file import load_adapter, save_adapter
 from lora.check import check, main, read_facts
-from lora.inject import DECODER_TARGETS, inject, lora_layers
+from lora.inject import DECODER_TARGETS, inject
 from model import load_decoder
 
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
@@ -35,7 +36,7 @@ KINDS = {
 def make(tiny, tmp_path):
     def made(r=4, alpha=8, **settings):
         inject(tiny, r=r, alpha=alpha, targets=DECODER_TARGETS, **settings)
-        for layer in lora_layers(tiny).values():
+        for layer in adapter_in_use(tiny).values():
             nn.init.normal_(layer.lora_B.weight, std=0.05)
         save_adapter(tiny, tmp_path / "adapter", base_model="tiny", task_type="CAUSAL_LM")
         return tmp_path / "adapter"
@@ -97,8 +98,12 @@ def test_a_folded_adapter_gives_the_same_logits_in_peft_and_loads_everywhere(
     assert_close(theirs(IDS).logits, tiny(IDS), atol=1e-4, rtol=0)
     again = load_decoder(str(tiny_folder))
     load_adapter(again, tmp_path / "folded")
-    assert {(layer.r, layer.scale, layer.rslora) for layer in lora_layers(again).values()} == {
-        (max(layer.r for layer in lora_layers(tiny).values()), next(iter(lora_layers(again).values())).scale, False)
+    assert {(layer.r, layer.scale, layer.rslora) for layer in adapter_in_use(again).values()} == {
+        (
+            max(layer.r for layer in adapter_in_use(tiny).values()),
+            next(iter(adapter_in_use(again).values())).scale,
+            False,
+        )
     }
     assert (tmp_path / "folded" / "tritune.json").is_file()
 

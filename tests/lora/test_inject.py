@@ -8,8 +8,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from common.console import UserError
+from lora.adapter import adapter_in_use, folded, remove, trainable, use_adapter
 from lora.adapter_file import load_adapter, save_adapter
-from lora.inject import DECODER_TARGETS, folded, inject, lora_layers, remove, trainable, use_adapter
+from lora.inject import DECODER_TARGETS, inject
 from lora.targets import parse_pattern, parse_targets
 from model import load_decoder
 from training.optim import adamw
@@ -19,7 +20,7 @@ IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 
 def randomize(network, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    for layer in lora_layers(network).values():
+    for layer in adapter_in_use(network).values():
         nn.init.normal_(layer.lora_B.weight, std=0.05, generator=generator)
 
 
@@ -82,9 +83,9 @@ def test_folding_follows_the_adapter_in_use(tiny, adapters):
     b = load_adapter(tiny, adapters["b"])
     expected = tiny(IDS)
     with folded(tiny):
+        assert not adapter_in_use(tiny)
         assert_close(tiny(IDS), expected, atol=1e-4, rtol=0)
-    use_adapter(tiny, None)
-    assert all(layer.folded is None for layer in b.values())
+    assert adapter_in_use(tiny) == b and torch.equal(tiny(IDS), expected)
 
 
 def test_an_adapter_follows_its_network_into_training_and_another_dtype(tiny, adapters):
@@ -122,20 +123,20 @@ def test_an_adapter_is_refused_where_it_was_not_made(tiny, tiny_folder, adapters
 )
 def test_targets_by_name_expression_block_and_exclusion(tiny, settings, names):
     inject(tiny, r=2, alpha=4, **settings)
-    assert {name.removeprefix("model.layers.") for name in lora_layers(tiny)} == names
+    assert {name.removeprefix("model.layers.") for name in adapter_in_use(tiny)} == names
 
 
 def test_all_linear_leaves_out_the_head(reference_decoder):
     network = load_decoder(str(reference_decoder[1]))
     inject(network, r=2, alpha=4, targets="all-linear")
-    assert {name.rpartition(".")[2] for name in lora_layers(network)} == set(DECODER_TARGETS)
+    assert {name.rpartition(".")[2] for name in adapter_in_use(network)} == set(DECODER_TARGETS)
 
 
 def test_ranks_and_alphas_by_layer(tiny):
     inject(
         tiny, r=4, alpha=8, targets=["q_proj", "v_proj"], rank_pattern={"q_proj": 2}, alpha_pattern={r".*\.1\..*": 5}
     )
-    layer = lora_layers(tiny)
+    layer = adapter_in_use(tiny)
     q0, q1, v1 = (layer[f"model.layers.{name}_proj"] for name in ("0.self_attn.q", "1.self_attn.q", "1.self_attn.v"))
     assert [(x.r, x.alpha, x.scale) for x in (q0, q1, v1)] == [(2, 8, 4.0), (2, 5, 2.5), (4, 5, 1.25)]
     assert q0.lora_A.weight.shape[0] == 2
@@ -151,7 +152,7 @@ def test_what_names_no_layer_is_refused(tiny):
     ):
         with pytest.raises(UserError, match=said):
             inject(tiny, r=4, alpha=8, **settings)
-    assert not lora_layers(tiny)
+    assert not adapter_in_use(tiny)
 
 
 def test_targets_and_patterns_as_a_command_line_has_them():

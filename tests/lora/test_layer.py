@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from common.console import UserError
 from data.masking import Example
 from data.packing import to_batch
-from lora.inject import DECODER_TARGETS, folded, inject, lora_layers, remove, trainable
+from lora.adapter import adapter_in_use, folded, remove, trainable
+from lora.inject import DECODER_TARGETS, inject
 from lora.layer import LoRALinear
 from model import load_decoder
 from model.decoder import CHECKPOINTING
@@ -22,7 +23,7 @@ KINDS = [{}, {"rslora": True}, {"dora": True}, {"dora": True, "rslora": True}]
 
 
 def randomize(network):
-    for layer in lora_layers(network).values():
+    for layer in adapter_in_use(network).values():
         torch.nn.init.normal_(layer.lora_B.weight, std=0.05)
         if layer.lora_magnitude_vector is not None:
             layer.lora_magnitude_vector.data.mul_(1 + 0.3 * torch.rand_like(layer.lora_magnitude_vector))
@@ -41,7 +42,7 @@ def test_a_fresh_adapter_changes_nothing(tiny, kind, dtype):
 
 def test_every_linear_layer_learns_and_nothing_else(tiny):
     inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
-    assert len(lora_layers(tiny)) == 7 * tiny.config.num_hidden_layers
+    assert len(adapter_in_use(tiny)) == 7 * tiny.config.num_hidden_layers
     assert all(".lora_" in name for name, _ in trainable(tiny))
 
 
@@ -81,7 +82,7 @@ def test_merged_equals_unmerged(tiny, kind):
     randomize(tiny)
     expected = tiny(IDS)
     remove(tiny, merge=True)
-    assert not lora_layers(tiny)
+    assert not adapter_in_use(tiny)
     assert_close(tiny(IDS), expected, atol=1e-4, rtol=0)
 
 
@@ -123,7 +124,7 @@ def test_a_merged_bf16_weight_is_the_fp32_sum_rounded_once(tiny_folder, kind, au
 
 def test_merging_frees_each_weight_as_it_goes(tiny):
     inject(tiny, r=4, alpha=8, targets=DECODER_TARGETS)
-    alive = [weakref.ref(layer.weight) for layer in lora_layers(tiny).values()]
+    alive = [weakref.ref(layer.weight) for layer in adapter_in_use(tiny).values()]
     counts = []
     merged_weight = LoRALinear.merged_weight
 
@@ -157,7 +158,7 @@ def test_an_adapter_on_a_head_of_its_own_is_refused_too(reference_decoder):
     if not network.config.tie_word_embeddings:  # the loss would go past it and nothing would be learnt
         with pytest.raises(UserError, match="multiply by its weight"):
             inject(network, r=4, alpha=8, targets=["lm_head"])
-    assert not lora_layers(network)
+    assert not adapter_in_use(network)
 
 
 def test_dropout_is_on_the_low_rank_path_alone():

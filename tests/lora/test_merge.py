@@ -11,8 +11,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from common.console import UserError
+from lora.adapter import adapter_in_use
 from lora.adapter_file import load_adapter, save_adapter
-from lora.inject import DECODER_TARGETS, inject, lora_layers
+from lora.inject import DECODER_TARGETS, inject
 from lora.merge import merge
 from model import load_decoder, load_encoder, load_tokenizer, save_decoder
 
@@ -21,7 +22,7 @@ IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 
 def adapter_for(network, folder, *, task="CAUSAL_LM", **settings):
     inject(network, r=4, alpha=8, **settings)
-    for layer in lora_layers(network).values():
+    for layer in adapter_in_use(network).values():
         nn.init.normal_(layer.lora_B.weight, std=0.05)
     save_adapter(network, folder, base_model="tiny", task_type=task)
     return folder
@@ -43,7 +44,7 @@ def test_a_merged_bf16_model_is_the_fp32_sum_rounded_once(bf16_base, tmp_path, k
     load_adapter(network, adapter)
     merged, base = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", bf16_base))
     assert merged.keys() == base.keys()
-    layers = lora_layers(network)
+    layers = adapter_in_use(network)
     for name, tensor in merged.items():
         layer = layers.get(name.removesuffix(".weight"))
         assert tensor.dtype == torch.bfloat16

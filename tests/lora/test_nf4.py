@@ -17,9 +17,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from common.console import UserError
+from lora.adapter import adapter_in_use, folded, linears, remove, trainable
 from lora.adapter_file import load_adapter, save_adapter
 from lora.frozen_weight import NF4Linear, linear_layer, multiply, put_nf4
-from lora.inject import DECODER_TARGETS, folded, inject, linears, lora_layers, remove, trainable
+from lora.inject import DECODER_TARGETS, inject
 from lora.layer import LoRALinear
 from lora.merge import merge
 from lora.nf4 import LEVELS, NF4Weight
@@ -217,7 +218,7 @@ def multiplied_out(network):
 def adapt(network, seed=0, **settings) -> None:
     torch.manual_seed(seed)
     inject(network, r=4, alpha=8, **{"targets": DECODER_TARGETS} | settings)
-    for layer in lora_layers(network).values():
+    for layer in adapter_in_use(network).values():
         nn.init.normal_(layer.lora_B.weight, std=0.05)
 
 
@@ -299,9 +300,9 @@ def test_a_merged_weight_is_the_sum_in_fp32_rounded_once():
 
 def test_folding_leaves_what_is_in_nf4_as_it_is(quantised):
     adapt(quantised)
-    expected = quantised(IDS)
+    expected, adapter = quantised(IDS), adapter_in_use(quantised)
     with folded(quantised):
-        assert all(layer.folded is None for layer in lora_layers(quantised).values())
+        assert adapter_in_use(quantised) == adapter
         assert torch.equal(quantised(IDS), expected)
 
 

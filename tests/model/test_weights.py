@@ -149,15 +149,16 @@ def test_an_untied_head_is_found_in_another_shard(other_head):
 
 
 def test_an_untied_head_reaches_a_gguf_file_and_a_merged_folder(other_head, tmp_path):
+    from lora.adapter import adapter_in_use
     from lora.adapter_file import load_adapter, save_adapter
-    from lora.inject import inject, lora_layers
+    from lora.inject import inject
     from lora.merge import merge
 
     decoder = load_decoder(str(other_head))
     write_gguf(decoder, load_tokenizer(str(other_head)), tmp_path / "model.gguf", type="f32", name="x")
     torch.testing.assert_close(load_decoder(str(tmp_path / "model.gguf"))(WORDS), decoder(WORDS))
     inject(decoder, r=2, alpha=4, targets=["q_proj"])
-    for layer in lora_layers(decoder).values():
+    for layer in adapter_in_use(decoder).values():
         torch.nn.init.normal_(layer.lora_B.weight)
     save_adapter(decoder, tmp_path / "adapter", base_model="x", task_type="CAUSAL_LM")
     assert torch.equal(decoder.head_weight, load_file(other_head / "model.safetensors")[HEAD])

@@ -12,8 +12,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from common.console import UserError
+from lora.adapter import adapter_in_use, remove
 from lora.adapter_file import load_adapter, save_adapter
-from lora.inject import DECODER_TARGETS, inject, lora_layers, remove
+from lora.inject import DECODER_TARGETS, inject
 from lora.layer import LoRALinear
 from lora.targets import as_pattern, is_target, pattern_value
 from model import load_decoder, load_encoder
@@ -45,7 +46,7 @@ VARIANTS = {
 
 def randomize_adapter(network) -> None:
     """As after some training: B is not zero, rows are no longer as long as the base's."""
-    for layer in lora_layers(network).values():
+    for layer in adapter_in_use(network).values():
         nn.init.normal_(layer.lora_B.weight, std=0.05)
         if layer.lora_magnitude_vector is not None:
             with torch.no_grad():
@@ -179,7 +180,7 @@ def test_an_adapter_that_does_not_fit_is_refused_with_a_list(tiny, tiny_folder, 
     network = load_decoder(str(tiny_folder))
     with pytest.raises(UserError, match=said):
         load_adapter(network, tmp_path / "adapter")
-    assert not lora_layers(network)  # as it was
+    assert not adapter_in_use(network)  # as it was
 
 
 UNSUPPORTED = {
@@ -211,7 +212,7 @@ def test_a_setting_that_changes_the_arithmetic_is_refused_by_name(tiny, tiny_fol
 
 def test_every_setting_that_peft_knows_is_read_inert_or_refused():
     """A new field of LoraConfig shows here: at its default a config must load, set to something it must not pass by."""
-    from lora.adapter_file import INERT, READ
+    from lora.lora_file import INERT, READ
 
     known = {field.name for field in dataclasses.fields(peft.LoraConfig)}
     assert known >= INERT | READ  # nothing is passed over that does not exist

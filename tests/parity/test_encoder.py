@@ -13,8 +13,9 @@ import transformers
 from tokenizers import models, pre_tokenizers, processors, trainers
 from torch.testing import assert_close
 
+from lora.adapter import adapter_in_use, remove
 from lora.adapter_file import save_adapter
-from lora.inject import inject, lora_layers, remove
+from lora.inject import inject
 from model import load_encoder, save_encoder
 from model.weights import locate
 from tests.conftest import randomize
@@ -200,8 +201,8 @@ def test_an_adapter_loads_in_peft_and_its_merged_model_in_sentence_transformers(
     ours = load_encoder(str(folder))
     before = ours.encode(TEXTS)
     inject(ours, r=4, alpha=8, targets="all-linear")
-    assert len(lora_layers(ours)) % ours.config.num_hidden_layers == 0
-    for layer in lora_layers(ours).values():
+    assert len(adapter_in_use(ours)) % ours.config.num_hidden_layers == 0
+    for layer in adapter_in_use(ours).values():
         torch.nn.init.normal_(layer.lora_B.weight, std=0.02)
     adapted = ours(IDS)
     save_adapter(ours, tmp_path / "adapter", base_model=str(folder), task_type="FEATURE_EXTRACTION")

@@ -9,8 +9,9 @@ import torch
 
 from data.masking import Example
 from data.packing import to_batch
+from lora.adapter import trainable
 from lora.adapter_file import save_adapter
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.inject import DECODER_TARGETS, inject
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
 from training.optim import adamw
 from training.precision import Precision

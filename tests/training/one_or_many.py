@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from data.masking import Example
 from data.packing import to_batch
+from lora.adapter import trainable
 from lora.frozen_weight import put_nf4
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.inject import DECODER_TARGETS, inject
 from model import load_decoder
 from model.decoder import Decoder
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens

@@ -241,7 +241,8 @@ def list_steps(folder) -> list[str]:
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_which_fits_no_other_adapter(tiny, tmp_path, monkeypatch):
-    from lora.inject import inject, remove
+    from lora.adapter import remove
+    from lora.inject import inject
     from model.device import choose_device
     from training.optim import adamw, make_schedule
     from training.precision import Precision

@@ -10,7 +10,8 @@ import torch
 import train_sft
 from common.console import UserError
 from data.masking import Example
-from lora.inject import DECODER_TARGETS, inject, trainable
+from lora.adapter import trainable
+from lora.inject import DECODER_TARGETS, inject
 from training import fit as fit_module
 from training.fit import Cost, fit, measure_pass
 from training.precision import Precision

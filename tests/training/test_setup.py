@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from common.console import UserError
+from lora.adapter import linears
 from lora.frozen_weight import NF4Linear, put_nf4
-from lora.inject import DECODER_TARGETS, inject, linears
+from lora.inject import DECODER_TARGETS, inject
 from model import load_decoder
 from training.describe import describe_model
 from training.setup import load_for_training, prepare

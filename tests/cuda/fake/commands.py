@@ -18,9 +18,9 @@ import train_cpt
 import train_embed
 import train_sft
 from eval.instruct import answer_pairs
+from lora.adapter import remove
 from lora.adapter_file import load_adapter, save_adapter
 from lora.frozen_weight import QUANTIZE
-from lora.inject import remove
 from lora.nf4 import NF4Weight
 from model import load_decoder, load_tokenizer, save_decoder
 from model.device import choose_dtype
