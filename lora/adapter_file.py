@@ -17,11 +17,13 @@ from lora.adapter import Adapter, Method, adapter_in_use, use_adapter
 from lora.lora_file import LORA
 from lora.peft_format import PREFIX
 from lora.targets import HEAD
+from lora.virtual_file import PREFIX_TUNING, PROMPT_TUNING
 from model.encoder import Encoder
 from model.safetensors_file import read_file
 from model.weights import optional_json
 
-METHODS = {"LORA": LORA}  # by the peft_type of adapter_config.json
+# by the peft_type of adapter_config.json
+METHODS = {"LORA": LORA, "PREFIX_TUNING": PREFIX_TUNING, "PROMPT_TUNING": PROMPT_TUNING}
 
 
 def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, task_type: str) -> None:

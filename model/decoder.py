@@ -23,14 +23,14 @@ from torch.autograd.graph import save_on_cpu
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import document_attention, soft_cap
+from model.attention import document_attention, document_positions, soft_cap
 from model.cache import KVCache
 from model.config import ModelConfig
 from model.device import on_gpu
 from model.linear import Linear
 from model.norm import RMSNorm
 from model.rope import rope_cos_sin, rotate
-from model.virtual_tokens import NoVirtualTokens, drop, longer, prefix_attention, prepend
+from model.virtual_tokens import VirtualTokens, drop, longer, prefix_attention, prepend
 
 # Activation checkpointing: what the backward pass recomputes (arXiv:1604.06174).
 CHECKPOINTING = (
@@ -178,9 +178,9 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, config.norm_offset)
         self.checkpointing = "none"  # one of CHECKPOINTING
-        # where an adapter may put learnt input vectors (lora/prompt.py), or keys and values (lora/prefix.py)
-        self.prompt = NoVirtualTokens()
-        self.prefix = NoVirtualTokens()
+        # where an adapter may put virtual tokens: input vectors (lora/prompt.py), keys and values (lora/prefix.py)
+        self.prompt: VirtualTokens | None = None
+        self.prefix: VirtualTokens | None = None
 
     def hidden_states(
         self, input_ids: torch.Tensor, lengths: list[int] | None = None, cache: KVCache | None = None
@@ -194,40 +194,52 @@ class Backbone(nn.Module):
         Returns    [B, T, D]
         """
         # the residual stream starts as the embeddings: [B, T, D] fp32
-        x = self.embed_tokens(input_ids).float()
-        if self.config.embedding_scale != 1:
-            # rounded to the weights' dtype, as Gemma was trained
-            x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
+        x, texts = self.embed(input_ids), lengths
 
-        # virtual tokens, which a decoding step finds in the cache: input vectors here, keys and values for each layer
-        decoding, texts = cache is not None and lengths is None, lengths
-        prompted, prefixed = self.prompt.count > 0 and not decoding, self.prefix.count > 0 and not decoding
-        if prompted:
-            x, lengths = prepend(self.prompt(), x, texts), longer(self.prompt.count, texts)
-        prefixes = self.prefix() if prefixed else [None] * len(self.layers)  # [2, H_kv, P, D] each
+        # virtual tokens before every text: as input vectors, or as keys and values; decoding finds them in the cache
+        decoding = cache is not None and lengths is None
+        prompt, prefix = (None, None) if decoding else (self.prompt, self.prefix)
+        if prompt is not None:
+            x, lengths = prepend(prompt(), x, texts), longer(prompt.count, texts)
+        prefixes = [None] * len(self.layers) if prefix is None else prefix()  # [2, H_kv, P, D_head] each
 
         # angles and masks, shared by all layers
         shared_by_window = self._shared(x, lengths, cache)
 
         # every layer adds to the stream
-        for layer, window, prefix in zip(self.layers, self.config.windows, prefixes, strict=True):
+        for layer, window, kv in zip(self.layers, self.config.windows, prefixes, strict=True):
             shared = shared_by_window[window]
             if shared.checkpointing in ("full", "offload"):
                 # keep only the layer's input, on the device or in the host's memory
                 to_host = save_on_cpu(pin_memory=on_gpu(x)) if shared.checkpointing == "offload" else nullcontext()
                 with to_host:
-                    x = checkpoint(layer, x, shared, prefix, use_reentrant=False)
+                    x = checkpoint(layer, x, shared, kv, use_reentrant=False)
             else:
-                x = layer(x, shared, prefix)
+                x = layer(x, shared, kv)
 
         # decoding: every layer has stored its token
         if decoding:
             cache.advance()
-        return self.norm(drop(self.prompt.count, x, texts) if prompted else x)
+        return self.norm(x if prompt is None else drop(prompt.count, x, texts))
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The residual stream before the first layer: [...] int64 -> [..., D] fp32."""
+        x = self.embed_tokens(input_ids).float()
+        if self.config.embedding_scale != 1:
+            # rounded to the weights' dtype, as Gemma was trained
+            x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
+        return x
 
     def _shared(self, x, lengths, cache) -> dict[int | None, Shared]:
         """Angles and masks by window: once for layers with full attention (None), once for those with a window."""
-        positions, extents = self._positions(x, lengths, cache)
+        # each row's next token [B, 1], or each token of its document [1, T], after a learnt prefix
+        if cache is not None and lengths is None:
+            positions = cache.positions()[:, None]
+            extents = positions + 1
+        else:
+            first = 0 if self.prefix is None else self.prefix.count
+            positions, extents = document_positions(lengths or [x.shape[1]], first, x.device)
+
         # without gradients nothing is kept, so nothing needs to be recomputed
         checkpointing = self.checkpointing if torch.is_grad_enabled() else "none"
 
@@ -240,22 +252,6 @@ class Backbone(nn.Module):
             bias = cache.bias(window) if cache is not None and lengths is None else None
             shared_by_window[window] = Shared(cos[:, None], sin[:, None], lengths, cache, bias, checkpointing)
         return shared_by_window
-
-    def _positions(self, x, lengths, cache) -> tuple[torch.Tensor, torch.Tensor]:
-        """The position of each token in its document, and the document's length: [B or 1, T] each."""
-        # a learnt prefix takes the first positions of every document
-        device, first = x.device, self.prefix.count
-        if lengths is not None:
-            # packed documents: [1, T], restarting at each
-            positions = torch.cat([torch.arange(first, first + n, device=device) for n in lengths])[None]
-            return positions, torch.cat([torch.full((n,), first + n, device=device) for n in lengths])[None]
-        if cache is not None:
-            # decoding: each row's next token, [B, 1]
-            positions = cache.positions()[:, None]
-            return positions, positions + 1
-        # every row is one document: [1, T] for all of them
-        positions = torch.arange(first, first + x.shape[1], device=device)[None]
-        return positions, torch.full_like(positions, first + x.shape[1])
 
 
 class Decoder(nn.Module):
@@ -298,7 +294,7 @@ class Decoder(nn.Module):
     @property
     def virtual_tokens(self) -> int:
         """The adapter's virtual tokens before every text (model/virtual_tokens.py)."""
-        return self.model.prompt.count + self.model.prefix.count
+        return sum(part.count for part in (self.model.prompt, self.model.prefix) if part is not None)
 
     @property
     def device(self) -> torch.device:
@@ -340,5 +336,5 @@ class Decoder(nn.Module):
         shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
         # keys and values in the dtype of the weights; a learnt prefix is in it from the start
         places = {"slots": slots, "lanes": lanes, "rows": rows, "longest": longest}
-        virtual = {"before": prompt.count, "prefix": prefix() if prefix.count else ()}
+        virtual = {"before": prompt.count if prompt else 0, "prefix": prefix() if prefix else ()}
         return KVCache(shape, **places, **virtual, dtype=self.model.norm.weight.dtype, device=self.device)

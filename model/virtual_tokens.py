@@ -17,10 +17,10 @@ from torch import nn
 from model.attention import document_attention
 
 
-class NoVirtualTokens(nn.Module):
-    """Stands in the network where an adapter may put virtual tokens."""
+class VirtualTokens(nn.Module):
+    """What an adapter puts at `model.prompt`, input vectors, or at `model.prefix`, keys and values for each layer."""
 
-    count = 0
+    count: int  # P
 
 
 def prepend(virtual: torch.Tensor, x: torch.Tensor, lengths: list[int] | None) -> torch.Tensor:

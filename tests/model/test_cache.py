@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from model import load_decoder, load_tokenizer
 from model.cache import KVCache
-from model.pages import PAGE, scores_in_fp32
 from model.embedded import EMBEDDED
+from model.pages import PAGE, scores_in_fp32
 
 HALF = [torch.bfloat16, torch.float16]
 # The mean of the scores: 0 for fresh weights; Qwen2's biased keys give several hundred, Qwen2-7B's thousands.

@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 
-from model import cache
+from model import pages
 from model.device import choose_dtype
 from model.generate import Stop, generate
 from model.sampling import Sampling
@@ -41,7 +41,7 @@ def sample(
     def tokens(tensor: torch.Tensor) -> list[int]:
         return [STOP if drawn.random() < 0.1 else 7 for _ in range(len(tensor))]
 
-    with mock.patch.object(cache, "PAGE", 8), Count({"model/generate.py:choose": tokens}) as count:
+    with mock.patch.object(pages, "PAGE", 8), Count({"model/generate.py:choose": tokens}) as count:
         answers = generate(
             decoder,
             PROMPTS,
