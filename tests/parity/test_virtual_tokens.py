@@ -111,10 +111,8 @@ def test_our_file_loads_in_peft_with_the_same_logits(reference_decoder, method, 
     learnt = fresh_of(ours, method)
     train_adapter(ours, {learnt.place: learnt})
     save_adapter(ours, tmp_path / "adapter", base_model=str(folder), task_type="CAUSAL_LM")
-    for is_trainable in (False, True):  # the second goes on training, without the MLP
-        theirs = peft.PeftModel.from_pretrained(their_model(folder), tmp_path / "adapter", is_trainable=is_trainable)
-        assert_close(their_logits(theirs.eval(), IDS), ours(IDS), atol=1e-4, rtol=0)
-        assert [p.shape for p in theirs.parameters() if p.requires_grad] == [learnt.folded().shape]
+    theirs = peft.PeftModel.from_pretrained(their_model(folder), tmp_path / "adapter").eval()
+    assert_close(their_logits(theirs, IDS), ours(IDS), atol=1e-4, rtol=0)
     again = load_decoder(str(folder))
     load_adapter(again, tmp_path / "adapter")
     assert torch.equal(again(IDS), ours(IDS))
