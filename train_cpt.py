@@ -41,12 +41,13 @@ from training.describe import describe_decoder_run, describe_model
 from training.finish import finish, save_trained
 from training.fit import fitted_options
 from training.memory import keep_freed_memory
+from training.methods import with_method
 from training.overflow import repair_overflow
 from training.precision import Precision
 from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, schedule_of
 from training.sharding import own_parts
-from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
+from training.shared_options import DATA, MEASURING, DecoderOptions
 from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
 from training.validation import EarlyStopping, validation_loss
@@ -81,14 +82,13 @@ class Options(DecoderOptions):
         MEASURING,
         metavar="PATH",
     )
-    lr: float = option(4e-4, "peak learning rate", OPTIMISER, least=0)
     held_out_files: int = option(0, "held-out files to measure on, before and after (0: all)", MEASURING)
     held_out_tokens: int = option(0, "tokens of each held-out file to measure on, from its start (0: all)", MEASURING)
 
 
 def main(arguments: list[str] | None = None) -> dict:
     """The command line. Returns the track's part of metrics.json."""
-    resolved = parse_with_recipe(Options, arguments, description=__doc__)
+    resolved = with_method(parse_with_recipe(Options, arguments, description=__doc__), "cpt")
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()  # before the first large allocation
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> dict:
     decoder = load_for_training(options, dtype, device)
     texts = read_texts(corpus, tokenizer, options, positions=decoder.config.max_position_embeddings)
     precision = prepare(decoder, options, device, dtype)
-    print(describe_model(options.model, decoder, dtype))
+    print(describe_model(options, decoder, dtype))
 
     # the plan: which rows make up each step, and how many fit into a pass
     rows_per_step = max(1, options.step_tokens // options.row_tokens)

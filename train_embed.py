@@ -37,17 +37,19 @@ from training.finish import copy_data_card, finish, save_trained_encoder
 from training.fit_chunks import fitted_chunk_tokens
 from training.grad_cache import embedder
 from training.memory import keep_freed_memory
+from training.methods import with_method
 from training.overflow import locate_overflow
 from training.precision import Precision
 from training.retrieval_results import write_after, write_before
 from training.run import Run
-from training.setup import add_adapter, optimizer_of, schedule_of, train_top_layers
+from training.setup import add_lora, optimizer_of, schedule_of, train_top_layers
 from training.shared_options import (
     ADAPTER,
     DATA,
     LOSS,
     MEASURING,
     MEMORY,
+    METHOD_HELP,
     MODEL,
     OPTIMISER,
     RUN,
@@ -81,7 +83,7 @@ class Options(EncoderOptions, TrainOptions):
     probe: str | None = option(
         None, "general queries to measure forgetting on, before and after", MEASURING, metavar="FILE"
     )
-    lora: bool = option(False, "train a LoRA adapter instead of all weights", ADAPTER)
+    method: str = option("full", METHOD_HELP, ADAPTER, choices=("full", "lora"))
     top_layers: int = option(0, "train only this many layers, the last ones (0: all)", ADAPTER, least=0)
     dropout: float = option(
         0.0, "LoRA dropout, 0 to 1; the encoder's own is that of its config.json", ADAPTER, least=0, most=1
@@ -107,14 +109,13 @@ class Options(EncoderOptions, TrainOptions):
     )
     distill: float = option(0.0, 'weight of distillation from the "scores" of a stronger model', LOSS, least=0)
     teacher_temperature: float = option(1.0, 'divisor of the "scores"', LOSS, least=1e-3)
-    lr: float = option(1e-4, "peak learning rate", OPTIMISER, least=0)
     final_lr: float = option(0.0, "learning rate at the last step, as a share of --lr", OPTIMISER, least=0, most=1)
     checkpoint_every: int = option(20, "steps between checkpoints (0: none)", RUN, least=0)
 
 
 def main(arguments: list[str] | None = None) -> dict:
     """The command line. Returns the track's part of metrics.json."""
-    resolved = parse_with_recipe(Options, arguments, description=__doc__)
+    resolved = with_method(parse_with_recipe(Options, arguments, description=__doc__), "embed")
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()  # before the first large allocation
@@ -131,7 +132,7 @@ def main(arguments: list[str] | None = None) -> dict:
     data = read_data(options)
     encoder = load_for_training(options, dtype, device)
     precision = Precision(device, dtype)
-    print(describe_model(options.model, encoder, dtype))
+    print(describe_model(options, encoder, dtype))
     print_data(encoder, data)
     table = PairTable(data.pairs, encoder, negatives=options.negatives, pool=data.pool)
     if options.mine:
@@ -264,8 +265,6 @@ def read_queries(path: str | None, candidates: str | None = None) -> tuple[list[
 
 def refuse_contradictions(options: Options, pairs: list[dict]) -> None:
     """UserError for options that contradict each other or the pairs."""
-    if options.lora and options.top_layers:
-        raise UserError("--lora trains an adapter, --top-layers the model's own layers; drop one of them")
     if options.pool and not options.mine:
         raise UserError("--pool holds codes to mine negatives from; give --mine, too")
     if options.mine and not options.negatives:
@@ -291,7 +290,7 @@ def print_data(encoder: Encoder, data: Data) -> None:
 
 
 def load_for_training(options: Options, dtype: torch.dtype, device: torch.device) -> Encoder:
-    """The encoder with fp32 weights; trainable are all of them, or those of --lora or --top-layers.
+    """The encoder with fp32 weights; trainable are all of them, those of the adapter, or --top-layers.
 
     dtype  for encoding: evaluation and mining
     """
@@ -299,8 +298,8 @@ def load_for_training(options: Options, dtype: torch.dtype, device: torch.device
     encoder.compute_dtype = dtype
 
     # what is trained
-    if options.lora:
-        add_adapter(encoder, options)
+    if options.method == "lora":
+        add_lora(encoder, options)
     elif options.top_layers:
         train_top_layers(encoder, options.top_layers)
     return encoder

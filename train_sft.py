@@ -40,6 +40,7 @@ from training.describe import describe_decoder_run, describe_model
 from training.finish import copy_data_card, finish, save_trained
 from training.fit import fitted_options
 from training.memory import keep_freed_memory
+from training.methods import with_method
 from training.overflow import repair_overflow
 from training.precision import Precision
 from training.run import Run
@@ -85,7 +86,7 @@ class Options(DecoderOptions):
 
 def main(arguments: list[str] | None = None) -> dict:
     """The command line. Returns the track's part of metrics.json."""
-    resolved = parse_with_recipe(Options, arguments, description=__doc__)
+    resolved = with_method(parse_with_recipe(Options, arguments, description=__doc__), "sft")
     options: Options = resolved.values
     stopwatch = Stopwatch()
     keep_freed_memory()  # before the first large allocation
@@ -106,7 +107,7 @@ def main(arguments: list[str] | None = None) -> dict:
         raise UserError(f"--max-length {options.max_length} exceeds the model's {positions} positions; give less")
     refuse_bad_tasks(data.tasks, tokenizer, decoder, options)
     precision = prepare(decoder, options, device, dtype)
-    print(describe_model(options.model, decoder, dtype))
+    print(describe_model(options, decoder, dtype))
 
     # the plan: which rows make up each step, and how many fit into a pass
     rows_per_step = options.step_pairs or max(1, options.step_tokens // options.max_length)

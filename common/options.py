@@ -132,7 +132,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose options are the fields of a dataclass, and whose errors are one line."""
 
     def __init__(self, **settings) -> None:
-        super().__init__(**settings, formatter_class=_Formatter, add_help=False)
+        super().__init__(**settings, formatter_class=_Formatter, add_help=False, allow_abbrev=False)
 
     def error(self, message: str) -> typing.NoReturn:
         """UserError, which run_command prints, with status 2."""

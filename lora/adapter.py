@@ -57,6 +57,7 @@ class Method(NamedTuple):
     to_tensors: Callable[[Adapter], dict[str, torch.Tensor]]  # under the file's names
     # the inverse, into a fresh adapter; None: `to_tensors` returns the parameters themselves, and they are filled
     from_tensors: Callable[[Adapter, dict[str, torch.Tensor]], None] | None = None
+    file: str = "adapter_model.safetensors"
 
 
 def train_adapter(network: nn.Module, adapter: Adapter) -> None:

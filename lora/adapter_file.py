@@ -1,6 +1,7 @@
-"""An adapter's folder: adapter_config.json, which names the method, and adapter_model.safetensors.
+"""An adapter's folder: adapter_config.json, which names the method, and its tensors in safetensors.
 
-The format is PEFT's wherever PEFT knows the method. What each method writes is in its own file, listed in METHODS.
+The format is PEFT's, or AdapterHub's for a bottleneck, which PEFT does not know. What each method writes is in its own
+file, listed in METHODS.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from torch import nn
 from common.console import UserError
 from common.files import new_folder, read_json, write_json
 from lora.adapter import Adapter, Method, adapter_in_use, use_adapter
+from lora.bitfit import BIASES, NORMS
+from lora.bottleneck_file import BOTTLENECK
+from lora.ia3 import IA3
 from lora.lora_file import LORA
 from lora.peft_format import PREFIX
 from lora.targets import HEAD
@@ -23,7 +27,10 @@ from model.safetensors_file import read_file
 from model.weights import optional_json
 
 # by the peft_type of adapter_config.json
-METHODS = {"LORA": LORA, "PREFIX_TUNING": PREFIX_TUNING, "PROMPT_TUNING": PROMPT_TUNING}
+METHODS = {
+    "LORA": LORA, "BOTTLENECK": BOTTLENECK, "IA3": IA3, "BEFT": BIASES, "LN_TUNING": NORMS,
+    "PREFIX_TUNING": PREFIX_TUNING, "PROMPT_TUNING": PROMPT_TUNING,
+}  # fmt: skip
 
 
 def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, task_type: str) -> None:
@@ -40,7 +47,7 @@ def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, tas
         "base_model_name_or_path": base_model,
         "inference_mode": True,
     }
-    write_adapter(folder, config | method.to_config(network, adapter), method.to_tensors(adapter))
+    write_adapter(folder, config | method.to_config(network, adapter), method.to_tensors(adapter), file=method.file)
 
 
 def load_adapter(network: nn.Module, folder: Path | str) -> Adapter:
@@ -52,14 +59,14 @@ def load_adapter(network: nn.Module, folder: Path | str) -> Adapter:
     # fresh modules, as adapter_config.json describes them
     folder = Path(folder)
     config = read_json(folder / "adapter_config.json")
-    method = METHODS.get(config.get("peft_type", ""))
-    if method is None:
-        known = ", ".join(METHODS)
-        raise UserError(f"{folder}: adapter type {config.get('peft_type')!r} is not supported; supported are {known}")
+    kind = peft_type_in(config)
+    if kind not in METHODS:
+        raise UserError(f"{folder}: adapter type {kind!r} is not supported; supported are {', '.join(METHODS)}")
+    method = METHODS[kind]
     adapter = method.from_config(network, config, folder)
 
     # their tensors; BertModel's pooler has no effect on an embedding
-    tensors = read_tensors(folder)
+    tensors = read_tensors(folder, method.file)
     if isinstance(network, Encoder):
         tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{PREFIX}pooler.")}
     fresh = method.to_tensors(adapter)
@@ -78,17 +85,22 @@ def peft_type_of(adapter: Adapter) -> str:
     return next(iter(adapter.values())).peft_type
 
 
+def peft_type_in(config: dict) -> str | None:
+    """The same, of an adapter_config.json; AdapterHub's own has no such key."""
+    return config.get("peft_type", "BOTTLENECK" if "config" in config and "model_class" in config else None)
+
+
 def method_of(adapter: Adapter) -> Method:
     """How this adapter is described and written."""
     return METHODS[peft_type_of(adapter)]
 
 
-def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of adapter_model.safetensors. UserError if it is missing, pickled, damaged or empty."""
-    file = folder / "adapter_model.safetensors"
+def read_tensors(folder: Path, name: str = "adapter_model.safetensors") -> dict[str, torch.Tensor]:
+    """The tensors of a file of the folder. UserError if it is missing, pickled, damaged or empty."""
+    file = folder / name
     if not file.is_file():
-        pickled = (folder / "adapter_model.bin").is_file()
-        hint = "; adapter_model.bin is a pickle, which is never loaded: save it as safetensors" if pickled else ""
+        pickled = next((path.name for path in sorted(folder.glob("*adapter*.bin"))), None)
+        hint = f"; {pickled} is a pickle, which is never loaded: save it as safetensors" if pickled else ""
         raise UserError(f"{file}: no such file{hint}")
     tensors = dict(read_file(file))
     if not tensors:
@@ -101,11 +113,18 @@ def read_provenance(folder: Path) -> dict:
     return optional_json(folder / "tritune.json")
 
 
-def write_adapter(folder: Path | str, config: dict, tensors: dict[str, torch.Tensor], provenance: dict | None = None):
+def write_adapter(
+    folder: Path | str,
+    config: dict,
+    tensors: dict[str, torch.Tensor],
+    provenance: dict | None = None,
+    *,
+    file: str = "adapter_model.safetensors",
+) -> None:
     """Write the two files, and tritune.json if given, atomically."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with new_folder(folder) as target:
-        safetensors.torch.save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
+        safetensors.torch.save_file(tensors, target / file, metadata={"format": "pt"})
         write_json(target / "adapter_config.json", config)
         if provenance:
             write_json(target / "tritune.json", provenance)

@@ -148,6 +148,11 @@ class Layer(nn.Module):
             self.pre_feedforward_layernorm = norm()
             self.post_feedforward_layernorm = norm()
 
+        # places of a bottleneck adapter (lora/bottleneck.py): on each branch, on the sum
+        self.attention_adapter: nn.Module | None = None
+        self.mlp_adapter: nn.Module | None = None
+        self.layer_adapter: nn.Module | None = None
+
     def forward(self, x: torch.Tensor, shared: Shared, prefix: torch.Tensor | None) -> torch.Tensor:
         """x [B, T, D] fp32 -> [B, T, D] fp32."""
         # the sum is in fp32: the branch's half precision is promoted
@@ -155,17 +160,25 @@ class Layer(nn.Module):
 
         # "selective" recomputes the MLP, whose hidden activations are the largest
         if shared.checkpointing == "selective":
-            return x + checkpoint(self._mlp, x, use_reentrant=False)
-        return x + self._mlp(x)
+            x = x + checkpoint(self._mlp, x, use_reentrant=False)
+        else:
+            x = x + self._mlp(x)
+        return through(self.layer_adapter, x)
 
     def _attention(self, x: torch.Tensor, shared: Shared, prefix: torch.Tensor | None) -> torch.Tensor:
-        y = self.self_attn(self.input_layernorm(x), shared, prefix)
+        y = through(self.attention_adapter, self.self_attn(self.input_layernorm(x), shared, prefix))
         return self.post_attention_layernorm(y) if self.has_post_norms else y
 
     def _mlp(self, x: torch.Tensor) -> torch.Tensor:
         if self.has_post_norms:
-            return self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
-        return self.mlp(self.post_attention_layernorm(x))
+            y = through(self.mlp_adapter, self.mlp(self.pre_feedforward_layernorm(x)))
+            return self.post_feedforward_layernorm(y)
+        return through(self.mlp_adapter, self.mlp(self.post_attention_layernorm(x)))
+
+
+def through(adapter: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
+    """adapter(x), or x itself in an empty place: [B, T, D] -> [B, T, D]."""
+    return x if adapter is None else adapter(x)
 
 
 class Backbone(nn.Module):
@@ -225,10 +238,10 @@ class Backbone(nn.Module):
     def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
         """The residual stream before the first layer: [...] int64 -> [..., D] fp32."""
         x = self.embed_tokens(input_ids).float()
-        if self.config.embedding_scale != 1:
-            # rounded to the weights' dtype, as Gemma was trained
-            x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
-        return x
+        if self.config.embedding_scale == 1:
+            return x
+        # rounded to the weights' dtype, as Gemma was trained
+        return x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
 
     def _shared(self, x, lengths, cache) -> dict[int | None, Shared]:
         """Angles and masks by window: once for layers with full attention (None), once for those with a window."""
@@ -269,10 +282,6 @@ class Decoder(nn.Module):
     def head_weight(self) -> torch.Tensor:
         """The output matrix [V, D]; the embedding itself when the two are tied."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
-
-    def head_equals_embedding(self) -> bool:
-        """Whether an untied head holds the embedding's values."""
-        return torch.equal(self.lm_head.weight, self.model.embed_tokens.weight)
 
     def tie(self) -> None:
         """Replace an untied head by the embedding."""

@@ -198,7 +198,7 @@ def test_a_bad_row_is_named_with_its_line(train, row, named):
 @pytest.mark.parametrize(
     ("flags", "options", "named"),
     [
-        (["lora"], {"top_layers": 1}, "drop one of them"),
+        ([], {"method": "lora", "top_layers": 1}, "--top-layers does not go with --method lora, but with full"),
         ([], {"pool": "x"}, "--mine"),
         (["mine"], {"negatives": 0}, "mines nothing"),
         (["mine"], {"distill": 1}, "drop one of them"),

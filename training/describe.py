@@ -27,8 +27,8 @@ from training.shared_options import DecoderOptions, TrainOptions
 GIB = 2**30
 
 
-def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
-    """Two lines: the model, and its trainable parameters."""
+def describe_model(options: TrainOptions, network: nn.Module, dtype: torch.dtype) -> str:
+    """Two lines: the model, and its trainable parameters with their learning rate."""
     # a module in NF4 has buffers instead of parameters, so its weights are counted apart
     quantised = sum(module.shape.numel() for module in network.modules() if isinstance(module, NF4Weight))
     total = quantised + sum(parameter.numel() for parameter in network.parameters())
@@ -39,9 +39,10 @@ def describe_model(name: str, network: nn.Module, dtype: torch.dtype) -> str:
     own = total - (learning if adapter else 0)
     precision = str(dtype).removeprefix("torch.") + (f", {quantised / 1e6:.1f} M of them in NF4" if quantised else "")
     subject = f"adapter  {method_of(adapter).describe(adapter)} · " if adapter else "weights  "
+    trained = f"{learning / 1e6:.2f} M trainable ({100 * learning / total:.3g} %)"
     return (
-        f"model    {name} · {own / 1e6:.1f} M parameters · {precision}\n"
-        f"{subject}{learning / 1e6:.2f} M trainable ({100 * learning / total:.1f} %)"
+        f"model    {options.model} · {own / 1e6:.1f} M parameters · {precision}\n"
+        f"{subject}{trained} · peak learning rate {options.lr:g}"
     )
 
 

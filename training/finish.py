@@ -25,7 +25,7 @@ NOT_SETTINGS = {"model", "out", "resume", "device", "shard"}  # they say where a
 
 
 def save_trained(run: Run, decoder: Decoder, tokenizer: Tokenizer, base_model: str) -> None:
-    """adapter/ in PEFT's format, or with --full model/ in Hugging Face's."""
+    """adapter/ in PEFT's format, or with --method full model/ in Hugging Face's."""
     if adapter_in_use(decoder):
         save_adapter(decoder, run.folder / "adapter", base_model=base_model, task_type="CAUSAL_LM")
         # the template of --chat-template goes with it: later commands must render as training did

@@ -50,8 +50,8 @@ class Precision:
     def as_loaded(self, decoder: Decoder) -> Iterator[None]:
         """Inside the block the decoder computes what it would after being saved and loaded in the compute dtype.
 
-        Trainable fp32 weights (--full) are rounded to the compute dtype and restored afterwards. Modules kept in fp32
-        are left as they are, and so is an adapter, whose base is in the compute dtype already.
+        Trainable fp32 weights (--method full) are rounded to the compute dtype and restored afterwards. Modules kept in
+        fp32 are left as they are, and so is an adapter, whose base is in the compute dtype already.
         """
         # parameters that stay in fp32: layers that overflowed, the adapter
         kept = [decoder.get_submodule(name) for name in self.fp32_modules] + list(adapter_in_use(decoder).values())

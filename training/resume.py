@@ -18,6 +18,7 @@ FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run", 
 
 def refuse_other_options(folder: Path, options: Resolved, saved: dict) -> None:
     """UserError when an option that must not change differs from config.json's `saved` options."""
+    saved = _with_method(saved)
     for name, entry in options.as_dict().items():
         # an option that an earlier version did not have: the run had its default
         before = saved.get(name, entry if entry["from"] == "default" else {})
@@ -27,6 +28,15 @@ def refuse_other_options(folder: Path, options: Resolved, saved: dict) -> None:
             f"{folder}: cannot resume with --{name.replace('_', '-')} {entry['value']}; the run was started with "
             f"{before.get('value')}"
         )
+
+
+def _with_method(saved: dict) -> dict:
+    """The options of a run of an earlier version, whose method was --full or --lora, the switch for the other one."""
+    if "full" in saved:
+        return {"method": {"value": "full" if saved["full"]["value"] else "lora"}} | saved
+    if "lora" in saved:
+        return {"method": {"value": "lora" if saved["lora"]["value"] else "full"}} | saved
+    return saved
 
 
 def refuse_other_inputs(

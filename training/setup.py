@@ -6,7 +6,11 @@ import torch
 from torch import nn
 
 from common.console import UserError
+from lora.adapter import train_adapter
+from lora.bitfit import make_bitfit
+from lora.bottleneck import make_bottleneck
 from lora.frozen_weight import QUANTIZE
+from lora.ia3 import default_ia3
 from lora.inject import inject
 from lora.targets import parse_pattern, parse_targets
 from model import load_decoder
@@ -19,19 +23,14 @@ from training.shared_options import DecoderOptions, TrainOptions
 
 
 def load_for_training(options: DecoderOptions, dtype: torch.dtype, device: torch.device) -> Decoder:
-    """The decoder that --model names: in the compute dtype under an adapter, in fp32 with --full.
-
-    Raises UserError for --quantize with --full.
-    """
-    if options.full and options.quantize != "none":
-        raise UserError(f"--quantize {options.quantize} with --full: 4-bit weights cannot be trained; drop one of them")
+    """The decoder that --model names: in the compute dtype under an adapter, in fp32 if its own weights are trained."""
     # a frozen weight is only read; a trained one accumulates small steps, which half precision would round away
-    weights_dtype = torch.float32 if options.full else dtype
+    weights_dtype = torch.float32 if options.method == "full" else dtype
     return load_decoder(options.model, dtype=weights_dtype, device=device, put=QUANTIZE[options.quantize])
 
 
 def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dtype: torch.dtype) -> Precision:
-    """Inject the adapter (unless --full), set up activation checkpointing, and return the precision of the steps."""
+    """Put the adapter in, set up activation checkpointing, and return the precision of the steps."""
     # options that contradict each other
     if options.patience and not options.validate_every:
         raise UserError("--patience counts validations; give --validate-every, too")
@@ -41,8 +40,7 @@ def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dty
         raise UserError(f"--shard cannot divide the state of --optimizer {options.optimizer}; give adamw")
 
     # what is trained, and what the backward pass recomputes
-    if not options.full:
-        add_adapter(decoder, options)
+    add_adapter(decoder, options)
     if options.checkpointing == "offload" and not on_gpu(device):
         raise UserError("--checkpointing offload moves activations from a GPU to host memory; without a GPU, give full")
     decoder.checkpointing = options.checkpointing
@@ -56,6 +54,7 @@ def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dty
 
 def optimizer_of(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     """--optimizer over the trainable parameters."""
+    assert options.lr is not None  # training.methods.with_method
     return adamw(
         network,
         options.optimizer,
@@ -77,8 +76,22 @@ def schedule_of(optimizer: torch.optim.Optimizer, options: TrainOptions, *, step
     )
 
 
-def add_adapter(network: nn.Module, options: TrainOptions) -> None:
-    """Freeze the network and inject a fresh adapter. UserError for options that do not fit it."""
+def add_adapter(decoder: Decoder, options: DecoderOptions) -> None:
+    """Freeze the decoder and put a fresh adapter in, unless all weights are trained. UserError for bad options."""
+    match options.method:
+        case "lora":
+            add_lora(decoder, options)
+        case "ia3":
+            train_adapter(decoder, default_ia3(decoder))
+        case "bitfit":
+            train_adapter(decoder, make_bitfit(decoder))
+        case "bottleneck":
+            shape = {"reduction_factor": options.reduction_factor, "activation": options.activation}
+            train_adapter(decoder, make_bottleneck(decoder, placement=options.placement, **shape))
+
+
+def add_lora(network: nn.Module, options: TrainOptions) -> None:
+    """Freeze the network and inject a fresh LoRA adapter. UserError for options that do not fit it."""
     inject(
         network,
         r=options.r,

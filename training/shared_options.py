@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.options import option
+from lora.bottleneck import ACTIVATIONS, PLACES
 from lora.frozen_weight import QUANTIZE
 from lora.inject import DECODER_TARGETS
 from model.decoder import CHECKPOINTING
 from model.device import DTYPES
+from training.methods import LEARNING_RATES
 from training.optim import OPTIMIZERS, SCHEDULES
 
 DATA = "what to learn from"
@@ -20,6 +22,7 @@ MEMORY = "memory and speed"
 MEASURING = "measuring"
 RUN = "the run"
 
+METHOD_HELP = "what is trained: an adapter, or all weights (docs/methods.md)"
 TARGETS_HELP = "layers with an adapter: comma-separated last names, a regular expression for full names, or all-linear"
 
 
@@ -36,7 +39,8 @@ class TrainOptions:
     dry_run: bool = option(False, "print what would be trained, with an estimate of time and memory, and exit", RUN)
     plain: bool = option(False, "run the textbook forms alone: slower, to step through or to edit")
 
-    # LoRA and its relatives
+    # what is trained; training/methods.py says which of the options below go with it
+    method: str = option("lora", METHOD_HELP, ADAPTER, choices=tuple(LEARNING_RATES))
     r: int = option(16, "LoRA rank", ADAPTER, least=1)
     alpha: float = option(32.0, "LoRA scale: the low-rank update is multiplied by alpha / r", ADAPTER)
     dropout: float = option(0.0, "LoRA dropout, 0 to 1", ADAPTER, least=0, most=1)
@@ -55,7 +59,7 @@ class TrainOptions:
 
     # AdamW and its schedule; each script may have its own defaults
     epochs: float = option(1.0, "passes over the training rows", OPTIMISER, least=0)
-    lr: float = option(2e-4, "peak learning rate", OPTIMISER, least=0)
+    lr: float | None = option(None, "peak learning rate (default: that of the method)", OPTIMISER, least=0)
     optimizer: str = option(
         "adamw", "adamw8bit stores its moments in a quarter of the memory", OPTIMISER, choices=tuple(OPTIMIZERS)
     )
@@ -88,8 +92,19 @@ class TrainOptions:
 class DecoderOptions(TrainOptions):
     """Options of the two scripts that train a causal LM."""
 
-    # weights: which are trained, how they are stored
-    full: bool = option(False, "train all weights instead of a LoRA adapter", ADAPTER)
+    # the bottleneck, which only a decoder has places for
+    placement: str = option(
+        "houlsby", "bottlenecks after attention and MLP (houlsby), or after each layer (pfeiffer)", ADAPTER,
+        choices=tuple(PLACES),
+    )  # fmt: skip
+    reduction_factor: float = option(
+        16.0, "width of the model divided by the size of a bottleneck", ADAPTER, least=0.01
+    )
+    activation: str | None = option(
+        None, "of a bottleneck (default: swish for houlsby, relu for pfeiffer)", ADAPTER, choices=tuple(ACTIVATIONS)
+    )
+
+    # how the weights are stored
     quantize: str = option("none", "format of the frozen linear layers; nf4: 4 bits", MODEL, choices=tuple(QUANTIZE))
     shard: bool = option(False, "under torchrun: also divide the weights of the layers among the processes", MEMORY)
 

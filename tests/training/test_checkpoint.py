@@ -67,8 +67,9 @@ def package(tmp_path_factory):
 def cpt_command(package, tiny_folder, out, **changes) -> list[str]:
     options = {
         "model": tiny_folder, "corpus": package, "out": out, "row-tokens": 256, "step-tokens": 512, "epochs": 1,
-        "dropout": 0.1, "lr": 1e-2, "checkpoint-every": 3, "validate-every": 4, "dtype": "fp32", "r": 4,
-    } | changes  # fmt: skip
+        "lr": 1e-2, "checkpoint-every": 3, "validate-every": 4, "dtype": "fp32",
+    }  # fmt: skip
+    options |= ({} if "method" in changes else {"r": 4, "dropout": 0.1}) | changes
     return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
@@ -125,13 +126,14 @@ def test_cpt_resumed_is_bit_identical_to_one_run(package, tiny_folder, whole, tm
 
 
 def test_all_weights_with_8_bit_moments_resumed_are_bit_identical(package, tiny_folder, tmp_path, monkeypatch):
-    command = partial(cpt_command, package, tiny_folder, optimizer="adamw8bit", schedule="linear", lr=1e-3)
-    train_cpt.main([*command(tmp_path / "whole"), "--full"])
+    settings = {"method": "full", "optimizer": "adamw8bit", "schedule": "linear", "lr": 1e-3}
+    command = partial(cpt_command, package, tiny_folder, **settings)
+    train_cpt.main(command(tmp_path / "whole"))
     carry_on = stop_at(monkeypatch, 5)
     with pytest.raises(Stopped):
-        train_cpt.main([*command(tmp_path / "parts"), "--full"])
+        train_cpt.main(command(tmp_path / "parts"))
     carry_on()
-    train_cpt.main([*command(tmp_path / "parts"), "--full", "--resume"])
+    train_cpt.main([*command(tmp_path / "parts"), "--resume"])
     whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
@@ -198,7 +200,7 @@ def test_embed_resumed_is_bit_identical_to_one_run(reference_encoder, tmp_path, 
             "dtype": "fp32",
             "r": 4,
         }
-        return [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--lora"]
+        return [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--method", "lora"]
 
     train_embed.main(command(tmp_path / "whole"))
     carry_on = stop_at(monkeypatch, 4)

@@ -75,7 +75,7 @@ def test_a_merged_adapter_cannot_be_merged_again(reference_encoder, tmp_path):
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = {"model": reference_encoder[1], "data": tmp_path / "pairs.jsonl", "out": tmp_path / "run", "batch": 4}
     train_embed.main(
-        [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--lora", "--dora"]
+        [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--method", "lora", "--dora"]
     )
     adapter, model = tmp_path / "run" / "adapter", tmp_path / "run" / "model"
     with pytest.raises(UserError, match="is already merged into it"):

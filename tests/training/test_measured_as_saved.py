@@ -72,7 +72,16 @@ LEARNS = {"row_tokens": 64, "step_tokens": 256, "epochs": 2}  # 20 steps
 @pytest.mark.parametrize("full", [False, True], ids=["lora", "full"])
 def test_perplexity_is_that_of_the_saved_files(monkeypatch, tmp_path, tiny_folder, corpus, dtype, full):
     run = tmp_path / "run"
-    train(train_cpt, dtype, model=tiny_folder, corpus=corpus, out=run, lr=1e-2, full=full, **LEARNS)
+    train(
+        train_cpt,
+        dtype,
+        model=tiny_folder,
+        corpus=corpus,
+        out=run,
+        lr=1e-2,
+        method="full" if full else "lora",
+        **LEARNS,
+    )
     again = measure(
         monkeypatch, eval.perplexity, dtype, **saved(run, tiny_folder, full), data=run / "corpus", window=64,
         out=tmp_path / "again.json",
@@ -88,7 +97,7 @@ def test_half_precision_learns_what_fp32_learns(monkeypatch, tmp_path, tiny_fold
     monkeypatch.setattr(device_module, "cpu_has_bf16", lambda: True)
     losses = {}
     for dtype in ("fp32", "bf16"):
-        options = {"model": tiny_folder, "corpus": corpus, "out": tmp_path / dtype, "lr": 1e-2, "full": True}
+        options = {"model": tiny_folder, "corpus": corpus, "out": tmp_path / dtype, "lr": 1e-2, "method": "full"}
         train(train_cpt, dtype, **options, **LEARNS)
         logged = [json.loads(line) for line in (tmp_path / dtype / "metrics.jsonl").read_text().splitlines()]
         losses[dtype] = np.array([row["loss"] for row in logged if "loss" in row])
@@ -106,7 +115,7 @@ def test_modules_kept_in_fp32_learn_beside_half_precision(monkeypatch, tmp_path,
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     data = {"corpus": corpus, **LEARNS} if script is train_cpt else {"data": tmp_path / "pairs.jsonl", "max_length": 64}
     options = {"model": tiny_folder, "out": tmp_path / "run", "fp32_modules": r".*layers\.1\.(mlp|self_attn)"}
-    train(script, "fp16", **options, **data, full=full, lr=5e-3)
+    train(script, "fp16", **options, **data, method="full" if full else "lora", lr=5e-3)
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in logged if "loss" in row]
     assert losses[-1] < losses[0] and not any(row.get("skipped") for row in logged)
@@ -124,7 +133,7 @@ def test_answers_are_those_of_the_saved_files(monkeypatch, tmp_path, tiny_folder
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     data, run, rules = tmp_path / "pairs.jsonl", tmp_path / "run", {"samples": 4, "max_new_tokens": 8}
     options = {"data": data, "test": data, "max_length": 64, "step_tokens": 64, "epochs": 3, "lr": 2e-3}
-    train(train_sft, dtype, model=tiny_folder, out=run, full=full, **options, **rules)
+    train(train_sft, dtype, model=tiny_folder, out=run, method="full" if full else "lora", **options, **rules)
     again = measure(
         monkeypatch, eval.instruct.__main__, dtype, **saved(run, tiny_folder, full), data=data,
         out=tmp_path / "again.json",
@@ -144,7 +153,7 @@ def test_vectors_are_those_of_the_saved_files(monkeypatch, tmp_path, reference_e
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data, candidates, run = tmp_path / "pairs.jsonl", tmp_path / "codes.jsonl", tmp_path / "run"
     options = {"data": data, "test": data, "candidates": candidates, "epochs": 4, "batch": 12, "lr": 3e-3}
-    train(train_embed, dtype, model=reference_encoder[1], out=run, lora=lora, **options)
+    train(train_embed, dtype, model=reference_encoder[1], out=run, method="lora" if lora else "full", **options)
     again = measure(
         monkeypatch, eval.retrieval.__main__, dtype, model=run / "model", data=data, candidates=candidates,
         out=tmp_path / "again.json",

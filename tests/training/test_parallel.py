@@ -237,7 +237,7 @@ def test_negatives_of_other_processes_are_negatives(reference_encoder, tmp_path)
     (folder / "config.json").write_text(json.dumps(config | without))
     given = {"model": folder, "data": pairs, "batch": 5, "epochs": 2, "dtype": "fp32", "r": 4, "device": "cpu"}
     one, two = tmp_path / "one", tmp_path / "two"
-    flags = ["--lora", "--learn-temperature", "--mine"]
+    flags = ["--method", "lora", "--learn-temperature", "--mine"]
     train_embed.main([*options(**given, out=one), *flags])
     quiet = as_two("train_embed.py", *options(**given, out=two), *flags)[1]
     assert quiet == "" and [row["pairs"] for row in rows(one / "metrics.jsonl")[:4]] == [5, 4, 4, 4]

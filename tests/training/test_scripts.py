@@ -105,7 +105,14 @@ def test_all_weights_learn_with_full_and_the_result_is_a_model(corpus, tiny_fold
     out = tmp_path / "run"
     train_cpt.main(
         arguments(
-            model=tiny_folder, corpus=corpus, out=out, row_tokens=128, step_tokens=256, lr=1e-3, full=True, dtype="fp32"
+            model=tiny_folder,
+            corpus=corpus,
+            out=out,
+            row_tokens=128,
+            step_tokens=256,
+            lr=1e-3,
+            method="full",
+            dtype="fp32",
         )
     )
     before, after = load_decoder(str(tiny_folder)), load_decoder(str(out / "model"))
@@ -123,7 +130,7 @@ def test_sft_learns_the_answer_and_to_stop(tiny_folder, tmp_path):
     train_sft.main(
         arguments(
             model=tiny_folder, data=tmp_path / "pairs.jsonl", out=tmp_path / "run", max_length=128, step_tokens=128,
-            epochs=60, lr=4e-3, full=True, dtype="fp32", checkpoint_every=0,
+            epochs=60, lr=4e-3, method="full", dtype="fp32", checkpoint_every=0,
         )
     )  # fmt: skip
     from data.masking import encode_prompt
@@ -179,7 +186,7 @@ def test_embed_learns_and_its_index_knows_the_saved_model(reference_encoder, tmp
         "out": out,
     }
     options |= {"candidates": tmp_path / "candidates.jsonl", "epochs": 12, "batch": 16, "lr": 3e-3, "dtype": "fp32"}
-    train_embed.main(arguments(**options, **({"lora": True} if lora else {})))
+    train_embed.main(arguments(**options, **({"method": "lora"} if lora else {})))
     assert_complete(out, "embed", {"mrr@10", "ndcg@10", "recall@10"})
     track = json.loads((out / "metrics.json").read_text())["tracks"]["embed"]
     assert track["after"]["ndcg@10"] > track["before"]["ndcg@10"] and track["bm25"].keys() == track["after"].keys()

@@ -78,9 +78,9 @@ def cpt(at: Path, out: Path, *more, capability: tuple[int, int] = (9, 0), values
 
 def cpt_resumed(at: Path, out: Path) -> Figures:
     """A run of all weights that ends in a checkpoint, and is resumed from it: nothing but its end is left to do."""
-    cpt(at, out, "--full", "--checkpoint-every", 1)
+    cpt(at, out, "--method", "full", "--checkpoint-every", 1)
     shutil.rmtree(out / "model")
-    return cpt(at, out, "--full", "--checkpoint-every", 1, "--resume")
+    return cpt(at, out, "--method", "full", "--checkpoint-every", 1, "--resume")
 
 
 def cpt_overflowing(at: Path, out: Path) -> Figures:
@@ -117,7 +117,7 @@ def embed(at: Path, out: Path) -> Figures:
     with Count() as count:
         call(
             train_embed.main, "--model", at / "encoder", "--data", at / "pairs.jsonl", "--test", at / "pairs.jsonl",
-            "--out", out, "--device", "cuda", "--lora", "--mine", "--pool", at / "pool.jsonl", "--epochs", 2,
+            "--out", out, "--device", "cuda", "--method", "lora", "--mine", "--pool", at / "pool.jsonl", "--epochs", 2,
             "--batch", 6, "--max-length", 64, "--dimensions", "32",
         )  # fmt: skip
     return Figures.of(count, tokens=sum(len(pair["query"] + pair["code"]) for pair in PAIRS))

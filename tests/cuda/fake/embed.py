@@ -16,9 +16,10 @@ from tests.cuda.fake.device import DEVICE, become
 from tests.cuda.fake.models import fake_encoder
 from tests.cuda.fake.walk import NO_DEADLINE, Figures, Saved, WalkedSteps
 from training.fit_chunks import fitted_chunk_tokens
+from training.methods import with_method
 from training.precision import Precision
 from training.run import Run
-from training.setup import add_adapter, train_top_layers
+from training.setup import add_lora, train_top_layers
 
 PAIRS = [
     {
@@ -33,11 +34,13 @@ def learn(out: Path, family: str, *more: str, capability: tuple[int, int] = (9, 
     """`train_embed.learn` for two steps of three pairs; the figures of the second."""
     become(capability)
     flags = ["--model", "none", "--data", "none", "--out", str(out), "--checkpoint-every", "0", "--device", "cuda"]
-    resolved = parse_with_recipe(train_embed.Options, [*flags, "--batch", "3", "--epochs", "1", *more])
+    resolved = with_method(
+        parse_with_recipe(train_embed.Options, [*flags, "--batch", "3", "--epochs", "1", *more]), "embed"
+    )
     options, dtype = resolved.values, choose_dtype(DEVICE)
     run, encoder = Run(options.out, "embed", resolved, resume=False), fake_encoder(family)
-    if options.lora:
-        add_adapter(encoder, options)
+    if options.method == "lora":
+        add_lora(encoder, options)
     elif options.top_layers:
         train_top_layers(encoder, options.top_layers)
     precision, encoder.compute_dtype = Precision(DEVICE, dtype), dtype

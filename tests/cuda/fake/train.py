@@ -18,12 +18,13 @@ from tests.cuda.fake.count import Count
 from tests.cuda.fake.device import DEVICE, become
 from tests.cuda.fake.models import fake_decoder
 from tests.cuda.fake.walk import NO_DEADLINE, Figures, Saved, WalkedSteps
+from training.methods import with_method
 from training.run import Run
 from training.setup import prepare
 
 METHODS = {
     "lora": [],
-    "full": ["--full"],
+    "full": ["--method", "full"],
     "nf4": ["--quantize", "nf4"],
     "dora": ["--dora"],
 }
@@ -64,11 +65,11 @@ def train(
     become(capability)
     where = ["--corpus", "none"] if script is train_cpt else ["--data", "none"]
     flags = ["--model", "none", *where, "--out", str(out), "--checkpoint-every", "0", "--device", "cuda", *more]
-    resolved = parse_with_recipe(script.Options, flags)
+    resolved = with_method(parse_with_recipe(script.Options, flags), "cpt" if script is train_cpt else "sft")
     options = resolved.values
     run = Run(options.out, "cpt" if script is train_cpt else "sft", resolved, resume=options.resume)
     computed = choose_dtype(DEVICE, dtype)
-    weights = torch.float32 if options.full else computed
+    weights = torch.float32 if options.method == "full" else computed
     decoder = fake_decoder(family, weights, quantize=options.quantize, **changes or {})
     precision = prepare(decoder, options, DEVICE, computed)
     with mock.patch("training.run.input_hashes", lambda options: {}):  # its model is no file

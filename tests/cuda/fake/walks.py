@@ -28,7 +28,7 @@ def training() -> dict[str, Walk]:
     for family in ("gemma2", "gemma3", "mistral", "qwen3", "llama"):
         walks[f"train {family}"] = _train(family=family)
     for family in ("qwen3", "gemma2"):  # norms of queries and keys, and a soft-cap, over weights in fp32
-        walks[f"train full {family}"] = _train("--full", family=family)
+        walks[f"train full {family}"] = _train("--method", "full", family=family)
     walks["train_sft, LoRA+ and rsLoRA with dropout"] = _train(
         "--lora-plus-ratio", "16", "--rslora", "--dropout", "0.1", script=train_sft
     )
@@ -68,7 +68,9 @@ def embedding() -> dict[str, Walk]:
         walks[f"encode {family}"] = partial(_encode, family)
         walks[f"train_embed {family}"] = _embed(family)
     walks["train_embed in chunks, 7.5"] = _embed("bert", "--chunk-tokens", "200", capability=(7, 5))
-    walks["train_embed in chunks, LoRA"] = _embed("bert", "--chunk-tokens", "200", "--lora", "--dropout", "0.1")
+    walks["train_embed in chunks, LoRA"] = _embed(
+        "bert", "--chunk-tokens", "200", "--method", "lora", "--dropout", "0.1"
+    )
     walks["train_embed top layers, all losses"] = _embed(
         "qwen3", "--top-layers", "1", "--distill", "0.5", "--learn-temperature", "--dimensions", "64", capability=(8, 0)
     )
@@ -86,7 +88,7 @@ def _embed(*words: str, **settings) -> Walk:
 def whole_commands() -> dict[str, Walk]:
     """Commands from file to file."""
     return {
-        "train_cpt.py --full --resume": commands.cpt_resumed,
+        "train_cpt.py --method full --resume": commands.cpt_resumed,
         "train_cpt.py overflowing": commands.cpt_overflowing,
         "train_cpt.py --fit --dry-run": commands.cpt_dry,
         "train_sft.py": commands.sft,

@@ -1,0 +1,123 @@
+"""IA3 (Liu et al., arXiv:2205.05638): activations rescaled by trained vectors, and nothing else.
+
+    k_proj, v_proj    x ──── W ── + bias ──( · l )── y          l  [out], of keys and of values
+    down_proj         x ──( · l )── W ── + bias ─────── y       l  [in], of the MLP's hidden activations
+
+    l starts at 1: a fresh adapter changes nothing. Folded in, it rescales the rows of W and the bias, or W's columns.
+
+Three vectors a layer: a ten-thousandth of the network. l is fp32, and so is its product, rounded once. Names, shapes
+and defaults are those of PEFT (src/peft/tuners/ia3), in whose format it is written.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from lora.adapter import Adapter, AdapterModule, Method, linears
+from lora.frozen_weight import NF4Linear, linear_layer, multiply
+from lora.nf4 import dense
+from lora.peft_format import INERT, prefixed_tensors, refuse_missing, refuse_unread, target_modules
+from lora.targets import is_target
+from model.linear import Projection
+
+TARGETS = ("k_proj", "v_proj", "down_proj")  # of every family here, as in PEFT
+FEEDFORWARD = ("down_proj",)  # those of them whose input is rescaled
+READ = {"peft_type", "target_modules", "feedforward_modules", "exclude_modules", "init_ia3_weights"}
+
+
+class IA3Linear(AdapterModule, Projection):
+    """Replaces a linear layer under the same name: the same `weight` and `bias` tensors, plus `ia3_l`."""
+
+    peft_type = "IA3"
+
+    def __init__(self, base: nn.Linear | NF4Linear, *, of_input: bool) -> None:
+        super().__init__()
+        self.weight, self.bias, self.of_input = base.weight, base.bias, of_input
+        # PEFT's shapes, which broadcast over W
+        out_features, in_features = base.weight.shape
+        shape = (1, in_features) if of_input else (out_features, 1)
+        self.ia3_l = nn.Parameter(torch.ones(shape, device=base.weight.device))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., in] -> [..., out]."""
+        l = self.ia3_l.flatten()  # noqa: E741 (the paper's name)
+        if self.of_input:
+            return multiply((x * l).to(x.dtype), self.weight, self.bias)
+        y = multiply(x, self.weight, self.bias)
+        return (y * l).to(y.dtype)
+
+    def base(self) -> nn.Linear | NF4Linear:
+        """The layer of W and bias."""
+        return linear_layer(self.weight, self.bias)
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear | NF4Linear:
+        """The layer of W · l and, if it is the output that l rescales, bias · l: in fp32, cast once."""
+        weight = dense(self.weight).float() * self.ia3_l
+        bias = self.bias
+        if bias is not None and not self.of_input:
+            bias = nn.Parameter((bias.float() * self.ia3_l.flatten()).to(bias.dtype), requires_grad=False)
+        return linear_layer(nn.Parameter(weight.to(self.weight.dtype), requires_grad=False), bias)
+
+
+def make_ia3(network: nn.Module, names: list[str], feedforward: list[str]) -> Adapter:
+    """A fresh adapter for the linear layers `names`, not yet in use; of those in `feedforward` l rescales the input."""
+    layers = linears(network)
+    return {name: IA3Linear(layers[name], of_input=name in feedforward) for name in names}
+
+
+def default_ia3(network: nn.Module) -> Adapter:
+    """A fresh adapter for keys, values and the MLPs' hidden activations, as in the paper."""
+    names = [name for name in linears(network) if is_target(name, TARGETS)]
+    return make_ia3(network, names, [name for name in names if is_target(name, FEEDFORWARD)])
+
+
+def describe(adapter: Adapter) -> str:
+    """The layers whose output is rescaled, and those whose input is."""
+    layers = cast(dict[str, IA3Linear], adapter)
+    of_output, of_input = (
+        " ".join(sorted({name.rpartition(".")[2] for name, layer in layers.items() if layer.of_input is side}))
+        for side in (False, True)
+    )
+    return f"IA3 on {of_output or 'no outputs'}, inputs of {of_input or 'none'}"
+
+
+def to_config(network: nn.Module, adapter: Adapter) -> dict:
+    """All that PEFT needs to build the same layers."""
+    layers, candidates = cast(dict[str, IA3Linear], adapter), linears(network)
+    feedforward = [name for name, layer in layers.items() if layer.of_input]
+    return {
+        "target_modules": target_modules(network, layers, candidates),
+        "feedforward_modules": target_modules(network, feedforward, layers),
+        "fan_in_fan_out": False,
+        "init_ia3_weights": True,
+        "modules_to_save": None,
+    }
+
+
+def from_config(network: nn.Module, config: dict, where: Path) -> Adapter:
+    """Fresh layers, as adapter_config.json describes them."""
+    refuse_unread(config, READ | INERT, where)
+    refuse_missing(config, {"target_modules": str | list}, where)
+    chosen = {"exclude": config.get("exclude_modules") or ()}
+    names = [name for name in linears(network) if is_target(name, config["target_modules"], **chosen)]
+    inputs = config.get("feedforward_modules") or []
+    return make_ia3(network, names, [name for name in names if _is_feedforward(name, inputs)])
+
+
+def _is_feedforward(name: str, wanted: str | list[str]) -> bool:
+    """As PEFT matches it: without the dot that must precede the last part of a target's name."""
+    return bool(re.fullmatch(wanted, name)) if isinstance(wanted, str) else name.endswith(tuple(wanted))
+
+
+def to_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
+    """ia3_l of each layer."""
+    return prefixed_tensors(adapter, "ia3_")
+
+
+IA3 = Method(describe, to_config, from_config, to_tensors)

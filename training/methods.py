@@ -1,0 +1,57 @@
+"""--method: the learning rate of each, and the options that only some of them have.
+
+The rates are peaks for AdamW, as published for each method; --sweep finds a better one for the data at hand.
+"""
+
+from __future__ import annotations
+
+from common.console import UserError
+from common.options import Resolved
+
+# A method with fewer trainable parameters needs larger steps.
+LEARNING_RATES = {
+    "lora": 2e-4,  # QLoRA (arXiv:2305.14314), appendix B, for models of up to 13 billion parameters
+    "bottleneck": 1e-4,  # AdapterHub's documentation: "works well for most settings"
+    "ia3": 3e-3,  # arXiv:2205.05638, section 3.1
+    "bitfit": 1e-3,  # the command of its authors' repository (arXiv:2106.10199)
+    "full": 2e-5,  # Stanford Alpaca
+}
+# Where a track differs: measured on the data of its experiments.
+OF_TRACK = {"cpt": {"lora": 4e-4}, "embed": {"lora": 1e-4, "full": 1e-4}}
+
+# Options that do not go with every method, and the methods that have them.
+ONLY_WITH = {
+    **dict.fromkeys(
+        ("r", "alpha", "dropout", "targets", "rank_pattern", "alpha_pattern", "rslora", "dora", "lora_plus_ratio"),
+        ("lora",),
+    ),
+    **dict.fromkeys(("placement", "reduction_factor", "activation"), ("bottleneck",)),
+    "quantize": tuple(method for method in LEARNING_RATES if method != "full"),  # frozen layers alone are quantised
+    "top_layers": ("full",),
+}
+
+
+def with_method(resolved: Resolved, track: str) -> Resolved:
+    """The options of a run with a learning rate: the method's if none was given.
+
+    track  "cpt", "sft" or "embed"
+    Raises UserError for an option that was given and that the method does not have.
+    """
+    method = resolved.values.method
+    for name, methods in ONLY_WITH.items():
+        source, value = resolved.sources.get(name, "default"), getattr(resolved.values, name, None)
+        # what switches an option off goes with every method
+        if source == "default" or method in methods or value in (None, False, 0, "none"):
+            continue
+        where = "" if source == "command line" else f"{source}: "
+        raise UserError(
+            f"{where}--{name.replace('_', '-')} does not go with --method {method}, but with {' or '.join(methods)}"
+        )
+    if resolved.values.lr is not None:
+        return resolved
+    return resolved.with_values(f"--method {method}", lr=default_learning_rate(method, track))
+
+
+def default_learning_rate(method: str, track: str) -> float:
+    """The peak learning rate of a run without --lr."""
+    return OF_TRACK.get(track, {}).get(method, LEARNING_RATES[method])
