@@ -97,12 +97,9 @@ def make_bottleneck(
     if placement == "pfeiffer" and decoder.config.post_norms:
         raise UserError("this family has a norm after each branch: a bottleneck goes with --placement houlsby there")
 
-    width = decoder.config.hidden_size
-    activation = activation or DEFAULT_ACTIVATION[placement]
+    shape = decoder.config.hidden_size, reduction_factor, activation or DEFAULT_ACTIVATION[placement]
     return {
-        f"model.layers.{layer}.{place}": Bottleneck(
-            width, reduction_factor, activation, device=decoder.device, label=label
-        )
+        f"model.layers.{layer}.{place}": Bottleneck(*shape, device=decoder.device, label=label)
         for layer in range(decoder.config.num_hidden_layers)
         for place in PLACES[placement]
     }

@@ -25,7 +25,8 @@ from lora.peft_format import INERT, prefixed_tensors, refuse_missing, refuse_unr
 from lora.targets import is_target
 from model.linear import Projection
 
-TARGETS = ("k_proj", "v_proj", "down_proj")  # of every family here, as in PEFT
+# As in the paper, and in PEFT for Llama and Mistral. For other families PEFT rescales the queries, not the keys.
+TARGETS = ("k_proj", "v_proj", "down_proj")
 FEEDFORWARD = ("down_proj",)  # those of them whose input is rescaled
 READ = {"peft_type", "target_modules", "feedforward_modules", "exclude_modules", "init_ia3_weights"}
 
