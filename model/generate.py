@@ -23,6 +23,7 @@ from model.decoder import Decoder
 from model.device import on_gpu
 from model.fast.cuda_graph import GraphedStep
 from model.sampling import GREEDY, Sampling, next_tokens
+from model.virtual_tokens import positions_of
 
 PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}  # of prompts, per pass: on a CPU, a pass that fits the cache is faster
 
@@ -303,8 +304,7 @@ def _refuse_too_long(decoder: Decoder, prompts: list[list[int]], max_new_tokens:
         raise ValueError("a prompt is empty")
     longest = max((len(prompt) for prompt in prompts), default=0)
     if longest + max_new_tokens > decoder.max_tokens:
-        virtual = f" + {decoder.virtual_tokens} virtual tokens" if decoder.virtual_tokens else ""
         raise UserError(
-            f"a prompt of {longest} tokens + {max_new_tokens} new tokens{virtual} exceed the model's "
-            f"{decoder.config.max_tokens} positions; shorten it or ask for fewer new tokens"
+            f"a prompt of {longest} tokens + {max_new_tokens} new tokens exceed {positions_of(decoder)}; "
+            "shorten it or ask for fewer new tokens"
         )

@@ -228,7 +228,7 @@ def test_virtual_tokens_count_as_positions(kind):
     stop = Stop(max_new_tokens=7, ids=())
     assert len(generate(decoder, [[3] * 53], stop)[0][0]) == 7
     with pytest.raises(
-        UserError, match=r"54 tokens \+ 7 new tokens \+ 4 virtual tokens exceed the model's 64 positions"
+        UserError, match=r"54 tokens \+ 7 new tokens exceed the model's 64 positions less 4 virtual tokens"
     ):
         generate(decoder, [[3] * 54], stop)
 
