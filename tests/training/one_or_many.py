@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 
 from data.masking import Example
 from data.packing import to_batch
-from lora.adapter import trainable
+from lora.adapter import train_adapter, trainable
 from lora.frozen_weight import put_nf4
 from lora.inject import DECODER_TARGETS, inject
+from lora.prefix import Prefix
 from model import load_decoder
 from model.decoder import Decoder
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
@@ -40,6 +41,13 @@ WAYS = {
     "lora over bf16, sharded": {"shard": True, "dtype": torch.bfloat16, "fp32_modules": ["model.layers.0.mlp"]},
     "lora over nf4, sharded": {"shard": True, "put": put_nf4},
     "dora of rank 1, sharded": {"shard": True, "r": 1, "dora": True},  # of one row a process has nothing
+    "prefix by an MLP, sharded": {"shard": True, "virtual": {"hidden": 7}},
+    "prefix over bf16, sharded, recomputed": {
+        "shard": True,
+        "virtual": {"hidden": 0},
+        "dtype": torch.bfloat16,
+        "checkpointing": "full",
+    },
     "full": {"full": True},
     "full, sharded": {"full": True, "shard": True},
     "full, sharded, recomputed": {"full": True, "shard": True, "checkpointing": "selective"},
@@ -58,11 +66,13 @@ def windows() -> list[list[list[Example]]]:
 
 
 def network(
-    folder: str, *, full=False, dtype=torch.float32, put=set_parameter, r=4, dora=False, dropout=0.0
+    folder: str, *, full=False, virtual=None, dtype=torch.float32, put=set_parameter, r=4, dora=False, dropout=0.0
 ) -> Decoder:
     torch.manual_seed(0)
     decoder = load_decoder(folder, dtype=dtype, put=put)
-    if not full:
+    if virtual:
+        train_adapter(decoder, {Prefix.place: Prefix(decoder, 3, **virtual)})
+    elif not full:
         inject(decoder, r=r, alpha=2 * r, targets=DECODER_TARGETS, dora=dora, dropout=dropout)
         with torch.no_grad():
             for name, parameter in trainable(decoder):
