@@ -51,6 +51,7 @@ Adapter = dict[str, AdapterModule]
 class Method(NamedTuple):
     """What the files and the output of a run need to know of a method."""
 
+    module: type[AdapterModule]
     describe: Callable[[Adapter], str]  # the method and its settings, for people
     to_config: Callable[[nn.Module, Adapter], dict]  # its part of adapter_config.json, for this network
     from_config: Callable[[nn.Module, dict, Path], Adapter]  # a fresh one, from the file of a folder, or UserError

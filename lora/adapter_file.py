@@ -26,11 +26,9 @@ from model.encoder import Encoder
 from model.safetensors_file import read_file
 from model.weights import optional_json
 
-# by the peft_type of adapter_config.json
 METHODS = {
-    "LORA": LORA, "BOTTLENECK": BOTTLENECK, "IA3": IA3, "BEFT": BIASES, "LN_TUNING": NORMS,
-    "PREFIX_TUNING": PREFIX_TUNING, "PROMPT_TUNING": PROMPT_TUNING,
-}  # fmt: skip
+    method.module.peft_type: method for method in (LORA, IA3, BIASES, NORMS, BOTTLENECK, PREFIX_TUNING, PROMPT_TUNING)
+}
 
 
 def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, task_type: str) -> None:
@@ -42,7 +40,7 @@ def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, tas
     adapter = adapter_in_use(network)
     method = method_of(adapter)
     config = {
-        "peft_type": peft_type_of(adapter),
+        "peft_type": method.module.peft_type,
         "task_type": task_type,
         "base_model_name_or_path": base_model,
         "inference_mode": True,
@@ -59,10 +57,7 @@ def load_adapter(network: nn.Module, folder: Path | str) -> Adapter:
     # fresh modules, as adapter_config.json describes them
     folder = Path(folder)
     config = read_json(folder / "adapter_config.json")
-    kind = peft_type_in(config)
-    if kind not in METHODS:
-        raise UserError(f"{folder}: adapter type {kind!r} is not supported; supported are {', '.join(METHODS)}")
-    method = METHODS[kind]
+    method = method_in(config, folder)
     adapter = method.from_config(network, config, folder)
 
     # their tensors; BertModel's pooler has no effect on an embedding
@@ -80,19 +75,18 @@ def load_adapter(network: nn.Module, folder: Path | str) -> Adapter:
     return adapter
 
 
-def peft_type_of(adapter: Adapter) -> str:
-    """The method, as adapter_config.json names it: all modules of an adapter have the same."""
-    return next(iter(adapter.values())).peft_type
-
-
-def peft_type_in(config: dict) -> str | None:
-    """The same, of an adapter_config.json; AdapterHub's own has no such key."""
-    return config.get("peft_type", "BOTTLENECK" if "config" in config and "model_class" in config else None)
-
-
 def method_of(adapter: Adapter) -> Method:
-    """How this adapter is described and written."""
-    return METHODS[peft_type_of(adapter)]
+    """The method of an adapter: all its modules have the same."""
+    return METHODS[next(iter(adapter.values())).peft_type]
+
+
+def method_in(config: dict, where: Path) -> Method:
+    """The method of an adapter_config.json. UserError for one that is not implemented."""
+    # AdapterHub's own configuration has no such key
+    kind = config.get("peft_type", "BOTTLENECK" if "config" in config and "model_class" in config else None)
+    if kind not in METHODS:
+        raise UserError(f"{where}: adapter type {kind!r} is not supported; supported are {', '.join(METHODS)}")
+    return METHODS[kind]
 
 
 def read_tensors(folder: Path, name: str = "adapter_model.safetensors") -> dict[str, torch.Tensor]:

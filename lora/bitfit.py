@@ -8,7 +8,7 @@ the norms are the only vectors: training these is what remains of the idea (LN t
 name in the output and in the file. Either way a fresh adapter changes nothing, and merging gives a plain network.
 
 b and w are fp32. b is apart from the bias that it is added to: in half precision, Qwen2's biases of several hundred
-would round small steps away. PEFT reads both: the biases as BEFT (src/peft/tuners/beft, since 0.21), the norms as
+would round small steps away. PEFT reads both: the biases as BEFT (src/peft/tuners/beft, since 0.20), the norms as
 LN_TUNING.
 """
 
@@ -154,5 +154,5 @@ def norms_to_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
     return {key.removesuffix("tuned") + "ln_tuning_layers.weight": tensor for key, tensor in tuned.items()}
 
 
-BIASES = Method(describe_biases, biases_to_config, biases_from_config, biases_to_tensors)
-NORMS = Method(describe_norms, norms_to_config, norms_from_config, norms_to_tensors)
+BIASES = Method(TunedBias, describe_biases, biases_to_config, biases_from_config, biases_to_tensors)
+NORMS = Method(TunedNorm, describe_norms, norms_to_config, norms_from_config, norms_to_tensors)

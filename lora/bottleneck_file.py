@@ -110,4 +110,4 @@ def to_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
     return tensors
 
 
-BOTTLENECK = Method(describe, to_config, from_config, to_tensors, file=FILE)
+BOTTLENECK = Method(Bottleneck, describe, to_config, from_config, to_tensors, file=FILE)

@@ -2,11 +2,12 @@
 
     python -m lora.check ADAPTER [--model M] [--fold OUT] [--json]
 
-Status 0 when all three compute what was trained, 1 when one of them does not. --fold writes the same adapter as a LoRA
-of one rank and one scale, which all three read: rsLoRA, and ranks and alphas by layer, become it exactly.
+Status 0 when all three compute what was trained, 1 when one of them does not. vLLM and llama.cpp read LoRA alone.
+--fold writes the same adapter as a LoRA of one rank and one scale, which all three read: rsLoRA, and ranks and alphas
+by layer, become it exactly.
 
 What each of them does was read in its sources:
-- peft 0.21: src/peft/tuners/lora
+- peft 0.21: src/peft/tuners, lora and the folders of the other methods
 - vLLM, revisions of 2025 and 2026: vllm/lora/peft_helper.py, lora_model.py and utils.py, vllm/config/lora.py. All know
   use_rslora. Only the newest know rank_pattern and alpha_pattern; the others multiply every layer by the one scale that
   r and lora_alpha make. The verdict is for all of them
@@ -23,15 +24,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from common.console import UserError, run_command
 from common.files import read_json
 from common.options import option, parse
 from lora.adapter import linears
-from lora.adapter_file import read_provenance, read_tensors, write_adapter
+from lora.adapter_file import load_adapter, method_in, read_provenance, read_tensors, write_adapter
 from lora.adapter_tokenizer import copy_tokenizer_files
-from lora.lora_file import CHANGES_BASE, INERT, READ, refuse_unsupported, whole
+from lora.bitfit import BIASES
+from lora.bottleneck_file import BOTTLENECK
+from lora.lora_file import CHANGES_BASE, INERT, LORA, READ, refuse_unsupported, whole
 from lora.peft_format import PREFIX, is_set
 from lora.targets import HEAD, pattern_value
 from model import load_decoder, load_encoder
@@ -76,16 +80,16 @@ def main() -> None:
     options = parse(Options, description="\n\n".join((__doc__ or "").split("\n\n")[:3]))  # without what it was read in
 
     # the adapter or, with --fold, what is made of it
-    facts = read_facts(options.adapter)
+    folder = options.adapter
     if options.fold:
         if options.fold.exists():
             raise UserError(f"{options.fold}: exists already; give another --fold")
-        write_adapter(options.fold, *fold(facts), read_provenance(options.adapter))
-        copy_tokenizer_files(options.adapter, options.fold)
-        facts = read_facts(options.fold)
+        write_adapter(options.fold, *fold(read_facts(folder)), read_provenance(folder))
+        copy_tokenizer_files(folder, options.fold)
+        folder = options.fold
 
     # a verdict for each reader, and a status for scripts
-    verdicts = check(facts, options.model)
+    verdicts = check(folder, options.model)
     if options.json:
         print(json.dumps({name: {"loads": not v.reasons} | asdict(v) for name, v in verdicts.items()}, indent=2))
     else:
@@ -99,11 +103,12 @@ def main() -> None:
 
 
 def read_facts(folder: Path) -> AdapterFacts:
-    """Read an adapter without its network. UserError if it is not a LoRA, or not readable."""
+    """Read a LoRA adapter without its network. UserError if it is none, or not readable."""
     # not refuse_unsupported: settings that are not implemented here may be known there
-    config, tensors = read_json(folder / "adapter_config.json"), read_tensors(folder)
+    config = read_json(folder / "adapter_config.json")
     if config.get("peft_type") != "LORA":
-        raise UserError(f"{folder}: adapter type {config.get('peft_type')!r} is not supported, only LORA is")
+        raise UserError(f"{folder}: adapter type {config.get('peft_type')!r}; only LORA has ranks to fold")
+    tensors = read_tensors(folder)
     r, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(r, int) or not isinstance(alpha, int | float) or r <= 0:
         raise UserError(f"{folder}: adapter_config.json: r and lora_alpha must be numbers, found {r!r} and {alpha!r}")
@@ -124,8 +129,38 @@ def read_facts(folder: Path) -> AdapterFacts:
     return AdapterFacts(config, tensors, ranks, scales, [key for key in tensors if not key.endswith(ends)])
 
 
-def check(facts: AdapterFacts, model: str | None = None) -> dict[str, Verdict]:
+def check(folder: Path, model: str | None = None) -> dict[str, Verdict]:
     """{"peft", "vLLM", "llama.cpp"} -> Verdict. `model`: the base to compare names and shapes with, if any."""
+    config = read_json(folder / "adapter_config.json")
+    method = method_in(config, folder)
+    return check_lora(read_facts(folder), model) if method is LORA else check_relative(folder, config, model)
+
+
+def check_relative(folder: Path, config: dict, model: str | None = None) -> dict[str, Verdict]:
+    """The verdicts for an adapter of any other method, which only one library reads."""
+    method = method_in(config, folder)
+    read_tensors(folder, method.file)  # refused now if nobody could read them
+    verdicts = {"peft": Verdict(), "vLLM": Verdict(), "llama.cpp": Verdict()}
+    for name in ("vLLM", "llama.cpp"):
+        why = method.module.unmergeable
+        verdicts[name].reasons.append(f"only LoRA is read there; {f'and it cannot be merged: {why}' if why else MERGE}")
+    if method is BOTTLENECK:
+        theirs = "load_adapter(DIR, use_safetensors=True) of AdapterHub's library"
+        verdicts["peft"].reasons.append(f"there is no bottleneck there; {theirs} reads it")
+    if method is BIASES:
+        verdicts["peft"].notes.append("needs peft 0.20 or newer")
+
+    # what nobody can load: settings, names or shapes that do not fit
+    if model is not None:
+        try:
+            load_adapter(_empty_network(config, model), folder)
+        except UserError as error:
+            _add_to_all(verdicts, str(error))
+    return verdicts
+
+
+def check_lora(facts: AdapterFacts, model: str | None = None) -> dict[str, Verdict]:
+    """The verdicts for a LoRA adapter."""
     # what each of them implements
     verdicts = {"peft": Verdict(), "vLLM": _vllm(facts), "llama.cpp": _llama_cpp(facts)}
 
@@ -237,8 +272,8 @@ def _llama_cpp(facts: AdapterFacts) -> Verdict:
 def _misfits(facts: AdapterFacts, model: str, verdicts: dict[str, Verdict]) -> list[str]:
     """Parts of the adapter that do not fit the model, a line each; notes on a tied head go into the verdicts."""
     is_encoder = facts.config.get("task_type") == "FEATURE_EXTRACTION"
-    network = (load_encoder if is_encoder else load_decoder)(model, device="meta")
-    layers, problems = linears(network), []
+    network, problems = _empty_network(facts.config, model), []
+    layers = linears(network)
     for name in facts.ranks:
         if is_encoder and name.startswith("pooler."):
             continue  # no effect on an embedding
@@ -258,6 +293,11 @@ def _misfits(facts: AdapterFacts, model: str, verdicts: dict[str, Verdict]) -> l
             if shape != list(layers[name].weight.shape):
                 problems.append(f"{name} is {list(layers[name].weight.shape)}, the adapter is for {shape}")
     return problems
+
+
+def _empty_network(config: dict, model: str) -> nn.Module:
+    """The network that the adapter is for, without memory for its weights."""
+    return (load_encoder if config.get("task_type") == "FEATURE_EXTRACTION" else load_decoder)(model, device="meta")
 
 
 def _add_to_all(verdicts: dict[str, Verdict], reason: str) -> None:

@@ -121,4 +121,4 @@ def to_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
     return prefixed_tensors(adapter, "ia3_")
 
 
-IA3 = Method(describe, to_config, from_config, to_tensors)
+IA3 = Method(IA3Linear, describe, to_config, from_config, to_tensors)

@@ -115,4 +115,4 @@ def whole(alpha: float) -> int | float:
     return int(alpha) if alpha == int(alpha) else alpha
 
 
-LORA = Method(describe, to_config, from_config, to_tensors)
+LORA = Method(LoRALinear, describe, to_config, from_config, to_tensors)

@@ -62,10 +62,12 @@ class Prefix(AdapterModule, VirtualTokens):
 
     def folded(self) -> torch.Tensor:
         """The prefix without its MLP, as it is saved: [P, L · 2 · H_kv · D] fp32."""
-        flat = self.embedding.weight
+        rows = self.embedding.weight
+        if self.transform is None:
+            return rows
         # autocast would compute in half precision what the file holds in fp32
-        with torch.autocast(flat.device.type, enabled=False):
-            return flat if self.transform is None else self.transform(flat)
+        with torch.autocast(rows.device.type, enabled=False):
+            return self.transform(rows)
 
     @torch.no_grad()
     def start_as_text(self, decoder: Decoder, ids: list[int]) -> None:

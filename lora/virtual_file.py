@@ -77,5 +77,5 @@ def _only(adapter: Adapter) -> Prefix | Prompt:
     return cast(Prefix | Prompt, learnt)
 
 
-PREFIX_TUNING = Method(describe, to_config, partial(from_config, Prefix), to_tensors)
-PROMPT_TUNING = Method(describe, to_config, partial(from_config, Prompt), to_tensors)
+PREFIX_TUNING = Method(Prefix, describe, to_config, partial(from_config, Prefix), to_tensors)
+PROMPT_TUNING = Method(Prompt, describe, to_config, partial(from_config, Prompt), to_tensors)

@@ -32,9 +32,10 @@ METHODS = {
     "houlsby": lambda net: train_adapter(net, make_bottleneck(net, placement="houlsby", reduction_factor=5)),
     "pfeiffer": lambda net: train_adapter(net, make_bottleneck(net, placement="pfeiffer", reduction_factor=8)),
     "prefix": lambda network: train_adapter(network, {Prefix.place: Prefix(network, 5)}),
+    "prefix by an MLP": lambda network: train_adapter(network, {Prefix.place: Prefix(network, 5, hidden=7)}),
     "prompt": lambda network: train_adapter(network, {Prompt.place: Prompt(network, 5)}),
 }
-VIRTUAL = ("prefix", "prompt")  # a fresh one changes the network: tests/lora/test_virtual_tokens.py says how
+VIRTUAL = ("prefix", "prefix by an MLP", "prompt")  # a fresh one changes the network (test_virtual_tokens.py)
 MERGEABLE = [method for method in METHODS if method not in ("houlsby", "pfeiffer", *VIRTUAL)]
 
 

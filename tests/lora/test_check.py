@@ -17,9 +17,10 @@ from transformers import AutoModelForCausalLM
 from common.console import UserError, run_command
 from lora.adapter import adapter_in_use
 from lora.adapter_file import load_adapter, save_adapter
-from lora.check import check, main, read_facts
+from lora.check import check, main
 from lora.inject import DECODER_TARGETS, inject
 from model import load_decoder
+from tests.methods import METHODS, VIRTUAL, put_in
 
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 KINDS = {
@@ -76,7 +77,7 @@ def run(monkeypatch, capsys):
     ],
 )
 def test_each_kind_of_adapter_has_its_readers(make, kind, refusing):
-    verdicts = check(read_facts(make(**KINDS[kind])))
+    verdicts = check(make(**KINDS[kind]))
     assert list(verdicts) == ["peft", "vLLM", "llama.cpp"]
     assert {name for name, verdict in verdicts.items() if verdict.reasons} == refusing
     for name in refusing:
@@ -98,13 +99,8 @@ def test_a_folded_adapter_gives_the_same_logits_in_peft_and_loads_everywhere(
     assert_close(theirs(IDS).logits, tiny(IDS), atol=1e-4, rtol=0)
     again = load_decoder(str(tiny_folder))
     load_adapter(again, tmp_path / "folded")
-    assert {(layer.r, layer.scale, layer.rslora) for layer in adapter_in_use(again).values()} == {
-        (
-            max(layer.r for layer in adapter_in_use(tiny).values()),
-            next(iter(adapter_in_use(again).values())).scale,
-            False,
-        )
-    }
+    folded, rank = adapter_in_use(again).values(), max(layer.r for layer in adapter_in_use(tiny).values())
+    assert {(layer.r, layer.scale, layer.rslora) for layer in folded} == {(rank, next(iter(folded)).scale, False)}
     assert (tmp_path / "folded" / "tritune.json").is_file()
 
 
@@ -154,14 +150,14 @@ def test_the_status_and_the_lines_say_what_is_in_the_way(run, make):
 def test_settings_that_are_refused_or_not_read(make, settings, reader, said):
     folder = make()
     change(folder, **settings)
-    assert any(said in reason for reason in check(read_facts(folder))[reader].reasons)
+    assert any(said in reason for reason in check(folder)[reader].reasons)
 
 
 def test_tensors_of_another_kind_and_a_rank_out_of_reach(make):
     folder = make(r=520)
     tensors = load_file(folder / "adapter_model.safetensors")
     save_file(tensors | {"base_model.model.lm_head.weight": torch.zeros(2, 2)}, folder / "adapter_model.safetensors")
-    verdicts = check(read_facts(folder))
+    verdicts = check(folder)
     assert any("520" in reason for reason in verdicts["vLLM"].reasons)
     for name in ("vLLM", "llama.cpp"):
         assert any("lm_head.weight is neither" in reason for reason in verdicts[name].reasons)
@@ -169,24 +165,57 @@ def test_tensors_of_another_kind_and_a_rank_out_of_reach(make):
 
 def test_names_shapes_and_a_tied_head_are_compared_with_the_model(make, tiny_folder):
     folder = make()
-    assert not any(verdict.reasons for verdict in check(read_facts(folder), str(tiny_folder)).values())
+    assert not any(verdict.reasons for verdict in check(folder, str(tiny_folder)).values())
     tensors = load_file(folder / "adapter_model.safetensors")
     for part, shape in (("A", (4, 48)), ("B", (400, 4))):
         tensors[f"base_model.model.lm_head.lora_{part}.weight"] = torch.zeros(shape)
         tensors[f"base_model.model.model.layers.9.mlp.up_proj.lora_{part}.weight"] = torch.zeros(4, 4)
     tensors["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"] = torch.zeros(7, 4)
     save_file(tensors, folder / "adapter_model.safetensors")
-    verdicts = check(read_facts(folder), str(tiny_folder))
+    verdicts = check(folder, str(tiny_folder))
     assert any("tied" in reason for reason in verdicts["llama.cpp"].reasons)
     assert not any("tied" in reason for reason in verdicts["peft"].reasons) and verdicts["peft"].notes
     assert any("layers.9.mlp.up_proj: the model has no such layer" in reason for reason in verdicts["peft"].reasons)
     assert any("layers.0.mlp.up_proj is [80, 48], the adapter is for [7, 48]" in r for r in verdicts["peft"].reasons)
 
 
-def test_what_is_no_lora_is_refused(make, tmp_path):
+MERGEABLE_TOO = {"ia3", "bitfit", "bitfit of norms"}
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "lora"])
+def test_another_method_has_one_reader_at_most_and_a_reason_for_the_others(run, tiny, tiny_folder, tmp_path, method):
+    put_in(tiny, method)
+    save_adapter(tiny, tmp_path / "adapter", base_model="tiny", task_type="CAUSAL_LM")
+    status, out, _ = run(tmp_path / "adapter", "--model", tiny_folder, "--json")
+    verdicts = json.loads(out)
+    assert status == 1 and [name for name, verdict in verdicts.items() if verdict["loads"]] == (
+        ["peft"] if method in {*MERGEABLE_TOO, *VIRTUAL} else []
+    )
+    for name in ("vLLM", "llama.cpp"):
+        assert ("merge it" in verdicts[name]["reasons"][0]) == (method in MERGEABLE_TOO)
+        assert "only LoRA is read there" in verdicts[name]["reasons"][0]
+    if method in VIRTUAL:
+        assert "generate() is not" in verdicts["peft"]["notes"][0]
+        assert ("--enable-prompt-adapter" in json.dumps(verdicts["vLLM"]["notes"])) == (method == "prompt")
+    if method == "houlsby":
+        assert "load_adapter(DIR, use_safetensors=True)" in verdicts["peft"]["reasons"][0]
+
+    status, _, said = run(tmp_path / "adapter", "--fold", tmp_path / "folded")
+    assert status == 2 and "only LORA has ranks to fold" in said and not (tmp_path / "folded").exists()
+
+
+def test_names_of_another_method_are_compared_with_the_model(tiny, tiny_folder, tmp_path):
+    put_in(tiny, "ia3")
+    save_adapter(tiny, tmp_path / "adapter", base_model="tiny", task_type="CAUSAL_LM")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file(load_file(file) | {"base_model.model.model.layers.9.k_proj.ia3_l": torch.ones(3, 1)}, file)
+    assert "left over: " in check(tmp_path / "adapter", str(tiny_folder))["peft"].reasons[0]
+
+
+def test_what_is_no_adapter_is_refused(make, tmp_path):
     folder = make()
-    change(folder, peft_type="IA3")
-    with pytest.raises(UserError, match="IA3"):
-        read_facts(folder)
+    change(folder, peft_type="RABBIT")
+    with pytest.raises(UserError, match="adapter type 'RABBIT' is not supported; supported are LORA, IA3, "):
+        check(folder)
     with pytest.raises(UserError, match="no such file"):
-        read_facts(tmp_path)
+        check(tmp_path)

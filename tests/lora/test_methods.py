@@ -66,7 +66,8 @@ def test_gradients_reach_exactly_the_adapter_whatever_is_recomputed(tiny, method
         tiny.checkpointing = checkpointing
         every.append(gradients(tiny))
     saved = {tensor.data_ptr() for tensor in method_of(adapter).to_tensors(adapter).values()}
-    assert {parameter.data_ptr() for _, parameter in trainable(tiny)} == saved
+    if method != "prefix by an MLP":  # whose result alone is saved
+        assert {parameter.data_ptr() for _, parameter in trainable(tiny)} == saved
     assert all(gradient.abs().max() > 0 for gradient in every[0].values())
     assert all(parameter.grad is None for _, parameter in tiny.named_parameters() if not parameter.requires_grad)
     for other in every[1:]:

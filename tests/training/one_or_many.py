@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 
 from data.masking import Example
 from data.packing import to_batch
-from lora.adapter import train_adapter, trainable
+from lora.adapter import trainable
 from lora.frozen_weight import put_nf4
 from lora.inject import DECODER_TARGETS, inject
-from lora.prefix import Prefix
 from model import load_decoder
 from model.decoder import Decoder
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
 from model.weights import set_parameter
+from tests.methods import METHODS, put_in, stir
 from training import parallel
 from training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from training.optim import adamw, make_schedule
@@ -41,16 +41,17 @@ WAYS = {
     "lora over bf16, sharded": {"shard": True, "dtype": torch.bfloat16, "fp32_modules": ["model.layers.0.mlp"]},
     "lora over nf4, sharded": {"shard": True, "put": put_nf4},
     "dora of rank 1, sharded": {"shard": True, "r": 1, "dora": True},  # of one row a process has nothing
-    "prefix by an MLP, sharded": {"shard": True, "virtual": {"hidden": 7}},
-    "prefix over bf16, sharded, recomputed": {
-        "shard": True,
-        "virtual": {"hidden": 0},
-        "dtype": torch.bfloat16,
-        "checkpointing": "full",
-    },
-    "full": {"full": True},
-    "full, sharded": {"full": True, "shard": True},
-    "full, sharded, recomputed": {"full": True, "shard": True, "checkpointing": "selective"},
+    "full": {"method": "full"},
+    "full, sharded": {"method": "full", "shard": True},
+    "full, sharded, recomputed": {"method": "full", "shard": True, "checkpointing": "selective"},
+    "ia3": {"method": "ia3"},
+    "ia3, sharded": {"method": "ia3", "shard": True},  # l of an input is [1, in]: one process has nothing
+    "bitfit over nf4, sharded": {"method": "bitfit", "shard": True, "put": put_nf4},
+    "bitfit of norms, sharded": {"method": "bitfit of norms", "shard": True, "checkpointing": "full"},
+    "houlsby": {"method": "houlsby"},
+    "pfeiffer over bf16, sharded": {"method": "pfeiffer", "shard": True, "dtype": torch.bfloat16},
+    "prefix by an MLP, sharded": {"method": "prefix by an MLP", "shard": True, "checkpointing": "full"},
+    "prompt": {"method": "prompt"},
 }
 
 
@@ -66,13 +67,14 @@ def windows() -> list[list[list[Example]]]:
 
 
 def network(
-    folder: str, *, full=False, virtual=None, dtype=torch.float32, put=set_parameter, r=4, dora=False, dropout=0.0
+    folder: str, *, method="lora", dtype=torch.float32, put=set_parameter, r=4, dora=False, dropout=0.0
 ) -> Decoder:
     torch.manual_seed(0)
     decoder = load_decoder(folder, dtype=dtype, put=put)
-    if virtual:
-        train_adapter(decoder, {Prefix.place: Prefix(decoder, 3, **virtual)})
-    elif not full:
+    if method in METHODS and method != "lora":
+        put_in(decoder, method)
+        stir(decoder, size=0.02)
+    elif method == "lora":
         inject(decoder, r=r, alpha=2 * r, targets=DECODER_TARGETS, dora=dora, dropout=dropout)
         with torch.no_grad():
             for name, parameter in trainable(decoder):
