@@ -51,6 +51,7 @@ from training.sharding import own_parts
 from training.shared_options import DATA, MEASURING, DecoderOptions
 from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
+from training.sweep import sweep
 from training.validation import EarlyStopping, validation_loss
 from training.virtual_start import describe_start
 
@@ -143,6 +144,8 @@ def main(arguments: list[str] | None = None) -> dict:
     # train; the evaluation afterwards is assumed to take as long as the one before
     deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
     with parallel.together(decoder, seed=options.seed, shard=options.shard):  # afterwards only rank 0 is left
+        if options.sweep:
+            sweep(run, learn, decoder, precision, texts.rows, windows, validation=texts.validation, deadline=deadline)
         learn(
             run, decoder, precision, texts.rows, windows, validation=texts.validation, sample=sample, deadline=deadline
         )
@@ -266,6 +269,8 @@ def read_texts(corpus: Corpus, tokenizer: Tokenizer, options: Options) -> Texts:
     held_out = held_out_files(corpus, options)
     if tokenizer.without_row:
         tokenizer.encode_batch([text for _, text in held_out])
+    if options.sweep and not validation:
+        raise UserError(f"--sweep needs validation losses; {options.corpus} has no validation file: give more files")
     if not rows:
         raise UserError(f"{options.corpus}: no training file is left after curation and splitting; give more files")
     return Texts(corpus, rows, validation, held_out, other)

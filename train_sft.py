@@ -50,6 +50,7 @@ from training.sharding import own_parts
 from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
 from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
+from training.sweep import sweep
 from training.validation import EarlyStopping, validation_loss
 from training.virtual_start import describe_start
 
@@ -140,6 +141,8 @@ def main(arguments: list[str] | None = None) -> dict:
     # train; the evaluation afterwards is assumed to take as long as the one before
     deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
     with parallel.together(decoder, seed=options.seed, shard=options.shard):  # afterwards only rank 0 is left
+        if options.sweep:
+            sweep(run, learn, decoder, precision, data.rows, windows, validation=data.validation, deadline=deadline)
         learn(run, decoder, precision, data.rows, windows, validation=data.validation, sample=sample, deadline=deadline)
     stopwatch.split("train")
 
@@ -234,8 +237,8 @@ class Data:
 def read_data(tokenizer: Tokenizer, options: Options) -> Data:
     """Read and pack the pairs. UserError for an unusable line, and where generated code could not be confined."""
     # refused now, not after an hour of training
-    if options.patience and not options.validation:
-        raise UserError("--patience counts validations; give --validation, too")
+    if (options.patience or options.sweep) and not options.validation:
+        raise UserError(f"--{'sweep' if options.sweep else 'patience'} needs validation losses; give --validation, too")
     pairs = read_jsonl(options.data)
     tasks = read_jsonl(options.test) if options.test else []
     if tasks:

@@ -45,7 +45,7 @@ class AskOptions(ComputeOptions):
     model: str | None = option(
         None, "the model to ask: folder, .gguf file, hub id or embedded default (default: answers are given)", MODEL
     )
-    adapter: str | None = option(None, "folder of a LoRA adapter for --model", MODEL, metavar="DIR")
+    adapter: str | None = option(None, "folder of an adapter for --model", MODEL, metavar="DIR")
     chat_template: str | None = option(
         None, "Jinja file (default: the template the adapter was trained with, else the model's own)", MODEL,
         metavar="FILE",

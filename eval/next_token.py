@@ -205,7 +205,7 @@ class Options:
     """Options of this command."""
 
     model: str = option(help="folder, .gguf file, hub id or embedded default")
-    adapter: str = option(help="folder of a LoRA adapter, called tuned in the result", metavar="DIR")
+    adapter: str = option(help="folder of an adapter, called tuned in the result", metavar="DIR")
     out: Path = option(help="result, JSON; a picture (.svg) is written beside it", metavar="FILE")
     prompt: tuple[str, ...] = option((), "texts to continue, verbatim", PROMPTS, metavar="TEXT")
     seen: Path | None = option(None, "trained on: rows (.jsonl), a file, a folder or a corpus", PROMPTS)

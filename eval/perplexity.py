@@ -150,7 +150,7 @@ class Options(ComputeOptions):
     model: str = option(help="folder, .gguf file, hub id or embedded default")
     data: Path = option(help="a file, a folder, or a corpus (its test files)")
     out: Path = option(help="result, JSON", metavar="FILE")
-    adapter: str | None = option(None, "folder of a LoRA adapter", MODEL, metavar="DIR")
+    adapter: str | None = option(None, "folder of an adapter", MODEL, metavar="DIR")
     quantize: str = option("none", "format of the linear layers; nf4: 4 bits", MODEL, choices=tuple(QUANTIZE))
     window: int = option(1024, "tokens of context and prediction together", MEASURE)
     stride: int | None = option(None, "tokens by which the window advances (default: half of it)", MEASURE)

@@ -36,12 +36,12 @@ class TunedBias(AdapterModule, Projection):
     def __init__(self, base: nn.Linear | NF4Linear) -> None:
         super().__init__()
         self.weight, self.bias = base.weight, base.bias
-        self.beft_bias = nn.Parameter(torch.zeros(1, base.weight.shape[0], device=base.weight.device))  # PEFT's shape
+        self.beft_bias = nn.Parameter(torch.zeros(base.weight.shape[0], device=base.weight.device))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
         y = multiply(x, self.weight, self.bias)
-        return (y + self.beft_bias.flatten()).to(y.dtype)
+        return (y + self.beft_bias).to(y.dtype)
 
     def base(self) -> nn.Linear | NF4Linear:
         """The layer of W and bias."""
@@ -50,7 +50,7 @@ class TunedBias(AdapterModule, Projection):
     @torch.no_grad()
     def merged(self) -> nn.Linear | NF4Linear:
         """The layer of W and bias + b: added in fp32, cast once."""
-        bias = (self.bias.float() + self.beft_bias.flatten()).to(self.bias.dtype)
+        bias = (self.bias.float() + self.beft_bias).to(self.bias.dtype)
         return linear_layer(self.weight, nn.Parameter(bias, requires_grad=False))
 
 
@@ -144,8 +144,8 @@ def _chosen(config: dict, also_read: set[str], names: list[str], where: Path) ->
 
 
 def biases_to_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
-    """beft_bias of each layer."""
-    return prefixed_tensors(adapter, "beft_")
+    """beft_bias of each layer, in PEFT's shape: [1, out]."""
+    return {key: bias.view(1, -1) for key, bias in prefixed_tensors(adapter, "beft_").items()}
 
 
 def norms_to_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:

@@ -60,4 +60,12 @@ def put_nf4(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
         set_parameter(network, name, tensor)
 
 
+def dequantise(network: nn.Module) -> None:
+    """Make every layer in NF4 dense, in place: the matrices that it has computed with."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, NF4Linear):
+            weight = nn.Parameter(dense(layer.weight), requires_grad=False)
+            network.set_submodule(name, linear_layer(weight, layer.bias))
+
+
 QUANTIZE: dict[str, Put] = {"none": set_parameter, "nf4": put_nf4}  # for load_decoder, by the value of --quantize

@@ -5,7 +5,7 @@
 
     l starts at 1: a fresh adapter changes nothing. Folded in, it rescales the rows of W and the bias, or W's columns.
 
-Three vectors a layer: a ten-thousandth of the network. l is fp32, and so is its product, rounded once. Names, shapes
+Three vectors a layer: a few ten-thousandths of the network. l is fp32, and so is its product, rounded once. Names, shapes
 and defaults are those of PEFT (src/peft/tuners/ia3), in whose format it is written.
 """
 
@@ -21,7 +21,7 @@ from torch import nn
 from lora.adapter import Adapter, AdapterModule, Method, linears
 from lora.frozen_weight import NF4Linear, linear_layer, multiply
 from lora.nf4 import dense
-from lora.peft_format import INERT, prefixed_tensors, refuse_missing, refuse_unread, target_modules
+from lora.peft_format import INERT, PREFIX, refuse_missing, refuse_unread, target_modules
 from lora.targets import is_target
 from model.linear import Projection
 
@@ -39,18 +39,19 @@ class IA3Linear(AdapterModule, Projection):
     def __init__(self, base: nn.Linear | NF4Linear, *, of_input: bool) -> None:
         super().__init__()
         self.weight, self.bias, self.of_input = base.weight, base.bias, of_input
-        # PEFT's shapes, which broadcast over W
         out_features, in_features = base.weight.shape
-        shape = (1, in_features) if of_input else (out_features, 1)
-        self.ia3_l = nn.Parameter(torch.ones(shape, device=base.weight.device))
+        self.ia3_l = nn.Parameter(torch.ones(in_features if of_input else out_features, device=base.weight.device))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
-        l = self.ia3_l.flatten()  # noqa: E741 (the paper's name)
         if self.of_input:
-            return multiply((x * l).to(x.dtype), self.weight, self.bias)
+            return multiply((x * self.ia3_l).to(x.dtype), self.weight, self.bias)
         y = multiply(x, self.weight, self.bias)
-        return (y * l).to(y.dtype)
+        return (y * self.ia3_l).to(y.dtype)
+
+    def as_matrix(self) -> torch.Tensor:
+        """l in PEFT's shape, in which it rescales W's columns [1, in] or rows [out, 1]; not copied."""
+        return self.ia3_l.detach().view((1, -1) if self.of_input else (-1, 1))
 
     def base(self) -> nn.Linear | NF4Linear:
         """The layer of W and bias."""
@@ -59,10 +60,10 @@ class IA3Linear(AdapterModule, Projection):
     @torch.no_grad()
     def merged(self) -> nn.Linear | NF4Linear:
         """The layer of W · l and, if it is the output that l rescales, bias · l: in fp32, cast once."""
-        weight = dense(self.weight).float() * self.ia3_l
+        weight = dense(self.weight).float() * self.as_matrix()
         bias = self.bias
         if bias is not None and not self.of_input:
-            bias = nn.Parameter((bias.float() * self.ia3_l.flatten()).to(bias.dtype), requires_grad=False)
+            bias = nn.Parameter((bias.float() * self.ia3_l).to(bias.dtype), requires_grad=False)
         return linear_layer(nn.Parameter(weight.to(self.weight.dtype), requires_grad=False), bias)
 
 
@@ -118,7 +119,7 @@ def _is_feedforward(name: str, wanted: str | list[str]) -> bool:
 
 def to_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
     """ia3_l of each layer."""
-    return prefixed_tensors(adapter, "ia3_")
+    return {f"{PREFIX}{name}.ia3_l": layer.as_matrix() for name, layer in cast(dict[str, IA3Linear], adapter).items()}
 
 
 IA3 = Method(IA3Linear, describe, to_config, from_config, to_tensors)

@@ -18,7 +18,7 @@ from common.options import option, parse
 from lora.adapter import remove
 from lora.adapter_file import load_adapter, read_provenance
 from lora.adapter_tokenizer import load_trained_tokenizer
-from lora.frozen_weight import QUANTIZE
+from lora.frozen_weight import QUANTIZE, dequantise
 from model import load_decoder, load_encoder, save_decoder, save_encoder
 from model.device import DTYPES, stored_dtype
 from model.weights import locate, weights_sha256
@@ -49,7 +49,8 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
     dtype  "auto" (as in the base's config.json, else fp32), "fp32", "bf16" or "fp16"
     The tokenizer, chat template, pooling and prefixes are those that the adapter was trained with.
     Also writes tritune.json: the adapter's (training/finish.py), with "merged" naming every adapter in these weights.
-    Raises UserError for an adapter already merged into the base, and for all that load_adapter refuses.
+    Raises UserError for an adapter already merged into the base, for a method that cannot be merged, and for all that
+    load_adapter refuses.
     """
     # where the adapter comes from, and the settings of the run that trained it
     provenance = _provenance(locate(model), adapter)
@@ -75,6 +76,7 @@ def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
         network = load_decoder(model, put=QUANTIZE[asked.get("quantize", "none")])
         load_adapter(network, adapter)
         remove(network, merge=True)
+        dequantise(network)  # the layers that the adapter left in NF4
         save_decoder(network.to(DTYPES[stored_dtype(network.config.raw, dtype)]), tokenizer, out)
     write_json(out / "tritune.json", {"schema": 1, "base": model} | provenance)
 

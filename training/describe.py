@@ -20,9 +20,11 @@ from model.tokenizer import Tokenizer
 from training.contrastive_loss import ContrastiveLoss
 from training.fit import measure_pass
 from training.memory import held_memory, peak_memory, reset_peak
+from training.methods import learning_rates
 from training.optim import STATE_BYTES
 from training.precision import Precision
 from training.shared_options import DecoderOptions, TrainOptions
+from training.sweep import trial_steps
 
 GIB = 2**30
 
@@ -40,9 +42,10 @@ def describe_model(options: TrainOptions, network: nn.Module, dtype: torch.dtype
     precision = str(dtype).removeprefix("torch.") + (f", {quantised / 1e6:.1f} M of them in NF4" if quantised else "")
     subject = f"adapter  {method_of(adapter).describe(adapter)} · " if adapter else "weights  "
     trained = f"{learning / 1e6:.2f} M trainable ({100 * learning / total:.3g} %)"
+    sweep = options.sweep if isinstance(options, DecoderOptions) else None
     return (
         f"model    {options.model} · {own / 1e6:.1f} M parameters · {precision}\n"
-        f"{subject}{trained} · peak learning rate {options.lr:g}"
+        f"{subject}{trained} · peak learning rate {sweep or f'{options.lr:g}'}"
     )
 
 
@@ -68,6 +71,11 @@ def describe_decoder_run(
     supervised = sum(example.supervised for example in examples)
     total = sum(len(example.input_ids) for window in windows for row in window for example in rows[row])
 
+    # --sweep trains on the first windows several times before
+    trials = ""
+    if options.sweep:
+        trials = f", after {len(learning_rates(options.sweep))} trials of {trial_steps(len(windows))} steps"
+
     # one measured pass of the largest step; memory for the optimiser is added, since its state does not exist yet
     largest = max(windows, key=len)
     passes = in_passes([rows[row] for row in largest], options.micro_batch)
@@ -77,7 +85,7 @@ def describe_decoder_run(
     lines = (
         f"rows     {len(rows):,} of at most {row_tokens:,} tokens, {100 * tokens / len(rows) / row_tokens:.1f} % full",
         f"tokens   {tokens:,} in {len(examples):,} documents, {supervised:,} supervised · no padding",
-        f"steps    {len(windows):,} of {len(largest)} rows in {len(passes)} passes · {total:,} tokens in total",
+        f"steps    {len(windows):,} of {len(largest)} rows in {len(passes)} passes · {total:,} tokens in total{trials}",
         f"memory   about {(held + cost.bytes + states) / GIB:.2f} GiB: {held / GIB:.2f} now, {cost.bytes / GIB:.2f} "
         f"for a pass of {cost.tokens:,} tokens, {states / GIB:.2f} for the optimiser",
         f"time     about {total / cost.tokens * cost.seconds / 60:.1f} minutes at {cost.tokens / cost.seconds:,.0f} "

@@ -5,6 +5,8 @@ The rates are peaks for AdamW, as published for each method; --sweep finds a bet
 
 from __future__ import annotations
 
+import math
+
 from common.console import UserError
 from common.options import Resolved
 
@@ -51,6 +53,11 @@ def with_method(resolved: Resolved, track: str) -> Resolved:
         raise UserError(
             f"{where}--{name.replace('_', '-')} does not go with --method {method}, but with {' or '.join(methods)}"
         )
+    # --sweep, which track C does not have, replaces --lr
+    if sweep := getattr(resolved.values, "sweep", None):
+        learning_rates(sweep)
+        if resolved.values.lr is not None:
+            raise UserError("--sweep chooses the learning rate; omit --lr")
     if resolved.values.lr is not None:
         return resolved
     return resolved.with_values(f"--method {method}", lr=default_learning_rate(method, track))
@@ -59,3 +66,15 @@ def with_method(resolved: Resolved, track: str) -> Resolved:
 def default_learning_rate(method: str, track: str) -> float:
     """The peak learning rate of a run without --lr."""
     return OF_TRACK.get(track, {}).get(method, LEARNING_RATES[method])
+
+
+def learning_rates(sweep: str) -> list[float]:
+    """The learning rates of --sweep. UserError unless they are two or more."""
+    name, _, values = sweep.partition("=")
+    try:
+        rates = [float(value) for value in values.split(",")]
+    except ValueError:
+        rates = []
+    if name != "lr" or len(set(rates)) < 2 or not all(0 < rate < math.inf for rate in rates):
+        raise UserError(f"--sweep {sweep}: should be two or more learning rates, such as lr=1e-4,3e-4,1e-3")
+    return list(dict.fromkeys(rates))

@@ -12,6 +12,7 @@ from training import parallel
 
 FILES = ("chat_template", "validation", "test", "candidates", "probe", "pool")  # options that name an input file
 FITTED = ("micro_batch", "checkpointing")  # chosen by --fit (training/fit.py)
+MEASURED = ("--fit", "--sweep")  # where a value is from that the run found itself: a resumed one takes it over
 # Options that a resumed run may change. The last ones trade time for memory, for a run that ran out of it.
 FREE = {"resume", "out", "device", "shard", "max_minutes", "log_to", "dry_run", "fit", "chunk_tokens", *FITTED}
 
@@ -22,7 +23,7 @@ def refuse_other_options(folder: Path, options: Resolved, saved: dict) -> None:
     for name, entry in options.as_dict().items():
         # an option that an earlier version did not have: the run had its default
         before = saved.get(name, entry if entry["from"] == "default" else {})
-        if name in FREE or before.get("from") == "--fit" or before.get("value") == entry["value"]:
+        if name in FREE or before.get("from") in MEASURED or before.get("value") == entry["value"]:
             continue
         raise UserError(
             f"{folder}: cannot resume with --{name.replace('_', '-')} {entry['value']}; the run was started with "

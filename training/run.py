@@ -70,13 +70,17 @@ class Run:
 
         # what the run is: its options, where it runs, what it reads
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "config.json", {"track": self.track, "options": self.options.as_dict()})
+        self.save_options()
         processes = {"processes": str(parallel.world())}
         write_json(self.folder / "environment.json", environment(device, dtype) | processes | inputs | data)
 
         # the log continues after the last checkpoint
         done = int(self.resume_from.name.removeprefix("step-")) if self.resume_from else 0
         self._log = MetricsLog(self.folder / "metrics.jsonl", trackers, done=done)
+
+    def save_options(self) -> None:
+        """Write config.json."""
+        write_json(self.folder / "config.json", {"track": self.track, "options": self.options.as_dict()})
 
     def add_tracker(self, tracker: Tracker) -> None:
         """Pass the rows that follow on to another tracker."""

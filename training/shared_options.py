@@ -133,7 +133,11 @@ class DecoderOptions(TrainOptions):
         metavar="REGEX",
     )
 
-    # what is measured between steps
+    # what is measured before the first step, and between steps
+    sweep: str | None = option(
+        None, "choose --lr by short trials on the validation rows, such as lr=1e-4,3e-4,1e-3", MEASURING,
+        metavar="lr=VALUES",
+    )  # fmt: skip
     validate_every: int = option(10, "steps between validations (0: none)", MEASURING, least=0)
     patience: int = option(
         0, "stop after this many validations without a lower loss, keep the best weights (0: never)", MEASURING, least=0

@@ -13,9 +13,11 @@ from torch.testing import assert_close
 from common.console import UserError
 from lora.adapter import adapter_in_use
 from lora.adapter_file import load_adapter, save_adapter
+from lora.frozen_weight import QUANTIZE
 from lora.inject import DECODER_TARGETS, inject
 from lora.merge import merge
 from model import load_decoder, load_encoder, load_tokenizer, save_decoder
+from tests.methods import MERGEABLE, METHODS, put_in, stir
 
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 
@@ -61,6 +63,29 @@ def test_the_merged_folder_answers_as_the_adapted_model_in_transformers(tiny_fol
     merge(str(tiny_folder), adapter, tmp_path / "out", dtype="fp32")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     assert_close(theirs(IDS).logits, network(IDS), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("quantize", ["none", "nf4"])
+def test_every_method_is_merged_into_a_folder_for_transformers_or_refused(tiny_folder, tmp_path, method, quantize):
+    """Over NF4 into the dequantised matrices, those that the adapter left alone included."""
+    from transformers import AutoModelForCausalLM
+
+    network = load_decoder(str(tiny_folder), put=QUANTIZE[quantize])
+    put_in(network, method)
+    stir(network)
+    save_adapter(network, tmp_path / "adapter", base_model="tiny", task_type="CAUSAL_LM")
+    (tmp_path / "adapter" / "tritune.json").write_text(json.dumps({"settings": {"quantize": quantize}}))
+    if method not in MERGEABLE:
+        with pytest.raises(UserError, match="this adapter cannot be merged: a bottleneck has an activation"):
+            merge(str(tiny_folder), tmp_path / "adapter", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return
+    merge(str(tiny_folder), tmp_path / "adapter", tmp_path / "out", dtype="fp32")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    assert_close(theirs(IDS).logits, network(IDS), atol=1e-4, rtol=0)
+    with pytest.raises(UserError, match="is already merged into it"):
+        merge(str(tmp_path / "out"), tmp_path / "adapter", tmp_path / "twice")
 
 
 def test_an_encoder_is_merged_into_what_sentence_transformers_reads(reference_encoder, tmp_path):

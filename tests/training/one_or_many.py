@@ -45,7 +45,7 @@ WAYS = {
     "full, sharded": {"method": "full", "shard": True},
     "full, sharded, recomputed": {"method": "full", "shard": True, "checkpointing": "selective"},
     "ia3": {"method": "ia3"},
-    "ia3, sharded": {"method": "ia3", "shard": True},  # l of an input is [1, in]: one process has nothing
+    "ia3, sharded": {"method": "ia3", "shard": True},
     "bitfit over nf4, sharded": {"method": "bitfit", "shard": True, "put": put_nf4},
     "bitfit of norms, sharded": {"method": "bitfit of norms", "shard": True, "checkpointing": "full"},
     "houlsby": {"method": "houlsby"},

@@ -139,6 +139,22 @@ def test_all_weights_with_8_bit_moments_resumed_are_bit_identical(package, tiny_
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
 
 
+@pytest.mark.parametrize("method", ["ia3", "bitfit", "bottleneck"])
+def test_an_adapter_of_every_method_resumed_is_bit_identical(package, tiny_folder, tmp_path, monkeypatch, method):
+    settings = {"method": method, "lr": 1e-2, "most-tokens": 1500, "row-tokens": 128, "held-out-tokens": 64}
+    command = partial(cpt_command, package, tiny_folder, **settings)
+    train_cpt.main(command(tmp_path / "whole"))
+    carry_on = stop_at(monkeypatch, 2)
+    with pytest.raises(Stopped):
+        train_cpt.main([*command(tmp_path / "parts"), "--checkpoint-every", "1"])
+    carry_on()
+    train_cpt.main([*command(tmp_path / "parts"), "--checkpoint-every", "1", "--resume"])
+    file = "adapter.safetensors" if method == "bottleneck" else "adapter_model.safetensors"
+    whole, parts = (load_file(tmp_path / name / "adapter" / file) for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts") and len(losses(tmp_path / "whole")) > 2
+
+
 def test_a_run_stopped_by_its_time_limit_resumes_to_the_same_result(package, tiny_folder, whole, tmp_path):
     train_cpt.main([*cpt_command(package, tiny_folder, tmp_path / "parts"), "--max-minutes", "1e-9"])
     assert len(losses(tmp_path / "parts")) == 1 and (tmp_path / "parts" / "report.html").is_file()

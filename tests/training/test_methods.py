@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import train_embed
 import train_sft
 from common.console import UserError
 from common.options import parse_with_recipe
-from training.methods import LEARNING_RATES, ONLY_WITH, default_learning_rate, with_method
+from training.methods import LEARNING_RATES, OF_TRACK, ONLY_WITH, default_learning_rate, with_method
 from training.resume import refuse_other_options
 
 REQUIRED = {
@@ -67,6 +68,18 @@ def test_what_switches_an_option_off_goes_with_every_method():
     assert resolved("--method", "full", "--quantize", "none").values.quantize == "none"
     with_off = parse_with_recipe(train_sft.Options, [*REQUIRED[train_sft], "--no-dora", "--method", "ia3"])
     assert with_method(with_off, "sft").values.dora is False
+
+
+def test_the_rates_are_those_of_the_documentation():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\de-]+) \| (.*) \|$", page.partition("## 7.")[2], re.MULTILINE)
+    assert {method: float(rate) for method, rate, _ in rows} == LEARNING_RATES
+    of_track = {"cpt": "track A", "embed": "track C"}
+    written = {
+        track: {method: float(found[1]) for method, _, text in rows if (found := re.search(rf"{name} ([\de-]+)", text))}
+        for track, name in of_track.items()
+    }
+    assert written == OF_TRACK
 
 
 def test_every_option_of_the_table_exists():

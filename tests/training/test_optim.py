@@ -10,6 +10,7 @@ from torch import nn
 
 from common.console import UserError
 from lora.inject import inject
+from tests.methods import METHODS, put_in
 from training.adam8bit import AdamW8bit
 from training.optim import adamw, make_schedule
 from training.precision import Precision
@@ -28,6 +29,15 @@ def test_lora_plus_raises_the_rate_of_b_alone(tiny, kind):
     for name, (lr, decay) in found.items():
         assert lr == (1.6e-2 if name.endswith("lora_B.weight") else 1e-3), name
         assert decay == (0.0 if name.endswith("magnitude_vector") else 0.1), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_matrices_decay_and_vectors_do_not_whatever_the_method(tiny, method):
+    """IA3's l starts at 1 and a norm's weight near it: decay towards 0 would shrink what they multiply."""
+    put_in(tiny, method)
+    matrices = ("lora_A.weight", "lora_B.weight", "down.weight", "up.weight")
+    for name, (_, decay) in rates(adamw(tiny, lr=1e-3, weight_decay=0.1), tiny).items():
+        assert decay == (0.1 if name.endswith(matrices) else 0.0), name
 
 
 def test_the_kind_is_as_requested_and_an_unknown_one_is_refused():

@@ -69,9 +69,8 @@ def embed(reference_encoder, tmp_path):
     (model / "config.json").write_text(json.dumps(config))
     pairs = [{"id": str(n), "query": f"where is {chr(97 + n)}", "code": f"def {chr(97 + n)} pass"} for n in range(20)]
     given = {"model": model, "data": write(tmp_path / "embed.jsonl", pairs), "batch": 5, "epochs": 2}
-    return lambda out, *flags, **options: train_embed.main(
-        [*command(out, **given, **options), "--method", "lora", *flags]
-    )
+    given["method"] = "lora"
+    return lambda out, *flags, **options: train_embed.main([*command(out, **given, **options), *flags])
 
 
 def losses(folder) -> list[float]:

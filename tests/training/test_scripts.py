@@ -105,16 +105,10 @@ def test_all_weights_learn_with_full_and_the_result_is_a_model(corpus, tiny_fold
     out = tmp_path / "run"
     train_cpt.main(
         arguments(
-            model=tiny_folder,
-            corpus=corpus,
-            out=out,
-            row_tokens=128,
-            step_tokens=256,
-            lr=1e-3,
-            method="full",
+            model=tiny_folder, corpus=corpus, out=out, row_tokens=128, step_tokens=256, lr=1e-3, method="full",
             dtype="fp32",
         )
-    )
+    )  # fmt: skip
     before, after = load_decoder(str(tiny_folder)), load_decoder(str(out / "model"))
     moved = [name for name, p in before.named_parameters() if not torch.equal(p, after.get_parameter(name))]
     assert len(moved) == len(list(before.parameters())) and not (out / "adapter").exists()
@@ -168,8 +162,8 @@ def test_sft_refuses_what_it_could_not_grade_before_it_trains(tiny_folder, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("lora", [False, True])
-def test_embed_learns_and_its_index_knows_the_saved_model(reference_encoder, tmp_path, lora):
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_embed_learns_and_its_index_knows_the_saved_model(reference_encoder, tmp_path, method):
     words = [f"{a}{b}" for a in "abcdefgh" for b in "ijkl"]
     pairs = [
         {"id": str(i), "query": word, "code": f"zz {word[::-1]} {word}", "code_id": f"c{i}"}
@@ -186,11 +180,11 @@ def test_embed_learns_and_its_index_knows_the_saved_model(reference_encoder, tmp
         "out": out,
     }
     options |= {"candidates": tmp_path / "candidates.jsonl", "epochs": 12, "batch": 16, "lr": 3e-3, "dtype": "fp32"}
-    train_embed.main(arguments(**options, **({"method": "lora"} if lora else {})))
+    train_embed.main(arguments(**options, method=method))
     assert_complete(out, "embed", {"mrr@10", "ndcg@10", "recall@10"})
     track = json.loads((out / "metrics.json").read_text())["tracks"]["embed"]
     assert track["after"]["ndcg@10"] > track["before"]["ndcg@10"] and track["bm25"].keys() == track["after"].keys()
-    assert (out / "adapter").is_dir() == lora
+    assert (out / "adapter").is_dir() == (method == "lora")
     encoder = load_encoder(str(out / "model"))
     found = open_index(out / "index").search(
         np.asarray(encoder.encode([words[3]], kind="query")), 3, made_by=encoder.identity(), exact=True
