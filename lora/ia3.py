@@ -5,8 +5,8 @@
 
     l starts at 1: a fresh adapter changes nothing. Folded in, it rescales the rows of W and the bias, or W's columns.
 
-Three vectors a layer: a few ten-thousandths of the network. l is fp32, and so is its product, rounded once. Names, shapes
-and defaults are those of PEFT (src/peft/tuners/ia3), in whose format it is written.
+Three vectors a layer: a few ten-thousandths of the network. l is fp32, and so is its product, rounded once. Names and
+defaults are those of PEFT (src/peft/tuners/ia3), in whose format it is written.
 """
 
 from __future__ import annotations

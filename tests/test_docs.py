@@ -36,7 +36,8 @@ def run_code(code: str, page: str, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["model.md", "methods.md", "retrieval.md", pytest.param("training.md", marks=pytest.mark.slow), "evaluation.md"]
+    "page",
+    ["model.md", "methods.md", "retrieval.md", pytest.param("training.md", marks=pytest.mark.slow), "evaluation.md"],
 )
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, capsys):
     run_code(code_of(page), page, capsys)
