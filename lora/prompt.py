@@ -47,7 +47,7 @@ class Prompt(AdapterModule, VirtualTokens):
     def start_as_text(self, decoder: Decoder, ids: list[int]) -> None:
         """Start from the embeddings of P tokens: every text is then read as if these preceded it."""
         assert len(ids) == self.count
-        self.embedding.weight.copy_(decoder.model.embed(torch.tensor(ids, device=decoder.device)))
+        self.embedding.weight.copy_(decoder.model.embedded(torch.tensor(ids, device=decoder.device)))
 
     def sizes(self) -> dict[str, int]:
         """What adapter_config.json records of the prompt and of the network that it is for."""

@@ -207,7 +207,7 @@ class Backbone(nn.Module):
         Returns    [B, T, D]
         """
         # the residual stream starts as the embeddings: [B, T, D] fp32
-        x, texts = self.embed(input_ids), lengths
+        x, texts = self.embedded(input_ids), lengths
 
         # virtual tokens before every text: as input vectors, or as keys and values; decoding finds them in the cache
         decoding = cache is not None and lengths is None
@@ -235,7 +235,7 @@ class Backbone(nn.Module):
             cache.advance()
         return self.norm(x if prompt is None else drop(prompt.count, x, texts))
 
-    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+    def embedded(self, input_ids: torch.Tensor) -> torch.Tensor:
         """The residual stream before the first layer: [...] int64 -> [..., D] fp32."""
         x = self.embed_tokens(input_ids).float()
         if self.config.embedding_scale == 1:

@@ -37,7 +37,14 @@ def test_matrices_decay_and_vectors_do_not_whatever_the_method(tiny, method):
     are vectors, too, one a row.
     """
     put_in(tiny, method)
-    matrices = ("lora_A.weight", "lora_B.weight", "down.weight", "up.weight", "transform.0.weight", "transform.2.weight")
+    matrices = (
+        "lora_A.weight",
+        "lora_B.weight",
+        "down.weight",
+        "up.weight",
+        "transform.0.weight",
+        "transform.2.weight",
+    )
     for name, (_, decay) in rates(adamw(tiny, lr=1e-3, weight_decay=0.1), tiny).items():
         assert decay == (0.1 if name.endswith(matrices) else 0.0), name
 
