@@ -35,6 +35,7 @@ class TunedBias(AdapterModule, Projection):
 
     def __init__(self, base: nn.Linear | NF4Linear) -> None:
         super().__init__()
+        assert base.bias is not None
         self.weight, self.bias = base.weight, base.bias
         self.beft_bias = nn.Parameter(torch.zeros(base.weight.shape[0], device=base.weight.device))
 

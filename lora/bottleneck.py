@@ -12,9 +12,9 @@
                   └────────────────────────┘     └──────────────────┘
 
 The activation stands between the two matrices, so that no matrix of the network could take the adapter up: it is never
-merged, and costs a few per cent of the time of every token. Weights are fp32, cast to the input's dtype where they are
-used; the residual stream is fp32, and so is the product with it. Places, initialisation and formulas are those of
-AdapterHub's library `adapters`; lora/bottleneck_file.py reads and writes its files.
+merged, and costs time at every token. Weights are fp32, cast to the input's dtype where they are used; the residual
+stream is fp32, and so is the product with it. Places, initialisation and formulas are those of AdapterHub's library
+`adapters`; lora/bottleneck_file.py reads and writes its files.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from common.console import UserError
 from lora.adapter import Adapter, Method
 from lora.bottleneck import ACTIVATIONS, Bottleneck, make_bottleneck
 from lora.peft_format import is_set
+from model.decoder import Decoder
 
 FILE = "adapter.safetensors"
 THEIR_PLACES = {
@@ -54,7 +55,7 @@ def _placement(adapter: Adapter) -> str:
 
 def to_config(network: nn.Module, adapter: Adapter) -> dict:
     """All that `adapters` needs to build the same modules."""
-    first, raw = cast(Bottleneck, next(iter(adapter.values()))), network.config.raw
+    first, raw = cast(Bottleneck, next(iter(adapter.values()))), cast(Decoder, network).config.raw
     placement = _placement(adapter)
     return {
         "config": PLACEMENTS[placement] | IN_BOTH | {

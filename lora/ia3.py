@@ -91,11 +91,15 @@ def describe(adapter: Adapter) -> str:
 
 def to_config(network: nn.Module, adapter: Adapter) -> dict:
     """All that PEFT needs to build the same layers."""
-    layers, candidates = cast(dict[str, IA3Linear], adapter), linears(network)
-    feedforward = [name for name, layer in layers.items() if layer.of_input]
+    layers = cast(dict[str, IA3Linear], adapter)
+    of_input = [name for name, layer in layers.items() if layer.of_input]
+    targets, feedforward = target_modules(network, layers, linears(network)), target_modules(network, of_input, layers)
+    # PEFT asks for a subset: full names in one, last names in the other would be none
+    if not set(feedforward) <= set(targets):
+        targets, feedforward = sorted(layers), sorted(of_input)
     return {
-        "target_modules": target_modules(network, layers, candidates),
-        "feedforward_modules": target_modules(network, feedforward, layers),
+        "target_modules": targets,
+        "feedforward_modules": feedforward,
         "fan_in_fan_out": False,
         "init_ia3_weights": True,
         "modules_to_save": None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from types import UnionType
 
 import torch
 from torch import nn
@@ -59,7 +60,7 @@ def refuse_unread(config: dict, known: Collection[str], where: Path | str) -> No
             )
 
 
-def refuse_missing(config: dict, required: dict[str, type], where: Path | str) -> None:
+def refuse_missing(config: dict, required: dict[str, type | UnionType], where: Path | str) -> None:
     """UserError for a required setting that is missing, empty or of another type."""
     for key, kind in required.items():
         if not isinstance(config.get(key), kind) or not config[key]:

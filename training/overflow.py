@@ -21,6 +21,7 @@ from training.precision import Precision
 from training.sharding import is_sharded
 
 BLOCK = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)")  # the modules that can be moved to fp32
+BRANCHES = {".attention_adapter": ".self_attn", ".mlp_adapter": ".mlp"}  # what a bottleneck stands after
 
 
 def repair_overflow(decoder: Decoder, window: list[Batch], precision: Precision) -> str:
@@ -34,8 +35,10 @@ def repair_overflow(decoder: Decoder, window: list[Batch], precision: Precision)
         for batch in window:
             decoder.hidden_states(batch.input_ids, batch.lengths)
 
-    # what overflowed, and the attention or MLP that it belongs to
+    # what overflowed, and the attention or MLP that it belongs to; a bottleneck computes in the dtype of its branch
     name, sentence = locate_overflow(decoder, forward, precision)
+    for adapter, branch in BRANCHES.items():
+        name = (name or "").replace(adapter, branch)
     block = BLOCK.match(name or "")
     # gradients, an embedding or a norm: nothing to move; nor in bf16, whose range is that of fp32
     if precision.dtype != torch.float16 or not block or block[0] in precision.fp32_modules or is_sharded(decoder):

@@ -86,6 +86,7 @@ IN_FP32 = {
     "train prefix, gemma2, 7.5": 8,  # the MLP that makes it
     "train dora": 42,
     "train_embed": 36,
+    "train pfeiffer": 15,  # on the residual stream
     "train with fp32 modules": 30,
     "train_cpt.py overflowing": 202,
     "chat.py": 14,

@@ -163,7 +163,7 @@ def test_every_checkpointing_gives_the_gradients_of_the_cpu(as_on_a_gpu, checkpo
 
 @pytest.mark.parametrize("checkpointing", CHECKPOINTING)
 def test_all_weights_learn_under_autocast_also_behind_norms_of_queries_and_keys(as_on_a_gpu, checkpointing):
-    """Qwen3 with --full: its norms have fp32 weights, so that queries and keys leave them wider than the values."""
+    """All of Qwen3's: its norms have fp32 weights, so that queries and keys leave them wider than the values."""
     decoder = new_decoder("qwen3")
     expected = gradients(decoder, autocast=True)
     calls = as_on_a_gpu()

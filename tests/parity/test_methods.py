@@ -11,12 +11,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from common.console import UserError
-from lora.adapter import adapter_in_use, remove, train_adapter, trainable
+from lora.adapter import adapter_in_use, linears, remove, train_adapter, trainable
 from lora.adapter_file import load_adapter, save_adapter
 from lora.bitfit import TunedBias, TunedNorm
 from lora.ia3 import READ as IA3_READ
-from lora.ia3 import TARGETS, default_ia3
+from lora.ia3 import TARGETS, default_ia3, make_ia3
 from lora.peft_format import INERT
+from lora.targets import is_target
 from model import Stop, generate, load_decoder
 from tests.methods import put_in, stir
 
@@ -62,6 +63,18 @@ def test_ours_loads_there_with_the_same_logits_and_answers(both, reference_decod
     written = json.loads((folder / "adapter_config.json").read_text())
     config = type(theirs.peft_config["default"])
     assert written.keys() <= {field.name for field in dataclasses.fields(config)}
+
+
+@pytest.mark.parametrize("inputs", [[], ["layers.0.mlp.down_proj"], ["up_proj", "layers.2.mlp.down_proj"]], ids=str)
+def test_some_inputs_and_all_outputs_load_there(tiny_folder, tmp_path, inputs):
+    """PEFT asks for feedforward_modules to be among target_modules, name by name."""
+    ours = load_decoder(str(tiny_folder))
+    names = [name for name in linears(ours) if name.endswith(("k_proj", "up_proj", "down_proj"))]
+    train_adapter(ours, make_ia3(ours, names, [name for name in names if is_target(name, inputs)]))
+    stir(ours)
+    save_adapter(ours, tmp_path / "adapter", base_model=str(tiny_folder), task_type="CAUSAL_LM")
+    theirs = peft.PeftModel.from_pretrained(reference(tiny_folder), tmp_path / "adapter").eval()
+    assert_close(ours(IDS), theirs(IDS).logits, atol=2e-4, rtol=1e-4)
 
 
 @of_families

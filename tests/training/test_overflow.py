@@ -13,6 +13,7 @@ from data.masking import Example
 from data.packing import to_batch
 from lora.inject import inject
 from model import Stop, generate
+from tests.methods import put_in
 from training.overflow import first_overflow, keep_in_fp32, modules_named, repair_overflow
 from training.precision import Precision
 
@@ -63,6 +64,20 @@ def test_an_mlp_that_overflows_fp16_is_computed_in_fp32_from_then_on(tiny):
         assert torch.isfinite(tiny.hidden_states(window[0].input_ids)).all()
         assert (tiny(window[0].input_ids).float() - reference).abs().max() < 0.05 * reference.abs().max()
     assert repair_overflow(tiny, window, precision).startswith("the gradients, not the activations")
+
+
+@torch.no_grad()
+def test_a_bottleneck_that_overflows_moves_its_branch_to_fp32_and_follows(tiny):
+    put_in(tiny.half(), "houlsby")
+    adapter = tiny.model.layers[1].mlp_adapter
+    adapter.up.bias.fill_(60000)
+    adapter.up.weight.normal_(std=1e5)
+    precision = HalfPrecision()
+    window = [to_batch([Example(list(range(10, 18)), list(range(10, 18)))], "cpu")]
+    said = repair_overflow(tiny, window, precision)
+    assert said.startswith("the output of model.layers.1.mlp_adapter left the range of float16; model.layers.1.mlp is")
+    with precision.autocast():
+        assert torch.isfinite(tiny.hidden_states(window[0].input_ids)).all()
 
 
 def test_modules_that_are_named_stay_in_fp32_in_training_and_in_sampling(tiny):

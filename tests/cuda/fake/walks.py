@@ -39,6 +39,11 @@ def training() -> dict[str, Walk]:
     walks["train_sft, LoRA+ and rsLoRA with dropout"] = _train(
         "--lora-plus-ratio", "16", "--rslora", "--dropout", "0.1", script=train_sft
     )
+    for method in ("ia3", "bitfit"):
+        walks[f"train {method}"] = _train("--method", method)
+    walks["train bitfit of norms"] = _train("--method", "bitfit", family="llama")
+    for placement in ("houlsby", "pfeiffer"):
+        walks[f"train {placement}, 7.5"] = _train("--method", "bottleneck", "--placement", placement, capability=(7, 5))
     walks["train with fp32 modules, 7.5"] = _train("--fp32-modules", r".*\.0\.mlp", capability=(7, 5))
     walks["train in fp32"] = _train(dtype="fp32")
     return walks
