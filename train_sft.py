@@ -31,9 +31,9 @@ from lora.adapter import base_alone, folded
 from model import Stop, fast, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
+from model.generate import positions_of
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
-from model.virtual_tokens import positions_of
 from sandbox.run import protection
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint

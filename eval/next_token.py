@@ -33,9 +33,9 @@ from lora.frozen_weight import QUANTIZE
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import choose_device
+from model.generate import positions_of
 from model.token_text import REPLACEMENT, exact_text
 from model.tokenizer import Tokenizer
-from model.virtual_tokens import positions_of
 
 CHUNK = 64  # positions whose logits are held at once: 39 MB a model at 152k words
 STATES = ("base", "tuned")

@@ -33,9 +33,9 @@ from lora.frozen_weight import QUANTIZE
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
+from model.generate import positions_of
 from model.loss import IGNORE, causal_lm_loss
 from model.tokenizer import Tokenizer
-from model.virtual_tokens import positions_of
 
 
 class Document(NamedTuple):

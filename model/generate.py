@@ -23,7 +23,6 @@ from model.decoder import Decoder
 from model.device import on_gpu
 from model.fast.cuda_graph import GraphedStep
 from model.sampling import GREEDY, Sampling, next_tokens
-from model.virtual_tokens import positions_of
 
 PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}  # of prompts, per pass: on a CPU, a pass that fits the cache is faster
 
@@ -308,3 +307,9 @@ def _refuse_too_long(decoder: Decoder, prompts: list[list[int]], max_new_tokens:
             f"a prompt of {longest} tokens + {max_new_tokens} new tokens exceed {positions_of(decoder)}; "
             "shorten it or ask for fewer new tokens"
         )
+
+
+def positions_of(decoder: Decoder) -> str:
+    """How long a text may be, for an error: "the model's 2048 positions less 20 virtual tokens"."""
+    virtual = f" less {decoder.virtual_tokens} virtual tokens" if decoder.virtual_tokens else ""
+    return f"the model's {decoder.config.max_tokens} positions{virtual}"

@@ -11,15 +11,10 @@ has the rows, labels and positions in the loss that it has without them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
 from model.attention import document_attention
-
-if TYPE_CHECKING:
-    from model.decoder import Decoder
 
 
 class VirtualTokens(nn.Module):
@@ -62,9 +57,3 @@ def prefix_attention(q, k, v, lengths: list[int] | None, *, prefix: torch.Tensor
     virtual = prefix.new_zeros(count, q.shape[-1]), *prefix
     q, k, v = (prepend(learnt, x, lengths) for learnt, x in zip(virtual, (q, k, v), strict=True))
     return drop(count, document_attention(q, k, v, longer(count, lengths), **rules), lengths)
-
-
-def positions_of(decoder: Decoder) -> str:
-    """How long a text may be, for an error: "the model's 2048 positions less 20 virtual tokens"."""
-    virtual = f" less {decoder.virtual_tokens} virtual tokens" if decoder.virtual_tokens else ""
-    return f"the model's {decoder.config.max_tokens} positions{virtual}"

@@ -40,8 +40,8 @@ def adamw(
     parameters = list(trainable(network))
     faster = {name for name, _ in parameters if name.endswith("lora_B.weight") and lora_plus_ratio != 1}
 
-    # weight decay for matrices, lora_B included; none for biases, norms, DoRA's magnitudes and virtual tokens, which are
-    # read like a text: to shrink them changes what it says
+    # weight decay for matrices, lora_B included; none for biases, norms, DoRA's magnitudes, and for virtual tokens: a
+    # text that is shrunk says something else
     vectors = [p for name, p in parameters if p.ndim < 2 or name.endswith(VIRTUAL)]
     matrices = [p for name, p in parameters if p.ndim >= 2 and not name.endswith(VIRTUAL) and name not in faster]
     lora_b = [p for name, p in parameters if name in faster]

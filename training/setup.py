@@ -16,8 +16,8 @@ from lora.targets import parse_pattern, parse_targets
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import on_gpu
+from model.generate import positions_of
 from model.tokenizer import Tokenizer
-from model.virtual_tokens import positions_of
 from training.optim import adamw, make_schedule
 from training.overflow import keep_in_fp32, modules_named
 from training.precision import Precision
