@@ -11,11 +11,10 @@ from torch.testing import assert_close
 
 from common.console import UserError
 from lora.adapter import adapter_in_use, folded, remove, train_adapter, trainable, use_adapter
-from lora.frozen_weight import put_nf4
 from lora.initial_tokens import FREQUENT, initial_tokens
 from lora.prefix import Prefix
 from lora.prompt import Prompt
-from model import Sampling, Stop, fast, generate, load_decoder
+from model import Sampling, Stop, fast, generate
 from model.config import ModelConfig
 from model.decoder import CHECKPOINTING, Decoder
 from model.loss import causal_lm_loss
@@ -162,9 +161,9 @@ def test_a_prefix_is_in_the_cache_once_and_a_prompt_with_each_prompt(lanes):
 
 
 @each_kind
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_every_way_of_checkpointing_gives_the_same_gradients(family, kind, monkeypatch):
-    decoder = adapted(family, kind)
+def test_every_way_of_checkpointing_gives_the_same_gradients(kind, monkeypatch):
+    """With a window and a soft-cap, whose scores are recomputed in any case."""
+    decoder = adapted("gemma2", kind)
     labels, gradients = IDS.clone(), {}
     if not torch.cuda.is_available():
         monkeypatch.setattr("model.decoder.save_on_cpu", lambda pin_memory: torch.autograd.graph.save_on_cpu())
@@ -177,26 +176,6 @@ def test_every_way_of_checkpointing_gives_the_same_gradients(family, kind, monke
     for found in gradients.values():
         assert_close(found, gradients["none"])
         assert min(gradient.abs().max() for gradient in found.values()) > 1e-4
-
-
-@each_kind
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_gradients_reach_the_virtual_tokens_alone_in_fp32(tiny_folder, kind, dtype):
-    """Over half precision and NF4, under autocast."""
-    for put in ({}, {"put": put_nf4}):
-        decoder = load_decoder(str(tiny_folder), dtype=dtype, **put)
-        learnt = KINDS[kind](decoder, COUNT)
-        train_adapter(decoder, {learnt.place: learnt})
-        with torch.autocast("cpu", dtype=dtype, cache_enabled=False):
-            hidden_states = decoder.hidden_states(IDS, LENGTHS)
-            loss = causal_lm_loss(hidden_states, decoder.head_weight, IDS, softcap=decoder.softcap)
-        loss.backward()
-        with_gradient = {name for name, p in decoder.named_parameters() if p.grad is not None}
-        assert with_gradient == {name for name, _ in trainable(decoder)}
-        assert {name for name in with_gradient if not name.startswith(learnt.place)} == set()
-        for name, parameter in trainable(decoder):
-            assert parameter.dtype == parameter.grad.dtype == torch.float32
-            assert parameter.grad.abs().max() > 0 and parameter.grad.isfinite().all(), name
 
 
 @each_kind
