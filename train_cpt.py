@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> dict:
     refuse_longer_texts("--row-tokens", options.row_tokens, decoder)
     texts = read_texts(corpus, tokenizer, options)
     print(describe_model(options, decoder, dtype))
-    if decoder.virtual_tokens:
+    if decoder.virtual_tokens and run.resume_from is None:
         print(describe_start(decoder, tokenizer, precision, texts.rows[0], options))
 
     # the plan: which rows make up each step, and how many fit into a pass

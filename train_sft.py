@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> dict:
     refuse_longer_texts("--max-length", options.max_length, decoder)
     refuse_bad_tasks(data.tasks, tokenizer, decoder, options)
     print(describe_model(options, decoder, dtype))
-    if decoder.virtual_tokens:
+    if decoder.virtual_tokens and run.resume_from is None:
         print(describe_start(decoder, tokenizer, precision, data.rows[0], options))
 
     # the plan: which rows make up each step, and how many fit into a pass

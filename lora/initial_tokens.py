@@ -25,7 +25,7 @@ def initial_tokens(tokenizer: Tokenizer, count: int, *, text: str | None, seed: 
             raise UserError("the text that virtual tokens start as is empty")
         return [ids[n % len(ids)] for n in range(count)]
 
-    # neither control tokens nor ids without a token
-    left_out = {*tokenizer.control_tokens.values(), *tokenizer.unused_ids}
+    # neither added tokens, such as control tokens, nor ids without a token
+    left_out = {*tokenizer.backend.get_added_tokens_decoder(), *tokenizer.unused_ids}
     known = [id_ for id_ in range(min(FREQUENT, tokenizer.backend.get_vocab_size())) if id_ not in left_out]
     return random.Random(f"virtual tokens/{seed}").choices(known, k=count)

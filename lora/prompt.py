@@ -6,10 +6,10 @@
                                  positions
 
 All layers read them like the embeddings of tokens, and the text begins at position P. There is nothing to predict at a
-virtual token: it has no label, and its hidden state is dropped. P · D numbers are trained, the fewest of all methods.
+virtual token: it has no label, and its hidden state is dropped. P · D numbers are trained.
 
-A vector is what the layers read, so that Gemma's scale, which belongs to its embeddings, has been applied already. PEFT
-and transformers see it so since transformers 5; before, Gemma 1 and 2 multiplied learnt vectors as well.
+A vector is what the layers read: Gemma's scale, which belongs to its embeddings, is not applied to it. It is the same
+in peft with transformers 5.24; with 4.x, Gemma 1 and 2 multiplied learnt vectors as well.
 """
 
 from __future__ import annotations

@@ -57,7 +57,10 @@ def from_config(kind: type[Prefix] | type[Prompt], network: nn.Module, config: d
     refuse_missing(config, {"num_virtual_tokens": int}, where)
     if not isinstance(network, Decoder):
         raise UserError(f"{where}: {kind.peft_type} is implemented for decoders only")
-    fresh = kind(network, config["num_virtual_tokens"])
+    count, positions = config["num_virtual_tokens"], network.config.max_tokens
+    if not 0 < count < positions:
+        raise UserError(f"{where}: adapter_config.json: {count} virtual tokens in a model of {positions} positions")
+    fresh = kind(network, count)
     for key, expected in fresh.sizes().items():
         if config.get(key, expected) not in (expected, None):
             raise UserError(

@@ -200,7 +200,7 @@ class Backbone(nn.Module):
     ) -> torch.Tensor:
         """The last layer's output after the final norm.
 
-        input_ids  [B, T] int64
+        input_ids  [B, T] int64; an adapter's virtual tokens are added to each document, and dropped again at the end
         lengths    of the row's documents, one after another (B = 1, they sum to T): positions restart at each, and none
                    attends to another. None: every row is one document or, with a cache, a row's next token (T = 1)
         cache      filled by a call with `lengths` (the prompts it has admitted), then read and extended token by token

@@ -234,7 +234,8 @@ def test_initial_tokens_are_a_text_repeated_or_cut_or_frequent_ones(tokenizer):
     )
     assert not set(drawn) & set(tokenizer.control_tokens.values()) and len(set(drawn)) > 200
     large = SimpleNamespace(
-        control_tokens={"<s>": 1}, unused_ids=[7], backend=SimpleNamespace(get_vocab_size=lambda: 10 * FREQUENT)
+        unused_ids=[7],
+        backend=SimpleNamespace(get_vocab_size=lambda: 10 * FREQUENT, get_added_tokens_decoder=lambda: {1: "<s>"}),
     )
     drawn = initial_tokens(large, 100_000, text=None, seed=0)
     assert set(range(FREQUENT)) - set(drawn) == {1, 7} and max(drawn) < FREQUENT

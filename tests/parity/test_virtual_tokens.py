@@ -169,6 +169,8 @@ def saved(tiny_folder, tmp_path_factory):
     [
         ({"num_virtual_tokens": 6}, r"prompt_embeddings is \[5, \d+\], expected \[6, \d+\]"),
         ({"num_virtual_tokens": None}, "num_virtual_tokens is None; it is required"),
+        ({"num_virtual_tokens": -5}, "-5 virtual tokens in a model of 256 positions"),
+        ({"num_virtual_tokens": 256}, "256 virtual tokens in a model of 256 positions"),
         ({"num_layers": 4}, "num_layers=4, expected 3"),
         ({"num_attention_heads": 3}, "num_attention_heads=3, expected"),
         ({"token_dim": 999}, "token_dim=999, expected"),

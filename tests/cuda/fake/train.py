@@ -30,7 +30,9 @@ METHODS = {
     "dora": ["--dora"],
 }
 # what virtual tokens are drawn from
-TOKENIZER = SimpleNamespace(control_tokens={}, unused_ids=[], backend=SimpleNamespace(get_vocab_size=lambda: 100))
+TOKENIZER = SimpleNamespace(
+    unused_ids=[], backend=SimpleNamespace(get_vocab_size=lambda: 100, get_added_tokens_decoder=dict)
+)
 CHECKPOINTING = ("none", "selective", "full", "offload")
 ROWS = {"packed": [[130, 90, 36], [200, 50, 6]], "single": [[256], [256]]}  # tokens of the documents of each row
 CAPABILITIES = ((7, 5), (8, 0), (9, 0))
