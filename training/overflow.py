@@ -20,7 +20,7 @@ from training.parallel import of_every_rank
 from training.precision import Precision
 from training.sharding import is_sharded
 
-BLOCK = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)")  # the modules that can be moved to fp32
+BLOCK = re.compile(r"model\.layers\.\d+\.(self_attn|mlp)\b")  # the modules that can be moved to fp32
 BRANCHES = {".attention_adapter": ".self_attn", ".mlp_adapter": ".mlp"}  # what a bottleneck stands after
 
 

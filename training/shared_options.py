@@ -39,8 +39,7 @@ class TrainOptions:
     dry_run: bool = option(False, "print what would be trained, with an estimate of time and memory, and exit", RUN)
     plain: bool = option(False, "run the textbook forms alone: slower, to step through or to edit")
 
-    # what is trained; training/methods.py says which of the options below go with it
-    method: str = option("lora", METHOD_HELP, ADAPTER, choices=tuple(LEARNING_RATES))
+    # LoRA
     r: int = option(16, "LoRA rank", ADAPTER, least=1)
     alpha: float = option(32.0, "LoRA scale: the low-rank update is multiplied by alpha / r", ADAPTER)
     dropout: float = option(0.0, "LoRA dropout, 0 to 1", ADAPTER, least=0, most=1)
@@ -92,9 +91,10 @@ class TrainOptions:
 class DecoderOptions(TrainOptions):
     """Options of the two scripts that train a causal LM."""
 
-    # the bottleneck, which only a decoder has places for
+    # what is trained, and the options of LoRA's relatives; training/methods.py says what goes with which
+    method: str = option("lora", METHOD_HELP, ADAPTER, choices=tuple(LEARNING_RATES))
     placement: str = option(
-        "houlsby", "bottlenecks after attention and MLP (houlsby), or after each layer (pfeiffer)", ADAPTER,
+        "houlsby", "where bottlenecks stand: houlsby, on each branch; pfeiffer, after each layer", ADAPTER,
         choices=tuple(PLACES),
     )  # fmt: skip
     reduction_factor: float = option(

@@ -14,17 +14,16 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from common.console import UserError
-from lora.adapter import adapter_in_use, train_adapter, trainable
+from lora.adapter import adapter_in_use, trainable
 from lora.adapter_file import load_adapter, save_adapter
-from lora.bottleneck import make_bottleneck
 from lora.bottleneck_file import INERT
 from model import Stop, generate, load_decoder
 from tests.methods import put_in, stir
 
 HERE = Path(__file__).parent / "adapterhub"
-CASES = [
-    (family, placement) for family in ("llama", "qwen2", "qwen3", "gemma") for placement in ("houlsby", "pfeiffer")
-]
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma")
+CASES = [(family, placement) for family in FAMILIES for placement in ("houlsby", "pfeiffer")]
+CASES += [("gemma2", "houlsby")]  # before the norm that ends a branch
 
 
 @pytest.fixture(params=CASES, ids="-".join)
@@ -83,17 +82,6 @@ def test_what_is_written_here_is_what_they_wrote(case, tmp_path):
     assert ours["config"] | {"init_weights": "bert"} == {key: theirs["config"][key] for key in ours["config"]}
     omitted = {key: value for key, value in theirs["config"].items() if key not in ours["config"]}
     assert {key for key, value in omitted.items() if value not in (None, False, [], 0)} <= INERT
-
-
-@pytest.mark.parametrize(("placement", "activation"), [("houlsby", "gelu_new"), ("pfeiffer", "tanh")])
-def test_size_activation_and_places(tiny, placement, activation):
-    settings = {"placement": placement, "reduction_factor": 7, "activation": activation}
-    train_adapter(tiny, make_bottleneck(tiny, **settings))
-    adapter = adapter_in_use(tiny)
-    assert len(adapter) == 3 * (2 if placement == "houlsby" else 1)
-    assert {(module.down.out_features, module.activation) for module in adapter.values()} == {
-        (6, activation)
-    }  # 48 // 7
 
 
 CHANGES = {

@@ -67,15 +67,15 @@ def test_an_mlp_that_overflows_fp16_is_computed_in_fp32_from_then_on(tiny):
 
 
 @torch.no_grad()
-def test_a_bottleneck_that_overflows_moves_its_branch_to_fp32_and_follows(tiny):
+@pytest.mark.parametrize(("place", "branch"), [("attention_adapter", "self_attn"), ("mlp_adapter", "mlp")])
+def test_a_bottleneck_that_overflows_moves_its_branch_to_fp32_and_follows(tiny, place, branch):
     put_in(tiny.half(), "houlsby")
-    adapter = tiny.model.layers[1].mlp_adapter
-    adapter.up.bias.fill_(60000)
-    adapter.up.weight.normal_(std=1e5)
+    tiny.get_submodule(f"model.layers.1.{place}").up.bias.fill_(1e5)
     precision = HalfPrecision()
     window = [to_batch([Example(list(range(10, 18)), list(range(10, 18)))], "cpu")]
     said = repair_overflow(tiny, window, precision)
-    assert said.startswith("the output of model.layers.1.mlp_adapter left the range of float16; model.layers.1.mlp is")
+    left = f"the output of model.layers.1.{place} left the range of float16"
+    assert said == f"{left}; model.layers.1.{branch} is computed in fp32 from now on"
     with precision.autocast():
         assert torch.isfinite(tiny.hidden_states(window[0].input_ids)).all()
 

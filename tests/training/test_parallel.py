@@ -198,6 +198,21 @@ def test_sft_under_torchrun_is_the_same_run_and_one_process_may_resume_it(tiny_f
     assert_same_log(one, two)
 
 
+def test_a_sweep_in_two_processes_tries_and_chooses_what_one_does(tiny_folder, pairs, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    given = {
+        "model": tiny_folder, "data": pairs, "validation": pairs, "max_length": 128, "step_tokens": 384, "epochs": 1,
+        "dtype": "fp32", "r": 4, "device": "cpu", "sweep": "lr=1e-5,1e-3",
+    }  # fmt: skip
+    train_sft.main(options(**given, out=one))
+    as_two("train_sft.py", *options(**given, out=two), "--shard")
+    records = [json.loads((folder / "sweep.json").read_text()) for folder in (one, two)]
+    assert records[0]["chosen"] == records[1]["chosen"] == 1e-3
+    for ours, theirs in zip(records[0]["tried"], records[1]["tried"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    assert_same_adapter(one, two)
+
+
 def test_cpt_with_two_processes_stops_resumes_samples_and_keeps_the_best(tiny_folder, tmp_path):
     package = tmp_path / "package"
     package.mkdir()

@@ -32,6 +32,7 @@ FAMILIES = {
     "qwen2": {"head_dim": None},
     "qwen3": {"tie_word_embeddings": True},
     "gemma": {"pad_token_id": 0},
+    "gemma2": {"pad_token_id": 0, "query_pre_attn_scalar": 6, "sliding_window": 4},
 }
 # The library has no interface for the first Gemma; its layers are built as Qwen2's are.
 INTERFACES = CUSTOM_INTERFACES | {"gemma": CUSTOM_INTERFACES["qwen2"]}
@@ -53,7 +54,7 @@ def write_model(family: str, folder: Path) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_norm = name.endswith("norm.weight")
-            parameter.copy_(0.3 * torch.randn(parameter.shape) + (is_norm and family != "gemma"))
+            parameter.copy_(0.3 * torch.randn(parameter.shape) + (is_norm and not family.startswith("gemma")))
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink()
 
@@ -92,7 +93,8 @@ def main() -> None:
     for family in FAMILIES:
         folder = Path(sys.argv[1]) / family
         write_model(family, folder)
-        for placement in PLACEMENTS:
+        # in Gemma 2 the library's other placement applies the last layer's norm in all layers
+        for placement in ["houlsby"] if family == "gemma2" else PLACEMENTS:
             record(folder, placement, folder / placement)
 
 
