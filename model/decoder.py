@@ -97,7 +97,7 @@ class Attention(nn.Module):
             # decoding: one new token a row attends to what the cache holds
             out = shared.cache.attend(self.layer, q, k, v, bias=shared.bias, **rules)  # pyright: ignore[reportArgumentType]
         else:
-            # training, or prompts whose keys and values the cache keeps: inside the documents of the row
+            # training, or prompts to keep in the cache: inside the documents of the row, each after a learnt prefix
             if shared.cache is not None:
                 shared.cache.fill(self.layer, k, v)
             attend = document_attention if prefix is None else partial(prefix_attention, prefix=prefix)
