@@ -29,6 +29,7 @@ from eval.forgetting import probe
 from eval.nearest_training_example import pieces_of_files, with_nearest
 from eval.perplexity import perplexity
 from eval.worst_predictions import worst_predictions
+from lora.adapter import base_alone
 from model import fast, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
@@ -45,13 +46,14 @@ from training.methods import with_method
 from training.overflow import repair_overflow
 from training.precision import Precision
 from training.run import Run
-from training.setup import load_for_training, optimizer_of, prepare, schedule_of
+from training.setup import load_for_training, optimizer_of, prepare, refuse_longer_texts, schedule_of
 from training.sharding import own_parts
 from training.shared_options import DATA, MEASURING, DecoderOptions
 from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
 from training.sweep import sweep
 from training.validation import EarlyStopping, validation_loss
+from training.virtual_start import describe_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +108,12 @@ def main(arguments: list[str] | None = None) -> dict:
     corpus = open_corpus(options.corpus, seed=options.seed)
     tokenizer = load_tokenizer(options.model)
     decoder = load_for_training(options, dtype, device)
-    texts = read_texts(corpus, tokenizer, options, positions=decoder.config.max_position_embeddings)
-    precision = prepare(decoder, options, device, dtype)
+    precision = prepare(decoder, tokenizer, options, device, dtype)
+    refuse_longer_texts("--row-tokens", options.row_tokens, decoder)
+    texts = read_texts(corpus, tokenizer, options)
     print(describe_model(options, decoder, dtype))
+    if decoder.virtual_tokens and run.resume_from is None:
+        print(describe_start(decoder, tokenizer, precision, texts.rows[0], options))
 
     # the plan: which rows make up each step, and how many fit into a pass
     rows_per_step = max(1, options.step_tokens // options.row_tokens)
@@ -131,8 +136,9 @@ def main(arguments: list[str] | None = None) -> dict:
     # measure the untrained model
     measure = partial(write_perplexity, run, decoder, tokenizer, precision, texts)
     sample = partial(sample_continuations, decoder, tokenizer, precision, texts)
-    if run.resume_from is None:  # the fresh adapter changes nothing yet
-        measure("before")
+    if run.resume_from is None:
+        with base_alone(decoder):
+            measure("before")
     stopwatch.split("before")
 
     # train; the evaluation afterwards is assumed to take as long as the one before
@@ -239,11 +245,8 @@ class Texts:
         return hashes | ({"other_texts_sha256": self.other.sha256()} if self.other.probe else {})
 
 
-def read_texts(corpus: Corpus, tokenizer: Tokenizer, options: Options, *, positions: int) -> Texts:
-    """Pack the corpus. UserError for rows longer than the model's positions, or when no training file is left."""
-    if options.row_tokens > positions:
-        raise UserError(f"--row-tokens {options.row_tokens} exceeds the model's {positions} positions; give fewer")
-
+def read_texts(corpus: Corpus, tokenizer: Tokenizer, options: Options) -> Texts:
+    """Pack the corpus. UserError when no training file is left."""
     # texts from outside the corpus: to replay, and to measure forgetting on
     known = {file.text for file in corpus.files}
     other = read_other_texts(options.replay, options.probe, corpus_texts=known, seed=options.seed)

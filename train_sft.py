@@ -27,10 +27,11 @@ from data.rows import conversation_of, named_line, training_conversation, unread
 from eval.failure_causes import failures
 from eval.instruct import answer_pairs, grade_answers
 from eval.instruct.samples import answers_as_markdown
-from lora.adapter import folded
+from lora.adapter import base_alone, folded
 from model import Stop, fast, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
+from model.generate import positions_of
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
 from sandbox.run import protection
@@ -44,13 +45,14 @@ from training.methods import with_method
 from training.overflow import repair_overflow
 from training.precision import Precision
 from training.run import Run
-from training.setup import load_for_training, optimizer_of, prepare, schedule_of
+from training.setup import load_for_training, optimizer_of, prepare, refuse_longer_texts, schedule_of
 from training.sharding import own_parts
 from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
 from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
 from training.sweep import sweep
 from training.validation import EarlyStopping, validation_loss
+from training.virtual_start import describe_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +106,12 @@ def main(arguments: list[str] | None = None) -> dict:
     tokenizer = load_tokenizer(options.model, chat_template=options.chat_template)
     data = read_data(tokenizer, options)
     decoder = load_for_training(options, dtype, device)
-    if options.max_length > (positions := decoder.config.max_position_embeddings):
-        raise UserError(f"--max-length {options.max_length} exceeds the model's {positions} positions; give less")
+    precision = prepare(decoder, tokenizer, options, device, dtype)
+    refuse_longer_texts("--max-length", options.max_length, decoder)
     refuse_bad_tasks(data.tasks, tokenizer, decoder, options)
-    precision = prepare(decoder, options, device, dtype)
     print(describe_model(options, decoder, dtype))
+    if decoder.virtual_tokens and run.resume_from is None:
+        print(describe_start(decoder, tokenizer, precision, data.rows[0], options))
 
     # the plan: which rows make up each step, and how many fit into a pass
     rows_per_step = options.step_pairs or max(1, options.step_tokens // options.max_length)
@@ -130,8 +133,9 @@ def main(arguments: list[str] | None = None) -> dict:
 
     # answer and grade the held-out tasks with the untrained model
     sample = partial(answer_some, decoder, tokenizer, data.pairs, precision, options)
-    if data.tasks and run.resume_from is None:  # the fresh adapter changes nothing yet
-        write_json(run.folder / "before.json", evaluate(decoder, tokenizer, data.tasks, precision, options))
+    if data.tasks and run.resume_from is None:
+        with base_alone(decoder):
+            write_json(run.folder / "before.json", evaluate(decoder, tokenizer, data.tasks, precision, options))
     stopwatch.split("before")
 
     # train; the evaluation afterwards is assumed to take as long as the one before
@@ -281,7 +285,7 @@ def refuse_bad_tasks(tasks: list[dict], tokenizer: Tokenizer, decoder: Decoder, 
         raise UserError(f"--samples {options.samples}: pass@3 needs at least 4; give 0 to omit it")
 
     # each task: the fields that grading reads, and a prompt that leaves room for its answer
-    room = decoder.config.max_position_embeddings - options.max_new_tokens
+    room = decoder.max_tokens - options.max_new_tokens
     for number, row in enumerate(tasks, 1):
         missing = [key for key in ("id", "category", "instruction", "input", "check") if key not in row]
         if missing:
@@ -294,7 +298,7 @@ def refuse_bad_tasks(tasks: list[dict], tokenizer: Tokenizer, decoder: Decoder, 
         if tokens > room:
             raise UserError(
                 f"{options.test}:{number}: a prompt of {tokens} tokens and an answer of {options.max_new_tokens} "
-                f"exceed the model's {decoder.config.max_position_embeddings} positions; see --max-new-tokens"
+                f"exceed {positions_of(decoder)}; see --max-new-tokens"
             )
 
 

@@ -14,7 +14,7 @@ HEAD_LINES = 20  # of a file, given as the prompt
 def continuations(decoder: Decoder, tokenizer: Tokenizer, files: list[tuple[str, str]], *, count: int = 3) -> str:
     """Markdown: greedy continuations of the first lines of the first `count` (path, text) files."""
     heads = ["\n".join(text.split("\n")[:HEAD_LINES]) + "\n" for _, text in files[:count]]
-    room = min(512, decoder.config.max_position_embeddings // 2)  # prompt tokens
+    room = min(512, decoder.max_tokens // 2)  # prompt tokens
     prompts = [plain_document(tokenizer, head).input_ids[:-1][-room:] for head in heads]
     stop = Stop(max_new_tokens=min(64, room), ids=tokenizer.stop_ids)
     new_ids = generate(decoder, prompts, stop, unused_ids=tokenizer.unused_ids, what="samples")

@@ -33,6 +33,7 @@ from lora.frozen_weight import QUANTIZE
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import choose_device
+from model.generate import positions_of
 from model.token_text import REPLACEMENT, exact_text
 from model.tokenizer import Tokenizer
 
@@ -233,9 +234,9 @@ def main() -> None:
     if empty := next((prompt for prompt in prompts if not prompt.at), None):
         raise UserError(f"{empty.name}: the prompt is empty; there is nothing to go on from")
     decoder = load_decoder(options.model, device=choose_device(options.device), put=QUANTIZE[options.quantize])
-    if not 2 <= options.window <= decoder.config.max_tokens:
-        raise UserError(f"--window {options.window}: give 2 to the model's {decoder.config.max_tokens} positions")
     adapter = load_adapter(decoder, options.adapter)
+    if not 2 <= options.window <= decoder.max_tokens:
+        raise UserError(f"--window {options.window}: give 2 to {positions_of(decoder)}")
     prompts = [prompt.cut(options.window) for prompt in prompts]
     result = next_tokens(decoder, tokenizer, adapter, prompts, top=options.top, seed=options.seed)
     result["settings"] = {name: str(value) for name, value in as_settings(options, without=("out",)).items()}

@@ -33,6 +33,7 @@ from lora.frozen_weight import QUANTIZE
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
+from model.generate import positions_of
 from model.loss import IGNORE, causal_lm_loss
 from model.tokenizer import Tokenizer
 
@@ -163,12 +164,12 @@ def main() -> None:
     device = choose_device(options.device)
     dtype = choose_dtype(device, options.dtype)
     decoder = load_decoder(options.model, dtype=dtype, device=device, put=QUANTIZE[options.quantize])
-    if not 2 <= options.window <= decoder.config.max_tokens:
-        raise UserError(f"--window {options.window}: give 2 to the model's {decoder.config.max_tokens} positions")
-    if options.stride is not None and not 1 <= options.stride < options.window:
-        raise UserError(f"--stride {options.stride}: give 1 to {options.window - 1}, less than the window")
     if options.adapter:
         load_adapter(decoder, options.adapter)
+    if not 2 <= options.window <= decoder.max_tokens:
+        raise UserError(f"--window {options.window}: give 2 to {positions_of(decoder)}")
+    if options.stride is not None and not 1 <= options.stride < options.window:
+        raise UserError(f"--stride {options.stride}: give 1 to {options.window - 1}, less than the window")
     tokenizer = load_trained_tokenizer(options.model, options.adapter)
     result = perplexity(decoder, tokenizer, files, window=options.window, stride=options.stride)
     result |= summary(result["files"], seed=options.seed)

@@ -137,6 +137,17 @@ def folded(network: nn.Module) -> Iterator[None]:
             _put(network, name, module)
 
 
+@contextmanager
+def base_alone(network: nn.Module) -> Iterator[None]:
+    """Inside the block the network is what it is without the adapter in use."""
+    adapter = adapter_in_use(network)
+    use_adapter(network, None)
+    try:
+        yield
+    finally:
+        use_adapter(network, adapter)
+
+
 def adapter_in_use(network: nn.Module) -> Adapter:
     """The adapter in use: name -> module; {} if there is none."""
     return {name: module for name, module in network.named_modules() if isinstance(module, AdapterModule)}

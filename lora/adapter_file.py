@@ -21,11 +21,14 @@ from lora.ia3 import IA3
 from lora.lora_file import LORA
 from lora.peft_format import PREFIX
 from lora.targets import HEAD
+from lora.virtual_file import PREFIX_TUNING, PROMPT_TUNING
 from model.encoder import Encoder
 from model.safetensors_file import read_file
 from model.weights import optional_json
 
-METHODS = {method.module.peft_type: method for method in (LORA, IA3, BIASES, NORMS, BOTTLENECK)}
+METHODS = {
+    method.module.peft_type: method for method in (LORA, IA3, BIASES, NORMS, BOTTLENECK, PREFIX_TUNING, PROMPT_TUNING)
+}
 
 
 def save_adapter(network: nn.Module, folder: Path | str, *, base_model: str, task_type: str) -> None:

@@ -10,7 +10,7 @@ What each of them does was read in its sources:
 - peft 0.21: src/peft/tuners, lora and the folders of the other methods
 - vLLM, revisions of 2025 and 2026: vllm/lora/peft_helper.py, lora_model.py and utils.py, vllm/config/lora.py. All know
   use_rslora. Only the newest know rank_pattern and alpha_pattern; the others multiply every layer by the one scale that
-  r and lora_alpha make. The verdict is for all of them
+  r and lora_alpha make. The verdict is for all of them. Prompt tuning went with pull request 20588, in 0.10
 - llama.cpp (as in llama-cpp-python 0.3.36): convert_lora_to_gguf.py, src/llama-adapter.h. The converter writes
   lora_alpha, the library multiplies by lora_alpha / rank, with each tensor's own rank; it does not know use_rslora
 """
@@ -38,6 +38,7 @@ from lora.bottleneck_file import BOTTLENECK
 from lora.lora_file import CHANGES_BASE, INERT, LORA, READ, refuse_unsupported, whole
 from lora.peft_format import PREFIX, is_set
 from lora.targets import HEAD, pattern_value
+from lora.virtual_file import PREFIX_TUNING, PROMPT_TUNING
 from model import load_decoder, load_encoder
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
@@ -149,6 +150,10 @@ def check_relative(folder: Path, config: dict, model: str | None = None) -> dict
         verdicts["peft"].reasons.append(f"there is no bottleneck there; {theirs} reads it")
     if method is BIASES:
         verdicts["peft"].notes.append("needs peft 0.20 or newer")
+    if method in (PREFIX_TUNING, PROMPT_TUNING):
+        verdicts["peft"].notes.append("with transformers 5.24, peft 0.21's logits are right, but its generate() is not")
+    if method is PROMPT_TUNING:
+        verdicts["vLLM"].notes.append("versions before 0.10 read it (--enable-prompt-adapter)")
 
     # what nobody can load: settings, names or shapes that do not fit
     if model is not None:

@@ -28,6 +28,13 @@ def soft_cap(x: torch.Tensor, cap: float) -> torch.Tensor:
     return torch.tanh(x / cap) * cap
 
 
+def document_positions(lengths: list[int], first: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The position of each token in its document, from `first` on, and where the document ends: [1, T] each."""
+    positions = torch.cat([torch.arange(first, first + n, device=device) for n in lengths])
+    ends = torch.cat([torch.full((n,), first + n, device=device) for n in lengths])
+    return positions[None], ends[None]
+
+
 def visible(tokens: int, *, causal: bool, window: int | None, device: torch.device) -> torch.Tensor:
     """[T, T] bool: whether query i (row) attends to key j (column), in one document."""
     # how many tokens each key lies before each query: [T, T]

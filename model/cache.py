@@ -10,205 +10,53 @@ paged (PagedAttention, arXiv:2309.06180), so that a step reads only what is in u
 
 Slots own the pages of prompts, rows those of answers. Each row of a slot occupies one of its lanes, so that all
 queries to a prompt form one matrix. With a single lane per slot nothing is shared: a row then continues in its prompt's
-pages, and slot and row are the same. Rows come and go at any step (continuous batching, Orca, OSDI 2022).
+pages, and slot and row are the same. Rows come and go at any step (continuous batching, Orca, OSDI 2022). A learnt
+prefix (lora/prefix.py) has pages of its own: stored once, and read by all rows as by one.
 
 All state that changes between steps is held in tensors, so that a step can be recorded once as a CUDA graph.
 """
 
 from __future__ import annotations
 
-import math
-import mmap
+from collections.abc import Sequence
 
 import torch
-from torch.nn.functional import pad
 
 from model.attention import soft_cap
-from model.device import on_gpu
-
-PAGE = 64  # tokens
-UNTOUCHED = 1 << 30  # bytes to reserve up front on a CPU; the system provides a page when it is first written
-
-
-class Pages:
-    """Keys and values [L, M, H_kv, PAGE, D] of several owners.
-
-    More may be allocated than the M pages that are read. An owner's tokens fill its pages in order. Page 0 has no
-    owner: tokens of idle rows are written there.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], owners: int, tokens: int, *, dtype, device: torch.device) -> None:
-        """shape: layers, key heads, head dimension. tokens: expected maximum per owner."""
-        layers, heads, head_dim = shape
-        # page 0 and, on a CPU, all that may be needed: growing later copies everything
-        pages = 1
-        if not on_gpu(device):
-            bytes_each = layers * heads * PAGE * head_dim * dtype.itemsize
-            pages += min(owners * -(-tokens // PAGE), UNTOUCHED // bytes_each)
-
-        # on a CPU an fp32 product is faster than exact scores from half precision (scores_in_fp32)
-        keys_dtype = dtype if on_gpu(device) else torch.promote_types(dtype, torch.float32)
-        shape_of_all = layers, pages, heads, PAGE, head_dim
-        self.keys, self.values = (_zeros(shape_of_all, each, device) for each in (keys_dtype, dtype))
-
-        # the pages of each owner, and those of none
-        self.of: list[list[int]] = [[] for _ in range(owners)]
-        self.free = list(range(1, pages))
-        self._shape: tuple[int, ...] = ()
-        self._lay_out()
-
-    def reserve(self, tokens: dict[int, int]) -> None:
-        """Allocate pages for owner → number of tokens."""
-        # each owner as often as it lacks a page
-        short = [owner for owner, count in tokens.items() for _ in range(-(-count // PAGE) - len(self.of[owner]))]
-        if not short:
-            return
-
-        # grow by at least half, since growing copies everything
-        held, missing = self.keys.shape[1], len(short) - len(self.free)
-        if missing > 0:
-            more = max(missing, held // 2)
-            self.free += range(held, held + more)
-            self.keys, self.values = (pad(x, (0, 0, 0, 0, 0, 0, 0, more)) for x in (self.keys, self.values))
-
-        # take the lowest: pages after the last used one are not read
-        self.free.sort()
-        for owner in short:
-            self.of[owner].append(self.free.pop(0))
-        self._lay_out()
-
-    def release(self, owners: list[int]) -> None:
-        """Free these owners' pages."""
-        for owner in owners:
-            self.free += self.of[owner]
-            self.of[owner] = []
-        self._lay_out()
-
-    def keep(self, owners: list[int]) -> None:
-        """Keep only these owners, in this order, with their pages."""
-        # renumber: page 0 stays, the kept pages follow it
-        kept = [0, *(page for owner in owners for page in self.of[owner])]
-        renumbered = {page: i for i, page in enumerate(kept)}
-        self.of = [[renumbered[page] for page in self.of[owner]] for owner in owners]
-        self.free = list(range(len(kept), self.keys.shape[1]))
-
-        # and move their contents
-        for memory in (self.keys, self.values):
-            memory[:, : len(kept)] = memory[:, kept]
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        """Who owns which page, as tensors.
-
-        owner  [M]         of each page
-        place  [M]         of each page in `pages`
-        pages  [O · most]  of each owner, filled up with page 0 to as many as the largest has
-        last   [O]         each owner's last page, where its next token is written
-        """
-        # a recorded step reads all pages, since its shapes must not change
-        is_recorded = on_gpu(self.keys)
-        used = self.keys.shape[1] if is_recorded else 1 + max((page for pages in self.of for page in pages), default=0)
-        most = max(1, *map(len, self.of))
-
-        # page → owner, and owner → pages
-        owner, place = [0] * used, [0] * used
-        for i, pages in enumerate(self.of):
-            for j, page in enumerate(pages):
-                owner[page], place[page] = i, i * most + j
-        pages = [page for pages in self.of for page in [*pages, *[0] * (most - len(pages))]]
-        last = [pages[-1] if pages else 0 for pages in self.of]
-
-        # to the device; in place if the shapes are the same, since a recorded step reads these tensors
-        now = [torch.tensor(values, device=self.keys.device) for values in (owner, place, pages, last)]
-        shape = (most, used, len(last))
-        if shape == self._shape:
-            for tensor, values in zip((self.owner, self.place, self.pages, self.last), now, strict=True):
-                tensor.copy_(values)
-        else:
-            (self.owner, self.place, self.pages, self.last), self._shape = now, shape
-
-    @property
-    def room(self) -> int:
-        """Capacity of the owner with the most pages, in tokens: N below."""
-        return self._shape[0] * PAGE
-
-    def write(self, layer: int, k: torch.Tensor, v: torch.Tensor, page: torch.Tensor, column: torch.Tensor) -> None:
-        """Store tokens: k, v [T, H_kv, D] at page, column [T]."""
-        _, _, heads, _, head_dim = self.keys.shape
-        # where each head of each token goes in a layer's memory [M, H_kv, PAGE, D], seen as rows of D: [T · H_kv]
-        head = torch.arange(heads, device=page.device)
-        at = ((page[:, None] * heads + head) * PAGE + column[:, None]).flatten()
-        for memory, x in ((self.keys, k), (self.values, v)):
-            memory[layer].view(-1, head_dim).index_copy_(0, at, x.to(memory.dtype).flatten(0, 1))
-
-    def scores(self, layer: int, q: torch.Tensor, scale: float) -> torch.Tensor:
-        """Attention scores of each owner, in fp32: q [O, H_kv, Q, D] -> [O, H_kv, Q, N], 0 where it has no page."""
-        # every page meets the queries of its owner: [M, H_kv, Q, PAGE]; page 0 has none
-        keys = self.keys[layer, : len(self.owner)]  # [M, H_kv, PAGE, D]
-        of_page = scores_in_fp32(q.index_select(0, self.owner), keys, scale)
-        of_page[0] = 0
-
-        # each owner's pages one after another: [O, N / PAGE, H_kv, Q, PAGE] -> [O, H_kv, Q, N]
-        of_owner = of_page.index_select(0, self.pages).unflatten(0, (len(q), -1))
-        return of_owner.permute(0, 2, 3, 1, 4).flatten(3)
-
-    def mix(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
-        """Weighted sum of each owner's values: weights [O, H_kv, Q, N] -> [O, H_kv, Q, D]."""
-        # the weights, cut into pages: [O · N / PAGE, H_kv, Q, PAGE]
-        of_owner = weights.unflatten(-1, (-1, PAGE)).permute(0, 3, 1, 2, 4).flatten(0, 1)
-        # each page's share of the sum: [M, H_kv, Q, D]
-        of_page = of_owner.index_select(0, self.place) @ self.values[layer, : len(self.owner)]
-        of_page[0] = 0
-        # summed over each owner's pages
-        return of_page.index_select(0, self.pages).unflatten(0, (len(weights), -1)).sum(1)
-
-
-def scores_in_fp32(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
-    """scale · q kᵀ in fp32: q [M, H, Q, D], k [M, H, N, D] in fp32 or half precision -> [M, H, Q, N].
-
-    A half-precision product is accumulated in fp32 but rounded on output: in bf16 a score of 300 is then off by up to
-    1, and Qwen2 has such scores. A second product, accumulated onto minus the first, gives the rounding error: it is
-    small, so its own rounding is harmless.
-    """
-    # fp32 keys: one product is exact enough
-    if k.dtype.itemsize >= 4:
-        return (q.to(k.dtype) * scale) @ k.mT
-
-    # scaling q by a power of two is exact, and keeps fp16 scores from overflowing; the rest is multiplied in fp32
-    factor, exponent = math.frexp(scale)
-    heads, q, k = q.shape[1], (q * 2.0**exponent).to(k.dtype).flatten(0, 1), k.flatten(0, 1)
-
-    # the rounded product, plus what rounding took from it
-    scores = torch.bmm(q, k.mT)
-    scores = scores.float().add_(torch.baddbmm(scores, q, k.mT, beta=-1)).mul_(factor)
-    return scores.unflatten(0, (-1, heads))
-
-
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    if on_gpu(device):
-        return torch.zeros(shape, dtype=dtype, device=device)
-    # an anonymous map is zero and takes no memory until it is written to
-    return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).view(shape)
+from model.pages import Pages
 
 
 class KVCache:
     """Keys and values of `slots` prompts and `rows` answers to them."""
 
     def __init__(
-        self, shape: tuple[int, int, int], *, slots: int, lanes: int, rows: int, longest: tuple[int, int], dtype, device
-    ) -> None:
+        self, shape: tuple[int, int, int], *, slots: int, lanes: int, rows: int, longest: tuple[int, int],
+        before: int = 0, prefix: Sequence[torch.Tensor] = (), dtype, device
+    ) -> None:  # fmt: skip
         """shape: layers, key heads, head dimension. lanes: rows per slot at the same time; if 1, slots are rows.
 
         longest  maximum tokens of a prompt and of an answer
+        before   virtual tokens of prompt tuning: they precede every prompt, and are stored with it
+        prefix   keys and values of prefix tuning, a [2, H_kv, P, D] for each layer: they precede every prompt, and are
+                 stored once
         """
         # with a single lane a row continues in its prompt's pages
-        prompt, answer = longest
+        prompt, answer = before + longest[0], longest[1]
         shares = lanes > 1
         self.prompts = Pages(shape, slots, prompt, dtype=dtype, device=device) if shares else None
         self.answers = Pages(shape, rows, answer if shares else prompt + answer, dtype=dtype, device=device)
-        self.slots, self.lanes = slots, lanes
+        self.slots, self.lanes, self.before = slots, lanes, before
 
-        # tokens of the prompt in each slot, and of each row's answer
+        # the prefix takes the positions 0 … P - 1 of every row: one owner, written once
+        self.prefix, self.first = None, 0
+        if prefix:
+            self.first = prefix[0].shape[-2]
+            self.prefix = Pages(shape, 1, self.first, dtype=dtype, device=device)
+            self.prefix.reserve({0: self.first})
+            for layer, kv in enumerate(prefix):
+                self.prefix.write(layer, *kv.to(dtype).transpose(1, 2), *self.prefix.places({0: self.first}))
+
+        # tokens of prefix and prompt in each slot, and of each row's answer
         self.lengths = torch.zeros(slots + 1, dtype=torch.int64, device=device)
         self.written = torch.zeros(rows, dtype=torch.int64, device=device)
         # slot and lane of each row; idle rows have the slot after the last
@@ -220,16 +68,16 @@ class KVCache:
     def admit(self, slots: list[int], lengths: list[int]) -> None:
         """Announce which slots the next prefill pass fills, and the lengths of their prompts."""
         device = self.lengths.device
-        prompts = dict(zip(slots, lengths, strict=True))
-        self.lengths[torch.tensor(slots, device=device)] = torch.tensor(lengths, device=device)
+        prompts = {slot: self.before + length for slot, length in zip(slots, lengths, strict=True)}
+        before_answer = [self.first + length for length in prompts.values()]
+        self.lengths[torch.tensor(slots, device=device)] = torch.tensor(before_answer, device=device)
         for slot, length in prompts.items():
             self.length_of_slot[slot] = length
 
         # page and column of every token, one prompt after another: [T] each
         pages = self.prompts or self.answers
         pages.reserve(prompts)
-        places = [(pages.of[slot][at // PAGE], at % PAGE) for slot, length in prompts.items() for at in range(length)]
-        self.filling = torch.tensor(places, device=device).unbind(1)
+        self.filling = pages.places(prompts)
 
     def seat(self, rows: list[int], slots: list[int], lanes: list[int]) -> None:
         """Assign rows to slots and lanes, with empty answers."""
@@ -267,17 +115,24 @@ class KVCache:
         return self.lengths[self.slot] + self.written
 
     def bias(self, window: int | None) -> torch.Tensor:
-        """0 where a row sees a token of its prompt or answer in this step, else -inf: [R, 1, 1, S + N] fp32."""
+        """0 where a row sees a token of prefix, prompt or answer in this step, else -inf: [R, 1, 1, P + S + N] fp32."""
         device, now = self.lane.device, self.positions()[:, None]  # [R, 1]
-        column = torch.arange(self.answers.room, device=device).expand(len(now), -1)
-        # the position of the token in each column, and whether it is one of the row's: [R, S + N]
+
+        def columns(pages: Pages, first: int) -> torch.Tensor:
+            return torch.arange(first, first + pages.room, device=device).expand(len(now), -1)
+
+        # the position of the token in each column, and whether it is one of the row's: [R, N], [R, S], [R, P]
         if self.prompts is None:
-            at, seen = column, column <= now
+            at = columns(self.answers, self.first)
+            seen = at <= now
         else:
-            in_prompt = torch.arange(self.prompts.room, device=device).expand(len(now), -1)
+            column, in_prompt = columns(self.answers, 0), columns(self.prompts, self.first)
             written = self.written[:, None]
             at = torch.cat((in_prompt, now - written + column), dim=1)
             seen = torch.cat((in_prompt < now - written, column <= written), dim=1)
+        if self.prefix is not None:
+            in_prefix = columns(self.prefix, 0)
+            at, seen = torch.cat((in_prefix, at), dim=1), torch.cat((in_prefix < self.first, seen), dim=1)
 
         # inside the window
         if window is not None:
@@ -293,26 +148,32 @@ class KVCache:
 
         q [R, H, 1, D]; k, v [R, H_kv, 1, D]; bias as above. Returns [R, H, 1, D]. Softmax in fp32.
         """
-        # store the new token in the last page of its row
+        # store the new token of each row in its own pages
         (rows, heads, _, head_dim), key_heads, dtype = q.shape, k.shape[1], q.dtype
-        at = self.positions() if self.prompts is None else self.written
-        self.answers.write(layer, k[:, :, 0], v[:, :, 0], self.answers.last, at % PAGE)
+        self.answers.write_next(layer, k[:, :, 0], v[:, :, 0], self._column())
 
         # G query heads share a key head: [R, H_kv, G, D]
         q = q.view(rows, key_heads, -1, head_dim)
 
-        # scores against the answer [R, H_kv, G, N], and before them those against the prompt [R, H_kv, G, S]
+        # scores against the answer [R, H_kv, G, N], before them those against the prompt [.., S] and the prefix [.., P]
         scores = self.answers.scores(layer, q, scale)
         if self.prompts is not None:
             read = self._by_row(self.prompts.scores(layer, self._by_slot(q), scale))
             scores = torch.cat((read, scores), dim=-1)
+        if self.prefix is not None:
+            read = _apart(self.prefix.scores(layer, _as_one(q), scale), rows)
+            scores = torch.cat((read, scores), dim=-1)
         scores = scores + bias if softcap is None else soft_cap(scores, softcap) + bias
 
-        # one softmax over both, then the values of each: [R, H_kv, G, D]
+        # one softmax over all of them, then the values of each: [R, H_kv, G, D]
         weights = scores.softmax(-1).to(self.answers.values.dtype)
-        out = self.answers.mix(layer, weights[..., -self.answers.room :])
+        rooms = [pages.room if pages is not None else 0 for pages in (self.prefix, self.prompts, self.answers)]
+        of_prefix, of_prompt, of_answer = weights.split(rooms, dim=-1)
+        out = self.answers.mix(layer, of_answer)
         if self.prompts is not None:
-            out = out + self._by_row(self.prompts.mix(layer, self._by_slot(weights[..., : self.prompts.room])))
+            out = out + self._by_row(self.prompts.mix(layer, self._by_slot(of_prompt)))
+        if self.prefix is not None:
+            out = out + _apart(self.prefix.mix(layer, _as_one(of_prefix)), rows)
 
         # a layer in fp32 may use a half-precision cache
         return out.view(rows, heads, 1, head_dim).to(dtype)
@@ -320,6 +181,13 @@ class KVCache:
     def advance(self) -> None:
         """Count the token that every layer has just stored. Idle rows do not advance."""
         self.written.add_(1).mul_(self.slot < self.slots)
+
+    def _column(self) -> torch.Tensor:
+        """Where each row's next token goes in the row's own pages: [R] int64."""
+        if self.prompts is not None:
+            return self.written
+        # with a single lane the prompt is there as well, but not the prefix
+        return self.positions() - self.first if self.first else self.positions()
 
     def _by_slot(self, x: torch.Tensor) -> torch.Tensor:
         """[R, H_kv, G, *] -> [P, H_kv, lanes·G, *]: the rows that share a prompt become its queries.
@@ -335,3 +203,13 @@ class KVCache:
     def _by_row(self, x: torch.Tensor) -> torch.Tensor:
         """The inverse: [P, H_kv, lanes·G, *] -> [R, H_kv, G, *]."""
         return x.unflatten(2, (self.lanes, -1))[self.slot.clamp(max=self.slots - 1), :, self.lane]
+
+
+def _as_one(x: torch.Tensor) -> torch.Tensor:
+    """[R, H_kv, G, *] -> [1, H_kv, R·G, *]: the queries of all rows, as those of one owner."""
+    return x.transpose(0, 1).flatten(1, 2)[None]
+
+
+def _apart(x: torch.Tensor, rows: int) -> torch.Tensor:
+    """The inverse: [1, H_kv, R·G, *] -> [R, H_kv, G, *]."""
+    return x[0].unflatten(1, (rows, -1)).transpose(0, 1)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,13 +23,14 @@ from torch.autograd.graph import save_on_cpu
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import document_attention, soft_cap
+from model.attention import document_attention, document_positions, soft_cap
 from model.cache import KVCache
 from model.config import ModelConfig
 from model.device import on_gpu
 from model.linear import Linear
 from model.norm import RMSNorm
 from model.rope import rope_cos_sin, rotate
+from model.virtual_tokens import VirtualTokens, drop, longer, prefix_attention, prepend
 
 # Activation checkpointing: what the backward pass recomputes (arXiv:1604.06174).
 CHECKPOINTING = (
@@ -75,8 +77,11 @@ class Attention(nn.Module):
         else:
             self.q_norm = self.k_norm = nn.Identity()
 
-    def forward(self, x: torch.Tensor, shared: Shared) -> torch.Tensor:
-        """x [B, T, D] -> [B, T, D]. With a cache and lengths: prompts to store; with a cache alone: one token a row."""
+    def forward(self, x: torch.Tensor, shared: Shared, prefix: torch.Tensor | None) -> torch.Tensor:
+        """x [B, T, D] -> [B, T, D]. With a cache and lengths: prompts to store; with a cache alone: one token a row.
+
+        prefix  [2, H_kv, P, D]: keys and values that prefix tuning puts before those of every document
+        """
         # project: q [B, T, H · D_head], k and v [B, T, H_kv · D_head]
         q, k, v = self.q_proj.forward_with(x, self.k_proj, self.v_proj)
 
@@ -92,10 +97,11 @@ class Attention(nn.Module):
             # decoding: one new token a row attends to what the cache holds
             out = shared.cache.attend(self.layer, q, k, v, bias=shared.bias, **rules)  # pyright: ignore[reportArgumentType]
         else:
-            # training, or prompts whose keys and values the cache keeps: inside the documents of the row
+            # training, or prompts to keep in the cache: inside the documents of the row, each after a learnt prefix
             if shared.cache is not None:
                 shared.cache.fill(self.layer, k, v)
-            out = document_attention(q, k, v, shared.lengths, causal=True, window=self.window, **rules)
+            attend = document_attention if prefix is None else partial(prefix_attention, prefix=prefix)
+            out = attend(q, k, v, shared.lengths, causal=True, window=self.window, **rules)
 
         # join the heads: [B, H, T, D_head] -> [B, T, H · D_head] -> [B, T, D]
         return self.o_proj(out.transpose(1, 2).flatten(2))
@@ -147,10 +153,10 @@ class Layer(nn.Module):
         self.mlp_adapter: nn.Module | None = None
         self.layer_adapter: nn.Module | None = None
 
-    def forward(self, x: torch.Tensor, shared: Shared) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, shared: Shared, prefix: torch.Tensor | None) -> torch.Tensor:
         """x [B, T, D] fp32 -> [B, T, D] fp32."""
         # the sum is in fp32: the branch's half precision is promoted
-        x = x + self._attention(x, shared)
+        x = x + self._attention(x, shared, prefix)
 
         # "selective" recomputes the MLP, whose hidden activations are the largest
         if shared.checkpointing == "selective":
@@ -159,8 +165,8 @@ class Layer(nn.Module):
             x = x + self._mlp(x)
         return through(self.layer_adapter, x)
 
-    def _attention(self, x: torch.Tensor, shared: Shared) -> torch.Tensor:
-        y = through(self.attention_adapter, self.self_attn(self.input_layernorm(x), shared))
+    def _attention(self, x: torch.Tensor, shared: Shared, prefix: torch.Tensor | None) -> torch.Tensor:
+        y = through(self.attention_adapter, self.self_attn(self.input_layernorm(x), shared, prefix))
         return self.post_attention_layernorm(y) if self.has_post_norms else y
 
     def _mlp(self, x: torch.Tensor) -> torch.Tensor:
@@ -185,46 +191,68 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, config.norm_offset)
         self.checkpointing = "none"  # one of CHECKPOINTING
+        # where an adapter may put virtual tokens: input vectors (lora/prompt.py), keys and values (lora/prefix.py)
+        self.prompt: VirtualTokens | None = None
+        self.prefix: VirtualTokens | None = None
 
     def hidden_states(
         self, input_ids: torch.Tensor, lengths: list[int] | None = None, cache: KVCache | None = None
     ) -> torch.Tensor:
         """The last layer's output after the final norm.
 
-        input_ids  [B, T] int64
+        input_ids  [B, T] int64; an adapter's virtual tokens are added to each document, and dropped again at the end
         lengths    of the row's documents, one after another (B = 1, they sum to T): positions restart at each, and none
                    attends to another. None: every row is one document or, with a cache, a row's next token (T = 1)
         cache      filled by a call with `lengths` (the prompts it has admitted), then read and extended token by token
         Returns    [B, T, D]
         """
-        # angles and masks, shared by all layers
-        shared_by_window = self._shared(input_ids, lengths, cache)
-
         # the residual stream starts as the embeddings: [B, T, D] fp32
-        x = self.embed_tokens(input_ids).float()
-        if self.config.embedding_scale != 1:
-            # rounded to the weights' dtype, as Gemma was trained
-            x = x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
+        x, texts = self.embedded(input_ids), lengths
 
-        # every layer adds to it
-        for layer, window in zip(self.layers, self.config.windows, strict=True):
+        # virtual tokens before every text: as input vectors, or as keys and values; decoding finds them in the cache
+        decoding = cache is not None and lengths is None
+        prompt, prefix = (None, None) if decoding else (self.prompt, self.prefix)
+        if prompt is not None:
+            x, lengths = prepend(prompt(), x, texts), longer(prompt.count, texts)
+        prefixes = [None] * len(self.layers) if prefix is None else prefix()  # [2, H_kv, P, D_head] each
+
+        # angles and masks, shared by all layers
+        shared_by_window = self._shared(x, lengths, cache)
+
+        # every layer adds to the stream
+        for layer, window, kv in zip(self.layers, self.config.windows, prefixes, strict=True):
             shared = shared_by_window[window]
             if shared.checkpointing in ("full", "offload"):
                 # keep only the layer's input, on the device or in the host's memory
                 to_host = save_on_cpu(pin_memory=on_gpu(x)) if shared.checkpointing == "offload" else nullcontext()
                 with to_host:
-                    x = checkpoint(layer, x, shared, use_reentrant=False)
+                    x = checkpoint(layer, x, shared, kv, use_reentrant=False)
             else:
-                x = layer(x, shared)
+                x = layer(x, shared, kv)
 
         # decoding: every layer has stored its token
-        if cache is not None and lengths is None:
+        if decoding:
             cache.advance()
-        return self.norm(x)
+        return self.norm(x if prompt is None else drop(prompt.count, x, texts))
 
-    def _shared(self, input_ids, lengths, cache) -> dict[int | None, Shared]:
+    def embedded(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The residual stream before the first layer: [...] int64 -> [..., D] fp32."""
+        x = self.embed_tokens(input_ids).float()
+        if self.config.embedding_scale == 1:
+            return x
+        # rounded to the weights' dtype, as Gemma was trained
+        return x * torch.tensor(self.config.embedding_scale, dtype=self.embed_tokens.weight.dtype).item()
+
+    def _shared(self, x, lengths, cache) -> dict[int | None, Shared]:
         """Angles and masks by window: once for layers with full attention (None), once for those with a window."""
-        positions, extents = self._positions(input_ids, lengths, cache)
+        # each row's next token [B, 1], or each token of its document [1, T], after a learnt prefix
+        if cache is not None and lengths is None:
+            positions = cache.positions()[:, None]
+            extents = positions + 1
+        else:
+            first = 0 if self.prefix is None else self.prefix.count
+            positions, extents = document_positions(lengths or [x.shape[1]], first, x.device)
+
         # without gradients nothing is kept, so nothing needs to be recomputed
         checkpointing = self.checkpointing if torch.is_grad_enabled() else "none"
 
@@ -237,22 +265,6 @@ class Backbone(nn.Module):
             bias = cache.bias(window) if cache is not None and lengths is None else None
             shared_by_window[window] = Shared(cos[:, None], sin[:, None], lengths, cache, bias, checkpointing)
         return shared_by_window
-
-    @staticmethod
-    def _positions(input_ids, lengths, cache) -> tuple[torch.Tensor, torch.Tensor]:
-        """The position of each token in its document, and the document's length: [B or 1, T] each."""
-        device = input_ids.device
-        if lengths is not None:
-            # packed documents: [1, T], restarting at each
-            positions = torch.cat([torch.arange(n, device=device) for n in lengths])[None]
-            return positions, torch.cat([torch.full((n,), n, device=device) for n in lengths])[None]
-        if cache is not None:
-            # decoding: each row's next token, [B, 1]
-            positions = cache.positions()[:, None]
-            return positions, positions + 1
-        # every row is one document: [1, T] for all of them
-        positions = torch.arange(input_ids.shape[1], device=device)[None]
-        return positions, torch.full_like(positions, input_ids.shape[1])
 
 
 class Decoder(nn.Module):
@@ -271,10 +283,6 @@ class Decoder(nn.Module):
         """The output matrix [V, D]; the embedding itself when the two are tied."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
 
-    def head_equals_embedding(self) -> bool:
-        """Whether an untied head holds the embedding's values."""
-        return torch.equal(self.lm_head.weight, self.model.embed_tokens.weight)
-
     def tie(self) -> None:
         """Replace an untied head by the embedding."""
         # `raw` too: it is what save_decoder writes
@@ -286,6 +294,16 @@ class Decoder(nn.Module):
     def softcap(self) -> float | None:
         """Gemma 2's bound on the logits, which the loss must apply."""
         return self.config.final_logit_softcapping
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text: the network's positions, of which an adapter's virtual tokens take some."""
+        return self.config.max_tokens - self.virtual_tokens
+
+    @property
+    def virtual_tokens(self) -> int:
+        """The adapter's virtual tokens before every text (model/virtual_tokens.py)."""
+        return sum(part.count for part in (self.model.prompt, self.model.prefix) if part is not None)
 
     @property
     def device(self) -> torch.device:
@@ -323,8 +341,9 @@ class Decoder(nn.Module):
 
         longest  most tokens of a prompt, and of an answer
         """
-        config = self.config
+        config, prompt, prefix = self.config, self.model.prompt, self.model.prefix
         shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
-        # keys and values in the dtype of the weights
+        # keys and values in the dtype of the weights; a learnt prefix is in it from the start
         places = {"slots": slots, "lanes": lanes, "rows": rows, "longest": longest}
-        return KVCache(shape, **places, dtype=self.model.norm.weight.dtype, device=self.device)
+        virtual = {"before": prompt.count if prompt else 0, "prefix": prefix() if prefix else ()}
+        return KVCache(shape, **places, **virtual, dtype=self.model.norm.weight.dtype, device=self.device)

@@ -302,9 +302,14 @@ def _refuse_too_long(decoder: Decoder, prompts: list[list[int]], max_new_tokens:
     if not all(prompts):
         raise ValueError("a prompt is empty")
     longest = max((len(prompt) for prompt in prompts), default=0)
-    limit = decoder.config.max_tokens
-    if longest + max_new_tokens > limit:
+    if longest + max_new_tokens > decoder.max_tokens:
         raise UserError(
-            f"a prompt of {longest} tokens + {max_new_tokens} new tokens exceed the model's {limit} positions; "
+            f"a prompt of {longest} tokens + {max_new_tokens} new tokens exceed {positions_of(decoder)}; "
             "shorten it or ask for fewer new tokens"
         )
+
+
+def positions_of(decoder: Decoder) -> str:
+    """How long a text may be, for an error: "the model's 2048 positions less 20 virtual tokens"."""
+    virtual = f" less {decoder.virtual_tokens} virtual tokens" if decoder.virtual_tokens else ""
+    return f"the model's {decoder.config.max_tokens} positions{virtual}"

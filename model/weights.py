@@ -104,7 +104,8 @@ def load_decoder(
     fill(decoder, tensors, dtype=dtype, device=device, where=source, skip=_is_rope_buffer, put=put)
 
     # and tied once it proves to be a copy of the embedding
-    if weights_decide and not config.tie_word_embeddings and decoder.head_equals_embedding():
+    may_be_tied = weights_decide and not config.tie_word_embeddings
+    if may_be_tied and torch.equal(decoder.head_weight, decoder.model.embed_tokens.weight):
         decoder.tie()
     return decoder.eval()
 

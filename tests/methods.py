@@ -9,6 +9,8 @@ from lora.bitfit import TunedNorm, make_bitfit
 from lora.bottleneck import make_bottleneck
 from lora.ia3 import default_ia3
 from lora.inject import DECODER_TARGETS, inject
+from lora.prefix import Prefix
+from lora.prompt import Prompt
 from model.norm import RMSNorm
 
 
@@ -29,8 +31,12 @@ METHODS = {
     "bitfit of norms": _norms,
     "houlsby": lambda net: train_adapter(net, make_bottleneck(net, placement="houlsby", reduction_factor=5)),
     "pfeiffer": lambda net: train_adapter(net, make_bottleneck(net, placement="pfeiffer", reduction_factor=8)),
+    "prefix": lambda network: train_adapter(network, {Prefix.place: Prefix(network, 5)}),
+    "prefix by an MLP": lambda network: train_adapter(network, {Prefix.place: Prefix(network, 5, hidden=7)}),
+    "prompt": lambda network: train_adapter(network, {Prompt.place: Prompt(network, 5)}),
 }
-MERGEABLE = [method for method in METHODS if method not in ("houlsby", "pfeiffer")]
+VIRTUAL = ("prefix", "prefix by an MLP", "prompt")  # a fresh one changes the network (test_virtual_tokens.py)
+MERGEABLE = [method for method in METHODS if method not in ("houlsby", "pfeiffer", *VIRTUAL)]
 
 
 def put_in(network, method: str) -> Adapter:

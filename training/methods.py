@@ -16,6 +16,8 @@ LEARNING_RATES = {
     "bottleneck": 1e-4,  # AdapterHub's documentation: "works well for most settings"
     "ia3": 3e-3,  # its paper, arXiv:2205.05638 (by Adafactor)
     "bitfit": 1e-3,  # the command of its authors' repository (arXiv:2106.10199)
+    "prefix": 5e-3,  # the commands of P-Tuning v2's repository: 5e-3 to 7e-3. With an MLP, Li & Liang train at 5e-5
+    "prompt": 3e-2,  # PEFT's guide; Lester et al. (arXiv:2104.08691) have 0.3, but with Adafactor and T5's embeddings
     "full": 2e-5,  # Stanford Alpaca
 }
 # Where a track differs: measured on the data of its experiments.
@@ -28,6 +30,8 @@ ONLY_WITH = {
         ("lora",),
     ),
     **dict.fromkeys(("placement", "reduction_factor", "activation"), ("bottleneck",)),
+    **dict.fromkeys(("virtual_tokens", "init_text", "random_init"), ("prefix", "prompt")),
+    "prefix_mlp": ("prefix",),
     "quantize": tuple(method for method in LEARNING_RATES if method != "full"),  # frozen layers alone are quantised
     "top_layers": ("full",),
 }

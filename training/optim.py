@@ -13,6 +13,7 @@ from lora.adapter import trainable
 from training.adam8bit import AdamW8bit
 
 OPTIMIZERS = {"adamw": partial(torch.optim.AdamW, fused=True), "adamw8bit": AdamW8bit}
+VIRTUAL = ("prefix.embedding.weight", "prompt.embedding.weight")  # a row of vectors for each virtual token
 STATE_BYTES = {"adamw": 8.0, "adamw8bit": 2.04}  # of moments, per trainable parameter
 
 # progress 0 … 1 of the decay -> height above the floor, as a share of the peak's height above it
@@ -39,9 +40,10 @@ def adamw(
     parameters = list(trainable(network))
     faster = {name for name, _ in parameters if name.endswith("lora_B.weight") and lora_plus_ratio != 1}
 
-    # weight decay for matrices, lora_B included; none for biases, norms and DoRA's magnitudes
-    matrices = [p for name, p in parameters if p.ndim >= 2 and name not in faster]
-    vectors = [p for _, p in parameters if p.ndim < 2]
+    # weight decay for matrices, lora_B included; none for biases, norms, DoRA's magnitudes, and for virtual tokens: a
+    # text that is shrunk says something else
+    vectors = [p for name, p in parameters if p.ndim < 2 or name.endswith(VIRTUAL)]
+    matrices = [p for name, p in parameters if p.ndim >= 2 and not name.endswith(VIRTUAL) and name not in faster]
     lora_b = [p for name, p in parameters if name in faster]
     groups = [
         {"params": matrices, "weight_decay": weight_decay, "lr": lr},

@@ -16,10 +16,13 @@ from lora.targets import parse_pattern, parse_targets
 from model import load_decoder
 from model.decoder import Decoder
 from model.device import on_gpu
+from model.generate import positions_of
+from model.tokenizer import Tokenizer
 from training.optim import adamw, make_schedule
 from training.overflow import keep_in_fp32, modules_named
 from training.precision import Precision
 from training.shared_options import DecoderOptions, TrainOptions
+from training.virtual_start import fresh_virtual_tokens
 
 
 def load_for_training(options: DecoderOptions, dtype: torch.dtype, device: torch.device) -> Decoder:
@@ -29,7 +32,9 @@ def load_for_training(options: DecoderOptions, dtype: torch.dtype, device: torch
     return load_decoder(options.model, dtype=weights_dtype, device=device, put=QUANTIZE[options.quantize])
 
 
-def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dtype: torch.dtype) -> Precision:
+def prepare(
+    decoder: Decoder, tokenizer: Tokenizer, options: DecoderOptions, device: torch.device, dtype: torch.dtype
+) -> Precision:
     """Put the adapter in, set up activation checkpointing, and return the precision of the steps."""
     # options that contradict each other
     if options.patience and not options.validate_every:
@@ -40,7 +45,7 @@ def prepare(decoder: Decoder, options: DecoderOptions, device: torch.device, dty
         raise UserError(f"--shard cannot divide the state of --optimizer {options.optimizer}; give adamw")
 
     # what is trained, and what the backward pass recomputes
-    add_adapter(decoder, options)
+    add_adapter(decoder, tokenizer, options)
     if options.checkpointing == "offload" and not on_gpu(device):
         raise UserError("--checkpointing offload moves activations from a GPU to host memory; without a GPU, give full")
     decoder.checkpointing = options.checkpointing
@@ -76,7 +81,7 @@ def schedule_of(optimizer: torch.optim.Optimizer, options: TrainOptions, *, step
     )
 
 
-def add_adapter(decoder: Decoder, options: DecoderOptions) -> None:
+def add_adapter(decoder: Decoder, tokenizer: Tokenizer, options: DecoderOptions) -> None:
     """Freeze the decoder and put a fresh adapter in, unless all weights are trained. UserError for bad options."""
     match options.method:
         case "lora":
@@ -88,6 +93,14 @@ def add_adapter(decoder: Decoder, options: DecoderOptions) -> None:
         case "bottleneck":
             shape = {"reduction_factor": options.reduction_factor, "activation": options.activation}
             train_adapter(decoder, make_bottleneck(decoder, placement=options.placement, **shape))
+        case "prefix" | "prompt":
+            train_adapter(decoder, fresh_virtual_tokens(decoder, tokenizer, options))
+
+
+def refuse_longer_texts(option: str, tokens: int, decoder: Decoder) -> None:
+    """UserError if texts of so many tokens do not fit beside the adapter's virtual tokens; `option` says how many."""
+    if tokens > decoder.max_tokens:
+        raise UserError(f"{option} {tokens} exceeds {positions_of(decoder)}; give less")
 
 
 def add_lora(network: nn.Module, options: TrainOptions) -> None:

@@ -104,6 +104,17 @@ class DecoderOptions(TrainOptions):
         None, "of a bottleneck (default: swish for houlsby, relu for pfeiffer)", ADAPTER, choices=tuple(ACTIVATIONS)
     )
 
+    # prefix and prompt, which only a decoder has places for as well
+    virtual_tokens: int = option(20, "virtual tokens of a prefix or a prompt", ADAPTER, least=1)
+    init_text: str | None = option(
+        None, "text that they start as, repeated or cut to their number (default: frequent tokens, drawn by --seed)",
+        ADAPTER, metavar="TEXT",
+    )  # fmt: skip
+    random_init: bool = option(False, "start from random numbers instead, as peft does", ADAPTER)
+    prefix_mlp: int = option(
+        0, "width of an MLP that makes the prefix while it is trained, from random numbers (0: none)", ADAPTER, least=0
+    )
+
     # how the weights are stored
     quantize: str = option("none", "format of the frozen linear layers; nf4: 4 bits", MODEL, choices=tuple(QUANTIZE))
     shard: bool = option(False, "under torchrun: also divide the weights of the layers among the processes", MEMORY)

@@ -114,7 +114,7 @@ class LocalModel:
         self, conversations: list[list[dict]], replies: list[list[Reply | None]]
     ) -> list[tuple[int, list[int]]]:
         """(conversation, prompt ids) of those to answer: not cached, within the model's positions and the budget."""
-        room = self._decoder.config.max_position_embeddings - self.settings["max_tokens"]
+        room = self._decoder.max_tokens - self.settings["max_tokens"]
         spent = self.spent
         requests = math.inf if self.most_requests is None else self.most_requests - spent.requests  # left to spend
         tokens = math.inf if self.most_tokens is None else self.most_tokens - spent.tokens_in - spent.tokens_out

@@ -47,8 +47,10 @@ WAITS = {
     "training/contrastive_loss.py:forward write": "documents that are no negatives, and the teacher's scores",
     "train_embed.py:make_loss write": "the temperature, once",
     # sampling: the tokens go to the host, which decides who goes on, and back
-    "model/cache.py:_lay_out write": "the pages' owners, when some come or go",
-    "model/cache.py:admit write": "new prompts' lengths, slots and places",
+    "model/pages.py:_lay_out write": "the pages' owners, when some come or go",
+    "model/cache.py:admit write": "new prompts' lengths and slots",
+    "model/pages.py:places write": "where new prompts go, and a prefix once",
+    "model/pages.py:keep write": "pages that are kept when rows are let go",
     "model/cache.py:seat write": "rows that begin or end",
     "model/cache.py:keep write": "rows that go on when others are let go",
     "model/generate.py:__init__ write": "which ids have no token, once",
@@ -81,6 +83,7 @@ WAITS = {
 
 # Matrix products in fp32 are meant: DoRA's lengths of rows, similarities of an encoder's vectors, an adapter folded in.
 IN_FP32 = {
+    "train prefix, gemma2, 7.5": 8,  # the MLP that makes it
     "train dora": 42,
     "train_embed": 36,
     "train pfeiffer": 15,  # on the residual stream

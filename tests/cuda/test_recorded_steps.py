@@ -18,6 +18,9 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lora.adapter import use_adapter
+from lora.prefix import Prefix
+from lora.prompt import Prompt
 from model import fast
 from model.config import ModelConfig
 from model.decoder import Decoder
@@ -111,7 +114,7 @@ def cuda(monkeypatch):
         return SimpleNamespace(wait_stream=lambda other: None)
 
     def begin():
-        for module in ("model.cache", "model.generate"):  # `model.generate` as an attribute is the function
+        for module in ("model.pages", "model.generate"):  # `model.generate` as an attribute is the function
             monkeypatch.setattr(sys.modules[module], "on_gpu", lambda where: True)
         return devices
 
@@ -128,8 +131,12 @@ def cuda(monkeypatch):
 @pytest.fixture(params=["llama"])
 def decoder(request):
     """In fp64, for a batch of another shape may round otherwise, and a draw may then fall on the next token."""
-    family = MISTRAL if request.param == "mistral" else {"model_type": "llama"}
-    decoder = Decoder(ModelConfig.from_dict(SIZES | family)).double().eval()
+    family, _, virtual = request.param.partition(" with a ")
+    decoder = Decoder(ModelConfig.from_dict(SIZES | (MISTRAL if family == "mistral" else {"model_type": "llama"})))
+    if virtual:
+        learnt = (Prefix if virtual == "prefix" else Prompt)(decoder, 4)
+        use_adapter(decoder, {learnt.place: learnt})
+    decoder = decoder.double().eval()
     for parameter in decoder.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -181,14 +188,22 @@ def _recording_now(step, tokens):
 
 @pytest.mark.parametrize(
     ("decoder", "samples", "rows", "page"),
-    [("llama", 1, 3, 3), ("llama", 4, 6, 3), ("llama", 4, 6, 64), ("mistral", 2, 5, 3)],
+    [
+        ("llama", 1, 3, 3),
+        ("llama", 4, 6, 3),
+        ("llama", 4, 6, 64),
+        ("mistral", 2, 5, 3),
+        ("llama with a prefix", 1, 3, 3),
+        ("mistral with a prefix", 2, 5, 3),
+        ("mistral with a prompt", 2, 5, 3),
+    ],
     indirect=["decoder"],
 )
 def test_recorded_steps_give_what_unrecorded_ones_give(
     decoder, cuda, states, only_when_needed, monkeypatch, samples, rows, page
 ):
     """Rows leave, others take their places, prompts come and go, the cache grows, and the last rows are kept alone."""
-    monkeypatch.setattr("model.cache.PAGE", page)
+    monkeypatch.setattr("model.pages.PAGE", page)
     stop, sampling = Stop(max_new_tokens=9, ids=range(20, 24)), Sampling(1.3, samples=samples)
     expected = generate(decoder, PROMPTS, stop, sampling, rows=rows)
     unrecorded = dict(states)

@@ -119,13 +119,19 @@ def run(monkeypatch, folder, *arguments):
     return run_command(next_token.main)
 
 
-def test_the_command_writes_a_table_json_and_a_picture(tmp_path, tiny_folder, adapted, tokenizer, monkeypatch, capsys):
+@pytest.fixture
+def files(tmp_path, tiny_folder, adapted):
+    """A folder with the model, and its adapter in adapter/."""
     for file in tiny_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     save_adapter(adapted[0], tmp_path / "adapter", base_model="tiny", task_type="CAUSAL_LM")
+    return tmp_path
+
+
+def test_the_command_writes_a_table_json_and_a_picture(tmp_path, files, tokenizer, monkeypatch, capsys):
     write_jsonl(tmp_path / "rows.jsonl", [CHAT])
     out = tmp_path / "f.json"
-    assert run(monkeypatch, tmp_path, "--prompt", TEXT, "--seen", tmp_path / "rows.jsonl", "--out", out) == 0
+    assert run(monkeypatch, files, "--prompt", TEXT, "--seen", tmp_path / "rows.jsonl", "--out", out) == 0
     result = read_json(out)
     assert table(result) in capsys.readouterr().out
     assert [row["kind"] for row in result["prompts"]] == ["given", "seen"]
@@ -146,8 +152,8 @@ def test_the_command_writes_a_table_json_and_a_picture(tmp_path, tiny_folder, ad
         (["--prompt", "x", "--top", "0"], "--top 0: must be at least 1"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, tiny_folder, monkeypatch, capsys, arguments, says):
-    assert run(monkeypatch, tiny_folder, *arguments, "--out", tmp_path / "f.json") == 2
+def test_bad_input_is_one_line(tmp_path, files, monkeypatch, capsys, arguments, says):
+    assert run(monkeypatch, files, *arguments, "--out", tmp_path / "f.json") == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1 and not (tmp_path / "f.json").exists()
 

@@ -20,7 +20,7 @@ from eval.next_token_prompts import read_prompts
 
 PLAIN = {"id": "a", "category": "explain", "instruction": "What is it?", "input": "", "output": "It adds.", "check": {}}
 SAMPLING = {"samples": 0, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 4, "seed": 0}
-ROOMY = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=9999))
+ROOMY = SimpleNamespace(max_tokens=9999)
 
 
 def replayed(path, rows, tokenizer):

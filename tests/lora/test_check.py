@@ -20,7 +20,7 @@ from lora.adapter_file import load_adapter, save_adapter
 from lora.check import check, main
 from lora.inject import DECODER_TARGETS, inject
 from model import load_decoder
-from tests.methods import METHODS, put_in
+from tests.methods import METHODS, VIRTUAL, put_in
 
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 KINDS = {
@@ -189,11 +189,14 @@ def test_another_method_has_one_reader_at_most_and_a_reason_for_the_others(run, 
     status, out, _ = run(tmp_path / "adapter", "--model", tiny_folder, "--json")
     verdicts = json.loads(out)
     assert status == 1 and [name for name, verdict in verdicts.items() if verdict["loads"]] == (
-        ["peft"] if method in MERGEABLE_TOO else []
+        ["peft"] if method in {*MERGEABLE_TOO, *VIRTUAL} else []
     )
     for name in ("vLLM", "llama.cpp"):
         assert ("merge it" in verdicts[name]["reasons"][0]) == (method in MERGEABLE_TOO)
         assert "only LoRA is read there" in verdicts[name]["reasons"][0]
+    if method in VIRTUAL:
+        assert "generate() is not" in verdicts["peft"]["notes"][0]
+        assert ("--enable-prompt-adapter" in json.dumps(verdicts["vLLM"]["notes"])) == (method == "prompt")
     if method == "houlsby":
         assert "load_adapter(DIR, use_safetensors=True)" in verdicts["peft"]["reasons"][0]
 

@@ -16,7 +16,7 @@ from lora.ia3 import IA3Linear
 from model import Stop, fast, generate, load_decoder
 from model.decoder import CHECKPOINTING
 from model.loss import causal_lm_loss
-from tests.methods import MERGEABLE, METHODS, put_in, stir
+from tests.methods import MERGEABLE, METHODS, VIRTUAL, put_in, stir
 
 IDS = torch.randint(3, 320, (1, 21), generator=torch.Generator().manual_seed(5))
 
@@ -32,7 +32,7 @@ def gradients(network) -> dict[str, torch.Tensor]:
     return {name: parameter.grad.clone() for name, parameter in trainable(network)}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted({*METHODS} - {*VIRTUAL}))
 def test_a_fresh_adapter_changes_nothing_in_any_family(reference_decoder, method):
     _, folder = reference_decoder
     network = load_decoder(str(folder))
@@ -45,7 +45,7 @@ def test_a_fresh_adapter_changes_nothing_in_any_family(reference_decoder, method
     assert torch.equal(network(IDS), plain)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted({*METHODS} - {*VIRTUAL}))
 @pytest.mark.parametrize("put", ["bf16", "nf4"])
 def test_a_fresh_adapter_changes_nothing_over_half_precision_and_nf4(tiny_folder, method, put):
     settings = {"dtype": torch.bfloat16} | ({"put": put_nf4} if put == "nf4" else {})
@@ -67,7 +67,8 @@ def test_gradients_reach_exactly_the_adapter_whatever_is_recomputed(tiny, method
         tiny.checkpointing = checkpointing
         every.append(gradients(tiny))
     saved = {tensor.data_ptr() for tensor in method_of(adapter).to_tensors(adapter).values()}
-    assert {parameter.data_ptr() for _, parameter in trainable(tiny)} == saved
+    if method != "prefix by an MLP":  # whose result alone is saved
+        assert {parameter.data_ptr() for _, parameter in trainable(tiny)} == saved
     assert all(gradient.abs().max() > 0 for gradient in every[0].values())
     assert all(parameter.grad is None for _, parameter in tiny.named_parameters() if not parameter.requires_grad)
     for other in every[1:]:
@@ -132,7 +133,7 @@ def test_merged_equals_unmerged_or_is_refused_by_name(tiny_folder, method, put):
         assert_close(network(IDS), expected, atol=1e-4, rtol=0)
         assert (network(IDS) - plain).abs().max() > 0.01
     else:
-        with pytest.raises(UserError, match="cannot be merged: a bottleneck has an activation between its matrices"):
+        with pytest.raises(UserError, match=r"cannot be merged: a (bottleneck has an|prefix is keys|learnt prompt is)"):
             remove(network, merge=True)
         assert adapter_in_use(network) == adapter and torch.equal(network(IDS), expected)
 
@@ -226,7 +227,7 @@ def test_a_tensor_too_few_too_many_or_of_another_shape_is_refused_by_name(tiny, 
     name = sorted(tensors)[0]
     other = load_decoder(str(tiny_folder))
     for changed, said in (
-        ({key: tensor for key, tensor in tensors.items() if key != name}, f"missing: {name}"),
+        ({key: tensors[key] for key in tensors if key != name} | {"more": torch.ones(3)}, f"missing: {name}"),
         (tensors | {"more": torch.ones(3)}, "left over: more"),
         (tensors | {name: torch.ones(3, 3)}, rf"{name} is \[3, 3\], expected"),
     ):

@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from model import load_decoder, load_tokenizer
-from model.cache import PAGE, KVCache, scores_in_fp32
+from model.cache import KVCache
 from model.embedded import EMBEDDED
+from model.pages import PAGE, scores_in_fp32
 
 HALF = [torch.bfloat16, torch.float16]
 # The mean of the scores: 0 for fresh weights; Qwen2's biased keys give several hundred, Qwen2-7B's thousands.
@@ -41,7 +42,7 @@ def test_scores_keep_what_a_product_in_half_precision_rounds_away(dtype, level):
 def keys(request, monkeypatch):
     """A CPU keeps the keys in fp32, a GPU in half precision."""
     if request.param == "as on a GPU":
-        monkeypatch.setattr("model.cache.on_gpu", lambda where: True)
+        monkeypatch.setattr("model.pages.on_gpu", lambda where: True)
 
 
 @pytest.mark.parametrize("lanes", [1, 2])

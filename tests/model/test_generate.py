@@ -135,8 +135,8 @@ def test_pages_of_any_size_may_grow_and_free_ones_are_not_read(exact, monkeypatc
         return refill(self)
 
     monkeypatch.setattr(batch, "refill", with_other_free_pages)
-    monkeypatch.setattr("model.cache.PAGE", page)
-    monkeypatch.setattr("model.cache.UNTOUCHED", untouched)
+    monkeypatch.setattr("model.pages.PAGE", page)
+    monkeypatch.setattr("model.pages.UNTOUCHED", untouched)
     assert generate(exact, 2 * PROMPTS, *settings, rows=rows) == expected
     assert max(free) > 0
 

@@ -50,6 +50,8 @@ WAYS = {
     "bitfit of norms, sharded": {"method": "bitfit of norms", "shard": True, "checkpointing": "full"},
     "houlsby": {"method": "houlsby"},
     "pfeiffer over bf16, sharded": {"method": "pfeiffer", "shard": True, "dtype": torch.bfloat16},
+    "prefix by an MLP, sharded": {"method": "prefix by an MLP", "shard": True, "checkpointing": "full"},
+    "prompt": {"method": "prompt"},
 }
 
 

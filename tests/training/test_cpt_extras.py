@@ -51,7 +51,7 @@ def other(tmp_path_factory):
 
 def texts_of(source, folder, **options) -> train_cpt.Texts:
     options = train_cpt.Options(model=str(folder), corpus=str(source), out="", row_tokens=128, **options)
-    return train_cpt.read_texts(build_corpus(str(source)), load_tokenizer(str(folder)), options, positions=128)
+    return train_cpt.read_texts(build_corpus(str(source)), load_tokenizer(str(folder)), options)
 
 
 def test_in_repository_order_all_files_are_one_document(source, tiny_folder, capsys):
@@ -97,10 +97,10 @@ def test_a_model_without_the_tokens_is_refused_by_name(source, tiny_folder):
         texts_of(source, tiny_folder, fim=0.5)
 
 
-def test_rows_longer_than_the_positions_are_refused(source, tiny_folder):
-    options = train_cpt.Options(model=str(tiny_folder), corpus=str(source), out="", row_tokens=128)
-    with pytest.raises(UserError, match="--row-tokens 128 exceeds the model's 127 positions"):
-        train_cpt.read_texts(build_corpus(str(source)), load_tokenizer(str(tiny_folder)), options, positions=127)
+def test_rows_longer_than_the_positions_are_refused(source, tiny_folder, tmp_path):
+    given = ["--model", str(tiny_folder), "--corpus", str(source), "--out", str(tmp_path / "run")]
+    with pytest.raises(UserError, match="--row-tokens 257 exceeds the model's 256 positions; give less"):
+        train_cpt.main([*given, "--row-tokens", "257"])
 
 
 def test_a_run_with_replay_reports_forgetting_beside_the_held_out_figures(source, tiny_folder, other, tmp_path, capsys):

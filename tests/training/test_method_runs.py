@@ -18,6 +18,16 @@ RUNS = {  # by --method: its options, what the output calls it, and what the fil
         "adapter  bottleneck (pfeiffer) of 12, gelu",
         "BOTTLENECK",
     ),
+    "prefix": (
+        ["--virtual-tokens", "6", "--prefix-mlp", "12"],
+        "adapter  prefix of 6 virtual tokens in each layer, made by an MLP of width 12",
+        "PREFIX_TUNING",
+    ),
+    "prompt": (
+        ["--virtual-tokens", "6", "--init-text", "Say a number."],
+        "adapter  prompt of 6 virtual tokens before every text",
+        "PROMPT_TUNING",
+    ),
 }
 
 

@@ -33,9 +33,18 @@ def test_lora_plus_raises_the_rate_of_b_alone(tiny, kind):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_matrices_decay_and_vectors_do_not_whatever_the_method(tiny, method):
-    """IA3's l starts at 1 and a norm's weight near it: decay towards 0 would shrink what they multiply."""
+    """IA3's l starts at 1 and a norm's weight near it: decay towards 0 would shrink what they multiply. Virtual tokens
+    are vectors, too, one a row.
+    """
     put_in(tiny, method)
-    matrices = ("lora_A.weight", "lora_B.weight", "down.weight", "up.weight")
+    matrices = (
+        "lora_A.weight",
+        "lora_B.weight",
+        "down.weight",
+        "up.weight",
+        "transform.0.weight",
+        "transform.2.weight",
+    )
     for name, (_, decay) in rates(adamw(tiny, lr=1e-3, weight_decay=0.1), tiny).items():
         assert decay == (0.1 if name.endswith(matrices) else 0.0), name
 

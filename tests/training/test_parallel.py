@@ -261,14 +261,14 @@ def test_negatives_of_other_processes_are_negatives(reference_encoder, tmp_path)
     assert_same_adapter(one, two, atol=5e-5)
 
 
-def test_shard_is_refused_without_torchrun_and_with_incompatible_options(tiny, tiny_folder, tmp_path):
+def test_shard_is_refused_without_torchrun_and_with_incompatible_options(tiny, tokenizer, tiny_folder, tmp_path):
     given = options(model=tiny_folder, data="pairs.jsonl", out=tmp_path / "run")
     with pytest.raises(UserError, match="torchrun --nproc-per-node"):
         train_sft.main([*given, "--shard"])
     for other in ({"sample_every": 1}, {"optimizer": "adamw8bit"}):
         asked = dataclasses.replace(parse_with_recipe(train_sft.Options, given).values, shard=True, **other)
         with pytest.raises(UserError, match=f"--{next(iter(other)).replace('_', '-')}.*--shard|--shard.*--optimizer"):
-            prepare(tiny, asked, torch.device("cpu"), torch.float32)
+            prepare(tiny, tokenizer, asked, torch.device("cpu"), torch.float32)
 
 
 def test_a_numbered_device_under_torchrun_is_refused(monkeypatch):

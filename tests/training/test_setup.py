@@ -33,9 +33,9 @@ def test_a_4_bit_base_is_for_adapters(tiny_folder):
         ({"patience": 2, "validate_every": 0}, "--validate-every"),
     ],
 )
-def test_incompatible_options_are_refused(tiny, tiny_folder, given, said):
+def test_incompatible_options_are_refused(tiny, tokenizer, tiny_folder, given, said):
     with pytest.raises(UserError, match=said):
-        prepare(tiny, options(tiny_folder, **given), torch.device("cpu"), torch.float32)
+        prepare(tiny, tokenizer, options(tiny_folder, **given), torch.device("cpu"), torch.float32)
 
 
 def test_a_network_in_nf4_has_as_many_parameters_as_a_dense_one(tiny, tiny_folder):

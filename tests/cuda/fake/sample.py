@@ -7,7 +7,10 @@ from unittest import mock
 
 import torch
 
-from model import cache
+from lora.adapter import use_adapter
+from lora.prefix import Prefix
+from lora.prompt import Prompt
+from model import pages
 from model.device import choose_dtype
 from model.generate import Stop, generate
 from model.sampling import Sampling
@@ -28,6 +31,7 @@ def sample(
     rows: int = 4,
     new_tokens: int = 10,
     layers: int = 1,
+    method: type[Prefix] | type[Prompt] | None = None,
     **rules,
 ) -> Figures:
     """Answers to prompts of 3 to 17, some ended early: rows leave, others take their places.
@@ -36,12 +40,15 @@ def sample(
     """
     become(capability)
     decoder = fake_decoder(family, choose_dtype(DEVICE), num_hidden_layers=layers)
+    if method is not None:
+        learnt = method(decoder, 20)
+        use_adapter(decoder, {learnt.place: learnt})
     drawn = random.Random(0)
 
     def tokens(tensor: torch.Tensor) -> list[int]:
         return [STOP if drawn.random() < 0.1 else 7 for _ in range(len(tensor))]
 
-    with mock.patch.object(cache, "PAGE", 8), Count({"model/generate.py:choose": tokens}) as count:
+    with mock.patch.object(pages, "PAGE", 8), Count({"model/generate.py:choose": tokens}) as count:
         answers = generate(
             decoder,
             PROMPTS,

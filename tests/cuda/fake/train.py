@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -28,6 +29,10 @@ METHODS = {
     "nf4": ["--quantize", "nf4"],
     "dora": ["--dora"],
 }
+# what virtual tokens are drawn from
+TOKENIZER = SimpleNamespace(
+    unused_ids=[], backend=SimpleNamespace(get_vocab_size=lambda: 100, get_added_tokens_decoder=dict)
+)
 CHECKPOINTING = ("none", "selective", "full", "offload")
 ROWS = {"packed": [[130, 90, 36], [200, 50, 6]], "single": [[256], [256]]}  # tokens of the documents of each row
 CAPABILITIES = ((7, 5), (8, 0), (9, 0))
@@ -71,7 +76,7 @@ def train(
     computed = choose_dtype(DEVICE, dtype)
     weights = torch.float32 if options.method == "full" else computed
     decoder = fake_decoder(family, weights, quantize=options.quantize, **changes or {})
-    precision = prepare(decoder, options, DEVICE, computed)
+    precision = prepare(decoder, TOKENIZER, options, DEVICE, computed)
     with mock.patch("training.run.input_hashes", lambda options: {}):  # its model is no file
         run.start(device=DEVICE, dtype=computed, data={})
     packed = [examples(row) for row in ROWS[rows]]

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import train_sft
+from lora.prefix import Prefix
+from lora.prompt import Prompt
 from tests.cuda.fake import commands, embed, sample, train
 from tests.cuda.fake.walk import Figures
 
@@ -29,6 +31,11 @@ def training() -> dict[str, Walk]:
         walks[f"train {family}"] = _train(family=family)
     for family in ("qwen3", "gemma2"):  # norms of queries and keys, and a soft-cap, over weights in fp32
         walks[f"train full {family}"] = _train("--method", "full", family=family)
+    walks["train prefix"] = _train("--method", "prefix", "--checkpointing", "full")
+    walks["train prefix, gemma2, 7.5"] = _train(
+        "--method", "prefix", "--prefix-mlp", "64", "--checkpointing", "offload", family="gemma2", capability=(7, 5)
+    )
+    walks["train prompt, qwen3"] = _train("--method", "prompt", "--checkpointing", "selective", family="qwen3")
     walks["train_sft, LoRA+ and rsLoRA with dropout"] = _train(
         "--lora-plus-ratio", "16", "--rslora", "--dropout", "0.1", script=train_sft
     )
@@ -57,6 +64,9 @@ def sampling() -> dict[str, Walk]:
             "qwen2",
             {"temperature": [0.0, 0.8], "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.2, "capability": (7, 5)},
         ),
+        "after a prefix": ("qwen2", {"method": Prefix}),
+        "after a prefix, gemma2, one answer each": ("gemma2", {"layers": 2, "samples": 1, "rows": 2, "method": Prefix}),
+        "after a prompt": ("qwen2", {"method": Prompt}),
         "one answer each": ("qwen2", {"samples": 1, "rows": 2, "temperature": 1.0}),
     }
     return {f"sample {name}": _sample(family, rule) for name, (family, rule) in rules.items()}
