@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from common.console import UserError, run_command
-from common.files import read_json, read_jsonl, write_json
+from common.files import read_json, read_objects, write_json
 from common.options import option, parse_with_recipe
 from data.contrastive import PairBatch, PairTable, plan_batches
 from data.pair_rows import read_pairs, read_pool
@@ -256,7 +256,7 @@ def read_queries(path: str | None, candidates: str | None = None) -> tuple[list[
     """Queries, and the codes that they are ranked against. UserError if that could not be evaluated later."""
     # without a file of candidates, the queries' own codes
     queries = read_pairs(path) if path else []
-    queries, codes = (queries, read_jsonl(candidates)) if candidates else own_candidates(queries)
+    queries, codes = (queries, read_objects(candidates)) if candidates else own_candidates(queries)
     if queries:
         relevance(queries, codes)
     return queries, codes

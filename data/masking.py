@@ -13,6 +13,7 @@ import itertools
 from dataclasses import dataclass
 
 from data.rows import named_line, training_conversation
+from data.text_rows import shortened
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer
 
@@ -101,22 +102,30 @@ def tokenize_rows(
 ) -> tuple[list[Example], dict[str, int]]:
     """Examples of instruction rows, cut to max_length tokens, and counts of what was lost.
 
-    The counts are those of `cut_examples` and "read": answers left unsupervised because the template renders them
-    differently once the conversation continues (Qwen3 drops its think block). UserError names file and line of a row
-    that cannot be used, before any training.
+    The counts are those of `cut_examples`; "shortened": text rows that lost the end of their text instead, so that the
+    answer stays; and "read": answers left unsupervised because the template renders them differently once the
+    conversation continues (Qwen3 drops its think block). UserError names file and line of a row that cannot be used,
+    before any training.
     """
-    # ids and labels of each row, at full length
-    examples, read = [], 0
+
+    def example_of(row: dict) -> Example:
+        asked = training_conversation(row)
+        return supervise(tokenizer, asked.messages, tools=asked.tools, train_on_prompt=train_on_prompt)
+
+    # ids and labels of each row; only a text row can be shortened
+    examples, read, short = [], 0, 0
     for number, row in enumerate(rows, 1):
         with named_line(f"{where}:{number}"):
-            asked = training_conversation(row)
-            example = supervise(tokenizer, asked.messages, tools=asked.tools, train_on_prompt=train_on_prompt)
+            example = example_of(row)
+            if len(example.input_ids) > max_length:
+                fitting = shortened(row, lambda one: len(example_of(one).input_ids) <= max_length)
+                example, short = example_of(fitting), short + (fitting is not row)
         examples.append(example)
-        read += 0 if train_on_prompt else answers_only_read(asked.messages, example)
+        read += 0 if train_on_prompt else answers_only_read(training_conversation(row).messages, example)
 
     # truncated, and without the rows that this leaves with nothing to predict
     kept, lost = cut_examples(examples, max_length)
-    return kept, {**lost, "read": read}
+    return kept, {**lost, "shortened": short, "read": read}
 
 
 def answers_only_read(messages: list[dict], example: Example) -> int:

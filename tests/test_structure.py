@@ -28,8 +28,9 @@ WITHIN = {
         "pairs": {"corpus", "hard_negatives", "instruct", "likeness", "search"},
         # what a loop reads
         "turns": set(),
-        "rows": {"turns"},
-        "masking": {"rows"},
+        "text_rows": set(),
+        "rows": {"text_rows", "turns"},
+        "masking": {"rows", "text_rows"},
         "packing": {"masking"},
         "fim": {"masking"},
         "replay": {"masking", "packing", "rows"},
