@@ -47,9 +47,7 @@ def what_is_missing(row: dict) -> str:
     """For a row that is none, but looks like a text row: what it would need, after "; "."""
     for asked, answer in TASKS.values():
         if row.get(asked) is not None:
-            return (
-                f'; beside "{asked}" a text row needs "{answer}", a text (python -m data.importing reads public sets)'
-            )
+            return f'; beside "{asked}" a text row needs "{answer}", a text'
     return ""
 
 
@@ -145,22 +143,17 @@ def _labels_that_occur(answers: list[str], task: str, where: str) -> list[str] |
     if task == "qa":
         return [one for one in VERDICTS if one in found] if len(found) > 1 and set(found) <= set(VERDICTS) else None
     if len(found) == 1:
-        raise UserError(
-            f'{where}: only the label {found[0]!r} occurs: nothing to tell apart; give "labels" in the rows'
-        )
+        raise UserError(f'{where}: only the label {found[0]!r} occurs; give all "labels" in the rows, or more rows')
     if len(found) > MOST_LABELS:
         raise UserError(f'{where}: {len(found):,} different labels, more than a prompt can name; is "label" the class?')
     return found or None
 
 
 def _refuse_bad_labels(labels: object) -> None:
-    if (
-        not isinstance(labels, list)
-        or len(labels) < 2
-        or not all(isinstance(one, str) and one.strip() for one in labels)
-    ):
+    texts = [one for one in labels if isinstance(one, str) and one.strip()] if isinstance(labels, list) else []
+    if len(texts) < 2 or texts != labels:
         raise ValueError('"labels" must be a list of two or more texts')
-    plain = [" ".join(one.lower().split()) for one in labels]
+    plain = [" ".join(one.lower().split()) for one in texts]
     if twice := next((one for one in plain if plain.count(one) > 1), None):
         raise ValueError(f'"labels" has {twice!r} twice, apart from capitals and spaces')
 

@@ -53,7 +53,7 @@ def imported(*rows):
         (row(instruction="Add \ud83d"), "a lone surrogate, which no text file can hold"),
         (row(f"x = {'1+' * 1900}1"), "indentation that cannot be changed safely"),  # too deep to be compared
         ({"instruction": "Add"}, '"output" is missing (this line has: instruction)'),
-        ({"text": "Add"}, '"instruction", "messages" or "prompt" is missing (this line has: text)'),
+        ({"txt": "Add"}, '"instruction", "messages" or "prompt" is missing (this line has: txt)'),
     ],
 )
 def test_each_rule_names_its_reason(given, reason):

@@ -1,4 +1,4 @@
-"""Text rows: each task has one prompt, labels are those of the file, and a long text is cut so that its answer stays."""
+"""Text rows: each task has one prompt, labels are those of the file, a long text is cut before its answer."""
 
 from __future__ import annotations
 
