@@ -38,7 +38,7 @@ def read_records(path: Path) -> tuple[list[dict], list[str]]:
         text, notes = data.decode("latin-1"), [f"{path.name}: not UTF-8, read as Latin-1"]
     if suffix in (".csv", ".tsv"):
         return _of_cells(text, path, is_tsv=suffix == ".tsv"), notes
-    return [{"line": line.removesuffix("\r")} for line in text.removesuffix("\n").split("\n")], notes
+    return [{"line": line.removesuffix("\r")} for line in text.rstrip("\r\n").split("\n")], notes
 
 
 def _of_json(data: bytes, path: Path) -> list[dict]:

@@ -76,11 +76,12 @@ def import_text_rows(
     """
     # one task, and for all splits the same labels
     read = _read(place, name, source or {})
-    everything = with_labels([row for of_split in read.rows.values() for row in of_split], where=place.name)
+    everything = [row for of_split in read.rows.values() for row in of_split]
     task = common_task(everything)
     if task is None:
         reasons = ", ".join({reject["reason"] for reject in read.rejects}) or "rows of several tasks"
         raise UserError(f"{place.name}: no set of rows to import ({reasons})")
+    everything = with_labels(everything, where=place.name)
 
     # the published splits: by file, or by a list of ids
     given = [split for split, of_split in read.rows.items() for _ in of_split]
