@@ -72,16 +72,18 @@ def prompt_of(row: dict) -> str:
         _refuse_bad_labels(labels)
         if row[answer] not in labels:
             raise ValueError(f'"{answer}" is {row[answer]!r}, which is not one of its labels: {_shown(labels)}')
-    listed = _listed(labels) if labels else ""
-    if task != "qa":
-        return PROMPTS[task].format(**{asked: row[asked], "labels": listed})
-
-    # a question may come without a context
-    context = row.get("context") or ""
-    if not isinstance(context, str):
+    if task == "qa" and not isinstance(row.get("context") or "", str):
         raise ValueError('"context" must be a text')
-    form = listed or "a few words"
-    return PROMPTS["qa"].format(context=context, question=row["question"], form=form).lstrip("\n")
+    return filled_prompt(task, row)
+
+
+def filled_prompt(task: str, row: dict) -> str:
+    """The task's prompt with the fields of a row, whatever they are. A question may come without a context."""
+    labels = row.get("labels")
+    listed = f"{', '.join(labels[:-1])} or {labels[-1]}" if labels else ""
+    fields = row | {"context": row.get("context") or "", "labels": listed, "form": listed or "a few words"}
+    prompt = PROMPTS[task].format_map(fields)
+    return prompt.removeprefix("\n\n") if task == "qa" and not fields["context"] else prompt
 
 
 def with_labels(rows: list[dict], *, where: str, trained: Sequence[dict] = ()) -> list[dict]:
@@ -156,10 +158,6 @@ def _refuse_bad_labels(labels: object) -> None:
     plain = [" ".join(one.lower().split()) for one in texts]
     if twice := next((one for one in plain if plain.count(one) > 1), None):
         raise ValueError(f'"labels" has {twice!r} twice, apart from capitals and spaces')
-
-
-def _listed(labels: list[str]) -> str:
-    return f"{', '.join(labels[:-1])} or {labels[-1]}"
 
 
 def _shown(labels: object) -> str:

@@ -47,6 +47,7 @@ WITHIN = {
         "change_table": {"stats"},
         "compare": {"change_table", "charts", "stats"},
         "code": {"environment", "model_options", "stats"},
+        "text": {"change_table", "environment", "model_options", "nearest_training_example", "stats"},
         "instruct": {"code", "environment", "model_options", "stats"},  # code: pass@k
         "retrieval": {"change_table", "compare", "environment", "model_options", "stats"},
         "report": {"change_table", "charts", "compare", "instruct", "stats"},
