@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import train_sft
 from common.console import UserError
 from data.masking import tokenize_rows
 from data.replay import read_other_texts, replay_examples
@@ -17,6 +16,7 @@ from eval.forgetting import probe
 from eval.instruct import grade as instruct
 from eval.next_token_prompts import read_prompts
 from eval.text import tasks as text
+from training.held_out import refuse_bad_pairs
 
 PLAIN = {"id": "a", "category": "explain", "instruction": "What is it?", "input": "", "output": "It adds.", "check": {}}
 SAMPLING = {"samples": 0, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 4, "seed": 0}
@@ -34,7 +34,7 @@ def replayed(path, rows, tokenizer):
 
 READERS = {
     "train_sft": lambda path, rows, tokenizer: tokenize_rows(rows, tokenizer, max_length=99, where=str(path)),
-    "train_sft --test": lambda path, rows, tokenizer: train_sft.refuse_bad_tasks(
+    "train_sft --test": lambda path, rows, tokenizer: refuse_bad_pairs(
         rows, tokenizer, ROOMY, SimpleNamespace(samples=0, max_new_tokens=4, test=str(path))
     ),
     "eval.instruct": lambda path, rows, tokenizer: instruct.answer_pairs(
