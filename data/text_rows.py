@@ -102,7 +102,9 @@ def with_labels(rows: list[dict], *, where: str, trained: Sequence[dict] = ()) -
             labels = _labels_that_occur([row[answer] for row in numbered.values()], task, where)
 
         # every row has the same ones
-        for number, row in numbered.items() if labels else ():
+        if labels is None:
+            continue
+        for number, row in numbered.items():
             if (row.get("labels") or labels) != labels:
                 raise UserError(f"{where}:{number}: its labels ({_shown(row['labels'])}) are not {_shown(labels)}")
             if guides and row[answer] not in labels:

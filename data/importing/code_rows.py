@@ -63,13 +63,11 @@ def import_rows(rows: list[dict], *, name: str) -> tuple[list[ImportedRow], list
     for number, row in enumerate(progress(rows, what="importing", unit="row"), 1):
         try:
             one = _read_row(f"{name}/{number}", row)
-            problem = distinct.problem("", f"{_asked(one)}\n{one.code}")
-        except ValueError as error:
-            one, problem = None, str(error)
-        if problem:
-            rejects.append({"id": f"{name}/{number}", "reason": problem})
-        else:
+            if problem := distinct.problem("", f"{_asked(one)}\n{one.code}"):
+                raise ValueError(problem)
             kept.append(one)
+        except ValueError as error:
+            rejects.append({"id": f"{name}/{number}", "reason": str(error)})
     return kept, rejects
 
 
@@ -110,7 +108,7 @@ def _read_row(id: str, row: dict) -> ImportedRow:
     # a single question keeps "instruction" and "input" apart if the row had them apart
     fields = {}
     if len(question) == 1:
-        given = {"instruction": row.get("instruction"), "input": row.get("input") or ""}
+        given = {"instruction": row.get("instruction") or "", "input": row.get("input") or ""}
         is_apart = "\n\n".join(filter(None, given.values())) == question[0]["content"]
         alone = given if is_apart else {"instruction": question[0]["content"], "input": ""}
         fields = {key: value.strip() for key, value in alone.items()}

@@ -101,24 +101,28 @@ def import_text_rows(
 
 def _read(place: Place, name: str | None, source: dict) -> _Read:
     """Every record of every file as a row, or among the rejects. Ids are SPLIT/record, where the set has none."""
-    public, rows, rejects, notes = None, {}, [], []
+    public: PublicSet | None = None
+    rows: dict[str | None, list[dict]] = {split: [] for split in place.files}
+    rejects: list[dict] = []
+    notes: list[str] = []
     for split, paths in place.files.items():
-        rows[split], count = [], 0
+        # the records of all shards, each with its place for errors
+        records: list[tuple[Path, int, dict]] = []
         for path in paths:
-            records, remarks = read_records(path)
+            of_file, remarks = read_records(path)
+            records += [(path, number, record) for number, record in enumerate(of_file, 1)]
             notes += remarks
-            public = public or (_set_of(records[0], name, path) if records else None)
-            for number, record in enumerate(records, 1):
-                count += 1
-                id_ = f"{split or place.name}/{count}"
-                try:
-                    row = {"id": id_} | text_row(public, record, f"{path}:{number}")
-                    if SURROGATE.search("".join(text for text in row.values() if isinstance(text, str))):
-                        raise LeftOutError("a lone surrogate, which no text file can hold")
-                except LeftOutError as reason:
-                    rejects.append({"id": id_, "reason": str(reason)})
-                else:
-                    rows[split].append(row | ({"source": source} if source else {}))
+        for count, (path, number, record) in enumerate(records, 1):
+            public = public or _set_of(record, name, path)
+            id_ = f"{split or place.name}/{count}"
+            try:
+                row = {"id": id_} | text_row(public, record, f"{path}:{number}")
+                if SURROGATE.search("".join(text for text in row.values() if isinstance(text, str))):
+                    raise LeftOutError("a lone surrogate, which no text file can hold")
+            except LeftOutError as reason:
+                rejects.append({"id": id_, "reason": str(reason)})
+            else:
+                rows[split].append(row | ({"source": source} if source else {}))
     if public is None:
         raise UserError(f"{place.name}: no record in it")
     return _Read(public, rows, rejects, notes + ([f"ignored: {', '.join(place.ignored)}"] if place.ignored else []))

@@ -39,7 +39,7 @@ def split_text_rows(
     for row in rows["train"]:
         groups.setdefault(_text(row), []).append(row)
     waiting = seeded_order(list(groups), seed)
-    sides = {}
+    sides: dict[str, str] = {}
     for split in drawn:
         wanted = round(shares[split] * len(rows["train"]))
         while waiting and wanted > 0:

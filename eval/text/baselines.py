@@ -27,8 +27,9 @@ def baselines(task: str, train: list[dict], tasks: list[dict], *, seed: int = 0)
 
     train, tasks  of `read_text_tasks`; without training rows there is only the most frequent label of the tasks
     """
-    answers, missing = {}, []
-    if (task != "summarization" and tasks[0]["labels"]) or task == "classification":
+    missing: list[str] = []
+    answers: dict[str, list[str]]
+    if task == "classification" or (task == "qa" and tasks[0]["labels"]):
         answers, missing = _labels(train, tasks)
     elif task == "qa":
         answers = {"closest sentence": [_closest_sentence(one) for one in tasks]}

@@ -94,7 +94,7 @@ def failures(
     random.Random(seed).shuffle(failed)
     ranks = {cause: rank for rank, cause in enumerate(count_causes(results))}
     turns: Counter[str] = Counter()
-    order = []
+    order: list[tuple[int, int, int, dict]] = []
     for row in failed:
         order.append((turns[row["cause"]], ranks[row["cause"]], len(order), row))
         turns[row["cause"]] += 1

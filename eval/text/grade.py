@@ -62,8 +62,11 @@ def grade(
     for row, thought, answer in zip(result["results"], thoughts, given, strict=True):
         row |= ({"thoughts": thought} if thought else {}) | ({} if answer.stopped else {"stopped": False})
     result["causes"] = count_causes(result["results"])
-    read = {"tasks": tasks, "answers": answers}
-    return result | {"n": len(tasks), "sandbox": None, "environment": environment(**read)}
+    return result | {
+        "n": len(tasks),
+        "sandbox": None,
+        "environment": environment(tasks=tasks, answers=answers),
+    }
 
 
 def _classification(tasks: list[dict], answers: list[Answer], seed: int) -> dict:
@@ -96,7 +99,7 @@ def _of_labels(tasks: list[dict], gold: list[str], said: list[str | None], label
 def _with_likelihood(result: dict, tasks: list[dict], scores: dict[str, dict[str, float]], seed: int) -> dict:
     """The result with the same figures of the label that scores best, whatever was generated."""
     labels, gold = labels_in(tasks), [one["references"][0] for one in tasks]
-    chosen = [max(labels, key=lambda label, one=one: scores[one["id"]][label]) for one in tasks]
+    chosen: list[str | None] = [max(labels, key=scores[one["id"]].__getitem__) for one in tasks]
     found = _of_labels(tasks, gold, chosen, labels, seed)
     named = {part: {LIKELIHOOD + name: value for name, value in found.pop(part).items()}
              for part in ("metrics", "intervals", "values")}  # fmt: skip
