@@ -36,6 +36,8 @@ MEANING = {
     "macro_f1": "mean over the labels of F1, the harmonic mean of precision and recall",
     "likelihood_accuracy": "share of the texts whose right label is the most likely of all, whatever is generated",
     "likelihood_macro_f1": "the same mean of F1 for the most likely labels",
+    "per_token_accuracy": "share of the texts whose right label has the highest mean log-probability per token",
+    "per_token_macro_f1": "the same mean of F1 for these labels",
     "exact_match": "share of the answers that equal a reference, apart from capitals, punctuation and articles",
     "token_f1": "F1 over the words of an answer and its best reference",
     "rouge1": "F1 over the words of a summary and its best reference, stemmed",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eval.text.grade import grade
-from eval.text.likelihood import calibrated, label_scores, without_content
+from eval.text.grade import LIKELIHOOD, PER_TOKEN, grade
+from eval.text.likelihood import calibrated, label_log_probs, per_token, whole, without_content
 from eval.text.tasks import NEW_TOKENS, answer_tasks, fit_rows, labels_in, read_text_tasks
 from model.decoder import Decoder
 from model.tokenizer import Tokenizer
@@ -59,12 +59,15 @@ def ask(decoder: Decoder, tokenizer: Tokenizer, asked: TextTasks, *, calibrate: 
     answers, unfinished = answer_tasks(
         decoder, tokenizer, asked.tasks, max_new_tokens=asked.max_new_tokens, where=asked.where
     )
-    scores = None
+    scores = {}
     if asked.task == "classification" or (asked.task == "qa" and asked.tasks[0]["labels"]):
         labels = labels_in(asked.tasks)
-        scores = label_scores(decoder, tokenizer, asked.tasks, labels, where=asked.where)
+        found = label_log_probs(decoder, tokenizer, asked.tasks, labels, where=asked.where)
+        scores = {LIKELIHOOD: whole(found), PER_TOKEN: per_token(found)}
         if calibrate:
             empty = without_content(asked.rows[0], asked.tasks[0])
-            scores = calibrated(scores, label_scores(decoder, tokenizer, empty, labels))
+            found = label_log_probs(decoder, tokenizer, empty, labels)
+            nothing = {LIKELIHOOD: whole(found), PER_TOKEN: per_token(found)}
+            scores = {kind: calibrated(of_kind, nothing[kind]) for kind, of_kind in scores.items()}
     result = grade(asked.task, asked.tasks, answers, scores=scores, unfinished=unfinished, seed=seed)
     return result | {"task": asked.task, "shortened": asked.shortened}

@@ -14,7 +14,7 @@ import numpy as np
 
 from common.console import UserError, need
 from eval.stats import paired_change
-from eval.text.grade import LIKELIHOOD, grade
+from eval.text.grade import LIKELIHOOD, PER_TOKEN, grade
 from eval.text.tasks import labels_in
 
 MAJORITY, REGRESSION, NEIGHBOUR = "majority class", "TF-IDF + logistic regression", "TF-IDF nearest neighbour"
@@ -46,10 +46,10 @@ def baselines(task: str, train: list[dict], tasks: list[dict], *, seed: int = 0)
 def changes_over(baseline: dict, result: dict) -> dict[str, dict]:
     """Paired change from a baseline to a result, for each metric that both have task by task: metric -> change.
 
-    The most likely label is compared with the baseline's as well as the generated one.
+    The most likely label is compared with the baseline's, too, as the generated one is.
     """
     theirs = baseline["values"]
-    pairs = {name: name.removeprefix(LIKELIHOOD) for name in result["values"]}
+    pairs = {name: name.removeprefix(LIKELIHOOD).removeprefix(PER_TOKEN) for name in result["values"]}
     return {name: paired_change(theirs[same], result["values"][name]) for name, same in pairs.items() if same in theirs}
 
 

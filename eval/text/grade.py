@@ -11,10 +11,12 @@ from eval.environment import environment
 from eval.stats import summarise
 from eval.text.causes import answer_cause, count_causes, label_cause, summary_cause
 from eval.text.classes import class_report
+from eval.text.likelihood import Scores
 from eval.text.metrics import ROUGES, corpus_bleu, find_label, normalize_answer, rouge, token_f1
 from eval.text.tasks import labels_in
 
 LIKELIHOOD = "likelihood_"  # prefix of the metrics of the most likely label
+PER_TOKEN = "per_token_"  # of the label that is most likely per token
 
 
 class Answer(NamedTuple):
@@ -29,18 +31,19 @@ def grade(
     tasks: list[dict],
     answers: dict[str, str],
     *,
-    scores: dict[str, dict[str, float]] | None = None,
+    scores: dict[str, Scores] | None = None,
     unfinished: Collection[str] = (),
     seed: int = 0,
 ) -> dict:
     """The eval result of answers (id -> text) to the tasks of `read_text_tasks`; `task` is a key of GRADERS.
 
-    scores      id -> label -> score (eval/text/likelihood.py): the most likely label is graded, too
+    scores      LIKELIHOOD and PER_TOKEN -> id -> label -> score (eval/text/likelihood.py): the label that scores best
+                is graded, too
     unfinished  ids of answers that reached the limit of their length
     classification  accuracy (Wilson's interval) and macro_f1; "classes" has the precision, recall, f1 and n of each
                     label, "confusion" which label was taken for which. An answer that does not name exactly one label
                     is wrong, with the status "extraction". With scores, the same as likelihood_accuracy,
-                    likelihood_macro_f1 and, under "likelihood", classes and confusion
+                    likelihood_macro_f1 and, under "likelihood", classes and confusion; likewise per_token
     qa              exact_match and token_f1, the best over the references, with SQuAD's normalisation; and all of a
                     classification if the tasks have labels (yes, no, maybe)
     summarization   corpus bleu (0 to 100), and the F-measure of rouge1, rouge2 and rougeL (stemmed, best reference)
@@ -57,8 +60,8 @@ def grade(
 
     # the measures of the task; of the most likely label, if there are scores
     result = GRADERS[task](tasks, given, seed)
-    if scores is not None:
-        result = _with_likelihood(result, tasks, scores, seed)
+    for prefix, of_kind in (scores or {}).items():
+        result = _with_likelihood(result, tasks, of_kind, prefix, seed)
     for row, thought, answer in zip(result["results"], thoughts, given, strict=True):
         row |= ({"thoughts": thought} if thought else {}) | ({} if answer.stopped else {"stopped": False})
     result["causes"] = count_causes(result["results"])
@@ -96,18 +99,22 @@ def _of_labels(tasks: list[dict], gold: list[str], said: list[str | None], label
     }
 
 
-def _with_likelihood(result: dict, tasks: list[dict], scores: dict[str, dict[str, float]], seed: int) -> dict:
+def _with_likelihood(result: dict, tasks: list[dict], scores: Scores, prefix: str, seed: int) -> dict:
     """The result with the same figures of the label that scores best, whatever was generated."""
     labels, gold = labels_in(tasks), [one["references"][0] for one in tasks]
     chosen: list[str | None] = [max(labels, key=scores[one["id"]].__getitem__) for one in tasks]
     found = _of_labels(tasks, gold, chosen, labels, seed)
-    named = {part: {LIKELIHOOD + name: value for name, value in found.pop(part).items()}
-             for part in ("metrics", "intervals", "values")}  # fmt: skip
+    for part in ("metrics", "intervals", "values"):
+        named = {prefix + name: value for name, value in found.pop(part).items()}
+        result = result | {part: result[part] | named}
+    result |= {prefix.rstrip("_"): found}
+    if prefix != LIKELIHOOD:
+        return result
     rows = [
         row | {"chosen": one, "scores": {label: round(score, 4) for label, score in scores[row["id"]].items()}}
         for row, one in zip(result["results"], chosen, strict=True)
     ]
-    return result | {part: result[part] | more for part, more in named.items()} | {"likelihood": found, "results": rows}
+    return result | {"results": rows}
 
 
 def _qa(tasks: list[dict], answers: list[Answer], seed: int) -> dict:

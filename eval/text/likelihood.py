@@ -5,8 +5,11 @@
             └─ named  entity  <|im_end|>
 
 A label is encoded as training encodes it, up to and including the token that ends the turn: without that token, a label
-that begins another one ("entity" and "entity name") could never be less likely than the longer one. Scores are means
-over the tokens (GPT-3's normalisation, arXiv:2005.14165), so that long labels are not at a disadvantage.
+that begins another one ("entity" and "entity name") could never be less likely than the longer one.
+
+Two scores are in use. The whole log-probability is what a tuned model was trained on, and right for it. The mean over
+the tokens (length-normalised: GPT-3, arXiv:2005.14165) does not favour short labels in an untrained model, but favours
+words of many tokens, whose later ones follow from the first: tuned on TREC, 0.902 against 0.848.
 """
 
 from __future__ import annotations
@@ -28,20 +31,30 @@ ROWS = 160  # labels that are scored together, as many as answers grow together 
 NO_CONTENT = ("N/A", "[MASK]", "")  # texts that say nothing (arXiv:2102.09690, section 5)
 
 
-def label_scores(
+Scores = dict[str, dict[str, float]]  # id of a task -> label -> score
+
+
+def label_log_probs(
     decoder: Decoder, tokenizer: Tokenizer, tasks: list[dict], labels: list[str], *, where: str = "data"
-) -> dict[str, dict[str, float]]:
-    """{id: {label: mean log-probability of its tokens in nats}} of the tasks of `read_text_tasks`."""
+) -> dict[str, dict[str, list[float]]]:
+    """{id: {label: log-probability of each of its tokens, in nats}} of the tasks of `read_text_tasks`."""
     prompts, continuations = [], []
     for number, task in enumerate(tasks, 1):
         with named_line(f"{where}:{number}"):
             prompts.append(encode_prompt(tokenizer, task["messages"], tools=task["tools"]))
             continuations.append([label_ids(tokenizer, task, prompts[-1], label) for label in labels])
     log_probs = continuation_log_probs(decoder, prompts, continuations)
-    return {
-        task["id"]: {label: sum(of_label) / len(of_label) for label, of_label in zip(labels, of_task, strict=True)}
-        for task, of_task in zip(tasks, log_probs, strict=True)
-    }
+    return {task["id"]: dict(zip(labels, of_task, strict=True)) for task, of_task in zip(tasks, log_probs, strict=True)}
+
+
+def whole(log_probs: dict[str, dict[str, list[float]]]) -> Scores:
+    """The log-probability of each label: the sum over its tokens."""
+    return {id_: {label: sum(one) for label, one in of_task.items()} for id_, of_task in log_probs.items()}
+
+
+def per_token(log_probs: dict[str, dict[str, list[float]]]) -> Scores:
+    """The same, length-normalised: the mean over its tokens."""
+    return {id_: {label: sum(one) / len(one) for label, one in of_task.items()} for id_, of_task in log_probs.items()}
 
 
 def label_ids(tokenizer: Tokenizer, task: dict, prompt: list[int], label: str) -> list[int]:
@@ -144,7 +157,7 @@ def without_content(row: dict, task: dict) -> list[dict]:
     ]
 
 
-def calibrated(scores: dict[str, dict[str, float]], of_nothing: dict[str, dict[str, float]]) -> dict:
+def calibrated(scores: Scores, of_nothing: Scores) -> Scores:
     """Contextual calibration (Zhao et al., arXiv:2102.09690): probabilities over the labels, divided by those that the
     labels have where there is no content, and so free of what a model says anyway. Returned as logarithms.
 

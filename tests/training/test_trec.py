@@ -1,4 +1,4 @@
-"""TREC from its published files to a figure: LoRA on SmolLM2-135M and its 500 test questions. Half an hour on a core."""
+"""TREC from its files to a figure: LoRA on SmolLM2-135M and its 500 test questions. Half an hour on one core."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_a_result_is_compared_with_a_baseline_task_by_task():
     tasks = read_text_tasks(rows([(f"text {i}", LABELS[i % 2]) for i in range(40)]))
     right = {task["id"]: task["references"][0] for task in tasks}
     scores = {task["id"]: {label: float(label == "fruit") for label in LABELS} for task in tasks}
-    result = grade("classification", tasks, right, scores=scores)
+    result = grade("classification", tasks, right, scores={"likelihood_": scores})
     found, _ = baselines("classification", [], tasks)
     changes = changes_over(found[MAJORITY], result)
     assert changes["accuracy"]["value"] == 0.5 and changes["accuracy"]["distinguishable"]

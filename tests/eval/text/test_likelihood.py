@@ -16,7 +16,9 @@ from eval.text.likelihood import (
     calibrated,
     continuation_log_probs,
     label_ids,
-    label_scores,
+    label_log_probs,
+    per_token,
+    whole,
     without_content,
 )
 from eval.text.tasks import read_text_tasks
@@ -61,17 +63,19 @@ def test_log_probabilities_are_transformers(reference_decoder, rows, monkeypatch
 
 
 def test_a_label_is_scored_as_training_scores_it(tiny_folder):
-    """The mean of its tokens and of the one that ends the turn: minus the loss of that row ÷ its supervised tokens."""
+    """The sum over its tokens and the one that ends the turn: minus the loss of that row; and their mean."""
     decoder, tokenizer = load_decoder(str(tiny_folder)), load_tokenizer(str(tiny_folder))
     tasks = read_text_tasks(ROWS)
-    scores = label_scores(decoder, tokenizer, tasks, LABELS)
+    log_probs = label_log_probs(decoder, tokenizer, tasks, LABELS)
+    sums, means = whole(log_probs), per_token(log_probs)
     for task in tasks:
         for label in LABELS:
             example = supervise(tokenizer, [*task["messages"], {"role": "assistant", "content": label}])
             ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
             with torch.no_grad():
                 loss = causal_lm_loss(decoder.hidden_states(ids), decoder.head_weight, labels)
-            assert scores[task["id"]][label] == pytest.approx(-loss.item() / example.supervised, abs=1e-5)
+            assert sums[task["id"]][label] == pytest.approx(-loss.item(), abs=1e-4)
+            assert means[task["id"]][label] == pytest.approx(-loss.item() / example.supervised, abs=1e-5)
 
 
 def test_a_label_that_begins_another_can_be_the_less_likely_one(tiny_folder):
@@ -129,8 +133,10 @@ def test_a_model_is_measured_by_what_it_says_and_by_what_it_finds_likely(tiny_fo
     decoder, tokenizer = load_decoder(str(tiny_folder)), load_tokenizer(str(tiny_folder))
     asked = text_tasks(decoder, tokenizer, "classification", ROWS, where="F", max_length=200, max_new_tokens=3)
     result = ask(decoder, tokenizer, asked)
-    assert result["metrics"].keys() == {"accuracy", "macro_f1", "likelihood_accuracy", "likelihood_macro_f1"}
-    scores = label_scores(decoder, tokenizer, asked.tasks, LABELS)
+    kinds = ("", "likelihood_", "per_token_")
+    assert result["metrics"].keys() == {kind + name for kind in kinds for name in ("accuracy", "macro_f1")}
+    log_probs = label_log_probs(decoder, tokenizer, asked.tasks, LABELS)
+    scores, means = whole(log_probs), per_token(log_probs)
     for row in result["results"]:
         assert row["chosen"] == max(LABELS, key=lambda label, row=row: scores[row["id"]][label])
         assert row["scores"] == pytest.approx(scores[row["id"]], abs=1e-4)
@@ -139,6 +145,8 @@ def test_a_model_is_measured_by_what_it_says_and_by_what_it_finds_likely(tiny_fo
         result["metrics"].keys()
     )
     assert sum(map(sum, result["likelihood"]["confusion"]["counts"])) == 7
+    right = [max(LABELS, key=means[row["id"]].__getitem__) == row["gold"] for row in result["results"]]
+    assert result["metrics"]["per_token_accuracy"] == sum(right) / 7
     changed = ask(decoder, tokenizer, asked, calibrate=True)
     assert [row["scores"] for row in changed["results"]] != [row["scores"] for row in result["results"]]
 
