@@ -33,3 +33,7 @@ def test_lora_learns_to_classify_questions_and_beats_word_counts(tmp_path):
             change = track["baselines"][name]["change"][metric]
             assert change["value"] > 0 and change["distinguishable"], (name, metric, change)
     assert track["baselines"][REGRESSION]["metrics"]["accuracy"] > 0.8  # it is no straw man
+
+    # as docs/evaluation.md says: per token, the one label of several tokens is taken too often
+    assert track["after"]["likelihood_accuracy"] == pytest.approx(0.90, abs=0.03)
+    assert track["after"]["per_token_accuracy"] < track["after"]["likelihood_accuracy"] - 0.02

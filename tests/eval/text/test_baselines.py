@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
+from data.importing.places import open_place
+from data.importing.text_import import import_text_rows
 from eval.text import grade
 from eval.text.baselines import MAJORITY, NEIGHBOUR, REGRESSION, baselines, changes_over
 from eval.text.table import baseline_lines
 from eval.text.tasks import read_text_tasks, read_training_tasks
 
+TREC = Path(os.environ.get("TRITUNE_DATA", "/nowhere")) / "trec"
 LABELS = ["fruit", "metal"]
 TRAIN = [
     ("a red apple", "fruit"),
@@ -70,6 +75,15 @@ def test_questions_and_summaries_have_baselines_of_their_own():
     summaries = [{"id": "s", "document": document, "summary": "One one. Two two! Three three?"}]
     found, _ = baselines("summarization", [], read_text_tasks(summaries))
     assert found["lead-3"]["metrics"]["rouge1"] == 1 and found["lead-1"]["metrics"]["rouge1"] == pytest.approx(0.5)
+
+
+@pytest.mark.skipif(not TREC.is_dir(), reason="TRITUNE_DATA names no folder with trec/")
+def test_the_figures_of_the_documentation_on_trec():
+    """docs/evaluation.md: what a language model has to beat, with all training rows."""
+    splits = import_text_rows(open_place(str(TREC))).splits.rows
+    found, _ = baselines("classification", read_training_tasks(splits["train"]), read_text_tasks(splits["test"]))
+    assert round(found[REGRESSION]["metrics"]["accuracy"], 2) == 0.88
+    assert round(found[MAJORITY]["metrics"]["accuracy"], 2) == 0.19
 
 
 def test_a_result_is_compared_with_a_baseline_task_by_task():
