@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from data.rows import named_line, training_conversation
+from data.rows import Conversation, named_line, training_conversation
 from data.text_rows import shortened
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer
@@ -108,20 +108,22 @@ def tokenize_rows(
     before any training.
     """
 
-    def example_of(row: dict) -> Example:
-        asked = training_conversation(row)
+    def example_of(asked: Conversation) -> Example:
         return supervise(tokenizer, asked.messages, tools=asked.tools, train_on_prompt=train_on_prompt)
+
+    def fits(row: dict) -> bool:
+        return len(example_of(training_conversation(row)).input_ids) <= max_length
 
     # ids and labels of each row; only a text row can be shortened
     examples, read, short = [], 0, 0
     for number, row in enumerate(rows, 1):
         with named_line(f"{where}:{number}"):
-            example = example_of(row)
-            if len(example.input_ids) > max_length:
-                fitting = shortened(row, lambda one: len(example_of(one).input_ids) <= max_length)
-                example, short = example_of(fitting), short + (fitting is not row)
+            asked = training_conversation(row)
+            example = example_of(asked)
+            if len(example.input_ids) > max_length and (fitting := shortened(row, fits)) is not row:
+                example, short = example_of(training_conversation(fitting)), short + 1
         examples.append(example)
-        read += 0 if train_on_prompt else answers_only_read(training_conversation(row).messages, example)
+        read += 0 if train_on_prompt else answers_only_read(asked.messages, example)
 
     # truncated, and without the rows that this leaves with nothing to predict
     kept, lost = cut_examples(examples, max_length)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from common.console import UserError
 from common.files import write_json
+from common.options import option
 from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
 from data.text_rows import common_task, task_of
@@ -26,7 +27,7 @@ from model.decoder import Decoder
 from model.tokenizer import Tokenizer
 from training.precision import Precision
 from training.run import Run
-from training.shared_options import DATA, MEASURING, DecoderOptions, option
+from training.shared_options import DATA, MEASURING, DecoderOptions
 
 EXECUTED_TOKENS = 256  # of an answer to an executed task at most
 
@@ -61,7 +62,8 @@ class HeldOut:
     """The rows of a test file.
 
     text   text rows as tasks for the model; None: pairs with checks
-    train  the training rows: what the baselines learn from, and what a failure is compared with
+    train  the training rows, of text rows those of the same task, as tasks: what the baselines learn from, and what a
+           failure is compared with
     """
 
     rows: list[dict]
@@ -79,15 +81,18 @@ def held_out_tasks(
     """The rows of --test, ready to be asked. UserError for one that cannot be, or cannot be graded."""
     task = common_task(rows)
     if task is None:
+        if options.calibrate:
+            raise UserError("--calibrate is for text rows with labels; --test has none")
         refuse_bad_pairs(rows, tokenizer, decoder, options)
         return HeldOut(rows, None, train)
     asked = text_tasks(
         decoder, tokenizer, task, rows, where=str(options.test), max_length=options.max_length,
-        max_new_tokens=options.max_new_tokens,
+        max_new_tokens=options.max_new_tokens, calibrate=options.calibrate,
     )  # fmt: skip
+    alike = read_training_tasks([row for row in train if task_of(row) == task])
     cut = f" · {asked.shortened} texts cut at their end to fit" if asked.shortened else ""
     print(f"test     {len(rows)} rows of {task}{cut}")
-    return HeldOut(rows, asked, train)
+    return HeldOut(rows, asked, alike)
 
 
 def refuse_bad_pairs(rows: list[dict], tokenizer: Tokenizer, decoder: Decoder, options: HeldOutOptions) -> None:
@@ -122,7 +127,7 @@ def evaluate(
     # as the saved adapter will compute; folding it into the weights makes generation faster
     with precision.as_loaded(decoder), folded(decoder):
         if held_out.text:
-            return ask(decoder, tokenizer, held_out.text, calibrate=options.calibrate, seed=options.seed)
+            return ask(decoder, tokenizer, held_out.text, seed=options.seed)
         answers = answer_pairs(
             decoder, tokenizer, held_out.rows, samples=options.samples, temperature=options.temperature,
             top_p=options.top_p, max_new_tokens=options.max_new_tokens or EXECUTED_TOKENS, seed=options.seed,
@@ -134,8 +139,8 @@ def evaluate(
 def write_before(run: Run, result: dict, held_out: HeldOut, options: HeldOutOptions) -> None:
     """before.json; of text rows with what needs no language model, measured once on the same rows."""
     if held_out.text:
-        train = read_training_tasks(held_out.train, where="training")
-        beside, missing = baselines(held_out.text.task, train, held_out.text.tasks, seed=options.seed)
+        text = held_out.text
+        beside, missing = baselines(text.task, held_out.train, text.tasks, seed=options.seed)
         result |= {"baselines": beside, "baselines_missing": missing}
         for line in missing:
             print(f"note     no baseline of {line}")
@@ -145,8 +150,8 @@ def write_before(run: Run, result: dict, held_out: HeldOut, options: HeldOutOpti
 def write_after(run: Run, result: dict, held_out: HeldOut, options: HeldOutOptions) -> None:
     """after.json, failures.json with the nearest training rows, and samples.md."""
     if held_out.text:
-        tasks, train = held_out.text.tasks, read_training_tasks(held_out.train, where="training")
-        failed = text_failures(tasks, result["results"], seed=options.seed, train=train)
+        tasks = held_out.text.tasks
+        failed = text_failures(tasks, result["results"], seed=options.seed, train=held_out.train)
         samples = text_answers_as_markdown(tasks, result["results"])
     else:
         failed = failures(held_out.rows, result["results"], seed=options.seed, train=held_out.train)

@@ -143,10 +143,13 @@ def _kind(place: Path) -> str | None:
         return "text–code pairs"
     if not (place / "train.jsonl").is_file():
         return None
-    return "text rows" if _begins_with_text_row(place / "train.jsonl") else "instruction pairs"
+    is_text = any(_begins_with_text_row(place / f"{split}.jsonl") for split in SPLITS)
+    return "text rows" if is_text else "instruction pairs"
 
 
 def _begins_with_text_row(path: Path) -> bool:
+    if not path.is_file():
+        return False
     with open(path, "rb") as file:
         line = file.readline()
     try:
@@ -161,11 +164,12 @@ def _text_rows(place: Path) -> TextRows:
     rows: dict[str, list[dict]] = {}
     for split in SPLITS:
         path = place / f"{split}.jsonl"
-        rows[split] = read_rows(path, trained=rows.get("train", [])) if path.is_file() else []
-        if rows[split] and common_task(rows[split]) != common_task(rows["train"]):
-            raise UserError(f"{path}: not text rows of one task, as the first row of train.jsonl is")
-        rows[split] = [{"id": f"{split}/{number}"} | row for number, row in enumerate(rows[split], 1)]
-    return TextRows(str(common_task(rows["train"])), rows, about)
+        of_split = read_rows(path, trained=rows.get("train", [])) if path.is_file() else []
+        rows[split] = [{"id": f"{split}/{number}"} | row for number, row in enumerate(of_split, 1)]
+    task = common_task([row for of_split in rows.values() for row in of_split])
+    if task is None:
+        raise UserError(f"{place}: text rows of several tasks, or among other rows; a card describes one task")
+    return TextRows(task, rows, about)
 
 
 def _instruction_pairs(place: Path | None) -> tuple[InstructionPairs | None, dict]:

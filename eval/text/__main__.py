@@ -63,7 +63,8 @@ def main() -> None:
     options = parse(Options, description=__doc__)
     train = read_rows(options.train) if options.train else []
     rows = read_rows(options.data, trained=train)
-    task = options.task or task_in(rows, where=options.data)
+    task = task_in(rows, options.task, where=options.data)
+    learnt_from = read_training_tasks(train, where=str(options.train))
 
     # answers of the model, or given ones
     if options.answers:
@@ -73,14 +74,11 @@ def main() -> None:
         with asked_model(options) as (decoder, tokenizer):
             asked = text_tasks(
                 decoder, tokenizer, task, rows, where=options.data, max_length=options.max_length,
-                max_new_tokens=options.max_new_tokens,
+                max_new_tokens=options.max_new_tokens, calibrate=options.calibrate,
             )  # fmt: skip
-            tasks, result = asked.tasks, ask(
-                decoder, tokenizer, asked, calibrate=options.calibrate, seed=options.seed
-            )  # fmt: skip
+            tasks, result = asked.tasks, ask(decoder, tokenizer, asked, seed=options.seed)
 
     # what needs no model, on the same tasks
-    learnt_from = read_training_tasks(train, where=str(options.train))
     result["baselines"], missing = baselines(task, learnt_from, tasks, seed=options.seed)
     result["changes"] = {name: changes_over(one, result) for name, one in result["baselines"].items()}
     result["settings"] = {name: str(value) for name, value in as_settings(options, without=("out",)).items()}

@@ -59,6 +59,12 @@ def token_f1(answer: str, reference: str) -> float:
     return 2 * (Counter(one) & Counter(other)).total() / (len(one) + len(other))
 
 
+def need_summary_measures() -> None:
+    """UserError if a package that measures summaries is missing: before a model answers, not after."""
+    need("rouge_score", why="ROUGE", install="rouge-score")
+    need("sacrebleu", why="BLEU")
+
+
 def rouge(answers: list[str], references: list[list[str]]) -> dict[str, list[float]]:
     """F-measure of ROUGE-1, -2 and -L of each answer, stemmed, against its best reference (rouge-score)."""
     need("rouge_score", why="ROUGE", install="rouge-score")

@@ -14,9 +14,13 @@ from model.tokenizer import Tokenizer
 NEW_TOKENS = {"classification": 16, "qa": 48, "summarization": 128}  # of an answer at most, by task
 
 
-def task_in(rows: list[dict], *, where: str) -> str:
-    """The task of text rows. UserError for rows of other forms, which do not say it, and of several tasks."""
+def task_in(rows: list[dict], given: str | None, *, where: str) -> str:
+    """The task of text rows, or of rows of other forms the given one. UserError if there is none, or if they differ."""
     task = common_task(rows)
+    if given and task in (None, given):
+        return given
+    if given:
+        raise UserError(f"{where}: --task {given}, but these are rows of {task}")
     if task is None:
         kinds = " and ".join(dict.fromkeys(task_of(row) or "rows of another form" for row in rows)) or "no row"
         raise UserError(f"{where}: the rows do not say what the task is ({kinds}); give --task")

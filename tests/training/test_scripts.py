@@ -233,6 +233,7 @@ def test_sft_refuses_what_it_could_not_grade_before_it_trains(tiny_folder, tmp_p
     for test, samples, said in (
         ([pair], 4, "test.jsonl:1: id, category, check missing"),
         ([task], 2, "--samples 2"),
+        ([task], 0, "--calibrate is for text rows with labels"),
         ([task, text], 0, "test.jsonl:2: a text row among other rows"),
         ([text, {**text, "label": "v"}], 0, "test.jsonl:2: the label 'v' does not occur in training, only y, z"),
         ([{**text, "text": " "}], 0, 'test.jsonl:1: "text" is empty'),
@@ -240,7 +241,8 @@ def test_sft_refuses_what_it_could_not_grade_before_it_trains(tiny_folder, tmp_p
         (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in test))
         files = {"data": tmp_path / "test.jsonl", "test": tmp_path / "test.jsonl", "out": tmp_path / "run"}
         with pytest.raises(UserError, match=said):
-            train_sft.main(arguments(model=tiny_folder, **files, max_length=64, samples=samples, max_new_tokens=8))
+            more = {"samples": samples, "max_new_tokens": 8} | ({"calibrate": True} if "calibrate" in said else {})
+            train_sft.main(arguments(model=tiny_folder, **files, max_length=64, **more))
     assert not (tmp_path / "run").exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from common.files import read_json, write_jsonl
@@ -38,7 +40,10 @@ def test_a_model_is_asked_and_compared_with_baselines(files, tiny_folder):
     assert result["metrics"].keys() >= {"accuracy", "likelihood_accuracy"}
     assert result["likelihood"]["confusion"]["rows"] == ["number", "person", "place"]  # of the training rows
     assert [*result["baselines"]] == ["majority class", "TF-IDF + logistic regression", "TF-IDF nearest neighbour"]
-    assert result["changes"]["majority class"]["likelihood_accuracy"]["n"] == 3
+    compared = {"accuracy", "likelihood_accuracy", "per_token_accuracy"}
+    assert {metric: change["n"] for metric, change in result["changes"]["majority class"].items()} == (
+        dict.fromkeys(compared, 3)
+    )
     for words in ("likelihood_macro_f1", "errors: ", "majority class ", "TF-IDF nearest neighbour "):
         assert words in done.stdout
     done, plain = evaluate(files, *asked, "--task", "classification", data="plain.jsonl")
@@ -54,8 +59,18 @@ def test_given_answers_are_graded(files):
     assert result["environment"].keys() >= {"torch", "tasks_sha256", "answers_sha256"}
     done, _ = evaluate(files, *given, data="plain.jsonl")
     assert done.returncode == 2 and "do not say what the task is (rows of another form); give --task" in done.stderr
+    done, _ = evaluate(files, *given, "--task", "qa")
+    assert "data.jsonl: --task qa, but these are rows of classification" in done.stderr
     done, _ = evaluate(files, *given)
     assert "1 answers belong to no task in the data, such as 'q3'" in done.stderr
+
+
+def test_what_measures_summaries_is_missed_before_the_model_answers(files, tiny_folder, monkeypatch):
+    write_jsonl(files / "data.jsonl", [{"id": "a", "document": "One. Two.", "summary": "One."}])
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    monkeypatch.setattr("eval.text.__main__.ask", None)
+    done, _ = evaluate(files, "--model", tiny_folder, "--device", "cpu")
+    assert done.returncode == 2 and "BLEU needs the extra package 'sacrebleu'" in done.stderr
 
 
 @pytest.mark.parametrize(

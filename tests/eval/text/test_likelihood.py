@@ -147,8 +147,19 @@ def test_a_model_is_measured_by_what_it_says_and_by_what_it_finds_likely(tiny_fo
     assert sum(map(sum, result["likelihood"]["confusion"]["counts"])) == 7
     right = [max(LABELS, key=means[row["id"]].__getitem__) == row["gold"] for row in result["results"]]
     assert result["metrics"]["per_token_accuracy"] == sum(right) / 7
-    changed = ask(decoder, tokenizer, asked, calibrate=True)
+    settings = {"where": "F", "max_length": 200, "max_new_tokens": 3, "calibrate": True}
+    changed = ask(decoder, tokenizer, text_tasks(decoder, tokenizer, "classification", ROWS, **settings))
     assert [row["scores"] for row in changed["results"]] != [row["scores"] for row in result["results"]]
+
+
+def test_what_has_no_labels_cannot_be_calibrated(tiny_folder):
+    decoder, tokenizer = load_decoder(str(tiny_folder)), load_tokenizer(str(tiny_folder))
+    free = [{"id": "a", "question": "Why?", "answer": "So."}]
+    with pytest.raises(UserError, match="F: --calibrate is for rows with labels, and these have none"):
+        text_tasks(decoder, tokenizer, "qa", free, where="F", max_length=200, calibrate=True)
+    several = [{"id": "a", "text": "x", "label": "y", "labels": ["y", "z"], "references": ["z"]}]
+    with pytest.raises(UserError, match="task a: a label is the one right answer"):
+        text_tasks(decoder, tokenizer, "classification", several, where="F", max_length=200)
 
 
 def test_a_text_longer_than_the_models_positions_is_cut_and_counted(tiny_folder):
