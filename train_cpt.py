@@ -38,6 +38,7 @@ from model.tokenizer import Tokenizer
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.corpus_rows import corpus_rows
+from training.cost import count_trainable
 from training.describe import describe_decoder_run, describe_model
 from training.finish import finish, save_trained
 from training.fit import fitted_options
@@ -158,7 +159,7 @@ def main(arguments: list[str] | None = None) -> dict:
     run.add_samples(None, sample())
     stopwatch.split("after")
     data = {"path": options.corpus, "sha256": corpus.sha256(), "rows": len(corpus.split("train")), "unit": "files"}
-    return finish(run, seconds=stopwatch.seconds, data=data)
+    return finish(run, seconds=stopwatch.seconds, data=data, trainable=count_trainable(decoder))
 
 
 def learn(

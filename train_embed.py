@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from common.console import UserError, run_command
-from common.files import read_json, read_jsonl, write_json
+from common.files import read_json, read_objects, write_json
 from common.options import option, parse_with_recipe
 from data.contrastive import PairBatch, PairTable, plan_batches
 from data.pair_rows import read_pairs, read_pool
@@ -32,6 +32,7 @@ from model.encoder_options import VECTORS, EncoderOptions
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.contrastive_loss import ContrastiveLoss
+from training.cost import count_trainable
 from training.describe import describe_encoder_run, describe_model
 from training.finish import copy_data_card, finish, save_trained_encoder
 from training.fit_chunks import fitted_chunk_tokens
@@ -158,6 +159,7 @@ def main(arguments: list[str] | None = None) -> dict:
     stopwatch.split("before")
 
     # train; the evaluation afterwards is assumed to take as long as the one before
+    trainable_parameters = count_trainable(encoder)
     deadline = Deadline(options.max_minutes, stopwatch.started, reserve=stopwatch.seconds["before"])
     with parallel.together(encoder, seed=options.seed):  # afterwards only rank 0 is left
         learn(run, encoder, precision, table, plan, deadline=deadline)
@@ -169,7 +171,7 @@ def main(arguments: list[str] | None = None) -> dict:
     write_after(run, encoder, data.queries, data.candidates, data.probe, pairs=data.pairs, widths=widths)
     stopwatch.split("after")
     trained_on = {"path": options.data, "sha256": data.sha256, "rows": len(data.pairs), "unit": "pairs"}
-    return finish(run, seconds=stopwatch.seconds, data=trained_on)
+    return finish(run, seconds=stopwatch.seconds, data=trained_on, trainable=trainable_parameters)
 
 
 def learn(
@@ -257,7 +259,7 @@ def read_queries(path: str | None, candidates: str | None = None) -> tuple[list[
     """Queries, and the codes that they are ranked against. UserError if that could not be evaluated later."""
     # without a file of candidates, the queries' own codes
     queries = read_pairs(path) if path else []
-    queries, codes = (queries, read_jsonl(candidates)) if candidates else own_candidates(queries)
+    queries, codes = (queries, read_objects(candidates)) if candidates else own_candidates(queries)
     if queries:
         relevance(queries, codes)
     return queries, codes

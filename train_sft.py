@@ -1,9 +1,10 @@
-"""Track B: instruction tuning. Teach a causal LM to do tasks on the code of a repository.
+"""Track B: instruction tuning. Teach a causal LM to do tasks on the code of a repository, or on text.
 
     python train_sft.py --model Qwen/Qwen2.5-Coder-0.5B --data pairs/train.jsonl --test pairs/test.jsonl --out runs/sft
 
 Only the answer and its stop token are supervised (data/masking.py). With --test, held-out tasks are answered before
-and after, and graded by execution where possible. To change the loss, edit its line in `learn`.
+and after, and graded: by execution where possible, text rows by their references (training/held_out.py). To change the
+loss, edit its line in `learn`.
 """
 
 from __future__ import annotations
@@ -18,28 +19,32 @@ from pathlib import Path
 import torch
 
 from common.console import UserError, run_command
-from common.files import read_jsonl, write_json
 from common.markdown import fenced
 from common.options import option, parse_with_recipe
 from data.masking import ONLY_READ, Example, encode_prompt, tokenize_rows
 from data.packing import in_passes, pack, plan_windows, to_batch
-from data.rows import conversation_of, named_line, training_conversation, unread_fields
-from eval.failure_causes import failures
-from eval.instruct import answer_pairs, grade_answers
-from eval.instruct.samples import answers_as_markdown
+from data.rows import read_rows, training_conversation, unread_fields
+from data.text_rows import common_task
 from lora.adapter import base_alone, folded
 from model import Stop, fast, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
-from model.generate import positions_of
 from model.loss import causal_lm_loss, supervised_tokens
 from model.tokenizer import Tokenizer
 from sandbox.run import protection
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.cost import count_trainable
 from training.describe import describe_decoder_run, describe_model
 from training.finish import copy_data_card, finish, save_trained
 from training.fit import fitted_options
+from training.held_out import (
+    HeldOutOptions,
+    evaluate,
+    held_out_tasks,
+    write_after,
+    write_before,
+)
 from training.memory import keep_freed_memory
 from training.methods import with_method
 from training.overflow import repair_overflow
@@ -47,7 +52,7 @@ from training.precision import Precision
 from training.run import Run
 from training.setup import load_for_training, optimizer_of, prepare, refuse_longer_texts, schedule_of
 from training.sharding import own_parts
-from training.shared_options import DATA, MEASURING, OPTIMISER, DecoderOptions
+from training.shared_options import DATA, OPTIMISER
 from training.steps import Deadline, Steps
 from training.stopwatch import Stopwatch
 from training.sweep import sweep
@@ -56,21 +61,14 @@ from training.virtual_start import describe_start
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(DecoderOptions):
-    """Options of this script, beside those in training/shared_options.py; all are also the keys of a recipe."""
+class Options(HeldOutOptions):
+    """Options of this script, beside those in training/; all are also the keys of a recipe."""
 
     data: str = option(
-        help="training pairs, JSON Lines: instruction/input/output, messages, or prompt/completion",
-        group=DATA,
-        metavar="FILE",
-    )
-    validation: str | None = option(None, "pairs for the validation loss, JSON Lines", DATA, metavar="FILE")
-    test: str | None = option(
-        None, "held-out pairs with checks, answered and graded before and after", DATA, metavar="FILE"
-    )
-    max_length: int = option(
-        2048, "tokens of a pair and of a packed row; longer pairs are cut at the end", DATA, least=2
-    )
+        help="training rows (JSON Lines, a JSON list or Parquet): instruction/input/output, messages, "
+        "prompt/completion, or text rows", group=DATA, metavar="FILE",
+    )  # fmt: skip
+    validation: str | None = option(None, "rows for the validation loss", DATA, metavar="FILE")
     step_pairs: int | None = option(
         None, "pairs of an optimiser step, each in a row of its own; micro-batches count pairs then "
         "(default: packed rows, as many as --step-tokens)", OPTIMISER, least=1,
@@ -78,13 +76,6 @@ class Options(DecoderOptions):
     chat_template: str | None = option(None, "Jinja file (default: the model's own template)", DATA, metavar="FILE")
     train_on_prompt: bool = option(False, "include the prompt's tokens in the loss", DATA)
     epochs: float = option(3.0, "passes over the training pairs", OPTIMISER, least=0)
-    samples: int = option(10, "sampled answers per test task, for pass@3 (at least 4; 0: none)", MEASURING)
-    sampled_tasks: int | None = option(
-        None, "test tasks that are also sampled, executed ones first (default: all)", MEASURING, least=1
-    )
-    temperature: float = option(0.8, "temperature of the sampled answers", MEASURING)
-    top_p: float = option(0.95, "nucleus (top-p) of the sampled answers", MEASURING)
-    max_new_tokens: int = option(256, "tokens of an answer at most", MEASURING)
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -108,7 +99,7 @@ def main(arguments: list[str] | None = None) -> dict:
     decoder = load_for_training(options, dtype, device)
     precision = prepare(decoder, tokenizer, options, device, dtype)
     refuse_longer_texts("--max-length", options.max_length, decoder)
-    refuse_bad_tasks(data.tasks, tokenizer, decoder, options)
+    held_out = held_out_tasks(data.test, data.pairs, tokenizer, decoder, options)
     print(describe_model(options, decoder, dtype))
     if decoder.virtual_tokens and run.resume_from is None:
         print(describe_start(decoder, tokenizer, precision, data.rows[0], options))
@@ -133,9 +124,9 @@ def main(arguments: list[str] | None = None) -> dict:
 
     # answer and grade the held-out tasks with the untrained model
     sample = partial(answer_some, decoder, tokenizer, data.pairs, precision, options)
-    if data.tasks and run.resume_from is None:
+    if held_out and run.resume_from is None:
         with base_alone(decoder):
-            write_json(run.folder / "before.json", evaluate(decoder, tokenizer, data.tasks, precision, options))
+            write_before(run, evaluate(decoder, tokenizer, held_out, precision, options), held_out, options)
     stopwatch.split("before")
 
     # train; the evaluation afterwards is assumed to take as long as the one before
@@ -148,11 +139,11 @@ def main(arguments: list[str] | None = None) -> dict:
 
     # save, evaluate again, compare
     save_trained(run, decoder, tokenizer, options.model)
-    if data.tasks:
-        write_after(run, evaluate(decoder, tokenizer, data.tasks, precision, options), data)
+    if held_out:
+        write_after(run, evaluate(decoder, tokenizer, held_out, precision, options), held_out, options)
     stopwatch.split("after")
     trained_on = {"path": options.data, "sha256": data.sha256, "rows": len(data.pairs), "unit": "pairs"}
-    return finish(run, seconds=stopwatch.seconds, data=trained_on)
+    return finish(run, seconds=stopwatch.seconds, data=trained_on, trainable=count_trainable(decoder))
 
 
 def learn(
@@ -227,11 +218,11 @@ def learn(
 class Data:
     """Everything that a run reads."""
 
-    pairs: list[dict]  # instruction pairs to train on
+    pairs: list[dict]  # rows to train on
     sha256: str  # of their file
     rows: list[list[Example]]  # the pairs, packed: the conversations of each row
     validation: list[list[Example]]
-    tasks: list[dict]  # held-out pairs with checks
+    test: list[dict]  # held-out pairs with checks, or text rows
 
 
 def read_data(tokenizer: Tokenizer, options: Options) -> Data:
@@ -239,18 +230,19 @@ def read_data(tokenizer: Tokenizer, options: Options) -> Data:
     # refused now, not after an hour of training
     if (options.patience or options.sweep) and not options.validation:
         raise UserError(f"--{'sweep' if options.sweep else 'patience'} needs validation losses; give --validation, too")
-    pairs = read_jsonl(options.data)
-    tasks = read_jsonl(options.test) if options.test else []
-    if tasks:
+    pairs = read_rows(options.data)
+    test = read_rows(options.test, trained=pairs) if options.test else []
+    if test and common_task(test) is None:
         protection()  # raises if there is no sandbox for generated code
 
     # the pairs as packed rows
     rows = packed_rows(options.data, pairs, tokenizer, options)
     validation = []
     if options.validation:
-        validation = packed_rows(options.validation, read_jsonl(options.validation), tokenizer, options)
+        held_back = read_rows(options.validation, trained=pairs)
+        validation = packed_rows(options.validation, held_back, tokenizer, options)
     sha256 = hashlib.sha256(Path(options.data).read_bytes()).hexdigest()
-    return Data(pairs, sha256, rows, validation, tasks)
+    return Data(pairs, sha256, rows, validation, test)
 
 
 def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Options) -> list[list[Example]]:
@@ -272,54 +264,13 @@ def packed_rows(where: str, pairs: list[dict], tokenizer: Tokenizer, options: Op
         f"data     {Path(where).name}: {len(examples)} pairs · {tokens:,} tokens, {supervised:,} supervised · "
         f"{lost['cut']} truncated, {lost['dropped']} dropped at {options.max_length} · {fill}"
     )
+    if lost["shortened"]:
+        print(f"note     {lost['shortened']} texts were cut at their end, so that the answer fits")
     if lost["read"]:
         print(f"note     {ONLY_READ.format(lost['read'])}")
     if unread := unread_fields(pairs):
         print(f"fields   ignored: {', '.join(unread)}")
     return rows
-
-
-def refuse_bad_tasks(tasks: list[dict], tokenizer: Tokenizer, decoder: Decoder, options: Options) -> None:
-    """UserError for a test task that cannot be graded, or whose prompt leaves no room for the answer."""
-    if tasks and 1 <= options.samples <= 3:
-        raise UserError(f"--samples {options.samples}: pass@3 needs at least 4; give 0 to omit it")
-
-    # each task: the fields that grading reads, and a prompt that leaves room for its answer
-    room = decoder.max_tokens - options.max_new_tokens
-    for number, row in enumerate(tasks, 1):
-        missing = [key for key in ("id", "category", "instruction", "input", "check") if key not in row]
-        if missing:
-            raise UserError(
-                f"{options.test}:{number}: {', '.join(missing)} missing: only pairs with a check can be graded"
-            )
-        with named_line(f"{options.test}:{number}"):
-            question = conversation_of(row).question
-            tokens = len(encode_prompt(tokenizer, question.messages, tools=question.tools))
-        if tokens > room:
-            raise UserError(
-                f"{options.test}:{number}: a prompt of {tokens} tokens and an answer of {options.max_new_tokens} "
-                f"exceed {positions_of(decoder)}; see --max-new-tokens"
-            )
-
-
-def evaluate(decoder: Decoder, tokenizer: Tokenizer, tasks: list[dict], precision: Precision, options: Options) -> dict:
-    """Answer the test tasks, once greedily and --samples times sampled, and grade the answers by their checks."""
-    # as the saved adapter will compute; folding it into the weights makes generation faster
-    with precision.as_loaded(decoder), folded(decoder):
-        answers = answer_pairs(
-            decoder, tokenizer, tasks, samples=options.samples, temperature=options.temperature, top_p=options.top_p,
-            max_new_tokens=options.max_new_tokens, seed=options.seed, sampled=options.sampled_tasks,
-            where=str(options.test),
-        )  # fmt: skip
-    return grade_answers(tasks, answers)
-
-
-def write_after(run: Run, result: dict, data: Data) -> None:
-    """after.json, failures.json with the nearest training pairs, and samples.md."""
-    failed = failures(data.tasks, result["results"], seed=run.options.values.seed, train=data.pairs)
-    write_json(run.folder / "after.json", result)
-    write_json(run.folder / "failures.json", failed)
-    run.add_samples(None, answers_as_markdown(data.tasks, result["results"]))
 
 
 def answer_some(
@@ -331,7 +282,7 @@ def answer_some(
     prompts = [encode_prompt(tokenizer, question.messages, tools=question.tools) for question in questions]
 
     # short greedy answers: this interrupts training
-    stop = Stop(max_new_tokens=min(64, options.max_new_tokens), ids=tokenizer.stop_ids)
+    stop = Stop(max_new_tokens=min(64, options.max_new_tokens or 64), ids=tokenizer.stop_ids)
     with precision.as_loaded(decoder), folded(decoder):
         answers = generate(decoder, prompts, stop, unused_ids=tokenizer.unused_ids, what="samples")
     return "\n\n".join(

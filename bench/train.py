@@ -26,7 +26,7 @@ import torch
 
 from bench.measure import GPUOptions, Memory, RunOptions, be_turing, in_turn, report, row
 from common.console import need, run_command
-from common.files import read_json, read_jsonl, write_json
+from common.files import read_json, read_objects, write_json
 from common.options import HIDDEN, option, parse
 from data.corpus import build_corpus
 from data.corpus.functions import functions_of
@@ -96,7 +96,7 @@ def main() -> None:
 
 def chosen_rows(options: Options, tokenizer) -> dict[str, tuple[int, list[Example]]]:
     """For each kind of rows: the rows of a step, and those of all steps."""
-    pairs = read_jsonl(options.data) if options.data else docstring_pairs()
+    pairs = read_objects(options.data) if options.data else docstring_pairs()
     random.Random(options.seed).shuffle(pairs)
     steps = options.warmup + options.steps
     mixed, _ = tokenize_rows(pairs, tokenizer, max_length=options.max_length, where=str(options.data or "networkx"))

@@ -1,4 +1,4 @@
-"""Reading and writing files: atomic writes, and JSON Lines with errors that name the line.
+"""Reading and writing files: atomic writes, and rows with errors that name the line.
 
 Everything is written under a temporary name next to its target, flushed to disk, and renamed. A kill or a full disk at
 any moment leaves the old file or the new one, never half of either. A folder takes two renames: a kill between them
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.console import UserError
+from common.parquet import MAGIC, rows_of_parquet
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can escape half of a pair; UTF-8 cannot encode it
 
@@ -138,7 +139,7 @@ def _each_key_once(pairs: list[tuple]) -> dict:
 
 def read_json(path: Path | str) -> dict:
     """Read a JSON object. UserError names the file when it is missing, not UTF-8, or not a JSON object."""
-    value = _read_value(path, object_pairs_hook=dict)
+    value = _json_value(read_bytes(path), path, object_pairs_hook=dict)
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
@@ -146,15 +147,19 @@ def read_json(path: Path | str) -> dict:
 
 def read_json_list(path: Path | str) -> list[dict]:
     """Read a JSON list of objects, gzipped or not. UserError as for `read_json`."""
-    rows = _read_value(path, object_pairs_hook=_each_key_once)
+    return _json_list(read_bytes(path), path)
+
+
+def _json_list(data: bytes, path: Path | str) -> list[dict]:
+    rows = _json_value(data, path, object_pairs_hook=_each_key_once)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: expected a list of objects; JSON Lines end in .jsonl")
     return rows
 
 
-def _read_value(path: Path | str, *, object_pairs_hook):
+def _json_value(data: bytes, path: Path | str, *, object_pairs_hook):
     try:
-        return parse_json(_read_bytes(path).decode("utf-8"), object_pairs_hook=object_pairs_hook)
+        return parse_json(data.decode("utf-8"), object_pairs_hook=object_pairs_hook)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
     except ValueError as error:
@@ -184,14 +189,20 @@ def resume_jsonl(path: Path | str) -> list[dict]:
 
 
 def read_objects(path: Path | str) -> list[dict]:
-    """The rows of a JSON Lines file or a JSON list, judged by how the file begins; UserError as for these."""
-    is_list = _read_bytes(path)[:64].lstrip().startswith(b"[")
-    return read_json_list(path) if is_list else read_jsonl(path)
+    """The rows of a JSON Lines file, a JSON list or a Parquet file, judged by how the file begins.
+
+    UserError as for these; the rows of the latter two are counted like lines, from 1.
+    """
+    data = read_bytes(path)
+    if data.startswith(MAGIC):
+        return rows_of_parquet(data, str(path))
+    is_list = data[:64].lstrip().startswith(b"[")
+    return _json_list(data, path) if is_list else _json_lines(data, path)
 
 
-def is_jsonl(path: Path | str) -> bool:
-    """Whether the name is that of a JSON Lines file, compressed or not."""
-    return Path(path).name.removesuffix(".gz").endswith(".jsonl")
+def holds_rows(path: Path | str) -> bool:
+    """Whether the name is that of a file of rows, compressed or not."""
+    return Path(path).name.removesuffix(".gz").endswith((".jsonl", ".json", ".parquet"))
 
 
 def read_jsonl(path: Path | str) -> list[dict]:
@@ -201,7 +212,11 @@ def read_jsonl(path: Path | str) -> list[dict]:
     str.splitlines would split. A byte-order mark before the first row and blank lines after the last are ignored.
     UserError names file, line and reason if a line is not an object.
     """
-    lines = _read_bytes(path).split(b"\n")
+    return _json_lines(read_bytes(path), path)
+
+
+def _json_lines(data: bytes, path: Path | str) -> list[dict]:
+    lines = data.split(b"\n")
     while lines and not lines[-1].strip():
         lines.pop()
     return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
@@ -223,7 +238,7 @@ def _row(line: bytes, where: str) -> dict:
     return row
 
 
-def _read_bytes(path: Path | str) -> bytes:
+def read_bytes(path: Path | str) -> bytes:
     """The content of a file, decompressed if it is gzip (by its first two bytes), without a byte-order mark."""
     try:
         data = Path(path).read_bytes()

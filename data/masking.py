@@ -12,7 +12,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from data.rows import named_line, training_conversation
+from data.rows import Conversation, named_line, training_conversation
+from data.text_rows import shortened
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer
 
@@ -101,22 +102,32 @@ def tokenize_rows(
 ) -> tuple[list[Example], dict[str, int]]:
     """Examples of instruction rows, cut to max_length tokens, and counts of what was lost.
 
-    The counts are those of `cut_examples` and "read": answers left unsupervised because the template renders them
-    differently once the conversation continues (Qwen3 drops its think block). UserError names file and line of a row
-    that cannot be used, before any training.
+    The counts are those of `cut_examples`; "shortened": text rows that lost the end of their text instead, so that the
+    answer stays; and "read": answers left unsupervised because the template renders them differently once the
+    conversation continues (Qwen3 drops its think block). UserError names file and line of a row that cannot be used,
+    before any training.
     """
-    # ids and labels of each row, at full length
-    examples, read = [], 0
+
+    def example_of(asked: Conversation) -> Example:
+        return supervise(tokenizer, asked.messages, tools=asked.tools, train_on_prompt=train_on_prompt)
+
+    def fits(row: dict) -> bool:
+        return len(example_of(training_conversation(row)).input_ids) <= max_length
+
+    # ids and labels of each row; only a text row can be shortened
+    examples, read, short = [], 0, 0
     for number, row in enumerate(rows, 1):
         with named_line(f"{where}:{number}"):
             asked = training_conversation(row)
-            example = supervise(tokenizer, asked.messages, tools=asked.tools, train_on_prompt=train_on_prompt)
+            example = example_of(asked)
+            if len(example.input_ids) > max_length and (fitting := shortened(row, fits)) is not row:
+                example, short = example_of(training_conversation(fitting)), short + 1
         examples.append(example)
         read += 0 if train_on_prompt else answers_only_read(asked.messages, example)
 
     # truncated, and without the rows that this leaves with nothing to predict
     kept, lost = cut_examples(examples, max_length)
-    return kept, {**lost, "read": read}
+    return kept, {**lost, "shortened": short, "read": read}
 
 
 def answers_only_read(messages: list[dict], example: Example) -> int:

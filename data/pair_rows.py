@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from common.console import UserError
-from common.files import read_jsonl
+from common.files import read_objects
 
 
 def read_pairs(path: str) -> list[dict]:
     """Rows {"query", "code"}, optionally "negatives" and "scores". UserError names the file and line of a bad row."""
-    rows = read_jsonl(path)
+    rows = read_objects(path)
     for number, row in enumerate(rows, 1):
         for key in ("query", "code"):
             _require_text(row, key, f"{path}:{number}")
@@ -30,7 +30,7 @@ def read_pool(path: str | None, test: list[dict]) -> list[dict]:
     """Rows {"code"} to mine negatives from, without the test queries' codes and other code of their files."""
     if path is None:
         return []
-    rows = read_jsonl(path)
+    rows = read_objects(path)
     for number, row in enumerate(rows, 1):
         _require_text(row, "code", f"{path}:{number}")
     # a code of a test query's file may be its answer, or give it away

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from common.console import UserError, run_command
-from common.files import read_jsonl, write_json, write_jsonl
+from common.files import write_json, write_jsonl
 from common.options import as_settings, option, parse
 from common.python_syntax import parsed
 from common.shuffle import seeded_order
@@ -32,7 +32,7 @@ from data.instruct.judging import judge_answers
 from data.instruct.local_model import LocalModel
 from data.instruct.pair_filters import normalized
 from data.instruct.replies import Reply
-from data.rows import conversation_of
+from data.rows import conversation_of, read_rows
 
 SCHEMA = 1
 SAMPLING = "sampling"
@@ -225,7 +225,7 @@ class Options:
 
 def executed_pairs(path: str) -> list[dict]:
     """The pairs of a file. UserError if one lacks what a check needs, or none is executed."""
-    pairs = read_jsonl(path)
+    pairs = read_rows(path)
     for number, pair in enumerate(pairs, 1):
         if missing := [name for name in ("id", "category", "input", "output", "check") if name not in pair]:
             raise UserError(f"{path}:{number}: no {', '.join(missing)}; only pairs of data.instruct can be checked")

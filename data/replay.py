@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import UserError
-from common.files import read_jsonl, read_text
+from common.files import read_text
 from common.shuffle import seeded_order
 from data.masking import Example, cut_examples, plain_document, supervise
 from data.packing import pieces
-from data.rows import is_conversation, named_line, training_conversation
+from data.rows import is_conversation, named_line, read_rows, training_conversation
 from model.tokenizer import Tokenizer
 
 SUFFIXES = frozenset({".py", ".md", ".rst", ".txt"})
@@ -40,7 +40,7 @@ class OtherTexts:
 
 
 def read_other_texts(replay: str | None, probe: str | None, *, corpus_texts: set[str], seed: int) -> OtherTexts:
-    """The texts of `replay` and `probe`: a JSON Lines file, a folder of .py, .md, .rst and .txt files, or None.
+    """The texts of `replay` and `probe`: a file of rows, a folder of .py, .md, .rst and .txt files, or None.
 
     Without a probe, one in five of the replay texts (at most 50, drawn by the seed) is held back as one. Raises
     UserError for a line that cannot be used, and where no text is left to replay or to probe with.
@@ -80,9 +80,9 @@ def _read(place: str) -> dict[str, dict]:
         files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
         return {file.relative_to(path).as_posix(): {"text": read_text(file)} for file in files}
 
-    # JSON Lines: every row is read now, so that a bad one stops the run before it trains
+    # a file of rows: every row is read now, so that a bad one stops the run before it trains
     rows = {}
-    for number, row in enumerate(read_jsonl(path), 1):
+    for number, row in enumerate(read_rows(path), 1):
         with named_line(f"{place}:{number}"):
             if is_conversation(row):
                 training_conversation(row)

@@ -1,6 +1,6 @@
-"""Reads a data row as a conversation: chat, prompt and completion, instruction pair or Alpaca.
+"""Reads a data row as a conversation: chat, prompt and completion, instruction pair or Alpaca, text row.
 
-    {"messages": […]}    {"prompt", "completion"}    {"instruction", "input", "output"}
+    {"messages": […]}    {"prompt", "completion"}    {"instruction", "input", "output"}    data/text_rows.py
 
 Every command that takes such rows reads them here. A field that affects training is honoured (`system`, `history`,
 `tools`, `reasoning_content`) or refused by name, with what to do; metadata (`id`, `category`, `source`, `check`, …) is
@@ -11,11 +11,14 @@ of messages), LlamaFactory (`system`, `history`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from common.console import UserError
+from common.files import read_objects
+from data.text_rows import LONG, TASKS, answer_field, prompt_of, task_of, what_is_missing, with_labels
 from data.turns import FLAGS, MASKS, ONLY_TEXT, from_json, is_empty, read_message, says_nothing, text_of
 
 FORMS = {"messages": (), "prompt": ("completion",), "instruction": ("input", "output")}
@@ -64,9 +67,16 @@ class Conversation:
         return self.messages[-1] if self.messages[-1]["role"] == "assistant" else None
 
 
+def read_rows(path: Path | str, *, trained: Sequence[dict] = ()) -> list[dict]:
+    """The rows of a file: JSON Lines, a JSON list or Parquet. Text rows are completed with the labels of the file, or
+    of the training rows `trained`; UserError for a row with a label that is not one of them.
+    """
+    return with_labels(read_objects(path), where=str(path), trained=trained)
+
+
 def is_conversation(row: dict) -> bool:
     """Whether a row is a conversation. Alpaca's rows also have a "text", which is ignored."""
-    return any(row.get(form) is not None for form in FORMS)
+    return any(row.get(form) is not None for form in FORMS) or task_of(row) is not None
 
 
 def conversation_of(row: dict) -> Conversation:
@@ -75,7 +85,15 @@ def conversation_of(row: dict) -> Conversation:
     row = {key: value for key, value in row.items() if value is not None}
     _refuse_fields(row)
 
-    # the messages of one of the three forms, with the system message that a row may have beside them
+    # a text row: its task's prompt
+    if task_of(row):
+        if said := [key for key in ("history", "tools", "reasoning_content") if not is_empty(row.get(key))]:
+            raise ValueError(f'"{said[0]}" is not read in a text row: write the row as "messages"')
+        question = {"role": "user", "content": prompt_of(row)}
+        answer = {"role": "assistant", "content": row[answer_field(row)]}
+        return Conversation(_with_system(row, [question, answer]))
+
+    # the messages of one of the other forms, with the system message that a row may have beside them
     form = _form_of(row)
     if form == "messages":
         messages = _turns(row, form, "history", "reasoning_content")
@@ -111,6 +129,7 @@ def unread_fields(rows: list[dict]) -> list[str]:
     """Names of non-empty fields that are not read, except the metadata of docs/formats.md."""
     # what is read, and the metadata that is expected
     read = {*FORMS, *itertools.chain(*FORMS.values()), "system", "history", "tools", "reasoning_content", *FLAGS}
+    read |= {*itertools.chain(*TASKS.values()), *LONG.values(), "labels"} if any(map(task_of, rows)) else set()
     aside = read | {"id", "category", "source", "check", "teacher", "references"}
     return list(dict.fromkeys(key for row in rows for key in row if key not in aside and not is_empty(row[key])))
 
@@ -131,7 +150,9 @@ def _form_of(row: dict) -> str:
         return "prompt"
     if "instruction" in row:  # "prompt" beside it often repeats the same, filled into a template
         return "instruction"
-    raise ValueError(f'"instruction", "messages" or "prompt" is missing (this line has: {", ".join(row)})')
+    raise ValueError(
+        f'"instruction", "messages" or "prompt" is missing (this line has: {", ".join(row)}){what_is_missing(row)}'
+    )
 
 
 def _turns(row: dict, name: str, *apart: str) -> list[dict]:
@@ -201,7 +222,7 @@ def _refuse_fields(row: dict) -> None:
     for key, what_to_do in REFUSED.items():
         if not is_empty(row.get(key)):
             raise ValueError(f'"{key}" {what_to_do}')
-    if row.get("label") is False:
+    if row.get("label") is False and row.get("text") is None:
         raise ValueError('"label" is false: an answer that is not wanted cannot be trained on; remove the row')
     # flags of a whole row; a number in "loss" is a measurement, not a flag
     for flag in FLAGS:

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import UserError, progress, run_command
-from common.files import read_jsonl, write_text
+from common.files import write_text
 from common.html import CONTROL, Safe, element, join, note, page
 from common.options import option, parse
 from data.masking import ONLY_READ, Example, answers_only_read, encode_prompt, show_mask, supervise
 from data.packing import pack, to_batch
-from data.rows import named_line, training_conversation, unread_fields
+from data.rows import named_line, read_rows, training_conversation, unread_fields
 from model import load_tokenizer
 from model.chat_template import QUESTION
 from model.loss import IGNORE
@@ -242,7 +242,7 @@ def main() -> None:
     # the rows, checked at full length
     options = parse(Options, description=main.__doc__)
     tokenizer = load_tokenizer(options.model, chat_template=options.chat_template)
-    rows = read_jsonl(options.data)
+    rows = read_rows(options.data)
     if not rows:
         raise UserError(f"{options.data}: no row")
     whole = checked_examples(rows, tokenizer, where=str(options.data), train_on_prompt=options.train_on_prompt)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from common.console import UserError, progress, run_command
-from common.files import read_json, read_json_list, read_jsonl, read_text, write_json
+from common.files import read_json, read_objects, read_text, write_json
 from common.options import as_settings, option, parse
 from data.corpus import load_corpus
 from data.corpus.decontaminate import RUN, KnownTexts
@@ -116,7 +116,7 @@ def _mean(values: list[float]) -> dict:
 
 
 def _read(path: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """(id, text) of a JSON Lines file, a corpus's training files or a folder's files; and `fields_not_compared`.
+    """(id, text) of a file of rows, a corpus's training files or a folder's files; and `fields_not_compared`.
 
     UserError for a folder that contains JSON Lines, since it is unclear which of its files is meant.
     """
@@ -124,7 +124,7 @@ def _read(path: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
     if (folder / "manifest.jsonl").is_file():
         return [(file.path, file.text) for file in load_corpus(folder).split("train")], {}
     if not folder.is_dir():
-        rows = read_json_list(path) if folder.suffix == ".json" else read_jsonl(path)
+        rows = read_objects(path)
         return texts_of(rows, path), fields_not_compared(rows)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     if rows := [file for file in files if ".jsonl" in file.suffixes]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.files import is_jsonl, read_jsonl
+from common.files import holds_rows
 from data.masking import encode_prompt, plain_document, supervise
-from data.rows import conversation_of, is_conversation, named_line
+from data.rows import conversation_of, is_conversation, named_line, read_rows
 from eval.source_files import read_files
 from model.tokenizer import Tokenizer
 
@@ -39,16 +39,16 @@ def given_prompt(tokenizer: Tokenizer, text: str, *, name: str = "prompt", kind:
 def read_prompts(tokenizer: Tokenizer, place: Path, *, kind: str, count: int, window: int) -> list[Prompt]:
     """The first `count` prompts of a file, a folder or a corpus.
 
-    JSON Lines hold data rows (data/rows.py), where the first token of the answer is of interest, or {"text"}. Of a
+    A file of rows holds data rows (data/rows.py), where the first token of the answer is of interest, or {"text"}. Of a
     source file (in a corpus: a training file if kind is "seen", else a test file) it is the token in the middle of the
     first `window` tokens.
     """
-    if not is_jsonl(place):
+    if not holds_rows(place):
         files = read_files(place, split="train" if kind == "seen" else "test")[:count]
         cut = [(name, plain_document(tokenizer, text).input_ids[:window]) for name, text in files]
         return [Prompt(name, kind, ids, (len(ids) + 1) // 2) for name, ids in cut]
     prompts = []
-    for number, row in enumerate(read_jsonl(place)[:count], start=1):
+    for number, row in enumerate(read_rows(place)[:count], start=1):
         name = str(row.get("id", f"{place.name}:{number}"))
         if "text" in row and not is_conversation(row):
             prompts.append(given_prompt(tokenizer, str(row["text"]), name=name, kind=kind))

@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from common.console import UserError, run_command
-from common.files import read_json, read_jsonl
+from common.files import read_json, read_objects
 from common.options import option, parse
 from eval.preference import summarise, table
 from eval.votes import Session, Votes, items_of, task_id
@@ -132,7 +132,7 @@ def main() -> None:
     data = options.data or settings.get("data") or settings.get("tasks")
     if data and not options.data and not Path(data).exists():
         data = None  # the result was made elsewhere: the tasks are shown by their ids
-    rows = read_jsonl(data) if data else []
+    rows = read_objects(data) if data else []
     b = read_json(options.b) if options.b else _references(rows, data)
     items, alike = items_of(a, b, _prompts(rows))
     if options.count:

@@ -28,8 +28,9 @@ WITHIN = {
         "pairs": {"corpus", "hard_negatives", "instruct", "likeness", "search"},
         # what a loop reads
         "turns": set(),
-        "rows": {"turns"},
-        "masking": {"rows"},
+        "text_rows": set(),
+        "rows": {"text_rows", "turns"},
+        "masking": {"rows", "text_rows"},
         "packing": {"masking"},
         "fim": {"masking"},
         "replay": {"masking", "packing", "rows"},
@@ -46,6 +47,7 @@ WITHIN = {
         "change_table": {"stats"},
         "compare": {"change_table", "charts", "stats"},
         "code": {"environment", "model_options", "stats"},
+        "text": {"change_table", "environment", "model_options", "nearest_training_example", "stats"},
         "instruct": {"code", "environment", "model_options", "stats"},  # code: pass@k
         "retrieval": {"change_table", "compare", "environment", "model_options", "stats"},
         "report": {"change_table", "charts", "compare", "instruct", "stats"},

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.files import read_json, write_json, write_text
-from eval.change_table import table
+from eval.change_table import number, table
 from eval.compare import compare
 from eval.environment import PACKAGES
 from eval.forgetting import forgetting
 from eval.instruct.published import PUBLISHED
 from eval.report import write_report
+from eval.text.baselines import changes_over
+from eval.text.table import baseline_lines
 from lora.adapter import adapter_in_use, remove
 from lora.adapter_file import save_adapter
 from model import save_decoder, save_encoder
@@ -18,6 +20,7 @@ from model.decoder import Decoder
 from model.encoder import Encoder
 from model.tokenizer import Tokenizer
 from model.weights import weights_sha256
+from training.cost import cost_line, cost_of
 from training.run import Run
 
 HEADLINE = {"embed": ("mrr@10", "ndcg@10", "recall@10")}  # metrics to report, by track; all of them for the others
@@ -57,15 +60,17 @@ def copy_data_card(folder: Path, run: Run) -> None:
         write_text(run.folder / "data_card.md", (folder / "data_card.md").read_text(encoding="utf-8"))
 
 
-def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
+def finish(run: Run, *, seconds: dict[str, float], data: dict, trainable: int) -> dict:
     """Compare before.json with after.json if they exist, print the table, write metrics.json and the report.
 
-    seconds  by stage
-    data     what was trained on: "path", "sha256", "rows" and what a row is, "unit"
-    Returns  the track's part of metrics.json: "before", "after", "change"; empty for a run without held-out data.
-             "probe" has the same three for the texts that forgetting is measured on, if there are any
+    seconds    by stage
+    data       what was trained on: "path", "sha256", "rows" and what a row is, "unit"
+    trainable  number of trainable parameters
+    Returns    the track's part of metrics.json: "cost" (training/cost.py) and, with held-out data, "before", "after",
+               "change" and, if there are any, "baselines" of text tasks. "probe" has the first three for the texts
+               that forgetting is measured on, if there are any
     """
-    # held-out data before and after: the metrics of both, the paired changes
+    # what it cost; held-out data before and after: the metrics of both, the paired changes
     track: dict = {}
     if (run.folder / "after.json").is_file():
         before, after = read_json(run.folder / "before.json"), read_json(run.folder / "after.json")
@@ -75,6 +80,7 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
         track = {name: {m: v for m, v in side["metrics"].items() if m in shown} for name, side in sides.items()}
         track["change"] = changes
         print(table(before, after, changes))
+        track |= _beside_baselines(before, after)
 
     # texts that forgetting is measured on
     if (run.folder / "probe_after.json").is_file():
@@ -83,12 +89,29 @@ def finish(run: Run, *, seconds: dict[str, float], data: dict) -> dict:
         print(f"forgetting, on texts outside the corpus\n{table(before, after, track['probe']['change'])}")
 
     # metrics.json marks the run as complete; the report is drawn from it
+    track["cost"] = cost_of(run.folder, trainable)
+    print(f"cost     {cost_line(track['cost'])}")
     write_provenance(run, metrics=track, data=data)
     rounded = {name: round(value, 1) for name, value in seconds.items()}
     run.finish({"schema": 1, "seconds": rounded, "tracks": {run.track: track}})
     report = write_report(run.folder, title=f"tritune · {run.folder.name}")
     print(f"report   {report}")
     return track
+
+
+def _beside_baselines(before: dict, after: dict) -> dict:
+    """Of text tasks: the baselines, and how far the trained model is from each; prints a line for each figure."""
+    baselines = before.get("baselines")
+    if not baselines:
+        return {}
+    for metric in after["metrics"].keys() - after["values"].keys():  # of all tasks together: nothing to pair
+        print(f"{metric}  {number(before['metrics'][metric])} → {number(after['metrics'][metric])}")
+    print("\n".join(baseline_lines(after, baselines)))
+    return {
+        "baselines": {
+            name: {"metrics": one["metrics"], "change": changes_over(one, after)} for name, one in baselines.items()
+        }
+    }
 
 
 def write_provenance(run: Run, *, metrics: dict, data: dict) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.console import UserError, run_command
-from common.files import read_jsonl, write_text
+from common.files import read_objects, write_text
 from common.html import Safe, element
 from common.options import option, parse
 from model import load_encoder
@@ -102,7 +102,7 @@ def main() -> None:
     """Command line."""
     options = parse(Options, description=__doc__)
     # the pairs, neighbours in a file beside each other: like competes with like
-    pairs = read_jsonl(options.data)
+    pairs = read_objects(options.data)
     for number, pair in enumerate(pairs, 1):
         if not pair.get("query") or not pair.get("code"):
             raise UserError(f"{options.data}:{number}: a pair has a query and a code (this has: {', '.join(pair)})")

@@ -21,9 +21,11 @@ from data.card.material import LANGUAGES, Material, all_pairs, check_of, data_fi
 from data.card.metadata import croissant, front_matter
 from data.card.pair_sections import categories_of, instruction_pairs_section, text_code_pairs_section
 from data.card.tables import excerpt, table
+from data.card.text_sections import text_distributions, text_limits, text_rows_section
 from data.corpus import SPLITS, Corpus
 from data.instruct import InstructionPairs
 from data.pairs import TextCodePairs
+from data.rows import training_conversation
 
 EXAMPLES = 10
 Section = tuple[str, list[str | Bars]]  # a title, and Markdown with figures in between
@@ -77,12 +79,14 @@ def card_summary(material: Material) -> str:
     if material.pairs:
         count = len(material.pairs.train) + len(material.pairs.test)
         parts.append(f"{count:,} text–code pairs with {len(material.pairs.candidates):,} candidates")
+    if material.text:
+        parts.append(f"{len(material.text.all_rows()):,} text rows for {material.text.task}")
     return f"{', '.join(parts)} made from {material.name} by tritune."
 
 
 def card_sections(material: Material) -> list[Section]:
     """The card's sections in order, without empty ones."""
-    corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
+    corpus, instruct, pairs, text = material.corpus, material.instruct, material.pairs, material.text
     sections: list[tuple[str, Sequence[str | Bars | None]]] = [("Source", sources_section(material))]
     if corpus:
         sections += [("Filters", filters_section(corpus)), ("Split by file", files_section(corpus))]
@@ -90,32 +94,42 @@ def card_sections(material: Material) -> list[Section]:
         sections.append(("Instruction pairs", instruction_pairs_section(instruct, material.about)))
     if pairs:
         sections.append(("Text–code pairs", text_code_pairs_section(pairs)))
-    sections += [("Distributions", distributions(material)), ("Examples", _examples(instruct, pairs))]
+    if text:
+        sections.append(("Text rows", text_rows_section(text)))
+    bars = [*distributions(material), *(text_distributions(text) if text else [])]
+    sections += [("Distributions", bars), ("Examples", _examples(material))]
     if corpus:
         sections.append(("Contamination", contamination_section(corpus)))
     sections += [("Edge cases and limits", _limits(material)), ("Hashes", _hashes(material))]
     return [(title, [block for block in blocks if block]) for title, blocks in sections if any(blocks)]
 
 
-def _examples(instruct: InstructionPairs | None, pairs: TextCodePairs | None) -> list[str]:
-    """Ten training examples: one of each category, then text–code pairs, then the next of each category."""
+def _examples(material: Material) -> list[str]:
+    """Ten training examples: one of each category, then text–code pairs, text rows, and the next of each category."""
+    instruct, pairs, text = material.instruct, material.pairs, material.text
     train = instruct.train if instruct else []
     by_category = [[pair for pair in train if pair.get("category", "none") == name] for name in categories_of(train)]
     in_turn = [pair for turn in zip_longest(*by_category) for pair in turn if pair is not None]
     answers = [(pair["id"], f"{pair['instruction']}\n\n{pair.get('input') or ''}", pair["output"]) for pair in in_turn]
     codes = [(pair["id"], pair["query"], pair["code"]) for pair in (pairs.train if pairs else [])]
+    turns = [
+        (row["id"], training_conversation(row).messages) for row in (text.rows["train"] if text else [])[:EXAMPLES]
+    ]
+    codes += [(name, messages[0]["content"], messages[-1]["content"]) for name, messages in turns]
     first = len(by_category)
     chosen = [*answers[:first], *codes[: max(0, EXAMPLES - first)], *answers[first:]][:EXAMPLES]
     return [f"### {name}\n\n{excerpt(question)}\n\n{excerpt(answer)}" for name, question, answer in chosen]
 
 
 def _limits(material: Material) -> list[str]:
-    corpus, instruct, pairs = material.corpus, material.instruct, material.pairs
+    corpus, instruct, pairs, text = material.corpus, material.instruct, material.pairs, material.text
     suffixes = {PurePosixPath(source["path"]).suffix for source in material.sources()}
     languages = " and ".join(sorted({LANGUAGES.get(suffix, suffix) for suffix in suffixes}))
     lines = [f"{languages} only. One repository's style and subject: what is learnt here need not hold elsewhere."]
     if not languages:
         lines = ["The rows do not say where they are from."]
+    if text:
+        lines = text_limits(text)
     if corpus:
         lines += _limits_of_files(corpus)
     if instruct:
@@ -182,6 +196,8 @@ def _hashes(material: Material) -> list[str]:
     if material.pairs:
         names = ("train", "test", "candidates")
         rows += [[f"text–code, {name}", _digest(getattr(material.pairs, name))] for name in names]
+    if material.text:
+        rows += [[f"text rows, {split}", _digest(material.text.rows[split])] for split in SPLITS]
     tables = [table(["data", "SHA-256 of its JSON"], rows)]
     if material.files:
         head = ["file", "rows", "SHA-256"]

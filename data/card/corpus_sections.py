@@ -18,7 +18,11 @@ def sources_section(material: Material) -> list[str]:
     corpus, sources = material.corpus, material.sources()
     licenses = Counter(source.get("license") or "not declared" for source in sources)
     revisions = sorted({source.get("commit") or "not under version control" for source in sources})
-    abouts = {"Instruction pairs": material.about, "Text–code pairs": material.pairs.about if material.pairs else {}}
+    abouts = {
+        "Instruction pairs": material.about,
+        "Text–code pairs": material.pairs.about if material.pairs else {},
+        "Text rows": material.text.about if material.text else {},
+    }
     recorded = (about["corpus"]["source"] for about in abouts.values() if "corpus" in about)
     source = corpus.source if corpus else next(recorded, material.name)
     parts = [

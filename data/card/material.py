@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.console import UserError
-from common.files import read_json, read_jsonl
+from common.files import parse_json, read_json, read_jsonl
 from data.corpus import SPLITS, Corpus, load_corpus
 from data.corpus.languages import GRAMMARS, NAMES
 from data.instruct import InstructionPairs
 from data.pairs import TextCodePairs, load_text_code_pairs
-from data.rows import named_line, training_conversation
+from data.rows import conversation_of, named_line, read_rows, training_conversation
+from data.text_rows import common_task, task_of
 
+CONFIGS = {"instruction pairs": "instruct", "text–code pairs": "pairs", "text rows": "text"}
 LANGUAGES = {suffix: name for language, name in NAMES.items() for suffix in GRAMMARS[language]}
 
 
@@ -33,6 +35,25 @@ class DataFile:
 
 
 @dataclass(frozen=True)
+class TextRows:
+    """Text rows of one task by split, and how they were imported: about.json, {} if they were not."""
+
+    task: str
+    rows: dict[str, list[dict]]
+    about: dict
+
+    def all_rows(self) -> list[dict]:
+        """The rows of every split."""
+        return [row for split in SPLITS for row in self.rows[split]]
+
+    @property
+    def repeated(self) -> int:
+        """How many rows ask what an earlier row of the same split asks."""
+        asked = [[conversation_of(row).messages[0]["content"] for row in self.rows[split]] for split in SPLITS]
+        return sum(len(of_split) - len(set(of_split)) for of_split in asked)
+
+
+@dataclass(frozen=True)
 class Material:
     """Everything that a card describes; None for what is not there."""
 
@@ -40,6 +61,7 @@ class Material:
     corpus: Corpus | None = None
     instruct: InstructionPairs | None = None
     pairs: TextCodePairs | None = None
+    text: TextRows | None = None
     about: dict = field(default_factory=dict)  # about.json of the instruction pairs
     corpus_folder: Path | None = None
     files: tuple[DataFile, ...] = ()
@@ -50,7 +72,8 @@ class Material:
         if self.corpus:
             return self.corpus.name
         abouts = (self.about, self.pairs.about if self.pairs else {})
-        names = (about.get("corpus", {}).get("name") for about in abouts)
+        names = [about.get("corpus", {}).get("name") for about in abouts]
+        names.append(self.text.about.get("set") if self.text else None)
         return next(filter(None, names), self.folder.resolve().name)
 
     def sources(self) -> list[dict]:
@@ -77,8 +100,8 @@ def check_of(pair: dict) -> dict:
 
 
 def read_material(folder: Path | str) -> Material:
-    """The contents of a folder and its subfolders: at most one corpus, one set of instruction pairs and one of
-    text–code pairs, as the commands write them.
+    """The contents of a folder and its subfolders: at most one corpus, one set of instruction pairs, one of text–code
+    pairs and one of text rows, as the commands write them.
 
     UserError when there is nothing, when there are two sets of a kind, and for a file that cannot be read.
     """
@@ -101,8 +124,9 @@ def read_material(folder: Path | str) -> Material:
     if pairs and not (pairs.train or pairs.test):
         raise UserError(f"{places['text–code pairs']}: no pair in it")
     instruct, about = _instruction_pairs(places.get("instruction pairs"))
+    text = _text_rows(places["text rows"]) if "text rows" in places else None
     return Material(
-        folder, corpus, instruct, pairs, about=about, corpus_folder=places.get("corpus"), files=data_files(folder)
+        folder, corpus, instruct, pairs, text, about=about, corpus_folder=places.get("corpus"), files=data_files(folder)
     )
 
 
@@ -117,7 +141,35 @@ def _kind(place: Path) -> str | None:
         return "corpus"
     if (place / "candidates.jsonl").is_file() and (place / "train.jsonl").is_file():
         return "text–code pairs"
-    return "instruction pairs" if (place / "train.jsonl").is_file() else None
+    if not (place / "train.jsonl").is_file():
+        return None
+    is_text = any(_begins_with_text_row(place / f"{split}.jsonl") for split in SPLITS)
+    return "text rows" if is_text else "instruction pairs"
+
+
+def _begins_with_text_row(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        line = file.readline()
+    try:
+        row = parse_json(line.decode("utf-8-sig"))
+    except ValueError:  # reading the file says what is wrong with it
+        return False
+    return isinstance(row, dict) and task_of(row) is not None
+
+
+def _text_rows(place: Path) -> TextRows:
+    about = read_json(place / "about.json") if (place / "about.json").is_file() else {}
+    rows: dict[str, list[dict]] = {}
+    for split in SPLITS:
+        path = place / f"{split}.jsonl"
+        of_split = read_rows(path, trained=rows.get("train", [])) if path.is_file() else []
+        rows[split] = [{"id": f"{split}/{number}"} | row for number, row in enumerate(of_split, 1)]
+    task = common_task([row for of_split in rows.values() for row in of_split])
+    if task is None:
+        raise UserError(f"{place}: text rows of several tasks, or among other rows; a card describes one task")
+    return TextRows(task, rows, about)
 
 
 def _instruction_pairs(place: Path | None) -> tuple[InstructionPairs | None, dict]:
@@ -150,8 +202,7 @@ def data_files(folder: Path) -> tuple[DataFile, ...]:
     found = []
     for place in _places(folder):
         kind = _kind(place)
-        if kind in ("instruction pairs", "text–code pairs"):
-            config = "instruct" if kind == "instruction pairs" else "pairs"
+        if config := CONFIGS.get(kind or ""):
             found += _split_files(place, config)
         if kind == "text–code pairs":
             found += _file(place / "candidates.jsonl", "candidates", "train")

@@ -62,6 +62,7 @@ CONTEXT = {  # the specification's own context, verbatim, so that readers recogn
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
+HUB_TASKS = {"classification": "text-classification", "qa": "question-answering", "summarization": "summarization"}
 TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float", str: "sc:Text"}
 
 
@@ -75,11 +76,13 @@ def front_matter(material: Material) -> str:
     """The YAML block at the start of a dataset card."""
     known = [re.sub(r"-(only|or-later)$", "", name.lower()) for name in licenses(material)]
     hub = list(dict.fromkeys(name if name in HUB_LICENSES else "other" for name in known)) or ["unknown"]
-    tasks = ["text-generation"] * bool(material.instruct or not material.pairs)
-    tasks += ["text-retrieval"] * bool(material.pairs)
+    has_code = bool(material.corpus or material.instruct or material.pairs)
+    tasks = ["text-generation"] * bool(material.instruct or not (material.pairs or material.text))
+    tasks += ["text-retrieval"] * bool(material.pairs) + ([HUB_TASKS[material.text.task]] if material.text else [])
     lines = ["---", f"pretty_name: {json.dumps(material.name)}", *_list("license", hub)]
-    lines += _list("language", ["en", "code"]) + _list("task_categories", tasks)
-    lines += _list("size_categories", [_size(material)]) + _list("tags", ["code", "croissant", "tritune"])
+    lines += _list("language", ["en", "code"] if has_code else ["en"]) + _list("task_categories", tasks)
+    tags = [*(["code"] if has_code else []), "croissant", "tritune"]
+    lines += _list("size_categories", [_size(material)]) + _list("tags", tags)
     configs = list(dict.fromkeys(file.config for file in material.files))
     lines += ["configs:"] * bool(configs)
     for config in configs:

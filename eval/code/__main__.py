@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import UserError, run_command
-from common.files import read_jsonl, read_text, write_json
+from common.files import read_objects, read_text, write_json
 from common.markdown import fenced
 from common.options import as_settings, option, parse
 from eval.code.ask import ask
@@ -105,7 +105,7 @@ def main() -> None:
     for language in {task.language for task in tasks} - {"python"}:
         node_command(language)
     if options.answers:
-        answers = read_jsonl(options.answers)
+        answers = read_objects(options.answers)
     else:
         answers = _gold_answers(tasks) if options.gold else _ask_model(options, tasks)
     keep = options.out.with_suffix(".kept.jsonl")

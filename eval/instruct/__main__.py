@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 
 from common.console import UserError, run_command
-from common.files import read_jsonl, write_json
+from common.files import read_objects, write_json
 from common.options import as_settings, option, parse
 from eval.instruct.grade import answer_pairs, checked_pairs, grade_answers
 from eval.model_options import LESS_MEMORY, MEASURE, SAMPLING, AskOptions, SampleOptions, asked_model
@@ -60,10 +60,10 @@ def _ask_model(options: Options, pairs: list[dict]) -> list[dict]:
 def main() -> None:
     """Command line: answer (or read the answers), grade, write the result, print a short table."""
     options = parse(Options, description=__doc__)
-    pairs = read_jsonl(options.data)
+    pairs = read_objects(options.data)
     checked_pairs(pairs)
     protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
-    answers = read_jsonl(options.answers) if options.answers else _ask_model(options, pairs)
+    answers = read_objects(options.answers) if options.answers else _ask_model(options, pairs)
     limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}
     result = grade_answers(pairs, answers, ks=options.k, **limits)
     result["settings"] = as_settings(options, without=("out",))

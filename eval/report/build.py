@@ -12,9 +12,10 @@ from pathlib import Path
 from common.console import UserError
 from common.files import read_json, read_json_list, read_jsonl, write_text
 from common.html import Safe, markdown, page, template
+from eval.report.parts import NONE
 from eval.report.results import NAMES, results_section
 from eval.report.schema import read_metrics
-from eval.report.tracks import NONE, Track, track_section
+from eval.report.tracks import Track, track_section
 
 HERE = Path(__file__).parent
 

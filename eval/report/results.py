@@ -8,10 +8,15 @@ from pathlib import Path
 from common.html import Safe, template
 from eval.change_table import LOWER_IS_BETTER, number, verdict, verdict_phrase
 from eval.charts import interval_strip
-from eval.report.tracks import NONE, Track
+from eval.report.parts import NONE
+from eval.report.tracks import Track
 
 NAMES = {"cpt": "A · Continued pre-training", "sft": "B · Instruction tuning", "embed": "C · Embedding tuning"}
-CARD_METRIC = {"cpt": "perplexity", "sft": "pass@1", "embed": "ndcg@10"}
+CARD_METRICS = {  # the most important one that a track has
+    "cpt": ("perplexity",),
+    "sft": ("pass@1", "accuracy", "exact_match", "rougeL"),
+    "embed": ("ndcg@10",),
+}
 MEANING = {
     "perplexity": "exp of the mean loss per token of held-out code; lower is better",
     "bits_per_byte": "bits per byte of held-out code, independent of the tokenizer; lower is better",
@@ -27,6 +32,18 @@ MEANING = {
     "docstring_match": "parts of a function (arguments, returns, raises) that its docstring gets right",
     "docstring_clean": "share of docstrings without a finding of ruff's pydocstyle rules",
     "explanation_coverage": "share of what a function takes, calls and raises that the explanation mentions",
+    "accuracy": "share of the texts whose generated answer names the right label",
+    "macro_f1": "mean over the labels of F1, the harmonic mean of precision and recall",
+    "likelihood_accuracy": "share of the texts whose right label is the most likely of all, whatever is generated",
+    "likelihood_macro_f1": "the same mean of F1 for the most likely labels",
+    "per_token_accuracy": "share of the texts whose right label has the highest mean log-probability per token",
+    "per_token_macro_f1": "the same mean of F1 for these labels",
+    "exact_match": "share of the answers that equal a reference, apart from capitals, punctuation and articles",
+    "token_f1": "F1 over the words of an answer and its best reference",
+    "rouge1": "F1 over the words of a summary and its best reference, stemmed",
+    "rouge2": "the same over pairs of words",
+    "rougeL": "the same over the longest common subsequence",
+    "bleu": "n-gram precision of all summaries together, with a penalty for short ones; 0 to 100",
     "mrr@10": "one over the rank of the right code, 0 beyond ten, mean over the queries",
     "ndcg@10": "how high the right code ranks among the first ten: 1 is first",
     "recall@10": "share of the right codes that rank among the first ten",
@@ -35,7 +52,7 @@ MEANING = {
 
 def results_section(tracks: list[Track]) -> Safe:
     """The verdicts in a sentence, the cards, the table, and what the metrics mean."""
-    measured = [track for track in tracks if track.headline]
+    measured = [track for track in tracks if track.headline and track.headline.get("after")]
     bm25 = {name: value for track in measured for name, value in (track.headline.get("bm25") or {}).items()}
     metrics = dict.fromkeys(metric for track in measured for metric in (track.headline.get("after") or {}))
     return template(Path(__file__).with_name("results.html.j2"))(
@@ -45,7 +62,7 @@ def results_section(tracks: list[Track]) -> Safe:
         rows=[row for track in measured for row in _rows(track)],
         bm25=", ".join(f"{name} {number(value)}" for name, value in bm25.items()),
         partly_paired=[line for track in measured for line in _partly_paired(track)],
-        missing="; ".join(NAMES[track.name] for track in tracks if not track.headline),
+        missing="; ".join(NAMES[track.name] for track in tracks if track.headline is None),
         meanings=[(metric, MEANING[metric]) for metric in metrics if metric in MEANING],
     )
 
@@ -57,8 +74,8 @@ def _count_verdicts(tracks: list[Track]) -> Counter:
 def _card(track: Track) -> dict | None:
     """The track's most important metric, before and after."""
     before, after, changes = (track.headline.get(key) or {} for key in ("before", "after", "change"))
-    metric = CARD_METRIC[track.name]
-    if metric not in before or metric not in after:
+    metric = next((one for one in CARD_METRICS[track.name] if one in before and one in after), None)
+    if metric is None:
         return None
     card = {"track": NAMES[track.name], "metric": metric}
     card |= {"before": number(before[metric]), "after": number(after[metric])}

@@ -13,11 +13,21 @@ from eval.change_table import number, verdict_phrase
 from eval.charts import Dot, dots, loss_curve, norm_curve
 from eval.compare import compare
 from eval.instruct.published import PUBLISHED
+from eval.report.parts import NONE, Comparison, Table, figure
+from eval.report.text_results import text_comparison
 
 LOSS = {"cpt": "nats per token", "sft": "nats per token", "embed": "InfoNCE in nats"}
 SIDES = ("before", "after")
 CATEGORY_CHARTS = ("pass@1", "lenient_pass@1")
-NONE = "–"  # a figure that was not measured
+COST = {  # key of metrics.json -> its name, and how it is written
+    "trainable_parameters": ("trainable parameters", "{:,}".format),
+    "file_bytes": ("bytes of the file", "{:,}".format),
+    "steps": ("steps", "{:,}".format),
+    "seconds_per_step": ("seconds a step (median)", "{:.2f}".format),
+    "memory_gib": ("peak memory, GiB", "{:.2f}".format),
+    "tokens": ("tokens trained on", "{:,}".format),
+    "supervised_tokens": ("of these supervised", "{:,}".format),
+}
 
 
 @dataclass(frozen=True)
@@ -35,35 +45,14 @@ class Track:
     samples: str
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table with its heading and notes; the first `texts` columns are text, the others figures."""
-
-    heading: str
-    head: tuple[str, ...]
-    rows: list[tuple]
-    above: str = ""
-    below: str = ""
-    texts: int = 1
-    long: bool = False
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Before and after: charts, tables and notes, None for those that there is nothing to show in."""
-
-    charts: Sequence[Safe | None] = ()
-    tables: Sequence[Table | None] = ()
-    notes: Sequence[str] = ()
-
-
 def track_section(track: Track) -> Safe:
     """Charts, tables, failures and samples, as far as the track has them."""
     compared = _comparison(track)
     charts = [loss_curve(track.steps, LOSS[track.name]), norm_curve(track.steps), *compared.charts]
+    tables = [_cost(track.headline or {}), *compared.tables]
     return template(Path(__file__).with_name("track.html.j2"))(
         charts=[chart for chart in charts if chart],
-        tables=[table for table in compared.tables if table],
+        tables=[table for table in tables if table],
         notes=compared.notes,
         failures=_failures_by_cause(track.failures),
         failure_count=len(track.failures),
@@ -77,6 +66,8 @@ def _comparison(track: Track) -> Comparison:
         return Comparison()
     if track.name == "cpt":
         return Comparison(tables=[_files(before, after)])
+    if "causes" in after:  # text tasks (eval/text), which run nothing and have classes instead of categories
+        return text_comparison(before, after, track.headline or {})
     if track.name == "embed":
         return Comparison(charts=[_retrieval_chart(before, after)], tables=[_beside_bm25(before, after)])
     return Comparison(
@@ -84,6 +75,15 @@ def _comparison(track: Track) -> Comparison:
         tables=[_categories(before, after), _gold(before, after), _hallucinations(before, after)],
         notes=_sandbox_notes(after),
     )
+
+
+def _cost(headline: dict) -> Table | None:
+    """What the run cost, beside what it brought."""
+    cost = headline.get("cost")
+    if not cost:
+        return None
+    rows = [(name, shown(cost[key])) for key, (name, shown) in COST.items() if key in cost]
+    return Table("Cost", ("", ""), rows)
 
 
 def _files(before: dict, after: dict) -> Table | None:
@@ -137,20 +137,16 @@ def _categories(before: dict, after: dict) -> Table | None:
             values = [side["metrics"].get(metric) for side in (one, other)]
             n = other.get("n_of", {}).get(metric, other["n"])
             change = NONE if None in values else number(values[1] - values[0], sign=True)
-            rows.append((category, metric, *map(_figure, values), change, n))
+            rows.append((category, metric, *map(figure, values), change, n))
     head = ("category", "metric", "before", "after", "change", "n after")
     return Table("By category", head, rows, texts=2, long=True) if rows else None
-
-
-def _figure(value: float | None) -> str:
-    return NONE if value is None else number(value)
 
 
 def _gold(before: dict, after: dict) -> Table | None:
     """Metrics next to those of the pairs' own answers, which show what can be reached."""
     gold = after.get("gold", {}).get("metrics", {})
     rows = [
-        (metric, *(_figure(side["metrics"].get(metric)) for side in (before, after)), number(value))
+        (metric, *(figure(side["metrics"].get(metric)) for side in (before, after)), number(value))
         for metric, value in gold.items()
     ]
     note = "Gold is the same metric on the pairs' own answers: what can be reached, and how often the metric errs."

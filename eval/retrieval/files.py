@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from common.console import UserError
-from common.files import read_json, read_json_list, read_jsonl, read_text
+from common.files import read_json, read_jsonl, read_objects, read_text
 
 Relevant = tuple[np.ndarray, np.ndarray]  # columns [R] among the candidates, and their grades [R]
 
@@ -35,13 +35,13 @@ def read_retrieval(data: Path | str, candidates: Path | str | None = None) -> tu
         return _read_beir(data, data / "qrels" / "test.tsv")
     if data.suffix == ".tsv":
         return _read_beir(data.parent.parent, data)
-    if data.suffix == ".json":
-        return _read_cosqa(data, Path(candidates or data.parent / "code_idx_map.txt"))
-    rows = read_jsonl(data)
+    rows = read_objects(data)
+    if data.suffix == ".json" and not any("query" in row for row in rows):
+        return _read_cosqa(rows, data, Path(candidates or data.parent / "code_idx_map.txt"))
     if rows and "docstring_tokens" in rows[0]:
         rows = [_of_codesearchnet(row, f"{data}:{number}") for number, row in enumerate(rows, 1)]
     if candidates:
-        queries, codes = rows, read_jsonl(candidates)
+        queries, codes = rows, read_objects(candidates)
     else:
         queries, codes = own_candidates(rows, where=f"{data}:")
     relevance(queries, codes, where=(f"{data}:", f"{candidates or data}:"))
@@ -139,9 +139,8 @@ def _of_codesearchnet(row: dict, where: str) -> dict:
     return query
 
 
-def _read_cosqa(data: Path, codes: Path) -> tuple[list[dict], list[dict]]:
+def _read_cosqa(rows: list[dict], data: Path, codes: Path) -> tuple[list[dict], list[dict]]:
     """CoSQA's own files (arXiv:2105.13239): queries as a list, the codes as keys of an object."""
-    rows = read_json_list(data)
     for number, row in enumerate(rows, 1):
         _text(row, "doc", f"{data}: row {number}")
         if not _is_id(row.get("retrieval_idx")):

@@ -3,7 +3,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
+from datetime import datetime
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from common.console import UserError
@@ -93,6 +97,36 @@ def test_a_row_ends_at_a_line_feed_and_nowhere_else(tmp_path, data, pack):
 def test_a_json_list_is_known_by_how_it_begins(tmp_path, mark, pack):
     (tmp_path / "x.json").write_bytes(pack(mark + b"\n" + json.dumps(ROWS, indent=1, ensure_ascii=False).encode()))
     assert read_json_list(tmp_path / "x.json") == ROWS == read_objects(tmp_path / "x.json")
+
+
+def test_a_parquet_file_holds_rows_as_a_json_list_does(tmp_path):
+    """As a hub serves data sets; what JSON lacks becomes text or null, or is refused by its column."""
+    rows = [
+        {"a": "é\u2028", "n": [1, 2], "answers": {"text": ["x"], "start": [3]}},
+        {"a": None, "n": [], "answers": None},
+    ]
+    write_parquet(tmp_path / "x.parquet", rows)
+    assert read_objects(tmp_path / "x.parquet") == rows
+    dated = [{"day": datetime(2024, 5, 1, 9), "score": float("nan"), "kind": 0.5}]
+    write_parquet(tmp_path / "y.parquet", dated)
+    assert read_objects(tmp_path / "y.parquet") == [{"day": "2024-05-01T09:00:00", "score": None, "kind": 0.5}]
+    write_parquet(tmp_path / "z.parquet", [{"label": 1, "image": b"\x89PNG"}])
+    with pytest.raises(UserError, match=r"z\.parquet: the column 'image' holds bytes"):
+        read_objects(tmp_path / "z.parquet")
+    (tmp_path / "x.parquet").write_bytes((tmp_path / "x.parquet").read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"x\.parquet: not readable as Parquet"):
+        read_objects(tmp_path / "x.parquet")
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"x\.parquet: reading Parquet needs the extra package 'pyarrow'"):
+        read_objects(tmp_path / "x.parquet")
+
+
+def write_parquet(path, rows):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:30] + b"!!" + data[32:]])

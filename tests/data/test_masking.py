@@ -97,10 +97,10 @@ def test_rows_cut_and_rows_left_with_nothing_to_learn_are_counted(tokenizer):
     prompt = len(whole.input_ids) - len(tokenizer.encode(ROW["output"])) - 2
     long = {**ROW, "output": ROW["output"] * 40}
     examples, lost = tokenize_rows([ROW, long], tokenizer, max_length=prompt + 20, where="x")
-    assert lost == {"cut": 1, "dropped": 0, "read": 0} and len(examples) == 2
+    assert lost == {"cut": 1, "dropped": 0, "shortened": 0, "read": 0} and len(examples) == 2
     assert len(examples[1].input_ids) == prompt + 20
     examples, lost = tokenize_rows([ROW, long], tokenizer, max_length=prompt, where="x")
-    assert lost == {"cut": 0, "dropped": 2, "read": 0} and examples == []
+    assert lost == {"cut": 0, "dropped": 2, "shortened": 0, "read": 0} and examples == []
 
 
 def test_a_row_that_the_template_cannot_say_names_file_and_line(tokenizer):
@@ -122,5 +122,5 @@ def test_answers_that_the_template_rewrites_afterwards_are_counted(tokenizer_fol
     tokenizer = load_tokenizer(str(tmp_path))
     row = {**ROW, "history": [["a", "b"], ["c", "d"]]}
     (example,), lost = tokenize_rows([row], tokenizer, max_length=999, where="x")
-    assert lost == {"cut": 0, "dropped": 0, "read": 2}
+    assert lost == {"cut": 0, "dropped": 0, "shortened": 0, "read": 2}
     assert learnt(tokenizer, example) == "    return a + b<|im_end|>"

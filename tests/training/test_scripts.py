@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ def test_sft_learns_the_answer_and_to_stop(tiny_folder, tmp_path):
     answers = generate(decoder, prompts, Stop(max_new_tokens=20, ids=tokenizer.stop_ids))
     assert [tokenizer.decode(answer[0]) for answer in answers] == [pair["output"] for pair in pairs[:4]]
     summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert summary["tracks"] == {"sft": {}}  # no held-out tasks were given, none are claimed
+    assert [*summary["tracks"]["sft"]] == ["cost"]  # no held-out tasks were given, no results are claimed
 
 
 def test_a_step_can_be_counted_in_pairs(tiny_folder, tmp_path, capsys):
@@ -151,14 +152,98 @@ def test_a_step_can_be_counted_in_pairs(tiny_folder, tmp_path, capsys):
     assert len(losses[0]) == 6 and losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+WORDS = {"fruit": "apple pear plum fig", "metal": "iron tin lead zinc"}
+TEXTS = [
+    (f"{one} {other}", label) for label, names in WORDS.items() for one in names.split() for other in names.split()
+]
+
+
+def text_files(folder):
+    rows = [{"id": f"r{i}", "text": text, "label": label} for i, (text, label) in enumerate(TEXTS)]
+    for name, chosen in (("train", rows[::2] + rows[1::4]), ("test", rows[3::4])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    return {"data": folder / "train.jsonl", "test": folder / "test.jsonl", "validation": folder / "test.jsonl"}
+
+
+def test_sft_learns_to_classify_and_measures_it_before_and_after(tiny_folder, tmp_path, capsys):
+    """By what the model says and by what it finds likely, with classes, baselines and the cost of the run."""
+    out = tmp_path / "run"
+    train_sft.main(
+        arguments(
+            model=tiny_folder, **text_files(tmp_path), out=out, max_length=128, step_tokens=256, epochs=20, lr=4e-3,
+            method="full", dtype="fp32", checkpoint_every=0, max_new_tokens=8,
+        )
+    )  # fmt: skip
+    assert_complete(out, "sft", {"accuracy", "macro_f1", "likelihood_accuracy", "likelihood_macro_f1"})
+    track = json.loads((out / "metrics.json").read_text())["tracks"]["sft"]
+    before, after = (json.loads((out / f"{side}.json").read_text()) for side in ("before", "after"))
+    assert (
+        track["before"]["accuracy"] < 0.6 and track["after"]["likelihood_accuracy"] == 1 == track["after"]["accuracy"]
+    )
+    assert track["change"]["accuracy"]["distinguishable"] and track["change"]["accuracy"]["n"] == 8
+    assert after["confusion"]["counts"] == [[4, 0, 0], [0, 4, 0]] and after["causes"] == {} != before["causes"]
+    assert after["classes"]["fruit"]["n"] == 4 and after["task"] == "classification" and after["shortened"] == 0
+
+    # beside it: what needs no model, and what it cost
+    assert [*track["baselines"]] == ["majority class", "TF-IDF + logistic regression", "TF-IDF nearest neighbour"]
+    assert track["baselines"]["majority class"]["metrics"]["accuracy"] == 0.5
+    assert track["baselines"]["majority class"]["change"]["accuracy"]["value"] == 0.5
+    steps = [row for row in rows(out / "metrics.jsonl") if "loss" in row]
+    assert track["cost"]["tokens"] == sum(row["tokens"] for row in steps) and track["cost"]["steps"] == len(steps)
+    assert track["cost"]["file_bytes"] == (out / "model" / "model.safetensors").stat().st_size
+    said = capsys.readouterr().out
+    for words in ("test     8 rows of classification", "majority class ", "macro_f1  ", "cost     "):
+        assert words in said
+    page = (out / "report.html").read_text()
+    for words in ("Beside baselines", "Confusions after training", "By label", "Cost", "Errors by cause"):
+        assert words in page
+    assert "fruit" in (out / "samples.md").read_text()
+
+
+def test_a_run_on_text_says_which_baseline_is_not_possible(tiny_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    out = tmp_path / "run"
+    options = {"model": tiny_folder, **text_files(tmp_path), "out": out, "max_length": 128, "dtype": "fp32"}
+    train_sft.main(arguments(**options, epochs=1, max_new_tokens=2, calibrate=True))
+    assert "note     no baseline of TF-IDF" in (said := capsys.readouterr().out) and "pip install scikit-learn" in said
+    assert "pip install scikit-learn" in (out / "report.html").read_text()
+    assert [*json.loads((out / "metrics.json").read_text())["tracks"]["sft"]["baselines"]] == ["majority class"]
+
+
+def test_questions_and_summaries_are_measured_by_the_run_too(tiny_folder, tmp_path, capsys):
+    question = {"question": "What is it?", "context": "It is an apple. " * 30, "answer": "an apple"}
+    summary = {"document": "An apple fell. It was red.", "summary": "An apple fell."}
+    for row, metrics, baseline in (
+        (question, {"exact_match", "token_f1"}, "closest sentence"),
+        (summary, {"rouge1", "rouge2", "rougeL", "bleu"}, "lead-3"),
+    ):
+        out, data = tmp_path / baseline, tmp_path / "rows.json"
+        data.write_text(json.dumps([{"id": str(i), **row} for i in range(3)]))
+        options = {"model": tiny_folder, "data": data, "test": data, "out": out, "max_length": 150, "dtype": "fp32"}
+        train_sft.main(arguments(**options, epochs=1, max_new_tokens=3))
+        assert_complete(out, "sft", metrics)
+        assert baseline in json.loads((out / "metrics.json").read_text())["tracks"]["sft"]["baselines"]
+    assert "3 texts cut at their end to fit" in (said := capsys.readouterr().out)
+    assert "note     3 texts were cut at their end, so that the answer fits" in said
+
+
 def test_sft_refuses_what_it_could_not_grade_before_it_trains(tiny_folder, tmp_path):
     pair = {"instruction": "Say x.", "input": "", "output": "x"}
     task = {"id": "1", "category": "complete", "check": {"kind": "structure"}, **pair}
-    for test, samples, said in ((pair, 4, "test.jsonl:1: id, category, check missing"), (task, 2, "--samples 2")):
-        (tmp_path / "test.jsonl").write_text(json.dumps(test) + "\n")
+    text = {"text": "x", "label": "y", "labels": ["y", "z"]}
+    for test, samples, said in (
+        ([pair], 4, "test.jsonl:1: id, category, check missing"),
+        ([task], 2, "--samples 2"),
+        ([task], 0, "--calibrate is for text rows with labels"),
+        ([task, text], 0, "test.jsonl:2: a text row among other rows"),
+        ([text, {**text, "label": "v"}], 0, "test.jsonl:2: the label 'v' does not occur in training, only y, z"),
+        ([{**text, "text": " "}], 0, 'test.jsonl:1: "text" is empty'),
+    ):
+        (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in test))
         files = {"data": tmp_path / "test.jsonl", "test": tmp_path / "test.jsonl", "out": tmp_path / "run"}
         with pytest.raises(UserError, match=said):
-            train_sft.main(arguments(model=tiny_folder, **files, max_length=64, samples=samples))
+            more = {"samples": samples, "max_new_tokens": 8} | ({"calibrate": True} if "calibrate" in said else {})
+            train_sft.main(arguments(model=tiny_folder, **files, max_length=64, **more))
     assert not (tmp_path / "run").exists()
 
 

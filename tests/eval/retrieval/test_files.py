@@ -190,7 +190,7 @@ def test_a_bad_row_of_a_corpus_is_named(tmp_path, row, reason):
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ({"doc": "x"}, "expected a list of objects"),
+        ({"doc": "x"}, 'row 1: "retrieval_idx" is missing'),
         ([{"idx": "q", "doc": ["x"], "retrieval_idx": 3}], 'row 1: "doc" is missing'),
         ([{"idx": "q", "doc": "x", "retrieval_idx": "3"}], "row 1: its code '3' is not among the candidates"),
         ([{"idx": "q", "doc": "x", "retrieval_idx": []}], 'row 1: "retrieval_idx" is missing or not an id'),

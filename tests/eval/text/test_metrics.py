@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from eval.text_metrics import find_label, normalize_answer, token_f1
+from eval.text.metrics import find_label, normalize_answer, token_f1
 
 
 @pytest.mark.parametrize(
@@ -16,12 +16,21 @@ from eval.text_metrics import find_label, normalize_answer, token_f1
         ("I say named entity", "named entity"),  # and not the entity within
         ("\n\nplace\nbecause a person lives there", "place"),
         ("person or place", None),
+        ("entity, or rather named entity", None),
         ("personal", None),
         ("", None),
     ],
 )
 def test_a_label_is_found_where_an_answer_gives_one(answer, label):
     assert find_label(answer, ["person", "place", "entity", "named entity"]) == label
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [("C", "C"), ("c++", "C++"), ("It is C++.", "C++"), ("C#.", "C#"), ("C.", "C"), ("C or C++", None)],
+)
+def test_punctuation_can_tell_labels_apart(answer, label):
+    assert find_label(answer, ["C", "C++", "C#"]) == label
 
 
 def test_articles_punctuation_and_case_do_not_matter_in_an_answer():

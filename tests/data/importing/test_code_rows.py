@@ -3,22 +3,22 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections import Counter
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
 from common.console import UserError
 from common.python_syntax import parsed
-from data.importing import explain_with, import_rows, main, parted, read_rows, split_rows, with_four_spaces
+from data.importing.__main__ import main
+from data.importing.code_rows import explain_with, import_rows, parted, split_rows
+from data.importing.indentation import with_four_spaces
+from data.importing.places import open_place
+from data.importing.records import read_records
 from data.instruct.replies import Reply
 from data.rows import training_conversation
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ALPACA = Path(os.environ.get("TRITUNE_DATA", "/nowhere")) / "codealpaca" / "code_alpaca_2k.json"
 CODE = "def add(a, b):\n    return a + b"
 WORDS = "It adds its two arguments and gives back their sum, whatever their type."
@@ -53,7 +53,7 @@ def imported(*rows):
         (row(instruction="Add \ud83d"), "a lone surrogate, which no text file can hold"),
         (row(f"x = {'1+' * 1900}1"), "indentation that cannot be changed safely"),  # too deep to be compared
         ({"instruction": "Add"}, '"output" is missing (this line has: instruction)'),
-        ({"text": "Add"}, '"instruction", "messages" or "prompt" is missing (this line has: text)'),
+        ({"txt": "Add"}, '"instruction", "messages" or "prompt" is missing (this line has: txt)'),
     ],
 )
 def test_each_rule_names_its_reason(given, reason):
@@ -176,17 +176,6 @@ def test_a_teacher_explains_what_comes_without_words():
     ]
 
 
-def test_files_that_are_no_rows_are_named(tmp_path):
-    file = tmp_path / "rows.json"
-    bad = {"{": "rows.json:1: not JSON", '[{"a": 1}': "not readable as JSON", "[1]": "list of objects"}
-    for text, words in bad.items():
-        file.write_text(text)
-        with pytest.raises(UserError, match=words):
-            read_rows(str(file))
-    with pytest.raises(UserError, match="OWNER/NAME/FILE"):
-        read_rows("hub:code_alpaca_20k.json")
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -229,99 +218,12 @@ def test_the_command_writes_both_variants_and_what_it_left_out(tmp_path):
 SIDES = ("train", "validation", "test")
 
 
-@contextmanager
-def hub(files):
-    """The hub's protocol, as far as one data set needs it: org/rows has the files, org/gated is not given out."""
-    commit, asked = "1f" * 20, []
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_GET(self):
-            path = unquote(self.path).split("?")[0].strip("/").removeprefix("api/").removeprefix("datasets/")
-            asked.append(path)
-            name, kind, *rest = (*path.split("/"), "", "", "")[1:]
-            if not path.startswith("org/rows"):
-                status, code = (403, "GatedRepo") if name == "gated" else (404, "RepoNotFound")
-                return self.answer(b"", status, X_Error_Code=code)
-            if kind == "revision":
-                listed = [{"rfilename": name} for name in files]
-                return self.answer(json.dumps({"id": "org/rows", "sha": commit, "siblings": listed}).encode())
-            if kind == "tree":
-                listed = [{"type": "file", "path": n, "size": len(b), "oid": "0"} for n, b in files.items()]
-                return self.answer(json.dumps(listed).encode())
-            self.answer(files["/".join(rest[1:]).strip("/")], ETag=f'"{len(path)}"', X_Repo_Commit=commit)
-
-        do_HEAD = do_GET
-
-        def answer(self, body, status=200, **headers):
-            self.send_response(status)
-            for name, value in {
-                "Content-Type": "application/json",
-                "Content-Length": str(len(body)),
-                **headers,
-            }.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.server_port}", commit, asked
-    finally:
-        listening.shutdown()
-        thread.join()
-        listening.server_close()
-
-
-ASK = """
-import json, sys
-from data.importing import read_rows
-from common.console import UserError
-for place in sys.argv[1:]:
-    try:
-        print(json.dumps(read_rows(place)))
-    except UserError as error:
-        print(error)
-"""
-
-
-def read_in_a_new_process(endpoint, home, *places):
-    """What read_rows says of each place, a line each; huggingface_hub reads its settings only when it is imported."""
-    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-    command = [sys.executable, "-c", ASK, *places]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-def test_a_file_of_a_data_set_on_the_hub_is_fetched_once_and_what_cannot_be_had_says_why(tmp_path):
-    files = {"data/rows.json": json.dumps([row()]).encode(), "x[1].jsonl": b"{}", "weights.bin": b"never fetched"}
-    names = ["rows/data/rows.json", "rows/x[1].jsonl", "rows/none.json", "gated/x.json", "other/x.json"]
-    places = [f"hub:org/{name}" for name in names]
-    with hub(files) as (endpoint, commit, asked):
-        found, second, *refused = read_in_a_new_process(endpoint, tmp_path, *places)
-    assert json.loads(found) == [[row()], "rows", commit] and json.loads(second) == [[{}], "x[1]", commit]
-    assert any("rows.json" in path for path in asked) and not any("weights" in path for path in asked)
-    for place, said, why in zip(
-        places[2:], refused, ("no such file", "request access", "no such data set"), strict=True
-    ):
-        name = place.removeprefix("hub:").rsplit("/", 1)[0]
-        assert said.startswith(f"{name}: could not be fetched from the hub (") and why in said
-    again, other = read_in_a_new_process("http://127.0.0.1:9", tmp_path, places[0], places[-1])
-    assert again == found, "not out of the cache"
-    assert other.startswith("org/other: could not be fetched from the hub (LocalEntryNotFoundError")
-
-
 @pytest.mark.skipif(not ALPACA.is_file(), reason="TRITUNE_DATA names no folder with codealpaca/")
 def test_codealpaca_gives_python_that_parses_with_four_spaces():
-    rows, name, commit = read_rows(str(ALPACA))
-    assert commit is None
-    kept, rejects = import_rows(rows, name=name)
+    place = open_place(str(ALPACA))
+    assert place.commit is None
+    rows, _ = read_records(place.only_file())
+    kept, rejects = import_rows(rows, name=place.name)
     assert len(kept) + len(rejects) == len(rows) == 2017
     assert len(kept) > 400
     for one in kept:
