@@ -22,7 +22,7 @@ from data.instruct.answers import CODE_CATEGORIES, READERS
 from data.instruct.judging import check_style_and_names, read_answer, run_answers
 from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
-from eval.code.score import GREEDY, pass_at_k
+from eval.code.score import GREEDY, pass_at_k, restricted
 from eval.environment import environment
 from eval.instruct.merit import MEASURES, with_measures
 from eval.instruct.published import published_values
@@ -76,7 +76,7 @@ def grade_answers(
         "values": values,
         "clusters": clusters,
         "by_category": {
-            category: {"n": len(ids), **summarise(_restricted(values, ids), clusters=clusters)}
+            category: {"n": len(ids), **summarise(restricted(values, ids), clusters=clusters)}
             for category, ids in categories.items()
             if ids
         },
@@ -174,11 +174,6 @@ def _pass(rows: list[dict], k: int, field: str) -> float:
 
 def _has_code(row: dict) -> bool:
     return row["code"] is not None and parsed(row["code"]) is not None
-
-
-def _restricted(values: dict[str, dict[str, float]], ids: set[str]) -> dict[str, dict[str, float]]:
-    kept = {metric: {i: value for i, value in of_task.items() if i in ids} for metric, of_task in values.items()}
-    return {metric: of_task for metric, of_task in kept.items() if of_task}
 
 
 def answer_pairs(
