@@ -94,13 +94,13 @@ def _first_arguments(task: CodeTask, tree: ast.Module) -> Iterator[ast.expr]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in (task.entry_point, "candidate"):
             yield from _firsts([ast.List(node.args, ast.Load())])
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INPUTS":
-            yield from _firsts(node.value.elts)
+            yield from _firsts(node.value.elts if isinstance(node.value, ast.List) else [])
 
 
-def _firsts(calls: list[ast.List]) -> Iterator[ast.expr]:
+def _firsts(calls: list) -> Iterator[ast.expr]:
     """The first argument of each list of arguments; MultiPL-E's are `*[…]`."""
     for arguments in calls:
-        first = next(iter(arguments.elts), None)
+        first = next(iter(getattr(arguments, "elts", [])), None)
         if isinstance(first, ast.Starred):
             yield from _firsts([first.value] if isinstance(first.value, ast.List) else [])
         elif first is not None:
