@@ -16,7 +16,7 @@ from data.replay import read_other_texts, replay_examples
 from eval import text
 from eval.forgetting import probe
 from eval.instruct import grade as instruct
-from eval.next_token_prompts import read_prompts
+from eval.next_token.prompts import read_prompts
 
 PLAIN = {"id": "a", "category": "explain", "instruction": "What is it?", "input": "", "output": "It adds.", "check": {}}
 SAMPLING = {"samples": 0, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 4, "seed": 0}
