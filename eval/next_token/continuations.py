@@ -27,6 +27,8 @@ def continuations(
 
     state is one of STATES, how one of HOW; both states draw the same random numbers. The adapter is active afterwards.
     """
+    if not prompts:
+        return []  # without folding an adapter in for nothing
     stop = Stop(max_new_tokens=max_new_tokens, ids=tokenizer.stop_ids)
     sampling = Sampling([0.0, temperature], top_p=top_p, samples=len(HOW), seed=seed)
     found: list[dict] = [{} for _ in prompts]
