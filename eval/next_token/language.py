@@ -6,6 +6,7 @@
     ""              "import"     neither of the two alone: both accept it
     "```"           "type"       TypeScript: the fence names it
     "Write a loop"  "."          undecided: no program in either language begins so
+    ""              "`"          undecided: not yet code
 
 A parser accepts a text that is no program yet if one of a few endings, with the open brackets closed, makes it one.
 """
@@ -30,7 +31,7 @@ _TYPESCRIPT = """
 """
 _PYTHON = """
     def elif lambda self None True False nonlocal except raise print len range isinstance enumerate dict tuple str int
-    __init__ __name__ kwargs # ''' :=
+    __init__ __name__ kwargs # ''' \"\"\" :=
 """
 WORDS = {
     "python": frozenset(_PYTHON.split()),
@@ -77,7 +78,9 @@ def language_of(before: str, token: str, languages: tuple[str, str]) -> str | No
     if told is not None and accepts(told, f"{text} "):  # as a whole word: a longer one might be a name
         return told
     if not word or not any(accepts(language, before) for language in languages):
-        return told  # blank space, or text that is no code: a parser cannot tell
+        return told  # blank space, or a text that is no code: a parser cannot tell
+    if not before.strip() and not word.isidentifier():
+        return told  # a sign at the very beginning may be Markdown's as well: a backtick, a dash
     return _only(languages, lambda language: accepts(language, text))
 
 

@@ -19,6 +19,10 @@ LANGUAGES = ("typescript", "python")
         ("", "import", None),
         ("", "Here", None),
         ("", " ", None),
+        ("", "`", None),
+        ("", "@", None),
+        ("", '"""', "python"),
+        ("const x = ", "`", "typescript"),
         ("", "<|im_end|>", None),
         # only one parser accepts the text with the token
         ("const x", ": number", "typescript"),
