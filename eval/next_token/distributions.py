@@ -43,7 +43,7 @@ def compare_prompt(
     for state in STATES:
         with in_use(decoder, adapter, state):
             hidden[state] = decoder.hidden_states(ids[None])[0]  # [T, D]
-    row = {"name": prompt.name, "kind": prompt.kind, "text": whole_text(tokenizer, prompt.input_ids[: prompt.at])}
+    row: dict = {"name": prompt.name, "kind": prompt.kind, "text": whole_text(tokenizer, prompt.input_ids[: prompt.at])}
     positions = []
     for start in range(0, len(ids), CHUNK):
         log_p = {}
