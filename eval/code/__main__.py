@@ -19,9 +19,9 @@ from common.console import UserError, run_command
 from common.files import read_jsonl, read_text, write_json
 from common.markdown import fenced
 from common.options import as_settings, option, parse
+from data.checks.node import node_command
 from eval.code.ask import ask
 from eval.code.grade import choose_ks, grade
-from eval.code.javascript import node_command
 from eval.code.task_files import NAMED, SPLITS, read_code_tasks
 from eval.code.tasks import DRAW, CodeTask, drawn
 from eval.model_options import LESS_MEMORY, MEASURE, MODEL, SAMPLING, AskOptions, SampleOptions, asked_model

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from common.files import append_jsonl, resume_jsonl
 from common.markdown import fenced
+from data.checks.node import NAMES
 from data.masking import encode_prompt
-from eval.code.javascript import NAMES
 from eval.code.score import GREEDY
 from eval.code.tasks import CodeTask, drawn
 from model import Sampling, Stop, generate

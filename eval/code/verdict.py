@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from common.files import append_jsonl, resume_jsonl
-from eval.code.javascript import node_command
+from data.checks.node import node_command
 from eval.code.tasks import CodeTask
 from sandbox.run import Job, Outcome, run_jobs
 

@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from common.console import UserError
-from eval.code import javascript
+from data.checks import node
+from data.checks.node import node_command
 from eval.code.ask import chat_prompt, plain_prompt
 from eval.code.grade import grade
-from eval.code.javascript import node_command, python_tests, read_script
+from eval.code.javascript import python_tests, read_script
 from eval.code.task_files import read_code_tasks
 from eval.code.tasks import CodeTask
 from eval.code.verdict import job_of, run_tests
@@ -79,7 +80,7 @@ def test_without_node_or_something_that_takes_types_out_there_is_one_clear_line(
         stdout = '[false, ""]'
 
     monkeypatch.setattr(shutil, "which", lambda _: which)
-    monkeypatch.setattr(javascript.subprocess, "run", lambda *_, **__: Reply)
+    monkeypatch.setattr(node.subprocess, "run", lambda *_, **__: Reply)
     with pytest.raises(UserError, match=reason):
         node_command.__wrapped__(language)
 
