@@ -22,8 +22,12 @@ from data.checks.prove import KINDS, UNPROVEN, Checks
 from data.checks.verdict import killed_mutants
 from data.corpus import SPLITS, Corpus
 from data.corpus.functions import Function, functions_of, held_apart, place
+from data.corpus.script_functions import ScriptFunction, script_functions_of
 from data.instruct.pair_filters import Distinct, lint_problems, pair_text
 from data.instruct.phrasings import INSTRUCTIONS
+from data.instruct.script.module_texts import module_reader
+from data.instruct.script.phrasings import SCRIPT_INSTRUCTIONS
+from data.instruct.script.tasks import SCRIPT_MAKERS
 from data.instruct.tasks import BEHAVIOUR, Draft, DraftContext, Unsuitable, draft
 from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, TAUGHT, teach
@@ -63,7 +67,7 @@ class _Quota:
     split: str
     category: str
     wanted: int
-    functions: list[Function]  # of the side, in the order in which they are tried
+    functions: list[Function | ScriptFunction]  # of the side, in the order in which they are tried
     tried: int = 0
     kept: list[dict] = field(default_factory=list)
 
@@ -81,7 +85,7 @@ class _Drafted:
     """A draft of a pair, and its quota."""
 
     quota: _Quota
-    function: Function
+    function: Function | ScriptFunction
     draft: Draft
 
 
@@ -113,9 +117,10 @@ def build_instruction_pairs(
     """
     counts = {"train": count, "validation": validation_count, "test": test_count}
     wanted = {split: category_counts(counts[split], shares) for split in SPLITS}
-    functions, rejects = held_apart([one for file in corpus.files for one in functions_of(file)])
+    found_functions = [one for file in corpus.files for one in (*functions_of(file), *script_functions_of(file))]
+    functions, rejects = held_apart(found_functions)
     texts = {file.path: file.text for file in corpus.files}
-    found = Checks(functions, checks)
+    found = Checks([function for function in functions if isinstance(function, Function)], checks)
     context = DraftContext(
         texts=texts,
         tests=repository_tests(corpus),
@@ -125,6 +130,8 @@ def build_instruction_pairs(
         seed=seed,
         taught=frozenset(taught if teacher else ()),
         whole_line_bugs=whole_line_bugs,
+        kinds=tuple(checks),
+        read_module=module_reader(corpus),
     )
 
     quotas = []
@@ -172,7 +179,7 @@ def category_counts(count: int, shares: dict[str, float] | None = None) -> dict[
     return counts
 
 
-def _shuffled(functions: list[Function], seed: int) -> list[Function]:
+def _shuffled(functions: list, seed: int) -> list:
     """In a seeded order, those with examples first; the same in every category, so that checks are shared."""
     by_name = {f"{function.path}:{function.first_line}": function for function in functions}
     order = [by_name[name] for name in seeded_order(list(by_name), seed)]
@@ -192,7 +199,7 @@ def _suitable_drafts(quotas: list[_Quota], context: DraftContext) -> tuple[list[
             function = quota.functions[quota.tried]
             quota.tried += 1
             try:
-                suitable.append(_Drafted(quota, function, draft(quota.category, function, unchecked)))
+                suitable.append(_Drafted(quota, function, _draft(quota.category, function, unchecked)))
                 missing -= 1
             except Unsuitable as why:
                 rejects.append(_reject_function(quota, function, str(why)))
@@ -204,16 +211,24 @@ def _with_checks(suitable: list[_Drafted], context: DraftContext) -> tuple[list[
 
     Finding a check takes seconds, so it is done only for otherwise suitable functions, and for all of them at once.
     """
-    context.checks.find([one.function for one in suitable if one.quota.category in BEHAVIOUR])
+    wanted = [one.function for one in suitable if one.quota.category in BEHAVIOUR]
+    context.checks.find([function for function in wanted if isinstance(function, Function)])
     drafts, rejects = [], []
     for one in suitable:
         try:
-            is_final = one.quota.category not in BEHAVIOUR
+            is_final = one.quota.category not in BEHAVIOUR or isinstance(one.function, ScriptFunction)
             made = one.draft if is_final else draft(one.quota.category, one.function, context)
             drafts.append(replace(one, draft=made))
         except Unsuitable as why:
             rejects.append(_reject_function(one.quota, one.function, str(why)))
     return drafts, rejects
+
+
+def _draft(category: str, function: Function | ScriptFunction, context: DraftContext) -> Draft:
+    """A draft by the makers of the function's language."""
+    if isinstance(function, ScriptFunction):
+        return draft(category, function, context, makers=SCRIPT_MAKERS, phrases=SCRIPT_INSTRUCTIONS)
+    return draft(category, function, context)
 
 
 def _proven(drafts: list[_Drafted]) -> tuple[list[tuple[_Quota, dict]], list[dict]]:
@@ -274,7 +289,7 @@ def _keep(proven: list[tuple[_Quota, dict]], distinct: Distinct) -> list[dict]:
     return rejects
 
 
-def _reject_function(quota: _Quota, function: Function, reason: str) -> dict:
+def _reject_function(quota: _Quota, function: Function | ScriptFunction, reason: str) -> dict:
     return {**place(function), "category": quota.category, "split": function.split, "reason": reason}
 
 
@@ -339,7 +354,7 @@ def about(
         "kind": "instruction pairs",
         "corpus": made_from,
         "options": settings,
-        "templates": INSTRUCTIONS,
+        "templates": {name: [*INSTRUCTIONS[name], *SCRIPT_INSTRUCTIONS.get(name, ())] for name in INSTRUCTIONS},
         "lost": pairs.lost,
         "teacher": told,
     }
