@@ -19,6 +19,7 @@ from common.console import UserError
 from common.shuffle import seeded_order
 from data.checks import proves, refutes, run_groups
 from data.checks.prove import KINDS, UNPROVEN, Checks
+from data.checks.script import is_script
 from data.checks.verdict import killed_mutants
 from data.corpus import SPLITS, Corpus
 from data.corpus.functions import Function, functions_of, held_apart, place
@@ -354,7 +355,13 @@ def about(
         "kind": "instruction pairs",
         "corpus": made_from,
         "options": settings,
-        "templates": {name: [*INSTRUCTIONS[name], *SCRIPT_INSTRUCTIONS.get(name, ())] for name in INSTRUCTIONS},
+        "templates": templates_of([pair for split in SPLITS for pair in pairs.split(split)]),
         "lost": pairs.lost,
         "teacher": told,
     }
+
+
+def templates_of(pairs: list[dict]) -> dict[str, list[str]]:
+    """The instructions that these pairs may have, by category: those for other languages if there are such pairs."""
+    others = SCRIPT_INSTRUCTIONS if any(map(is_script, pairs)) else {}
+    return {name: [*phrases, *others.get(name, ())] for name, phrases in INSTRUCTIONS.items()}

@@ -72,7 +72,14 @@ def _called_with(text: str, name: str) -> list:
     called = call.child_by_field_name("function").text.decode()
     if called != name and not re.fullmatch(rf"[\w$]+\.{re.escape(name)}", called):
         raise NotLiteral(text)
-    return [value_of(one) for one in call.child_by_field_name("arguments").named_children]
+    given = call.child_by_field_name("arguments").named_children
+    if any(_holds_null(one) for one in given):  # None crosses as undefined, which the function may tell from null
+        raise NotLiteral(text)
+    return [value_of(one) for one in given]
+
+
+def _holds_null(node) -> bool:
+    return node.type == "null" or any(map(_holds_null, node.children))
 
 
 def value_of(node):

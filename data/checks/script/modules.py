@@ -3,8 +3,8 @@
     import { a as b } from './m.js'      const {"a": b} = require("./m.js");
     export function f() {}               function f() {}      and at the top of the module a getter of `f` on `exports`
 
-Modules are CommonJS in the end: what a module exports is read through getters, so that two modules may import each
-other as they may in the language.
+Modules are CommonJS in the end. What a module exports is read through getters, so that two modules may import each
+other's functions; a constant of a module that is not done yet is an error here, and the check then does not count.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ BUILT_IN = frozenset(
 ENDINGS = ("", ".js", ".mjs", ".cjs", ".ts", ".mts", "/index.js", "/index.mjs", "/index.ts")
 _LOADER = """
 const __loaded = {};
+function __exportAll(exports, others) {
+  for (const name of Object.keys(others))
+    if (name !== "default" && !(name in exports))
+      Object.defineProperty(exports, name, { enumerable: true, get: () => others[name] });
+}
 function __require(from) {
   return (name) => {
     const path = (__modules[from][0] || {})[name];
@@ -174,7 +179,7 @@ def _exported(statement) -> tuple[list[tuple[int, int, str]], list[str]]:
     star = next((child for child in statement.named_children if child.type == "namespace_export"), None)
     if star is not None:
         return [(*whole, "")], [_getter(_text(star.named_children[0]), f"require({_text(source)})")]
-    return [(*whole, f"Object.assign(exports, require({_text(source)}));" if "*" in kinds else "")], []
+    return [(*whole, f"__exportAll(exports, require({_text(source)}));" if "*" in kinds else "")], []
 
 
 def _declared(declaration) -> list[str]:

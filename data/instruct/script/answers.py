@@ -7,10 +7,15 @@ from collections.abc import Callable
 
 from common.markdown import blocks, without_blocks
 from data.checks.script import function_problem, parts_of
+from data.corpus.languages import tree_of
 from data.instruct import form
 from data.instruct.reading import Reading, judged
 from data.instruct.script.jsdoc import read_jsdoc
 
+_DEFINITIONS = frozenset({
+    "function_declaration", "generator_function_declaration", "class_declaration", "export_statement",
+    "lexical_declaration", "variable_declaration", "comment",
+})  # fmt: skip
 _COMMENT = re.compile(r"/\*\*.*?\*/", re.DOTALL)
 
 
@@ -28,10 +33,18 @@ def function_in(pair: dict, output: str) -> str | None:
             return code
     given = parts_of(pair["input"], language)
     for code in candidates if given is not None else []:
+        if not _does_something(code, language):
+            continue
         whole = f"{given.header}\n{code}\n{given.footer}"
         if (parts := parts_of(whole, language)) is not None and parts.name == name:
             return whole
     return candidates[0] if candidates else None
+
+
+def _does_something(code: str, language: str) -> bool:
+    """Whether a text has a statement that is more than a definition, as the body of a function must."""
+    statements = tree_of(code, language).root_node.named_children
+    return any(one.type not in _DEFINITIONS for one in statements)
 
 
 def _read_function(pair: dict, output: str) -> Reading:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 # a tag at the start of a line, up to the next one
 _TAG = re.compile(r"^@(\w+)[ \t]*(.*?)(?=^@|\Z)", re.MULTILINE | re.DOTALL)
+_TYPE = r"(\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})?"  # in braces, which may hold others
 # {type} [name=default] - text
-_PARAM = re.compile(r"(\{(?:[^{}]|\{[^}]*\})*\})?\s*(\[[^\]]*\]|[\w$.]+)\s*-?\s*(.*)", re.DOTALL)
-_RESULT = re.compile(r"(\{(?:[^{}]|\{[^}]*\})*\})?\s*(.*)", re.DOTALL)
+_PARAM = re.compile(_TYPE + r"\s*(\[[^\]]*\]|[\w$.]+)\s*-?\s*(.*)", re.DOTALL)
+_RESULT = re.compile(_TYPE + r"\s*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
