@@ -12,7 +12,8 @@ from common.files import write_json, write_jsonl
 from common.options import as_settings, option, parse
 from data.checks.prove import KINDS, UNPROVEN
 from data.corpus import SPLITS, open_corpus
-from data.instruct.build import CATEGORIES, about, build_instruction_pairs, category_counts, instruction_summary
+from data.instruct.build import CATEGORIES, build_instruction_pairs, category_counts
+from data.instruct.summary import about, instruction_summary
 from data.instruct.teacher_options import TEACHER, TeacherOptions, teacher_of
 from data.instruct.teaching import TAUGHT
 

@@ -10,7 +10,6 @@ repository's own where they pass the checks.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -19,7 +18,6 @@ from common.console import UserError
 from common.shuffle import seeded_order
 from data.checks import proves, refutes, run_groups
 from data.checks.prove import KINDS, UNPROVEN, Checks
-from data.checks.script import is_script
 from data.checks.verdict import killed_mutants
 from data.corpus import SPLITS, Corpus
 from data.corpus.functions import Function, functions_of, held_apart, place
@@ -31,14 +29,13 @@ from data.instruct.script.phrasings import SCRIPT_INSTRUCTIONS
 from data.instruct.script.tasks import SCRIPT_MAKERS
 from data.instruct.tasks import BEHAVIOUR, Draft, DraftContext, Unsuitable, draft
 from data.instruct.teacher import Teacher
-from data.instruct.teaching import SYSTEM, TAUGHT, teach
+from data.instruct.teaching import TAUGHT, teach
 from data.instruct.unit_tests import repository_tests
 from sandbox.run import Outcome
 
 CATEGORIES = tuple(INSTRUCTIONS)
 EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide the remaining share equally
 SPARE = {"bugfix": 1.3, "fim": 1.2}  # drafts made per pair wanted, as some bugs survive the examples; others 1
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -118,8 +115,10 @@ def build_instruction_pairs(
     """
     counts = {"train": count, "validation": validation_count, "test": test_count}
     wanted = {split: category_counts(counts[split], shares) for split in SPLITS}
-    found_functions = [one for file in corpus.files for one in (*functions_of(file), *script_functions_of(file))]
-    functions, rejects = held_apart(found_functions)
+    every: list[Function | ScriptFunction] = []
+    for file in corpus.files:
+        every += [*functions_of(file), *script_functions_of(file)]
+    functions, rejects = held_apart(every)
     texts = {file.path: file.text for file in corpus.files}
     found = Checks([function for function in functions if isinstance(function, Function)], checks)
     context = DraftContext(
@@ -305,63 +304,3 @@ def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[Outcome]]]) ->
         return pair
     check, outcomes = right[0]
     return {**pair, "check": {**check, "mutants": killed_mutants(check, outcomes)}}
-
-
-def instruction_summary(pairs: InstructionPairs) -> str:
-    """A small table: pairs by category and side, shortfalls with reasons, and rejects by reason."""
-    counts = {split: Counter(pair["category"] for pair in pairs.split(split)) for split in SPLITS}
-    shown = [name for name in CATEGORIES if any(counts[split][name] or _wanted(pairs, split, name) for split in SPLITS)]
-    lines = [f"{'category':<12}" + "".join(f"{split:>12}" for split in SPLITS)]
-    for category in shown:
-        lines.append(f"{category:<12}" + "".join(f"{counts[split][category]:>12}" for split in SPLITS))
-    lines.append(f"{'all':<12}" + "".join(f"{len(pairs.split(split)):>12}" for split in SPLITS))
-    for category in shown:
-        for split in SPLITS:
-            wanted, made = _wanted(pairs, split, category), counts[split][category]
-            if made < wanted:
-                why = _why_short(pairs, split, category)
-                lines.append(f"short    {made:>5}  of {wanted} {category} ({split}): {why}")
-    for reason, count in Counter(reject["reason"] for reject in pairs.rejects).most_common():
-        lines.append(f"rejected {count:>5}  {reason}")
-    for reason, count in pairs.lost.items():
-        lines.append(f"no check {count:>5}  {reason}")
-    return "\n".join(lines)
-
-
-def _wanted(pairs: InstructionPairs, split: str, category: str) -> int:
-    return pairs.wanted.get(split, {}).get(category, 0)
-
-
-def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
-    reasons = Counter(
-        one["reason"] for one in pairs.rejects if one.get("category") == category and one["split"] == split
-    )
-    return "most often: {} ({})".format(*reasons.most_common(1)[0]) if reasons else "no more functions"
-
-
-def about(
-    corpus: Corpus, settings: dict, pairs: InstructionPairs, teacher: Teacher | None, taught: Collection[str] = TAUGHT
-) -> dict:
-    """What the pairs were made from, and how: the content of about.json."""
-    made_from = {"source": corpus.source, "name": corpus.name, "sha256": corpus.sha256(), "options": corpus.options}
-    told = teacher and {
-        "model": teacher.model,
-        "system": SYSTEM,
-        "categories": list(taught),
-        "spent": vars(teacher.spent),
-    }
-    return {
-        "schema": SCHEMA,
-        "kind": "instruction pairs",
-        "corpus": made_from,
-        "options": settings,
-        "templates": templates_of([pair for split in SPLITS for pair in pairs.split(split)]),
-        "lost": pairs.lost,
-        "teacher": told,
-    }
-
-
-def templates_of(pairs: list[dict]) -> dict[str, list[str]]:
-    """The instructions that these pairs may have, by category: those for other languages if there are such pairs."""
-    others = SCRIPT_INSTRUCTIONS if any(map(is_script, pairs)) else {}
-    return {name: [*phrases, *others.get(name, ())] for name, phrases in INSTRUCTIONS.items()}

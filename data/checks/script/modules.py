@@ -60,7 +60,7 @@ def imported_modules(path: str, read: Callable[[str], str | None]) -> dict[str, 
         if text is None or sum(map(len, found.values())) + len(text) > MOST_BYTES:
             return None
         found[one] = text
-        for name in _names(text, _grammar(one)):
+        for name in _names(text, _grammar(one) or "javascript"):
             if name.removeprefix("node:") in BUILT_IN:
                 continue
             target = resolve(one, name, read)
@@ -141,8 +141,8 @@ def _required(statement) -> str:
         elif part.type == "namespace_import":
             lines.append(f"const {_text(part.named_children[0])}")
         else:
-            names = [_specifier(one) for one in part.named_children if one.type == "import_specifier"]
-            lines.append("const {" + ", ".join(f"{json.dumps(name)}: {alias}" for name, alias in names if alias) + "}")
+            pairs = [_specifier(one) for one in part.named_children if one.type == "import_specifier"]
+            lines.append("const {" + ", ".join(f"{json.dumps(name)}: {alias}" for name, alias in pairs if alias) + "}")
     return " ".join(f"{line} = require({_text(source)});" for line in lines)
 
 
@@ -171,10 +171,10 @@ def _exported(statement) -> tuple[list[tuple[int, int, str]], list[str]]:
         return [(statement.start_byte, value.start_byte, "exports.default = ")], []
     clause = next((child for child in statement.named_children if child.type == "export_clause"), None)
     if clause is not None and "type" not in kinds:
-        names = [_specifier(one) for one in clause.named_children if one.type == "export_specifier"]
+        pairs = [_specifier(one) for one in clause.named_children if one.type == "export_specifier"]
         prefix = f"require({_text(source)})" if source is not None else None
         return [(*whole, "")], [
-            _getter(alias, f"{prefix}[{json.dumps(name)}]" if prefix else name) for name, alias in names if alias
+            _getter(alias, f"{prefix}[{json.dumps(name)}]" if prefix else name) for name, alias in pairs if alias
         ]
     star = next((child for child in statement.named_children if child.type == "namespace_export"), None)
     if star is not None:

@@ -32,8 +32,8 @@ def function_in(pair: dict, output: str) -> str | None:
         if parts is not None and parts.name == name:
             return code
     given = parts_of(pair["input"], language)
-    for code in candidates if given is not None else []:
-        if not _does_something(code, language):
+    for code in candidates:
+        if given is None or not _does_something(code, language):
             continue
         whole = f"{given.header}\n{code}\n{given.footer}"
         if (parts := parts_of(whole, language)) is not None and parts.name == name:
@@ -89,8 +89,9 @@ def jsdoc_problem(comment: str, pair: dict) -> str | None:
         if not re.search(rf"(?<![\w$]){re.escape(argument)}(?![\w$])", comment):
             return f"does not mention the argument {argument}"
     function = parts_of(pair["input"], check["language"])
-    for one in read_jsdoc(comment).params if function is not None and function.arguments else ():
-        if one.name not in function.arguments:
+    real = function.arguments if function is not None else ()
+    for one in read_jsdoc(comment).params:
+        if real and one.name not in real:
             return f"documents {one.name}, which is no argument"
     if check["returns"] and not re.search(r"\breturns?\b", comment, re.IGNORECASE):
         return "does not say what is returned"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCRIPT_INSTRUCTIONS = {
+SCRIPT_INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "docstring": (
         "Write a JSDoc comment for this function. Reply with the comment.",
         "Document `{name}` with JSDoc: a summary, then @param and @returns. Give only the comment.",
