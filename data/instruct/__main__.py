@@ -36,8 +36,9 @@ class Options(TeacherOptions):
         "(default: six equal shares, no fim)", PAIRS, metavar="CATEGORY=SHARE",
     )  # fmt: skip
     checks: tuple[str, ...] = option(
-        KINDS, "how an answer may be proven, in order of preference: doctest; values and tests, which run the "
-        f"repository's own tests once, in the sandbox; {UNPROVEN}, which accepts functions without a proof and runs "
+        KINDS, "how an answer may be proven, in order of preference: doctest (in JavaScript and TypeScript: the calls "
+        "that JSDoc shows); values and tests, which run the repository's own tests once, in the sandbox; "
+        f"{UNPROVEN}, which accepts functions without a proof and runs "
         "nothing", PAIRS, choices=(*KINDS, UNPROVEN), metavar="KIND",
     )  # fmt: skip
     whole_line_bugs: bool = option(False, "also bugs that remove, unwrap or reorder whole lines", PAIRS)
