@@ -27,6 +27,7 @@ BOOLEAN = {"&&": "||", "||": "&&"}
 ARITHMETIC = {"+": "-", "-": "+", "*": "/", "/": "*", "%": "*", "**": "*"}
 ASSIGNMENT = {"+=": "-=", "-=": "+=", "*=": "/=", "/=": "*="}
 TEXTS = ("string", "template_string")
+TYPES = ("type_annotation", "type_arguments", "type_parameters", "literal_type")
 BINARY = (("comparison", COMPARISON), ("boundary", BOUNDARY), ("boolean", BOOLEAN), ("arithmetic", ARITHMETIC))
 
 
@@ -56,11 +57,9 @@ def _edits(parts: Parts) -> Iterator[Edit]:
 
 def _is_type(node) -> bool:
     """Whether a node is part of a type, which does nothing when the code runs."""
-    while node is not None:
-        if node.type in ("type_annotation", "type_arguments", "as_expression", "type_parameters"):
-            return node.type != "as_expression"
+    while node is not None and node.type not in TYPES:
         node = node.parent
-    return False
+    return node is not None
 
 
 def _edits_of(node, parts: Parts) -> Iterator[Edit]:

@@ -9,6 +9,7 @@ import pytest
 
 from common.console import UserError
 from data.checks import proves, refutes, run_groups
+from data.checks.mutate import Mutant
 from data.checks.script import job_of_calls
 from data.corpus import build_corpus
 from data.instruct import build_instruction_pairs
@@ -198,6 +199,18 @@ def test_without_node_or_examples_only_structure_is_left_and_named(corpus, monke
     assert {pair["check"]["kind"] for pair in found.train} == {"structure"}
     with pytest.raises(UserError, match="no function of the train files"):
         made_from(corpus, checks=["doctest"], **only)
+
+
+@needs_node
+def test_a_bug_that_the_examples_do_not_notice_is_no_pair(corpus, monkeypatch):
+    def harmless(code, language):
+        return [Mutant("none", f"{code}\n// nothing", 1, "", "")]
+
+    monkeypatch.setattr(tasks, "script_mutants", harmless)
+    found = made_from(corpus, shares={"bugfix": 0.5, "complete": 0.5}, count=4)
+    reasons = {one["reason"] for one in found.rejects if one.get("category") == "bugfix"}
+    assert {pair["category"] for pair in found.train} == {"complete"}
+    assert "what is wrong does not fail its check" in reasons
 
 
 def test_categories_that_need_python_say_so(corpus, monkeypatch):
