@@ -204,7 +204,7 @@ def test_without_node_or_examples_only_structure_is_left_and_named(corpus, monke
 @needs_node
 def test_a_bug_that_the_examples_do_not_notice_is_no_pair(corpus, monkeypatch):
     def harmless(code, language):
-        return [Mutant("none", f"{code}\n// nothing", 1, "", "")]
+        return [Mutant("none", f"{code}\nvoid 0;", 1, "", "")]
 
     monkeypatch.setattr(tasks, "script_mutants", harmless)
     found = made_from(corpus, shares={"bugfix": 0.5, "complete": 0.5}, count=4)
