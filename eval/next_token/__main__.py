@@ -20,10 +20,11 @@ from pathlib import Path
 from common.console import UserError, need, progress, run_command
 from common.files import write_json, write_text
 from common.options import as_settings, option, parse
-from data.corpus.languages import NAMES, packages_of
+from data.corpus.languages import packages_of
 from eval.environment import environment
 from eval.next_token.continuations import continuations
 from eval.next_token.distributions import compare_prompt
+from eval.next_token.language import WORDS
 from eval.next_token.picture import next_token_picture
 from eval.next_token.prompts import Prompt, asked_prompt, read_prompts
 from eval.next_token.summary import summarise
@@ -73,13 +74,13 @@ class Options:
     temperature: float = option(0.8, "temperature of the sampled continuation", CONTINUED)
     top_p: float = option(0.95, "nucleus (top-p) of the sampled continuation", CONTINUED)
     language: str | None = option(
-        None, "judge how much of the distribution is of this language", LANGUAGE, choices=tuple(NAMES)
+        None, "judge how much of the distribution is of this language", LANGUAGE, choices=tuple(WORDS)
     )
     against: str | None = option(
         None,
         "the language to distinguish it from (default: python; for python, javascript)",
         LANGUAGE,
-        choices=tuple(NAMES),
+        choices=tuple(WORDS),
     )
     top: int = option(10, "most likely tokens to list", least=1)
     chat_template: str | None = option(

@@ -18,7 +18,7 @@ import functools
 import re
 import warnings
 
-from data.corpus.languages import NAMES, tree_of
+from data.corpus.languages import tree_of
 
 # Telling words and signs: what English has, too, such as "is", "for" or "this", tells nothing and is left out.
 _JAVASCRIPT = """
@@ -67,7 +67,7 @@ def language_of(before: str, token: str, languages: tuple[str, str]) -> str | No
     """The one of two languages that a token belongs to; None if it may be either or neither.
 
     before     the code that the token continues, as `code_before` gives it
-    languages  two of NAMES
+    languages  two of WORDS
     """
     text = before + token
     if fence := _OPEN_FENCE.search(text):
@@ -93,8 +93,8 @@ def _only(languages: tuple[str, str], holds) -> str | None:
 @functools.lru_cache(maxsize=100_000)
 def accepts(language: str, text: str) -> bool:
     """Whether a program in a language can begin with this text."""
-    if language not in NAMES:
-        raise ValueError(f"no parser for {language}: {', '.join(NAMES)}")
+    if language not in WORDS:
+        raise ValueError(f"no parser for {language}: {', '.join(WORDS)}")
     if language == "python":
         return any(_is_begun_python(text + ending) for ending in _ENDINGS["python"])
     closed = (text + ending + closing_brackets(text + ending) for ending in _ENDINGS["script"])
