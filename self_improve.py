@@ -19,7 +19,7 @@ from pathlib import Path
 
 import train_sft
 from common.console import UserError, run_command
-from common.files import read_json, write_json
+from common.files import read_json, read_text, write_json
 from common.options import as_settings, option, parse
 from common.shuffle import seeded_order
 from data.checks import EXECUTED
@@ -61,6 +61,10 @@ class Options:
         0.5, "share of the pairs that are the repository's own, 0 to 1 (excluded)", ROUNDS, least=0
     )
     max_new_tokens: int = option(256, "tokens of an answer at most", ROUNDS, least=1)
+    chat_template: str | None = option(
+        None, "Jinja file (default: the model's own template); a base model without one needs it", TRAINING,
+        metavar="FILE",
+    )  # fmt: skip
     recipe: Path | None = option(None, "recipe for train_sft.py (TOML)", TRAINING, metavar="FILE")
     epochs: float = option(2.0, "passes over a round's pairs", TRAINING, least=0)
     lr: float = option(2e-4, "peak learning rate", TRAINING, least=0)
@@ -130,10 +134,9 @@ def refuse_other_run(options: Options) -> None:
 def answer(options: Options, pairs: list[dict], adapter: Path | None, folder: Path) -> dict:
     """The round's pairs, from answers of the base (no adapter) or of the last round; the summary. Done once."""
     if not (folder / "about.json").is_file():
-        asking = AskOptions(model=options.model, adapter=str(adapter) if adapter else None, device=options.device)
-        with asked_model(asking) as (decoder, tokenizer):
+        with asked_model(asking(options, adapter)) as (decoder, tokenizer):
             model = LocalModel(
-                options.model, decoder, tokenizer, sha256=identity(options.model, adapter),
+                options.model, decoder, tokenizer, sha256=identity(options, adapter),
                 cache=folder / "answers.sqlite", temperature=options.temperature, max_tokens=options.max_new_tokens,
             )  # fmt: skip
             write_round(
@@ -154,6 +157,7 @@ def trained(options: Options, folder: Path) -> Path:
             "lr": options.lr, "device": options.device, "seed": options.seed,
         }  # fmt: skip
         command |= {"config": options.recipe} if options.recipe else {}
+        command |= {"chat-template": options.chat_template} if options.chat_template else {}
         arguments = [part for name, value in command.items() for part in (f"--{name}", str(value))]
         train_sft.main([*arguments, "--resume"] if (run / "config.json").is_file() else arguments)
     return run / "adapter"
@@ -192,8 +196,7 @@ def measured(options: Options, held_out: HeldOut, adapter: Path | None, folder: 
     measures |= {"code": measure_code} if held_out.code_tasks else {}
     missing = {name: measure for name, measure in measures.items() if not (folder / f"{name}.json").is_file()}
     if missing:
-        asking = AskOptions(model=options.model, adapter=str(adapter) if adapter else None, device=options.device)
-        with asked_model(asking) as (decoder, tokenizer):
+        with asked_model(asking(options, adapter)) as (decoder, tokenizer):
             for name, measure in missing.items():
                 write_json(folder / f"{name}.json", measure(options, held_out, decoder, tokenizer))
     found = {name: read_json(folder / f"{name}.json") for name in measures}
@@ -235,9 +238,21 @@ def diversity(rows: list[dict]) -> dict:
     return {"distinct": distinct, "characters": sum(greedy) / len(greedy)}
 
 
-def identity(model: str, adapter: Path | None) -> str:
-    """A hash of the model's files and the adapter's."""
-    digest = hashlib.sha256(model_sha256(model).encode())
+def asking(options: Options, adapter: Path | None) -> AskOptions:
+    """The base (no adapter) or a round's model, with the template that all rounds share."""
+    return AskOptions(
+        model=options.model,
+        adapter=str(adapter) if adapter else None,
+        chat_template=options.chat_template,
+        device=options.device,
+    )
+
+
+def identity(options: Options, adapter: Path | None) -> str:
+    """A hash of the model's files, the adapter's and the template that was given."""
+    digest = hashlib.sha256(model_sha256(options.model).encode())
+    if options.chat_template:
+        digest.update(read_text(options.chat_template).encode())
     for path in sorted(adapter.rglob("*")) if adapter else []:
         if path.is_file():
             digest.update(path.read_bytes())

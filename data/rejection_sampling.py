@@ -210,6 +210,7 @@ class Options:
     samples: int = option(8, "answers per task", SAMPLING, least=1)
     temperature: float = option(0.8, "temperature of the answers", SAMPLING, least=0)
     max_new_tokens: int = option(256, "tokens of an answer at most", SAMPLING, least=1)
+    chat_template: str | None = option(None, "Jinja file (default: the model's own template)", SAMPLING, metavar="FILE")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", SAMPLING)
     keep: int = option(2, "different passing answers of a task to keep", KEEPING, least=1)
     gold_share: float = option(
@@ -242,6 +243,7 @@ def main() -> None:
         options.model,
         cache=options.out / "answers.sqlite",
         device=options.device,
+        chat_template=options.chat_template,
         temperature=options.temperature,
         max_tokens=options.max_new_tokens,
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from eval.stats import LEVEL
 
 LOWER_IS_BETTER = frozenset({"perplexity", "bits_per_byte", "hallucination_rate"})
+NEITHER_IS_BETTER = frozenset({"answer_characters"})
 
 
 def verdict(metric: str, change: dict) -> str:
-    """ "better", "worse" or "not distinguishable"."""
+    """ "better", "worse" or "not distinguishable"; "more" or "less" of what is neither good nor bad."""
     if not change["distinguishable"]:
         return "not distinguishable"
+    if metric in NEITHER_IS_BETTER:
+        return "more" if change["value"] > 0 else "less"
     return "better" if (change["value"] < 0) == (metric in LOWER_IS_BETTER) else "worse"
 
 

@@ -103,10 +103,10 @@ def curve(title: str, lines: list[Line]) -> Safe | None:
     left = max(len(f"{tick:g}") for tick in up.ticks()) * LETTER + 12
     across = _scale([x for line in lines for x, _ in line.points], left, WIDTH - 10, room=0.01)
     parts = [
-        _across(up(tick), left, WIDTH - 10) + _text(f"{tick:g}", left - 6, up(tick) + 4, "end") for tick in up.ticks()
+        _across(up(tick), left, WIDTH - 10) + text_at(f"{tick:g}", left - 6, up(tick) + 4, "end") for tick in up.ticks()
     ]
     steps = [tick for tick in across.ticks() if tick == round(tick)]
-    parts += [_text(f"{tick:g}", across(tick), height - 8, "middle") for tick in steps]
+    parts += [text_at(f"{tick:g}", across(tick), height - 8, "middle") for tick in steps]
     for line in lines:
         places = [(across(x), up(y)) for x, y in line.points]
         parts.append(_drawn(line, places))
@@ -173,12 +173,14 @@ def _dot_rows(rows: Mapping[str, Sequence[Dot]], *, zero: bool = False) -> tuple
     for row in rows.values():
         tops.append(y)
         y += 12 + 9 * len(row)
-    parts = [_down(across(tick), 2, y) + _text(f"{tick:g}", across(tick), y + 15, "middle") for tick in across.ticks()]
+    parts = [
+        _down(across(tick), 2, y) + text_at(f"{tick:g}", across(tick), y + 15, "middle") for tick in across.ticks()
+    ]
     if zero:
         parts.append(_down(across(0), 2, y, color="muted"))
     for top, (name, row) in zip(tops, rows.items(), strict=True):
         middle = top + 6 + 4.5 * len(row)
-        parts.append(_text(_cut(name, int((left - 8) / LETTER)), left - 6, middle + 4, "end", color="ink"))
+        parts.append(text_at(shortened(name, int((left - 8) / LETTER)), left - 6, middle + 4, "end", color="ink"))
         parts += [_dot_with_interval(dot, across, top + 10.5 + 9 * i, name) for i, dot in enumerate(row)]
     return join(parts, ""), y + 20
 
@@ -224,55 +226,13 @@ def interval_picture(changes: dict[str, dict]) -> str:
             if metric in of_run
         }
         drawn, height = _dot_rows(rows, zero=True)
-        parts.append(_text(f"change of {metric}, 95 % interval", 6, y + 14, color="ink") + _moved(drawn, 0, y + 20))
+        parts.append(text_at(f"change of {metric}, 95 % interval", 6, y + 14, color="ink") + moved(drawn, 0, y + 20))
         y += height + 34
-    return _alone(parts, WIDTH, y, "Changes with their intervals")
+    return alone(parts, WIDTH, y, "Changes with their intervals")
 
 
-def next_token_picture(prompts: list[dict]) -> str:
-    """An SVG file of an eval.next_token result: the most likely next tokens of each prompt, and KL by position."""
-    parts, y = [], 0.0
-    for row in prompts:
-        left, height = _likeliest(row)
-        title = _text(f"{row['kind']} · {row['name']}", 6, y + 14, color="ink")
-        parts.append(title + _moved(left, 0, y + 20) + _moved(_kl_columns(row, height), WIDTH + 20, y + 20))
-        y += height + 34
-    return _alone(parts, 2 * WIDTH + 20, y, "Likeliest next tokens of base and tuned, and KL by position")
-
-
-def _likeliest(row: dict) -> tuple[Safe, float]:
-    """A pair of bars per token: the most likely tokens of the tuned model, then the others of the base."""
-    probabilities = {state: {one["id"]: one["p"] for one in row[state]} for state in ("base", "tuned")}
-    tokens = {one["id"]: one["token"] for one in (*row["tuned"], *row["base"])}
-    left, height = 120, 24.0 * len(tokens) + 40
-    across = Scale(0, max(p for of_state in probabilities.values() for p in of_state.values()), left, WIDTH - 10)
-    parts = [
-        _down(across(tick), 0, height - 40) + _text(f"{tick:g}", across(tick), height - 26, "middle")
-        for tick in across.ticks()
-    ]
-    for number, (token, text) in enumerate(tokens.items()):
-        y = 24.0 * number
-        parts.append(_text(_cut(repr(text), int(left / LETTER) - 1), left - 6, y + 15, "end", color="ink"))
-        for state, color, at in (("base", "before", y + 3), ("tuned", "after", y + 12)):
-            parts.append(_bar(left, at, across(probabilities[state].get(token, 0.0)) - left, 8, color))
-    parts.append(_text("probability of the next token, base above tuned", left, height - 8))
-    return join(parts, ""), height
-
-
-def _kl_columns(row: dict, height: float) -> Safe:
-    kl = [position["kl"] for position in row["positions"]]
-    up = Scale(0, max(kl, default=0.0) or 1.0, height - 40, 4)
-    left = 50
-    width = (WIDTH - 10 - left) / max(1, len(kl))
-    parts = [
-        _across(up(tick), left, WIDTH - 10) + _text(f"{tick:g}", left - 6, up(tick) + 4, "end") for tick in up.ticks()
-    ]
-    parts += [_bar(left + i * width, up(value), width, up(0) - up(value), "after") for i, value in enumerate(kl)]
-    parts.append(_text(f"KL(tuned ‖ base), nats, at each of {len(kl)} positions", left, height - 8))
-    return join(parts, "")
-
-
-def _alone(parts: Sequence[Safe], width: float, height: float, alternative: str) -> str:
+def alone(parts: Sequence[Safe], width: float, height: float, alternative: str) -> str:
+    """An SVG file of its own, light or dark as the reader has it."""
     style = (
         f"svg {{ {LIGHT} background: var(--paper); {FONT} }} @media (prefers-color-scheme: dark) {{ svg {{ {DARK} }} }}"
     )
@@ -291,11 +251,25 @@ def _svg(parts: Sequence[Safe], width: float, height: float, alternative: str, *
     return element("svg", join(parts, ""), **box, **attributes)
 
 
-def _moved(part: Safe, x: float, y: float) -> Safe:
+def y_axis(up: Scale, left: float) -> list[Safe]:
+    """Lines across at the ticks of a scale, with their values on the left."""
+    ticks = up.ticks()
+    return [_across(up(y), left, WIDTH - 10) + text_at(f"{y:g}", left - 6, up(y) + 4, "end") for y in ticks]
+
+
+def x_axis(across: Scale, top: float, bottom: float) -> list[Safe]:
+    """Lines down at the ticks of a scale, with their values below."""
+    ticks = across.ticks()
+    return [_down(across(x), top, bottom) + text_at(f"{x:g}", across(x), bottom + 15, "middle") for x in ticks]
+
+
+def moved(part: Safe, x: float, y: float) -> Safe:
+    """A part of a chart, with its origin at a point."""
     return element("g", part, transform=f"translate({x:g} {y:g})")
 
 
-def _text(text: str, x: float, y: float, anchor: str = "start", *, color: str = "muted") -> Safe:
+def text_at(text: str, x: float, y: float, anchor: str = "start", *, color: str = "muted") -> Safe:
+    """A text, by the start, middle or end of its baseline."""
     return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", style=f"fill: var(--{color}); text-anchor: {anchor}")
 
 
@@ -315,11 +289,12 @@ def _dot(x: float, y: float, color: str, *, filled: bool = True, radius: float =
     return element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{radius}", style=style)
 
 
-def _bar(x: float, y: float, width: float, height: float, color: str) -> Safe:
+def bar(x: float, y: float, width: float, height: float, color: str) -> Safe:
+    """A filled rectangle."""
     box = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{max(0.0, width):.1f}", "height": f"{height:.1f}"}
     return element("rect", style=f"fill: var(--{color})", **box)
 
 
-def _cut(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
     """The end of a text that is too long, since paths differ there."""
     return text if len(text) <= most else f"…{text[1 - most :]}"

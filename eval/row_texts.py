@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from common.console import UserError
 from data.corpus.decontaminate import RUN, WORD
 from data.instruct.phrasings import INSTRUCTIONS
+from data.instruct.script.phrasings import SCRIPT_INSTRUCTIONS
 
 FIELDS = (
     *("instruction", "input", "output", "system", "history", "messages", "conversations"),
@@ -23,7 +24,7 @@ NO_TEXT = ("role", "type", "id", "name", "from")  # keys of a message
 OWN_PHRASES = re.compile(
     "|".join(
         re.sub(r"\\\{\w+\\\}", ".{1,200}?", re.escape(phrase))
-        for phrases in INSTRUCTIONS.values()
+        for phrases in (*INSTRUCTIONS.values(), *SCRIPT_INSTRUCTIONS.values())
         for phrase in phrases
     ),
     re.DOTALL,

@@ -154,6 +154,23 @@ def test_a_round_trains_on_what_passes_and_a_stopped_one_resumes(command, pairs_
         command(tmp_path / "cut", *measuring, "--keep", 3)
 
 
+def test_a_template_that_is_given_is_every_round_s(tmp_path, tiny_folder, monkeypatch):
+    (tmp_path / "t.jinja").write_text("one")
+    options = self_improve.Options(
+        model=str(tiny_folder), pairs=tmp_path, out=tmp_path, chat_template=str(tmp_path / "t.jinja")
+    )
+    assert self_improve.asking(options, tmp_path).chat_template == options.chat_template
+    seen = []
+    monkeypatch.setattr(train_sft, "main", seen.extend)
+    self_improve.trained(options, tmp_path / "round-1")
+    assert seen[seen.index("--chat-template") + 1] == options.chat_template
+
+    # replies made with another template are other replies
+    before = self_improve.identity(options, None)
+    (tmp_path / "t.jinja").write_text("two")
+    assert self_improve.identity(options, None) != before
+
+
 def test_what_makes_no_sense_is_refused_before_anything_is_written(command, pairs_folder, tmp_path):
     for more, message in (
         (["--gold-share", 1], "less than 1"),

@@ -46,7 +46,9 @@ WITHIN = {
         "model_options": set(),
         "change_table": {"stats"},
         "compare": {"change_table", "charts", "stats"},
-        "code": {"environment", "model_options", "stats"},
+        "causes": {"malformed_loop"},  # why answers failed, of instruction pairs and of code tasks
+        "malformed_loop": set(),
+        "code": {"causes", "environment", "malformed_loop", "model_options", "stats"},
         "text": {"change_table", "environment", "model_options", "nearest_training_example", "stats"},
         "instruct": {"code", "environment", "model_options", "stats"},  # code: pass@k
         "retrieval": {"change_table", "compare", "environment", "model_options", "stats"},

@@ -17,7 +17,7 @@ from data.corpus.filters import decode
 from data.corpus.functions import Function
 from data.corpus.locate import locate
 
-EXECUTED = ("doctest", "unit_test", "values", "tests")  # kinds of check that run code; "structure" does not
+EXECUTED = ("doctest", "unit_test", "values", "tests", "calls")  # kinds of check that run code; "structure" does not
 
 
 def doctest_check(package: str, function: Function) -> dict:

@@ -16,6 +16,7 @@ from pathlib import Path
 from common.console import need
 from common.python_syntax import parse, parsed
 from data.checks.check import original_function, package_root, patched_module, suite_base
+from data.checks.script.check import job_of_calls
 from sandbox.run import Job, Outcome, run_jobs
 
 SECONDS = 10  # wall clock of one job
@@ -71,12 +72,14 @@ def jobs_of(check: dict, answer: str) -> list[Job]:
         return [doctest_job(check, answer)]
     if check["kind"] == "values":
         return [values_job(check, answer)]
+    if check["kind"] == "calls":
+        return [job_of_calls(check, answer)]
     return unit_test_jobs(check, answer) if check["kind"] == "unit_test" else suite_jobs(check, answer)
 
 
-def rerun(jobs: list[Job], number: int) -> list[Job]:
+def rerun(jobs: list[Job], number: int, *, comment: str = "#") -> list[Job]:
     """The jobs of a check with the first (on the original) changed by a comment: the sandbox runs equal jobs once."""
-    return [replace(job, program=f"{job.program}# run {number}\n") for job in jobs[:1]] + jobs[1:]
+    return [replace(job, program=f"{job.program}{comment} run {number}\n") for job in jobs[:1]] + jobs[1:]
 
 
 def doctest_job(check: dict, function_source: str) -> Job:

@@ -62,7 +62,7 @@ def mutants(function_source: str, *, whole_lines: bool = False) -> list[Mutant]:
     docstring = ast.get_docstring(code.function, clean=False)
     found: dict[str, Mutant] = {}
     for edit in sorted(edits):
-        mutant = _applied(code, edit)
+        mutant = applied(code.data, edit)
         if mutant.source not in found and _is_function(mutant.source, docstring):
             found[mutant.source] = mutant
     return list(found.values())
@@ -80,8 +80,8 @@ def _is_function(source: str, docstring: str | None) -> bool:
     return ast.get_docstring(tree.body[0], clean=False) == docstring
 
 
-def _applied(code: Code, edit: Edit) -> Mutant:
-    data = code.data
+def applied(data: bytes, edit: Edit) -> Mutant:
+    """The mutant that an edit of a function's text makes."""
     start = data.rfind(b"\n", 0, edit.start) + 1
     removes_line_end = data[edit.start : edit.end].endswith(b"\n")
     end = edit.end - 1 if removes_line_end else data.find(b"\n", edit.end)

@@ -22,7 +22,7 @@ def proves(check: dict, outcomes: Sequence[Outcome]) -> bool:
         return False
     if check["kind"] == "unit_test":
         return any(outcome.outcome in KILLED for outcome in outcomes[1:])
-    if check["kind"] == "values":
+    if check["kind"] in ("values", "calls"):
         return compare_calls(check["calls"], outcomes[0].got, outcomes[0].exceptions)
     return check["kind"] == "tests" or compare_examples(check["examples"], outcomes[0].got, outcomes[0].exceptions)
 
@@ -65,7 +65,7 @@ def explain(check: dict, outcomes: Sequence[Outcome]) -> dict:
 
 
 def _first_difference(check: dict, outcome: Outcome) -> dict:
-    listed, holds = ("calls", _call_holds) if check["kind"] == "values" else ("examples", _example_holds)
+    listed, holds = ("calls", _call_holds) if "calls" in check else ("examples", _example_holds)
     rows = [row for row in zip(check[listed], outcome.got, outcome.exceptions, strict=True) if not _is_skipped(row[0])]
     right = [holds(*row) for row in rows]
     (one, got, exception) = rows[right.index(False)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from common.python_syntax import module_name, parse
 from data.corpus.build import SourceFile
+from data.corpus.script_functions import ScriptFunction
 from data.likeness.near_duplicates import NEAR, near_duplicates
 
 
@@ -79,7 +80,9 @@ def one_line_functions(text: str) -> list[tuple[str, int, int]]:
     return found
 
 
-def held_apart(functions: list[Function]) -> tuple[list[Function], list[dict]]:
+def held_apart(
+    functions: list[Function | ScriptFunction],
+) -> tuple[list[Function | ScriptFunction], list[dict]]:
     """The functions without near-duplicates of test functions, and those as rejects.
 
     The split keeps similar files together; this catches a single function copied between dissimilar files.
@@ -94,12 +97,12 @@ def held_apart(functions: list[Function]) -> tuple[list[Function], list[dict]]:
     return [function for function in functions if function not in leaking], rejects
 
 
-def place(function: Function) -> dict:
+def place(function: Function | ScriptFunction) -> dict:
     """Where a rejected function is: {"path", "qualname"}."""
     return {"path": function.path, "qualname": function.qualname}
 
 
-def source_of(function: Function) -> dict:
+def source_of(function: Function | ScriptFunction) -> dict:
     """Where a pair comes from."""
     return {
         "path": function.path,

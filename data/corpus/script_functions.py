@@ -53,6 +53,22 @@ class ScriptFunction:
     license: str | None
     commit: str | None
     split: str
+    package: str = ""  # the SOURCE of its file
+
+    @property
+    def module(self) -> str:
+        """Its file: modules have no other name."""
+        return self.path
+
+    @property
+    def jsdoc(self) -> str:
+        """The JSDoc comment as written; "" without one."""
+        return self.source.removesuffix(self.code_without_docstring).rstrip("\n")
+
+    @property
+    def examples(self) -> bool:
+        """Whether its JSDoc shows what a call gives."""
+        return "// =>" in self.jsdoc or "//=>" in self.jsdoc
 
     @property
     def code_lines(self) -> int:
@@ -236,6 +252,7 @@ def _function(file: SourceFile, data: bytes, definition: _Definition) -> ScriptF
         license=file.license,
         commit=file.commit,
         split=file.split,
+        package=file.source,
     )
 
 

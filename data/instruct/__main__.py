@@ -12,7 +12,8 @@ from common.files import write_json, write_jsonl
 from common.options import as_settings, option, parse
 from data.checks.prove import KINDS, UNPROVEN
 from data.corpus import SPLITS, open_corpus
-from data.instruct.build import CATEGORIES, about, build_instruction_pairs, category_counts, instruction_summary
+from data.instruct.build import CATEGORIES, build_instruction_pairs, category_counts
+from data.instruct.summary import about, instruction_summary
 from data.instruct.teacher_options import TEACHER, TeacherOptions, teacher_of
 from data.instruct.teaching import TAUGHT
 
@@ -35,8 +36,9 @@ class Options(TeacherOptions):
         "(default: six equal shares, no fim)", PAIRS, metavar="CATEGORY=SHARE",
     )  # fmt: skip
     checks: tuple[str, ...] = option(
-        KINDS, "how an answer may be proven, in order of preference: doctest; values and tests, which run the "
-        f"repository's own tests once, in the sandbox; {UNPROVEN}, which accepts functions without a proof and runs "
+        KINDS, "how an answer may be proven, in order of preference: doctest (in JavaScript and TypeScript: the calls "
+        "that JSDoc shows); values and tests, which run the repository's own tests once, in the sandbox; "
+        f"{UNPROVEN}, which accepts functions without a proof and runs "
         "nothing", PAIRS, choices=(*KINDS, UNPROVEN), metavar="KIND",
     )  # fmt: skip
     whole_line_bugs: bool = option(False, "also bugs that remove, unwrap or reorder whole lines", PAIRS)

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from common.console import UserError
 from common.python_syntax import parsed, same_code
 from data.checks.code_blocks import code_blocks
 from data.checks.extract import complete_function, correct_line, extract_code
+from data.checks.script import is_script
 from data.instruct import form
 from data.instruct.docstyle import docstring_in
 from data.instruct.gap import GAP, fill_gap
+from data.instruct.reading import Reading, judged
+from data.instruct.script.answers import SCRIPT_READERS
 
 CODE_CATEGORIES = ("complete", "fim", "bugfix", "unit_test", "improve")
 _CODE_START = re.compile(r"\s*(?:@|(?:async +)?def |class |import |from \S+ import )")
 IN_PLACE = ("complete", "fim", "bugfix")  # the answer goes into the code that the prompt shows
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What was read from an answer.
-
-    code     the code that it stands for, put in its place; None where there is none (or the answer is prose)
-    problem  what is wrong with its form, or None: this is the lenient verdict
-    status   "extraction", "syntax" or "wrong" where there is a problem, else None
-    """
-
-    code: str | None
-    problem: str | None = None
-    status: str | None = None
 
 
 def _name(pair: dict) -> str:
@@ -49,17 +37,11 @@ def given_code(pair: dict) -> str:
     return blocks[0] if blocks else given
 
 
-def _judged(code: str, problem: str | None) -> Reading:
-    if problem is None:
-        return Reading(code)
-    return Reading(code, problem, "syntax" if problem == "does not parse" else "wrong")
-
-
 def _read_complete(pair: dict, output: str) -> Reading:
     code = complete_function(given_code(pair), _name(pair), output)
     if code is None:
         return Reading(None, "no body that parses", "syntax" if output.strip() else "extraction")
-    return _judged(code, form.function_problem(code, _name(pair)))
+    return judged(code, form.function_problem(code, _name(pair)))
 
 
 def _read_fim(pair: dict, output: str) -> Reading:
@@ -77,7 +59,7 @@ def _read_fim(pair: dict, output: str) -> Reading:
     if code is None:
         return Reading(None, "no lines that parse in the gap", "syntax" if missing else "extraction")
     is_empty = any(same_code(code, fill_gap(given, nothing)) for nothing in ("", "pass", "..."))
-    return _judged(code, form.function_problem(code, name) or ("leaves the gap" if is_empty else None))
+    return judged(code, form.function_problem(code, name) or ("leaves the gap" if is_empty else None))
 
 
 def _read_bugfix(pair: dict, output: str) -> Reading:
@@ -86,7 +68,7 @@ def _read_bugfix(pair: dict, output: str) -> Reading:
     if code is None:
         return Reading(None, "neither one line nor the function", "extraction")
     unchanged = "leaves the bug" if same_code(code, given) else None
-    return _judged(code, form.function_problem(code, _name(pair)) or unchanged)
+    return judged(code, form.function_problem(code, _name(pair)) or unchanged)
 
 
 def _read_improve(pair: dict, output: str) -> Reading:
@@ -94,12 +76,12 @@ def _read_improve(pair: dict, output: str) -> Reading:
     if code is None:
         return _no_code(output)
     unchanged = "changes nothing" if same_code(code, given_code(pair)) else None
-    return _judged(code, form.function_problem(code, _name(pair)) or unchanged)
+    return judged(code, form.function_problem(code, _name(pair)) or unchanged)
 
 
 def _read_unit_test(pair: dict, output: str) -> Reading:
     code = extract_code(output)
-    return _no_code(output) if code is None else _judged(code, form.unit_test_problem(code, _name(pair)))
+    return _no_code(output) if code is None else judged(code, form.unit_test_problem(code, _name(pair)))
 
 
 def _no_code(output: str) -> Reading:
@@ -126,3 +108,9 @@ READERS: dict[str, Callable[[dict, str], Reading]] = {
     "docstring": _read_docstring,
     "explain": _read_explain,
 }
+
+
+def read(pair: dict, output: str) -> Reading:
+    """An answer to a pair, read as its category and language ask for."""
+    readers = SCRIPT_READERS if is_script(pair) else READERS
+    return readers[pair["category"]](pair, output)

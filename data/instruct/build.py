@@ -22,18 +22,21 @@ from data.checks.prove import KINDS, UNPROVEN, Checks
 from data.checks.verdict import killed_mutants
 from data.corpus import SPLITS, Corpus
 from data.corpus.functions import Function, functions_of, held_apart, place
+from data.corpus.script_functions import ScriptFunction, script_functions_of
 from data.instruct.pair_filters import Distinct, lint_problems, pair_text
 from data.instruct.phrasings import INSTRUCTIONS
+from data.instruct.script.module_texts import module_reader
+from data.instruct.script.phrasings import SCRIPT_INSTRUCTIONS
+from data.instruct.script.tasks import SCRIPT_MAKERS
 from data.instruct.tasks import BEHAVIOUR, Draft, DraftContext, Unsuitable, draft
 from data.instruct.teacher import Teacher
-from data.instruct.teaching import SYSTEM, TAUGHT, teach
+from data.instruct.teaching import TAUGHT, teach
 from data.instruct.unit_tests import repository_tests
 from sandbox.run import Outcome
 
 CATEGORIES = tuple(INSTRUCTIONS)
 EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide the remaining share equally
 SPARE = {"bugfix": 1.3, "fim": 1.2}  # drafts made per pair wanted, as some bugs survive the examples; others 1
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class _Quota:
     split: str
     category: str
     wanted: int
-    functions: list[Function]  # of the side, in the order in which they are tried
+    functions: list[Function | ScriptFunction]  # of the side, in the order in which they are tried
     tried: int = 0
     kept: list[dict] = field(default_factory=list)
 
@@ -81,7 +84,7 @@ class _Drafted:
     """A draft of a pair, and its quota."""
 
     quota: _Quota
-    function: Function
+    function: Function | ScriptFunction
     draft: Draft
 
 
@@ -113,9 +116,12 @@ def build_instruction_pairs(
     """
     counts = {"train": count, "validation": validation_count, "test": test_count}
     wanted = {split: category_counts(counts[split], shares) for split in SPLITS}
-    functions, rejects = held_apart([one for file in corpus.files for one in functions_of(file)])
+    every: list[Function | ScriptFunction] = []
+    for file in corpus.files:
+        every += [*functions_of(file), *script_functions_of(file)]
+    functions, rejects = held_apart(every)
     texts = {file.path: file.text for file in corpus.files}
-    found = Checks(functions, checks)
+    found = Checks([function for function in functions if isinstance(function, Function)], checks)
     context = DraftContext(
         texts=texts,
         tests=repository_tests(corpus),
@@ -125,6 +131,8 @@ def build_instruction_pairs(
         seed=seed,
         taught=frozenset(taught if teacher else ()),
         whole_line_bugs=whole_line_bugs,
+        kinds=tuple(checks),
+        read_module=module_reader(corpus),
     )
 
     quotas = []
@@ -147,7 +155,7 @@ def build_instruction_pairs(
 
     pairs = {split: [pair for one in quotas if one.split == split for pair in one.kept] for split in SPLITS}
     if not pairs["train"]:
-        why = _most_often(reject["reason"] for reject in rejects if reject.get("split", "train") == "train")
+        why = most_often(reject["reason"] for reject in rejects if reject.get("split", "train") == "train")
         raise UserError(f"{corpus.name}: no function of the train files gives a pair of these categories; {why}")
     return InstructionPairs(pairs["train"], pairs["validation"], pairs["test"], rejects, wanted, dict(found.lost()))
 
@@ -173,7 +181,7 @@ def category_counts(count: int, shares: dict[str, float] | None = None) -> dict[
     return counts
 
 
-def _shuffled(functions: list[Function], seed: int) -> list[Function]:
+def _shuffled(functions: list, seed: int) -> list:
     """In a seeded order, those with examples first; the same in every category, so that checks are shared."""
     by_name = {f"{function.path}:{function.first_line}": function for function in functions}
     order = [by_name[name] for name in seeded_order(list(by_name), seed)]
@@ -193,7 +201,7 @@ def _suitable_drafts(quotas: list[_Quota], context: DraftContext) -> tuple[list[
             function = quota.functions[quota.tried]
             quota.tried += 1
             try:
-                suitable.append(_Drafted(quota, function, draft(quota.category, function, unchecked)))
+                suitable.append(_Drafted(quota, function, _draft(quota.category, function, unchecked)))
                 missing -= 1
             except Unsuitable as why:
                 rejects.append(_reject_function(quota, function, str(why)))
@@ -205,16 +213,24 @@ def _with_checks(suitable: list[_Drafted], context: DraftContext) -> tuple[list[
 
     Finding a check takes seconds, so it is done only for otherwise suitable functions, and for all of them at once.
     """
-    context.checks.find([one.function for one in suitable if one.quota.category in BEHAVIOUR])
+    wanted = [one.function for one in suitable if one.quota.category in BEHAVIOUR]
+    context.checks.find([function for function in wanted if isinstance(function, Function)])
     drafts, rejects = [], []
     for one in suitable:
         try:
-            is_final = one.quota.category not in BEHAVIOUR
+            is_final = one.quota.category not in BEHAVIOUR or isinstance(one.function, ScriptFunction)
             made = one.draft if is_final else draft(one.quota.category, one.function, context)
             drafts.append(replace(one, draft=made))
         except Unsuitable as why:
             rejects.append(_reject_function(one.quota, one.function, str(why)))
     return drafts, rejects
+
+
+def _draft(category: str, function: Function | ScriptFunction, context: DraftContext) -> Draft:
+    """A draft by the makers of the function's language."""
+    if isinstance(function, ScriptFunction):
+        return draft(category, function, context, makers=SCRIPT_MAKERS, phrases=SCRIPT_INSTRUCTIONS)
+    return draft(category, function, context)
 
 
 def _proven(drafts: list[_Drafted]) -> tuple[list[tuple[_Quota, dict]], list[dict]]:
@@ -275,7 +291,7 @@ def _keep(proven: list[tuple[_Quota, dict]], distinct: Distinct) -> list[dict]:
     return rejects
 
 
-def _reject_function(quota: _Quota, function: Function, reason: str) -> dict:
+def _reject_function(quota: _Quota, function: Function | ScriptFunction, reason: str) -> dict:
     return {**place(function), "category": quota.category, "split": function.split, "reason": reason}
 
 
@@ -292,59 +308,7 @@ def _with_killed_mutants(pair: dict, right: list[tuple[dict, list[Outcome]]]) ->
     return {**pair, "check": {**check, "mutants": killed_mutants(check, outcomes)}}
 
 
-def instruction_summary(pairs: InstructionPairs) -> str:
-    """A small table: pairs by category and side, shortfalls with reasons, and rejects by reason."""
-    counts = {split: Counter(pair["category"] for pair in pairs.split(split)) for split in SPLITS}
-    shown = [name for name in CATEGORIES if any(counts[split][name] or _wanted(pairs, split, name) for split in SPLITS)]
-    lines = [f"{'category':<12}" + "".join(f"{split:>12}" for split in SPLITS)]
-    for category in shown:
-        lines.append(f"{category:<12}" + "".join(f"{counts[split][category]:>12}" for split in SPLITS))
-    lines.append(f"{'all':<12}" + "".join(f"{len(pairs.split(split)):>12}" for split in SPLITS))
-    for category in shown:
-        for split in SPLITS:
-            wanted, made = _wanted(pairs, split, category), counts[split][category]
-            if made < wanted:
-                why = _why_short(pairs, split, category)
-                lines.append(f"short    {made:>5}  of {wanted} {category} ({split}): {why}")
-    for reason, count in Counter(reject["reason"] for reject in pairs.rejects).most_common():
-        lines.append(f"rejected {count:>5}  {reason}")
-    for reason, count in pairs.lost.items():
-        lines.append(f"no check {count:>5}  {reason}")
-    return "\n".join(lines)
-
-
-def _wanted(pairs: InstructionPairs, split: str, category: str) -> int:
-    return pairs.wanted.get(split, {}).get(category, 0)
-
-
-def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
-    return _most_often(
-        one["reason"] for one in pairs.rejects if one.get("category") == category and one["split"] == split
-    )
-
-
-def _most_often(found: Iterable[str]) -> str:
-    reasons = Counter(found)
-    return "most often: {} ({})".format(*reasons.most_common(1)[0]) if reasons else "no more functions"
-
-
-def about(
-    corpus: Corpus, settings: dict, pairs: InstructionPairs, teacher: Teacher | None, taught: Collection[str] = TAUGHT
-) -> dict:
-    """What the pairs were made from, and how: the content of about.json."""
-    made_from = {"source": corpus.source, "name": corpus.name, "sha256": corpus.sha256(), "options": corpus.options}
-    told = teacher and {
-        "model": teacher.model,
-        "system": SYSTEM,
-        "categories": list(taught),
-        "spent": vars(teacher.spent),
-    }
-    return {
-        "schema": SCHEMA,
-        "kind": "instruction pairs",
-        "corpus": made_from,
-        "options": settings,
-        "templates": INSTRUCTIONS,
-        "lost": pairs.lost,
-        "teacher": told,
-    }
+def most_often(reasons: Iterable[str]) -> str:
+    """The most frequent reason, for a message."""
+    counts = Counter(reasons)
+    return "most often: {} ({})".format(*counts.most_common(1)[0]) if counts else "no more functions"

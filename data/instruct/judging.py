@@ -14,10 +14,12 @@ from common.python_syntax import module_name, parsed
 from data.checks import EXECUTED, jobs_of, run_groups
 from data.checks.hallucination import Answer, check_names
 from data.checks.linting import Issue, lint_style, style_issues
+from data.checks.script import is_script
 from data.checks.thoughts import split_thoughts
 from data.checks.verdict import explain, mutation_score
-from data.instruct.answers import CODE_CATEGORIES, IN_PLACE, READERS, Reading, given_code
+from data.instruct.answers import CODE_CATEGORIES, IN_PLACE, given_code, read
 from data.instruct.docstyle import docstring_in
+from data.instruct.reading import Reading
 
 
 def judge_answers(pairs: Sequence[dict], answers: Sequence[dict]) -> list[dict]:
@@ -37,7 +39,7 @@ def read_answer(pair: dict, answer: dict) -> dict:
     the right form, "output", "thoughts" if a reasoning model gave any, "stopped", "code", "detail"}
     """
     thoughts, output = split_thoughts(answer["output"])
-    reading = READERS[pair["category"]](pair, output)
+    reading = read(pair, output)
     is_prose = pair["category"] not in CODE_CATEGORIES
     if is_prose and not answer["stopped"]:  # code that was cut off shows it by not parsing; prose does not
         reading = Reading(None, "did not stop", "wrong")
@@ -80,14 +82,19 @@ def check_style_and_names(
 ) -> list[dict]:
     """The rows with "style_issues", "names_checked", "hallucinated", "names_unknown" and "names_by_kind".
 
-    Ruff runs once for all rows, and equal names are looked up once.
+    Ruff runs once for all rows, and equal names are looked up once. Both are for Python: rows of other languages have
+    no issue and no name.
     """
-    codes = [row["code"] if row["code"] and parsed(row["code"]) else None for row in rows]
+    is_python = [not is_script(pair) for pair in pairs]
+    codes = [
+        row["code"] if python and row["code"] and parsed(row["code"]) else None
+        for row, python in zip(rows, is_python, strict=True)
+    ]
     found = iter(lint_style([code for code in codes if code is not None]))
     issues = [next(found) if code is not None else [] for code in codes]
     packages = _packages(pairs)
     answers = [
-        _named(pair, row, code, listed, packages)
+        Answer() if is_script(pair) else _named(pair, row, code, listed, packages)
         for pair, row, code, listed in zip(pairs, rows, codes, issues, strict=True)
     ]
     reports = check_names(answers, processes=processes, allow_unsafe_exec=allow_unsafe_exec)

@@ -59,15 +59,20 @@ class LocalModel:
         self._seconds = 0.0
 
     @classmethod
-    def load(cls, model: str, *, device: str = "auto", **settings) -> LocalModel:
+    def load(cls, model: str, *, device: str = "auto", chat_template: str | None = None, **settings) -> LocalModel:
         """model: a folder, .gguf file, hub id or embedded default; settings: those of the constructor.
 
+        chat_template  a Jinja file that replaces the model's own template
         UserError if there is no such model, it has no chat template, or it exceeds the free memory.
         """
-        tokenizer = load_tokenizer(model)
+        tokenizer = load_tokenizer(model, chat_template=chat_template)
         where = choose_device(device)
         decoder = load_decoder(model, dtype=choose_dtype(where), device=where)
-        return cls(model, decoder, tokenizer, sha256=model_sha256(model), **settings)
+        # another template makes other replies: it belongs to what identifies the model
+        sha256 = model_sha256(model)
+        if chat_template is not None:
+            sha256 = hashlib.sha256(f"{sha256}\0{tokenizer.chat_template}".encode()).hexdigest()
+        return cls(model, decoder, tokenizer, sha256=sha256, **settings)
 
     def ask(self, conversations: list[list[dict]], *, samples: int) -> list[list[Reply | None]]:
         """`samples` replies to each conversation; None where the budget is spent or the prompt is too long."""
@@ -138,9 +143,9 @@ class LocalModel:
         try:
             return encode_prompt(self._tokenizer, messages)
         except UserError:
-            system, user, *rest = messages
-            if system["role"] != "system":
+            if messages[0]["role"] != "system":
                 raise
+            system, user, *rest = messages
             merged = {**user, "content": f"{system['content']}\n\n{user['content']}"}
             return encode_prompt(self._tokenizer, [merged, *rest])
 

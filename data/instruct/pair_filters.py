@@ -14,7 +14,8 @@ import numpy as np
 
 from common.python_syntax import parsed
 from data.checks.linting import lint
-from data.instruct.answers import READERS
+from data.checks.script import is_script
+from data.instruct.answers import read
 from data.instruct.gap import GAP, fill_gap
 from data.likeness.near_duplicates import jaccard, shingles
 
@@ -42,6 +43,9 @@ def pair_problem(pair: dict) -> str | None:
         return "placeholder in the output"
     if category in PROSE and re.search(r"\.\.\.\s*$", output.rstrip('"\n')):
         return "output that breaks off"
+    if is_script(pair):
+        problem = read(pair, output).problem
+        return f"output {problem}" if problem else None
     tree = parsed(placed(pair)) if category != "explain" else ast.Module([], [])
     if tree is None:
         return "output does not parse in its place"
@@ -55,7 +59,7 @@ def placed(pair: dict) -> str:
     if pair["category"] == "fim":
         return fill_gap(pair["input"], pair["output"])
     if pair["category"] in ("bugfix", "complete"):
-        return READERS[pair["category"]](pair, pair["output"]).code or pair["output"]
+        return read(pair, pair["output"]).code or pair["output"]
     return pair["output"]
 
 
@@ -69,8 +73,9 @@ def _is_stub(node: ast.AST) -> bool:
 
 
 def lint_problems(pairs: list[dict]) -> list[str | None]:
-    """Ruff's first finding for the code of each pair, all in one call. UserError if ruff is not installed."""
-    coded = {number: placed(pair) for number, pair in enumerate(pairs) if pair["category"] not in PROSE}
+    """Ruff's first finding for the Python of each pair, all in one call. UserError if ruff is not installed."""
+    python = [(number, pair) for number, pair in enumerate(pairs) if not is_script(pair)]
+    coded = {number: placed(pair) for number, pair in python if pair["category"] not in PROSE}
     why = "the filter of instruction pairs"
     found = lint(list(coded.values()), rules=LINT, ignored=NOT_THE_PAIRS, why=why)
     problems: list[str | None] = [None] * len(pairs)

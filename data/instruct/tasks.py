@@ -8,14 +8,15 @@ from __future__ import annotations
 import ast
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from common.markdown import fenced
 from data.checks import EXECUTED, jobs_of, rerun, structure_check, unit_test_check, unit_test_jobs
 from data.checks.mutate import Mutant, mutants
-from data.checks.prove import RUNS, Checks
+from data.checks.prove import KINDS, RUNS, Checks
 from data.corpus.functions import Function, source_of
+from data.corpus.script_functions import ScriptFunction
 from data.instruct.degrade import degrade, is_worth_undoing
 from data.instruct.docstyle import Documented, quoted, read_docstring, write_google
 from data.instruct.gap import GAP, cut_gap, fill_gap
@@ -44,12 +45,14 @@ class DraftContext:
 
     texts: dict[str, str]  # module texts by path
     tests: dict[str, list[RepositoryTest]]
-    checks: Checks  # already looked for in functions of a BEHAVIOUR category
+    checks: Checks  # already looked for in functions of a BEHAVIOUR category, those of Python
     most_input: int  # characters of instruction and input
     most_output: int  # characters
     seed: int
     whole_line_bugs: bool = False  # bugs that remove, unwrap or reorder lines, too
     taught: frozenset[str] = frozenset()  # categories in which a teacher may answer where the repository does not
+    kinds: Sequence[str] = KINDS  # of checks, for functions of other languages
+    read_module: Callable[[str, str], str | None] = lambda source, path: None  # a file of a source, for the same
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,24 @@ class Draft:
     wrong: list[tuple[dict, list[Job]]] = field(default_factory=list)
 
 
-def draft(category: str, function: Function, context: DraftContext) -> Draft:
-    """The draft of a pair. Raises Unsuitable, with the reason, if the function does not suit the category."""
+def draft(
+    category: str,
+    function: Function | ScriptFunction,
+    context: DraftContext,
+    *,
+    makers: dict[str, Callable] | None = None,
+    phrases: dict[str, tuple[str, ...]] = INSTRUCTIONS,
+) -> Draft:
+    """The draft of a pair. Raises Unsuitable, with the reason, if the function does not suit the category.
+
+    makers, phrases  by category; another language has its own (data/instruct/script), and not all categories
+    """
+    makers = MAKERS if makers is None else makers
+    if category not in makers:
+        raise Unsuitable("a category that is made from Python alone")
     choose = random.Random(f"{context.seed}\0{category}\0{function.path}\0{function.qualname}")
-    made = MAKERS[category](function, context, choose)
-    phrase = choose.choice(INSTRUCTIONS[category])
+    made = makers[category](function, context, choose)
+    phrase = choose.choice(phrases[category])
     names = {"name": function.name, "qualname": function.qualname, "module": function.module}
     instruction = phrase.format(**names, test_name=function.name.strip("_"), gap=GAP)
     pair = {
@@ -107,26 +123,38 @@ def _docstring(function: Function, context: DraftContext, choose: random.Random)
 
 
 def _explain(function: Function, context: DraftContext, choose: random.Random) -> Draft:
-    parts = sections(function.docstring or "")
+    results = _results_told(read_docstring(function.docstring or ""))
+    names = (function.name, *function.arguments)
+    text, named, problem = explanation(function.docstring or "", results, names, most=context.most_output)
+    if problem and "explain" not in context.taught:
+        raise Unsuitable(problem)
+    check = structure_check([], False, [] if problem else named)
+    return Draft({"input": function.code_without_docstring, "output": "" if problem else text, "check": check})
+
+
+def explanation(
+    docstring: str, results: list[str], names: Sequence[str], *, most: int
+) -> tuple[str, list[str], str | None]:
+    """A paragraph from a docstring, which of the names it mentions, and why it is not enough, or None.
+
+    results  sentences on what is returned and raised, which follow the first of the docstring
+    most     characters of the paragraph
+    """
+    parts = sections(docstring)
     paragraphs = [one for title in ("", "Notes") for one in clean(parts.get(title, "")).split("\n\n")]
     prose = [_ended(one) for paragraph in paragraphs for one in sentences(paragraph) if not DANGLING.search(one)]
-    results = _results_told(read_docstring(function.docstring or ""))
-    room = context.most_output - len(" ".join(results)) - 1
+    room = most - len(" ".join(results)) - 1
     while prose and len(" ".join(prose)) > room:
         prose.pop()
     text = " ".join([*prose[:1], *results, *prose[1:]])
     words = set(re.findall(r"\w+", " ".join(prose)))  # names that occur only in the results are not required
-    names = [name for name in (function.name, *function.arguments) if name in words]
-
+    named = [name for name in names if name in words]
     problem = None
     if not prose or len(prose) + len(results) < 2:
         problem = "docstring of fewer than two sentences"
-    elif not names and not results:
+    elif not named and not results:
         problem = "docstring that names nothing of the code"  # it would fit any function
-    if problem and "explain" not in context.taught:
-        raise Unsuitable(problem)
-    check = structure_check([], False, [] if problem else names)
-    return Draft({"input": function.code_without_docstring, "output": "" if problem else text, "check": check})
+    return text, named, problem
 
 
 def _ended(sentence: str) -> str:
@@ -138,12 +166,16 @@ def _results_told(documented: Documented) -> list[str]:
     told = []
     for kind, verb in (("Returns", "returns"), ("Yields", "yields")):
         entries = documented.entries.get(kind, [])
-        if len(entries) == 1 and NOUN_PHRASE.match(entries[0].text):
-            told.append(f"It {verb} {_inside_sentence(entries[0].text)}")
+        told += [result_told(verb, entries[0].text)] if len(entries) == 1 else []
     for entry in documented.entries.get("Raises", []):
         if re.match(r"(If|When)\b", entry.text):
             told.append(f"It raises {entry.name} {_inside_sentence(entry.text)}")
-    return [sentence for sentence in told if not DANGLING.search(sentence)]
+    return [sentence for sentence in told if sentence and not DANGLING.search(sentence)]
+
+
+def result_told(verb: str, text: str) -> str:
+    """What is returned as a sentence, "It returns …"; "" if the wording does not allow it."""
+    return f"It {verb} {_inside_sentence(text)}" if NOUN_PHRASE.match(text) else ""
 
 
 def _inside_sentence(text: str) -> str:
@@ -172,11 +204,11 @@ def _bugfix(function: Function, context: DraftContext, choose: random.Random) ->
     original = _with_docstring(function, summary(function.docstring or ""))
     mutant = _any_mutant(original, choose, whole_lines=context.whole_line_bugs)
     check = {**check, "line": mutant.line, "bug": mutant.kind}
-    output = f"{_what_is_wrong(mutant)}\n\n{fenced(original, 'python')}"
+    output = f"{what_is_wrong(mutant)}\n\n{fenced(original, 'python')}"
     return Draft({"input": mutant.source, "output": output, "check": check}, wrong=_proofs(check, mutant.source))
 
 
-def _what_is_wrong(mutant: Mutant) -> str:
+def what_is_wrong(mutant: Mutant) -> str:
     """The bug in words: the wrong line and how it should read, or which lines are missing or out of order."""
     original, mutated = mutant.original_line.strip(), mutant.mutated_line.strip()
     if "\n" not in mutant.original_line and "\n" not in mutant.mutated_line and mutated:
@@ -250,10 +282,14 @@ def _proofs(check: dict, source: str) -> list[tuple[dict, list[Job]]]:
 
 
 def _any_mutant(source: str, choose: random.Random, *, whole_lines: bool) -> Mutant:
-    """A random mutant: the kind is drawn first, so that the many wrong variables do not dominate."""
     found = mutants(source, whole_lines=whole_lines)
     if not found:
         raise Unsuitable("nothing to mutate")
+    return any_of_a_kind(found, choose)
+
+
+def any_of_a_kind(found: list[Mutant], choose: random.Random) -> Mutant:
+    """A random mutant: the kind is drawn first, so that the many wrong variables do not dominate."""
     kind = choose.choice(sorted({mutant.kind for mutant in found}))
     return choose.choice([mutant for mutant in found if mutant.kind == kind])
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
+from data.checks.script import is_script
 from data.instruct.docstyle import docstring_in, quoted
 from data.instruct.judging import judge_answers
 from data.instruct.pair_filters import normalized, pair_problem
@@ -31,10 +32,11 @@ def teach(
 
     An answer holds if it passes the pair's check (by running, where that runs code), ruff, the look-up of its names and
     data/instruct/pair_filters.py. Of those that hold, the most frequent is taken, the first among equals. Taught pairs
-    record "teacher": {"model", "candidates", "held", "alike"}. Others keep their output.
+    record "teacher": {"model", "candidates", "held", "alike"}. Others, and pairs of other languages than Python, keep
+    their output.
     Rejects: {"id", "category", "reason", "output"}.
     """
-    asked = [pair for pair in pairs if pair["category"] in categories]
+    asked = [pair for pair in pairs if pair["category"] in categories and not is_script(pair)]
     replies = teacher.ask([question(pair) for pair in asked], samples=candidates)
     given = [(pair, reply) for pair, of_pair in zip(asked, replies, strict=True) for reply in of_pair if reply]
     rows = judge_answers(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from common.files import append_jsonl, resume_jsonl
 from common.markdown import fenced
+from data.checks.node import NAMES
 from data.masking import encode_prompt
-from eval.code.javascript import NAMES
 from eval.code.score import GREEDY
-from eval.code.tasks import CodeTask
+from eval.code.tasks import CodeTask, drawn
 from model import Sampling, Stop, generate
 from model.generate import before_stop
 
@@ -52,31 +53,31 @@ def ask(
     top_p: float,
     max_new_tokens: int,
     seed: int,
+    sampled: int | None = None,
     identity: str = "",
     keep: Path | None = None,
 ) -> list[dict]:
     """One greedy answer and `samples` sampled ones per task: {"task_id", "sample", "completion", "stopped"}.
 
+    sampled   of how many tasks answers are sampled (default: all), by the draw of `tasks.drawn`
     identity  what identifies the model, for `keep`
     keep      file that answers are appended to as they are generated; answers in it by the same identity, prompts and
               settings are reused
     Tasks are processed in the order of their ids, so that the order of the file does not change the answers.
     """
-    ordered = sorted(tasks, key=lambda task: task.task_id)
     known: dict[str, list[dict]] = {}
     for row in resume_jsonl(keep) if keep else []:
         known.setdefault(row["key"], []).append(row)
     rows = []
-    for start in range(0, len(ordered), CHUNK):
-        chunk = ordered[start : start + CHUNK]
+    for count, chunk in _chunks(tasks, samples, sampled):
         texts = [chat_prompt(task) if chat else plain_prompt(task) for task in chunk]
-        settings = [identity, chat, samples, temperature, top_p, max_new_tokens, seed, texts]
+        settings = [identity, chat, count, temperature, top_p, max_new_tokens, seed, texts]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         if key not in known:
             sampling = Sampling(
-                [0.0] + [temperature] * samples,
+                [0.0] + [temperature] * count,
                 top_p=top_p,
-                samples=1 + samples,  # one prefill per prompt for all of its answers
+                samples=1 + count,  # one prefill per prompt for all of its answers
                 seed=seed + int(hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8], 16),
             )
             answered = _answer(
@@ -87,6 +88,16 @@ def ask(
                 append_jsonl(keep, known[key])
         rows += known[key]
     return rows
+
+
+def _chunks(tasks: list[CodeTask], samples: int, sampled: int | None) -> Iterator[tuple[int, list[CodeTask]]]:
+    """(samples per task, tasks) of each batch: first the tasks that are sampled, then the others."""
+    ordered = sorted(tasks, key=lambda task: task.task_id)
+    with_samples = {task.task_id for task in drawn(tasks, sampled)} if samples else set()
+    for count, is_sampled in ((samples, True), (0, False)):
+        group = [task for task in ordered if (task.task_id in with_samples) == is_sampled]
+        for start in range(0, len(group), CHUNK):
+            yield count, group[start : start + CHUNK]
 
 
 def _answer(

@@ -1,7 +1,8 @@
-"""Grading answers to code tasks: extract the code, run it against the tests, compute pass@k."""
+"""Grading answers to code tasks: extract the code, run it against the tests, compute the metrics."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,11 +10,15 @@ from common.console import UserError
 from common.markdown import fenced
 from data.checks.extract import Solution, read_solution
 from data.checks.thoughts import split_thoughts
+from eval.causes import cause_of_task
 from eval.code.javascript import read_script
-from eval.code.score import GREEDY, summary
+from eval.code.score import GREEDY, representative, restricted, task_values
+from eval.code.syntax import why_unread
+from eval.code.task_types import TYPES, task_type
 from eval.code.tasks import CodeTask
 from eval.code.verdict import Verdict, VerdictCache, job_of
 from eval.environment import environment
+from eval.stats import summarise
 from sandbox.run import protection
 
 GOLD_SECONDS = 60.0  # time limit of a gold solution: MBPP's task 123 needs over 20
@@ -35,18 +40,21 @@ def grade(
 ) -> dict:
     """Grade answers to code tasks.
 
-    answers  {"task_id", "completion", "sample": 0, 1, … (default: the next number) or "greedy"}; every task has the
-             same samples. A reasoning model's thoughts are removed from the completion first (data.checks.thoughts)
+    answers  {"task_id", "completion", "sample": 0, 1, … (default: the next number) or "greedy", "stopped": whether the
+             model ended by itself (default true)}; every task has the same number of samples, or a greedy answer alone.
+             A reasoning model's thoughts are removed from the completion first (data.checks.thoughts)
     ks       the ks of pass@k (default: see `choose_ks`)
     keep     file for the verdicts, from which the next run resumes
     where    the file of the answers, named in errors
-    Returns an eval result: "metrics", "intervals", "n", "values" (score.summary), "routes" (number of answers by where
-    their code was found), "gold" ("passed", "n", and "failed": task -> why), "results" in the order of tasks and
-    samples, "sandbox", "environment". Raises UserError for answers that do not fit the tasks.
+    Returns an eval result: "metrics" (score.task_values), "intervals", "n" (tasks), "n_of" (metric -> tasks that it is
+    over), "values", "by_type" (the same for each type of task: task_types), "causes" (of the failed greedy answers, or
+    of the failed samples without one: cause -> answers), "routes" (number of answers by where their code was found),
+    "gold" ("passed", "n", and "failed": task -> why), "results" in the order of tasks and samples, "sandbox",
+    "environment". Raises UserError for answers that do not fit the tasks.
     """
     by_id = {task.task_id: task for task in tasks}
     answers = _in_order(by_id, answers, where)
-    ks = choose_ks(sum(answer["sample"] != GREEDY for answer in answers) // len(tasks), ks)
+    ks = choose_ks(_samples_per_task(answers), ks)
 
     cache = VerdictCache(keep)
     golds = _golds(tasks, cache, processes, allow_unsafe_exec)
@@ -64,18 +72,37 @@ def grade(
     verdicts = iter(cache.verdicts(ready, processes=processes, allow_unsafe_exec=allow_unsafe_exec))
 
     rows = [
-        _row(answer, solution, None if solution.code is None else next(verdicts))
+        _row(by_id[answer["task_id"]], answer, solution, None if solution.code is None else next(verdicts))
         for answer, solution in zip(answers, read, strict=True)
     ]
+    values = task_values(rows, ks)
+    causes = Counter(row["cause"] for row in representative(rows) if row["cause"])
     routes = [row["route"] for row in rows]
     failed = {i: verdict.detail or verdict.status for i, verdict in golds.items() if verdict.status != "pass"}
     return {
-        **summary(rows, ks),
+        **summarise(values),
+        "n": len(by_id),
+        "values": values,
+        "by_type": _by_type(tasks, values),
+        "causes": dict(causes.most_common()),
         "routes": {route: routes.count(route) for route in sorted(set(routes))},
         "gold": {"passed": len(golds) - len(failed), "n": len(golds), "failed": failed},
         "results": rows,
         "sandbox": protection(allow_unsafe_exec=allow_unsafe_exec),
         "environment": environment(tasks=[asdict(task) for task in tasks], answers=answers),
+    }
+
+
+def _samples_per_task(answers: list[dict]) -> int:
+    """Of the tasks that are sampled at all; others have a greedy answer alone."""
+    return max(Counter(answer["task_id"] for answer in answers if answer["sample"] != GREEDY).values(), default=0)
+
+
+def _by_type(tasks: list[CodeTask], values: dict[str, dict[str, float]]) -> dict[str, dict]:
+    """type -> "n", "metrics", "intervals" and "n_of" over its tasks, for the types that there are."""
+    ids = {kind: {task.task_id for task in tasks if task_type(task) == kind} for kind in TYPES}
+    return {
+        kind: {"n": len(of_type), **summarise(restricted(values, of_type))} for kind, of_type in ids.items() if of_type
     }
 
 
@@ -97,18 +124,21 @@ def _read(task: CodeTask, completion: str) -> Solution:
     return read_solution(task.prompt, task.entry_point, completion, also=task.needed)
 
 
-def _row(answer: dict, solution: Solution, verdict: Verdict | None) -> dict:
-    """A row of "results": the answer, a reasoning model's thoughts, the code, where it was found, and the verdict."""
-    row = {"task_id": answer["task_id"], "sample": answer["sample"]}
+def _row(task: CodeTask, answer: dict, solution: Solution, verdict: Verdict | None) -> dict:
+    """A row of "results": the answer, a reasoning model's thoughts, the code, where it was found, the verdict, and the
+    cause of a failure."""
+    row = {"task_id": task.task_id, "type": task_type(task), "sample": answer["sample"]}
     if verdict is None:
-        status = "syntax" if "def " in answer["completion"] else "extraction"
-        detail = "no definition of the entry point that parses"
+        status, detail = why_unread(task, answer["completion"])
         row |= {"status": status, "route": solution.route, "detail": detail, "passed": 0, "total": 0}
     else:
         row |= {"status": verdict.status, "route": solution.route, "detail": verdict.detail}
         row |= {"passed": verdict.passed, "total": verdict.total}  # without seconds: they differ between runs
+        if verdict.asked:
+            row |= {"asked": verdict.asked, "expected": verdict.expected, "got": verdict.got, "held": verdict.passed}
     thoughts = {"thoughts": answer["thoughts"]} if "thoughts" in answer else {}
-    return row | {"completion": answer["completion"], **thoughts, "code": solution.code}
+    row |= {"completion": answer["completion"], **thoughts, "code": solution.code, "stopped": answer["stopped"]}
+    return row | {"cause": None if row["status"] == "pass" else cause_of_task(row, task.entry_point)}
 
 
 def _in_order(by_id: dict[str, CodeTask], answers: list[dict], where: str) -> list[dict]:
@@ -127,15 +157,18 @@ def _in_order(by_id: dict[str, CodeTask], answers: list[dict], where: str) -> li
         if sample in of_task:
             raise UserError(f"{where}:{number}: sample {sample} of {task_id} is given twice")
         thoughts, completion = split_thoughts(answer["completion"])
-        of_task[sample] = {"task_id": task_id, "completion": completion, "sample": sample}
+        stopped = answer.get("stopped", True)
+        of_task[sample] = {"task_id": task_id, "completion": completion, "sample": sample, "stopped": stopped}
         of_task[sample] |= {"thoughts": thoughts} if thoughts else {}
     numbers = {len(of_task.keys() - {GREEDY}) for of_task in kept.values()}
     if missing := [i for i, of_task in kept.items() if not of_task]:
         raise UserError(
             f"{len(missing)} tasks have no answer, the first is {missing[0]}: give one (an empty answer fails)"
         )
-    if len(numbers) > 1 or len({GREEDY in of_task for of_task in kept.values()}) > 1:
-        raise UserError("the tasks have unequal numbers of answers: give each the same number of samples")
+    if len(numbers - {0}) > 1 or len({GREEDY in of_task for of_task in kept.values()}) > 1:
+        raise UserError(
+            "the tasks have unequal numbers of answers: give each the same number of samples, or a greedy answer alone"
+        )
     return [kept[i][sample] for i in kept for sample in sorted(kept[i], key=lambda s: -1 if s == GREEDY else s)]
 
 

@@ -7,27 +7,14 @@ runs in node, and its verdict comes from the same code as for all other tasks.
 from __future__ import annotations
 
 import ast
-import functools
-import json
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
-from common.console import UserError
 from common.markdown import blocks as markdown_blocks
 from data.checks.extract import Solution
 from model.generate import before_stop
 
-NAMES = {"js": "JavaScript", "ts": "TypeScript"}
-HEAP_MEGABYTES = 512  # of V8's heap; the limit on the address space bounds the process as a whole
 _WORD = re.compile(r'"(?:\\.|[^"\\])*"|\b(?:undefined|null|true|false)\b|[\w.-]+(?=\s*:)')
 _WORDS = {"undefined": "None", "null": "None", "true": "True", "false": "False"}
-_HAS_TYPES = """
-let path = "";
-try { path = require.resolve("typescript"); } catch {}
-console.log(JSON.stringify([Boolean(require("node:module").stripTypeScriptTypes), path]));
-"""
 
 
 def python_tests(tests: str) -> tuple[str, str]:
@@ -71,27 +58,3 @@ def read_script(prompt: str, entry_point: str, answer: str, stops: tuple[str, ..
     if not body.strip():
         return Solution(None, "none")
     return Solution(prompt.rstrip() + "\n" + before_stop(body, stops), "body")
-
-
-@functools.lru_cache
-def node_command(language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The command that runs an answer (Job.command), and folders besides the system's that it reads (Job.readable).
-
-    Raises UserError if there is no node, or nothing to strip the types from TypeScript.
-    """
-    found = shutil.which("node")
-    if found is None:
-        raise UserError(f"{NAMES[language]} tasks need node (18 or newer) on the PATH")
-    node, typescript, flags = Path(found).resolve(), "", [f"--max-old-space-size={HEAP_MEGABYTES}"]
-    readable = [] if str(node).startswith("/usr/") else [str(node.parent)]
-    if language == "ts":
-        reply = subprocess.run([node, "-e", _HAS_TYPES], capture_output=True, text=True, check=True).stdout
-        strips, typescript = json.loads(reply)
-        if not strips and not typescript:
-            raise UserError("TypeScript tasks need node 22.13 or newer, or `npm install typescript` in this folder")
-        readable += [str(Path(typescript).parents[1])] if typescript else []
-        flags += ["--disable-wasm-trap-handler"] if strips else []  # that handler reserves gigabytes of address space
-    script = Path(__file__).with_name("peer.js").read_text(encoding="utf-8")
-    # OpenSSL's configuration is in a folder that an answer cannot read, and without this node would not start.
-    command = ("/usr/bin/env", "OPENSSL_CONF=/dev/null", str(node), *flags)
-    return (*command, "-e", script, language, typescript), tuple(readable)

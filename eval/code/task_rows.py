@@ -14,8 +14,9 @@ import json
 from dataclasses import replace
 
 from common.python_syntax import parsed
+from data.checks.node import NAMES
 from eval.code.evalplus import comparison_with_gold
-from eval.code.javascript import NAMES, python_tests
+from eval.code.javascript import python_tests
 from eval.code.tasks import CodeTask, defined_names
 
 

@@ -7,6 +7,9 @@ import functools
 from dataclasses import dataclass
 
 from common.python_syntax import parsed
+from common.shuffle import seeded_order
+
+DRAW = 0  # the seed by which tasks are drawn: the same for every model and every --seed, so that results can be paired
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ class CodeTask:
         imports = [node for node in statements(self.gold or "") if isinstance(node, (ast.Import, ast.ImportFrom))]
         taken = [node for node in imports if {(a.asname or a.name).split(".")[0] for a in node.names} & self.used]
         return "".join(ast.unparse(node) + "\n" for node in [*beside, *taken])
+
+
+def drawn(tasks: list[CodeTask], count: int | None) -> list[CodeTask]:
+    """`count` of the tasks (None: all) by a fixed draw, in their own order; a larger draw holds every smaller one."""
+    kept = set(seeded_order([task.task_id for task in tasks], DRAW)[:count])
+    return [task for task in tasks if task.task_id in kept]
 
 
 def statements(code: str) -> list[ast.stmt]:

@@ -15,16 +15,34 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from common.files import append_jsonl, resume_jsonl
-from eval.code.javascript import node_command
+from data.checks.node import node_command
 from eval.code.tasks import CodeTask
 from sandbox.run import Job, Outcome, run_jobs
 
 CHUNK = 200  # jobs run between two writes of a cache
-_PREAMBLE = """import random
+# What counts assertions: those that hold; of those that fail, the error and the first one's call and values. Only plain
+# data are shown: the representation of anything else would be made by the answer.
+_PREAMBLE = """import json as _json, random
 random.seed(0)  # tests that draw their inputs draw the same ones each time
-_held, _failed = [], []
+_held, _failed, _sides, _first = [], [], [], ["", "", ""]
+def _side(value):
+    _sides.append(value)
+    return value
+def _fail(error, asked="", got=0):
+    if asked and not _failed and len(_sides) == 2:
+        _first[:] = asked, _shown(_sides[1 - got]), "" if _sides[got] is None else _shown(_sides[got])
+    _failed.append(error)
+def _shown(value):
+    text = repr(value) if _is_plain(value) else "an object"
+    return text if len(text) <= 1000 else "too long to show"
+def _is_plain(value):
+    if type(value) is dict:
+        return all(map(_is_plain, [*value, *value.values()]))
+    if type(value) in (list, tuple, set, frozenset):
+        return all(map(_is_plain, value))
+    return type(value) in (bool, int, float, complex, str, bytes, type(None))
 def _report():
-    print(len(_held), len(_held) + len(_failed))
+    print(_json.dumps([len(_held), len(_held) + len(_failed), *_first]))
     if _failed:
         raise _failed[0]
 """
@@ -37,6 +55,8 @@ class Verdict:
     status         "pass", "wrong", "exception", "syntax", "timeout", "memory" or "denied"
     passed, total  assertions that hold, and that were evaluated; an exception that ends the tests counts as one failure
     seconds        wall-clock time
+    asked, expected, got  if the first failure compares a call with a value: the call, that value, and what the call
+                   gave, as text; "" for a call that gave None
     """
 
     status: str
@@ -44,6 +64,9 @@ class Verdict:
     passed: int
     total: int
     seconds: float
+    asked: str = ""
+    expected: str = ""
+    got: str = ""
 
 
 class _Counted(ast.NodeTransformer):
@@ -67,13 +90,30 @@ class _Counted(ast.NodeTransformer):
         held = ast.parse("_held.append(1)").body
         if self._within_try:
             return [node, *held]
-        text = f"AssertionError({ast.unparse(node)[:300]!r})"
-        return _noting([node], f"{text} if isinstance(_error, AssertionError) else _error", held)
+        error = f"AssertionError({ast.unparse(node)[:300]!r}) if isinstance(_error, AssertionError) else _error"
+        asked, got = _compared(node.test)
+        forget = ast.parse("_sides.clear()").body
+        return _noting([*forget, node], f"{error}, {asked!r}, {got}", held)
+
+
+def _compared(test: ast.expr) -> tuple[str, int]:
+    """Of a test `CALL == VALUE`, the text of the call and its side (0 or 1); ("", 0) for any other test.
+
+    Both sides are wrapped in `_side(…)`, which keeps their values.
+    """
+    if not (isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq)):
+        return "", 0
+    sides = [test.left, test.comparators[0]]
+    calls = [any(isinstance(node, ast.Call) for node in ast.walk(side)) for side in sides]
+    got = 0 if calls[0] else 1
+    asked = ast.unparse(sides[got])
+    test.left, test.comparators[0] = (ast.Call(ast.Name("_side", ast.Load()), [side], []) for side in sides)
+    return (asked, got) if any(calls) else ("", 0)
 
 
 def _noting(body: list[ast.stmt], noted: str, otherwise: list[ast.stmt]) -> ast.Try:
-    """`body` in a `try` that appends the expression `noted` to `_failed` for any exception."""
-    node = ast.parse(f"try:\n    pass\nexcept BaseException as _error:\n    _failed.append({noted})").body[0]
+    """`body` in a `try` that passes the arguments `noted` to `_fail` for any exception."""
+    node = ast.parse(f"try:\n    pass\nexcept BaseException as _error:\n    _fail({noted})").body[0]
     node.body, node.orelse = body, otherwise
     return node
 
@@ -119,7 +159,7 @@ def _verdict(outcome: Outcome) -> Verdict:
     if not outcome.got:  # the program or its tests did not finish
         status = "exception" if outcome.outcome == "died" else outcome.outcome
         return Verdict(status, outcome.detail, passed=0, total=0, seconds=outcome.seconds)
-    passed, total = map(int, outcome.got[0].split())
+    passed, total, *first = json.loads(outcome.got[0])
     failure = (outcome.exceptions[0] or "").strip()
     if not failure:
         status, failure = ("pass", "") if total else ("wrong", "no assertion was reached")
@@ -127,7 +167,8 @@ def _verdict(outcome: Outcome) -> Verdict:
         status, failure = "wrong", failure.removeprefix("AssertionError: ")
     else:
         status = "exception" if outcome.outcome == "finished" else outcome.outcome
-    return Verdict(status, failure[:300], passed=passed, total=total, seconds=outcome.seconds)
+    shown = dict(zip(("asked", "expected", "got"), first, strict=True))
+    return Verdict(status, failure[:300], passed=passed, total=total, seconds=outcome.seconds, **shown)
 
 
 class VerdictCache:

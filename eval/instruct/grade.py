@@ -18,11 +18,12 @@ from common.python_syntax import parsed
 from common.shuffle import seeded_order
 from data.checks import EXECUTED
 from data.checks.hallucination import total_by_kind
+from data.checks.script import is_script
 from data.instruct.answers import CODE_CATEGORIES, READERS
 from data.instruct.judging import check_style_and_names, read_answer, run_answers
 from data.masking import encode_prompt
 from data.rows import conversation_of, named_line
-from eval.code.score import GREEDY, pass_at_k
+from eval.code.score import GREEDY, pass_at_k, restricted
 from eval.environment import environment
 from eval.instruct.merit import MEASURES, with_measures
 from eval.instruct.published import published_values
@@ -76,7 +77,7 @@ def grade_answers(
         "values": values,
         "clusters": clusters,
         "by_category": {
-            category: {"n": len(ids), **summarise(_restricted(values, ids), clusters=clusters)}
+            category: {"n": len(ids), **summarise(restricted(values, ids), clusters=clusters)}
             for category, ids in categories.items()
             if ids
         },
@@ -157,14 +158,15 @@ def _values(by_id: dict[str, dict], rows: list[dict], ks: tuple[int, ...]) -> di
         source = {i: [row] for i, row in greedy.items()} if k == 1 else sampled
         values[f"pass@{k}"] = {i: _pass(source[i], k, "status") for i in executed if source.get(i)}
         values[f"lenient_pass@{k}"] = {i: _pass(source[i], k, "lenient") for i in by_id if source.get(i)}
-    coded = {i: row for i, row in greedy.items() if row["category"] in CODE_CATEGORIES}
+    in_python = {i: row for i, row in greedy.items() if not is_script(by_id[i])}  # what ruff and the look-up read
+    coded = {i: row for i, row in in_python.items() if row["category"] in CODE_CATEGORIES}
     values["style"] = {i: float(_has_code(row) and not row["style_issues"]) for i, row in coded.items()}
     values["hallucination_rate"] = {
         i: float(bool(row["hallucinated"])) for i, row in greedy.items() if row["names_checked"]
     }
     for measure in MEASURES:
         values[measure] = {i: row["measures"][measure] for i, row in greedy.items() if measure in row["measures"]}
-    values |= published_values(greedy, sampled)
+    values |= published_values(in_python, sampled)
     return {metric: of_task for metric, of_task in values.items() if of_task}
 
 
@@ -174,11 +176,6 @@ def _pass(rows: list[dict], k: int, field: str) -> float:
 
 def _has_code(row: dict) -> bool:
     return row["code"] is not None and parsed(row["code"]) is not None
-
-
-def _restricted(values: dict[str, dict[str, float]], ids: set[str]) -> dict[str, dict[str, float]]:
-    kept = {metric: {i: value for i, value in of_task.items() if i in ids} for metric, of_task in values.items()}
-    return {metric: of_task for metric, of_task in kept.items() if of_task}
 
 
 def answer_pairs(

@@ -12,12 +12,14 @@ from eval.stats.intervals import (
 from eval.stats.paired import holm, mcnemar_exact, paired_change, paired_rates_interval, paired_ratio_of_sums
 from eval.stats.seeds import change_over_seeds
 from eval.stats.student import student_cdf, student_quantile
+from eval.stats.unpaired import difference_of_means
 
 __all__ = [
     "LEVEL",
     "bootstrap_mean",
     "bootstrap_ratio",
     "change_over_seeds",
+    "difference_of_means",
     "holm",
     "mcnemar_exact",
     "mean_and_interval",

@@ -66,9 +66,9 @@ WAITS = {
     "eval/perplexity.py:score read": "the loss of a window",
     "eval/worst_predictions.py:worst_predictions read": "the most surprising token",
     "eval/worst_predictions.py:worst_predictions write": "a file's tokens",
-    "eval/next_token.py:compare_prompt write": "a prompt's tokens",
-    "eval/next_token.py:_positions read": "figures of each position",
-    "eval/next_token.py:_top read": "the likeliest tokens",
+    "eval/next_token/distributions.py:compare_prompt write": "a prompt's tokens",
+    "eval/next_token/distributions.py:_positions read": "figures of each position",
+    "eval/next_token/distributions.py:_top read": "the likeliest tokens",
     # files
     "model/safetensors_file.py:read write": "a piece of a weight from the mapped file",
     "model/weights.py:save_network read": "a weight to write",

@@ -20,7 +20,9 @@ def test_numbers_keep_what_matters():
     assert [number(0.6194), number(-1.771, sign=True), number(12.346)] == ["0.619", "−1.771", "12.35"]
 
 
-@pytest.mark.parametrize(("metric", "word"), [("mrr@10", "better"), ("perplexity", "worse")])
+@pytest.mark.parametrize(
+    ("metric", "word"), [("mrr@10", "better"), ("perplexity", "worse"), ("answer_characters", "more")]
+)
 def test_a_rise_is_better_or_worse_by_metric(metric, word):
     assert verdict(metric, GAIN) == verdict_phrase(metric, GAIN) == word
 

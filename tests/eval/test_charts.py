@@ -13,7 +13,6 @@ from eval.charts import (
     interval_picture,
     interval_strip,
     loss_curve,
-    next_token_picture,
 )
 
 CHANGE = {"value": -0.5, "interval": [-1.0, 0.25], "distinguishable": False}
@@ -96,12 +95,3 @@ def test_what_is_told_apart_is_filled_in_a_picture_of_its_own():
     assert "fill: var(--paper)" in hollow and "fill: var(--after)" in filled
     assert {"lora", "a<b", "change of style, 95 % interval"} <= set(picture.itertext())
     assert "prefers-color-scheme: dark" in "".join(picture.itertext())
-
-
-def test_a_token_that_one_side_alone_holds_likely_has_one_bar():
-    row = {"kind": "seen", "name": "x", "base": [{"id": 1, "token": "<a>", "p": 0.25}], "positions": [{"kl": 0.5}]}
-    row["tuned"] = [{"id": 2, "token": "b", "p": 0.5}]
-    picture = parsed(next_token_picture([row]).strip())
-    widths = [float(bar.get("width")) for bar in picture.iter("rect")]
-    assert widths[0] == widths[3] == 0 and widths[1] == pytest.approx(2 * widths[2]) and len(widths) == 5
-    assert {"'<a>'", "'b'", "seen · x"} <= set(picture.itertext())

@@ -22,7 +22,7 @@ from eval import contamination
 from eval.code.task_files import read_code_tasks
 from eval.forgetting import probe
 from eval.instruct import grade as instruct
-from eval.next_token_prompts import read_prompts
+from eval.next_token.prompts import read_prompts
 from eval.retrieval.files import read_retrieval
 from eval.text import tasks as text
 from eval.text.__main__ import read_answers

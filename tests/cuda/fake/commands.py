@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import chat
-import eval.next_token
+import eval.next_token.__main__
 import eval.perplexity
 import eval.retrieval.__main__
 import search
@@ -145,9 +145,19 @@ def measure(at: Path, out: Path) -> Figures:
             return 0
         return [1 / (2 + n) if top.is_floating_point() else n for n in range(len(top))]
 
-    with Count({"eval/next_token.py:_top": likeliest}) as count:
+    with Count({"eval/next_token/distributions.py:_top": likeliest}) as count:
         call(eval.perplexity.main, *rules, "--data", at / "short.py", "--out", out / "p.json", "--window", 128)
-        call(eval.next_token.main, *rules, "--prompt", "def add(", "--out", out / "n.json")
+        call(
+            eval.next_token.__main__.main,
+            *rules,
+            "--prompt",
+            "def add(",
+            "--raw",
+            "--max-new-tokens",
+            0,
+            "--out",
+            out / "n.json",
+        )
     return Figures.of(count, tokens=len(SHORT))
 
 

@@ -59,6 +59,28 @@ def test_another_model_does_not_get_these_replies(teacher, talking_folder, tmp_p
     assert asking.spent.cached == 0
 
 
+def test_a_model_without_a_template_takes_the_one_given_and_another_template_gives_other_replies(
+    talking_folder, tmp_path
+):
+    base = tmp_path / "base"
+    shutil.copytree(talking_folder, base)
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": None}))
+
+    def asking(template: str) -> LocalModel:
+        (tmp_path / "t.jinja").write_text(
+            "{% for m in messages %}" + template + "{{ m.content }}{{ eos_token }}{% endfor %}"
+        )
+        given = str(tmp_path / "t.jinja")
+        model = LocalModel.load(str(base), cache=tmp_path / "cache.sqlite", max_tokens=4, chat_template=given)
+        model.ask(TASKS, samples=1)
+        return model
+
+    with pytest.raises(UserError, match="--chat-template"):
+        LocalModel.load(str(base), cache=tmp_path / "cache.sqlite", max_tokens=4).ask(TASKS, samples=1)
+    assert [asking(template).spent.cached for template in ("Q: ", "Q: ", "User: ")] == [0, 3, 0]
+
+
 @pytest.mark.parametrize(("limit", "answered"), [({"most_requests": 4}, 2), ({"most_tokens": 60}, 1)])
 def test_the_budget(talking_folder, tmp_path, limit, answered):
     teacher = LocalModel.load(str(talking_folder), cache=tmp_path / "cache.sqlite", max_tokens=4, **limit)

@@ -9,9 +9,10 @@ from eval.code import __main__ as code
 from eval.code import verdict
 from eval.code.ask import ask, chat_prompt, plain_prompt
 from eval.code.grade import choose_ks, grade
-from eval.code.score import summary
-from eval.code.tasks import CodeTask
+from eval.code.score import task_values
+from eval.code.tasks import CodeTask, drawn
 from eval.code.verdict import Verdict
+from eval.compare import compare
 from model import load_tokenizer
 
 GOLDS = {"one": "def f(x):\n    return 1\n", "two": "def f(x):\n    return 2\n"}
@@ -32,7 +33,9 @@ def result():
 
 
 def test_figures_are_the_unbiased_estimate_over_samples_with_greedy_beside(result):
-    assert result["metrics"] == {"greedy_pass@1": 1.0, "pass@1": 0.125, "pass@3": 0.375}
+    lengths = {"answer_characters": sum(len(f"```python\n{gold}```") for gold in GOLDS.values()) / 2}
+    passed = {"greedy_pass@1": 1.0, "pass@1": 0.125, "pass@3": 0.375}
+    assert result["metrics"] == passed | {"syntactic": 1.0} | lengths
     assert result["values"]["pass@3"] == {"one": 0.75, "two": 0.0} and result["n"] == 2
     low, high = result["intervals"]["pass@1"]
     assert low <= 0.125 <= high
@@ -41,7 +44,14 @@ def test_figures_are_the_unbiased_estimate_over_samples_with_greedy_beside(resul
 
 def test_each_answer_keeps_its_raw_text_what_was_read_and_where_and_its_class(result):
     of_one = {row["sample"]: row for row in result["results"] if row["task_id"] == "one"}
-    statuses = [of_one[sample]["status"] for sample in ("greedy", 0, 1, 2, 3)]
+    samples = ("greedy", 0, 1, 2, 3)
+    assert [of_one[sample]["cause"] for sample in samples] == [
+        None, None, "no code in the answer", "syntax", "off by one",
+    ]  # fmt: skip
+    assert {key: of_one[3][key] for key in ("asked", "expected", "got", "held")} == {
+        "asked": "f(0)", "expected": "1", "got": "0", "held": 0,
+    }  # fmt: skip
+    statuses = [of_one[sample]["status"] for sample in samples]
     assert statuses == ["pass", "pass", "extraction", "syntax", "wrong"]
     assert of_one["greedy"]["route"] == "fence" and of_one["greedy"]["completion"].startswith("```")
     assert of_one["greedy"]["code"] == GOLDS["one"] and of_one[1]["code"] is None
@@ -106,7 +116,60 @@ def test_fewer_than_ten_samples_estimate_more_than_pass_at_1_only_if_asked(sampl
 
 def test_one_answer_a_task_has_pass_at_1_alone():
     rows = [{"task_id": str(i), "sample": 0, "status": "pass" if i < 3 else "wrong"} for i in range(4)]
-    assert summary(rows, (1,))["metrics"] == {"pass@1": 0.75}
+    rows = [row | {"detail": "", "completion": "x"} for row in rows]
+    assert task_values(rows, (1,)).keys() == {"pass@1", "syntactic", "answer_characters"}
+    assert list(task_values(rows, (1,))["pass@1"].values()) == [1, 1, 1, 0]
+
+
+def test_valid_code_is_a_rate_of_its_own_over_all_tasks_and_is_compared_task_by_task():
+    """Wrong code is valid, code of another name too; what does not parse, or is raised as a SyntaxError, is not."""
+    codes = [
+        "def f(x):\n    return 7\n",
+        "def g(x):\n    return 1\n",
+        "```\ndef f(x) return 1\n```",
+        "I do not know.",
+        "def f(x):\n    return eval('1 +')\n",
+        "def f(x):\n    return undefined\n",
+        "```python\ndef f(x):\n  return 1\n return 2\n```",
+    ]
+    tasks = [CodeTask(str(i), "Return one.", "f", "assert f(0) == 1\n") for i in range(len(codes))]
+    before = grade(tasks, [{"task_id": str(i), "completion": code} for i, code in enumerate(codes)])
+    assert list(before["values"]["syntactic"].values()) == [1, 1, 0, 0, 0, 1, 0]
+    assert before["n_of"]["syntactic"] == 7 and before["intervals"]["syntactic"][0] < 3 / 7
+    after = grade(tasks, [{"task_id": str(i), "completion": codes[0]} for i in range(len(codes))])
+    change = compare(before, after)["syntactic"]
+    assert change["value"] == pytest.approx(4 / 7) and change["n"] == 7
+    assert before["causes"] == {
+        "wrong value": 1, "misread instruction": 1, "syntax": 2, "no code in the answer": 1, "raises SyntaxError": 1,
+        "uses a name that does not exist": 1,
+    }  # fmt: skip
+
+
+def test_figures_are_also_by_type_of_task():
+    golds = ["def f(x):\n    return x + 1\n", "def f(x):\n    return x.upper()\n", "def f(x):\n    return -x\n"]
+    tests = ["assert f(1) == 2\n", "assert f('a') == 'A'\n", "assert f(1) == -1\n"]
+    tasks = [CodeTask(str(i), "Do.", "f", tests[i], gold=gold) for i, gold in enumerate(golds)]
+    result = grade(tasks, [{"task_id": str(i), "completion": golds[0], "sample": "greedy"} for i in range(3)])
+    assert {kind: of["n"] for kind, of in result["by_type"].items()} == {"strings": 1, "numbers": 2}
+    numbers = result["by_type"]["numbers"]
+    assert numbers["metrics"]["greedy_pass@1"] == 0.5 and numbers["n_of"]["greedy_pass@1"] == 2
+    assert numbers["intervals"]["greedy_pass@1"][0] < 0.5 < numbers["intervals"]["greedy_pass@1"][1]
+    assert [row["type"] for row in result["results"]] == ["numbers", "strings", "numbers"]
+
+
+def test_a_part_of_the_tasks_may_have_samples(result):
+    kept = [row for row in ANSWERS if row["task_id"] == "one" or row["sample"] == "greedy"]
+    part = grade(TASKS, kept, ks=(1, 3))
+    assert part["n_of"] == {"greedy_pass@1": 2, "pass@1": 1, "pass@3": 1, "syntactic": 2, "answer_characters": 2}
+    assert part["values"]["pass@3"] == {"one": 0.75}
+
+
+def test_tasks_are_drawn_alike_for_every_model_and_a_larger_draw_holds_the_smaller():
+    tasks = [CodeTask(str(i), "", "f", "") for i in range(30)]
+    draws = [drawn(tasks, count) for count in (5, 12, None)]
+    assert list(map(len, draws)) == [5, 12, 30] and set(draws[0]) < set(draws[1])
+    assert draws[1] == drawn(tasks[::-1], 12)[::-1] != tasks[:12]  # neither the order of the file nor its head
+    assert [task.task_id for task in draws[0]] == ["1", "8", "14", "22", "29"]
 
 
 def test_the_time_an_answer_has_grows_with_its_golds(monkeypatch):
@@ -159,6 +222,18 @@ def test_a_model_is_asked_once_however_often_and_in_whatever_order(tiny, tokeniz
         ask(None, tokenizer, TASKS, **options | {"seed": 4}, keep=keep)
 
 
+def test_of_the_drawn_tasks_alone_answers_are_sampled(tiny, tokenizer):
+    options = {"chat": True, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "seed": 3}
+    tasks = [*TASKS, CodeTask("three", "Return three.", "f", "assert f(0) == 3\n")]
+    (only,) = drawn(tasks, 1)
+    rows = ask(tiny, tokenizer, tasks, samples=2, sampled=1, **options)
+    of_tasks = {task.task_id: [row for row in rows if row["task_id"] == task.task_id] for task in tasks}
+    assert {i: len(of_task) for i, of_task in of_tasks.items()} == {t.task_id: 3 if t == only else 1 for t in tasks}
+    greedy = {row["task_id"]: row["completion"] for row in rows if row["sample"] == "greedy"}
+    alone = ask(tiny, tokenizer, tasks, samples=0, sampled=1, **options)
+    assert greedy == {row["task_id"]: row["completion"] for row in alone}
+
+
 @pytest.mark.parametrize("has_bos", [True, False])
 def test_the_prompt_has_exactly_one_bos_if_the_model_has_one(tokenizer_folder, tmp_path, monkeypatch, has_bos):
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -188,7 +263,8 @@ def test_the_command_asks_a_model_grades_and_writes_a_result(tiny_folder, tmp_pa
     options = ["--tasks", tasks, "--model", tiny_folder, "--max-new-tokens", 4, "--samples", 4, "--k", 1, 3]
     assert command(monkeypatch, *options, "--out", tmp_path / "r.json") == 0
     result = json.loads((tmp_path / "r.json").read_text())
-    assert result["metrics"] == {"greedy_pass@1": 0.0, "pass@1": 0.0, "pass@3": 0.0}
+    names = ["greedy_pass@1", "pass@1", "pass@3", "syntactic", "answer_characters"]
+    assert list(result["metrics"]) == names and result["metrics"]["greedy_pass@1"] == 0
     assert len(result["results"]) == 5 and "tier" in result["sandbox"] and result["settings"]["samples"] == 4
     assert not (tmp_path / "r.kept.jsonl").exists() and (tmp_path / "r.answers.jsonl").exists()
     assert "pass@3" in capsys.readouterr().out
@@ -207,9 +283,38 @@ def test_the_command_asks_a_model_grades_and_writes_a_result(tiny_folder, tmp_pa
     assert json.loads((tmp_path / "again.json").read_text())["results"] == result["results"]
 
 
+def test_the_command_measures_a_draw_of_the_tasks(tiny_folder, tmp_path, monkeypatch, capsys):
+    task = {"prompt": "Add.", "entry_point": "f", "tests": "assert f(1) == 2"}
+    rows = [task | {"task_id": str(i)} for i in range(6)]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--tasks", tmp_path / "tasks.jsonl", "--limit", 3, "--out", tmp_path / "r.json"]
+    sampling = ["--samples", 2, "--sampled-tasks", 1, "--max-new-tokens", 2, "--seed", 5]
+    assert command(monkeypatch, *options, "--model", tiny_folder, *sampling) == 0
+    result = json.loads((tmp_path / "r.json").read_text())
+    expected = [row["task_id"] for row in rows if CodeTask(row["task_id"], "", "", "") in drawn(
+        [CodeTask(row["task_id"], "", "", "") for row in rows], 3
+    )]  # fmt: skip
+    assert list(dict.fromkeys(row["task_id"] for row in result["results"])) == expected and result["n"] == 3
+    assert result["drawn"] == {"n": 3, "of": 6, "seed": 0} and result["settings"]["limit"] == 3
+    assert result["n_of"]["pass@1"] == 1 and result["n_of"]["greedy_pass@1"] == 3
+    printed = capsys.readouterr().out
+    assert (
+        "pass@1" in printed and "n = 1" in printed and "failures" in printed and "greedy_pass@1 of numbers" in printed
+    )
+
+    # the same draw of given answers to all tasks; the others are counted
+    answers = [{"task_id": row["task_id"], "completion": "def f(x): return x + 1"} for row in rows]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    assert command(monkeypatch, *options, "--answers", tmp_path / "answers.jsonl") == 0
+    again = json.loads((tmp_path / "r.json").read_text())
+    assert [row["task_id"] for row in again["results"]] == expected and again["metrics"]["pass@1"] == 1
+    assert "3 of 6 answers are to tasks that --limit did not draw" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
+        (["--gold", "--limit", "0"], "--limit 0: must be at least 1"),
         (["--gold", "--adapter", "x"], "--adapter goes with"),
         (["--model", "m", "--samples", "2", "--k", "3"], "too few for pass@3"),
         (["--gold", "--k", "1"], "omit --k"),

@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from common.console import UserError
-from eval.code import javascript
+from data.checks import node
+from data.checks.node import node_command
 from eval.code.ask import chat_prompt, plain_prompt
 from eval.code.grade import grade
-from eval.code.javascript import node_command, python_tests, read_script
+from eval.code.javascript import python_tests, read_script
 from eval.code.task_files import read_code_tasks
 from eval.code.tasks import CodeTask
 from eval.code.verdict import job_of, run_tests
@@ -79,7 +80,7 @@ def test_without_node_or_something_that_takes_types_out_there_is_one_clear_line(
         stdout = '[false, ""]'
 
     monkeypatch.setattr(shutil, "which", lambda _: which)
-    monkeypatch.setattr(javascript.subprocess, "run", lambda *_, **__: Reply)
+    monkeypatch.setattr(node.subprocess, "run", lambda *_, **__: Reply)
     with pytest.raises(UserError, match=reason):
         node_command.__wrapped__(language)
 
@@ -110,7 +111,8 @@ def test_a_published_row_is_graded_from_file_to_figure(tmp_path):
     result = grade(read_code_tasks(str(tmp_path / "js.jsonl")), rows)
     assert [row["status"] for row in result["results"]] == ["pass", "wrong", "syntax", "exception"]
     assert [(row["passed"], row["total"]) for row in result["results"]] == [(2, 2), (1, 2), (0, 0), (0, 2)]
-    assert result["metrics"] == {"pass@1": 0.25}
+    assert result["metrics"]["pass@1"] == 0.25 and result["metrics"]["syntactic"] == 0.75
+    assert [row["cause"] for row in result["results"]][1:3] == ["wrong value", "syntax"]
 
 
 @needs_node
@@ -197,7 +199,7 @@ def test_node_starts_at_the_lower_tiers_too(layers):
             outcome = run_one(job, workers)
         except RuntimeError as error:
             pytest.skip(str(error))
-    assert outcome.got == ["1 1\n"], outcome
+    assert json.loads(outcome.got[0])[:2] == [1, 1], outcome
 
 
 @needs_typescript

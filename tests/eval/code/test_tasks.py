@@ -169,7 +169,7 @@ def test_own_tasks_need_no_gold(tmp_path):
     row = {"task_id": "a", "prompt": "Add.", "entry_point": "add", "tests": ["assert add(A, 1) == 2"], "setup": "A = 1"}
     tasks = read_code_tasks(write(tmp_path / "own.jsonl", [row]))
     result = grade(tasks, [{"task_id": "a", "completion": "def add(a, b):\n    return a + b"}], ks=(1,))
-    assert result["metrics"] == {"pass@1": 1.0} and result["gold"]["n"] == 0
+    assert result["metrics"]["pass@1"] == 1 and result["gold"]["n"] == 0
 
 
 @pytest.mark.parametrize(

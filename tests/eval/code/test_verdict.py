@@ -22,6 +22,39 @@ def test_every_assertion_is_graded_not_only_the_first():
     assert wrong.detail == "assert f([1]) == [1, 1]"
 
 
+SHOWN = [
+    ("assert f(1) == 2", "x + 2", ("f(1)", "2", "3")),
+    ("assert 2 == f(1)", "x + 2", ("f(1)", "2", "3")),  # whichever side the call is on
+    ("assert set(f(1)) == {1}", "[x, 2]", ("set(f(1))", "{1}", "{1, 2}")),
+    ("assert f(1) == 2", "None", ("f(1)", "2", "")),
+    ("assert f(1) == 2", "[0] * 999", ("f(1)", "2", "too long to show")),
+    ("assert f(1)", "0", ("", "", "")),
+    ("assert f(1) == 1 and f(2) == 3", "x", ("", "", "")),
+    ("assert f(1) == 1\nx = f(2) + 1\nassert x", "x if x == 1 else None", ("", "", "")),  # not the values of before
+    ("assert f(1) == 2\nassert f(3) == 4", "x", ("f(1)", "2", "1")),  # the first failure's
+]
+
+
+@pytest.mark.parametrize(("tests", "result", "shown"), SHOWN)
+def test_the_first_failure_shows_the_call_and_what_it_gave(tests, result, shown):
+    (verdict,) = verdicts(CodeTask("shown", "", "f", tests + "\n"), f"def f(x):\n    return {result}\n")
+    assert verdict.status != "pass" and (verdict.asked, verdict.expected, verdict.got) == shown
+
+
+def test_what_is_shown_is_evaluated_once_and_never_represented_by_the_answer():
+    code = """
+class Loud:
+    def __repr__(self):
+        raise SystemExit
+calls = []
+def f(x):
+    calls.append(x)
+    return [len(calls), Loud()] if x else len(calls)
+"""
+    (verdict,) = verdicts(CodeTask("once", "", "f", "assert f(1) == 0\nassert f(0) == 2\n"), code)
+    assert (verdict.status, verdict.passed, verdict.total, verdict.got) == ("wrong", 1, 2, "an object")
+
+
 ATTACKS = {
     "equal to everything": "class Y(int):\n    __eq__ = lambda *a: True\n    __hash__ = None\ndef f(x): return Y(1)",
     "an object that says yes": "class Y:\n    __eq__ = lambda *a: True\ndef f(x): return Y()",
@@ -220,7 +253,8 @@ def test_what_timed_out_among_others_is_tried_once_more_alone(monkeypatch):
         calls.append((processes, len(jobs)))
         late = "timeout" if len(jobs) > 1 else "finished"
         return [
-            Outcome(job.id, late if "slow" in job.program else "finished", ["1 1\n"], [None], "", 1.0) for job in jobs
+            Outcome(job.id, late if "slow" in job.program else "finished", ['[1, 1, "", "", ""]'], [None], "", 1.0)
+            for job in jobs
         ]
 
     monkeypatch.setattr(module, "run_jobs", run_jobs)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from common.console import UserError
 from data.instruct.answers import READERS
+from eval.causes import cause_of_pair
 from eval.compare import compare
-from eval.failure_causes import cause
 from eval.instruct import answer_pairs, grade_answers
 from eval.instruct import grade as instruct
 from eval.instruct.__main__ import main
@@ -473,5 +473,5 @@ def test_what_the_measures_say_of_the_pairs_own_answers_stands_beside(pairs):
 def test_a_wrong_row_says_what_was_asked_and_how_many_examples_held(pairs):
     row = _grade_one(pairs, "complete", "    return sum(values)")
     assert (row["asked"], row["held"]) == ("total([], start=4)", 1)
-    assert cause(pairs[0], row) == "missed edge case"
+    assert cause_of_pair(pairs[0], row) == "missed edge case"
     assert _grade_one(pairs, "complete", "    return 5")["held"] == 0

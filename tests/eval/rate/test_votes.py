@@ -5,8 +5,8 @@ import json
 import pytest
 
 from common.console import UserError
-from eval.preference import summarise
-from eval.votes import Session, Votes, items_of
+from eval.rate.preference import summarise
+from eval.rate.votes import Session, Votes, items_of
 
 
 def vote_for(session, side):

@@ -5,7 +5,7 @@ import pytest
 from common.console import UserError
 from common.files import write_jsonl
 from data.masking import encode_prompt
-from eval.next_token_prompts import Prompt, read_prompts
+from eval.next_token.prompts import Prompt, read_prompts
 
 TEXT = "def add(a, b):\n    return a + b\n"
 CHAT = {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "a + b"}]}

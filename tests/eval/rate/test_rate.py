@@ -9,8 +9,9 @@ import urllib.request
 import pytest
 
 from common.console import UserError
-from eval.rate import main, serve
-from eval.votes import QUESTIONS, Session, Votes
+from eval.rate.__main__ import main
+from eval.rate.server import serve
+from eval.rate.votes import QUESTIONS, Session, Votes
 from tests.browser import open_browser
 from tests.commands import PATIENCE
 
@@ -83,7 +84,7 @@ def test_one_result_is_rated_against_the_reference_answers_of_the_data(tmp_path,
     rows = [{"id": f"t{i}", "instruction": "Do it.", "input": "", "output": f"right {i}"} for i in range(3)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     seen = []
-    monkeypatch.setattr("eval.rate.serve", lambda session, port: seen.append(session.items) or _interrupted())
+    monkeypatch.setattr("eval.rate.__main__.serve", lambda session, port: seen.append(session.items) or _interrupted())
     arguments = ["rate", str(tmp_path / "a.json"), "--data", str(tmp_path / "data.jsonl")]
     monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "v.jsonl")])
     main()

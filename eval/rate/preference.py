@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 
+from eval.rate.agreement import krippendorff_alpha
+from eval.rate.votes import QUESTIONS
 from eval.stats import bootstrap_mean
-from eval.votes import QUESTIONS
 
 PREFERENCE_FOR_B = {"A": 0.0, "tie": 0.5, "B": 1.0}  # value of a vote
 
 
 def summarise(rows: Sequence[dict]) -> dict:
-    """Preference and agreement per question, from the votes of eval/votes.py.
+    """Preference and agreement per question, from the votes of eval/rate/votes.py.
 
     Returns question -> {"n" (tasks), "votes": choice -> count, "preference" (for B; a tie is a half), "interval" (95 %,
     resampling tasks, each the mean over its raters), "distinguishable", "left" (share of the decided votes that went to
@@ -50,22 +51,6 @@ def _summary_of_question(tasks: list[list[dict]]) -> dict:
         "agreement": sum(agree) / len(agree) if agree else None,
         "alpha": krippendorff_alpha(choices),
     }
-
-
-def krippendorff_alpha(units: Sequence[Sequence]) -> float | None:
-    """Krippendorff's alpha for nominal data (Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011).
-
-    units  the values assigned to each unit, by however many raters
-    Returns 1 for full agreement, 0 for chance; None if no unit has two values or all values are equal.
-    """
-    units = [unit for unit in units if len(unit) > 1]
-    totals = Counter(value for unit in units for value in unit)
-    n = sum(totals.values())
-    expected = n * n - sum(count * count for count in totals.values())
-    if not expected:
-        return None
-    observed = sum((len(u) ** 2 - sum(c * c for c in Counter(u).values())) / (len(u) - 1) for u in units)
-    return 1 - (n - 1) * observed / expected
 
 
 def table(summary: dict) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from eval.preference import krippendorff_alpha, summarise, table
+from eval.rate.preference import summarise, table
 
 
 def rows_of(choices, question="clarity", rater="ann"):
@@ -26,11 +26,3 @@ def test_two_raters_are_one_task_and_their_agreement_is_told():
     both = summarise(rows_of(["A", "B", "B", "A"]) + rows_of(["A", "B", "B", "B"], rater="bob"))["clarity"]
     assert both["n"] == 4 and both["raters"] == 2 and both["agreement"] == 3 / 4
     assert both["preference"] == pytest.approx((0 + 1 + 1 + 0.5) / 4)
-
-
-def test_alpha_is_krippendorffs_own_example():
-    raters = ["123321412...", "1233224125.3", ".3332342251.", "1233244125 1.".replace(" ", "")]
-    units = [[r[i] for r in raters if r[i] != "."] for i in range(12)]
-    assert krippendorff_alpha(units) == pytest.approx(0.743, abs=5e-4)
-    assert krippendorff_alpha([["A", "A"], ["B", "B"]]) == 1
-    assert krippendorff_alpha([["A"], ["B"]]) is None and krippendorff_alpha([["A", "A"]]) is None

@@ -71,7 +71,7 @@ def items_of(a: dict, b: dict, prompts: dict[str, str]) -> tuple[list[Item], int
     prompts  task id -> the prompt; a task without one is shown by its id
     Raises UserError if no task is left.
     """
-    answers_a, answers_b = _greedy_answers(a), _greedy_answers(b)
+    answers_a, answers_b = greedy_answers(a), greedy_answers(b)
     shared = [i for i in answers_a if i in answers_b]
     items = [
         Item(i, prompts.get(i, i), answers_a[i], answers_b[i])
@@ -88,7 +88,8 @@ def task_id(row: dict) -> str:
     return str(row.get("id", row.get("task_id")))
 
 
-def _greedy_answers(result: dict) -> dict[str, str]:
+def greedy_answers(result: dict) -> dict[str, str]:
+    """task id -> the greedy answer of a result of eval.instruct or eval.code. UserError if there is none."""
     answers: dict[str, str] = {}
     for row in result.get("results", []):
         text = row.get("output", row.get("completion"))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from eval.votes import Votes, items_of
+from eval.rate.votes import Votes, items_of
 
 
 def rated_result(name, count=8):
