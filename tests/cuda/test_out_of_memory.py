@@ -200,12 +200,12 @@ def test_a_conversation_survives_an_answer_that_does_not_fit(monkeypatch, tiny_f
 LOADERS = ("load_decoder", "load_encoder", "asked_model", "load_for_training")
 COMMANDS = sorted(
     path
-    for path in [*ROOT.glob("*.py"), *(ROOT / "eval").glob("*.py")]
+    for path in [*ROOT.glob("*.py"), *(ROOT / "eval").rglob("*.py")]
     if "run_command(main" in (text := path.read_text(encoding="utf-8")) and any(f"{name}(" in text for name in LOADERS)
 )
 
 
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_command_with_a_model_names_options_of_its_own(path):
     text = path.read_text(encoding="utf-8")
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call) and _name(node) == "run_command"]
@@ -215,7 +215,8 @@ def test_every_command_with_a_model_names_options_of_its_own(path):
     }
     advice = assigned.get(getattr(advice, "id", ""), advice)
     words = LESS_MEMORY if getattr(advice, "id", "") == "LESS_MEMORY" else ast.literal_eval(advice)
-    known = "".join((ROOT / each).read_text() for each in ("training/shared_options.py", "eval/model_options.py", path))
+    shared = ("training/shared_options.py", "training/held_out.py", "eval/model_options.py")
+    known = "".join((ROOT / each).read_text() for each in (*shared, path))
     known += (ROOT / "model/encoder_options.py").read_text() if "encoder_options" in text else ""
     options = re.findall(r"--([a-z][a-z0-9-]*)", words)
     assert options

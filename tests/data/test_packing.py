@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from data.masking import Example
 from data.packing import pack, pieces, plan_windows, to_batch
+from model.attention import document_positions
 from model.loss import IGNORE, causal_lm_loss
 
 
@@ -48,9 +49,10 @@ def test_packed_gradients_equal_the_unpacked_ones(tiny):
         assert_close(packed[name], parameter.grad, atol=1e-4, rtol=1e-3)
 
 
-def test_positions_rise_by_one_or_restart(tiny):
-    positions, _ = tiny.model._positions(torch.zeros(1, 9, dtype=torch.long), [4, 2, 3], None)
+def test_positions_rise_by_one_or_restart():
+    positions, ends = document_positions([4, 2, 3], 0, torch.device("cpu"))
     assert positions.tolist() == [[0, 1, 2, 3, 0, 1, 0, 1, 2]]
+    assert ends.tolist() == [[4, 4, 4, 4, 2, 2, 3, 3, 3]]
 
 
 def test_the_first_label_of_each_document_is_ignored():

@@ -107,12 +107,12 @@ def test_half_precision_learns_what_fp32_learns(monkeypatch, tmp_path, tiny_fold
     monkeypatch.setattr(device_module, "cpu_has_bf16", lambda: True)
     losses = {}
     for dtype in ("fp32", "bf16"):
-        options = {"model": tiny_folder, "corpus": corpus, "out": tmp_path / dtype, "lr": 1e-2, "method": "full"}
+        options = {"model": tiny_folder, "corpus": corpus, "out": tmp_path / dtype, "lr": 4e-3, "method": "full"}
         train(train_cpt, dtype, **options, **LEARNS)
         logged = [json.loads(line) for line in (tmp_path / dtype / "metrics.jsonl").read_text().splitlines()]
         losses[dtype] = np.array([row["loss"] for row in logged if "loss" in row])
-    assert losses["fp32"][7] < 0.7 * losses["fp32"][0]
-    # later they part by chance; an autocast around the loop, which keeps the weights of step 0, parts them by 0.2 here
+    assert losses["fp32"][7] < 0.8 * losses["fp32"][0]
+    # an autocast that keeps the cast weights of step 0 parts them by more than 0.1 here
     assert np.abs(losses["bf16"] - losses["fp32"])[:8].max() < 0.02
 
 
