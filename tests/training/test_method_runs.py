@@ -66,7 +66,9 @@ def test_a_run_says_and_records_its_method_and_every_command_takes_its_adapter(t
     (tmp_path / "text.txt").write_text("x = 1\n" * 30)
     given += ["--window", 64]
     command("-m", "eval.perplexity", *given, "--data", tmp_path / "text.txt", "--out", tmp_path / "p.json")
-    command("-m", "eval.next_token", *given, "--prompt", "def f(", "--out", tmp_path / "n.json")
+    command(
+        "-m", "eval.next_token", *given, "--prompt", "def f(", "--max-new-tokens", "8", "--out", tmp_path / "n.json"
+    )
     given = given[:-2]
     held = {"task_id": "t", "prompt": "def f(a):\n", "entry_point": "f", "tests": "assert f(1) == 1"}
     (tmp_path / "tasks.jsonl").write_text(json.dumps(held) + "\n")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import chat
-import eval.next_token
+import eval.next_token.__main__
 import eval.perplexity
 import lora.merge
 import train_cpt
@@ -147,7 +147,7 @@ def test_every_command_takes_it(reference_decoder, tmp_path, monkeypatch, capsys
     unfinished = f"{REPLACEMENT}\n"  # a character that the last token leaves incomplete is not shown
     assert capsys.readouterr().out.rstrip(unfinished) == tokenizer.decode(tuned).rstrip(unfinished)
     words = ["--model", model, "--adapter", folder, "--prompt", "def add(a, b):", "--window", 64]
-    evaluate(monkeypatch, eval.next_token, *words, "--out", tmp_path / "next.json")
+    evaluate(monkeypatch, eval.next_token.__main__, *words, "--max-new-tokens", "8", "--out", tmp_path / "next.json")
     (prompt,) = read_json(tmp_path / "next.json")["prompts"]
     assert min(position["kl"] for position in prompt["positions"]) > 0.01
 
