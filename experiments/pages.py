@@ -16,6 +16,7 @@ import jinja2
 from common.console import run_command
 from common.files import read_json, write_text
 from common.options import parse
+from data.card.pair_sections import teacher_table
 from eval.change_table import number, verdict, verdict_phrase
 
 HERE = Path(__file__).resolve().parent
@@ -45,7 +46,7 @@ def rendered(name: str) -> str:
         loader=jinja2.FileSystemLoader(HERE / name), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"number": number, "change": change_phrase, "interval": interval_phrase}
+    environment.filters |= {"number": number, "change": change_phrase, "interval": interval_phrase, "teacher_table": teacher_table}
     environment.globals["verdict"] = verdict
     return environment.get_template("page.md.j2").render(read_json(HERE / name / "results.json"))
 

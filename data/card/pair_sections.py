@@ -10,6 +10,7 @@ from data.corpus import SPLITS
 from data.hard_negatives import MARGIN
 from data.instruct import InstructionPairs
 from data.instruct.phrasings import INSTRUCTIONS
+from data.instruct.summary import teacher_answers
 from data.pairs import FILE_SHARE, TextCodePairs
 from data.pairs.mining import TOP
 
@@ -39,7 +40,7 @@ def instruction_pairs_section(instruct: InstructionPairs, about: dict) -> list[s
     phrasings = [f"- {name}: {' / '.join(templates[name])}" for name in categories_of(made) if name in templates]
     return [
         _authors(made, about),
-        _teacher_table(made, instruct.rejects),
+        teacher_table(teacher_answers(made, instruct.rejects)),
         table(["category", *SPLITS, "input, median characters", "output", "checks"], rows),
         f"Tests of the repository that cannot serve as checks: {counted(Counter(instruct.lost))}."
         if instruct.lost
@@ -75,29 +76,15 @@ def _authors(made: list[dict], about: dict) -> str:
     )
 
 
-def _teacher_table(made: list[dict], rejects: list[dict]) -> str:
-    """By category: pairs answered by a teacher, its candidates that held and that did not, and why not most often.
-
-    Of pairs that were dropped for another reason only the refused candidates are known.
-    """
+def teacher_table(answers: dict[str, dict]) -> str:
+    """What `teacher_answers` counted: a teacher's answers that held and that did not, and why not most often."""
     rows = []
-    for category in categories_of(made):
-        taught = [pair["teacher"] for pair in made if pair.get("category") == category and _is_taught(pair)]
-        refused = Counter(
-            reject["reason"].removeprefix("teacher: ").partition(":")[0]
-            for reject in rejects
-            if reject.get("category") == category and reject["reason"].startswith("teacher: ")
-        )
-        if taught or refused:
-            held = sum(one["held"] for one in taught)
-            most = ", ".join(f"{reason} {count}" for reason, count in refused.most_common(3))
-            rows.append([category, held + refused.total(), held, refused.total(), len(taught), most or "-"])
+    for category, of_category in answers.items():
+        held, refused = of_category["held"], Counter(of_category["rejected"])
+        most = ", ".join(f"{reason} {count}" for reason, count in refused.most_common(3))
+        rows.append([category, held + refused.total(), held, refused.total(), of_category["pairs"], most or "-"])
     head = ["category", "teacher's answers", "held", "rejected", "pairs", "rejected most often for"]
     return table(head, rows) if rows else ""
-
-
-def _is_taught(pair: dict) -> bool:
-    return isinstance(pair.get("teacher"), dict) and {"model", "held"} <= pair["teacher"].keys()
 
 
 def text_code_pairs_section(pairs: TextCodePairs) -> list[str]:

@@ -57,6 +57,7 @@ def about(
         "system": SYSTEM,
         "categories": list(taught),
         "spent": vars(teacher.spent),
+        "answers": teacher_answers([pair for split in SPLITS for pair in pairs.split(split)], pairs.rejects),
     }
     return {
         "schema": SCHEMA,
@@ -67,6 +68,30 @@ def about(
         "lost": pairs.lost,
         "teacher": told,
     }
+
+
+def teacher_answers(pairs: list[dict], rejects: list[dict]) -> dict[str, dict]:
+    """A teacher's answers by category: {"pairs": it answers, "held": answers, "rejected": {why: answers}}.
+
+    Of pairs that were dropped for another reason only the refused answers are known.
+    """
+    found = {}
+    for category in dict.fromkeys([*CATEGORIES, *(pair.get("category") for pair in pairs)]):
+        held = [one["held"] for pair in pairs if pair.get("category") == category and (one := _taught_by(pair))]
+        refused = Counter(
+            reject["reason"].removeprefix("teacher: ").partition(":")[0]
+            for reject in rejects
+            if reject.get("category") == category and reject["reason"].startswith("teacher: ")
+        )
+        if held or refused:
+            found[category] = {"pairs": len(held), "held": sum(held), "rejected": dict(refused.most_common())}
+    return found
+
+
+def _taught_by(pair: dict) -> dict | None:
+    """What a pair says about its teacher; of rows from elsewhere it may be anything."""
+    taught = pair.get("teacher")
+    return taught if isinstance(taught, dict) and {"model", "held"} <= taught.keys() else None
 
 
 def templates_of(pairs: list[dict]) -> dict[str, list[str]]:

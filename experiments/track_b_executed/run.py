@@ -75,9 +75,7 @@ def data_stages(options: Options) -> list[Stage]:
     """The corpus, its tasks with the repository's answers, and the same tasks with the teacher's."""
     out, corpus = options.out, options.out / "corpus"
     made = [
-        "-m", "data.instruct", corpus, "--count", options.tasks, "--test-count", options.test_tasks, "--share",
-        "bugfix=0.55", "complete=0.45", "--checks", "doctest", "--most-input", 2400, "--most-output", 1000,
-        "--validation-count", 0,
+        "-m", "data.instruct", corpus, "--count", options.tasks, "--share", "complete=0.45", "--checks", "doctest", "--most-input", 2400, "--most-output", 1000, "--validation-count", 0,
     ]  # fmt: skip
     taught = [
         "--teacher", options.teacher, "--teacher-categories", *CATEGORIES, "--teacher-candidates", 2,
@@ -85,8 +83,8 @@ def data_stages(options: Options) -> list[Stage]:
     ]  # fmt: skip
     return [
         stage(corpus / "corpus.json", "-m", "data.corpus", options.corpus, "--out", corpus, "--test-share", 0.5),
-        stage(out / "gold" / "about.json", *made, "--out", out / "gold"),
-        stage(out / "teacher" / "about.json", *made, "--out", out / "teacher", *taught),
+        stage(out / "gold" / "about.json", *made, "--test-count", options.test_tasks, "--out", out / "gold"),
+        stage(out / "teacher" / "about.json", *made, "--test-count", 0, "--out", out / "teacher", *taught),
     ]
 
 
@@ -143,7 +141,15 @@ def write_results(options: Options, stages: list[Stage]) -> None:
                 rows.append({"arm": arm, "seed": seed, **figures(result, METRICS), "command": commands[path]})
     settings = as_settings(options, without=("out", "results", "max_minutes"))
     changes = changes_from([base], runs, METRICS)
-    write_json(options.results / "results.json", {"schema": 1, "settings": settings, "rows": rows, "changes": changes})
+    rounds = {seed: options.out / f"self-{seed}" / "results.json" for seed in options.seeds}
+    taught = options.out / "teacher" / "about.json"
+    found = {
+        "rows": rows,
+        "changes": changes,
+        "self_rounds": {seed: read_json(path)["rounds"] for seed, path in rounds.items() if path.is_file()},
+        "teacher": read_json(taught)["teacher"] if taught.is_file() else None,
+    }
+    write_json(options.results / "results.json", {"schema": 1, "settings": settings} | found)
     if runs:
         write_text(options.results / "changes.svg", interval_picture(changes))
         print(table_of_runs([base], runs, changes))
