@@ -77,7 +77,18 @@ def data_stages(options: Options) -> list[Stage]:
     corpus, gold = options.out / "corpus", options.out / "gold"
     make = [*making_pairs(options), "--test-count", options.test_tasks, "--out", gold]
     return [
-        stage(corpus / "corpus.json", "-m", "data.corpus", options.corpus, "--out", corpus, "--test-share", 0.5),
+        stage(
+            corpus / "corpus.json",
+            "-m",
+            "data.corpus",
+            options.corpus,
+            "--out",
+            corpus,
+            "--test-share",
+            0.5,
+            "--validation-share",
+            0,
+        ),  # fmt: skip
         stage(gold / "about.json", *make),
     ]
 
