@@ -75,20 +75,10 @@ def results_of(options: Options) -> dict[str, dict[int, Path]]:
 def data_stages(options: Options) -> list[Stage]:
     """The corpus, and its tasks with the repository's answers."""
     corpus, gold = options.out / "corpus", options.out / "gold"
+    split = ["--test-share", 0.5, "--validation-share", 0]
     make = [*making_pairs(options), "--test-count", options.test_tasks, "--out", gold]
     return [
-        stage(
-            corpus / "corpus.json",
-            "-m",
-            "data.corpus",
-            options.corpus,
-            "--out",
-            corpus,
-            "--test-share",
-            0.5,
-            "--validation-share",
-            0,
-        ),  # fmt: skip
+        stage(corpus / "corpus.json", "-m", "data.corpus", options.corpus, "--out", corpus, *split),
         stage(gold / "about.json", *make),
     ]
 
