@@ -36,9 +36,7 @@ from sandbox.run import Outcome
 
 CATEGORIES = tuple(INSTRUCTIONS)
 EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide the remaining share equally
-MOST_IN_VAIN = (
-    24  # questions in a row without an answer that holds, after which a teacher is asked no more of a category
-)
+MOST_IN_VAIN = 24  # questions in a row without an answer that holds: then a teacher is asked no more of a category
 SPARE = {"bugfix": 1.3, "fim": 1.2}  # drafts made per pair wanted, as some bugs survive the examples; others 1
 
 
