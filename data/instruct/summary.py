@@ -14,6 +14,7 @@ from data.instruct.teacher import Teacher
 from data.instruct.teaching import SYSTEM, TAUGHT
 
 SCHEMA = 1
+TAUGHT_BADLY = "teacher: "  # begins the reason of a teacher's answer that does not hold (data/instruct/teaching.py)
 
 
 def instruction_summary(pairs: InstructionPairs) -> str:
@@ -30,7 +31,7 @@ def instruction_summary(pairs: InstructionPairs) -> str:
             if made < wanted:
                 why = _why_short(pairs, split, category)
                 lines.append(f"short    {made:>5}  of {wanted} {category} ({split}): {why}")
-    for reason, count in Counter(reject["reason"] for reject in pairs.rejects).most_common():
+    for reason, count in Counter(_without_detail(reject["reason"]) for reject in pairs.rejects).most_common():
         lines.append(f"rejected {count:>5}  {reason}")
     for reason, count in pairs.lost.items():
         lines.append(f"no check {count:>5}  {reason}")
@@ -79,13 +80,20 @@ def teacher_answers(pairs: list[dict], rejects: list[dict]) -> dict[str, dict]:
     for category in dict.fromkeys([*CATEGORIES, *(pair.get("category") for pair in pairs)]):
         held = [one["held"] for pair in pairs if pair.get("category") == category and (one := _taught_by(pair))]
         refused = Counter(
-            reject["reason"].removeprefix("teacher: ").partition(":")[0]
+            _without_detail(reject["reason"]).removeprefix(TAUGHT_BADLY)
             for reject in rejects
-            if reject.get("category") == category and reject["reason"].startswith("teacher: ")
+            if reject.get("category") == category and reject["reason"].startswith(TAUGHT_BADLY)
         )
         if held or refused:
             found[category] = {"pairs": len(held), "held": sum(held), "rejected": dict(refused.most_common())}
     return found
+
+
+def _without_detail(reason: str) -> str:
+    """A teacher's answers fail in many ways: "teacher: names what does not exist", without the names."""
+    if not reason.startswith(TAUGHT_BADLY):
+        return reason
+    return TAUGHT_BADLY + reason.removeprefix(TAUGHT_BADLY).partition(":")[0]
 
 
 def _taught_by(pair: dict) -> dict | None:
