@@ -11,10 +11,9 @@ from data.instruct.build import CATEGORIES, InstructionPairs, most_often
 from data.instruct.phrasings import INSTRUCTIONS
 from data.instruct.script.phrasings import SCRIPT_INSTRUCTIONS
 from data.instruct.teacher import Teacher
-from data.instruct.teaching import SYSTEM, TAUGHT
+from data.instruct.teaching import REFUSED, SYSTEM, TAUGHT
 
 SCHEMA = 1
-TAUGHT_BADLY = "teacher: "  # begins the reason of a teacher's answer that does not hold (data/instruct/teaching.py)
 
 
 def instruction_summary(pairs: InstructionPairs) -> str:
@@ -80,9 +79,9 @@ def teacher_answers(pairs: list[dict], rejects: list[dict]) -> dict[str, dict]:
     for category in dict.fromkeys([*CATEGORIES, *(pair.get("category") for pair in pairs)]):
         held = [one["held"] for pair in pairs if pair.get("category") == category and (one := _taught_by(pair))]
         refused = Counter(
-            _without_detail(reject["reason"]).removeprefix(TAUGHT_BADLY)
+            _without_detail(reject["reason"]).removeprefix(REFUSED)
             for reject in rejects
-            if reject.get("category") == category and reject["reason"].startswith(TAUGHT_BADLY)
+            if reject.get("category") == category and reject["reason"].startswith(REFUSED)
         )
         if held or refused:
             found[category] = {"pairs": len(held), "held": sum(held), "rejected": dict(refused.most_common())}
@@ -91,9 +90,9 @@ def teacher_answers(pairs: list[dict], rejects: list[dict]) -> dict[str, dict]:
 
 def _without_detail(reason: str) -> str:
     """A teacher's answers fail in many ways: "teacher: names what does not exist", without the names."""
-    if not reason.startswith(TAUGHT_BADLY):
+    if not reason.startswith(REFUSED):
         return reason
-    return TAUGHT_BADLY + reason.removeprefix(TAUGHT_BADLY).partition(":")[0]
+    return REFUSED + reason.removeprefix(REFUSED).partition(":")[0]
 
 
 def _taught_by(pair: dict) -> dict | None:
