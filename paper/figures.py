@@ -1,7 +1,7 @@
-"""The figures of the paper, drawn from the study's results by matplotlib: PDF files, the same bytes for the same results.
+"""The figures of the paper, drawn by matplotlib from the study's results: the same results give the same bytes.
 
-A PDF says which matplotlib drew it, and in its keywords the SHA-256 of what is drawn: files of another version differ
-in their bytes but not in that.
+A PDF names the version of matplotlib that drew it and, as its keyword, the SHA-256 of what is drawn: another version
+draws other bytes, with the same keyword.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 6.9  # inches: that of the text
-COLORS = ("#1f6f78", "#b5532a", "#5b4a9c", "#8a8d29", "#9c3d6e", "#2d6fb5", "#555b63")  # of the methods, in their order
+WIDTH, COLUMN = 6.8, 3.27  # inches: of the text, of a column
+COLORS = ("#1f6f78", "#b5532a", "#5b4a9c", "#8a8d29", "#9c3d6e", "#2d6fb5", "#555b63")  # of methods
+MARKERS = "osD^vPX"
 STYLE = {
-    "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.6,
+    "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 8, "axes.titlesize": 8,
+    "axes.linewidth": 0.6,
     "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 7.5,
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "pdf.fonttype": 42, "pdf.compression": 9,
 }  # fmt: skip
@@ -73,24 +75,28 @@ def _estimate(row: dict, metric: str) -> tuple[float, float, float]:
 
 
 def draw_cost(study: Study) -> bytes | None:
-    """Quality against trainable parameters (above) and minutes of training (below), a column a task. None without runs."""
-    rows = [("trainable parameters", cost_points(study, "trainable_parameters")), ("minutes", cost_points(study, "minutes"))]
+    """Quality against trainable parameters (above) and minutes (below), by task. None without a trained model."""
+    rows = [
+        ("trainable parameters", cost_points(study, "trainable_parameters")),
+        ("minutes", cost_points(study, "minutes")),
+    ]
     lines = reference_lines(study)
     if not any(rows[0][1].values()):
         return None
-    colors = _colors(study)
+    looks = _looks(study)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(2, len(lines), squeeze=False)
-        for of_row, (label, panels) in zip(axes, rows, strict=True):
-            for axis, (name, points) in zip(of_row, panels.items(), strict=True):
-                _draw_points(axis, points, colors, joined=False)
+        for place, (label, panels) in enumerate(rows):
+            for axis, (name, points) in zip(axes[place], panels.items(), strict=True):
+                _draw_points(axis, points, looks, joined=False)
                 for style, (reference, value) in zip(("--", ":"), lines[name].items(), strict=False):
                     axis.axhline(value, color="#858f9a", linewidth=0.8, linestyle=style, label=reference)
-                axis.set(xscale="log", xlabel=label, title=name if of_row is axes[0] else "")
-        _legend(figure, axes[0])
+                scale = "log" if label == "trainable parameters" else "linear"
+                axis.set(xscale=scale, xlabel=label, title="" if place else name)
+        _legend(figure, axes[0], columns=5)
 
-    return _pdf(draw, (WIDTH, 3.6), [[label, panels] for label, panels in rows] + [lines])
+    return _pdf(draw, (WIDTH, 3.2), [[label, panels] for label, panels in rows] + [lines])
 
 
 def draw_curves(study: Study) -> bytes | None:
@@ -98,41 +104,45 @@ def draw_curves(study: Study) -> bytes | None:
     panels = curve_points(study)
     if not panels:
         return None
-    colors = _colors(study)
+    looks = _looks(study)
 
     def draw(figure: Figure) -> None:
         (axes,) = figure.subplots(1, len(panels), squeeze=False)
         for axis, (name, points) in zip(axes, panels.items(), strict=True):
-            _draw_points(axis, points, colors, joined=True)
+            _draw_points(axis, points, looks, joined=True)
             counts = sorted({x for of_method in points.values() for x, *_ in of_method})
             axis.set(xscale="log", xlabel="training rows", title=name)
             axis.set_xticks(counts, [f"{count:,}" for count in counts], minor=False)
             axis.minorticks_off()
-        _legend(figure, axes)
+        _legend(figure, axes, columns=2)
 
-    return _pdf(draw, (WIDTH, 2.1), panels)
+    return _pdf(draw, (COLUMN, 2.0), panels)
 
 
-def _colors(study: Study) -> dict[str, str]:
-    """Method -> colour, the same in every figure."""
+def _looks(study: Study) -> dict[str, dict[str, str]]:
+    """Method -> colour and marker, the same in every figure."""
     titles = [one["title"] for one in study.rows("methods")]
-    return {title: COLORS[place % len(COLORS)] for place, title in enumerate(titles)}
+    looks = [{"color": color, "marker": marker} for color, marker in zip(COLORS, MARKERS, strict=True)]
+    return {title: looks[place % len(looks)] for place, title in enumerate(titles)}
 
 
-def _draw_points(axis: Axes, points: Points, colors: dict[str, str], *, joined: bool) -> None:
+def _draw_points(axis: Axes, points: Points, looks: dict[str, dict[str, str]], *, joined: bool) -> None:
     for name, of_name in points.items():
         x, y, low, high = zip(*of_name, strict=True)
-        reach = [[max(0.0, a - b) for a, b in zip(y, low, strict=True)], [max(0.0, b - a) for a, b in zip(y, high, strict=True)]]
+        reach = [
+            [max(0.0, a - b) for a, b in zip(y, low, strict=True)],
+            [max(0.0, b - a) for a, b in zip(y, high, strict=True)],
+        ]
         axis.errorbar(
-            x, y, yerr=reach, color=colors[name], label=name, marker="o", markersize=3.5, linewidth=1 if joined else 0,
-            elinewidth=0.8, capsize=1.5,
+            x, y, yerr=reach, label=name, markersize=3.5, linewidth=1 if joined else 0, elinewidth=0.8, capsize=1.5,
+            **looks[name],
         )  # fmt: skip
 
 
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def _legend(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
     """One legend for all panels, below them."""
     found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=5)
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
 
 
 def _pdf(draw, size: tuple[float, float], data: object) -> bytes:

@@ -30,35 +30,48 @@ class Options:
 
 
 def main() -> None:
-    """Write what the results give, and remove what they no longer give."""
+    """Write what the results give, and say what they lack."""
     parse(Options, description=__doc__)
     files = generated(EXPERIMENTS)
-    for stale in {*(HERE / "generated").glob("*")} - {HERE / name for name in files}:
+    write(files, HERE)
+    lacking = [Path(name).stem for name, content in files.items() if content.strip() == NOT_RUN.encode()]
+    print(f"wrote    {len(files)} files in {HERE.name}/; not run yet: {', '.join(lacking) or 'nothing'}")
+
+
+def write(files: dict[str, bytes], folder: Path) -> None:
+    """Write the files below a folder, and remove whatever else is in its generated/."""
+    for stale in {*(folder / "generated").glob("*")} - {folder / name for name in files}:
         stale.unlink()
     for name, content in files.items():
-        (HERE / name).parent.mkdir(exist_ok=True)
-        with new_file(HERE / name) as path:
+        (folder / name).parent.mkdir(exist_ok=True)
+        with new_file(folder / name) as path:
             path.write_bytes(content)
-    missing = [name for name, content in files.items() if NOT_RUN.encode() in content]
-    print(f"wrote    {len(files)} files in paper/; not run yet in: {', '.join(missing) or 'none'}")
 
 
 def generated(experiments: Path) -> dict[str, bytes]:
     """Path below paper/ -> content, of everything that is made from the results in a folder of experiments."""
     study = Study.of(read_results("study", experiments))
     others = {name: read_results(name, experiments) for name in ("track_b_executed", "verl_sft", "quickstart_choices")}
-    said = statements(study, others)
-    drawn = {"cost": figures.draw_cost(study), "curves": figures.draw_curves(study)}
+    return texts(study, others) | pictures(study)
 
-    files = {"generated/macros.tex": macros({name: escape(text) for name, text in said.items()}).encode()}
-    for name, text in all_tables(study, others).items():
-        files[f"generated/table_{name}.tex"] = text.encode()
-    for name, pdf in drawn.items():
-        picture = f"\\includegraphics[width=\\textwidth]{{generated/{name}.pdf}}\n"
-        files[f"generated/figure_{name}.tex"] = (picture if pdf else f"{NOT_RUN}\n").encode()
+
+def texts(study: Study, others: dict[str, dict | None]) -> dict[str, bytes]:
+    """The macros, the tables and the README."""
+    said = statements(study, others)
+    files = {"generated/macros.tex": macros({name: escape(text) for name, text in said.items()})}
+    files |= {f"generated/table_{name}.tex": text.rstrip() + "\n" for name, text in all_tables(study, others).items()}
+    return {name: text.encode() for name, text in (files | {"README.md": readme(study, said)}).items()}
+
+
+def pictures(study: Study) -> dict[str, bytes]:
+    """The figures, each with the LaTeX that includes it, or that says that it has not been run."""
+    files = {}
+    for name, pdf in (("cost", figures.draw_cost(study)), ("curves", figures.draw_curves(study))):
+        included = f"\\includegraphics[width=\\linewidth]{{generated/{name}.pdf}}"
+        files[f"generated/figure_{name}.tex"] = f"{included if pdf else NOT_RUN}\n".encode()
         if pdf:
             files[f"generated/{name}.pdf"] = pdf
-    return files | {"README.md": readme(study, said).encode()}
+    return files
 
 
 def statements(study: Study, others: dict[str, dict | None]) -> dict[str, str]:
@@ -95,6 +108,7 @@ def all_tables(study: Study, others: dict[str, dict | None]) -> dict[str, str]:
         "rates": tables.rates(study),
         "main": tables.main(study, study.main_model),
         "second": tables.main(study, second),
+        "further": tables.further(study, study.main_model),
         "against": tables.against(study, study.main_model),
         "forgetting": tables.forgetting(study),
         "causes": tables.causes(study),

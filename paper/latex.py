@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -14,27 +15,28 @@ SPECIAL = {
 }  # fmt: skip
 TYPOGRAPHIC = {
     "−": "$-$", "×": r"$\times$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "°": r"$^\circ$", "→": r"$\to$",
-    "–": "--", "—": "---", "…": r"\dots{}", "‘": "`", "’": "'", "“": "``", "”": "''", "\N{NO-BREAK SPACE}": "~",
+    "–": r"\textendash{}", "—": r"\textemdash{}", "…": r"\dots{}", "‘": "`", "’": "'", "“": "``", "”": "''",
+    "\N{NO-BREAK SPACE}": "~",
 }  # fmt: skip
+GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
+    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
+    "τ": "tau", "υ": "upsilon", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta",
+    "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+}  # fmt: skip
+PRINTED = SPECIAL | TYPOGRAPHIC | {letter: f"$\\{name}$" for letter, name in GREEK.items()}
 
 
 def escape(text: str) -> str:
-    """Any text as LaTeX that prints it. A character that our fonts lack is printed as its code point: nothing is lost."""
-    return "".join(map(_escaped, text))
+    """Any text as LaTeX that prints it; a character that our fonts lack is printed as its code point."""
+    return re.sub("-(?=-)", "-{}", "".join(map(_escaped, text)))  # two hyphens are no dash
 
 
 def _escaped(character: str) -> str:
-    known = SPECIAL | TYPOGRAPHIC
-    if character in known or character.isascii():
-        return known.get(character, character if character.isprintable() else " ")
+    if character in PRINTED or character.isascii():
+        return PRINTED.get(character, character if character.isprintable() else " ")
 
-    # Greek letters are commands of their names; omicron has none
-    name = unicodedata.name(character, "")
-    kind, _, letter = name.partition(" LETTER ")
-    if kind == "GREEK SMALL" and letter.isalpha() and letter not in ("OMICRON", "FINAL SIGMA"):
-        return f"$\\{'lambda' if letter == 'LAMDA' else letter.lower()}$"
-
-    # accents come off only where that leaves the letter a reader expects
+    # accents come off where that leaves the letter a reader expects
     plain = unicodedata.normalize("NFKD", character)
     plain = "".join(one for one in plain if not unicodedata.combining(one))
     return plain if plain.isascii() and plain.strip() else f"\\texttt{{U+{ord(character):04X}}}"
@@ -55,6 +57,7 @@ def tabular(columns: str, header: Sequence[str], groups: Sequence[Sequence[Seque
     """
     if any(len(row) != len(header) for group in groups for row in group):
         raise ValueError(f"every row needs {len(header)} cells")
-    lines = ["\\midrule\n".join("".join(" & ".join(row) + " \\\\\n" for row in group) for group in groups if group)]
-    head = " & ".join(header)
-    return f"\\begin{{tabular}}{{@{{}}{columns}@{{}}}}\n\\toprule\n{head} \\\\\n\\midrule\n{lines[0]}\\bottomrule\n\\end{{tabular}}\n"
+    rule = "\\midrule\n"
+    head, *bodies = ["".join(" & ".join(row) + " \\\\\n" for row in group) for group in ([header], *groups) if group]
+    body = rule.join(bodies)
+    return f"\\begin{{tabular}}{{@{{}}{columns}@{{}}}}\n\\toprule\n{head}{rule}{body}\\bottomrule\n\\end{{tabular}}\n"

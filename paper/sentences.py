@@ -1,4 +1,4 @@
-"""Sentences that say what was found, built from the verdicts: true whatever comes out, and no larger than the intervals.
+"""What was found, in sentences built from the verdicts: true whatever comes out, no larger than the intervals.
 
 All are plain text, for the paper (escaped there) and for its README alike. A sentence about something that has not been
 run says so.
@@ -27,7 +27,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def signed(change: dict) -> str:
-    """+0.412 [+0.360, +0.463]."""
+    """+0.412 [+0.360, +0.463]: the value of a change and its interval."""
     low, high = change["interval"]
     return f"{number(change['value'], sign=True)} [{number(low, sign=True)}, {number(high, sign=True)}]"
 
@@ -38,28 +38,32 @@ def by_verdict(changes: list[dict]) -> dict[str, list[dict]]:
 
 
 def of_task(study: Study, model: str, task: dict, against: str) -> str:
-    """On a task: which methods are better than a baseline, worse, or not distinguishable, and the largest change."""
+    """Which methods are better on a task than a baseline, worse, or not distinguishable; the largest changes."""
     changes = study.compared(model, task, against)
     if not changes:
-        return f"On {task['title']} this has not been run yet."
-    sides = [_side(study, word, found, against) for word, found in by_verdict(changes).items() if found]
-    return f"On {task['title']}, {'; '.join(sides)}."
+        return f"{task['title']}: not run yet."
+    sides = [_side(study, word, found, changes) for word, found in by_verdict(changes).items() if found]
+    return f"{task['title']} (n = {changes[0]['n']}): {'; '.join(sides)}."
 
 
-def _side(study: Study, word: str, changes: list[dict], against: str) -> str:
-    names = listed(study.title(one["method"]) for one in changes)
-    relation = "not distinguishable from" if word == NEITHER else f"{word} than"
-    text = f"{names} {'are' if len(changes) > 1 else 'is'} {relation} {BASELINES[against]}"
+def _side(study: Study, word: str, changes: list[dict], everything: list[dict]) -> str:
+    """Better are all methods but prompt tuning and IA3 (most of all LoRA, +0.412 [+0.360, +0.463])."""
+    names = [study.title(one["method"]) for one in changes]
+    others = [study.title(one["method"]) for one in everything if one not in changes]
+    text = listed(names)
+    if len(names) > len(others):
+        text = f"all methods but {listed(others)}" if others else "all methods"
+    text = f"{word} {'is' if text == names[0] else 'are'} {text}"
     if word == NEITHER:
         return text
     largest = max(changes, key=lambda one: abs(one["value"]))
     whose = f"most of all {study.title(largest['method'])}, " if len(changes) > 1 else ""
-    return f"{text} ({whose}{signed(largest)}, n = {largest['n']})"
+    return f"{text} ({whose}{signed(largest)})"
 
 
 def on_every_task(study: Study, model: str, against: str) -> str:
     """A sentence for each task of a model."""
-    return " ".join(of_task(study, model, task, against) for task in study.tasks(model)) or "This has not been run yet."
+    return " ".join(of_task(study, model, task, against) for task in study.tasks(model)) or "Not run yet."
 
 
 def on_other_models(study: Study) -> str:
@@ -73,18 +77,18 @@ def on_other_models(study: Study) -> str:
 
 
 def tally(study: Study) -> str:
-    """Of all tuned models, how many are better than each baseline, worse, or not distinguishable."""
+    """Of all tuned models, how many are better than each baseline, worse, or not distinguishable from it."""
     parts = []
     for against, name in BASELINES.items():
         tasks = [(one["model"], task) for one in study.models for task in study.tasks(one["model"])]
         changes = [change for model, task in tasks for change in study.compared(model, task, against)]
         if changes:
-            counts = {word: len(found) for word, found in by_verdict(changes).items()}
-            parts.append(
-                f"{counts[BETTER]} of {len(changes)} tuned models are better than {name}, {counts[WORSE]} worse and "
-                f"{counts[NEITHER]} not distinguishable"
-            )
-    return f"{'; '.join(parts)}." if parts else "The runs of this study have not been made yet."
+            better, worse, neither = (len(found) for found in by_verdict(changes).values())
+            compared = f"{better} of {len(changes)} are better than {name}"
+            parts.append(f"{compared}, {worse} worse and {neither} not distinguishable")
+    if not parts:
+        return "Tuned models have not been compared yet."
+    return f"Of the tuned models, one for each method, task and base, {'; '.join(parts)}."
 
 
 def forgetting(study: Study) -> str:
@@ -93,8 +97,8 @@ def forgetting(study: Study) -> str:
     for text, name in (("code", "held-out code"), ("english", "plain English")):
         changes = study.rows("forgetting", text=text, metric="perplexity")
         if changes:
-            counts = {word: len(found) for word, found in by_verdict(changes).items()}
-            parts.append(f"{name} worse in {counts[WORSE]} and better in {counts[BETTER]} of {len(changes)} cases")
+            better, worse, _ = (len(found) for found in by_verdict(changes).values())
+            parts.append(f"{name} worse in {worse} and better in {better} of {len(changes)} cases")
     if not parts:
         return "What training forgets has not been measured yet."
     return f"After training, the models predict {listed(parts)}; the other cases are not distinguishable."
@@ -119,7 +123,8 @@ def cost(study: Study) -> str:
 
 
 def _where(study: Study, row: dict) -> str:
-    return f"{study.title(row['method'])}, {study.title(row['task'])}"
+    """TREC with LoRA (r = 8)."""
+    return f"{study.title(row['task'])} with {study.title(row['method'])}"
 
 
 def seeds(study: Study) -> str:
@@ -130,7 +135,7 @@ def seeds(study: Study) -> str:
         several = [(*row["range"][task["metric"]], row) for row in tuned if len(row["seeds"]) > 1]
         if several:
             low, high, row = max(several, key=lambda one: one[1] - one[0])
-            parts.append(f"on {task['title']} with {study.title(row['method'])} ({number(low)} to {number(high)})")
+            parts.append(f"on {_where(study, row)} ({number(low)} to {number(high)})")
     return f"The seeds lie furthest apart {listed(parts)}." if parts else "Several seeds have not been run yet."
 
 
@@ -140,7 +145,7 @@ def curves(study: Study) -> str:
     for curve in study.rows("curves"):
         first, last = (choose(curve["points"], key=lambda one: one["train_rows"]) for choose in (min, max))
         if len(curve["points"]) > 1:
-            parts.append(f"with {_where(study, curve)}, from {_point(first)} to {_point(last)}")
+            parts.append(f"on {_where(study, curve)}, from {_point(first)} to {_point(last)}")
     return f"Quality goes, {'; '.join(parts)}." if parts else "The learning curves have not been run yet."
 
 
@@ -188,10 +193,9 @@ def energy(study: Study) -> str:
     if not done:
         return "The minutes of this study have not been measured yet."
     hours = done["minutes"] / 60
-    return (
-        f"The {done['runs']} runs took {hours:.1f} hours. At an assumed {WATTS} W for two cores and their memory, this is "
-        f"an estimated {hours * WATTS / 1000:.2f} kWh."
-    )
+    taken = f"The {done['runs']} runs took {hours:.1f} hours."
+    assumed = f"At an assumed {WATTS} W for two cores and their memory"
+    return f"{taken} {assumed}, this is an estimated {hours * WATTS / 1000:.2f} kWh."
 
 
 def executed(results: dict | None) -> str:
@@ -221,12 +225,13 @@ def published(results: dict | None) -> str:
 
 def choices(results: dict | None) -> str:
     """quickstart_choices: how many of the settings that were compared changed track B's pass@1."""
-    changes = [] if results is None else [one["pass@1"] for one in results["tracks"].get("sft", {"changes": {}})["changes"].values()]
+    of_tracks = results["tracks"] if results else {}
+    changes = [one["pass@1"] | {"metric": "pass@1"} for one in of_tracks.get("sft", {}).get("changes", {}).values()]
     if not changes:
         return "The comparison of settings has not been run yet."
-    counts = {word: len(found) for word, found in by_verdict([one | {"metric": "pass@1"} for one in changes]).items()}
+    better, worse, neither = (len(found) for found in by_verdict(changes).values())
     largest = max(changes, key=lambda one: abs(one["value"]))
     return (
-        f"Of {len(changes)} settings of instruction tuning, {counts[BETTER]} change pass@1 for the better, {counts[WORSE]} for "
-        f"the worse and {counts[NEITHER]} not distinguishably; the largest change is {signed(largest)} (n = {largest['n']})."
+        f"Of {len(changes)} settings of instruction tuning, {better} change pass@1 for the better, {worse} for the "
+        f"worse and {neither} not distinguishably; the largest change is {signed(largest)} (n = {largest['n']})."
     )

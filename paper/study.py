@@ -1,4 +1,4 @@
-"""The study's results.json (docs/formats.md has its form), asked for by what the paper needs of it.
+"""The study's results.json, asked for by what the paper needs of it.
 
 The file may be missing or hold a part of the grid: every list here is then shorter, and nothing is made up.
 """
@@ -27,8 +27,12 @@ class Study:
 
     @classmethod
     def of(cls, results: dict | None) -> Study:
-        """The study of a results.json, or of none."""
-        return cls(results or {})
+        """The study of a results.json, or of none. Titles lose their commas, which separate names in a sentence."""
+        without = {
+            part: [row | {"title": _without_comma(row["title"])} for row in (results or {}).get(part, [])]
+            for part in ("models", "tasks", "methods")
+        }
+        return cls((results or {}) | without)
 
     def rows(self, part: str, **wanted: object) -> list[dict]:
         """The rows of a list of results.json whose fields have these values."""
@@ -67,8 +71,14 @@ class Study:
         return next(iter(self.rows("summary", model=model, task=task, method=method)), None)
 
     def telling_methods(self, model: str, task: dict) -> list[str]:
-        """Three methods to look at closely: the zero-shot prompt, and of the trained ones the best and the worst mean."""
+        """Three methods to look at closely: the zero-shot prompt, and of the trained ones the best and the worst."""
         prompted = [row["method"] for row in self.rows("summary", model=model, task=task["task"], method="zero-shot")]
         tuned = self.rows("summary", model=model, task=task["task"], kind="tuned")
         ordered = [row["method"] for row in sorted(tuned, key=lambda row: row["metrics"][task["metric"]])]
         return list(dict.fromkeys([*prompted, *ordered[-1:], *ordered[:1]]))
+
+
+def _without_comma(title: str) -> str:
+    """LoRA, r = 8 -> LoRA (r = 8)."""
+    first, comma, rest = title.partition(", ")
+    return f"{first} ({rest})" if comma else first

@@ -34,14 +34,15 @@ def tasks(study: Study) -> str:
     rows = []
     for one in study.rows("tasks"):
         used, published = (
-            " / ".join(f"{of[split]:,}" if of.get(split) else NONE for split in ("train", "validation", "test"))
+            " / ".join(f"{of[split]:,}" if of.get(split) else "–" for split in ("train", "validation", "test"))
             for of in (one["rows"], one["rows_published"])
         )
         metrics = ", ".join(one["metrics"])
-        cells = [one["title"], one["kind"], one["license"], published, used, metrics, f"{one['epochs']:g}"]
+        cells = [one["title"], one["source"], one["license"], published, used, metrics, f"{one['epochs']:g}"]
         rows.append([escape(cell) for cell in cells])
-    head = ["task", "kind", "licence", "rows published", "rows used", "metrics, the first compared", "epochs"]
-    return tabular("llllllr", head, [rows]) if rows else NOT_RUN
+    head = ["task", "source", "licence", "rows published", "rows used", "metrics, the first compared", "epochs"]
+    columns = r"l>{\raggedright}p{3.6cm}>{\raggedright}p{2cm}ll>{\raggedright}p{3.4cm}r"
+    return tabular(columns, head, [rows]) if rows else NOT_RUN
 
 
 def main(study: Study, model: str) -> str:
@@ -51,7 +52,13 @@ def main(study: Study, model: str) -> str:
         return NOT_RUN
     names = {kind: _names(study, model, kind) for kind in ("classical", "prompted", "tuned")}
     groups = [[_main_row(study, model, kind, name) for name in found] for kind, found in names.items()]
-    head = ["method", *(f"{escape(one['title'])}, {escape(one['metric'])}" for one in columns), "trainable", "min", "GiB"]
+    head = [
+        "method",
+        *(f"{escape(one['title'])}, {escape(one['metric'])}" for one in columns),
+        "trainable",
+        "min",
+        "GiB",
+    ]
     return tabular("l" + "l" * len(columns) + "rrr", head, groups)
 
 
@@ -79,9 +86,40 @@ def _main_row(study: Study, model: str, kind: str, method: str) -> list[str]:
         cells.append(f"{number(row['metrics'][task['metric']])}{mark} {interval}")
     cost = [
         _span([row[field] for row in found if row.get(field) is not None], form)
-        for field, form in (("trainable_parameters", _count), ("minutes", "{:.0f}".format), ("memory_gib", "{:.1f}".format))
+        for field, form in (
+            ("trainable_parameters", _count),
+            ("minutes", "{:.0f}".format),
+            ("memory_gib", "{:.1f}".format),
+        )
     ]
     return [escape(study.title(method)), *cells, *cost]
+
+
+def further(study: Study, model: str) -> str:
+    """The metrics that are not compared first: means over seeds, with half the width of their intervals."""
+    columns = [(task, metric) for task in study.tasks(model) for metric in task["metrics"] if metric != task["metric"]]
+    groups = []
+    for kind in ("classical", "prompted", "tuned"):
+        rows = []
+        for method in _names(study, model, kind):
+            owner = None if kind == "classical" else model
+            found = [study.summary(owner, task["task"], method) for task, _ in columns]
+            cells = [_half(row, metric) for row, (_, metric) in zip(found, columns, strict=True)]
+            if any(cell != NONE for cell in cells):
+                rows.append([escape(study.title(method)), *cells])
+        groups.append(rows)
+    head = ["method", *(f"{escape(task['title'])}, {escape(metric)}" for task, metric in columns)]
+    return (
+        tabular("l" + r">{\raggedright\arraybackslash}p{1.55cm}" * len(columns), head, groups) if columns else NOT_RUN
+    )
+
+
+def _half(row: dict | None, metric: str) -> str:
+    """0.62±0.04."""
+    if row is None or metric not in row["metrics"]:
+        return NONE
+    low, high = row["intervals"][metric]
+    return escape(f"{row['metrics'][metric]:.2f}±{(high - low) / 2:.2f}")
 
 
 def _span(values: list[float], form) -> str:
@@ -170,7 +208,9 @@ def causes(study: Study) -> str:
                 counts = Counter(found["causes"])
                 most = "; ".join(f"{cause} {count}" for cause, count in counts.most_common(CAUSES))
                 name = escape(task["title"]) if not rows else ""
-                rows.append([name, escape(study.title(method)), f"{counts.total()} of {found['n']}", escape(most or NONE)])
+                rows.append(
+                    [name, escape(study.title(method)), f"{counts.total()} of {found['n']}", escape(most) or NONE]
+                )
         groups.append(rows)
     head = ["task", "method", "errors", "most frequent causes"]
     return tabular(r"lllp{0.52\textwidth}", head, groups) if any(groups) else NOT_RUN
@@ -190,7 +230,11 @@ def examples(study: Study) -> str:
             asked = [escape(task["title"]), r"\emph{prompt}", escape(shortened(example["prompt"]))]
             wanted = ["", r"\emph{reference}", escape(shortened(example["references"][0]))]
             given = [
-                ["", escape(study.title(one["method"])), f"{escape(shortened(one['answer']))} ({escape(one['status'])})"]
+                [
+                    "",
+                    escape(study.title(one["method"])),
+                    f"{escape(shortened(one['answer']))} ({escape(one['status'])})",
+                ]
                 for one in answers
             ]
             groups.append([asked, wanted, *given])
@@ -213,7 +257,9 @@ def executed(results: dict | None) -> str:
         change, runs = of_arm["pass@1"], [row for row in results["rows"] if row["arm"] == arm]
         mean = sum(row["metrics"]["pass@1"] for row in runs) / len(runs)
         mark = MARKS[verdict("pass@1", change)]
-        rows.append([escape(arm), str(len(runs)), number(mean), f"{escape(signed(change))}{mark}", f"{change['p_holm']:.3f}"])
+        rows.append(
+            [escape(arm), str(len(runs)), number(mean), f"{escape(signed(change))}{mark}", f"{change['p_holm']:.3f}"]
+        )
     return tabular("lrrlr", ["answers of", "seeds", "pass@1", "change", "p (Holm)"], [rows[:1], rows[1:]])
 
 
