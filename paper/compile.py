@@ -2,9 +2,8 @@
 
     python -m paper.compile
 
-Refused are undefined references and citations, incomplete entries of the bibliography, characters that a font lacks, and
-boxes that are overfull by more than 5 pt. The PDF holds the SHA-256 of its sources, by which one of other sources is
-recognised.
+Refused are undefined references and citations, incomplete entries of the bibliography, characters that a font lacks and
+boxes that are overfull by more than 5 pt. The PDF holds the SHA-256 of its sources, which tells whether it is current.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def cost_points(study: Study, field: str) -> dict[str, Points]:
         for method in study.methods:
             row = study.summary(model, task["task"], method["method"])
             if row and row[field]:
-                points[method["title"]] = [(row[field], *_estimate(row, task["metric"]))]
+                points[study.short(method["method"])] = [(row[field], *_estimate(row, task["metric"]))]
         panels[f"{task['title']}, {task['metric']}"] = points
     return panels
 
@@ -65,7 +65,7 @@ def curve_points(study: Study) -> dict[str, Points]:
     for curve in study.rows("curves"):
         points = [(one["train_rows"], one["value"], *one["interval"]) for one in curve["points"]]
         name = f"{study.title(curve['task'])}, {curve['metric']}"
-        panels.setdefault(name, {})[study.title(curve["method"])] = sorted(points)
+        panels.setdefault(name, {})[study.short(curve["method"])] = sorted(points)
     return panels
 
 
@@ -121,9 +121,9 @@ def draw_curves(study: Study) -> bytes | None:
 
 def _looks(study: Study) -> dict[str, dict[str, str]]:
     """Method -> colour and marker, the same in every figure."""
-    titles = [one["title"] for one in study.rows("methods")]
+    names = [study.short(one["method"]) for one in study.rows("methods")]
     looks = [{"color": color, "marker": marker} for color, marker in zip(COLORS, MARKERS, strict=True)]
-    return {title: looks[place % len(looks)] for place, title in enumerate(titles)}
+    return {name: looks[place % len(looks)] for place, name in enumerate(names)}
 
 
 def _draw_points(axis: Axes, points: Points, looks: dict[str, dict[str, str]], *, joined: bool) -> None:

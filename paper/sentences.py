@@ -37,39 +37,38 @@ def by_verdict(changes: list[dict]) -> dict[str, list[dict]]:
     return {word: [one for one in changes if verdict(one["metric"], one) == word] for word in (BETTER, WORSE, NEITHER)}
 
 
-def of_task(study: Study, model: str, task: dict, against: str) -> str:
-    """Which methods are better on a task than a baseline, worse, or not distinguishable; the largest changes."""
-    changes = study.compared(model, task, against)
+def compared(study: Study, model: str, against: str) -> str:
+    """Which methods are better than a baseline, worse, or not distinguishable from it, by task; the largest change."""
+    changes = {task["title"]: study.compared(model, task, against) for task in study.tasks(model)}
+    changes = {title: of_task for title, of_task in changes.items() if of_task}
     if not changes:
-        return f"{task['title']}: not run yet."
-    sides = [_side(study, word, found, changes) for word, found in by_verdict(changes).items() if found]
-    return f"{task['title']} (n = {changes[0]['n']}): {'; '.join(sides)}."
+        return "Not run yet."
+    tasks_of: dict[str, list[str]] = {}  # what was found -> the tasks on which it was
+    for title, of_task in changes.items():
+        tasks_of.setdefault(_sides(study, of_task), []).append(title)
+    found = " ".join(f"On {listed(titles)}, {sides}." for sides, titles in tasks_of.items())
+    largest = max((one for of_task in changes.values() for one in of_task), key=lambda one: abs(one["value"]))
+    return f"{found} The largest change is {signed(largest)}, n = {largest['n']} ({_where(study, largest)})."
 
 
-def _side(study: Study, word: str, changes: list[dict], everything: list[dict]) -> str:
-    """Better are all methods but prompt tuning and IA3 (most of all LoRA, +0.412 [+0.360, +0.463])."""
-    names = [study.title(one["method"]) for one in changes]
-    others = [study.title(one["method"]) for one in everything if one not in changes]
-    text = listed(names)
-    if len(names) > len(others):
-        text = f"all methods but {listed(others)}" if others else "all methods"
-    text = f"{word} {'is' if text == names[0] else 'are'} {text}"
-    if word == NEITHER:
-        return text
-    largest = max(changes, key=lambda one: abs(one["value"]))
-    whose = f"most of all {study.title(largest['method'])}, " if len(changes) > 1 else ""
-    return f"{text} ({whose}{signed(largest)})"
-
-
-def on_every_task(study: Study, model: str, against: str) -> str:
-    """A sentence for each task of a model."""
-    return " ".join(of_task(study, model, task, against) for task in study.tasks(model)) or "Not run yet."
+def _sides(study: Study, changes: list[dict]) -> str:
+    """All methods but prompt tuning and IA3 are better; IA3 is worse; prompt tuning is not distinguishable."""
+    sides = []
+    for word, found in by_verdict(changes).items():
+        names = [study.short(one["method"]) for one in found]
+        others = [study.short(one["method"]) for one in changes if one not in found]
+        text = listed(names) if names else ""
+        if len(names) > len(others):
+            text = f"all methods but {listed(others)}" if others else "all methods"
+        if names:
+            sides.append(f"{text} {'is' if text == names[0] else 'are'} {word}")
+    return "; ".join(sides)
 
 
 def on_other_models(study: Study) -> str:
     """The comparison with the zero-shot prompt for every model but the first."""
     parts = [
-        f"{one['title']}: {on_every_task(study, one['model'], 'zero-shot')}"
+        f"{one['title']} against its zero-shot prompt: {compared(study, one['model'], 'zero-shot')}"
         for one in study.models
         if one["model"] != study.main_model
     ]
@@ -124,7 +123,7 @@ def cost(study: Study) -> str:
 
 def _where(study: Study, row: dict) -> str:
     """TREC with LoRA (r = 8)."""
-    return f"{study.title(row['task'])} with {study.title(row['method'])}"
+    return f"{study.title(row['task'])} with {study.short(row['method'])}"
 
 
 def seeds(study: Study) -> str:

@@ -62,6 +62,12 @@ class Study:
         titles = {row[kind]: row["title"] for kind in ("method", "task", "model") for row in self.rows(f"{kind}s")}
         return titles.get(name, name)
 
+    def short(self, method: str) -> str:
+        """Its title without what is in brackets, unless that is all that distinguishes two methods."""
+        heads = [one["title"].partition(" (")[0] for one in self.rows("methods")]
+        head = self.title(method).partition(" (")[0]
+        return head if heads.count(head) == 1 else self.title(method)
+
     def compared(self, model: str, task: dict, against: str) -> list[dict]:
         """The changes of each method from a baseline, in the metric that the task compares first."""
         return self.rows("changes", model=model, task=task["task"], against=against, metric=task["metric"])

@@ -106,7 +106,7 @@ def further(study: Study, model: str) -> str:
             found = [study.summary(owner, task["task"], method) for task, _ in columns]
             cells = [_half(row, metric) for row, (_, metric) in zip(found, columns, strict=True)]
             if any(cell != NONE for cell in cells):
-                rows.append([escape(study.title(method)), *cells])
+                rows.append([escape(study.short(method)), *cells])
         groups.append(rows)
     head = ["method", *(f"{escape(task['title'])}, {escape(metric)}" for task, metric in columns)]
     return (
@@ -142,7 +142,9 @@ def against(study: Study, model: str) -> str:
         for method in study.methods:
             changes = [_change_to(study, model, task, baseline, method["method"]) for task in columns]
             if any(change != NONE for change in changes):
-                rows.append([escape(BASELINES[baseline]) if not rows else "", escape(method["title"]), *changes])
+                rows.append(
+                    [escape(BASELINES[baseline]) if not rows else "", escape(study.short(method["method"])), *changes]
+                )
         groups.append(rows)
     head = ["against", "method", *(escape(f"{one['title']}, {one['metric']}") for one in columns)]
     return tabular("ll" + "l" * len(columns), head, groups) if any(groups) else NOT_RUN
@@ -169,7 +171,7 @@ def forgetting(study: Study) -> str:
             for method in study.methods:
                 cells = [of_text.get((task["task"], method["method"])) for task in columns]
                 shown = [f"{number(row['after'])}{MARKS[verdict('perplexity', row)]}" if row else NONE for row in cells]
-                rows.append(["", escape(method["title"]), *shown])
+                rows.append(["", escape(study.short(method["method"])), *shown])
             groups.append(rows)
     head = ["text", "method", *(escape(one["title"]) for one in columns)]
     return tabular("ll" + "r" * len(columns), head, groups) if groups else NOT_RUN
@@ -209,7 +211,7 @@ def causes(study: Study) -> str:
                 most = "; ".join(f"{cause} {count}" for cause, count in counts.most_common(CAUSES))
                 name = escape(task["title"]) if not rows else ""
                 rows.append(
-                    [name, escape(study.title(method)), f"{counts.total()} of {found['n']}", escape(most) or NONE]
+                    [name, escape(study.short(method)), f"{counts.total()} of {found['n']}", escape(most) or NONE]
                 )
         groups.append(rows)
     head = ["task", "method", "errors", "most frequent causes"]
@@ -232,7 +234,7 @@ def examples(study: Study) -> str:
             given = [
                 [
                     "",
-                    escape(study.title(one["method"])),
+                    escape(study.short(one["method"])),
                     f"{escape(shortened(one['answer']))} ({escape(one['status'])})",
                 ]
                 for one in answers

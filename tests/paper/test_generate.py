@@ -77,7 +77,7 @@ def test_the_same_results_give_the_same_figures(drawn):
 def test_a_figure_shows_every_method_where_the_results_have_it(study):
     points = cost_points(study, "trainable_parameters")["PubMedQA, accuracy"]
     assert points["IA3"] == [(57_600, pytest.approx(0.26), pytest.approx(0.20), pytest.approx(0.32))]
-    assert list(points) == [one["title"] for one in study.methods]
+    assert list(points) == [study.short(one["method"]) for one in study.methods]
     assert reference_lines(study)["SciTLDR, rougeL"] == {"zero-shot": 0.31, "best classical": 0.28}
     curve = curve_points(study)["TREC, accuracy"]["LoRA (r = 8)"]
     assert [x for x, *_ in curve] == [100, 300, 1000, 5452] and curve[0][1:] == (0.3, 0.2, 0.4)
@@ -109,6 +109,7 @@ def test_every_macro_is_used_and_everything_generated_is_included(whole, drawn):
     unused = {name for name in defined if f"\\{name}{{}}" not in text and f"said.{name} " not in template}
     assert not unused
     included = set(re.findall(r"\\input\{(generated/\w+)\}", text))
+    included |= {f"generated/table_{name}" for name in re.findall(r"\\fitted\{(\w+)\}", text)}
     assert included == {name.removesuffix(".tex") for name in made if name.endswith(".tex")}
 
 

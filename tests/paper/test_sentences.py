@@ -28,27 +28,26 @@ def study():
     return Study.of(made_up_study())
 
 
-def task_of(study, name):
-    return study.rows("tasks", task=name)[0]
-
-
-def test_methods_are_sorted_by_their_verdicts(study):
-    assert sentences.of_task(study, MODEL, task_of(study, "trec"), "zero-shot") == (
-        "TREC (n = 200): better are all methods but prompt tuning (20 tokens) and IA3 (most of all full fine-tuning, "
-        "+0.400 [+0.360, +0.440]); worse is IA3 (−0.050 [−0.090, −0.010]); not distinguishable is prompt tuning (20 "
-        "tokens)."
+def test_methods_are_sorted_by_their_verdicts_and_tasks_by_what_was_found(study):
+    for change in study.rows("changes", model=MODEL, task="scitldr", method="ia3", against="zero-shot"):
+        change |= {"value": 0.6, "interval": [0.5, 0.7]}
+    assert sentences.compared(study, MODEL, "zero-shot") == (
+        "On TREC, PubMedQA and networkx (executed), all methods but prompt tuning and IA3 are better; IA3 is worse; "
+        "prompt tuning is not distinguishable. On SciTLDR, all methods but prompt tuning are better; prompt tuning is not "
+        "distinguishable. The largest change is +0.600 [+0.500, +0.700], n = 200 (SciTLDR with IA3)."
     )
 
 
 def test_a_change_that_is_not_distinguishable_is_never_called_better(study):
     for change in study.results["changes"]:
         change |= {"distinguishable": False}
-    text = sentences.on_every_task(study, MODEL, "zero-shot")
-    assert text.count("not distinguishable are all methods") == 4 and "better" not in text and "worse" not in text
+    text = sentences.compared(study, MODEL, "zero-shot")
+    assert "all methods are not distinguishable" in text and "better" not in text and "worse" not in text
 
 
-def test_a_comparison_that_was_not_made_is_named(study):
-    assert sentences.of_task(study, MODEL, task_of(study, "code"), "classical") == "networkx (executed): not run yet."
+def test_a_task_without_a_baseline_is_not_compared_with_it(study):
+    assert "networkx" not in sentences.compared(study, MODEL, "classical")
+    assert sentences.compared(study, "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "zero-shot") == "Not run yet."
 
 
 def test_the_tally_counts_every_model_task_and_method_once(study):
@@ -62,9 +61,7 @@ def test_a_lower_perplexity_is_better(study):
 
 
 def test_costs_and_seeds_are_the_extremes(study):
-    assert "from 11,520 trainable parameters (TREC with prompt tuning (20 tokens)) to 134,515,008" in sentences.cost(
-        study
-    )
+    assert "from 11,520 trainable parameters (TREC with prompt tuning) to 134,515,008" in sentences.cost(study)
     study.rows("summary", model=MODEL, task="code", method="ia3")[0]["range"]["pass@1"] = [0.1, 0.4]
     assert "on networkx (executed) with IA3 (0.100 to 0.400)" in sentences.seeds(study)
 
@@ -76,7 +73,9 @@ def test_energy_is_minutes_times_watts_and_called_an_estimate(study):
 
 
 def test_the_second_model_is_named(study):
-    assert sentences.on_other_models(study).startswith("Qwen2.5-Coder-0.5B-Instruct: TREC (n = 200): better")
+    assert sentences.on_other_models(study).startswith(
+        "Qwen2.5-Coder-0.5B-Instruct against its zero-shot prompt: On TREC,"
+    )
 
 
 @pytest.mark.parametrize("name", OF_STUDY)

@@ -44,6 +44,7 @@ def test_every_source_of_the_paper_is_there(unpacked):
     sources = [paper / "paper.tex", *(paper / "sections").glob("*.tex"), *(paper / "generated").glob("*.tex")]
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
     included = re.findall(r"\\(?:input|includegraphics(?:\[[^]]*\])?)\{([\w/.]+)\}", text)
+    included += [f"generated/table_{name}" for name in re.findall(r"\\fitted\{(\w+)\}", text)]
     assert len(included) > 15
     assert all((paper / name).is_file() or (paper / f"{name}.tex").is_file() for name in included)
     assert (paper / "references.bib").is_file()
