@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from common.console import need
@@ -119,23 +119,24 @@ def draw_curves(study: Study) -> bytes | None:
     return _pdf(draw, (COLUMN, 2.0), panels)
 
 
-def _looks(study: Study) -> dict[str, dict[str, str]]:
+def _looks(study: Study) -> dict[str, tuple[str, str]]:
     """Method -> colour and marker, the same in every figure."""
     names = [study.short(one["method"]) for one in study.rows("methods")]
-    looks = [{"color": color, "marker": marker} for color, marker in zip(COLORS, MARKERS, strict=True)]
+    looks = list(zip(COLORS, MARKERS, strict=True))
     return {name: looks[place % len(looks)] for place, name in enumerate(names)}
 
 
-def _draw_points(axis: Axes, points: Points, looks: dict[str, dict[str, str]], *, joined: bool) -> None:
+def _draw_points(axis: Axes, points: Points, looks: dict[str, tuple[str, str]], *, joined: bool) -> None:
     for name, of_name in points.items():
         x, y, low, high = zip(*of_name, strict=True)
         reach = [
             [max(0.0, a - b) for a, b in zip(y, low, strict=True)],
             [max(0.0, b - a) for a, b in zip(y, high, strict=True)],
         ]
+        color, marker = looks[name]
         axis.errorbar(
-            x, y, yerr=reach, label=name, markersize=3.5, linewidth=1 if joined else 0, elinewidth=0.8, capsize=1.5,
-            **looks[name],
+            x, y, yerr=reach, label=name, color=color, marker=marker, markersize=3.5, linewidth=1 if joined else 0,
+            elinewidth=0.8, capsize=1.5,
         )  # fmt: skip
 
 
@@ -145,7 +146,7 @@ def _legend(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
     figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
 
 
-def _pdf(draw, size: tuple[float, float], data: object) -> bytes:
+def _pdf(draw: Callable[[Figure], None], size: tuple[float, float], data: object) -> bytes:
     """A figure as PDF without a date. The style of the user's matplotlibrc does not matter."""
     need("matplotlib", why="the paper's figures: each", install="matplotlib")
     import matplotlib

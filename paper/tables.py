@@ -88,7 +88,7 @@ def _main_row(study: Study, model: str, kind: str, method: str) -> list[str]:
         _span([row[field] for row in found if row.get(field) is not None], form)
         for field, form in (
             ("trainable_parameters", _count),
-            ("minutes", "{:.0f}".format),
+            ("minutes", "{:.1f}".format),
             ("memory_gib", "{:.1f}".format),
         )
     ]
@@ -138,7 +138,7 @@ def against(study: Study, model: str) -> str:
     columns = study.tasks(model)
     groups = []
     for baseline in (name for name in BASELINES if name != "zero-shot"):
-        rows = []
+        rows: list[list[str]] = []
         for method in study.methods:
             changes = [_change_to(study, model, task, baseline, method["method"]) for task in columns]
             if any(change != NONE for change in changes):
@@ -204,7 +204,7 @@ def causes(study: Study) -> str:
     """The most frequent causes of error on each task, of three telling methods."""
     model, groups = study.main_model, []
     for task in study.tasks(model):
-        rows = []
+        rows: list[list[str]] = []
         for method in study.telling_methods(model, task):
             for found in study.rows("causes", model=model, task=task["task"], method=method)[:1]:
                 counts = Counter(found["causes"])
@@ -235,12 +235,17 @@ def examples(study: Study) -> str:
                 [
                     "",
                     escape(study.short(one["method"])),
-                    f"{escape(shortened(one['answer']))} ({escape(one['status'])})",
+                    f"{escape(shortened(one['answer']) or '–')} ({escape(judged(one))})",
                 ]
                 for one in answers
             ]
             groups.append([asked, wanted, *given])
     return tabular(r"llp{0.68\textwidth}", ["task", "", "text"], groups) if groups else NOT_RUN
+
+
+def judged(answer: dict) -> str:
+    """Right, or why not."""
+    return "right" if answer["status"] == "pass" else answer["cause"] or answer["status"]
 
 
 def shortened(text: str) -> str:

@@ -44,7 +44,7 @@ def made_up_study() -> dict:
             {"task": task, "title": title, "kind": kind, "source": "a set (Author & Other 2002; Author et al. 2019)",
              "license": "none stated; given out by a group", "metric": metric, "metrics": metrics,
              "rows": {"train": 1000, "validation": 100, "test": 200},
-             "rows_published": {"train": 5452, "test": 500}, "epochs": 2, "step_tokens": 2048}
+             "rows_published": {"train": 5452, "validation": None, "test": 500}, "epochs": 2, "step_tokens": 2048}
             for task, (title, kind, metric, metrics) in TASKS.items()
         ],
         "methods": [

@@ -30,7 +30,7 @@ def test_a_row_has_the_figures_of_its_method_and_task(study):
     row["metrics"]["accuracy"], row["intervals"]["accuracy"], row["minutes"] = 0.567, [0.5, 0.6], 33.0
     found = cells(tables.main(study, MODEL), "LoRA (r = 8)")
     assert found[2] == r"0.567$^{+}$ {\scriptsize [0.500, 0.600]}"
-    assert found[1].startswith("0.690$^{+}$") and found[5:] == ["2.4 M", "8--33", "1.3"]
+    assert found[1].startswith("0.690$^{+}$") and found[5:] == ["2.4 M", "8.5--33.0", "1.3"]
 
 
 def test_marks_follow_the_verdict(study):
@@ -90,7 +90,7 @@ def test_the_example_is_one_that_the_methods_disagree_on(study):
     study.results["examples"]["trec"][1]["prompt"] = "a" * 90 + "omitted" * 50 + "z" * 130
     text = tables.examples(study)
     assert "a" * 90 + r" \dots{} " + "z" * 130 in text and "omitted" not in text
-    assert "an answer\\_0 with 100 \\% (pass)" in text and "an answer\\_7 with 100 \\% (wrong)" in text
+    assert "an answer\\_0 with 100 \\% (right)" in text and "an answer\\_7 with 100 \\% (wrong)" in text
 
 
 def test_models_and_tasks_are_listed_with_their_sizes(study):
@@ -149,3 +149,8 @@ def test_the_other_experiments_stand_in_their_tables():
     table = tables.published({"published": theirs, "rows": runs})
     assert cells(table, "pass@1, by form") == ["pass@1, by form", "0.565", "0.804", "0.300", "0.500"]
     assert cells(table, "pass@1, executed") == ["pass@1, executed", "--", "--", "0.100", "0.200"]
+
+
+def test_an_empty_answer_and_the_cause_of_an_error_are_shown(study):
+    study.results["examples"]["trec"][0]["answers"][0] |= {"answer": " ", "status": "extraction", "cause": "empty"}
+    assert "zero-shot & \\textendash{} (empty)" in tables.examples(study)
