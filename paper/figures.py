@@ -96,7 +96,7 @@ def draw_cost(study: Study) -> bytes | None:
                 axis.set(xscale=scale, xlabel=label, title="" if place else name)
         _legend(figure, axes[0], columns=5)
 
-    return _pdf(draw, (WIDTH, 3.2), [[label, panels] for label, panels in rows] + [lines])
+    return _pdf(draw, (WIDTH, 3.0), [[label, panels] for label, panels in rows] + [lines])
 
 
 def draw_curves(study: Study) -> bytes | None:

@@ -52,7 +52,7 @@ def compared(study: Study, model: str, against: str) -> str:
 
 
 def _sides(study: Study, changes: list[dict]) -> str:
-    """All methods but prompt tuning and IA3 are better; IA3 is worse; prompt tuning is not distinguishable."""
+    """Better: all methods but prompt tuning and IA3; worse: IA3; not distinguishable: prompt tuning."""
     sides = []
     for word, found in by_verdict(changes).items():
         names = [study.short(one["method"]) for one in found]
@@ -61,7 +61,7 @@ def _sides(study: Study, changes: list[dict]) -> str:
         if len(names) > len(others):
             text = f"all methods but {listed(others)}" if others else "all methods"
         if names:
-            sides.append(f"{text} {'is' if text == names[0] else 'are'} {word}")
+            sides.append(f"{word}: {text}")
     return "; ".join(sides)
 
 

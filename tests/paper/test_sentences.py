@@ -32,9 +32,9 @@ def test_methods_are_sorted_by_their_verdicts_and_tasks_by_what_was_found(study)
     for change in study.rows("changes", model=MODEL, task="scitldr", method="ia3", against="zero-shot"):
         change |= {"value": 0.6, "interval": [0.5, 0.7]}
     assert sentences.compared(study, MODEL, "zero-shot") == (
-        "On TREC, PubMedQA and networkx (executed), all methods but prompt tuning and IA3 are better; IA3 is worse; "
-        "prompt tuning is not distinguishable. On SciTLDR, all methods but prompt tuning are better; prompt tuning is "
-        "not distinguishable. The largest change is +0.600 [+0.500, +0.700], n = 200 (SciTLDR with IA3)."
+        "On TREC, PubMedQA and networkx (executed), better: all methods but prompt tuning and IA3; worse: IA3; not "
+        "distinguishable: prompt tuning. On SciTLDR, better: all methods but prompt tuning; not distinguishable: prompt "
+        "tuning. The largest change is +0.600 [+0.500, +0.700], n = 200 (SciTLDR with IA3)."
     )
 
 
@@ -42,7 +42,7 @@ def test_a_change_that_is_not_distinguishable_is_never_called_better(study):
     for change in study.results["changes"]:
         change |= {"distinguishable": False}
     text = sentences.compared(study, MODEL, "zero-shot")
-    assert "all methods are not distinguishable" in text and "better" not in text and "worse" not in text
+    assert "not distinguishable: all methods." in text and "better" not in text and "worse" not in text
 
 
 def test_a_task_without_a_baseline_is_not_compared_with_it(study):
