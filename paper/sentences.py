@@ -83,8 +83,8 @@ def tally(study: Study) -> str:
         changes = [change for model, task in tasks for change in study.compared(model, task, against)]
         if changes:
             better, worse, neither = (len(found) for found in by_verdict(changes).values())
-            compared = f"{better} of {len(changes)} are better than {name}"
-            parts.append(f"{compared}, {worse} worse and {neither} not distinguishable")
+            side = f"{better} of {len(changes)} are better than {name}"
+            parts.append(f"{side}, {worse} worse and {neither} not distinguishable")
     if not parts:
         return "Tuned models have not been compared yet."
     return f"Of the tuned models, one for each method, task and base, {'; '.join(parts)}."
@@ -163,7 +163,7 @@ def rates(study: Study) -> str:
 
 
 def errors(study: Study) -> str:
-    """The most frequent cause of error of each method on each task, of the first model."""
+    """The most frequent cause of error on each task, over all methods of the first model."""
     parts = []
     for task in study.tasks(study.main_model):
         found = study.rows("causes", model=study.main_model, task=task["task"])

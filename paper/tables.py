@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from eval.change_table import number, verdict
 from paper.latex import NOT_RUN, escape, tabular
@@ -45,21 +46,15 @@ def tasks(study: Study) -> str:
     return tabular(columns, head, [rows]) if rows else NOT_RUN
 
 
-def main(study: Study, model: str) -> str:
+def quality(study: Study, model: str) -> str:
     """Each method of a model on each task: mean over seeds, interval, verdict against zero-shot, and the cost."""
     columns = study.tasks(model)
     if not columns:
         return NOT_RUN
     names = {kind: _names(study, model, kind) for kind in ("classical", "prompted", "tuned")}
-    groups = [[_main_row(study, model, kind, name) for name in found] for kind, found in names.items()]
-    head = [
-        "method",
-        *(f"{escape(one['title'])}, {escape(one['metric'])}" for one in columns),
-        "trainable",
-        "min",
-        "GiB",
-    ]
-    return tabular("l" + "l" * len(columns) + "rrr", head, groups)
+    groups = [[_quality_row(study, model, kind, name) for name in found] for kind, found in names.items()]
+    measured = [escape(f"{one['title']}, {one['metric']}") for one in columns]
+    return tabular("l" + "l" * len(columns) + "rrr", ["method", *measured, "trainable", "min", "GiB"], groups)
 
 
 def _names(study: Study, model: str, kind: str) -> list[str]:
@@ -70,7 +65,7 @@ def _names(study: Study, model: str, kind: str) -> list[str]:
     return sorted(found, key=lambda name: planned.index(name) if name in planned else -1)
 
 
-def _main_row(study: Study, model: str, kind: str, method: str) -> list[str]:
+def _quality_row(study: Study, model: str, kind: str, method: str) -> list[str]:
     owner = None if kind == "classical" else model
     cells, found = [], []
     for task in study.tasks(model):
@@ -84,14 +79,8 @@ def _main_row(study: Study, model: str, kind: str, method: str) -> list[str]:
         low, high = row["intervals"][task["metric"]]
         interval = f"{{\\scriptsize [{number(low)}, {number(high)}]}}"
         cells.append(f"{number(row['metrics'][task['metric']])}{mark} {interval}")
-    cost = [
-        _span([row[field] for row in found if row.get(field) is not None], form)
-        for field, form in (
-            ("trainable_parameters", _count),
-            ("minutes", "{:.1f}".format),
-            ("memory_gib", "{:.1f}".format),
-        )
-    ]
+    forms = {"trainable_parameters": _count, "minutes": "{:.1f}".format, "memory_gib": "{:.1f}".format}
+    cost = [_span([row[field] for row in found if row[field] is not None], form) for field, form in forms.items()]
     return [escape(study.title(method)), *cells, *cost]
 
 
@@ -108,10 +97,9 @@ def further(study: Study, model: str) -> str:
             if any(cell != NONE for cell in cells):
                 rows.append([escape(study.short(method)), *cells])
         groups.append(rows)
-    head = ["method", *(f"{escape(task['title'])}, {escape(metric)}" for task, metric in columns)]
-    return (
-        tabular("l" + r">{\raggedright\arraybackslash}p{1.55cm}" * len(columns), head, groups) if columns else NOT_RUN
-    )
+    head = ["method", *(escape(f"{task['title']}, {metric}") for task, metric in columns)]
+    kinds = "l" + r">{\raggedright\arraybackslash}p{1.55cm}" * len(columns)
+    return tabular(kinds, head, groups) if columns else NOT_RUN
 
 
 def _half(row: dict | None, metric: str) -> str:
@@ -122,7 +110,7 @@ def _half(row: dict | None, metric: str) -> str:
     return escape(f"{row['metrics'][metric]:.2f}±{(high - low) / 2:.2f}")
 
 
-def _span(values: list[float], form) -> str:
+def _span(values: list[float], form: Callable[[float], str]) -> str:
     """One value, or the least and the greatest."""
     shown = list(dict.fromkeys(form(value) for value in (min(values), max(values)))) if values else [NONE]
     return "--".join(shown)
@@ -142,9 +130,8 @@ def against(study: Study, model: str) -> str:
         for method in study.methods:
             changes = [_change_to(study, model, task, baseline, method["method"]) for task in columns]
             if any(change != NONE for change in changes):
-                rows.append(
-                    [escape(BASELINES[baseline]) if not rows else "", escape(study.short(method["method"])), *changes]
-                )
+                name = escape(BASELINES[baseline]) if not rows else ""
+                rows.append([name, escape(study.short(method["method"])), *changes])
         groups.append(rows)
     head = ["against", "method", *(escape(f"{one['title']}, {one['metric']}") for one in columns)]
     return tabular("ll" + "l" * len(columns), head, groups) if any(groups) else NOT_RUN
@@ -166,8 +153,8 @@ def forgetting(study: Study) -> str:
     for text, name in (("code", "code"), ("english", "English")):
         of_text = {(row["task"], row["method"]): row for row in found if row["text"] == text}
         if of_text:
-            before = next(iter(of_text.values()))["before"]
-            rows = [[name, "before training", *[number(before)] * len(columns)]]
+            before = {task: number(row["before"]) for (task, _), row in of_text.items()}  # the same for every method
+            rows = [[name, "before training", *(before.get(task["task"], NONE) for task in columns)]]
             for method in study.methods:
                 cells = [of_text.get((task["task"], method["method"])) for task in columns]
                 shown = [f"{number(row['after'])}{MARKS[verdict('perplexity', row)]}" if row else NONE for row in cells]
@@ -208,11 +195,9 @@ def causes(study: Study) -> str:
         for method in study.telling_methods(model, task):
             for found in study.rows("causes", model=model, task=task["task"], method=method)[:1]:
                 counts = Counter(found["causes"])
-                most = "; ".join(f"{cause} {count}" for cause, count in counts.most_common(CAUSES))
+                most = escape("; ".join(f"{cause} {count}" for cause, count in counts.most_common(CAUSES)))
                 name = escape(task["title"]) if not rows else ""
-                rows.append(
-                    [name, escape(study.short(method)), f"{counts.total()} of {found['n']}", escape(most) or NONE]
-                )
+                rows.append([name, escape(study.short(method)), f"{counts.total()} of {found['n']}", most or NONE])
         groups.append(rows)
     head = ["task", "method", "errors", "most frequent causes"]
     return tabular(r"lllp{0.52\textwidth}", head, groups) if any(groups) else NOT_RUN
@@ -231,21 +216,15 @@ def examples(study: Study) -> str:
             example, answers = next((one for one in told if len({a["status"] for a in one[1]}) > 1), told[0])
             asked = [escape(task["title"]), r"\emph{prompt}", escape(shortened(example["prompt"]))]
             wanted = ["", r"\emph{reference}", escape(shortened(example["references"][0]))]
-            given = [
-                [
-                    "",
-                    escape(study.short(one["method"])),
-                    f"{escape(shortened(one['answer']) or '–')} ({escape(judged(one))})",
-                ]
-                for one in answers
-            ]
+            given = [["", escape(study.short(one["method"])), escape(judged(one))] for one in answers]
             groups.append([asked, wanted, *given])
     return tabular(r"llp{0.68\textwidth}", ["task", "", "text"], groups) if groups else NOT_RUN
 
 
 def judged(answer: dict) -> str:
-    """Right, or why not."""
-    return "right" if answer["status"] == "pass" else answer["cause"] or answer["status"]
+    """An answer, and whether it is right, or why not."""
+    verdict_of = "right" if answer["status"] == "pass" else answer["cause"] or answer["status"]
+    return f"{shortened(answer['answer']) or '–'} ({verdict_of})"
 
 
 def shortened(text: str) -> str:
@@ -264,9 +243,8 @@ def executed(results: dict | None) -> str:
         change, runs = of_arm["pass@1"], [row for row in results["rows"] if row["arm"] == arm]
         mean = sum(row["metrics"]["pass@1"] for row in runs) / len(runs)
         mark = MARKS[verdict("pass@1", change)]
-        rows.append(
-            [escape(arm), str(len(runs)), number(mean), f"{escape(signed(change))}{mark}", f"{change['p_holm']:.3f}"]
-        )
+        changed = f"{escape(signed(change))}{mark}"
+        rows.append([escape(arm), str(len(runs)), number(mean), changed, f"{change['p_holm']:.3f}"])
     return tabular("lrrlr", ["answers of", "seeds", "pass@1", "change", "p (Holm)"], [rows[:1], rows[1:]])
 
 

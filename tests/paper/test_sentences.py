@@ -33,8 +33,8 @@ def test_methods_are_sorted_by_their_verdicts_and_tasks_by_what_was_found(study)
         change |= {"value": 0.6, "interval": [0.5, 0.7]}
     assert sentences.compared(study, MODEL, "zero-shot") == (
         "On TREC, PubMedQA and networkx (executed), better: all methods but prompt tuning and IA3; worse: IA3; not "
-        "distinguishable: prompt tuning. On SciTLDR, better: all methods but prompt tuning; not distinguishable: prompt "
-        "tuning. The largest change is +0.600 [+0.500, +0.700], n = 200 (SciTLDR with IA3)."
+        "distinguishable: prompt tuning. On SciTLDR, better: all methods but prompt tuning; not distinguishable: "
+        "prompt tuning. The largest change is +0.600 [+0.500, +0.700], n = 200 (SciTLDR with IA3)."
     )
 
 

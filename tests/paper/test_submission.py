@@ -64,6 +64,7 @@ def test_scripts_stay_executable_and_every_archive_is_the_same(tmp_path):
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "one.zip") as archive:
         assert [oct(entry.external_attr >> 16) for entry in archive.infolist()] == ["0o755", "0o644"]
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def quick_tests(folder):

@@ -28,13 +28,13 @@ def cells(table, first):
 def test_a_row_has_the_figures_of_its_method_and_task(study):
     row = study.rows("summary", model=MODEL, task="pubmedqa", method="lora-8")[0]
     row["metrics"]["accuracy"], row["intervals"]["accuracy"], row["minutes"] = 0.567, [0.5, 0.6], 33.0
-    found = cells(tables.main(study, MODEL), "LoRA (r = 8)")
+    found = cells(tables.quality(study, MODEL), "LoRA (r = 8)")
     assert found[2] == r"0.567$^{+}$ {\scriptsize [0.500, 0.600]}"
     assert found[1].startswith("0.690$^{+}$") and found[5:] == ["2.4 M", "8.5--33.0", "1.3"]
 
 
 def test_marks_follow_the_verdict(study):
-    table = tables.main(study, MODEL)
+    table = tables.quality(study, MODEL)
     assert "$^{-}$" in cells(table, "IA3")[1] and "^" not in cells(table, "prompt tuning (20 tokens)")[1]
     assert "^" not in cells(table, "TF-IDF + logistic regression")[1]
 
@@ -43,8 +43,8 @@ def test_what_a_method_was_not_run_on_is_a_dash(study):
     study.results["summary"] = [
         row for row in study.results["summary"] if (row["method"], row["task"]) != ("ia3", "scitldr")
     ]
-    assert cells(tables.main(study, MODEL), "IA3")[3] == "--"
-    assert cells(tables.main(study, MODEL), "majority class")[3:] == ["--"] * 5
+    assert cells(tables.quality(study, MODEL), "IA3")[3] == "--"
+    assert cells(tables.quality(study, MODEL), "majority class")[3:] == ["--"] * 5
 
 
 def test_the_changes_stand_under_what_they_are_against(study):
@@ -104,7 +104,7 @@ def test_a_table_without_runs_says_so(name):
     assert getattr(tables, name)(Study.of(None)) == NOT_RUN
 
 
-@pytest.mark.parametrize("name", ["main", "against"])
+@pytest.mark.parametrize("name", ["quality", "further", "against"])
 def test_a_table_of_a_model_without_runs_says_so(name):
     assert getattr(tables, name)(Study.of(None), "") == NOT_RUN
 
@@ -124,8 +124,8 @@ def test_a_grid_that_has_just_begun_gives_what_it_has():
         results[part] = []
     results["examples"] = {}
     study = Study.of(results)
-    assert cells(tables.main(study, MODEL), "zero-shot")[1].startswith("0.310 ") and not set(METHODS) & set(
-        tables.main(study, MODEL)
+    assert cells(tables.quality(study, MODEL), "zero-shot")[1].startswith("0.310 ") and not set(METHODS) & set(
+        tables.quality(study, MODEL)
     )
     assert tables.against(study, MODEL) == tables.forgetting(study) == tables.rates(study) == NOT_RUN
 
