@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, COLUMN = 6.8, 3.27  # inches: of the text, of a column
-COLORS = ("#1f6f78", "#b5532a", "#5b4a9c", "#8a8d29", "#9c3d6e", "#2d6fb5", "#555b63")  # of methods
-MARKERS = "osD^vPX"
+COLORS = ("#1f6f78", "#b5532a", "#5b4a9c", "#8a8d29", "#9c3d6e", "#2d6fb5", "#555b63")
+MARKERS = "osD^vPX"  # as the colours, of the methods in the order of the plan
 STYLE = {
     "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 8, "axes.titlesize": 8,
     "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
     "legend.fontsize": 7.5, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
     "pdf.fonttype": 42,  # TrueType, whole letters: Type 3 is refused by some archives
-
 }  # fmt: skip
 Points = dict[str, list[tuple[float, float, float, float]]]  # name -> x, y, low, high of each point
 
