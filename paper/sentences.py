@@ -17,6 +17,7 @@ BASELINES = {  # what a tuned model is compared with
     "zero-shot": "the zero-shot prompt", "few-shot": "the few-shot prompt", "classical": "the classical baseline",
     "full": "full fine-tuning",
 }  # fmt: skip
+PASSES = {"published_pass@1": "by form", "lenient_pass@1": "by our lenient rules", "pass@1": "by execution"}
 BETTER, WORSE, NEITHER = "better", "worse", "not distinguishable"
 
 
@@ -208,14 +209,14 @@ def executed(results: dict | None) -> str:
 
 
 def published(results: dict | None) -> str:
-    """verl_sft: the same answers by the form that a published run judges, and by execution."""
+    """verl_sft: the same answers by the form that a published run judges, by our own rules, and by execution."""
     if not results or not results["changes"]:
         return "The repetition of the published run has not been made yet."
     parts = []
     for model, of_model in results["changes"].items():
         told = [
             f"{name} {signed(of_model[metric])} (n = {of_model[metric]['n']}, {verdict(metric, of_model[metric])})"
-            for metric, name in (("published_pass@1", "by form"), ("pass@1", "by execution"))
+            for metric, name in PASSES.items()
             if metric in of_model
         ]
         parts.append(f"{model} {listed(told)}")

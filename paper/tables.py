@@ -264,7 +264,7 @@ def published(results: dict | None) -> str:
         if any(value is not None for value in ours):
             rows.append([title, *(number(value) if value is not None else NONE for value in (*theirs, *ours))])
     head = ["", "published, before", "after", *(escape(f"{run['model']}, {run['when']}") for run in runs)]
-    return tabular("l" + "r" * (2 + len(runs)), head, [rows])
+    return tabular("lrr" + r">{\raggedleft\arraybackslash}p{2.4cm}" * len(runs), head, [rows])
 
 
 def choices(results: dict | None) -> str:
