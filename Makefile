@@ -4,7 +4,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 QUICK := tests/model tests/lora tests/training tests/data/test_masking.py tests/data/test_packing.py \
 	--ignore tests/training/test_parallel.py --ignore tests/training/test_measured_as_saved.py
 
-.PHONY: quickstart smoke test quick slow bench gpu lint types clean
+.PHONY: quickstart smoke test quick slow bench gpu paper submission lint types clean
 
 quickstart: .venv/.extras          ## all three tracks on the embedded defaults, ends in a report
 	$(BIN)/python quickstart.py
@@ -30,6 +30,13 @@ bench: .venv/.bench                ## side by side with the peers; alone on the 
 
 gpu: .venv/.bench                  ## test and measure everything on a GPU, in under ten minutes; downloads no model
 	$(BIN)/python -m bench.gpu --out runs/bench/gpu.json
+
+paper: .venv/.paper                ## the study's paper, every figure from experiments/*/results.json; needs latexmk
+	$(BIN)/python -m paper.generate
+	$(BIN)/python -m paper.compile
+
+submission: paper                  ## the paper, its sources and all code in one archive
+	$(BIN)/python -m paper.submission --out runs/submission.zip
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -50,6 +50,9 @@ MODULES = [
     "experiments.quickstart_choices.run",
     "experiments.track_b_executed.run",
     "experiments.verl_sft.run",
+    "paper.generate",
+    "paper.compile",
+    "paper.submission",
 ]
 FOLDERS = [path.parent for path in ROOT.glob("*/__init__.py")]  # not runs/, where a corpus may hold anything
 SOURCES = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in folder.rglob("*.py"))]

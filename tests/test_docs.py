@@ -15,7 +15,7 @@ from tests.commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")), *sorted((ROOT / "bench").glob("*.md"))]
+PAGES = [path for folder in (ROOT, DOCS, ROOT / "bench", ROOT / "paper") for path in sorted(folder.glob("*.md"))]
 COMMAND = re.compile(r"^(?:torchrun .* -- |python )(-m [\w.]+|\w+\.py)(.*)$", re.MULTILINE)
 TOUR_LINES, FILE_LINES = 1_900, 350
 
@@ -70,7 +70,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_files_named_in_the_text_exist(page):
     """`model/loss.py`, `tests/parity`: a path in backticks that begins with one of our folders."""
-    folders = "bench|common|data|docs|eval|experiments|lora|model|recipes|sandbox|tests|training"
+    folders = "bench|common|data|docs|eval|experiments|lora|model|paper|recipes|sandbox|tests|training"
     named = re.findall(rf"`((?:{folders})/[\w./]*\w/?)`", read(page))
     assert not [path for path in named if not (ROOT / path).exists()]
 

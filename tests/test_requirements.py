@@ -53,7 +53,7 @@ def test_every_extra_that_is_named_exists():
     assert {name for names in installs for name in names if name} == EXTRAS.keys()
     for name, requirements in EXTRAS.items():
         inner = [extra for r in requirements if r.name == PROJECT["name"] for extra in r.extras]
-        assert inner == ([] if name == "extras" else ["extras"] if name == "dev" else ["dev"])
+        assert inner == ([] if name in ("extras", "paper") else ["extras", "paper"] if name == "dev" else ["dev"])
     assert {name.replace("_", "-") for name in quickstart.EXTRAS} <= {r.name for r in EXTRAS["extras"]}
 
 

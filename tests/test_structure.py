@@ -56,7 +56,8 @@ WITHIN = {
     },
 }
 FILES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
-SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"bench"}  # the top floor: nothing below names it
+# the top floors: nothing below names them
+SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"bench", "experiments", "paper"}
 
 
 def dotted(path: Path) -> str:
