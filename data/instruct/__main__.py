@@ -13,6 +13,7 @@ from common.options import as_settings, option, parse
 from data.checks.prove import KINDS, UNPROVEN
 from data.corpus import SPLITS, open_corpus
 from data.instruct.build import CATEGORIES, build_instruction_pairs, category_counts
+from data.instruct.phrasings import read_instructions
 from data.instruct.summary import about, instruction_summary
 from data.instruct.teacher_options import TEACHER, TeacherOptions, teacher_of
 from data.instruct.teaching import TAUGHT
@@ -42,6 +43,9 @@ class Options(TeacherOptions):
         "nothing", PAIRS, choices=(*KINDS, UNPROVEN), metavar="KIND",
     )  # fmt: skip
     whole_line_bugs: bool = option(False, "also bugs that remove, unwrap or reorder whole lines", PAIRS)
+    instructions: Path | None = option(
+        None, "instructions in place of ours: JSON {category: [instruction, …]}", PAIRS, metavar="FILE"
+    )
     most_input: int = option(2400, "characters of instruction and input at most", PAIRS)
     most_output: int = option(700, "characters of output at most", PAIRS)
     teacher_categories: tuple[str, ...] = option(
@@ -71,6 +75,7 @@ def main() -> None:
     options = parse(Options, description=main.__doc__)
     shares = options.shares()
     category_counts(0, shares)  # refuse impossible shares before a corpus is read
+    instructions = read_instructions(options.instructions) if options.instructions else {}
     corpus = open_corpus(options.corpus, seed=options.seed)
     teacher = teacher_of(options, options.out)
     pairs = build_instruction_pairs(
@@ -78,12 +83,15 @@ def main() -> None:
         most_input=options.most_input, most_output=options.most_output, seed=options.seed, shares=shares,
         checks=options.checks, teacher=teacher, candidates=options.teacher_candidates,
         taught=options.teacher_categories, whole_line_bugs=options.whole_line_bugs,
+        instructions=instructions,
     )  # fmt: skip
     for split in SPLITS:
         write_jsonl(options.out / f"{split}.jsonl", pairs.split(split))
     write_jsonl(options.out / "rejects.jsonl", pairs.rejects)
     settings = as_settings(options, without=("out", "corpus")) | {"share": shares}
-    write_json(options.out / "about.json", about(corpus, settings, pairs, teacher, options.teacher_categories))
+    write_json(
+        options.out / "about.json", about(corpus, settings, pairs, teacher, options.teacher_categories, instructions)
+    )
     print(instruction_summary(pairs))
     if teacher:
         print(f"teacher  {teacher.summary()}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -105,6 +105,7 @@ def build_instruction_pairs(
     candidates: int = 4,
     taught: Collection[str] = TAUGHT,
     whole_line_bugs: bool = False,
+    instructions: Mapping[str, Sequence[str]] | None = None,
 ) -> InstructionPairs:
     """Pairs of several categories on the sides of the corpus's split, by share, as far as the corpus allows.
 
@@ -114,6 +115,7 @@ def build_instruction_pairs(
     checks                                kinds of checks of a function, in the order in which they are tried
     teacher, candidates, taught           answers the categories in `taught`, `candidates` times each
     whole_line_bugs                       also bugs that remove, unwrap or reorder whole lines
+    instructions                          by category, in place of those of data/instruct/phrasings.py
     Raises UserError when no function of the corpus gives a pair, and for shares that do not add up.
     """
     counts = {"train": count, "validation": validation_count, "test": test_count}
@@ -133,6 +135,7 @@ def build_instruction_pairs(
         seed=seed,
         taught=frozenset(taught if teacher else ()),
         whole_line_bugs=whole_line_bugs,
+        instructions=instructions or {},
         kinds=tuple(checks),
         read_module=module_reader(corpus),
     )

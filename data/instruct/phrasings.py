@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from common.console import UserError
+from common.files import read_json
+from data.instruct.gap import GAP
+
 INSTRUCTIONS = {
     "docstring": (
         "Write a Google-style docstring for this function. Reply with the docstring.",
@@ -59,3 +65,29 @@ INSTRUCTIONS = {
         "The cursor is at {gap}. Insert the code that this function lacks.",
     ),
 }
+
+
+def worded(phrase: str, *, name: str, qualname: str, module: str) -> str:
+    """An instruction with a function's names in it. Raises KeyError, IndexError or ValueError for an unknown field."""
+    return phrase.format(name=name, qualname=qualname, module=module, test_name=name.strip("_"), gap=GAP)
+
+
+def read_instructions(path: Path) -> dict[str, list[str]]:
+    """Instructions in place of ours: a JSON file {category: [phrase, …]}, phrases as above.
+
+    UserError for anything else, and for a phrase with a field that there is not.
+    """
+    given = read_json(path)
+    form = f"{path}: give {{category: [instruction, …]}}, categories of {', '.join(INSTRUCTIONS)}"
+    if not isinstance(given, dict) or not given.keys() <= INSTRUCTIONS.keys():
+        raise UserError(form)
+    for phrases in given.values():
+        if not phrases or not isinstance(phrases, list) or not all(isinstance(one, str) and one for one in phrases):
+            raise UserError(form)
+        for phrase in phrases:
+            try:
+                worded(phrase, name="name", qualname="name", module="module")
+            except (KeyError, IndexError, ValueError):
+                fields = "{name}, {qualname}, {module}, {test_name} and {gap}"
+                raise UserError(f"{path}: {phrase!r} has other fields than {fields}") from None
+    return given

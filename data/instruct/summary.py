@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 from data.checks.script import is_script
 from data.corpus import SPLITS, Corpus
@@ -48,23 +48,29 @@ def _why_short(pairs: InstructionPairs, split: str, category: str) -> str:
 
 
 def about(
-    corpus: Corpus, settings: dict, pairs: InstructionPairs, teacher: Teacher | None, taught: Collection[str] = TAUGHT
+    corpus: Corpus,
+    settings: dict,
+    pairs: InstructionPairs,
+    teacher: Teacher | None,
+    taught: Collection[str] = TAUGHT,
+    instructions: Mapping[str, Sequence[str]] | None = None,
 ) -> dict:
     """What the pairs were made from, and how: the content of about.json."""
+    made = [pair for split in SPLITS for pair in pairs.split(split)]
     made_from = {"source": corpus.source, "name": corpus.name, "sha256": corpus.sha256(), "options": corpus.options}
     told = teacher and {
         "model": teacher.model,
         "system": SYSTEM,
         "categories": list(taught),
         "spent": vars(teacher.spent),
-        "answers": teacher_answers([pair for split in SPLITS for pair in pairs.split(split)], pairs.rejects),
+        "answers": teacher_answers(made, pairs.rejects),
     }
     return {
         "schema": SCHEMA,
         "kind": "instruction pairs",
         "corpus": made_from,
         "options": settings,
-        "templates": templates_of([pair for split in SPLITS for pair in pairs.split(split)]),
+        "templates": templates_of(made) | dict(instructions or {}),
         "lost": pairs.lost,
         "teacher": told,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.markdown import fenced
@@ -19,9 +19,9 @@ from data.corpus.functions import Function, source_of
 from data.corpus.script_functions import ScriptFunction
 from data.instruct.degrade import degrade, is_worth_undoing
 from data.instruct.docstyle import Documented, quoted, read_docstring, write_google
-from data.instruct.gap import GAP, cut_gap, fill_gap
+from data.instruct.gap import cut_gap, fill_gap
 from data.instruct.pair_filters import pair_problem
-from data.instruct.phrasings import INSTRUCTIONS
+from data.instruct.phrasings import INSTRUCTIONS, worded
 from data.instruct.prose import clean, sections, sentences, summary, without_examples
 from data.instruct.unit_tests import RepositoryTest, from_examples, from_repository
 from sandbox.run import Job
@@ -51,6 +51,7 @@ class DraftContext:
     seed: int
     whole_line_bugs: bool = False  # bugs that remove, unwrap or reorder lines, too
     taught: frozenset[str] = frozenset()  # categories in which a teacher may answer where the repository does not
+    instructions: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by category, in place of ours
     kinds: Sequence[str] = KINDS  # of checks, for functions of other languages
     read_module: Callable[[str, str], str | None] = lambda source, path: None  # a file of a source, for the same
 
@@ -84,9 +85,8 @@ def draft(
         raise Unsuitable("a category that is made from Python alone")
     choose = random.Random(f"{context.seed}\0{category}\0{function.path}\0{function.qualname}")
     made = makers[category](function, context, choose)
-    phrase = choose.choice(phrases[category])
-    names = {"name": function.name, "qualname": function.qualname, "module": function.module}
-    instruction = phrase.format(**names, test_name=function.name.strip("_"), gap=GAP)
+    phrase = choose.choice(context.instructions.get(category) or phrases[category])
+    instruction = worded(phrase, name=function.name, qualname=function.qualname, module=function.module)
     pair = {
         "id": f"{category}/{function.path}:{function.first_line}",
         "category": category,

@@ -22,6 +22,7 @@ from experiments.stages import Stage, run_stages, stage
 
 RECIPE = "recipes/sft_verl_published.toml"
 # The published run has two unit tests as well: of 303 pairs, and of a library that few machines can import.
+INSTRUCTIONS = "experiments/verl_sft/instructions.json"  # which ask for the elements that its measures look for
 SHARES = ("docstring=0.266", "explain=0.266", "bugfix=0.252", "complete=0.216", "unit_test=0", "improve=0")
 TEST_SHARE = 46 / 257  # of the training pairs, as many again to test on
 PUBLISHED = {  # what the published run reports, by its own measures
@@ -65,8 +66,9 @@ def data_stages(options: Options) -> list[Stage]:
     make = [
         "-m", "data.instruct", corpus, "--out", pairs, "--count", options.pairs, "--test-count",
         max(8, round(options.pairs * TEST_SHARE)), "--validation-count", 0, "--checks", "doctest", "structure",
-        "--share", *SHARES, "--teacher", options.teacher, "--teacher-categories", "docstring", "explain", "bugfix",
-        "complete", "--teacher-candidates", 2, "--teacher-max-tokens", 512, "--seed", options.seed,
+        "--share", *SHARES, "--instructions", INSTRUCTIONS, "--teacher", options.teacher, "--teacher-categories",
+        "docstring", "explain", "bugfix", "complete", "--teacher-candidates", 2, "--teacher-max-tokens", 512, "--seed",
+        options.seed,
     ]  # fmt: skip
     return [
         stage(corpus / "corpus.json", "-m", "data.corpus", options.corpus, "--out", corpus, "--seed", options.seed),
@@ -102,6 +104,7 @@ def write_results(options: Options, stages: list[Stage]) -> None:
     """results.json, and a table per model that is done."""
     commands = {one.done: one.shown() for one in stages}
     rows: list[dict] = []
+    own: dict = {}  # measures of the test pairs' own answers: what a model that learnt them perfectly would reach
     changes: dict[str, dict] = {}
     for model in options.models:
         run = run_of(options, model)
@@ -109,6 +112,7 @@ def write_results(options: Options, stages: list[Stage]) -> None:
         if not all(path.is_file() for path in paths.values()):
             continue
         found = {when: read_json(path) for when, path in paths.items()}
+        own = figures(found["before"]["gold"] | {"n": found["before"]["n"]}, METRICS)
         rows += [
             {"model": run.name, "when": when, "command": commands[paths[when]]} | figures(result, METRICS)
             for when, result in found.items()
@@ -123,6 +127,7 @@ def write_results(options: Options, stages: list[Stage]) -> None:
         folder = options.out / "pairs"
         found = {
             "published": PUBLISHED,
+            "own_answers": own,
             "rows": rows,
             "changes": changes,
             "pairs": {split: len(read_jsonl(folder / f"{split}.jsonl")) for split in ("train", "test")},

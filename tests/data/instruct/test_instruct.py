@@ -1,4 +1,5 @@
 import ast
+import json
 import sys
 from collections import Counter
 
@@ -16,7 +17,9 @@ from data.instruct.__main__ import main
 from data.instruct.answers import READERS
 from data.instruct.build import CATEGORIES, EQUAL, category_counts
 from data.instruct.gap import GAP, fill_gap
-from data.instruct.tasks import INSTRUCTIONS, DraftContext, draft
+from data.instruct.phrasings import INSTRUCTIONS, read_instructions
+from data.instruct.summary import about
+from data.instruct.tasks import DraftContext, draft
 from eval.instruct import GREEDY, grade_answers
 from tests.commands import run
 
@@ -122,6 +125,29 @@ def test_instructions_are_phrased_in_several_ways_and_filled_in(small_pairs):
     assert all(len(set(phrases)) >= 5 for phrases in INSTRUCTIONS.values())
     assert not any("{" in pair["instruction"] for pair in everything(small_pairs))
     assert len({pair["id"] for pair in everything(small_pairs)}) == len(everything(small_pairs))
+
+
+def test_instructions_of_ones_own_take_the_place_of_ours_in_their_category(small_corpus, tmp_path):
+    (tmp_path / "own.json").write_text(json.dumps({"explain": ["Say what `{qualname}` is for."]}))
+    own = read_instructions(tmp_path / "own.json")
+    shares = {"explain": 0.5, "complete": 0.5} | dict.fromkeys(("docstring", "bugfix", "unit_test", "improve"), 0)
+    pairs = build_instruction_pairs(
+        small_corpus, count=4, test_count=0, validation_count=0, shares=shares, checks=["structure"], instructions=own
+    )
+    for pair in pairs.train:
+        said = f"Say what `{pair['source']['qualname']}` is for."
+        assert (pair["instruction"] == said) == (pair["category"] == "explain")
+    templates = about(small_corpus, {}, pairs, None, (), own)["templates"]
+    assert templates["explain"] == own["explain"] and templates["complete"] == list(INSTRUCTIONS["complete"])
+
+
+@pytest.mark.parametrize(
+    "given", [[], {"explian": ["Explain."]}, {"explain": "Explain."}, {"explain": []}, {"explain": ["{nam}"]}]
+)
+def test_instructions_of_another_form_are_refused(given, tmp_path):
+    (tmp_path / "own.json").write_text(json.dumps(given))
+    with pytest.raises(UserError, match=r"own\.json"):
+        read_instructions(tmp_path / "own.json")
 
 
 def test_too_long_rows_are_rejected_with_their_reason(small_corpus):
