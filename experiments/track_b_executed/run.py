@@ -75,7 +75,8 @@ def data_stages(options: Options) -> list[Stage]:
     """The corpus, its tasks with the repository's answers, and the same tasks with the teacher's."""
     out, corpus = options.out, options.out / "corpus"
     made = [
-        "-m", "data.instruct", corpus, "--count", options.tasks, "--share", "complete=0.45", "--checks", "doctest", "--most-input", 2400, "--most-output", 1000, "--validation-count", 0,
+        "-m", "data.instruct", corpus, "--count", options.tasks, "--share", "complete=0.45",
+        "--checks", "doctest", "--most-input", 2400, "--most-output", 1000, "--validation-count", 0,
     ]  # fmt: skip
     taught = [
         "--teacher", options.teacher, "--teacher-categories", *CATEGORIES, "--teacher-candidates", 2,
