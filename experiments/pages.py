@@ -21,8 +21,11 @@ from eval.change_table import number, verdict, verdict_phrase
 
 HERE = Path(__file__).resolve().parent
 PAGES = {  # experiment -> its page
+    "anchors": HERE / "anchors" / "README.md",
+    "codealpaca": HERE / "codealpaca" / "README.md",
     "quickstart_choices": HERE.parent / "docs" / "quickstart_choices.md",
     "track_b_executed": HERE / "track_b_executed" / "README.md",
+    "typescript": HERE / "typescript" / "README.md",
     "verl_sft": HERE / "verl_sft" / "README.md",
 }
 
@@ -47,11 +50,9 @@ def rendered(name: str) -> str:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {
-        "number": number,
-        "change": change_phrase,
-        "interval": interval_phrase,
+        "number": number, "change": change_phrase, "interval": interval_phrase, "cell": cell,
         "teacher_table": teacher_table,
-    }
+    }  # fmt: skip
     environment.globals["verdict"] = verdict
     return environment.get_template("page.md.j2").render(read_json(HERE / name / "results.json"))
 
@@ -68,6 +69,12 @@ def interval_phrase(row: dict, metric: str) -> str:
     """0.113 [0.042, 0.197]."""
     low, high = row["intervals"][metric]
     return f"{number(row['metrics'][metric])} [{number(low)}, {number(high)}]"
+
+
+def cell(text: str, most: int = 80) -> str:
+    """A text for a cell of a table: one line, shortened, without a character that would end the cell."""
+    line = " ".join(text.split())
+    return (line if len(line) <= most else line[: most - 1] + "…").replace("|", "\\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":

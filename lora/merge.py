@@ -42,9 +42,7 @@ def main() -> None:
     options = parse(Options, description=__doc__)
     if options.out.exists():
         raise UserError(f"{options.out}: exists already; give another --out")
-    merge(
-        options.model, options.adapter, options.out, dtype=options.dtype, chat_template=options.chat_template
-    )
+    merge(options.model, options.adapter, options.out, dtype=options.dtype, chat_template=options.chat_template)
     print(f"merged   {options.out}")
 
 
@@ -57,8 +55,8 @@ def merge(
     chat_template  a Jinja file that replaces the chat template of a decoder
     The tokenizer, chat template, pooling and prefixes are those that the adapter was trained with.
     Also writes tritune.json: the adapter's (training/finish.py), with "merged" naming every adapter in these weights.
-    Raises UserError for an adapter already merged into the base, for a method that cannot be merged, for a chat template
-    of an encoder, and for all that load_adapter refuses.
+    Raises UserError for an adapter already merged into the base, for a method that cannot be merged, for an encoder
+    with a chat template, and for all that load_adapter refuses.
     """
     # where the adapter comes from, and the settings of the run that trained it
     provenance = _provenance(locate(model), adapter)

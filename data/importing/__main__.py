@@ -129,10 +129,10 @@ def import_instructions(options: Options, place: Place) -> None:
         names = " or ".join(SPOKEN[language] for language in options.language)
         raise UserError(f"{options.place}: no row answers in {names} ({_most_often(rejects) or 'it is empty'})")
     if teacher:
-        kept, refused = explain_with(teacher, kept)
-        rejects += refused
+        kept, unexplained = explain_with(teacher, kept)
+        rejects += unexplained
         if not kept:
-            raise UserError(f"{options.place}: no row got an explanation ({_most_often(refused)})")
+            raise UserError(f"{options.place}: no row got an explanation ({_most_often(unexplained)})")
 
     # two variants with the same split
     shares = {"test_share": options.test_share, "validation_share": options.validation_share}
@@ -152,9 +152,14 @@ def import_instructions(options: Options, place: Place) -> None:
 
     # what was left out, and how this was made
     write_jsonl(options.out / "rejects.jsonl", rejects)
+    refused = Counter(reject["reason"] for reject in rejects).most_common()
     about = {"schema": 1, "kind": "imported instruction rows", "commit": place.commit, "options": as_settings(options)}
+    about["counts"] = {
+        "read": len(rows), "kept": len(kept), "explained": sum(bool(row.words) for row in kept),
+        "explained_by_teacher": sum(bool(row.teacher) for row in kept), "rejected": dict(refused),
+    }  # fmt: skip
     write_json(options.out / "about.json", about)
-    for reason, count in Counter(reject["reason"] for reject in rejects).most_common():
+    for reason, count in refused:
         print(f"rejected {count:>6}  {reason}")
     if thinking := sum(bool(row.thoughts) for row in kept):
         print(f'{thinking} answers of a reasoning model: its thoughts are kept in "thoughts", apart from the answer')
