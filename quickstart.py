@@ -1,6 +1,6 @@
 """All three tracks on real code and real weights, small enough for two CPU cores; ends in a table and a report.
 
-    python quickstart.py                 about a quarter of an hour on two cores, minutes on a GPU
+    python quickstart.py                 about half an hour on two cores, minutes on a GPU
     python quickstart.py --smoke         the same in three to four minutes, too small to learn much
 
 It makes the data, then runs the three training scripts and prints their commands. Rerun it with the same --out to
@@ -95,7 +95,7 @@ FULL = Sizes(
     text_code_pairs=400,
     queries=240,
     embed_epochs=4,
-    expected_seconds={"data": 60, "cpt": 310, "sft": 420, "embed": 150},
+    expected_seconds={"data": 240, "cpt": 360, "sft": 1200, "embed": 210},
 )
 SMOKE = Sizes(
     cpt_tokens=4_096,

@@ -10,7 +10,7 @@ from data.corpus import SPLITS
 from data.hard_negatives import MARGIN
 from data.instruct import InstructionPairs
 from data.instruct.phrasings import INSTRUCTIONS
-from data.instruct.summary import teacher_answers
+from data.instruct.summary import teacher_answers, without_detail
 from data.pairs import FILE_SHARE, TextCodePairs
 from data.pairs.mining import TOP
 
@@ -35,7 +35,7 @@ def instruction_pairs_section(instruct: InstructionPairs, about: dict) -> list[s
         rows.append([category, *(counts[split][category] for split in SPLITS), *lengths, kinds])
     bugs = Counter(check_of(pair).get("bug") for pair in made if pair.get("category") == "bugfix")
     worse = Counter(kind for pair in made for kind in check_of(pair).get("degraded", []))
-    reasons = Counter((reject.get("category", "all"), reject["reason"]) for reject in instruct.rejects)
+    reasons = Counter((reject.get("category", "all"), without_detail(reject["reason"])) for reject in instruct.rejects)
     templates = about.get("templates", {} if about.get("kind") == IMPORTED else INSTRUCTIONS)
     phrasings = [f"- {name}: {' / '.join(templates[name])}" for name in categories_of(made) if name in templates]
     return [

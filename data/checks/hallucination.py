@@ -130,10 +130,8 @@ def _names_in_code(answer: Answer) -> list[tuple[str, str, bool | None]]:
     vocabulary = _vocabulary(answer)
     if answer.module is not None:  # undefined names are looked up in the module instead
         found = [("name", name, True) for name in loaded - undefined]
-    elif answer.package is None and vocabulary is not None:  # a function from a module that cannot be imported
-        found = [("name", name, name not in undefined or name in vocabulary) for name in loaded]
     else:
-        found = [("name", name, name not in undefined) for name in loaded]
+        found = [("name", name, name not in undefined or _is_around(name, answer, vocabulary)) for name in loaded]
     if vocabulary is None:
         return found
     own = _bound(tree) | {node.attr for node in ast.walk(tree) if _is_stored_attribute(node)}
@@ -144,6 +142,17 @@ def _names_in_code(answer: Answer) -> list[tuple[str, str, bool | None]]:
     attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and _root_of(n) not in resolved}
     # an object of another library may have attributes that the repository never mentions
     return found + [("attribute", name, name in words or (False if judged else None)) for name in attributes]
+
+
+def _is_around(name: str, answer: Answer, vocabulary: frozenset[str] | None) -> bool | None:
+    """Whether the file that the code goes into may define a name; None if that file cannot be asked."""
+    # a file of its own: nothing is around it
+    if answer.path is None or answer.package is not None:
+        return False
+    # a function from a module that cannot be imported
+    if name in re.findall(r"\w+", answer.prompt):
+        return True
+    return None if vocabulary is None else name in vocabulary
 
 
 def _is_stored_attribute(node: ast.AST) -> bool:

@@ -36,6 +36,7 @@ from sandbox.run import Outcome
 
 CATEGORIES = tuple(INSTRUCTIONS)
 EQUAL = tuple(name for name in CATEGORIES if name != "fim")  # divide the remaining share equally
+MOST_IN_VAIN = 24  # questions in a row without an answer that holds: then a teacher is asked no more of a category
 SPARE = {"bugfix": 1.3, "fim": 1.2}  # drafts made per pair wanted, as some bugs survive the examples; others 1
 
 
@@ -68,11 +69,12 @@ class _Quota:
     wanted: int
     functions: list[Function | ScriptFunction]  # of the side, in the order in which they are tried
     tried: int = 0
+    in_vain: int = 0  # drafts without a gold in a row that the teacher could not answer
     kept: list[dict] = field(default_factory=list)
 
     def is_open(self) -> bool:
-        """Whether pairs are missing and there are functions left to try."""
-        return len(self.kept) < self.wanted and self.tried < len(self.functions)
+        """Whether pairs are missing, there are functions left to try, and a teacher is not asked in vain."""
+        return len(self.kept) < self.wanted and self.tried < len(self.functions) and self.in_vain < MOST_IN_VAIN
 
     def missing(self) -> int:
         """How many drafts are needed next."""
@@ -268,8 +270,10 @@ def _taught(
     answered = []
     for (quota, _), pair in zip(proven, pairs, strict=True):
         if pair["output"]:
+            quota.in_vain = 0
             answered.append((quota, pair))
         else:
+            quota.in_vain += 1
             rejects.append(_reject(quota, pair, "no answer of the teacher holds"))
     return answered, rejects
 

@@ -11,7 +11,7 @@ from data.instruct.build import CATEGORIES, InstructionPairs, most_often
 from data.instruct.phrasings import INSTRUCTIONS
 from data.instruct.script.phrasings import SCRIPT_INSTRUCTIONS
 from data.instruct.teacher import Teacher
-from data.instruct.teaching import SYSTEM, TAUGHT
+from data.instruct.teaching import REFUSED, SYSTEM, TAUGHT
 
 SCHEMA = 1
 
@@ -30,7 +30,7 @@ def instruction_summary(pairs: InstructionPairs) -> str:
             if made < wanted:
                 why = _why_short(pairs, split, category)
                 lines.append(f"short    {made:>5}  of {wanted} {category} ({split}): {why}")
-    for reason, count in Counter(reject["reason"] for reject in pairs.rejects).most_common():
+    for reason, count in Counter(without_detail(reject["reason"]) for reject in pairs.rejects).most_common():
         lines.append(f"rejected {count:>5}  {reason}")
     for reason, count in pairs.lost.items():
         lines.append(f"no check {count:>5}  {reason}")
@@ -79,13 +79,20 @@ def teacher_answers(pairs: list[dict], rejects: list[dict]) -> dict[str, dict]:
     for category in dict.fromkeys([*CATEGORIES, *(pair.get("category") for pair in pairs)]):
         held = [one["held"] for pair in pairs if pair.get("category") == category and (one := _taught_by(pair))]
         refused = Counter(
-            reject["reason"].removeprefix("teacher: ").partition(":")[0]
+            without_detail(reject["reason"]).removeprefix(REFUSED)
             for reject in rejects
-            if reject.get("category") == category and reject["reason"].startswith("teacher: ")
+            if reject.get("category") == category and reject["reason"].startswith(REFUSED)
         )
         if held or refused:
             found[category] = {"pairs": len(held), "held": sum(held), "rejected": dict(refused.most_common())}
     return found
+
+
+def without_detail(reason: str) -> str:
+    """A teacher's answers fail in many ways: "teacher: names what does not exist", without the names."""
+    if not reason.startswith(REFUSED):
+        return reason
+    return REFUSED + reason.removeprefix(REFUSED).partition(":")[0]
 
 
 def _taught_by(pair: dict) -> dict | None:

@@ -19,6 +19,7 @@ from data.instruct.teacher import Teacher
 from data.rows import conversation_of
 
 TAUGHT = ("docstring", "explain", "unit_test", "improve")  # by default
+REFUSED = "teacher: "  # begins the reason of an answer that does not hold, before its kind and details
 SYSTEM = (
     "You are an experienced Python programmer. Answer exactly in the form that is asked for, without greeting or "
     "comment. Be concise and precise; say nothing about the code that it does not show."
@@ -53,7 +54,7 @@ def teach(
             held.setdefault(pair["id"], []).append(output)
         else:
             found = {"id": pair["id"], "category": pair["category"]}
-            rejects.append({**found, "reason": f"teacher: {problem}", "output": reply.text})
+            rejects.append({**found, "reason": f"{REFUSED}{problem}", "output": reply.text})
     return [
         _taught(pair, held[pair["id"]], teacher, candidates) if pair["id"] in held else pair for pair in pairs
     ], rejects

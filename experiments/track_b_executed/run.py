@@ -34,9 +34,9 @@ class Options:
     teacher: str = option(help="the larger model, instruction-tuned")
     out: Path = option(Path("runs/track_b_executed"), "folder of all runs", metavar="DIR")
     corpus: str = option("package:networkx", "SOURCE to make the tasks from", metavar="SOURCE")
-    tasks: int = option(200, "training tasks")
-    test_tasks: int = option(300, "held-out tasks wanted")
-    sampled_tasks: int = option(40, "held-out tasks that are also sampled, four times each")
+    tasks: int = option(300, "training tasks wanted")
+    test_tasks: int = option(170, "held-out tasks wanted")
+    sampled_tasks: int = option(24, "held-out tasks that are also sampled, four times each")
     seeds: tuple[int, ...] = option((0, 1), "seeds of training and sampling")
     epochs: float = option(1.0, "passes over the pairs")
     lr: float = option(2e-4, "peak learning rate")
@@ -52,6 +52,7 @@ def main() -> None:
     stages = [*data_stages(options), measure(options, base_of(options))]
     for seed in options.seeds:
         stages += [*trained_stages(options, "gold", seed), *self_stages(options, seed)]
+    stages.append(teacher_stage(options))  # last, as it takes longest
     stages += [one for seed in options.seeds for one in trained_stages(options, "teacher", seed)]
     run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
 
@@ -72,21 +73,32 @@ def results_of(options: Options) -> dict[str, dict[int, Path]]:
 
 
 def data_stages(options: Options) -> list[Stage]:
-    """The corpus, its tasks with the repository's answers, and the same tasks with the teacher's."""
-    out, corpus = options.out, options.out / "corpus"
-    made = [
-        "-m", "data.instruct", corpus, "--count", options.tasks, "--share", "complete=0.45",
-        "--checks", "doctest", "--most-input", 2400, "--most-output", 1000, "--validation-count", 0,
-    ]  # fmt: skip
-    taught = [
-        "--teacher", options.teacher, "--teacher-categories", *CATEGORIES, "--teacher-candidates", 2,
-        "--teacher-max-tokens", 400,
-    ]  # fmt: skip
+    """The corpus, and its tasks with the repository's answers."""
+    corpus, gold = options.out / "corpus", options.out / "gold"
+    split = ["--test-share", 0.5, "--validation-share", 0]
+    make = [*making_pairs(options), "--test-count", options.test_tasks, "--out", gold]
     return [
-        stage(corpus / "corpus.json", "-m", "data.corpus", options.corpus, "--out", corpus, "--test-share", 0.5),
-        stage(out / "gold" / "about.json", *made, "--test-count", options.test_tasks, "--out", out / "gold"),
-        stage(out / "teacher" / "about.json", *made, "--test-count", 0, "--out", out / "teacher", *taught),
+        stage(corpus / "corpus.json", "-m", "data.corpus", options.corpus, "--out", corpus, *split),
+        stage(gold / "about.json", *make),
     ]
+
+
+def teacher_stage(options: Options) -> Stage:
+    """The same training tasks with the teacher's answers."""
+    taught = options.out / "teacher"
+    make = [
+        *making_pairs(options), "--test-count", 0, "--out", taught, "--teacher", options.teacher,
+        "--teacher-categories", *CATEGORIES, "--teacher-candidates", 2, "--teacher-max-tokens", 400,
+    ]  # fmt: skip
+    return stage(taught / "about.json", *make)
+
+
+def making_pairs(options: Options) -> list[object]:
+    """data.instruct, as both sets of answers share it."""
+    return [
+        "-m", "data.instruct", options.out / "corpus", "--count", options.tasks, "--share", "bugfix=0.55",
+        "complete=0.45", "--checks", "doctest", "--most-input", 2400, "--most-output", 1000, "--validation-count", 0,
+    ]  # fmt: skip
 
 
 def trained_stages(options: Options, answers: str, seed: int) -> list[Stage]:

@@ -21,7 +21,8 @@ from experiments.figures import changes_from, figures
 from experiments.stages import Stage, run_stages, stage
 
 RECIPE = "recipes/sft_verl_published.toml"
-SHARES = ("docstring=0.264", "explain=0.264", "bugfix=0.251", "complete=0.214", "unit_test=0.007", "improve=0")
+# The published run has two unit tests as well: of 303 pairs, and of a library that few machines can import.
+SHARES = ("docstring=0.266", "explain=0.266", "bugfix=0.252", "complete=0.216", "unit_test=0", "improve=0")
 TEST_SHARE = 46 / 257  # of the training pairs, as many again to test on
 PUBLISHED = {  # what the published run reports, by its own measures
     "before": {
@@ -58,13 +59,13 @@ def main() -> None:
 
 
 def data_stages(options: Options) -> list[Stage]:
-    """Five categories in the published proportions, answered by the teacher where one of its answers holds."""
+    """Four categories in the published proportions, answered by the teacher where one of its answers holds."""
     corpus, pairs = options.out / "corpus", options.out / "pairs"
     make = [
         "-m", "data.instruct", corpus, "--out", pairs, "--count", options.pairs, "--test-count",
         max(8, round(options.pairs * TEST_SHARE)), "--validation-count", 0, "--checks", "doctest", "structure",
         "--share", *SHARES, "--teacher", options.teacher, "--teacher-categories", "docstring", "explain", "bugfix",
-        "complete", "unit_test", "--teacher-candidates", 2, "--teacher-max-tokens", 512, "--seed", options.seed,
+        "complete", "--teacher-candidates", 2, "--teacher-max-tokens", 512, "--seed", options.seed,
     ]  # fmt: skip
     return [
         stage(corpus / "corpus.json", "-m", "data.corpus", options.corpus, "--out", corpus, "--seed", options.seed),

@@ -155,6 +155,17 @@ def test_a_function_out_of_a_module_that_cannot_be_asked_is_held_against_the_wor
     assert report.hallucinated == ("no_such_helper",)
 
 
+def test_where_not_even_the_package_is_found_what_was_shown_exists_and_other_names_are_unknown():
+    code = "def f(x: Tensor):\n    return groups(x), helper(x)\n"
+    issues = tuple(lint_style([code])[0])
+    (report,) = check_names(
+        [Answer(code=code, issues=issues, prompt="def f(x: Tensor):\n    groups(x)", path="nowhere_installed/m.py")]
+    )
+    assert (report.hallucinated, report.unknown, report.kinds["name"]) == ((), 1, (0, 3))  # x, Tensor, groups; helper
+    (alone,) = check_names([Answer(code=code, issues=issues, prompt="Tensor")])  # a program is all there is
+    assert alone.hallucinated == ("Tensor", "groups", "helper")
+
+
 def test_identifiers_in_prose_need_no_backticks(package):
     text = "It calls `double`, then open_lid and shut_lid, then frob() and a well-known trick (see e.g. x/y_z)."
     (report,) = check_names([Answer(prose=text, package=package, path="pack/inner.py")])

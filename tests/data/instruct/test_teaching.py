@@ -119,7 +119,9 @@ def test_the_majority_is_over_normalised_text_and_the_first_wins_a_tie(outputs, 
     assert majority(outputs) == winner
 
 
-def test_functions_without_a_gold_of_their_own_are_answered_by_the_teacher_or_rejected(tmp_path):
+@pytest.fixture
+def explained_only(tmp_path):
+    """Arguments for pairs from four functions whose docstrings are missing: a teacher alone can explain them."""
     from data.corpus import build_corpus
 
     body = "".join(f"    step{line} = value * {line} + {line}\n" for line in range(6))
@@ -128,15 +130,31 @@ def test_functions_without_a_gold_of_their_own_are_answered_by_the_teacher_or_re
         (tmp_path / f"m{number}.py").write_text('"""A module."""\n\n' + text + f"\n\nLAST = {number}\n" * 3)
     corpus = build_corpus(str(tmp_path), test_share=0.0, validation_share=0.0)
     shares = {"explain": 1.0, **dict.fromkeys(("docstring", "bugfix", "complete", "unit_test", "improve"), 0.0)}
-    said = "It takes value and other and computes some products. It returns the sum of value and other, as a number."
-    teacher = Table(lambda asked, number: said if "plain_0" in asked else "Hm.")
-    asked = {"count": 2, "test_count": 0, "validation_count": 0, "shares": shares}
+    return {"corpus": corpus, "count": 2, "test_count": 0, "validation_count": 0, "shares": shares}
+
+
+SAID = "It takes value and other and computes some products. It returns the sum of value and other, as a number."
+
+
+def test_functions_without_a_gold_of_their_own_are_answered_by_the_teacher_or_rejected(explained_only):
+    teacher = Table(lambda asked, number: SAID if "plain_0" in asked else "Hm.")
     with pytest.raises(UserError, match="no function"):
-        build_instruction_pairs(corpus, **asked)
-    pairs = build_instruction_pairs(corpus, **asked, teacher=teacher, candidates=1)
-    assert [pair["output"] for pair in pairs.train] == [said] and pairs.train[0]["teacher"]["held"] == 1
+        build_instruction_pairs(**explained_only)
+    pairs = build_instruction_pairs(**explained_only, teacher=teacher, candidates=1)
+    assert [pair["output"] for pair in pairs.train] == [SAID] and pairs.train[0]["teacher"]["held"] == 1
     reasons = {reject["reason"] for reject in pairs.rejects}
     assert "no answer of the teacher holds" in reasons and any("fewer than two sentences" in one for one in reasons)
+
+
+def test_a_teacher_is_not_asked_again_and_again_in_vain(explained_only, monkeypatch):
+    monkeypatch.setattr("data.instruct.build.MOST_IN_VAIN", 2)
+    one_at_a_time = explained_only | {"count": 1}
+    teacher = Table(lambda asked, number: "Hm.")
+    with pytest.raises(UserError, match="no function of the train files"):
+        build_instruction_pairs(**one_at_a_time, teacher=teacher, candidates=1)
+    assert len(teacher.asked) == 2  # of four functions
+    teacher = Table(lambda asked, number: SAID if len(teacher.asked) == 2 else "Hm.")
+    assert len(build_instruction_pairs(**one_at_a_time, teacher=teacher, candidates=1).train) == 1
 
 
 def test_options_that_do_not_go_together_are_refused(tmp_path):
