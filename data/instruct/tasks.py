@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.markdown import fenced
@@ -53,6 +53,7 @@ class DraftContext:
     taught: frozenset[str] = frozenset()  # categories in which a teacher may answer where the repository does not
     kinds: Sequence[str] = KINDS  # of checks, for functions of other languages
     read_module: Callable[[str, str], str | None] = lambda source, path: None  # a file of a source, for the same
+    asserted: Mapping[str, list[dict]] = field(default_factory=dict)  # what their tests assert: function -> calls
 
 
 @dataclass(frozen=True)
