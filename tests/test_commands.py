@@ -46,9 +46,14 @@ MODULES = [
     "bench.sandbox",
     "bench.search",
     "bench.train",
+    "experiments.anchors.readings",
+    "experiments.anchors.run",
+    "experiments.codealpaca.run",
     "experiments.pages",
     "experiments.quickstart_choices.run",
     "experiments.track_b_executed.run",
+    "experiments.typescript.join",
+    "experiments.typescript.run",
     "experiments.verl_sft.run",
 ]
 FOLDERS = [path.parent for path in ROOT.glob("*/__init__.py")]  # not runs/, where a corpus may hold anything

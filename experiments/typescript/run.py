@@ -56,12 +56,14 @@ class Options(RunOptions):
 
     models: tuple[str, ...] = option(help="models to train, instruction-tuned")
     packages: tuple[str, ...] = option(
-        ("npm:ramda@0.30.1", "npm:lodash-es@4.17.21", "npm:rxjs@7.8.2", "npm:zod@3.25.76"),
+        ("npm:ramda@0.30.1", "npm:rxjs@7.8.2", "npm:zod@3.25.76", "npm:date-fns@4.1.0"),
         "SOURCES to make pairs from", metavar="SOURCE",
     )  # fmt: skip
-    held_out: str = option("npm:date-fns@4.1.0", "SOURCE of the test pairs alone", metavar="SOURCE")
+    held_out: str = option("npm:lodash-es@4.17.21", "SOURCE of the test pairs alone", metavar="SOURCE")
     data: str = option("hub:sahil2801/CodeAlpaca-20k", "CodeAlpaca: a file, or a name on the hub", metavar="FILE")
-    checks: tuple[str, ...] = option(("doctest", "structure"), "how answers may be proven, as data.instruct takes it")
+    checks: tuple[str, ...] = option(
+        ("doctest", "tests", "structure"), "how answers may be proven, as data.instruct takes it"
+    )
     contexts: tuple[int, ...] = option((512, 2048, 4096), "context lengths to train with, in tokens", least=32)
     epochs: float = option(3.0, "passes over the pairs")
     lr: float = option(2e-4, "peak learning rate")
