@@ -20,6 +20,7 @@ FENCES = {  # names of fences, besides the language's own
     "javascript": ("js", "jsx", "mjs", "node", "nodejs"), "typescript": ("ts", "tsx"), "cpp": ("c++",),
     "csharp": ("c#", "cs"), "go": ("golang",), "ruby": ("rb",), "rust": ("rs",),
 }  # fmt: skip
+OTHER_FENCES = {*FENCES, *(name for names in FENCES.values() for name in names), "c", "java", "php"}  # than Python's
 QUESTIONS = {  # words of a question that name the language of its answer
     "python": r"\bpython",
     "javascript": r"\bjava ?script\b|\bnode\.?js\b|\breact(?:js)?\b|\bjquery\b|\bangular\b|\bvue\b|\bjs\b",
@@ -41,6 +42,8 @@ OTHERS = re.compile(  # languages of which no rows are made
 )
 UNNAMED = ("python", "javascript", "typescript")  # each is refused what the ones before it can be read as
 LEAST_WORDS = 8  # of an explanation
+# a label is what "Answer: x" begins with
+_WRAPPERS = ("labeled_statement", "expression_statement", "sequence_expression", "parenthesized_expression")
 _DOES_SOMETHING = frozenset(
     ("call_expression", "assignment_expression", "augmented_assignment_expression", "update_expression",
      "new_expression", "await_expression", "yield_expression")
@@ -64,7 +67,7 @@ def parted(answer: str, language: str = "python", asked: str = "") -> tuple[str,
     """
     answer = answer.replace("\r\n", "\n").strip("\n")
     if language == "python":
-        found, around = split_answer(answer)
+        found, around = _python_blocks(answer)
         named = True  # what parses as Python is first in UNNAMED
     else:
         found, around, named = _blocks_in(answer, language)
@@ -79,6 +82,14 @@ def parted(answer: str, language: str = "python", asked: str = "") -> tuple[str,
 
 def _names(asked: str, language: str) -> re.Match | None:
     return re.search(QUESTIONS[language], asked, 0 if language in CASED else re.IGNORECASE)
+
+
+def _python_blocks(answer: str) -> tuple[list[str], str]:
+    """`split_answer`. ValueError where every fence names another of the languages."""
+    fences = [] if parsed(answer) else [block.language for block in blocks(answer)]
+    if fences and all(fence in OTHER_FENCES for fence in fences):
+        raise ValueError(f"a block of {fences[0]}")
+    return split_answer(answer)
 
 
 def _blocks_in(answer: str, language: str) -> tuple[list[str], str, bool]:
@@ -105,9 +116,7 @@ def _no_code(code: str, language: str) -> str | None:
 
 def _does_something(statement) -> bool:
     """Whether a statement of tree-sitter's is more than a comment, a value or a name, which plain words may be."""
-    if statement.type == "labeled_statement":  # "Answer: x"
-        return any(map(_does_something, statement.named_children))
-    if statement.type in ("expression_statement", "sequence_expression", "parenthesized_expression"):
+    if statement.type in _WRAPPERS:
         return any(map(_does_something, statement.named_children))
     if statement.type.endswith(("_expression", "identifier", "string", "number")) or statement.type == "array":
         return statement.type in _DOES_SOMETHING

@@ -233,6 +233,14 @@ def test_a_language_is_told_by_fence_question_and_parser_and_never_guessed(answe
     assert (kept[0].language if kept else rejects[0]["reason"]) == found
 
 
+def test_a_fence_is_believed_before_a_parser():
+    pytest.importorskip("tree_sitter_typescript")
+    kept, _ = import_rows(
+        [row("```js\nadd(3)\n```"), row("```\nadd(4)\n```")], name="x", languages=("python", "javascript")
+    )
+    assert [one.language for one in kept] == ["javascript", "python"]
+
+
 def test_other_languages_must_be_named():
     pytest.importorskip("tree_sitter_rust")
     code = "fn add(a: i32) -> i32 {\n\ta + 1\n}"
