@@ -44,6 +44,7 @@ class Options:
     models: tuple[str, ...] = option(help="models to train; the published one is Qwen/Qwen2.5-Coder-1.5B")
     teacher: str = option(help="writes the answers to train on; the published one is a 30B coder")
     corpus: str = option("pypi:verl==0.9.1", "SOURCE to make the pairs from", metavar="SOURCE")
+    micro_batch: int = option(4, "pairs per forward pass; fewer need less memory, and a step is the same", least=1)
     pairs: int = option(257, "training pairs; fewer for a shorter run", least=1)
     out: Path = option(Path("runs/verl_sft"), "folder of all runs", metavar="DIR")
     results: Path = option(Path("experiments/verl_sft"), "folder for results.json", metavar="DIR")
@@ -77,8 +78,8 @@ def model_stages(options: Options, model: str) -> list[Stage]:
     """Measure a model, train it with the published settings, measure it again."""
     run, pairs = run_of(options, model), options.out / "pairs"
     train = [
-        "train_sft.py", "--config", RECIPE, "--model", model, "--data", pairs / "train.jsonl", "--out", run, "--seed",
-        options.seed,
+        "train_sft.py", "--config", RECIPE, "--model", model, "--data", pairs / "train.jsonl", "--out", run,
+        "--micro-batch", options.micro_batch, "--seed", options.seed,
     ]  # fmt: skip
     measure = [
         "-m", "eval.instruct", "--model", model, "--data", pairs / "test.jsonl", "--samples", 4, "--temperature", 0.6,
