@@ -4,7 +4,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 QUICK := tests/model tests/lora tests/training tests/data/test_masking.py tests/data/test_packing.py \
 	--ignore tests/training/test_parallel.py --ignore tests/training/test_measured_as_saved.py
 
-.PHONY: quickstart smoke test quick slow bench gpu paper submission lint types clean
+.PHONY: quickstart smoke test quick slow bench anchors gpu paper submission lint types clean
 
 quickstart: .venv/.extras          ## all three tracks on the embedded defaults, ends in a report
 	$(BIN)/python quickstart.py
@@ -27,6 +27,9 @@ bench: .venv/.bench                ## side by side with the peers; alone on the 
 	$(BIN)/python -m bench.embed --out runs/bench/embed.json
 	$(BIN)/python -m bench.search --out runs/bench/search.json
 	$(BIN)/python -m bench.sandbox --out runs/bench/sandbox.json
+
+anchors: .venv/.extras             ## published scores of HumanEval and MBPP beside ours, and what makes the difference; hours on a CPU
+	$(BIN)/python -m experiments.anchors.run --out runs/anchors
 
 gpu: .venv/.bench                  ## test and measure everything on a GPU, in under ten minutes; downloads no model
 	$(BIN)/python -m bench.gpu --out runs/bench/gpu.json

@@ -43,6 +43,7 @@ from training.describe import describe_decoder_run, describe_model
 from training.finish import finish, save_trained
 from training.fit import fitted_options
 from training.memory import keep_freed_memory
+from training.memory_plan import describe_without_weights, has_no_weights
 from training.methods import with_method
 from training.overflow import repair_overflow
 from training.precision import Precision
@@ -98,6 +99,9 @@ def main(arguments: list[str] | None = None) -> dict:
     keep_freed_memory()  # before the first large allocation
     if options.plain:
         fast.off()  # the textbook forms alone
+    if options.dry_run and has_no_weights(options.model):
+        print(describe_without_weights(options, limit="--row-tokens", row_tokens=options.row_tokens))
+        return {}
 
     # device, compute dtype, run folder, seed
     device = parallel.start(options.device, shard=options.shard)

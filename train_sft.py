@@ -46,6 +46,7 @@ from training.held_out import (
     write_before,
 )
 from training.memory import keep_freed_memory
+from training.memory_plan import describe_without_weights, has_no_weights
 from training.methods import with_method
 from training.overflow import repair_overflow
 from training.precision import Precision
@@ -86,6 +87,9 @@ def main(arguments: list[str] | None = None) -> dict:
     keep_freed_memory()  # before the first large allocation
     if options.plain:
         fast.off()  # the textbook forms alone
+    if options.dry_run and has_no_weights(options.model):
+        print(describe_without_weights(options, limit="--max-length", row_tokens=options.max_length))
+        return {}
 
     # device, compute dtype, run folder, seed
     device = parallel.start(options.device, shard=options.shard)

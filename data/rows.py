@@ -130,7 +130,7 @@ def unread_fields(rows: list[dict]) -> list[str]:
     # what is read, and the metadata that is expected
     read = {*FORMS, *itertools.chain(*FORMS.values()), "system", "history", "tools", "reasoning_content", *FLAGS}
     read |= {*itertools.chain(*TASKS.values()), *LONG.values(), "labels"} if any(map(task_of, rows)) else set()
-    aside = read | {"id", "category", "source", "check", "teacher", "references"}
+    aside = read | {"id", "category", "language", "source", "check", "teacher", "explained_by", "references"}
     return list(dict.fromkeys(key for row in rows for key in row if key not in aside and not is_empty(row[key])))
 
 

@@ -99,17 +99,7 @@ def curve(title: str, lines: list[Line]) -> Safe | None:
     if not lines:
         return None
     height, top, bottom = 230, 8, 26
-    up = _scale([y for line in lines for _, y in line.points], height - bottom, top)
-    left = max(len(f"{tick:g}") for tick in up.ticks()) * LETTER + 12
-    across = _scale([x for line in lines for x, _ in line.points], left, WIDTH - 10, room=0.01)
-    parts = [
-        _across(up(tick), left, WIDTH - 10) + text_at(f"{tick:g}", left - 6, up(tick) + 4, "end") for tick in up.ticks()
-    ]
-    steps = [tick for tick in across.ticks() if tick == round(tick)]
-    parts += [text_at(f"{tick:g}", across(tick), height - 8, "middle") for tick in steps]
-    for line in lines:
-        places = [(across(x), up(y)) for x, y in line.points]
-        parts.append(_drawn(line, places))
+    parts, across = _plotted(lines, top, height - bottom)
     parts.append(element("line", x1="0", y1=f"{top}", x2="0", y2=f"{height - bottom}", class_="cursor"))
     values = [[[round(across(x), 1), f"{x:g}", f"{y:.4g}"] for x, y in line.points] for line in lines]
     keys = [
@@ -120,6 +110,28 @@ def curve(title: str, lines: list[Line]) -> Safe | None:
     legend = element("p", join([element("span", f"step {last_step}", class_="at"), *keys], " "))
     data = {"data-lines": json.dumps(values, separators=(",", ":"))}
     return _figure(title, _svg(parts, WIDTH, height, f"{title}, over steps", **data), legend, class_="chart curve")
+
+
+def curve_picture(title: str, lines: list[Line]) -> str:
+    """The same as an SVG file of its own, with a line of text for each line, in its colour, and its last value."""
+    lines = [Line(one.name, _thinned(one.points), one.color, one.faint, one.dots) for one in lines if one.points]
+    parts, _ = _plotted(lines, 28, 232)
+    parts.append(text_at(title, 0, 14, color="ink"))
+    for row, line in enumerate(lines):
+        parts.append(text_at(f"{line.name}: {line.points[-1][1]:.4g}", 10, 276 + 18 * row, color=line.color))
+    return alone(parts, WIDTH, 276 + 18 * len(lines), f"{title}, over steps")
+
+
+def _plotted(lines: list[Line], top: float, bottom: float) -> tuple[list[Safe], Scale]:
+    """Axes and lines between two heights, and the scale of the steps."""
+    up = _scale([y for line in lines for _, y in line.points], bottom, top)
+    left = max(len(f"{tick:g}") for tick in up.ticks()) * LETTER + 12
+    across = _scale([x for line in lines for x, _ in line.points], left, WIDTH - 10, room=0.01)
+    parts = y_axis(up, left)
+    steps = [tick for tick in across.ticks() if tick == round(tick)]
+    parts += [text_at(f"{tick:g}", across(tick), bottom + 18, "middle") for tick in steps]
+    parts += [_drawn(line, [(across(x), up(y)) for x, y in line.points]) for line in lines]
+    return parts, across
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

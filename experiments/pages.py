@@ -7,6 +7,7 @@ A page is the template page.md.j2 of its experiment, filled with results.json. T
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,18 @@ import jinja2
 
 from common.console import run_command
 from common.files import read_json, write_text
+from common.markdown import fenced
 from common.options import parse
 from data.card.pair_sections import teacher_table
 from eval.change_table import number, verdict, verdict_phrase
 
 HERE = Path(__file__).resolve().parent
 PAGES = {  # experiment -> its page
+    "anchors": HERE / "anchors" / "README.md",
+    "codealpaca": HERE / "codealpaca" / "README.md",
     "quickstart_choices": HERE.parent / "docs" / "quickstart_choices.md",
     "track_b_executed": HERE / "track_b_executed" / "README.md",
+    "typescript": HERE / "typescript" / "README.md",
     "verl_sft": HERE / "verl_sft" / "README.md",
 }
 
@@ -47,11 +52,9 @@ def rendered(name: str) -> str:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {
-        "number": number,
-        "change": change_phrase,
-        "interval": interval_phrase,
-        "teacher_table": teacher_table,
-    }
+        "number": number, "change": change_phrase, "interval": interval_phrase, "cell": cell,
+        "teacher_table": teacher_table, "as_code": as_code, "fenced": fenced,
+    }  # fmt: skip
     environment.globals["verdict"] = verdict
     return environment.get_template("page.md.j2").render(read_json(HERE / name / "results.json"))
 
@@ -68,6 +71,17 @@ def interval_phrase(row: dict, metric: str) -> str:
     """0.113 [0.042, 0.197]."""
     low, high = row["intervals"][metric]
     return f"{number(row['metrics'][metric])} [{number(low)}, {number(high)}]"
+
+
+def cell(text: str, most: int = 80) -> str:
+    """A text for a cell of a table: one line, shortened, without a character that would end the cell."""
+    line = " ".join(text.split())
+    return (line if len(line) <= most else line[: most - 1] + "…").replace("|", "\\|").replace("<", "&lt;")
+
+
+def as_code(text: str) -> str:
+    """A text as code within a cell: quoted, so that white space is seen."""
+    return f"`{json.dumps(text, ensure_ascii=False)}`".replace("|", "\\|")
 
 
 if __name__ == "__main__":

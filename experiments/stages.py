@@ -1,6 +1,7 @@
 """An experiment as a list of stages: each is a command with the file that it leaves, and is skipped once that is there.
 
-A stopped experiment therefore resumes at the stage it was in, and the commands themselves resume within it.
+A stopped experiment therefore resumes at the stage it was in, and the commands themselves resume within it. --plan
+lists the stages with the minutes that each is expected to take.
 """
 
 from __future__ import annotations
@@ -13,8 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import UserError
+from common.options import option
 
 ROOT = Path(__file__).resolve().parents[1]
+# of two slow CPU cores with a model of half a billion parameters, for the expected minutes; larger models take longer
+TRAINED_PER_SECOND, ANSWERED_PER_SECOND = 140, 130  # tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options of an experiment that say how much of it is run."""
+
+    plan: bool = option(False, "list the stages with the minutes that they will take, and run nothing")
+    smoke: bool = option(False, "a few rows, tasks and tokens of everything: shows that it works, measures nothing")
+    max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
 
 @dataclass(frozen=True)
@@ -25,21 +38,39 @@ class Stage:
     command  arguments of python, such as ("-m", "eval.instruct", "--out", …)
     resume   arguments to add where `begun` exists: it was stopped within
     begun    a file that shows that
+    minutes  expected
     """
 
     done: Path
     command: tuple[str, ...]
     resume: tuple[str, ...] = ()
     begun: Path | None = None
+    minutes: float = 0.0
 
     def shown(self) -> str:
         """The command as one would type it."""
         return " ".join(("python", *self.command))
 
 
-def stage(done: Path, *command: object, resume: Sequence[str] = (), begun: Path | None = None) -> Stage:
+def stage(
+    done: Path, *command: object, resume: Sequence[str] = (), begun: Path | None = None, minutes: float = 0.0
+) -> Stage:
     """A stage whose command's parts may be paths and numbers."""
-    return Stage(done, tuple(map(str, command)), tuple(resume), begun)
+    return Stage(done, tuple(map(str, command)), tuple(resume), begun, minutes)
+
+
+def expected_minutes(*, trained: float = 0, answered: float = 0) -> float:
+    """How long it takes to train on so many tokens and to answer in so many."""
+    return (trained / TRAINED_PER_SECOND + answered / ANSWERED_PER_SECOND) / 60
+
+
+def plan(stages: Sequence[Stage]) -> str:
+    """A line a stage, and the minutes of those that are not done."""
+    lines = [f"{'done' if one.done.is_file() else f'{one.minutes:.0f} min':>8}  {one.shown()}" for one in stages]
+    left = sum(one.minutes for one in stages if not one.done.is_file())
+    return "\n".join(
+        [*lines, f"{left:>4.0f} min  of {len(stages)} stages, on two slow cores; training and answers alone"]
+    )
 
 
 def run_stages(

@@ -32,6 +32,9 @@ class Options:
     adapter: Path = option(help="folder of the adapter of a decoder or an encoder", metavar="DIR")
     out: Path = option(help="folder to write, in Hugging Face layout", metavar="DIR")
     dtype: str = option("auto", "dtype of the weights; auto: the base's", choices=("auto", *DTYPES))
+    chat_template: str | None = option(
+        None, "Jinja file to save (default: the template the adapter was trained with, else the base's)", metavar="FILE"
+    )
 
 
 def main() -> None:
@@ -39,25 +42,31 @@ def main() -> None:
     options = parse(Options, description=__doc__)
     if options.out.exists():
         raise UserError(f"{options.out}: exists already; give another --out")
-    merge(options.model, options.adapter, options.out, dtype=options.dtype)
+    merge(options.model, options.adapter, options.out, dtype=options.dtype, chat_template=options.chat_template)
     print(f"merged   {options.out}")
 
 
-def merge(model: str, adapter: Path, out: Path, *, dtype: str = "auto") -> None:
+def merge(
+    model: str, adapter: Path, out: Path, *, dtype: str = "auto", chat_template: str | Path | None = None
+) -> None:
     """Write base + adapter to `out`: for transformers or, if it is an encoder, for sentence-transformers.
 
-    dtype  "auto" (as in the base's config.json, else fp32), "fp32", "bf16" or "fp16"
+    dtype          "auto" (as in the base's config.json, else fp32), "fp32", "bf16" or "fp16"
+    chat_template  a Jinja file that replaces the chat template of a decoder
     The tokenizer, chat template, pooling and prefixes are those that the adapter was trained with.
     Also writes tritune.json: the adapter's (training/finish.py), with "merged" naming every adapter in these weights.
-    Raises UserError for an adapter already merged into the base, for a method that cannot be merged, and for all that
-    load_adapter refuses.
+    Raises UserError for an adapter already merged into the base, for a method that cannot be merged, for an encoder
+    with a chat template, and for all that load_adapter refuses.
     """
     # where the adapter comes from, and the settings of the run that trained it
     provenance = _provenance(locate(model), adapter)
     asked = provenance.get("settings", {})
-    tokenizer = load_trained_tokenizer(model, adapter)
+    is_encoder = read_json(adapter / "adapter_config.json").get("task_type") == "FEATURE_EXTRACTION"
+    if is_encoder and chat_template is not None:
+        raise UserError(f"--chat-template: {adapter} is an encoder's adapter, which has no chat template")
+    tokenizer = load_trained_tokenizer(model, adapter, chat_template=chat_template)
 
-    if read_json(adapter / "adapter_config.json").get("task_type") == "FEATURE_EXTRACTION":
+    if is_encoder:
         # an encoder: what the base's files do not specify was an option of that run
         network = load_encoder(
             model,

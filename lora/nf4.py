@@ -137,8 +137,9 @@ def _divisor(largest: torch.Tensor) -> torch.Tensor:
 
 
 def _pieces(*tensors: torch.Tensor):
-    """Corresponding slices of PIECE rows of each tensor."""
-    return zip(*(tensor.split(PIECE) for tensor in tensors), strict=True)
+    """Corresponding slices of PIECE rows of each tensor; of tensors without numbers (training/memory_plan.py) all."""
+    rows = len(tensors[0]) if tensors[0].is_meta else PIECE
+    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
 @cached_tensors()

@@ -122,6 +122,26 @@ def test_what_is_merged_and_exported_has_the_template_that_it_was_trained_with(p
         assert load_tokenizer(str(out)).render([{"role": "user", "content": "hi"}]).startswith("### user\nhi")
 
 
+def test_merge_and_export_write_the_template_that_is_given(place, tmp_path):
+    other = ("--chat-template", place / "other.jinja")
+    adapter = ("--model", place / "base", "--adapter", place / "run" / "adapter")
+    assert run("-m", "lora.merge", *adapter, "--out", tmp_path / "merged", *other).returncode == 0
+    written = [tmp_path / "merged"]
+    for kind, out in (("hf", tmp_path / "hf"), ("gguf", tmp_path / "gguf" / "m.gguf")):
+        done = run("-m", "model.export", place / "base", "--to", kind, "--type", "f32", "--out", out, *other)
+        assert done.returncode == 0, done.stderr
+        written.append(out)
+    for out in written:
+        assert load_tokenizer(str(out)).render([{"role": "user", "content": "hi"}]).startswith("== user\nhi")
+
+    # one line, and nothing half-written, for a file that is not there and for an encoder
+    for refused in (
+        run("-m", "lora.merge", *adapter, "--out", tmp_path / "no", "--chat-template", tmp_path / "none.jinja"),
+        run("-m", "model.export", place / "base", "--to", "sentence-transformers", "--out", tmp_path / "no", *other),
+    ):
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and not (tmp_path / "no").exists()
+
+
 def test_its_loss_on_plain_text_needs_no_template(place, tmp_path):
     (tmp_path / "x.py").write_text("def f(x):\n    return x\n")
     data = ("--data", tmp_path / "x.py", "--window", 64, "--out", tmp_path / "p.json")

@@ -69,10 +69,10 @@ def _authors(made: list[dict], about: dict) -> str:
         )
     if all(pair.get("category") in INSTRUCTIONS for pair in made) and about.get("kind") != IMPORTED:
         return "No language model took part: every answer is the repository's own docstring, body, line or test."
-    options = about.get("options", {})
-    explained = options.get("teacher_model") or options.get("teacher")  # on a server, or here
-    return "Imported rows: their source says who wrote the answers." + (
-        f" A teacher, {explained}, was asked for explanations that they lack." if explained else ""
+    explained = Counter(pair["explained_by"] for pair in made if isinstance(pair.get("explained_by"), str))
+    return "Imported rows: their source says who wrote the code." + "".join(
+        f" A model, {model}, wrote the explanation in {count} of {len(made)} answers; no one has checked them."
+        for model, count in explained.items()
     )
 
 

@@ -1,4 +1,4 @@
-"""Imports rows made elsewhere: public data sets as text rows, instruction rows whose answers are Python."""
+"""Imports rows made elsewhere: public data sets as text rows, instruction rows whose answers are code."""
 
 from data.importing.code_rows import explain_with, import_rows, split_rows
 from data.importing.text_import import import_text_rows

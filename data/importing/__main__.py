@@ -1,11 +1,13 @@
-"""Import rows made elsewhere: a public data set as text rows, or instruction rows whose answers are Python.
+"""Import rows made elsewhere: a public data set as text rows, or instruction rows whose answers are code.
 
     python -m data.importing trec/ --out DIR                                 # a folder, its splits by name
     python -m data.importing hub:nyu-mll/glue/sst2 --out DIR
     python -m data.importing hub:sahil2801/CodeAlpaca-20k --out DIR
+    python -m data.importing code_alpaca_20k.json --out DIR --explain MODEL
+    python -m data.importing code_alpaca_20k.json --out DIR --language typescript javascript
 
-Text rows: train, validation and test.jsonl, rejects.jsonl, about.json and a data card. Instruction rows: the same rows
-in code/ (the code alone) and explained/ (the code and its explanation).
+Text rows: train, validation and test.jsonl, rejects.jsonl, about.json and a data card. Instruction rows: code/ answers
+with the code alone, explained/ with the code and its explanation. With --explain both have exactly the same rows.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from common.console import UserError, run_command
+from common.console import UserError, need, run_command
 from common.files import write_json, write_jsonl
 from common.options import as_settings, option, parse
 from data.card.build import write_card_files
 from data.card.material import read_material
 from data.corpus import SPLITS
+from data.corpus.languages import GRAMMARS, packages_of
 from data.importing import explain_with, import_rows, import_text_rows, split_rows
+from data.importing.answer_code import SPOKEN
 from data.importing.places import HUB, Place, open_place
 from data.importing.public_sets import SETS
 from data.importing.records import read_records
@@ -51,6 +55,14 @@ class Options(TeacherOptions):
     validation_share: float = option(0.1, "share of the rows to validate on, likewise")
     train_rows: int | None = option(None, "text rows to train on at most, drawn by the seed (default: all)", least=1)
     test_rows: int | None = option(None, "text rows to test on, and to validate on, at most (default: all)", least=1)
+    language: tuple[str, ...] = option(
+        ("python",), "instruction rows: languages of the answers, in order of preference", choices=tuple(GRAMMARS)
+    )
+    teacher: str | None = option(
+        None, "instruction rows: let a model explain the code that comes without words: folder, .gguf file, hub id, "
+        "embedded default or a server's address; rows that then have no explanation are left out of both variants",
+        TEACHER, flag="--explain", metavar="MODEL",
+    )  # fmt: skip
     seed: int = option(0, "seed of the split")
 
     def __post_init__(self) -> None:
@@ -106,19 +118,23 @@ def import_text(options: Options, place: Place) -> None:
 
 
 def import_instructions(options: Options, place: Place) -> None:
-    """Write both variants of instruction rows, explained by the teacher if there is one."""
-    # the rows that answer in Python
+    """Write both variants of instruction rows: the same rows, if a teacher explains what comes without words."""
+    # the rows that answer in the languages
+    for package in packages_of(options.language):
+        need(package, why="--language", install=package.replace("_", "-"))
     rows, _ = read_records(place.only_file())
     teacher = teacher_of(options, options.out)
-    kept, rejects = import_rows(rows, name=place.name)
-    reasons = Counter(reject["reason"] for reject in rejects).most_common()
+    kept, rejects = import_rows(rows, name=place.name, languages=options.language)
     if not kept:
-        raise UserError(f"{options.place}: no row answers in Python ({reasons[0][0] if reasons else 'it is empty'})")
+        names = " or ".join(SPOKEN[language] for language in options.language)
+        raise UserError(f"{options.place}: no row answers in {names} ({_most_often(rejects) or 'it is empty'})")
     if teacher:
-        kept, refused = explain_with(teacher, kept)
-        rejects += refused
+        kept, unexplained = explain_with(teacher, kept)
+        rejects += unexplained
+        if not kept:
+            raise UserError(f"{options.place}: no row got an explanation ({_most_often(unexplained)})")
 
-    # two variants with the same ids and split
+    # two variants with the same split
     shares = {"test_share": options.test_share, "validation_share": options.validation_share}
     side = split_rows(kept, **shares, seed=options.seed)
     source = {"path": options.place, "commit": place.commit, "license": options.license}
@@ -129,17 +145,31 @@ def import_instructions(options: Options, place: Place) -> None:
             write_jsonl(options.out / variant / f"{split}.jsonl", pairs)
         counts = Counter(side[row.id] for row in chosen)
         print(f"{variant:<10}{len(chosen):>6} rows: " + ", ".join(f"{counts[split]} {split}" for split in SPLITS))
+    if any(not row.words for row in kept):
+        print(
+            "note      the variants are not of the same rows: --explain MODEL writes the explanations that are missing"
+        )
 
     # what was left out, and how this was made
     write_jsonl(options.out / "rejects.jsonl", rejects)
+    refused = Counter(reject["reason"] for reject in rejects).most_common()
     about = {"schema": 1, "kind": "imported instruction rows", "commit": place.commit, "options": as_settings(options)}
+    about["counts"] = {
+        "read": len(rows), "kept": len(kept), "explained": sum(bool(row.words) for row in kept),
+        "explained_by_teacher": sum(bool(row.teacher) for row in kept), "rejected": dict(refused),
+    }  # fmt: skip
     write_json(options.out / "about.json", about)
-    for reason, count in Counter(reject["reason"] for reject in rejects).most_common():
+    for reason, count in refused:
         print(f"rejected {count:>6}  {reason}")
     if thinking := sum(bool(row.thoughts) for row in kept):
         print(f'{thinking} answers of a reasoning model: its thoughts are kept in "thoughts", apart from the answer')
     if teacher:
         print(f"teacher  {teacher.summary()}")
+
+
+def _most_often(rejects: list[dict]) -> str:
+    """The most frequent reason; "" if there is none."""
+    return next((reason for reason, _ in Counter(reject["reason"] for reject in rejects).most_common(1)), "")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from data.corpus.functions import Function, functions_of, held_apart, place
 from data.corpus.script_functions import ScriptFunction, script_functions_of
 from data.instruct.pair_filters import Distinct, lint_problems, pair_text
 from data.instruct.phrasings import INSTRUCTIONS
-from data.instruct.script.module_texts import module_reader
+from data.instruct.script.module_texts import asserted_calls, module_reader
 from data.instruct.script.phrasings import SCRIPT_INSTRUCTIONS
 from data.instruct.script.tasks import SCRIPT_MAKERS
 from data.instruct.tasks import BEHAVIOUR, Draft, DraftContext, Unsuitable, draft
@@ -138,6 +138,7 @@ def build_instruction_pairs(
         instructions=instructions or {},
         kinds=tuple(checks),
         read_module=module_reader(corpus),
+        asserted=asserted_calls(corpus),
     )
 
     quotas = []

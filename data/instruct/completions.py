@@ -88,7 +88,7 @@ class ChatCompletions:
         if status in ONE_REQUEST:
             raise Refused(f"status {status}: {said}")
         hint = f". Set {KEY_VARIABLES[0]} to a key that the server accepts" if status in (401, 403) else ""
-        raise UserError(f"--teacher {self.host}{self._path}: status {status}: {said}{hint}")
+        raise UserError(f"teacher {self.host}{self._path}: status {status}: {said}{hint}")
 
     def _exchange(self, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Status, headers and whole body of an answer; TryAgain when it does not come, or not in time."""
@@ -106,10 +106,10 @@ class ChatCompletions:
                 self._has_answered = True
                 data = response.read(LARGEST + 1)  # of a broken connection it is half, which is no JSON
         except ssl.SSLCertVerificationError as error:
-            raise UserError(f"--teacher {self.host}: its certificate is not valid ({error.reason})") from None
+            raise UserError(f"teacher {self.host}: its certificate is not valid ({error.reason})") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             if not self._has_answered and isinstance(error, ConnectionRefusedError | gaierror):
-                raise UserError(f"--teacher {self.host}: no server there ({error.strerror})") from None
+                raise UserError(f"teacher {self.host}: no server there ({error.strerror})") from None
             what = f"no complete answer within {self._answer_seconds:g} s" if late.is_set() else type(error).__name__
             raise TryAgain(what) from None
         finally:
@@ -153,11 +153,11 @@ def parse_endpoint(url: str) -> tuple[SplitResult, str]:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises if it is not a number
     except ValueError:  # its message would repeat what may be a key
-        raise UserError("--teacher: not a URL; give one like http://localhost:8000") from None
+        raise UserError("teacher: not a URL; give one like http://localhost:8000") from None
     if parts.username or parts.password or parts.query:
-        raise UserError(f"--teacher: no name, key or query belongs in the URL; set {KEY_VARIABLES[0]} instead")
+        raise UserError(f"teacher: no name, key or query belongs in the URL; set {KEY_VARIABLES[0]} instead")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"--teacher {url}: give a URL like http://localhost:8000 or https://host/v1")
+        raise UserError(f"teacher {url}: give a URL like http://localhost:8000 or https://host/v1")
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path += "/chat/completions" if re.search(r"/v\d\w*$", path) else "/v1/chat/completions"

@@ -161,7 +161,7 @@ class ServerTeacher:
         except TryAgain as error:
             if error.wait is not None and error.wait > 10 * self.limits.longest_wait:
                 raise UserError(
-                    f"--teacher {self._server.host}: asks to wait {error.wait:.0f} s ({error}). Rerun then to resume"
+                    f"teacher {self._server.host}: asks to wait {error.wait:.0f} s ({error}). Rerun then to resume"
                 ) from None
             raise
 
@@ -212,6 +212,6 @@ class ServerTeacher:
             self._lost_in_a_row += is_lost or not self.spent.tokens_out
             if self._lost_in_a_row >= 3:
                 raise UserError(
-                    f"--teacher {self._server.host}: no answer to three requests in a row ({why}). "
+                    f"teacher {self._server.host}: no answer to three requests in a row ({why}). "
                     "Its replies so far are cached: rerun to resume"
                 )

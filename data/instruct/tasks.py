@@ -54,6 +54,7 @@ class DraftContext:
     instructions: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by category, in place of ours
     kinds: Sequence[str] = KINDS  # of checks, for functions of other languages
     read_module: Callable[[str, str], str | None] = lambda source, path: None  # a file of a source, for the same
+    asserted: Mapping[str, list[dict]] = field(default_factory=dict)  # what their tests assert: function -> calls
 
 
 @dataclass(frozen=True)

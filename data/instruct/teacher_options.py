@@ -55,7 +55,7 @@ def teacher_of(options: TeacherOptions, folder: Path) -> Teacher | None:
     if "://" in options.teacher:
         return _on_server(options, cache)
     if options.teacher_model or options.teacher_prices:
-        raise UserError(f"--teacher {options.teacher}: --teacher-model and --teacher-prices go with a server's address")
+        raise UserError(f"{options.teacher}: --teacher-model and --teacher-prices go with a server's address")
     return LocalModel.load(
         options.teacher,
         cache=cache,
@@ -67,7 +67,7 @@ def teacher_of(options: TeacherOptions, folder: Path) -> Teacher | None:
 
 def _on_server(options: TeacherOptions, cache: Path) -> ServerTeacher:
     if not options.teacher_model:
-        raise UserError("--teacher needs --teacher-model NAME: what the server calls the model")
+        raise UserError("a server as the teacher needs --teacher-model NAME: what it calls the model")
     assert options.teacher is not None
     return ServerTeacher(
         options.teacher,

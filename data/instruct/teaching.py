@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Collection
 
 from data.checks.script import is_script
+from data.corpus.languages import NAMES
 from data.instruct.docstyle import docstring_in, quoted
 from data.instruct.judging import judge_answers
 from data.instruct.pair_filters import normalized, pair_problem
+from data.instruct.script.answers import comment_in
 from data.instruct.teacher import Teacher
 from data.rows import conversation_of
 
@@ -32,12 +34,12 @@ def teach(
     """The pairs, with the teacher's answer as output where one holds, and the candidates that did not.
 
     An answer holds if it passes the pair's check (by running, where that runs code), ruff, the look-up of its names and
-    data/instruct/pair_filters.py. Of those that hold, the most frequent is taken, the first among equals. Taught pairs
-    record "teacher": {"model", "candidates", "held", "alike"}. Others, and pairs of other languages than Python, keep
+    data/instruct/pair_filters.py; ruff and the look-up are for Python alone. Of those that hold, the most frequent is
+    taken, the first among equals. Taught pairs record "teacher": {"model", "candidates", "held", "alike"}. Others keep
     their output.
     Rejects: {"id", "category", "reason", "output"}.
     """
-    asked = [pair for pair in pairs if pair["category"] in categories and not is_script(pair)]
+    asked = [pair for pair in pairs if pair["category"] in categories]
     replies = teacher.ask([question(pair) for pair in asked], samples=candidates)
     given = [(pair, reply) for pair, of_pair in zip(asked, replies, strict=True) for reply in of_pair if reply]
     rows = judge_answers(
@@ -63,7 +65,8 @@ def teach(
 def question(pair: dict) -> list[dict]:
     """The messages sent to a teacher for a pair: the conversation up to the answer."""
     messages = conversation_of({key: value for key, value in pair.items() if key != "output"}).messages
-    return [{"role": "system", "content": SYSTEM}, *messages]
+    system = SYSTEM.replace("Python", NAMES[pair["check"]["language"]]) if is_script(pair) else SYSTEM
+    return [{"role": "system", "content": system}, *messages]
 
 
 def majority(outputs: list[str]) -> tuple[str, int]:
@@ -93,5 +96,5 @@ def _as_output(pair: dict, text: str, code: str | None) -> str:
     if pair["category"] in ("explain", "bugfix", "complete"):  # code stays in its block, after what is said of it
         return text.strip()
     if pair["category"] == "docstring":
-        return quoted(f"{docstring_in(text)}\n")
+        return comment_in(text) if is_script(pair) else quoted(f"{docstring_in(text)}\n")
     return (code or text).strip("\n")

@@ -32,12 +32,18 @@ class Options:
         "auto", "with --to hf and sentence-transformers: dtype of the weights; auto: as in DIR",
         choices=("auto", *DTYPES),
     )  # fmt: skip
+    chat_template: str | None = option(
+        None, "with --to hf and gguf: Jinja file to write (default: the model's own template)", metavar="FILE"
+    )
 
 
 def main() -> None:
     """Command line."""
     options = parse(Options, description=__doc__)
-    report = export(options.model, options.to, options.out, type=options.type, dtype=options.dtype)
+    report = export(
+        options.model, options.to, options.out, type=options.type, dtype=options.dtype,
+        chat_template=options.chat_template,
+    )  # fmt: skip
     for note in report["notes"]:
         print(f"note     {note}")
     print("compared " + " · ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in report["comparison"].items()))

@@ -37,11 +37,14 @@ class Written(NamedTuple):
     card: dict  # its fields of card.Export
 
 
-def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = "auto") -> dict:
+def export(
+    source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = "auto", chat_template: str | None = None
+) -> dict:
     """Write `source` as `to` (hf, gguf, sentence-transformers) to `out`; returns the contents of export_report.json.
 
-    type   of a .gguf file's matrices: f32, f16, bf16, q8_0
-    dtype  of a folder's weights: fp32, bf16, fp16, or auto: that of the source's config.json, else fp32
+    type           of a .gguf file's matrices: f32, f16, bf16, q8_0
+    dtype          of a folder's weights: fp32, bf16, fp16, or auto: that of the source's config.json, else fp32
+    chat_template  a Jinja file that replaces the model's own template; not for an encoder
     UserError, leaving nothing behind, if the format cannot hold this model or the export computes something else.
     """
     # refuse before anything is loaded
@@ -49,6 +52,8 @@ def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = 
     _check_kind(source, folder, to)
     if to == "gguf" and out.suffix != ".gguf":
         raise UserError(f"--out {out}: give a file name that ends in .gguf")
+    if to == "sentence-transformers" and chat_template is not None:
+        raise UserError("--chat-template goes with --to hf and gguf: an encoder has no chat template")
     final = [out, *(out.parent / name for name in ("Modelfile", "README.md", "export_report.json") if to == "gguf")]
     if existing := [path for path in final if path.exists()]:
         raise UserError(f"{existing[0]}: exists already; give --out a folder of its own")
@@ -60,9 +65,9 @@ def export(source: str, to: str, out: Path, *, type: str = "q8_0", dtype: str = 
         if to == "sentence-transformers":
             written = _write_encoder(source, target, dtype)
         elif to == "gguf":
-            written = _write_gguf(source, target, type)
+            written = _write_gguf(source, target, type, chat_template)
         else:
-            written = _write_folder(source, target, dtype)
+            written = _write_folder(source, target, dtype, chat_template)
 
         # the comparison
         report = {"schema": 1, "source": source, "to": to, "versions": _versions()} | written.report
@@ -97,10 +102,10 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
 
 
-def _write_gguf(source: str, target: Path, type: str) -> Written:
+def _write_gguf(source: str, target: Path, type: str, chat_template: str | None) -> Written:
     """The .gguf file, and a Modelfile beside it."""
     # what the source computes, before it is written
-    decoder, tokenizer = load_decoder(source), load_tokenizer(source)
+    decoder, tokenizer = load_decoder(source), load_tokenizer(source, chat_template=chat_template)
     context = exact_context(decoder.config)
     probe = take_probe(decoder, tokenizer, context)
 
@@ -122,10 +127,10 @@ def _write_gguf(source: str, target: Path, type: str) -> Written:
     return Written(report | {"notes": notes}, card | {"has_ollama_template": ollama.has_template})
 
 
-def _write_folder(source: str, target: Path, dtype: str) -> Written:
+def _write_folder(source: str, target: Path, dtype: str, chat_template: str | None) -> Written:
     """A decoder in Hugging Face's layout."""
     # probe the source, write it, load it again
-    decoder, tokenizer = load_decoder(source), load_tokenizer(source)
+    decoder, tokenizer = load_decoder(source), load_tokenizer(source, chat_template=chat_template)
     dtype = stored_dtype(decoder.config.raw, dtype)
     probe = take_probe(decoder, tokenizer, decoder.config.max_tokens)
     save_decoder(decoder.to(DTYPES[dtype]), tokenizer, target)

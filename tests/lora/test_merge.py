@@ -103,6 +103,8 @@ def test_an_encoder_is_merged_into_what_sentence_transformers_reads(reference_en
 def test_what_the_base_does_not_say_about_its_vectors_comes_from_the_run(reference_encoder, tmp_path):
     encoder = load_encoder(str(reference_encoder[1]))
     adapter = adapter_for(encoder, tmp_path / "adapter", task="FEATURE_EXTRACTION", targets=["query"])
+    with pytest.raises(UserError, match="is an encoder's adapter, which has no chat template"):
+        merge(str(reference_encoder[1]), adapter, tmp_path / "out", chat_template="x.jinja")
     settings = {"pooling": "mean", "query_prefix": "query: ", "passage_prefix": "passage: ", "max_length": 32}
     (adapter / "tritune.json").write_text(json.dumps({"schema": 1, "base": "tiny", "settings": settings}))
     merge(str(reference_encoder[1]), adapter, tmp_path / "out")

@@ -35,7 +35,7 @@ def calls_of_examples(jsdoc: str, name: str) -> list[dict]:
     found = []
     for call, result in _commented_calls(text):
         try:
-            arguments, want = _called_with(call, name), value_of(_expression(result))
+            arguments, want = called_with(call, name), value_of(_expression(result))
         except NotLiteral:
             continue
         found.append({"arguments": repr(arguments), "want": f"{want!r}\n", "raises": None})
@@ -64,7 +64,7 @@ def _expression(text: str):
     return statements[0].named_children[0].named_children[0]
 
 
-def _called_with(text: str, name: str) -> list:
+def called_with(text: str, name: str) -> list:
     """The arguments of a call of `name`, bare or of a namespace of one letter or sign (`R.add`, `_.chunk`)."""
     call = _expression(text)
     if call.type != "call_expression" or call.child_by_field_name("arguments").type != "arguments":

@@ -1,7 +1,8 @@
 """Drafts one pair from a function in JavaScript or TypeScript: docstring, explain, bugfix, complete.
 
-What the JSDoc shows of calls and their results is run by node, with the function and with the question's own code in
-its place. A function without such examples has a check of its form alone, if checks of structure are accepted.
+What the JSDoc shows of calls and their results, or what the package's tests assert of them, is run by node, with the
+function and with the question's own code in its place. A function without either has a check of its form alone, if
+checks of structure are accepted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from data.checks.script import (
     script_structure_check,
 )
 from data.checks.script.check import SHORT
+from data.checks.script.examples import MOST_CALLS
 from data.checks.script.modules import imported_modules
 from data.corpus.languages import language_of
 from data.corpus.script_functions import ScriptFunction
@@ -43,6 +45,7 @@ from data.instruct.tasks import (
 from sandbox.run import Job
 
 EXAMPLES = "doctest"  # the kind of --checks that stands for the examples of a docstring, whatever the language
+TESTS = "tests"  # likewise for the assertions of the repository's tests
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][\w$]*")
 
 
@@ -114,20 +117,28 @@ def _bugfix(function: ScriptFunction, context: DraftContext, choose: random.Rand
 
 
 def _behaviour_check(function: ScriptFunction, parts: Parts, language: str, context: DraftContext) -> dict:
-    """The check by the function's examples, else by structure if that is accepted. Unsuitable if there is none."""
-    why = "not asked for"
+    """The first check that there is: by examples, the package's tests, structure. Unsuitable if there is none."""
+    reasons = []
     for kind in context.kinds:
         if kind == UNPROVEN:
             return script_structure_check(language, parts.name, [], False, [function.name])
-        if kind == EXAMPLES:
-            calls = calls_of_examples(function.jsdoc, function.name)
+        if kind in (EXAMPLES, TESTS):
+            calls, none = _calls_of(kind, function, context)
             modules = imported_modules(function.path, lambda path: context.read_module(function.package, path))
-            why = _why_not_executed(language) or ("" if calls else "no example with literals")
+            why = _why_not_executed(language) or ("" if calls else none)
             why = why or ("" if modules else "it imports another package, or too much")
             if not why and modules:
                 lines = (function.first_line, function.last_line)
                 return calls_check(language, parts.name, function.path, modules, lines, calls)
-    raise Unsuitable(f"no check that counts: {EXAMPLES}: {why}")
+            reasons.append(f"{kind}: {why}")
+    raise Unsuitable(f"no check that counts: {'; '.join(reasons) or 'not asked for'}")
+
+
+def _calls_of(kind: str, function: ScriptFunction, context: DraftContext) -> tuple[list[dict], str]:
+    """The calls of a function by one kind of check, and why there are none."""
+    if kind == EXAMPLES:
+        return calls_of_examples(function.jsdoc, function.name), "no example with literals"
+    return context.asserted.get(function.name, [])[:MOST_CALLS], "no test asserts what a call with literals gives"
 
 
 @functools.lru_cache

@@ -272,13 +272,13 @@ def test_of_imported_rows_the_card_claims_no_author(tmp_path):
     lost = {"test failed": 2}
     write_json(tmp_path / "about.json", {"kind": "imported instruction rows", "options": settings, "lost": lost})
     text = write_card_files(read_material(tmp_path))[0].read_text()
-    assert "their source says who wrote the answers" in text and "No language model" not in text
+    assert "their source says who wrote the code" in text and "No language model" not in text
     assert "made with seed 5." in text and "Phrasings" not in text and "Injected bugs" not in text
     assert "cannot serve as checks: test failed 2." in text
-    settings |= {"teacher": "http://localhost", "teacher_model": "big"}
-    write_json(tmp_path / "about.json", {"kind": "imported instruction rows", "options": settings})
+    rows = [{"instruction": "Say.", "output": f"it {n}", "explained_by": "big"} for n in range(2)]
+    write_jsonl(tmp_path / "train.jsonl", [*rows, {"instruction": "Say.", "output": "it"}])
     text = write_card_files(read_material(tmp_path))[0].read_text()
-    assert "A teacher, big, was asked for explanations" in text
+    assert "A model, big, wrote the explanation in 2 of 3 answers" in text
 
 
 def test_a_path_that_yaml_would_misread_is_quoted(tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from common.console import UserError
 from common.python_syntax import parsed
 from data.importing.__main__ import main
-from data.importing.code_rows import explain_with, import_rows, parted, split_rows
+from data.importing.answer_code import parted
+from data.importing.code_rows import explain_with, import_rows, split_rows
 from data.importing.indentation import with_four_spaces
 from data.importing.places import open_place
 from data.importing.records import read_records
@@ -158,22 +159,97 @@ def test_shares_of_the_split_are_kept_and_follow_from_the_seed():
     assert sides[0] == sides[1] != sides[2]
 
 
-def test_a_teacher_explains_what_comes_without_words():
-    class Table:
-        def ask(self, conversations, *, samples):
-            self.asked = [messages[-1]["content"] for messages in conversations]
-            answers = [WORDS + " So it serves for texts, too.", "No.", f"{WORDS}\n```\n{CODE}\n```", None]
-            return [[answer and Reply(answer, True, 1, 1)] for answer in answers]
+class Table:
+    """A teacher that gives these answers in turn."""
 
-    teacher = Table()
+    model = "big"
+
+    def __init__(self, *answers):
+        self.answers = answers
+
+    def ask(self, conversations, *, samples):
+        self.asked = [messages[-1]["content"] for messages in conversations]
+        return [[answer and Reply(answer, True, 1, 1)] for answer in self.answers]
+
+    def summary(self):
+        return f"{len(self.answers)} answers"
+
+
+def test_a_teacher_explains_what_comes_without_words():
+    teacher = Table(WORDS + " So it serves for texts, too.", "No.", f"{WORDS}\n```\n{CODE}\n```", None)
     rows, _ = imported(*(row(f"print({i} + {i * 7} * {i + 3})") for i in range(4)), row(f"```\n{CODE}\n```\n{WORDS}"))
     explained, rejects = explain_with(teacher, rows)
-    assert [bool(one.words) for one in explained] == [True, False, False, False, True]
+    assert [one.id for one in explained] == ["x/1", "x/5"] and all(one.words for one in explained)
     assert len(teacher.asked) == 4 and "print(1 + 7 * 4)" in teacher.asked[1]
-    assert [one["reason"] for one in rejects] == [
-        "teacher: output under 80 characters",
-        "teacher: code in an explanation",
+    assert [(one["id"], one["reason"]) for one in rejects] == [
+        ("x/2", "teacher: output under 80 characters"),
+        ("x/3", "teacher: code in an explanation"),
+        ("x/4", "teacher: gave no answer"),
     ]
+    taught, own = (one.as_pair(explained=True, source={}) for one in explained)
+    assert taught["explained_by"] == "big" and "explained_by" not in own  # the card counts them
+    assert "explained_by" not in explained[0].as_pair(explained=False, source={})
+
+
+def test_with_a_teacher_both_variants_have_the_same_rows_in_the_same_order(tmp_path, monkeypatch, capsys):
+    rows = [row(f"def f{i}(x):\n    return x * {i} + {i + 1} - x % {i + 2}") for i in range(10)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    said = [None if i == 4 else f"{WORDS} It is the function number {i}, and it is short." for i in range(10)]
+    monkeypatch.setattr("data.importing.__main__.teacher_of", lambda options, out: Table(*said))
+    command = ["x", str(tmp_path / "rows.json"), "--out", str(tmp_path / "out"), "--explain", "big"]
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    ids = {}
+    for variant in ("code", "explained"):
+        files = [tmp_path / "out" / variant / f"{side}.jsonl" for side in SIDES]
+        ids[variant] = [[json.loads(line)["id"] for line in file.read_text().splitlines()] for file in files]
+    assert ids["code"] == ids["explained"] and sum(map(len, ids["code"])) == 9
+    printed = capsys.readouterr().out
+    assert "1  teacher: gave no answer" in printed and "not of the same rows" not in printed
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked", "found"),
+    [
+        ("const a = [1, 2].map((x) => x + 1);", "Add one to each.", "javascript"),
+        ("let n: number = add(3);", "Add.", "typescript"),
+        ("let n = add(3)", "Add in TypeScript.", "typescript"),
+        ("```ts\nadd(3)\n```", "Add.", "typescript"),
+        ("```js\nadd(3)\n```", "Add.", "javascript"),
+        ("const A = () => <b>hi</b>;", "Write a React component.", "javascript"),
+        ("add(3)", "Add.", "reads as Python, and nothing says that it is JavaScript"),
+        ("```python\nadd(3)\n```", "Add.", "a block of python"),
+        ("int main() { return 0; }", "Write a C program.", "asks for c program"),
+        ("const a = ;", "Write JavaScript.", "no JavaScript that parses"),
+        ("done", "Is it JavaScript?", "a value or a word, no code"),
+        ("let x = 1", "Add with jQuery and SQL.", "javascript"),
+        ("SELECT 1", "Write a query in SQL.", "asks for sql"),
+    ],
+)
+def test_a_language_is_told_by_fence_question_and_parser_and_never_guessed(answer, asked, found):
+    pytest.importorskip("tree_sitter_typescript")
+    given = row(answer, instruction=asked)
+    kept, rejects = import_rows([given], name="x", languages=("typescript", "javascript"))
+    assert (kept[0].language if kept else rejects[0]["reason"]) == found
+
+
+def test_a_fence_is_believed_before_a_parser():
+    pytest.importorskip("tree_sitter_typescript")
+    kept, _ = import_rows(
+        [row("```js\nadd(3)\n```"), row("```\nadd(4)\n```")], name="x", languages=("python", "javascript")
+    )
+    assert [one.language for one in kept] == ["javascript", "python"]
+
+
+def test_other_languages_must_be_named():
+    pytest.importorskip("tree_sitter_rust")
+    code = "fn add(a: i32) -> i32 {\n\ta + 1\n}"
+    given = [row(code, instruction="Add one."), row(code, instruction="Add one in Rust."), row(f"```rust\n{code}\n```")]
+    kept, rejects = import_rows(given, name="x", languages=("rust",))
+    assert [one["reason"] for one in rejects] == ["nothing says that it is Rust"]
+    assert [one.code for one in kept] == [code, code]  # only Python is indented anew
+    pair = kept[0].as_pair(explained=False, source={})
+    assert pair["language"] == "rust"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +289,7 @@ def test_the_command_writes_both_variants_and_what_it_left_out(tmp_path):
     assert first["source"] == {"path": str(tmp_path / "rows.json"), "commit": None, "license": "MIT"}
     assert json.loads((tmp_path / "out" / "about.json").read_text())["commit"] is None
     assert "10 rows: 8 train, 1 validation, 1 test" in done.stdout
+    assert "not of the same rows: --explain" in done.stdout
 
 
 SIDES = ("train", "validation", "test")

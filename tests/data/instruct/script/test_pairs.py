@@ -14,6 +14,7 @@ from data.checks.script import job_of_calls
 from data.corpus import build_corpus
 from data.instruct import build_instruction_pairs
 from data.instruct.answers import read
+from data.instruct.replies import Reply
 from data.instruct.script import tasks
 from eval.instruct import grade_answers
 from eval.row_texts import texts_of
@@ -233,3 +234,57 @@ def test_an_own_instruction_is_no_text_to_compare():
         [{"instruction": "Write a JSDoc comment for this function. Reply with the comment.", "output": "x"}]
     )[0]
     assert text == "x"
+
+
+@pytest.fixture(scope="module")
+def tested_corpus(tmp_path_factory):
+    """The package without examples, whose tests assert what each function gives, of one function wrongly."""
+    folder = write_package(tmp_path_factory.mktemp("tested") / "code")
+    (folder / "test").mkdir()
+    for name, *_, value, _ in FUNCTIONS:
+        file = folder / f"{name}.js"
+        head, _, rest = file.read_text().partition(" * @example")
+        file.write_text(head.rstrip("\n *") + "\n */\n" + rest.partition(" */\n")[2])
+        said = value + (name == "runs")
+        test = f"test('it', () => {{\n  expect({name}([4, 9, 2, 7], 3)).toEqual({said});\n}});\n"
+        (folder / "test" / f"{name}.test.js").write_text(test)
+    return build_corpus(str(folder), languages=["javascript"], test_share=0, validation_share=0)
+
+
+@needs_node
+def test_what_a_packages_tests_assert_proves_answers_where_there_is_no_example(tested_corpus):
+    asked = {"count": 6, "test_count": 0, "validation_count": 0}
+    shares = dict.fromkeys(("docstring", "explain", "unit_test", "improve"), 0.0) | {"complete": 0.5, "bugfix": 0.5}
+    pairs = build_instruction_pairs(tested_corpus, **asked, shares=shares, checks=["doctest", "tests"])
+    assert {pair["category"] for pair in pairs.train} == {"complete", "bugfix"}
+    names = {pair["check"]["name"] for pair in pairs.train}
+    assert all(pair["check"]["kind"] == "calls" and len(pair["check"]["calls"]) == 1 for pair in pairs.train)
+    assert names and "runs" not in names  # its test is wrong: the function itself fails it
+    with pytest.raises(UserError, match="doctest: no example with literals"):
+        build_instruction_pairs(tested_corpus, **asked, shares=shares, checks=["doctest"])
+
+
+def test_a_teacher_answers_for_scripts_too_and_is_held_to_the_check(corpus):
+    shares = dict.fromkeys(("complete", "bugfix", "unit_test", "improve"), 0.0) | {"docstring": 0.5, "explain": 0.5}
+    asked = {"count": 2, "test_count": 0, "validation_count": 0, "shares": shares, "checks": ["structure"]}
+
+    class Table:
+        model = "big"
+
+        def ask(self, conversations, *, samples):
+            self.systems = {messages[0]["content"] for messages in conversations}
+            return [[Reply(self.answer(messages[1]["content"]), True, 1, 1)] for messages in conversations]
+
+        def answer(self, question):
+            if "JSDoc" in question:
+                return "```js\n/**\n * Looks at a with regard to b.\n * @returns the result of it\n */\n```"
+            return "Hm."
+
+    teacher = Table()
+    pairs = build_instruction_pairs(corpus, **asked, teacher=teacher, candidates=1)
+    (taught,) = (pair for pair in pairs.train if pair["category"] == "docstring")
+    assert taught["teacher"]["held"] == 1 and taught["output"].startswith("/**\n * Looks at a")
+    (kept,) = (pair for pair in pairs.train if pair["category"] == "explain")
+    assert "teacher" not in kept  # "Hm." does not hold: the package's own words stay
+    assert all("JavaScript" in system and "Python" not in system for system in teacher.systems)
+    assert any(reject["reason"].startswith("teacher: ") for reject in pairs.rejects)

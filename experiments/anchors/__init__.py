@@ -1,0 +1,1 @@
+"""Published scores of public benchmarks beside ours, and what makes the difference."""

@@ -1,0 +1,1 @@
+"""Instruction tuning on TypeScript and JavaScript: what it does to the next token, and how much the context matters."""
