@@ -46,7 +46,12 @@ def rendered(name: str) -> str:
         loader=jinja2.FileSystemLoader(HERE / name), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"number": number, "change": change_phrase, "interval": interval_phrase, "teacher_table": teacher_table}
+    environment.filters |= {
+        "number": number,
+        "change": change_phrase,
+        "interval": interval_phrase,
+        "teacher_table": teacher_table,
+    }
     environment.globals["verdict"] = verdict
     return environment.get_template("page.md.j2").render(read_json(HERE / name / "results.json"))
 
