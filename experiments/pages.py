@@ -15,6 +15,7 @@ import jinja2
 
 from common.console import run_command
 from common.files import read_json, write_text
+from common.markdown import fenced
 from common.options import parse
 from data.card.pair_sections import teacher_table
 from eval.change_table import number, verdict, verdict_phrase
@@ -24,6 +25,7 @@ PAGES = {  # experiment -> its page
     "quickstart_choices": HERE.parent / "docs" / "quickstart_choices.md",
     "track_b_executed": HERE / "track_b_executed" / "README.md",
     "verl_sft": HERE / "verl_sft" / "README.md",
+    "study": HERE / "study" / "README.md",
 }
 
 
@@ -51,6 +53,8 @@ def rendered(name: str) -> str:
         "change": change_phrase,
         "interval": interval_phrase,
         "teacher_table": teacher_table,
+        "fenced": fenced,
+        "pairs": pairs_of,
     }
     environment.globals["verdict"] = verdict
     return environment.get_template("page.md.j2").render(read_json(HERE / name / "results.json"))
@@ -62,6 +66,11 @@ def change_phrase(change: dict, metric: str) -> str:
     value = number(change["value"], sign=True)
     sides = f"[{number(low, sign=True)}, {number(high, sign=True)}]"
     return f"{value} {sides}, n = {change['n']}, {verdict_phrase(metric, change)}"
+
+
+def pairs_of(rows: list[dict]) -> list[tuple[str, str]]:
+    """The models and tasks that rows are about, in their order."""
+    return list(dict.fromkeys((row["model"], row["task"]) for row in rows))
 
 
 def interval_phrase(row: dict, metric: str) -> str:

@@ -1,8 +1,8 @@
-"""Few-shot: solved training rows as earlier turns of the conversation, the same before each question (arXiv:2005.14165).
+"""Few-shot: solved training rows as earlier turns of a conversation, the same before each question (arXiv:2005.14165).
 
-    user  How far is Denver?          ┐
-    assistant  number                 ┘ a shot
-    user  Who was Galileo?              the question
+user  How far is Denver?          ┐
+assistant  number                 ┘ a shot
+user  Who was Galileo?              the question
 """
 
 from __future__ import annotations

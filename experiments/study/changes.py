@@ -6,6 +6,7 @@ in common, items and seeds both are samples (eval/stats/seeds.py); until then th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 from common.console import UserError
@@ -56,16 +57,16 @@ def part_of(texts: dict, kind: str) -> dict:
 
 
 def forgetting(before: dict, runs: Mapping[str, Results]) -> list[dict]:
-    """What became of code and English: rows of `family` with "text", "before" and "after" (the mean over seeds).
+    """What became of code and English: rows of `family` with "text", "before" and "after" (the mean over its seeds).
 
     before  eval result of the untrained model on all texts; runs: the same of the methods
     """
     rows = []
     for kind in TEXTS:
         parts = {name: {seed: part_of(one, kind) for seed, one in of_run.items()} for name, of_run in runs.items()}
-        base = part_of(before, kind)
+        base, seeds = part_of(before, kind), shared_seeds(parts.values())
         for row in family({None: base}, parts, OF_TEXTS):
-            values = [one["metrics"][row["metric"]] for one in parts[row["method"]].values()]
-            sides = {"before": base["metrics"][row["metric"]], "after": sum(values) / len(values)}
+            values = [parts[row["method"]][seed]["metrics"][row["metric"]] for seed in seeds]
+            sides = {"before": base["metrics"][row["metric"]], "after": math.fsum(values) / len(values)}
             rows.append({"text": kind, **sides, **row})
     return rows

@@ -1,6 +1,6 @@
 """The data of the study: the same rows for every model, method and seed.
 
-DATA/trec, pubmedqa, scitldr  imported, then cut to the sizes of the grid; smaller training sets are parts of larger ones
+DATA/trec, pubmedqa, scitldr  imported, then cut to the sizes of the grid; a training set is part of each larger one
 CORPUS                        its functions as executed tasks: bugs to fix, bodies to complete
 texts.jsonl                   what forgetting is measured on: files of the corpus's test split, and abstracts of papers
                               that no task uses
@@ -23,8 +23,8 @@ from experiments.study.grid import SHOTS, Run, Task
 SEED = 0  # of every draw
 FEW_SHOT_TEST = f"test-{SHOTS}-shot"  # the test rows of executed tasks with solved ones before them
 ENGLISH = "scitldr"  # its validation rows, beyond those that choose learning rates
-CODE_TEXTS, ENGLISH_TEXTS = 24, 40
-CODE_CHARACTERS = 1500  # of a file, from its start
+CODE_TEXTS, ENGLISH_TEXTS = 24, 30
+CODE_CHARACTERS = 1200  # of a file, from its start
 
 
 def data_stages(out: Path, public: Path, corpus: str, tasks: Sequence[Task]) -> list[Stage]:
@@ -57,7 +57,7 @@ def refuse_missing(public: Path, tasks: Sequence[Task]) -> None:
 
 
 def cut_to_size(out: Path, runs: Sequence[Run]) -> None:
-    """Write data/TASK/train-N.jsonl for each size that a run has, validation, test and few-shot rows, and texts.jsonl."""
+    """Write data/TASK/train-N.jsonl for each size that a run has, validation and test rows, and data/texts.jsonl."""
     for task in tasks_of(runs):
         splits = {split: read_jsonl(out / "imported" / task.name / f"{split}.jsonl") for split in SPLITS}
         if task.kind == "code":

@@ -15,7 +15,7 @@ from experiments.study.data import SEED, data_file
 from experiments.study.grid import Task
 
 COUNT = 10  # examples of a task
-MOST = 1500  # characters of a prompt or an answer that are shown
+MOST = 600  # characters of a prompt or an answer that are shown
 
 
 def examples(out: Path, task: Task, results: Mapping[str, dict]) -> list[dict]:

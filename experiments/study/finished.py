@@ -47,9 +47,8 @@ class Finished:
             "commit": self.record["commit"], "source_sha256": environment["source_sha256"],
             "versions": {name: environment[name] for name in ("python", *PACKAGES) if name in environment},
         }  # fmt: skip
-        cost = (self.training or {}) | {
-            "seconds": {"run": self.record["seconds"]} | (self.training or {}).get("seconds", {})
-        }
+        cost = self.training or {"seconds": {}}
+        cost |= {"seconds": cost["seconds"] | {"run": self.record["seconds"]}}
         return self.key() | figures(self.answers, self.run.task.metrics) | cost | made
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from common.files import read_json, write_json
 from experiments.stages import ROOT, run_stages
-from experiments.study.commands import answers_of, stages_of, training_of
+from experiments.study.commands import answers_of, stages_of, texts_of, training_of
 from experiments.study.grid import FEW_SHOT, METHODS, SHOTS, TRIED, Run
 from training.sweep import trial_steps
 
 # SmolLM2-135M in bf16 on two cores
-TRAINED_TOKENS = 450  # a second, forward and backward
+TRAINED_TOKENS = 500  # a second, forward and backward
 READ_TOKENS = 1000  # a second, forward
-TEXTS = 20  # seconds to read the texts that forgetting is measured on
+TEXTS = 12  # seconds to read the texts that forgetting is measured on
 START = 7  # seconds until a command has loaded its model
 ALL_ROWS = 4897  # of TREC's training rows, where a run takes all
 
@@ -65,8 +65,8 @@ def carry_out(run: Run, out: Path) -> None:
     started, stages = time.monotonic(), stages_of(run, out)
     run_stages(stages)
     environment = read_json(answers_of(run, out))["environment"]
-    if run.is_trained:
-        environment |= read_json(training_of(run, out) / "environment.json")
+    if texts_of(run, out).is_file():  # which names the device as well
+        environment |= read_json(texts_of(run, out))["environment"]
     record = {
         "seconds": round(time.monotonic() - started, 1),
         "commit": commit(),
