@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from common.files import read_json, write_jsonl
-from experiments import stages
-from experiments.study import grid
+from experiments import pages, stages
+from experiments.study.schedule import commit
 from tests.commands import run
 
 QUESTIONS = [
@@ -25,9 +25,7 @@ def material(tmp_path_factory, tiny_folder):
     """TREC and SciTLDR in a few lines, a repository, and the tiny model with room for long prompts."""
     folder = tmp_path_factory.mktemp("study")
     for split, count in (("train", 48), ("test", 18)):
-        lines = [
-            f"{label}:x {text.format(f'{split}{n}')}" for n in range(count // 6 + 1) for label, text in QUESTIONS
-        ]
+        lines = [f"{label}:x {text.format(f'{split}{n}')}" for n in range(count // 6 + 1) for label, text in QUESTIONS]
         (folder / "trec").mkdir(exist_ok=True)
         (folder / "trec" / f"TREC.{split}.all").write_text("\n".join(lines[:count]) + "\n")
     for split in ("train", "dev"):
@@ -76,11 +74,94 @@ def study(material, tmp_path, monkeypatch):
     return with_options
 
 
-def test_a_study_leaves_results_and_never_repeats_what_is_done(study, tmp_path):
-    # a time limit stops before the first run; then everything runs, once
+def test_a_study_leaves_results_and_never_repeats_what_is_done(study, tmp_path, monkeypatch):
+    # a time limit stops before the first run; the results say that there is none
     said, _ = study("--max-minutes", 0)
     assert "stopped  before run 1 of 5: time limit reached; rerun to resume" in said
     assert read_json(tmp_path / "results.json")["rows"] == []
-    said, started = study()
-    assert sum(one.startswith("train_sft.py") for one in started) == 3
-    import shutil as sh; sh.rmtree('/tmp/st/whole', ignore_errors=True); sh.copytree(tmp_path, '/tmp/st/whole')
+
+    # everything runs once: two seeds and a smaller training set; the learning rate is tried once
+    _, started = study()
+    assert [sum(one.startswith(name) for one in started) for name in ("train_sft.py", "-m eval.text")] == [3, 5]
+    assert sum("--sweep" in one for one in started) == 1 and sum("--shots 5" in one for one in started) == 1
+    first = read_json(tmp_path / "results.json")
+    assert first["progress"]["runs"] == first["progress"]["of"] == 5
+    assert [one["is_here"] for one in first["models"]] == [True, False]
+
+    # what is done is not repeated, and a run that was stopped continues with what is missing
+    folder = tmp_path / "runs" / "tiny" / "trec" / "full" / "24-rows" / "seed-4"
+    assert study()[1] == [] and read_json(tmp_path / "results.json") == first
+    assert not (folder / "run" / "model").exists()  # a whole model is removed once it is measured
+    (folder / "run.json").unlink()
+    assert study()[1] == []  # its files are there: only the record is written again
+    (folder / "run.json").unlink()
+    (tmp_path / "runs" / "tiny" / "trec" / "zero-shot" / "run.json").unlink()
+    (tmp_path / "runs" / "tiny" / "trec" / "zero-shot" / "texts.json").unlink()
+    _, started = study()
+    assert len(started) == 1 and started[0].startswith("-m eval.perplexity")
+    results_are_complete(first)
+    page_is_filled(first, tmp_path, monkeypatch)
+    said, started = study("--plan")
+    assert started == [] and said.count("done in ") == 5 and said.count("weights are not here") == 4
+    assert "5 runs, about" in said and "4 more where the weights of no/such are" in said
+
+
+def results_are_complete(found: dict) -> None:
+    """Every part of results.json, and in each row what the page and the paper read."""
+    kinds = [(row["kind"], row["method"], row["seed"], row["train_rows"]) for row in found["rows"]]
+    assert kinds == [
+        ("classical", "majority class", None, 24), ("classical", "TF-IDF + logistic regression", None, 24),
+        ("classical", "TF-IDF nearest neighbour", None, 24), ("prompted", "zero-shot", None, None),
+        ("tuned", "full", 3, 24), ("prompted", "few-shot", None, None), ("tuned", "full", 4, 24),
+        ("tuned", "full", 3, 12),
+    ]  # fmt: skip
+    tuned = found["rows"][4]
+    assert tuned.keys() >= {
+        "metrics", "intervals", "n", "lr", "epochs", "steps", "trainable_parameters", "file_bytes", "tokens", "seconds",
+        "memory_gib", "command", "commands", "commit", "versions", "source_sha256",
+    }  # fmt: skip
+    assert (
+        tuned["commit"] == commit() and tuned["seconds"].keys() == {"run", "train", "sweep"} and tuned["memory_gib"] > 0
+    )
+    assert [row["lr"] for row in found["rows"] if row["kind"] == "tuned"] == [found["learning_rates"][0]["chosen"]] * 3
+    assert len(found["learning_rates"]) == 1 and len(found["learning_rates"][0]["tried"]) == 3
+    assert {row["against"] for row in found["changes"]} == {"zero-shot", "few-shot", "classical"}
+    assert {(row["text"], row["metric"]) for row in found["forgetting"]} == {
+        (text, metric) for text in ("code", "english") for metric in ("perplexity", "bits_per_byte")
+    }
+    assert [point["train_rows"] for point in found["curves"][0]["points"]] == [12, 24]
+    assert [row["method"] for row in found["summary"]] == ["zero-shot", "full", "few-shot"]
+    assert found["summary"][1]["seeds"] == [3, 4] and found["machine"]["device"].startswith("cpu")
+    assert [row["method"] for row in found["causes"]] == ["zero-shot", "full", "few-shot"]
+    examples = found["examples"]["trec"]
+    assert len(examples) == 8 and [one["method"] for one in examples[0]["answers"]] == ["zero-shot", "full"]
+
+
+def page_is_filled(found: dict, folder, monkeypatch) -> None:
+    """The page and its pictures, of these results."""
+    (folder / "study").mkdir()
+    shutil.copy(pages.HERE / "study" / "page.md.j2", folder / "study")
+    shutil.copy(folder / "results.json", folder / "study")
+    monkeypatch.setattr(pages, "HERE", folder)
+    page = pages.rendered("study")
+    for words in (
+        "## TREC, tiny",
+        "| full fine-tuning | 82,896 |",
+        "| such | other | unknown | yes | not run here",
+        "→",
+    ):
+        assert words in page
+    assert page.count("<details>") == 8
+    for name in ("quality_parameters", "quality_minutes", "curves"):
+        assert f"{name}.svg" in page and "full" in (folder / f"{name}.svg").read_text()
+
+
+def test_what_cannot_be_run_is_refused_in_one_line(study, material, tmp_path):
+    def refused(*more, **environment) -> str:
+        done = run("-m", "experiments.study", "--out", tmp_path / "runs", *more, **environment)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+        return done.stderr
+
+    assert "none/trec: no such folder; --data needs the files of trec" in refused(TRITUNE_DATA=str(tmp_path / "none"))
+    study("--max-minutes", 0)
+    assert "holds a study with {'smoke': True" in refused("--data", material, "--tasks", "trec")
