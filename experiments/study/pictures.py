@@ -64,7 +64,7 @@ def _quality(found: dict, titles: dict[str, str], cost: str, label: str) -> str:
         lines |= {
             row["method"]: row["metrics"][metric]
             for row in found["rows"]
-            if row["kind"] == "classical" and row["task"] == task and row["method"] == classical[task]
+            if (row.get("measured_with"), row["task"], row["method"]) == (model, task, classical[task])
         }
         panels.append((f"{titles[model]}, {titles[task]}: {metric}", _panel(points, lines, label)))
     return _stacked(panels, f"Quality against {label}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data.corpus import SPLITS
 from experiments.study.data import tasks_of
 from experiments.study.examples import causes, examples
 from experiments.study.finished import Finished, load
@@ -13,6 +14,7 @@ from experiments.study.schedule import expected_minutes, is_done
 from experiments.study.tables import (
     change_rows,
     classical_rows,
+    classical_summary,
     curve_rows,
     forgetting_rows,
     rate_row,
@@ -58,7 +60,10 @@ def results(runs: Sequence[Run], out: Path, missing: Sequence[str], settings: di
         "tasks": [task_row(task) for task in tasks_of(runs)],
         "methods": method_rows(runs),
         "rows": [row for one in done for row in (*classical_rows(one), one.row())],
-        "summary": of_cells(summary_rows),
+        "summary": [
+            *(row for one in done if one.run.model == runs[0].model for row in classical_summary(one)),
+            *of_cells(summary_rows),
+        ],
         "changes": of_cells(change_rows),
         "forgetting": of_cells(forgetting_rows),
         "learning_rates": [rate_row(one) for one in done if one.sweep],
@@ -96,8 +101,11 @@ def model_row(model: Model, done: Sequence[Finished], missing: Sequence[str]) ->
 
 def task_row(task: Task) -> dict:
     """What is said of a task."""
-    sizes = {"train": task.rows, "validation": task.validation, "test": task.test}
-    return {"task": task.name, "rows": sizes} | {name: getattr(task, name) for name in OF_TASK}
+    rows = dict(zip(SPLITS, (task.rows, task.validation, task.test), strict=True))
+    published = dict(zip(SPLITS, task.published, strict=True))
+    return {"task": task.name, "rows": rows, "rows_published": published} | {
+        name: getattr(task, name) for name in OF_TASK
+    }
 
 
 def method_rows(runs: Sequence[Run]) -> list[dict]:

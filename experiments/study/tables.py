@@ -11,6 +11,8 @@ from experiments.study.changes import Results, family, forgetting
 from experiments.study.finished import Finished
 from experiments.study.grid import FEW_SHOT, METHODS, ZERO_SHOT, Run
 
+NO_COST = dict.fromkeys(("trainable_parameters", "memory_gib", "lr", "minutes"))
+
 
 def by_method(runs: Sequence[Finished]) -> dict[str, dict[int | None, Finished]]:
     """The main grid: method -> seed -> run."""
@@ -29,27 +31,36 @@ def summary_rows(runs: Sequence[Finished]) -> list[dict]:
         key = {name: value for name, value in first.key().items() if name != "seed"}
         row = key | {"seeds": [seed for seed in of_seeds if seed is not None]}
         row |= over_seeds([one.answers for one in of_seeds.values()], first.run.task.metrics)
-        cost = first.training or {}
-        row |= {name: cost.get(name) for name in ("trainable_parameters", "memory_gib", "lr")}
-        minutes = [one.training["seconds"]["train"] / 60 for one in of_seeds.values() if one.training]
-        rows.append(row | {"minutes": round(mean(minutes), 3) if minutes else None})
+        rows.append(row | NO_COST)
+        if first.training:
+            rows[-1] |= {name: first.training[name] for name in NO_COST if name != "minutes"}
+            minutes = [one.training["seconds"]["train"] / 60 for one in of_seeds.values() if one.training]
+            rows[-1]["minutes"] = round(mean(minutes), 3)
     return rows
+
+
+def classical_summary(one: Finished) -> list[dict]:
+    """The baselines without a language model in the form of a summary: one result, and no cost to speak of."""
+    rows = [{name: value for name, value in row.items() if name != "seed"} for row in classical_rows(one)]
+    ranges = [{name: [value, value] for name, value in row["metrics"].items()} for row in rows]
+    return [row | NO_COST | {"seeds": [], "range": of_row} for row, of_row in zip(rows, ranges, strict=True)]
 
 
 def over_seeds(found: Sequence[dict], metrics: Sequence[str]) -> dict:
     """Means over eval results of the same tasks, the range over these, and 95 % intervals over the tasks.
 
-    With several results an interval is that of each task's mean, so metrics of all tasks together have none.
+    With several results an interval is that of the means of each task; of a metric that tasks have only together (F1,
+    BLEU), its ends are the means of the results' ends, which is wider than it need be.
     """
     each = [figures(one, metrics) for one in found]
     names = [name for name in metrics if all(name in one["metrics"] for one in each)]
     values = {name: [one["metrics"][name] for one in each] for name in names}
-    intervals = {name: each[0]["intervals"][name] for name in names}
+    ends = {name: zip(*(one["intervals"][name] for one in each), strict=True) for name in names}
+    intervals = {name: [mean(of_side) for of_side in sides] for name, sides in ends.items()}
     if len(found) > 1:
-        paired = [name for name in names if all(name in one["values"] for one in found)]
-        intervals = summarise({name: mean_values([one["values"][name] for one in found]) for name in paired})[
-            "intervals"
-        ]
+        of_tasks = [name for name in names if all(name in one["values"] for one in found)]
+        of_seeds = {name: mean_values([one["values"][name] for one in found]) for name in of_tasks}
+        intervals |= summarise(of_seeds)["intervals"]
     return {
         "metrics": {name: mean(of_name) for name, of_name in values.items()},
         "range": {name: [min(of_name), max(of_name)] for name, of_name in values.items()},
@@ -92,10 +103,11 @@ def classical_result(zero_shot: dict, name: str | None) -> dict | None:
 
 
 def classical_rows(one: Finished) -> list[dict]:
-    """The baselines that need no language model: found with the zero-shot answers, on the same rows."""
+    """The baselines that need no language model: found with the zero-shot answers of a model, on the same rows."""
     if one.run.method != ZERO_SHOT:
         return []
     key = {"model": None, "task": one.run.task.name, "kind": "classical", "seed": None, "train_rows": one.run.rows}
+    key |= {"measured_with": one.run.model.name}
     return [
         key | {"method": name} | figures(classical_result(one.answers, name) or {}, one.run.task.metrics)
         for name in one.answers.get("baselines", {})

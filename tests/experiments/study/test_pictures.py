@@ -19,7 +19,7 @@ def found(costs: dict[str, float | None]) -> dict:
         }
         for name, cost in costs.items()
     ]  # fmt: skip
-    classical = {"model": None, "task": "t", "kind": "classical", "method": "words", "metrics": {"accuracy": 0.7}}
+    classical = {"measured_with": "m", "task": "t", "method": "words", "metrics": {"accuracy": 0.7}}
     points = [{"train_rows": rows, "value": 0.1, "interval": [0.0, 0.2], "n": 9} for rows in (100, 1000)]
     return {
         "models": [{"model": "m", "title": "Model"}],

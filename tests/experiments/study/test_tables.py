@@ -12,6 +12,7 @@ from experiments.study.grid import MODELS, TASKS, ZERO_SHOT, Run
 from experiments.study.tables import (
     change_rows,
     classical_rows,
+    classical_summary,
     curve_rows,
     forgetting_rows,
     mean_values,
@@ -56,7 +57,7 @@ def test_a_summary_has_means_over_seeds_and_intervals_over_tasks():
     assert lora["range"]["accuracy"] == [24 / 40, 26 / 40]
     means = [math.fsum(values(LORA[seed])[name] for seed in range(3)) / 3 for name in values(BEFORE)]
     _, *interval = mean_and_interval(means)
-    assert lora["intervals"] == {"accuracy": interval}  # macro_f1 is of all tasks together
+    assert lora["intervals"] == {"accuracy": interval, "macro_f1": [0, 1]}  # the latter is of all tasks together
     assert lora["n"]["accuracy"] == 40 and "likelihood_accuracy" not in lora["metrics"]
 
 
@@ -79,7 +80,9 @@ def test_the_classical_baselines_stand_beside_the_zero_shot_answers():
     (row,) = classical_rows(RUNS[0])
     assert (row["model"], row["kind"], row["method"], row["train_rows"]) == (None, "classical", TASK.classical, 600)
     assert row["metrics"]["accuracy"] == 0.5 and row["n"]["accuracy"] == 40
-    assert classical_rows(RUNS[1]) == []
+    assert row["measured_with"] == MODEL.name and classical_rows(RUNS[1]) == []
+    (row,) = classical_summary(RUNS[0])
+    assert row.keys() == summary_rows(RUNS)[0].keys() | {"measured_with"} and row["range"]["accuracy"] == [0.5, 0.5]
 
 
 def test_forgetting_needs_the_untrained_model():
