@@ -48,6 +48,7 @@ MODULES = [
     "bench.train",
     "experiments.pages",
     "experiments.quickstart_choices.run",
+    "experiments.study",
     "experiments.track_b_executed.run",
     "experiments.verl_sft.run",
 ]
