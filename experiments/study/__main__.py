@@ -9,6 +9,7 @@ resume: what is done is never repeated, and results.json, the figures and the pa
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -21,9 +22,9 @@ from common.files import read_json, write_json, write_text
 from common.options import as_settings, option, parse
 from experiments.stages import run_stages
 from experiments.study.data import cut_to_size, data_stages, refuse_missing, tasks_of
-from experiments.study.grid import METHODS, MODELS, SMOKE, TASKS, Run, model_of, plan
+from experiments.study.grid import METHODS, MODELS, SMOKE, TASKS, Run, Task, model_of, plan
 from experiments.study.pictures import pictures
-from experiments.study.results import results
+from experiments.study.results import results, task_row
 from experiments.study.schedule import carry_out, expected_minutes, is_done, plan_table
 from model.embedded import EMBEDDED
 from model.hub import snapshot
@@ -51,10 +52,13 @@ class Options:
     results: Path = option(Path("experiments/study"), "folder for results.json and the figures", metavar="DIR")
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
+    def sizes(self) -> dict[str, Task]:
+        """Every task, as large as it is asked for."""
+        return SMOKE if self.smoke else TASKS
+
     def runs(self) -> list[Run]:
         """The plan."""
-        sizes = SMOKE if self.smoke else TASKS
-        chosen = [sizes[name] for name in TASKS if name in self.tasks]
+        chosen = [task for name, task in self.sizes().items() if name in self.tasks]
         return plan([model_of(name) for name in self.models], chosen, self.methods, self.seeds)
 
 
@@ -75,10 +79,12 @@ def main() -> None:
     run_stages(data_stages(options.out, public, options.corpus, tasks_of(runs)))
     cut_to_size(options.out, runs)
 
-    # the runs, in the order of their importance
+    # the runs, in the order of their importance; one that fails does not keep the others from running
     here = [run for run in runs if run.model.name not in missing]
+    failed: dict[str, str] = {}
     for number, run in enumerate(here, 1):
-        if is_done(run, options.out):
+        without_rate = run.rate_from is not None and not is_done(run.rate_from, options.out)
+        if is_done(run, options.out) or without_rate:
             continue
         minutes = (time.monotonic() - started) / 60
         if options.max_minutes is not None and minutes >= options.max_minutes:
@@ -86,9 +92,16 @@ def main() -> None:
             break
         print(f"\n[{minutes:.0f} min] run {number} of {len(here)}: {run.model.title} {run.name}, ", end="")
         print(f"about {expected_minutes(run):.1f} minutes", flush=True)
-        carry_out(run, options.out)
+        try:
+            carry_out(run, options.out)
+        except UserError as error:
+            failed[run.name] = str(error)
+            print(f"failed   {run.name}: {error}")
         write_results(options, runs, missing)
     write_results(options, runs, missing)
+    if failed:
+        first, why = next(iter(failed.items()))
+        raise UserError(f"{len(failed)} runs failed, and those that take their learning rates; {first}: {why}")
 
 
 def is_here(name: str) -> bool:
@@ -96,20 +109,21 @@ def is_here(name: str) -> bool:
     if name in EMBEDDED or Path(name).exists():
         return True
     try:
-        snapshot(name, what="model", instead="a folder", local_files_only=True)
+        folder = snapshot(name, what="model", instead="a folder", local_files_only=True)
     except UserError:
         return False
-    return True
+    return any(folder.glob("*.safetensors"))
 
 
 def refuse_other_settings(options: Options) -> None:
-    """UserError if the runs in --out are of another size or corpus: they would be taken for these."""
-    file, own = options.out / "settings.json", {"smoke": options.smoke, "corpus": options.corpus}
-    own |= {"first_seed": options.seeds[0]}
+    """UserError if the runs in --out are of other sizes, corpus or first seed: they would be taken for these."""
+    tasks = {name: task_row(task) for name, task in options.sizes().items()}
+    own = {"corpus": options.corpus, "first_seed": options.seeds[0], "tasks": tasks}
+    file = options.out / "settings.json"
     if not file.is_file():
         write_json(file, own)
-    elif (found := read_json(file)) != own:
-        raise UserError(f"{options.out}: holds a study with {found}, not {own}; give another --out")
+    elif different := [name for name, value in read_json(file).items() if value != json.loads(json.dumps(own[name]))]:
+        raise UserError(f"{options.out}: holds a study with other {' and '.join(different)}; give another --out")
 
 
 def write_results(options: Options, runs: Sequence[Run], missing: Sequence[str]) -> None:

@@ -39,6 +39,7 @@ class Task:
     published               rows of the published training, validation and test split
     rows, validation, test  rows to train on (the main size), to choose learning rates by, to measure on
     max_length              tokens of a row, and of a question; longer texts are cut at their end
+    step_tokens             tokens of an optimiser step, in packed rows
     metric                  the one that is compared first, of `metrics`
     classical               the baseline without a language model that methods are compared with
     row_tokens              tokens of a training row on average
@@ -61,9 +62,9 @@ class Task:
     classical: str | None
     row_tokens: int
     answer_seconds: float
-    curve: tuple[int | None, ...] = ()
+    step_tokens: int
     epochs: int = 1
-    step_tokens: int = 1024
+    curve: tuple[int | None, ...] = ()
 
     def rows_of(self, model: Model) -> int:
         """The main size for a model."""
@@ -105,25 +106,25 @@ TASKS = {
         Task(
             "trec", "TREC", "classification", "TREC question classification (Li & Roth 2002; Hovy et al. 2001)",
             "none stated; distributed by the Cognitive Computation Group", published=(5452, None, 500),
-            rows=600, validation=60, test=250, max_length=512, metric="accuracy", metrics=OF_LABELS,
+            rows=600, validation=60, test=250, max_length=256, step_tokens=768, metric="accuracy", metrics=OF_LABELS,
             classical="TF-IDF + logistic regression", row_tokens=69, answer_seconds=0.2, curve=(100, 300, 1000, None),
         ),
         Task(
             "pubmedqa", "PubMedQA", "qa", "PubMedQA, labelled part (Jin et al. 2019, arXiv:1909.06146)", "MIT",
             published=(500, None, 500),
-            rows=120, validation=30, test=100, max_length=320, metric="accuracy", metrics=OF_LABELS,
+            rows=120, validation=30, test=100, max_length=320, step_tokens=640, metric="accuracy", metrics=OF_LABELS,
             classical="TF-IDF + logistic regression", row_tokens=300, answer_seconds=0.7,
         ),
         Task(
             "scitldr", "SciTLDR", "summarization", "SciTLDR, abstracts (Cachola et al. 2020, arXiv:2004.15011)",
             "Apache-2.0", published=(1992, 619, 618),
-            rows=120, validation=30, test=50, max_length=400, metric="rougeL",
+            rows=120, validation=30, test=50, max_length=400, step_tokens=800, metric="rougeL",
             metrics=("rouge1", "rouge2", "rougeL", "bleu"), classical="lead-3", row_tokens=270, answer_seconds=1.3,
         ),
         Task(
             "code", "networkx, executed", "code", "bugs to fix and bodies to complete in networkx, run on its doctests",
             "BSD-3-Clause", published=(None, None, None),
-            rows=80, validation=20, test=40, max_length=1024, metric="pass@1",
+            rows=80, validation=20, test=40, max_length=768, step_tokens=768, metric="pass@1",
             metrics=("pass@1", "lenient_pass@1", "hallucination_rate"), classical=None, row_tokens=370,
             answer_seconds=2.0,
         ),

@@ -165,4 +165,5 @@ def test_what_cannot_be_run_is_refused_in_one_line(study, material, tmp_path):
 
     assert "none/trec: no such folder; --data needs the files of trec" in refused(TRITUNE_DATA=str(tmp_path / "none"))
     study("--max-minutes", 0)
-    assert "holds a study with {'smoke': True" in refused("--data", material, "--tasks", "trec")
+    other = refused("--data", material, "--tasks", "trec", "--seeds", 9)
+    assert "runs: holds a study with other corpus and first_seed and tasks; give another --out" in other
