@@ -80,7 +80,7 @@ def test_the_grid_of_the_two_models_that_are_here_fits_five_to_seven_hours():
 def test_a_model_without_an_entry_takes_the_whole_grid():
     runs = plan([model_of("my/own")], [SMOKE["trec"]], ["ia3"], (5,))
     assert [(run.method, run.rows, run.seed) for run in runs] == [
-        (ZERO_SHOT, 24, None), ("ia3", 24, 5), (FEW_SHOT, 24, None),
+        (ZERO_SHOT, 12, None), ("ia3", 12, 5), (FEW_SHOT, 12, None),
     ]  # fmt: skip
     assert plan([MODELS[CODER]], [TASKS["code"]], METHODS, SEEDS) == []  # not of this model's tasks
 
