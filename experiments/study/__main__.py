@@ -4,7 +4,7 @@
     python -m experiments.study --data DIR --max-minutes 60
 
 DIR has the folders trec, pubmedqa and scitldr (docs/commands.md says where they come from). Rerun the command to
-resume: what is done is never repeated, and results.json, the figures and the page say what there is so far.
+resume: what is done is never repeated, and results.json and the figures have what there is so far.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from experiments.study.data import cut_to_size, data_stages, refuse_missing, tas
 from experiments.study.grid import METHODS, MODELS, SMOKE, TASKS, Run, Task, model_of, plan
 from experiments.study.pictures import pictures
 from experiments.study.results import results, task_row
-from experiments.study.schedule import carry_out, expected_minutes, is_done, plan_table
+from experiments.study.schedule import carry_out_all, plan_table
 from model.embedded import EMBEDDED
 from model.hub import snapshot
 
@@ -52,6 +52,12 @@ class Options:
     results: Path = option(Path("experiments/study"), "folder for results.json and the figures", metavar="DIR")
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
+    def __post_init__(self) -> None:
+        """UserError for two models whose runs would have the same folder."""
+        names = [Path(name).name for name in self.models]
+        if len(set(names)) < len(names):
+            raise UserError(f"--models: two are called alike ({', '.join(names)}), and their runs would share a folder")
+
     def sizes(self) -> dict[str, Task]:
         """Every task, as large as it is asked for."""
         return SMOKE if self.smoke else TASKS
@@ -66,6 +72,8 @@ def main() -> None:
     """Print the plan, or make the data and carry out what is not done; results.json after every run."""
     options = parse(Options, description=__doc__)
     runs = options.runs()
+    if not runs:
+        raise UserError(f"{' and '.join(options.models)}: no run of {' or '.join(options.tasks)} is planned")
     missing = [name for name in dict.fromkeys(run.model.name for run in runs) if not is_here(name)]
     if options.plan:
         print(plan_table(runs, options.out, missing))
@@ -79,26 +87,12 @@ def main() -> None:
     run_stages(data_stages(options.out, public, options.corpus, tasks_of(runs)))
     cut_to_size(options.out, runs)
 
-    # the runs, in the order of their importance; one that fails does not keep the others from running
+    # the runs, in the order of their importance
     here = [run for run in runs if run.model.name not in missing]
-    failed: dict[str, str] = {}
-    for number, run in enumerate(here, 1):
-        without_rate = run.rate_from is not None and not is_done(run.rate_from, options.out)
-        if is_done(run, options.out) or without_rate:
-            continue
-        minutes = (time.monotonic() - started) / 60
-        if options.max_minutes is not None and minutes >= options.max_minutes:
-            print(f"stopped  before run {number} of {len(here)}: time limit reached; rerun to resume")
-            break
-        print(f"\n[{minutes:.0f} min] run {number} of {len(here)}: {run.model.title} {run.name}, ", end="")
-        print(f"about {expected_minutes(run):.1f} minutes", flush=True)
-        try:
-            carry_out(run, options.out)
-        except UserError as error:
-            failed[run.name] = str(error)
-            print(f"failed   {run.name}: {error}")
-        write_results(options, runs, missing)
-    write_results(options, runs, missing)
+    left = None if options.max_minutes is None else options.max_minutes - (time.monotonic() - started) / 60
+    failed = carry_out_all(
+        here, options.out, max_minutes=left, after_each=lambda: write_results(options, runs, missing)
+    )
     if failed:
         first, why = next(iter(failed.items()))
         raise UserError(f"{len(failed)} runs failed, and those that take their learning rates; {first}: {why}")

@@ -152,8 +152,7 @@ MODELS = {
 
 # Everything once with a few rows: does it run? (--smoke)
 SMOKE = {
-    name: replace(task, rows=12, validation=4, test=6, curve=(6,) if task.curve else ())
-    for name, task in TASKS.items()
+    name: replace(task, rows=12, validation=4, test=6, curve=(6,) if task.curve else ()) for name, task in TASKS.items()
 }
 
 

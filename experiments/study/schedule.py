@@ -6,9 +6,10 @@ import math
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common.console import UserError
 from common.files import read_json, write_json
 from experiments.stages import ROOT, run_stages
 from experiments.study.commands import answers_of, stages_of, texts_of, training_of
@@ -76,6 +77,39 @@ def carry_out(run: Run, out: Path) -> None:
     write_json(record_of(run, out), record)
     if run.method == "full":  # half a gigabyte, measured and no longer needed
         shutil.rmtree(training_of(run, out) / "model", ignore_errors=True)
+
+
+def carry_out_all(
+    runs: Sequence[Run], out: Path, *, max_minutes: float | None, after_each: Callable[[], None]
+) -> dict[str, str]:
+    """Carry out the runs that are not done, in order. One that fails does not keep the others from running.
+
+    max_minutes  start no run after this time. One in progress is not cut off
+    after_each   called after each run and once at the end: writes what there is
+    Returns the names of the runs that failed, and why; those that take their learning rate were left out.
+    """
+    started = time.monotonic()
+    failed: dict[str, str] = {}
+    for number, run in enumerate(runs, 1):
+        without_rate = run.rate_from is not None and not is_done(run.rate_from, out)
+        if is_done(run, out) or without_rate:
+            continue
+        minutes = (time.monotonic() - started) / 60
+        if max_minutes is not None and minutes >= max_minutes:
+            print(f"stopped  before run {number} of {len(runs)}: time limit reached; rerun to resume")
+            break
+        expected = f"about {expected_minutes(run):.1f} minutes"
+        print(
+            f"\n[{minutes:.0f} min] run {number} of {len(runs)}: {run.model.title} {run.name}, {expected}", flush=True
+        )
+        try:
+            carry_out(run, out)
+        except UserError as error:
+            failed[f"{run.model.title} {run.name}"] = str(error)
+            print(f"failed   {run.name}: {error}")
+        after_each()
+    after_each()
+    return failed
 
 
 def commit() -> str | None:

@@ -7,7 +7,9 @@ import re
 
 import pytest
 
+from common.files import read_json
 from eval.charts import LETTER, WIDTH
+from experiments.pages import HERE
 from experiments.study.pictures import apart, log_ticks, pictures, short
 
 
@@ -61,3 +63,10 @@ def test_ticks_are_powers_of_ten_or_finer():
     assert log_ticks(3.5, 7.2) == [1e4, 1e5, 1e6, 1e7]
     assert log_ticks(0.2, 1.1) == pytest.approx([2, 5, 10])
     assert [short(value) for value in (0.5, 20, 1e4, 2.5e6)] == ["0.5", "20", "10 k", "2.5 M"]
+
+
+def test_the_figures_are_those_of_the_results():
+    if not (HERE / "study" / "results.json").is_file():
+        pytest.skip("the study has not been run yet")
+    for name, picture in pictures(read_json(HERE / "study" / "results.json")).items():
+        assert (HERE / "study" / f"{name}.svg").read_text(encoding="utf-8") == picture

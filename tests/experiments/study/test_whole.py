@@ -156,6 +156,8 @@ def test_no_run_starts_after_the_time_limit_and_what_cannot_be_run_is_refused(st
         assert done.returncode == 2 and done.stderr.count("\n") == 1
         return done.stderr
 
+    assert "Coder-0.5B: no run of code is planned" in refused("--models", "Qwen/Qwen2.5-Coder-0.5B", "--tasks", "code")
+    assert "--models: two are called alike (m, m)" in refused("--models", "a/m", "b/m")
     assert "none/trec: no such folder; --data needs the files of trec" in refused(TRITUNE_DATA=str(tmp_path / "none"))
     said, _ = study("--max-minutes", 0)
     assert "stopped  before run 1 of 4: time limit reached; rerun to resume" in said
