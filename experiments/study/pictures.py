@@ -22,6 +22,7 @@ from eval.charts import (
 
 HEIGHT, TOP, BOTTOM, LEFT = 210, 8, 34, 48
 LINE = 12  # height of a text
+MOST_TICKS = 6
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _curves(found: dict, titles: dict[str, str]) -> str:
 
 def _stacked(panels: Sequence[tuple[str, Safe]], alternative: str) -> str:
     """One below the other, as a file; "" without any."""
-    step = HEIGHT + 30
+    step = HEIGHT + 46
     parts = [
         text_at(title, 6, step * number + 14, color="ink") + moved(panel, 0, step * number + 22)
         for number, (title, panel) in enumerate(panels)
@@ -96,7 +97,7 @@ def _stacked(panels: Sequence[tuple[str, Safe]], alternative: str) -> str:
 
 
 def _panel(points: Sequence[Point], lines: dict[str, float], label: str, *, joined: bool = False) -> Safe:
-    """Points with their intervals over a logarithmic axis, and horizontal lines with their names.
+    """Points with their intervals over a logarithmic axis, and horizontal lines, with their names and values below.
 
     joined  connect the points of the same name, and write the name at the last of them alone
     """
@@ -105,19 +106,18 @@ def _panel(points: Sequence[Point], lines: dict[str, float], label: str, *, join
     margin = 0.05 * (max(ends) - min(ends) or 1)
     up = Scale(min(ends) - margin, max(ends) + margin, HEIGHT - BOTTOM, TOP)
     logs = [math.log10(point.x) for point in points]
-    across = Scale(min(logs) - 0.15, max(logs) + 0.35, LEFT, WIDTH - 10)
+    reach = max(logs) - min(logs) or 1.0
+    across = Scale(min(logs) - 0.08 * reach, max(logs) + 0.2 * reach, LEFT, WIDTH - 10)
     parts = y_axis(up, LEFT)
-    for tick in log_ticks(min(logs) - 0.15, max(logs) + 0.35):
+    for tick in log_ticks(across.low, across.high):
         x = across(math.log10(tick))
         parts += [line_down(x, TOP, HEIGHT - BOTTOM), text_at(short(tick), x, HEIGHT - BOTTOM + 14, "middle")]
     parts.append(text_at(label, WIDTH - 10, HEIGHT - 4, "end"))
 
-    # what is not trained, then the methods
-    for name, value in lines.items():
-        parts += [
-            line_across(up(value), LEFT, WIDTH - 10, color="before"),
-            text_at(name, LEFT + 4, up(value) - 3, color="before"),
-        ]
+    # what is not trained, named below; then the methods
+    parts += [line_across(up(value), LEFT, WIDTH - 10, color="before") for value in lines.values()]
+    named_lines = ", ".join(f"{name} {value:.3f}" for name, value in sorted(lines.items(), key=lambda one: one[1]))
+    parts.append(text_at(f"lines: {named_lines}" if lines else "", WIDTH - 10, HEIGHT + LINE, "end", color="before"))
     places = [(across(math.log10(point.x)), up(point.y)) for point in points]
     for point, (x, y) in zip(points, places, strict=True):
         low, high = point.interval
@@ -155,13 +155,14 @@ def apart(names: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, f
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between two logarithms; where there are fewer than three of them, also 2 and 5 times."""
+    """Powers of ten between two logarithms; with fewer than three of them also 2 and 5 times, or tenths of them."""
     powers = range(math.floor(low), math.ceil(high) + 1)
-    tens = [10.0**power for power in powers if low <= power <= high]
-    if len(tens) >= 3:
-        return tens
-    finer = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-    return [tick for tick in finer if low <= math.log10(tick) <= high]
+    for factors in ((1,), (1, 2, 5), tuple(tenth / 10 for tenth in range(10, 100))):
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks[:: math.ceil(len(ticks) / MOST_TICKS)]
 
 
 def short(value: float) -> str:
@@ -169,4 +170,4 @@ def short(value: float) -> str:
     for unit, name in ((1e6, " M"), (1e3, " k")):
         if value >= unit:
             return f"{value / unit:g}{name}"
-    return f"{value:g}"
+    return f"{value:.3g}"

@@ -37,7 +37,7 @@ def test_a_method_stands_at_its_cost_and_what_is_not_trained_is_a_line():
     assert [*drawn] == ["quality_parameters", "quality_minutes", "curves"]
     quality = drawn["quality_parameters"]
     assert "Model, Task: accuracy" in quality and "10 M" in quality and "majority class" not in quality
-    assert all(f">{name}</text>" in quality for name in ("zero-shot", "words", "lora-8", "full"))
+    assert all(f">{name}</text>" in quality for name in ("lora-8", "full", "lines: zero-shot 0.500, words 0.700"))
     titles = re.findall(r"<title>(.*?)</title>", quality)
     assert titles == ["lora-8 0.5 [0.4, 0.6] at 1e+05", "full 0.5 [0.4, 0.6] at 1e+07"]
     left, right = [float(x) for x in re.findall(r'<circle[^>]* cx="([\d.]+)"', quality)]
@@ -62,6 +62,7 @@ def test_names_at_one_place_move_apart_and_stay_within_the_picture():
 def test_ticks_are_powers_of_ten_or_finer():
     assert log_ticks(3.5, 7.2) == [1e4, 1e5, 1e6, 1e7]
     assert log_ticks(0.2, 1.1) == pytest.approx([2, 5, 10])
+    assert log_ticks(0.1, 0.25) == pytest.approx([1.3, 1.4, 1.5, 1.6, 1.7])
     assert [short(value) for value in (0.5, 20, 1e4, 2.5e6)] == ["0.5", "20", "10 k", "2.5 M"]
 
 
