@@ -116,8 +116,8 @@ def _panel(points: Sequence[Point], lines: dict[str, float], label: str, *, join
 
     # what is not trained, named below; then the methods
     parts += [line_across(up(value), LEFT, WIDTH - 10, color="before") for value in lines.values()]
-    named_lines = ", ".join(f"{name} {value:.3f}" for name, value in sorted(lines.items(), key=lambda one: one[1]))
-    parts.append(text_at(f"lines: {named_lines}" if lines else "", WIDTH - 10, HEIGHT + LINE, "end", color="before"))
+    named_lines = ", ".join(f"{name} {value:.2f}" for name, value in sorted(lines.items(), key=lambda one: one[1]))
+    parts.append(text_at(named_lines, WIDTH - 10, HEIGHT + LINE, "end", color="before"))
     places = [(across(math.log10(point.x)), up(point.y)) for point in points]
     for point, (x, y) in zip(points, places, strict=True):
         low, high = point.interval

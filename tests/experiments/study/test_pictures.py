@@ -37,7 +37,7 @@ def test_a_method_stands_at_its_cost_and_what_is_not_trained_is_a_line():
     assert [*drawn] == ["quality_parameters", "quality_minutes", "curves"]
     quality = drawn["quality_parameters"]
     assert "Model, Task: accuracy" in quality and "10 M" in quality and "majority class" not in quality
-    assert all(f">{name}</text>" in quality for name in ("lora-8", "full", "lines: zero-shot 0.500, words 0.700"))
+    assert all(f">{name}</text>" in quality for name in ("lora-8", "full", "zero-shot 0.50, words 0.70"))
     titles = re.findall(r"<title>(.*?)</title>", quality)
     assert titles == ["lora-8 0.5 [0.4, 0.6] at 1e+05", "full 0.5 [0.4, 0.6] at 1e+07"]
     left, right = [float(x) for x in re.findall(r'<circle[^>]* cx="([\d.]+)"', quality)]
