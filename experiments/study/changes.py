@@ -21,12 +21,12 @@ Results = Mapping[int | None, dict]  # eval results by seed; None: no training
 
 
 def shared_seeds(runs: Collection[Results]) -> list[int | None]:
-    """The seeds that a family is compared with: those that all runs have if there are enough, else the first of them.
-
-    Empty if they have none in common.
+    """The seeds that a family is compared with, in the order of the first run: those that all have if there are
+    enough, else the first of these; none if they have none in common.
     """
-    common = sorted(set.intersection(*map(set, runs))) if runs else []
-    return [*common] if len(common) >= SEEDS else [*common[:1]]
+    first, *others = runs or [{}]
+    common = [seed for seed in first if all(seed in other for other in others)]
+    return common if len(common) >= SEEDS else common[:1]
 
 
 def family(baseline: Results, runs: Mapping[str, Results], metrics: Collection[str]) -> list[dict]:

@@ -34,24 +34,29 @@ def data_stages(out: Path, public: Path, corpus: str, tasks: Sequence[Task]) -> 
             out / "imported" / name / "about.json", "-m", "data.importing", public / name, "--out",
             out / "imported" / name, "--seed", SEED,
         )
-        for name in dict.fromkeys([*(task.name for task in tasks if task.kind != "code"), ENGLISH])
+        for name in public_sets(tasks)
     ]  # fmt: skip
     folder = out / "corpus"
-    made = ("-m", "data.corpus", corpus, "--out", folder, "--test-share", 0.4, "--seed", SEED)
-    stages.append(stage(folder / "corpus.json", *made))
+    split = ("-m", "data.corpus", corpus, "--out", folder, "--test-share", 0.4, "--seed", SEED)
+    stages.append(stage(folder / "corpus.json", *split))
     for task in (one for one in tasks if one.kind == "code"):
-        made = (
+        pairs = (
             "-m", "data.instruct", folder, "--out", out / "imported" / task.name, "--count", task.rows,
             "--validation-count", task.validation, "--test-count", 2 * task.test, "--share", "bugfix=0.55",
             "complete=0.45", "--checks", "doctest", "--most-input", 1500, "--most-output", 700, "--seed", SEED,
         )  # fmt: skip
-        stages.append(stage(out / "imported" / task.name / "about.json", *made))
+        stages.append(stage(out / "imported" / task.name / "about.json", *pairs))
     return stages
+
+
+def public_sets(tasks: Sequence[Task]) -> list[str]:
+    """The data sets that are read: those of the tasks, and the one whose abstracts forgetting is measured on."""
+    return list(dict.fromkeys([*(task.name for task in tasks if task.kind != "code"), ENGLISH]))
 
 
 def refuse_missing(public: Path, tasks: Sequence[Task]) -> None:
     """UserError for a public data set that is not there."""
-    for name in dict.fromkeys([*(task.name for task in tasks if task.kind != "code"), ENGLISH]):
+    for name in public_sets(tasks):
         if not (public / name).is_dir():
             raise UserError(f"{public / name}: no such folder; --data needs the files of {name} there")
 

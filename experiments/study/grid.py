@@ -205,26 +205,24 @@ def plan(models: Sequence[Model], tasks: Sequence[Task], methods: Collection[str
     """The runs in their order: see the head of this file. The first model has every seed, and the learning curves."""
     first, *others = models
     tasks_of = {model.name: [task for task in tasks if task.name in model.tasks] for model in models}
-    main, *further = tasks_of[first.name] or [None]
-    if main is None:
-        return []
+    own = tasks_of[first.name]
 
     # the first model: a task after the other with the first seed, then the other seeds of the first task
     runs = []
-    for task in (main, *further):
+    for task in own:
         tuned = _tuned(first, task, methods, seeds, seeds[:1])
         runs += [_untrained(first, task, ZERO_SHOT), *tuned, _untrained(first, task, FEW_SHOT)]
-    runs += _tuned(first, main, methods, seeds, seeds[1:])
+    runs += [run for task in own[:1] for run in _tuned(first, task, methods, seeds, seeds[1:])]
 
     # the other models, then the other seeds of the other tasks
     for model in others:
         for task in tasks_of[model.name]:
             runs += [_untrained(model, task, ZERO_SHOT), *_tuned(model, task, methods, seeds, seeds[: model.seeds])]
-    for task in further:
+    for task in own[1:]:
         runs += _tuned(first, task, methods, seeds, seeds[1:])
 
     # learning curves; few-shot prompts of the larger models, which are long
-    for task in tasks_of[first.name]:
+    for task in own:
         curved = [one for one in _tuned(first, task, methods, seeds, seeds[:1]) if one.method in CURVES]
         runs += [replace(one, rows=rows, rate_from=one) for one in curved for rows in task.curve]
     return runs + [_untrained(model, task, FEW_SHOT) for model in others for task in tasks_of[model.name][:1]]

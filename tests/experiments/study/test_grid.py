@@ -83,6 +83,7 @@ def test_a_model_without_an_entry_takes_the_whole_grid():
         (ZERO_SHOT, 12, None), ("ia3", 12, 5), (FEW_SHOT, 12, None),
     ]  # fmt: skip
     assert plan([MODELS[CODER]], [TASKS["code"]], METHODS, SEEDS) == []  # not of this model's tasks
+    assert len(plan([MODELS[CODER], MODELS[SMOLLM]], [TASKS["code"]], ["ia3"], (0,))) == 3
 
 
 @pytest.fixture
