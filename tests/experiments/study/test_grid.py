@@ -52,6 +52,7 @@ def test_the_most_important_comparison_comes_first_and_nothing_twice():
     for at, run in enumerate(runs):
         if run.is_trained:
             assert any((one.model, one.task, one.method) == (run.model, run.task, ZERO_SHOT) for one in runs[:at])
+            assert (run.rate_from is None) == (run.seed == SEEDS[0] and run.is_main)
         if run.rate_from:
             assert run.rate_from in runs[:at] and run.rate_from.method == run.method and run.rate_from.seed == SEEDS[0]
 
