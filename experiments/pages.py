@@ -53,10 +53,9 @@ def rendered(name: str) -> str:
         "change": change_phrase,
         "interval": interval_phrase,
         "teacher_table": teacher_table,
-        "fenced": fenced,
-        "pairs": pairs_of,
     }
     environment.globals["verdict"] = verdict
+    environment.filters |= {"fenced": fenced, "pairs": pairs_of}
     return environment.get_template("page.md.j2").render(read_json(HERE / name / "results.json"))
 
 
