@@ -3,8 +3,8 @@
     python -m experiments.study --plan
     python -m experiments.study --data DIR --max-minutes 60
 
-DIR has the folders trec, pubmedqa and scitldr (docs/commands.md says where they come from). Rerun the command to
-resume: what is done is never repeated, and results.json and the figures have what there is so far.
+DIR has the folders trec, pubmedqa and scitldr with the published files (grid.py has their addresses). Rerun the command
+to resume: what is done is never repeated, and results.json and the figures have what there is so far.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ class Task:
     title: str
     kind: str
     source: str
+    url: str
     license: str
     published: tuple[int | None, int | None, int | None]
     rows: int
@@ -105,25 +106,25 @@ TASKS = {
     for one in (
         Task(
             "trec", "TREC", "classification", "TREC question classification (Li & Roth 2002; Hovy et al. 2001)",
-            "none stated; distributed by the Cognitive Computation Group", published=(5452, None, 500),
+            "https://cogcomp.seas.upenn.edu/Data/QA/QC/", "none stated; distributed by the Cognitive Computation Group", published=(5452, None, 500),
             rows=600, validation=60, test=250, max_length=256, step_tokens=768, metric="accuracy", metrics=OF_LABELS,
             classical="TF-IDF + logistic regression", row_tokens=69, answer_seconds=0.2, curve=(100, 300, 1000, None),
         ),
         Task(
-            "pubmedqa", "PubMedQA", "qa", "PubMedQA, labelled part (Jin et al. 2019, arXiv:1909.06146)", "MIT",
-            published=(500, None, 500),
+            "pubmedqa", "PubMedQA", "qa", "PubMedQA, labelled part (Jin et al. 2019, arXiv:1909.06146)",
+            "https://github.com/pubmedqa/pubmedqa", "MIT", published=(500, None, 500),
             rows=100, validation=30, test=100, max_length=320, step_tokens=640, metric="accuracy", metrics=OF_LABELS,
             classical="TF-IDF + logistic regression", row_tokens=300, answer_seconds=0.7,
         ),
         Task(
             "scitldr", "SciTLDR", "summarization", "SciTLDR, abstracts (Cachola et al. 2020, arXiv:2004.15011)",
-            "Apache-2.0", published=(1992, 619, 618),
+            "https://github.com/allenai/scitldr", "Apache-2.0", published=(1992, 619, 618),
             rows=100, validation=30, test=50, max_length=400, step_tokens=800, metric="rougeL",
             metrics=("rouge1", "rouge2", "rougeL", "bleu"), classical="lead-3", row_tokens=270, answer_seconds=0.9,
         ),
         Task(
             "code", "networkx, executed", "code", "bugs to fix and bodies to complete in networkx, run on its doctests",
-            "BSD-3-Clause", published=(None, None, None),
+            "https://networkx.org", "BSD-3-Clause", published=(None, None, None),
             rows=72, validation=20, test=40, max_length=768, step_tokens=768, metric="pass@1",
             metrics=("pass@1", "lenient_pass@1", "hallucination_rate"), classical=None, row_tokens=370,
             answer_seconds=2.0,
