@@ -128,7 +128,7 @@ def results_are_complete(found: dict) -> None:
     assert found["summary"][4]["seeds"] == [3] and found["machine"]["device"].startswith("cpu")
     assert [row["method"] for row in found["causes"]] == ["zero-shot", "full", "few-shot"]
     examples = found["examples"]["trec"]
-    assert len(examples) == 6 and [one["method"] for one in examples[0]["answers"]] == ["zero-shot", "full"]
+    assert len(examples) == 4 and [one["method"] for one in examples[0]["answers"]] == ["zero-shot", "full"]
 
 
 def page_is_filled(found: dict, folder, monkeypatch) -> None:
@@ -145,7 +145,7 @@ def page_is_filled(found: dict, folder, monkeypatch) -> None:
         "→",
     ):
         assert words in page
-    assert page.count("<details>") == 6
+    assert page.count("<details>") == 4
     for name in ("quality_parameters", "quality_minutes", "curves"):
         assert f"{name}.svg" in page and "full" in (folder / f"{name}.svg").read_text()
 
