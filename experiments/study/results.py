@@ -23,7 +23,8 @@ from experiments.study.tables import (
 
 OF_MODEL = ("title", "family", "license", "is_instruct")
 OF_TASK = (
-    "title", "kind", "source", "url", "license", "max_length", "metric", "metrics", "classical", "epochs", "step_tokens",
+    "title", "kind", "source", "url", "license", "max_length", "metric", "metrics", "classical", "epochs",
+    "step_tokens",
 )  # fmt: skip
 
 
