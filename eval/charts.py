@@ -145,7 +145,7 @@ def _drawn(line: Line, places: list[tuple[float, float]]) -> Safe:
     style = f"fill: none; stroke: var(--{line.color}); stroke-width: {width}; stroke-linejoin: round"
     style += "; opacity: 0.55" if line.faint else ""
     drawn = element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), style=style)
-    return join([drawn, *(_dot(x, y, line.color) for x, y in places if line.dots or len(places) == 1)], "")
+    return join([drawn, *(dot_at(x, y, line.color) for x, y in places if line.dots or len(places) == 1)], "")
 
 
 def _swatch(line: Line) -> Safe:
@@ -186,10 +186,10 @@ def _dot_rows(rows: Mapping[str, Sequence[Dot]], *, zero: bool = False) -> tuple
         tops.append(y)
         y += 12 + 9 * len(row)
     parts = [
-        _down(across(tick), 2, y) + text_at(f"{tick:g}", across(tick), y + 15, "middle") for tick in across.ticks()
+        line_down(across(tick), 2, y) + text_at(f"{tick:g}", across(tick), y + 15, "middle") for tick in across.ticks()
     ]
     if zero:
-        parts.append(_down(across(0), 2, y, color="muted"))
+        parts.append(line_down(across(0), 2, y, color="muted"))
     for top, (name, row) in zip(tops, rows.items(), strict=True):
         middle = top + 6 + 4.5 * len(row)
         parts.append(text_at(shortened(name, int((left - 8) / LETTER)), left - 6, middle + 4, "end", color="ink"))
@@ -203,8 +203,8 @@ def _dot_with_interval(dot: Dot, across: Scale, y: float, name: str) -> Safe:
     if dot.interval:
         low, high = dot.interval
         label += f" [{low:.4g}, {high:.4g}]"
-        parts.append(_across(y, across(low), across(high), color=dot.color, width=1.8))
-    parts.append(_dot(across(dot.value), y, dot.color, filled=dot.filled))
+        parts.append(line_across(y, across(low), across(high), color=dot.color, width=1.8))
+    parts.append(dot_at(across(dot.value), y, dot.color, filled=dot.filled))
     return element("g", element("title", label) + join(parts, ""))
 
 
@@ -215,9 +215,9 @@ def interval_strip(change: dict, *, lower_is_better: bool, color: str) -> Safe:
     reach = max(abs(low), abs(high), abs(change["value"])) or 1.0
     across = Scale(-reach, reach, 5, 115)
     parts = [
-        _down(60, 0, 16, color="muted"),
-        _across(8, across(low), across(high), color=color, width=2.4),
-        _dot(across(sign * change["value"]), 8, color, radius=4),
+        line_down(60, 0, 16, color="muted"),
+        line_across(8, across(low), across(high), color=color, width=2.4),
+        dot_at(across(sign * change["value"]), 8, color, radius=4),
     ]
     return _svg(parts, 120, 16, "the interval, drawn; right of the line is better", class_="strip")
 
@@ -266,13 +266,13 @@ def _svg(parts: Sequence[Safe], width: float, height: float, alternative: str, *
 def y_axis(up: Scale, left: float) -> list[Safe]:
     """Lines across at the ticks of a scale, with their values on the left."""
     ticks = up.ticks()
-    return [_across(up(y), left, WIDTH - 10) + text_at(f"{y:g}", left - 6, up(y) + 4, "end") for y in ticks]
+    return [line_across(up(y), left, WIDTH - 10) + text_at(f"{y:g}", left - 6, up(y) + 4, "end") for y in ticks]
 
 
 def x_axis(across: Scale, top: float, bottom: float) -> list[Safe]:
     """Lines down at the ticks of a scale, with their values below."""
     ticks = across.ticks()
-    return [_down(across(x), top, bottom) + text_at(f"{x:g}", across(x), bottom + 15, "middle") for x in ticks]
+    return [line_down(across(x), top, bottom) + text_at(f"{x:g}", across(x), bottom + 15, "middle") for x in ticks]
 
 
 def moved(part: Safe, x: float, y: float) -> Safe:
@@ -285,18 +285,21 @@ def text_at(text: str, x: float, y: float, anchor: str = "start", *, color: str 
     return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", style=f"fill: var(--{color}); text-anchor: {anchor}")
 
 
-def _across(y: float, x1: float, x2: float, *, color: str = "line", width: float = 1) -> Safe:
+def line_across(y: float, x1: float, x2: float, *, color: str = "line", width: float = 1) -> Safe:
+    """A horizontal line."""
     style = f"stroke: var(--{color}); stroke-width: {width}"
     return element("line", x1=f"{x1:.1f}", y1=f"{y:.1f}", x2=f"{x2:.1f}", y2=f"{y:.1f}", style=style)
 
 
-def _down(x: float, y1: float, y2: float, *, color: str = "line") -> Safe:
+def line_down(x: float, y1: float, y2: float, *, color: str = "line") -> Safe:
+    """A vertical line."""
     return element(
         "line", x1=f"{x:.1f}", y1=f"{y1:.1f}", x2=f"{x:.1f}", y2=f"{y2:.1f}", style=f"stroke: var(--{color})"
     )
 
 
-def _dot(x: float, y: float, color: str, *, filled: bool = True, radius: float = 3.6) -> Safe:
+def dot_at(x: float, y: float, color: str, *, filled: bool = True, radius: float = 3.6) -> Safe:
+    """A point, hollow unless it is filled."""
     style = f"fill: var(--{color if filled else 'paper'}); stroke: var(--{color}); stroke-width: 1.4"
     return element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{radius}", style=style)
 

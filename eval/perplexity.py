@@ -148,7 +148,7 @@ class Options(ComputeOptions):
     """Options of this command."""
 
     model: str = option(help="folder, .gguf file, hub id or embedded default")
-    data: Path = option(help="a file, a folder, or a corpus (its test files)")
+    data: Path = option(help='a file, a folder, a corpus (its test files), or rows {"id", "text"} in a .jsonl file')
     out: Path = option(help="result, JSON", metavar="FILE")
     adapter: str | None = option(None, "folder of an adapter", MODEL, metavar="DIR")
     quantize: str = option("none", "format of the linear layers; nf4: 4 bits", MODEL, choices=tuple(QUANTIZE))

@@ -1,18 +1,22 @@
-"""The source files that a command reads: one file, the Python files of a folder, or a split of a corpus."""
+"""The texts that a command reads: one file, the Python files of a folder, a split of a corpus, or rows with a text."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from common.console import UserError
+from common.files import read_jsonl
 from data.corpus import load_corpus
 
 
 def read_files(place: Path, *, split: str = "test") -> list[tuple[str, str]]:
-    """(path, text) of a file, of every Python file below a folder, or of one split of a corpus folder.
+    """(path, text) of a file, of every Python file below a folder, or of one split of a corpus folder; (id, text) of
+    the rows {"id", "text"} of a .jsonl file, named by their line where they have no id.
 
-    Raises UserError if there is no such file, no Python file, or a file that is not UTF-8.
+    Raises UserError if there is no such file, no Python file, a file that is not UTF-8, or a row without a text.
     """
+    if place.is_file() and place.suffix == ".jsonl":
+        return _texts_of_rows(place)
     if (place / "manifest.jsonl").is_file():
         return [(file.path, file.text) for file in load_corpus(place).split(split)]
     paths = [place] if place.is_file() else sorted(path for path in place.rglob("*.py") if path.is_file())
@@ -25,3 +29,15 @@ def read_files(place: Path, *, split: str = "test") -> list[tuple[str, str]]:
         ]
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: a file is not UTF-8 ({error})") from None
+
+
+def _texts_of_rows(place: Path) -> list[tuple[str, str]]:
+    texts: dict[str, str] = {}
+    for number, row in enumerate(read_jsonl(place), 1):
+        name = str(row.get("id", f"line {number}"))
+        if not isinstance(row.get("text"), str):
+            raise UserError(f'{place}:{number}: "text" is missing or no text (this line has: {", ".join(row)})')
+        if name in texts:
+            raise UserError(f"{place}:{number}: the id {name!r} is used twice")
+        texts[name] = row["text"]
+    return [*texts.items()]

@@ -29,6 +29,7 @@ PAGES = {  # experiment -> its page
     "track_b_executed": HERE / "track_b_executed" / "README.md",
     "typescript": HERE / "typescript" / "README.md",
     "verl_sft": HERE / "verl_sft" / "README.md",
+    "study": HERE / "study" / "README.md",
 }
 
 
@@ -52,7 +53,7 @@ def rendered(name: str) -> str:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {
-        "number": number, "change": change_phrase, "interval": interval_phrase, "cell": cell,
+        "number": number, "change": change_phrase, "interval": interval_phrase, "cell": cell, "pairs": pairs_of,
         "teacher_table": teacher_table, "as_code": as_code, "fenced": fenced,
     }  # fmt: skip
     environment.globals["verdict"] = verdict
@@ -65,6 +66,11 @@ def change_phrase(change: dict, metric: str) -> str:
     value = number(change["value"], sign=True)
     sides = f"[{number(low, sign=True)}, {number(high, sign=True)}]"
     return f"{value} {sides}, n = {change['n']}, {verdict_phrase(metric, change)}"
+
+
+def pairs_of(rows: list[dict]) -> list[tuple[str, str]]:
+    """The models and tasks that rows are about, in their order."""
+    return list(dict.fromkeys((row["model"], row["task"]) for row in rows))
 
 
 def interval_phrase(row: dict, metric: str) -> str:

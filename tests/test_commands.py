@@ -51,6 +51,7 @@ MODULES = [
     "experiments.codealpaca.run",
     "experiments.pages",
     "experiments.quickstart_choices.run",
+    "experiments.study",
     "experiments.track_b_executed.run",
     "experiments.typescript.join",
     "experiments.typescript.run",

@@ -22,6 +22,7 @@ from eval.model_options import LESS_MEMORY, MEASURE, SAMPLING, AskOptions, asked
 from eval.text.ask import ask, text_tasks
 from eval.text.baselines import baselines, changes_over
 from eval.text.grade import GRADERS, grade
+from eval.text.shots import choose_shots
 from eval.text.table import text_table
 from eval.text.tasks import NEW_TOKENS, read_text_tasks, read_training_tasks, task_in
 
@@ -43,18 +44,24 @@ class Options(AskOptions):
         None, 'grade these answers instead of a model\'s: JSON Lines of {"id", "output"}', MEASURE, metavar="FILE"
     )
     calibrate: bool = option(False, "divide the likelihood of a label by its likelihood without a text", MEASURE)
-    max_length: int = option(2048, "tokens of a prompt at most; a longer text is cut at its end", SAMPLING, least=1)
+    shots: int = option(0, "solved rows of --train before each question (few-shot), drawn by --seed", MEASURE, least=0)
+    max_length: int = option(
+        2048, "tokens of a question at most, and of each of the --shots; a longer text is cut at its end", SAMPLING,
+        least=1,
+    )  # fmt: skip
     max_new_tokens: int | None = option(
         None, f"tokens of an answer at most (default: {', '.join(f'{task} {n}' for task, n in NEW_TOKENS.items())})",
         SAMPLING, least=1,
     )  # fmt: skip
-    seed: int = option(0, "seed of the bootstrap")
+    seed: int = option(0, "seed of the bootstrap and of the shots")
 
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
         self.refuse_unless_one(model=self.model, answers=self.answers)
         if self.calibrate and not self.model:
             raise UserError("--calibrate goes with --model, not with --answers")
+        if self.shots and not (self.model and self.train):
+            raise UserError("--shots goes with --model, and takes its rows from --train")
 
 
 def main() -> None:
@@ -65,6 +72,7 @@ def main() -> None:
     rows = read_rows(options.data, trained=train)
     task = task_in(rows, options.task, where=options.data)
     learnt_from = read_training_tasks(train, where=str(options.train))
+    shots = choose_shots(train, options.shots, where=str(options.train), seed=options.seed)
 
     # answers of the model, or given ones
     if options.answers:
@@ -74,7 +82,7 @@ def main() -> None:
         with asked_model(options) as (decoder, tokenizer):
             asked = text_tasks(
                 decoder, tokenizer, task, rows, where=options.data, max_length=options.max_length,
-                max_new_tokens=options.max_new_tokens, calibrate=options.calibrate,
+                max_new_tokens=options.max_new_tokens, calibrate=options.calibrate, shots=shots,
             )  # fmt: skip
             tasks, result = asked.tasks, ask(decoder, tokenizer, asked, seed=options.seed)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.console import UserError
 from eval.text.grade import LIKELIHOOD, PER_TOKEN, grade
 from eval.text.likelihood import Scores, calibrated, label_log_probs, per_token, whole, without_content
 from eval.text.metrics import need_summary_measures
-from eval.text.tasks import NEW_TOKENS, answer_tasks, fit_rows, labels_in, read_text_tasks
+from eval.text.shots import with_shots
+from eval.text.tasks import NEW_TOKENS, answer_tasks, fit_rows, labels_in, read_text_tasks, read_training_tasks
 from model.decoder import Decoder
 from model.tokenizer import Tokenizer
 
@@ -45,20 +47,23 @@ def text_tasks(
     max_length: int,
     max_new_tokens: int | None = None,
     calibrate: bool = False,
+    shots: Sequence[dict] = (),
 ) -> TextTasks:
     """The rows as tasks for this model. A text is cut at its end where its prompt exceeds `max_length` tokens, or
     leaves no room for the answer in the model's positions.
 
     max_new_tokens  default: NEW_TOKENS of the task
     calibrate       divide the likelihoods by those of texts that say nothing (eval/text/likelihood.py)
+    shots           training rows that precede each question, solved (eval/text/shots.py); each is cut as a question is
     UserError names a row that cannot be asked; or says that there are no labels to calibrate.
     """
     if task == "summarization":
         need_summary_measures()
     new_tokens = max_new_tokens or NEW_TOKENS[task]
-    most = min(max_length, decoder.max_tokens - new_tokens)
+    most = min(max_length, decoder.max_tokens // (1 + len(shots)) - new_tokens)
     fitting, shortened = fit_rows(rows, tokenizer, most=most, where=where)
-    tasks = read_text_tasks(fitting, where=where)
+    solved, _ = fit_rows(list(shots), tokenizer, most=most, where="a shot")
+    tasks = with_shots(read_text_tasks(fitting, where=where), read_training_tasks(solved))
 
     # classes, or questions that are answered by one of a few words
     is_closed = task == "classification" or (task == "qa" and tasks[0]["labels"] is not None)
