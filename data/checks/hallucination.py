@@ -128,6 +128,7 @@ def _names_in_code(answer: Answer) -> list[tuple[str, str, bool | None]]:
     undefined = _undefined(answer)
     loaded = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     vocabulary = _vocabulary(answer)
+    found: list[tuple[str, str, bool | None]]
     if answer.module is not None:  # undefined names are looked up in the module instead
         found = [("name", name, True) for name in loaded - undefined]
     else:

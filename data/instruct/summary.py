@@ -81,8 +81,8 @@ def teacher_answers(pairs: list[dict], rejects: list[dict]) -> dict[str, dict]:
 
     Of pairs that were dropped for another reason only the refused answers are known.
     """
-    found = {}
-    for category in dict.fromkeys([*CATEGORIES, *(pair.get("category") for pair in pairs)]):
+    found: dict[str, dict] = {}
+    for category in dict.fromkeys([*CATEGORIES, *(pair["category"] for pair in pairs if "category" in pair)]):
         held = [one["held"] for pair in pairs if pair.get("category") == category and (one := _taught_by(pair))]
         refused = Counter(
             without_detail(reject["reason"]).removeprefix(REFUSED)

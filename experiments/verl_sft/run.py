@@ -125,7 +125,7 @@ def write_results(options: Options, stages: list[Stage]) -> None:
     if rows:
         settings = as_settings(options, without=("out", "results", "max_minutes"))
         folder = options.out / "pairs"
-        found = {
+        told = {
             "published": PUBLISHED,
             "own_answers": own,
             "rows": rows,
@@ -133,7 +133,7 @@ def write_results(options: Options, stages: list[Stage]) -> None:
             "pairs": {split: len(read_jsonl(folder / f"{split}.jsonl")) for split in ("train", "test")},
             "teacher": read_json(folder / "about.json")["teacher"],
         }
-        write_json(options.results / "results.json", {"schema": 1, "settings": settings} | found)
+        write_json(options.results / "results.json", {"schema": 1, "settings": settings} | told)
 
 
 if __name__ == "__main__":
