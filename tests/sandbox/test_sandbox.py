@@ -157,6 +157,29 @@ except PermissionError:
     assert not late.exists()
 
 
+ENDED = """
+import os, time
+from sandbox import server
+looks, look = 0, server._descendants
+def counted(pid):
+    global looks
+    looks += pid == os.getpid()
+    return look(pid)
+server._descendants = counted
+children = [os.fork() or os._exit(0) for _ in range(300)]
+while any(open(f"/proc/{child}/stat").read().split()[2] != "Z" for child in children): time.sleep(0.01)
+server._end(children[0])
+print(looks)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
+def test_thousands_of_processes_that_have_ended_are_collected_at_once():
+    # one a look takes longer than a fork bomb leaves them: the machine runs out of processes
+    done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 3
+
+
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bwrap is not installed")
 def test_where_this_process_may_make_no_namespaces_bwrap_makes_them(monkeypatch):
     def refusing(layers):
