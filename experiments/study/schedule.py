@@ -50,7 +50,7 @@ def commands_of(run: Run) -> Sequence[str]:
 
 
 def record_of(run: Run, out: Path) -> Path:
-    """The file that marks a run as done, written last: {"seconds", "cpu_seconds", "commit", "commands", "environment"}."""
+    """The file that marks a run as done, written last: its seconds, commit, commands and environment."""
     return run.folder(out) / "run.json"
 
 
