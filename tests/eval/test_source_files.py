@@ -30,5 +30,5 @@ def test_the_texts_of_rows_are_named_by_their_ids(tmp_path):
     with pytest.raises(UserError, match=r'texts.jsonl:2: "text" is missing or no text \(this line has: label\)'):
         read_files(file)
     write_jsonl(file, [{"id": 1, "text": "One."}, {"id": 1, "text": "Two."}])
-    with pytest.raises(UserError, match="texts.jsonl:2: the id '1' is used twice"):
+    with pytest.raises(UserError, match=r"texts\.jsonl:2: the id '1' is used twice"):
         read_files(file)
