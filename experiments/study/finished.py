@@ -48,7 +48,7 @@ class Finished:
             "versions": {name: environment[name] for name in ("python", *PACKAGES) if name in environment},
         }  # fmt: skip
         cost = self.training or {"seconds": {}}
-        cost = cost | {"seconds": cost["seconds"] | {"run": self.record["seconds"]}}
+        cost = cost | {"seconds": cost["seconds"] | {"run": self.record["seconds"], "cpu": self.record["cpu_seconds"]}}
         return self.key() | figures(self.answers, self.run.task.metrics) | cost | made
 
 

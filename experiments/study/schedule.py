@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import shutil
 import subprocess
 import time
@@ -49,7 +50,7 @@ def commands_of(run: Run) -> Sequence[str]:
 
 
 def record_of(run: Run, out: Path) -> Path:
-    """The file that marks a run as done, written last: {"seconds", "commit", "commands", "environment"}."""
+    """The file that marks a run as done, written last: its seconds, commit, commands and environment."""
     return run.folder(out) / "run.json"
 
 
@@ -61,15 +62,17 @@ def is_done(run: Run, out: Path) -> bool:
 def carry_out(run: Run, out: Path) -> None:
     """Run the commands that are not done, write the record, and remove trained weights of a whole model.
 
-    seconds  of a run that was interrupted: since it was resumed
+    seconds      of a run that was interrupted: since it was resumed
+    cpu_seconds  of all its commands, on all cores: what other work on the machine does not change much
     """
-    started, stages = time.monotonic(), stages_of(run, out)
+    started, used, stages = time.monotonic(), processor_seconds(), stages_of(run, out)
     run_stages(stages)
     environment = read_json(answers_of(run, out))["environment"]
     if texts_of(run, out).is_file():  # which names the device as well
         environment |= read_json(texts_of(run, out))["environment"]
     record = {
         "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(processor_seconds() - used, 1),
         "commit": commit(),
         "commands": [one.shown() for one in stages],
         "environment": environment,
@@ -110,6 +113,12 @@ def carry_out_all(
         after_each()
     after_each()
     return failed
+
+
+def processor_seconds() -> float:
+    """Seconds that the commands so far have kept cores busy."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def commit() -> str | None:

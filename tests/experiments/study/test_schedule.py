@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -63,3 +65,9 @@ def test_the_plan_says_what_is_tried_what_was_done_and_what_is_left(carried, tmp
     whole, left = map(float, re.findall(r"\d+\.\d", lines[-1]))
     assert 0 < left < whole
     assert plan_table(RUNS, tmp_path, ["smollm2-135m"]).splitlines()[-1].startswith("0 runs, about 0.0 hours")
+
+
+def test_the_seconds_of_processors_are_those_of_the_commands():
+    before = schedule.processor_seconds()
+    subprocess.run([sys.executable, "-c", "sum(range(1_000_000))"], check=True)
+    assert 0 < schedule.processor_seconds() - before < 600

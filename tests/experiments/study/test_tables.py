@@ -23,8 +23,11 @@ from experiments.study.tables import (
 from tests.experiments.study.test_changes import BEFORE, LORA, graded, read, values
 
 MODEL, TASK = MODELS["smollm2-135m"], TASKS["trec"]
-RECORD = {"seconds": 90.0, "commit": "c0ffee", "commands": ["python train_sft.py", "python -m eval.text"]}
-RECORD |= {"environment": {"python": "3.11", "torch": "2", "device": "cpu", "source_sha256": "x"}}
+RECORD = {
+    "seconds": 90.0, "cpu_seconds": 150.0, "commit": "c0ffee",
+    "commands": ["python train_sft.py", "python -m eval.text"],
+    "environment": {"python": "3.11", "torch": "2", "device": "cpu", "source_sha256": "x"},
+}  # fmt: skip
 COUNTED = graded(set(range(20)))  # by words
 CLASSICAL = {part: COUNTED[part] for part in ("metrics", "intervals", "values")}
 
@@ -108,6 +111,7 @@ def test_a_chosen_rate_at_the_edge_of_those_tried_says_so():
 def test_a_row_records_how_it_was_made():
     row = RUNS[2].row()
     assert row["commit"] == "c0ffee" and row["command"] == "python train_sft.py" and len(row["commands"]) == 2
-    assert row["seconds"] == {"train": 120.0, "run": 90.0} and row["versions"] == {"python": "3.11", "torch": "2"}
+    assert row["seconds"] == {"train": 120.0, "run": 90.0, "cpu": 150.0}
+    assert row["versions"] == {"python": "3.11", "torch": "2"}
     assert row["n"]["accuracy"] == 40 and row["lr"] == 1e-3 and row["seed"] == 1 and row["train_rows"] == 600
     assert RUNS[0].row()["train_rows"] is None and RUNS[0].row()["kind"] == "prompted"
