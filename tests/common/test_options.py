@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,8 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_recipes_of_the_project_have_options_of_their_script(recipe):
-    script = importlib.import_module(f"train_{recipe.name.partition('_')[0]}")
+    (named,) = set(re.findall(r"python (train_\w+)\.py --config", recipe.read_text(encoding="utf-8")))
+    script = importlib.import_module(named)
     given = [f"--{name}=x" for name in ("out", "data", "corpus") if name in script.Options.__dataclass_fields__]
     resolved = parse_with_recipe(script.Options, ["--config", str(recipe), *given])
     assert "model" in {name for name, source in resolved.sources.items() if source == str(recipe)}
