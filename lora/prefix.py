@@ -25,10 +25,13 @@ transformers takes the cache away from a checkpointed layer, and peft refuses th
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
 from lora.adapter import AdapterModule
+from model.cache import KVCache
 from model.decoder import Decoder
 from model.virtual_tokens import VirtualTokens
 
@@ -78,7 +81,7 @@ class Prefix(AdapterModule, VirtualTokens):
         """
         assert len(ids) == self.count and not self.hidden
         recorder = _Recorder()
-        decoder.hidden_states(torch.tensor([ids], device=decoder.device), [len(ids)], recorder)
+        decoder.hidden_states(torch.tensor([ids], device=decoder.device), [len(ids)], cast("KVCache", recorder))
         # [L, 2, H_kv, P, D] -> [P, L · 2 · H_kv · D]
         self.embedding.weight.copy_(torch.stack(recorder.layers).permute(3, 0, 1, 2, 4).flatten(1))
 

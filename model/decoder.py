@@ -210,8 +210,8 @@ class Backbone(nn.Module):
         x, texts = self.embedded(input_ids), lengths
 
         # virtual tokens before every text: as input vectors, or as keys and values; decoding finds them in the cache
-        decoding = cache is not None and lengths is None
-        prompt, prefix = (None, None) if decoding else (self.prompt, self.prefix)
+        extended = cache if lengths is None else None  # by a decoding step
+        prompt, prefix = (self.prompt, self.prefix) if extended is None else (None, None)
         if prompt is not None:
             x, lengths = prepend(prompt(), x, texts), longer(prompt.count, texts)
         prefixes = [None] * len(self.layers) if prefix is None else prefix()  # [2, H_kv, P, D_head] each
@@ -231,8 +231,8 @@ class Backbone(nn.Module):
                 x = layer(x, shared, kv)
 
         # decoding: every layer has stored its token
-        if decoding:
-            cache.advance()
+        if extended is not None:
+            extended.advance()
         return self.norm(x if prompt is None else drop(prompt.count, x, texts))
 
     def embedded(self, input_ids: torch.Tensor) -> torch.Tensor:
