@@ -73,6 +73,14 @@ def plan(stages: Sequence[Stage]) -> str:
     )
 
 
+def plan_or_run(options: RunOptions, stages: Sequence[Stage], *, after_each: Callable[[], None]) -> None:
+    """What the options ask for: print the plan, or run what is not done."""
+    if options.plan:
+        print(plan(stages))
+    else:
+        run_stages(stages, max_minutes=options.max_minutes, after_each=after_each)
+
+
 def run_stages(
     stages: Sequence[Stage], *, max_minutes: float | None = None, after_each: Callable[[], None] = lambda: None
 ) -> bool:

@@ -1,4 +1,4 @@
-"""How well labels are told apart: accuracy, macro F1, and each class with its confusions."""
+"""How well answers are classified: accuracy, macro F1, and each class with its confusions."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _qa(tasks: list[dict], answers: list[Answer], seed: int) -> dict:
     if not tasks[0]["labels"]:
         return result
 
-    # a few labels: told apart as in a classification
+    # a question with a few possible answers is graded as a classification, too
     verdicts = _classification(tasks, answers, seed)
     return verdicts | {part: result[part] | verdicts[part] for part in ("metrics", "intervals", "values")}
 

@@ -26,7 +26,7 @@ from eval.compare import compare
 from experiments.anchors.published import PUBLISHED, explanation, name_of, published_of
 from experiments.anchors.readings import READINGS
 from experiments.figures import figures
-from experiments.stages import RunOptions, Stage, expected_minutes, plan, run_stages, stage
+from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
 from model.device import choose_device, choose_dtype
 
 METRICS = ("greedy_pass@1", "syntactic", "answer_characters")
@@ -82,10 +82,7 @@ def main() -> None:
     pairs = [(model, benchmark) for model in options.models for benchmark in options.sources]
     stages = [one for pair in pairs for one in [measure(options, *pair, OURS), *read_otherwise(options, *pair)]]
     stages += [measure(options, *pair, how) for pair in pairs for how in settings_of(options) if how != OURS]
-    if options.plan:
-        print(plan(stages))
-    else:
-        run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
+    plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
 
 
 def result_of(options: Options, model: str, benchmark: str, how: str) -> Path:

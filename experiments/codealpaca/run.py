@@ -22,7 +22,7 @@ from common.shuffle import seeded_order
 from eval.change_table import table_of_runs
 from eval.charts import interval_picture
 from experiments.figures import changes_by_type, changes_from, figures, training_cost
-from experiments.stages import RunOptions, Stage, expected_minutes, plan, run_stages, stage
+from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
 
 METRICS = ("greedy_pass@1", "pass@1", "pass@3", "syntactic", "answer_characters")
 MAIN = "greedy_pass@1"
@@ -101,10 +101,7 @@ def main() -> None:
         for arm, seed in arms(options):
             stages += trained_stages(options, model, arm, seed)
         stages += rating_stages(options, model)
-    if options.plan:
-        print(plan(stages))
-    else:
-        run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
+    plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
 
 
 def arms(options: Options) -> list[tuple[Arm, int]]:

@@ -22,7 +22,7 @@ from common.options import as_settings, option, parse
 from eval.change_table import table_of_runs
 from eval.charts import Line, curve_picture
 from experiments.figures import changes_from, figures, training_cost
-from experiments.stages import RunOptions, Stage, expected_minutes, plan, run_stages, stage
+from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
 
 METRICS = ("pass@1", "lenient_pass@1", "greedy_pass@1", "hallucination_rate")
 CODE = ("greedy_pass@1", "syntactic", "answer_characters")  # of MultiPL-E's tasks
@@ -88,10 +88,7 @@ def main() -> None:
         stages += measure(options, model, "base")
         for context in options.contexts:
             stages += [train(options, model, context), *measure(options, model, f"context-{context}")]
-    if options.plan:
-        print(plan(stages))
-    else:
-        run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
+    plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
 
 
 def name_of(source: str) -> str:
