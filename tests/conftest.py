@@ -29,6 +29,11 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+def pytest_fixture_setup():
+    """Each fixture draws its weights from the same seed, whichever tests of its worker came before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory):
     """A small byte-level BPE tokenizer with ChatML's control tokens, in Hugging Face's files."""

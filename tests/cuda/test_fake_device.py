@@ -1,16 +1,19 @@
 """Every CUDA path, walked on a device that does nothing (tests/cuda/README.md).
 
 What a GPU would refuse, where the host would wait for it, and that a step asks for no more than it did. One process
-walks everything; what each walk brought home is then looked at by tests of its own.
+walks; what each walk brought home is then looked at by tests of its own. `make test` walks once over each idea, which
+takes a minute; `make slow` walks the combinations and the longer commands too.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,24 @@ FIGURES = json.loads((ROOT / "tests/cuda/figures.json").read_text())
 REWRITE = "python -m tests.cuda.fake --write"
 RATCHETS = ("launches", "bytes_per_token", "saved_bytes_per_token", "recordings")
 SLACK = 1.01
+
+# Each method, kind of rows, family with a difference, rule of sampling, and command that trains nothing.
+EVERYDAY = {
+    "train full, checkpointing none, single rows, 8.0, adamw",
+    "train lora, checkpointing selective, single rows, 9.0, adamw",
+    "train lora, checkpointing none, packed rows, 7.5, adamw8bit",
+    "train nf4, checkpointing full, packed rows, 7.5, adamw",
+    "train dora, checkpointing offload, packed rows, 7.5, adamw",
+    "train gemma2", "train mistral", "train full qwen3",
+    "train_sft, LoRA+ and rsLoRA with dropout", "train with fp32 modules, 7.5",
+    "train prefix", "train prompt, qwen3", "train ia3", "train bitfit of norms", "train houlsby, 7.5",
+    "train pfeiffer, 7.5",
+    "sample greedily", "sample top-k, min-p, penalty, 7.5", "sample after a prefix", "sample one answer each",
+    "encode bert", "encode xlm-roberta", "encode modernbert", "encode qwen3",
+    "train_embed bert", "train_embed in chunks, LoRA",
+    "train_cpt.py --fit --dry-run", "chat.py", "eval.perplexity, eval.next_token", "eval.retrieval, search.py",
+    "answers of eval.instruct", "exports",
+}  # fmt: skip
 
 # Where the host may wait for the device, and why it has to. How often it does in each walk is in figures.json.
 WAITS = {
@@ -97,33 +118,48 @@ IN_FP32 = {
 
 
 @pytest.fixture(scope="session")
-def walked(tmp_path_factory, worker_id) -> dict[str, dict]:
-    """All walks' figures; of several test processes, the first one walks."""
+def walked(tmp_path_factory, worker_id) -> Callable[[str], dict[str, dict]]:
+    """Of a walk's name: the figures of all walks of its kind, everyday or not, by name."""
     if reason := build.missing():
         pytest.skip(reason)
     folder = tmp_path_factory.getbasetemp()
-    out = (folder if worker_id == "master" else folder.parent) / "walked.json"
-    with FileLock(f"{out}.lock"):
-        if not out.is_file():
-            command = [sys.executable, "-m", "tests.cuda.fake", str(out)]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}  # a fake device has nothing to share among threads
-            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(out.read_text())
+    folder = folder if worker_id == "master" else folder.parent
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # a fake device has nothing to share among threads
+
+    @functools.cache
+    def walk(is_everyday: bool) -> dict[str, dict]:
+        """Of several test processes, the first one walks."""
+        others = [name for name in FIGURES if (name in EVERYDAY) != is_everyday]
+        out = folder / f"walked-{is_everyday}.json"
+        with FileLock(f"{out}.lock"):
+            if not out.is_file():
+                command = [sys.executable, "-m", "tests.cuda.fake", str(out), "--without", *others]
+                done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr[-5000:]
+        return json.loads(out.read_text())
+
+    return lambda name: walk(name in EVERYDAY)
 
 
 @pytest.fixture
 def found(walked, name) -> dict:
-    if "error" in walked[name]:
-        pytest.fail(f"{name} does not reach its end:\n{walked[name]['error']}")
-    return walked[name]
+    figures = walked(name)[name]
+    if "error" in figures:
+        pytest.fail(f"{name} does not reach its end:\n{figures['error']}")
+    return figures
 
 
-each_walk = pytest.mark.parametrize("name", FIGURES)
+def walks(chosen=FIGURES):
+    """Parametrize a test by walks: by those that are not of every day in `make slow`."""
+    marks = {True: (), False: pytest.mark.slow}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks[name in EVERYDAY]) for name in chosen])
+
+
+each_walk = walks()
 
 
 def test_every_walk_has_figures_to_compare_with(walked):
-    assert walked.keys() == FIGURES.keys(), f"a walk is new or gone: {REWRITE}"
+    assert walked("chat.py").keys() == EVERYDAY, f"a walk is new or gone: {REWRITE}"
 
 
 @each_walk
@@ -161,7 +197,7 @@ def test_products_are_in_half_precision_and_what_is_delicate_is_not(name, found)
         assert in_fp32 <= most and (in_fp32 <= in_all / 2 or name == "exports")
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if " rows, " in name])
+@walks([name for name in FIGURES if " rows, " in name])
 def test_documents_of_a_row_are_one_call_of_the_kernel(name, found):
     kernel = "flash" if "7.5" not in name else "efficient"  # a T4 has no other
     one_document, many = f"_scaled_dot_product_{kernel}_attention", "_efficient_attention_forward"

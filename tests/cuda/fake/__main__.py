@@ -26,7 +26,7 @@ from tests.cuda.fake.walks import WALKS
 FIGURES = Path(__file__).parents[1] / "figures.json"
 
 
-def walk_all(pattern: str = "") -> dict[str, dict]:
+def walk_all(pattern: str = "", without: tuple[str, ...] = ()) -> dict[str, dict]:
     """name -> its figures, or "error": the traceback; "seconds" of processor time."""
     found = {}
     gc.disable()  # a walk makes many small objects, and no circles of them
@@ -35,7 +35,7 @@ def walk_all(pattern: str = "") -> dict[str, dict]:
         tiny.write(at)
         commands.write_data(at)
         for number, (name, walk) in enumerate(WALKS.items()):
-            if pattern not in name:
+            if pattern not in name or name in without:
                 continue
             started, said, out = time.process_time(), io.StringIO(), Path(scratch) / str(number)
             try:
@@ -53,6 +53,7 @@ class Options:
 
     out: Path | None = option(None, "file for the figures, JSON", positional=True)
     pattern: str = option("", "walk only what has this in its name", positional=True)
+    without: tuple[str, ...] = option((), "names of walks to leave out", metavar="NAME", nargs="*")
     write: bool = option(False, f"write {FIGURES.name}, which the tests compare with")
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class Options:
 def main() -> None:
     """Command line."""
     options = parse(Options, description=__doc__)
-    found = walk_all(options.pattern)
+    found = walk_all(options.pattern, options.without)
     if options.out:
         options.out.write_text(json.dumps(found, indent=1))
         return
