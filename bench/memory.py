@@ -25,7 +25,7 @@ from lora.frozen_weight import QUANTIZE
 from lora.inject import DECODER_TARGETS, inject
 from model.config import ModelConfig
 from model.decoder import CHECKPOINTING, Decoder
-from model.device import DTYPES, choose_device, choose_dtype
+from model.device import DTYPES, choose_device, choose_dtype, shapes_alone
 from model.loss import causal_lm_loss, supervised_tokens
 from model.weights import Put, fill
 from training.optim import OPTIMIZERS, adamw
@@ -117,7 +117,7 @@ def config_of(options: ShapeOptions) -> ModelConfig:
 
 def random_decoder(config: ModelConfig, dtype: torch.dtype, device: torch.device, put: Put) -> Decoder:
     """A decoder with small normal weights, each placed before the next one is created."""
-    with torch.device("meta"):
+    with shapes_alone():
         decoder = Decoder(config)
     shapes = {name: parameter.shape for name, parameter in decoder.named_parameters()}
 

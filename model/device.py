@@ -1,4 +1,4 @@
-"""Choosing the device and a dtype that its hardware supports natively.
+"""Choosing the device and a dtype that its hardware supports natively; modules that have shapes alone.
 
 fp16 and bf16 are used only where the hardware computes them natively: a T4 (compute capability 7.5) accepts bf16 and
 emulates it many times slower.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from common.console import UserError
 
@@ -119,3 +122,22 @@ def available_memory() -> int | None:
         return None
     lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:")))
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Modules made here are on the meta device, without memory, and draw no initial values.
+
+    To draw those of an embedding there, PyTorch would import its compiler: half of what a small model takes to load.
+    """
+    with torch.device("meta"), _NoInitialValues():
+        yield
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """torch.nn.init leaves every tensor as it is."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if kwargs else args[0]
+        return func(*args, **kwargs or {})

@@ -19,6 +19,7 @@ from tokenizers.processors import TemplateProcessing
 
 from common.console import UserError
 from common.files import new_folder, read_json, write_json
+from model.device import shapes_alone
 from model.encoder import POOLINGS, Embedding, Encoder, new_encoder
 from model.encoder_config import BERT_FAMILIES
 from model.safetensors_file import read_safetensors
@@ -75,7 +76,7 @@ def load_encoder(
         raise UserError(f"{name} is a .gguf file, which cannot hold an encoder; give a folder or a hub id")
 
     # the network, without memory yet
-    with torch.device("meta"):
+    with shapes_alone():
         encoder = new_encoder(read_json(source / "config.json"))
 
     # what turns a text into ids, and hidden states into a vector

@@ -20,7 +20,7 @@ from common.console import UserError
 from common.files import new_folder, read_json, read_text, write_json
 from model.config import ModelConfig
 from model.decoder import Decoder
-from model.device import available_memory
+from model.device import available_memory, shapes_alone
 from model.embedded import EMBEDDED, fetch_embedded
 from model.gguf.file import GGUFFile
 from model.hub import snapshot
@@ -96,7 +96,7 @@ def load_decoder(
         config = ModelConfig.from_dict(raw | {"tie_word_embeddings": False})
 
     # the network without memory, then each tensor from the file to its place
-    with torch.device("meta"):
+    with shapes_alone():
         decoder = Decoder(config)
     if put is set_parameter:  # else quantised: smaller
         refuse_beyond_memory(decoder, dtype, device, where=source)

@@ -43,15 +43,15 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, capsys):
     run_code(code_of(page), page, capsys)
 
 
-def test_the_page_on_training_runs_with_a_fifth_of_its_model(capsys, monkeypatch):
-    """On the first 6 of 30 layers, which learn too slowly for one assertion. `make slow` runs the page as it stands."""
+def test_the_page_on_training_runs_with_a_tenth_of_its_model(capsys, monkeypatch):
+    """On the first 3 of 30 layers, which learn too slowly for one assertion. `make slow` runs the page as it stands."""
     load = model.load_decoder
 
     def load_a_part(*arguments, **options):
         decoder = load(*arguments, **options)
-        config = dataclasses.replace(decoder.config, num_hidden_layers=6, windows=decoder.config.windows[:6])
+        config = dataclasses.replace(decoder.config, num_hidden_layers=3, windows=decoder.config.windows[:3])
         decoder.config = decoder.model.config = config
-        decoder.model.layers = decoder.model.layers[:6]
+        decoder.model.layers = decoder.model.layers[:3]
         return decoder
 
     monkeypatch.setattr(model, "load_decoder", load_a_part)

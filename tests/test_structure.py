@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,11 @@ WITHIN = {
 FILES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 # the top floors: nothing below names them
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"bench", "experiments", "paper"}
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def dotted(path: Path) -> str:
@@ -120,7 +126,7 @@ def refused(path: Path, tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_reaches_up(path):
-    assert refused(path, ast.parse(path.read_text(encoding="utf-8"))) == set()
+    assert refused(path, parsed(path)) == set()
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ def test_no_import_circles_within_a_folder(folder):
     graph = {}
     for path in (ROOT / folder).rglob("*.py"):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        graph[name] = imported(ast.parse(path.read_text(encoding="utf-8")))
+        graph[name] = imported(parsed(path))
     assert find_circle(graph) is None
 
 
@@ -188,7 +194,7 @@ def test_a_circle_is_found():
 
 def test_nothing_pickled_is_ever_loaded():
     for path in [*FILES, *ROOT.glob("*.py")]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
         assert not imported(tree) & {"pickle", "marshal", "shelve", "dill", "joblib"}, path
         assert "torch.load" not in calls, path
@@ -199,7 +205,7 @@ def test_json_lines_are_read_in_one_place():
     for path in [*FILES, *ROOT.glob("*.py"), *ROOT.glob("bench/*.py")]:
         if path == ROOT / "common" / "files.py":
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         assert "gzip" not in imported(tree), path
         for node in ast.walk(tree):
             if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.For | ast.Call):
@@ -212,7 +218,7 @@ def test_no_autocast_encloses_a_loop():
     """Autocast may keep casts until its outermost block ends: it would miss an optimiser step inside."""
     seen = 0
     for path in [*FILES, *ROOT.glob("*.py"), *(ROOT / "bench").glob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.With) and any("autocast(" in ast.unparse(item) for item in node.items):
                 seen += 1
                 loops = [part for line in node.body for part in ast.walk(line) if isinstance(part, ast.For | ast.While)]

@@ -234,6 +234,7 @@ with open("/proc/self/clear_refs", "w") as file:
     file.write("5")                                # the peak starts anew
 decoder = load_decoder(large, dtype=getattr(torch, dtype))
 weights = sum(p.numel() * p.element_size() for p in decoder.parameters())
+assert "torch._dynamo" not in sys.modules          # PyTorch's compiler, a second of every command's start
 print((memory("VmHWM") - before) / weights, weights)
 """
 
@@ -259,8 +260,8 @@ def large_folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("stored", "dtype"),
     [
-        ("bfloat16", "bfloat16"),
         ("float32", "bfloat16"),
+        pytest.param("bfloat16", "bfloat16", marks=pytest.mark.slow),
         pytest.param("bfloat16", "float32", marks=pytest.mark.slow),
         pytest.param("bfloat16", "float16", marks=pytest.mark.slow),
         pytest.param("float32", "float32", marks=pytest.mark.slow),

@@ -25,7 +25,7 @@ def embedded():
 def file():
     from networkx.algorithms import dag
 
-    return [("dag.py", inspect.getsource(dag)[:2000])]
+    return [("dag.py", inspect.getsource(dag)[:1000])]
 
 
 def test_logits_ids_and_text_equal_transformers(embedded, tmp_path):
