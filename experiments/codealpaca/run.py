@@ -1,11 +1,12 @@
-"""LoRA on CodeAlpaca's Python rows, measured on MBPP: rank 8 against 32, code alone against code and its explanation.
+"""LoRA on CodeAlpaca's Python rows: rank 8 against 32, code alone against code and its explanation.
 
     python -m experiments.codealpaca.run --models MODEL [MODEL ...] --explain MODEL --out runs/codealpaca
     python -m experiments.codealpaca.run --models MODEL --explain MODEL --plan
 
 The rows are the same for every arm, in the same order: a row that gets no explanation is in no arm, and a step holds
-whole pairs, so that long answers change neither. Correctness is by MBPP's tests, greedy for all tasks and sampled for
-some, paired with the untrained model, p adjusted by Holm. The last stages write pages on which people rate 30 answers.
+whole pairs, so that long answers change neither. Correctness is by the tests of MBPP, and by those of own_tasks.jsonl
+for eight everyday tasks of each type: greedy for all tasks and sampled for some, paired with the untrained model, p
+adjusted by Holm. The last stages write pages on which people rate 30 answers.
 Rerun the command to resume; results.json holds what is done so far.
 """
 
@@ -28,6 +29,7 @@ METRICS = ("greedy_pass@1", "pass@1", "pass@3", "syntactic", "answer_characters"
 MAIN = "greedy_pass@1"
 VARIANTS = {"code": 110, "explained": 210}  # and the tokens of a row, markup included, for the expected minutes
 ROWS = 611  # training rows of the sample of 2,017, for the same
+SETS = {"mbpp": 500, "own": 48}  # of tasks, and how many
 RATED, SHOWN = 30, 15  # answers on a page for raters, failures in the results
 
 
@@ -55,7 +57,8 @@ class Options(RunOptions):
     models: tuple[str, ...] = option(help="models to train, instruction-tuned or with --chat-template")
     explain: str = option(help="the model that writes the explanations", metavar="MODEL")
     data: str = option("hub:sahil2801/CodeAlpaca-20k", "CodeAlpaca: a file, or a name on the hub", metavar="FILE")
-    tasks: str = option("mbpp", "mbpp, or a file of code tasks")
+    mbpp: str = option("mbpp", "mbpp, or a file of code tasks in its place", metavar="TASKS")
+    own: str = option("experiments/codealpaca/own_tasks.jsonl", "a file of further code tasks", metavar="FILE")
     chat_template: str | None = option(None, "Jinja file for base models", metavar="FILE")
     ranks: tuple[int, ...] = option((8, 32), "ranks to compare; alpha is twice the rank", least=1)
     seeds: tuple[int, ...] = option((0, 1), "seeds of training; code with explanation has the first alone")
@@ -88,7 +91,7 @@ class Arm:
         return f"{self.variant}, r = {self.r}"
 
     def run(self, options: Options, model: str, seed: int) -> Path:
-        """The run folder; the result of eval.code is beside it."""
+        """The run folder; the results of eval.code are beside it."""
         return folder_of(options, model) / f"{self.variant}-r{self.r}-{seed}"
 
 
@@ -97,7 +100,7 @@ def main() -> None:
     options = parse(Options, description=__doc__)
     stages = [data_stage(options)]
     for model in options.models:
-        stages.append(measure(options, model, base_of(options, model)))
+        stages += measured(options, model, untrained(options, model))
         for arm, seed in arms(options):
             stages += trained_stages(options, model, arm, seed)
         stages += rating_stages(options, model)
@@ -119,14 +122,14 @@ def folder_of(options: Options, model: str) -> Path:
     return options.out / Path(model).name
 
 
-def base_of(options: Options, model: str) -> Path:
-    """The result of the untrained model."""
-    return folder_of(options, model) / "base.json"
+def untrained(options: Options, model: str) -> Path:
+    """Where a run folder would be; the results of the untrained model are beside it."""
+    return folder_of(options, model) / "untrained"
 
 
-def result_of(run: Path) -> Path:
-    """The result of a trained model."""
-    return run.with_name(f"{run.name}.json")
+def result_of(run: Path, tasks: str) -> Path:
+    """The result of a run on a set of tasks."""
+    return run.with_name(f"{run.name}-{tasks}.json")
 
 
 def data_stage(options: Options) -> Stage:
@@ -154,26 +157,30 @@ def trained_stages(options: Options, model: str, arm: Arm, seed: int) -> list[St
     minutes = expected_minutes(trained=options.epochs * ROWS * VARIANTS[arm.variant])
     return [
         stage(run / "metrics.json", *train, resume=["--resume"], begun=run / "config.json", minutes=minutes),
-        measure(options, model, result_of(run), run / "adapter", seed),
+        *measured(options, model, run, adapter=run / "adapter", seed=seed),
     ]
 
 
-def measure(options: Options, model: str, result: Path, adapter: Path | None = None, seed: int = 0) -> Stage:
-    """eval.code on the tasks, some of them sampled. An adapter brings the template that it was trained with."""
-    sizes = options.sizes
-    command = [
-        "-m", "eval.code", "--tasks", options.tasks, "--model", model, "--samples", sizes.samples, "--sampled-tasks",
-        sizes.sampled_tasks, "--k", 1, 3, "--max-new-tokens", sizes.new_tokens, "--seed", seed, "--out", result,
-        *(["--limit", sizes.tasks] if sizes.tasks else []), *(["--adapter", adapter] if adapter else options.template),
-    ]  # fmt: skip
-    answers = (sizes.tasks or 500) + sizes.samples * sizes.sampled_tasks
-    return stage(result, *command, minutes=expected_minutes(answered=100 * answers))
+def measured(options: Options, model: str, run: Path, *, adapter: Path | None = None, seed: int = 0) -> list[Stage]:
+    """eval.code on both sets of tasks, some sampled. An adapter brings the template that it was trained with."""
+    sizes, stages = options.sizes, []
+    for tasks, count in SETS.items():
+        count, sampled = min(sizes.tasks or count, count), min(sizes.sampled_tasks, count)
+        command = [
+            "-m", "eval.code", "--tasks", getattr(options, tasks), "--model", model,
+            "--limit", count, "--samples", sizes.samples, "--sampled-tasks", sampled, "--k", 1, 3,
+            "--max-new-tokens", sizes.new_tokens, "--seed", seed, "--out", result_of(run, tasks),
+            *(["--adapter", adapter] if adapter else options.template),
+        ]  # fmt: skip
+        minutes = expected_minutes(answered=100 * (count + sizes.samples * sampled))
+        stages.append(stage(result_of(run, tasks), *command, minutes=minutes))
+    return stages
 
 
 def rating_stages(options: Options, model: str) -> list[Stage]:
     """Pages on which people rate the same tasks of the untrained model and of both variants, from 1 to 5."""
-    first = {arm.variant: arm.run(options, model, seed) for arm, seed in reversed(arms(options))}
-    results = {"base": base_of(options, model)} | {name: result_of(run) for name, run in first.items()}
+    runs = {arm.variant: arm.run(options, model, seed) for arm, seed in reversed(arms(options))}  # the first of each
+    results = {name: result_of(run, "mbpp") for name, run in {"base": untrained(options, model), **runs}.items()}
     pages = {name: folder_of(options, model) / f"rate-{name}.html" for name in results}
     return [
         stage(pages[name], "-m", "eval.rate", result, "--page", pages[name], "--count", RATED)
@@ -187,9 +194,10 @@ def write_results(options: Options, stages: list[Stage]) -> None:
     models = {}
     for model in options.models:
         runs = [(arm, seed, arm.run(options, model, seed)) for arm, seed in arms(options)]
-        done = [(arm, seed, run) for arm, seed, run in runs if result_of(run).is_file()]
+        done = [(arm, seed, run) for arm, seed, run in runs if all(result_of(run, tasks).is_file() for tasks in SETS)]
         if done:
-            models[Path(model).name] = of_model(read_json(base_of(options, model)), done, commands)
+            base = untrained(options, model)
+            models[Path(model).name] = {tasks: on_tasks(tasks, base, done, commands) for tasks in SETS}
     if not models:
         return
     about = read_json(options.out / "data" / "about.json")
@@ -197,20 +205,22 @@ def write_results(options: Options, stages: list[Stage]) -> None:
     settings = as_settings(options, without=("out", "results", "max_minutes", "plan"))
     found = {"schema": 1, "settings": settings, "rows": rows, "import": about["counts"], "models": models}
     write_json(options.results / "results.json", found)
-    for name, of_model_ in models.items():
-        write_text(options.results / f"changes-{name}.svg", interval_picture(of_model_["changes"]))
-        by_type = {kind: {MAIN: change} for kind, change in of_model_["by_type"].items()}
-        write_text(options.results / f"types-{name}.svg", interval_picture(by_type))
+    for name, of_sets in models.items():
+        for tasks, found in of_sets.items():
+            write_text(options.results / f"changes-{name}-{tasks}.svg", interval_picture(found["changes"]))
+            by_type = {kind: {MAIN: change} for kind, change in found["by_type"].items()}
+            write_text(options.results / f"types-{name}-{tasks}.svg", interval_picture(by_type))
 
 
-def of_model(base: dict, done: list[tuple[Arm, int, Path]], commands: dict[Path, str]) -> dict:
-    """A model's part of results.json: rows, changes against the untrained model, and against the first arm."""
+def on_tasks(tasks: str, base_run: Path, done: list[tuple[Arm, int, Path]], commands: dict[Path, str]) -> dict:
+    """What results.json says of a model on a set of tasks: rows, changes against it untrained and the first arm."""
+    base = read_json(result_of(base_run, tasks))
     rows = [{"arm": "untrained", "seed": None, **figures(base, METRICS), "causes": base["causes"]}]
     results: dict[Arm, dict[int, dict]] = {}
     for arm, seed, run in done:
-        results.setdefault(arm, {})[seed] = result = read_json(result_of(run))
+        results.setdefault(arm, {})[seed] = result = read_json(result_of(run, tasks))
         row = {"arm": arm.title, "seed": seed, **figures(result, METRICS), "causes": result["causes"]}
-        commands_ = {"train_command": commands[run / "metrics.json"], "command": commands[result_of(run)]}
+        commands_ = {"train_command": commands[run / "metrics.json"], "command": commands[result_of(run, tasks)]}
         rows.append(row | {"training": training_cost(run)} | commands_)
     runs = {arm.title: [*of_seeds.values()] for arm, of_seeds in results.items()}
     changes = changes_from([base], runs, METRICS)

@@ -29,7 +29,7 @@ def files(tmp_path):
         rows.append({"instruction": f"Write the function number {n}.", "input": "", "output": output})
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in TASKS))
-    return "--data", tmp_path / "rows.json", "--tasks", tmp_path / "tasks.jsonl"
+    return "--data", tmp_path / "rows.json", "--mbpp", tmp_path / "tasks.jsonl", "--own", tmp_path / "tasks.jsonl"
 
 
 def test_it_runs_from_the_rows_to_the_page(smoke, files, tiny_folder, tmp_path):
@@ -37,7 +37,7 @@ def test_it_runs_from_the_rows_to_the_page(smoke, files, tiny_folder, tmp_path):
     results, page = smoke("codealpaca", *options)
 
     # the arms, on the same rows in the same order, and the adapter of rank 2 in peft
-    found = results["models"][tiny_folder.name]
+    found, own = (results["models"][tiny_folder.name][tasks] for tasks in ("mbpp", "own"))
     arms = [(row["arm"], row["seed"]) for row in found["rows"]]
     assert arms == [("untrained", None), ("code, r = 2", 3), ("code, r = 4", 3), ("explained, r = 2", 3)]
     of_variant = {}
@@ -57,7 +57,8 @@ def test_it_runs_from_the_rows_to_the_page(smoke, files, tiny_folder, tmp_path):
     assert all(row["training"]["memory_gib"] > 0 for row in found["rows"][1:])
 
     # the figures, the pages for raters, the page
-    for name in (f"changes-{tiny_folder.name}.svg", f"types-{tiny_folder.name}.svg"):
+    assert own["changes"].keys() == found["changes"].keys() and own["rows"][0]["n"]["greedy_pass@1"] == 4
+    for name in (f"changes-{tiny_folder.name}-own.svg", f"types-{tiny_folder.name}-mbpp.svg"):
         assert (tmp_path / "codealpaca" / name).read_text().startswith("<svg")
     assert all(
         (smoke.runs / tiny_folder.name / f"rate-{name}.html").is_file() for name in ("base", "code", "explained")
@@ -67,10 +68,10 @@ def test_it_runs_from_the_rows_to_the_page(smoke, files, tiny_folder, tmp_path):
     # a second call finds everything done; --plan runs nothing
     count = len(smoke.commands)
     smoke("codealpaca", *options)
-    assert len(smoke.commands) == count == 1 + 1 + 3 * 2 + 3
+    assert len(smoke.commands) == count == 1 + 2 + 3 * 3 + 3
     planned = run("-m", "experiments.codealpaca.run", *options, "--plan", "--out", tmp_path / "other")
     assert planned.returncode == 0 and not (tmp_path / "other").exists()
-    assert " min  python train_sft.py" in planned.stdout and "min  of 11 stages" in planned.stdout
+    assert " min  python train_sft.py" in planned.stdout and "min  of 15 stages" in planned.stdout
 
 
 def is_the_same_in_peft(folder, adapter):
