@@ -27,6 +27,7 @@ from common.options import as_settings, option, parse
 from data.corpus import load_corpus
 from data.corpus.decontaminate import RUN, KnownTexts
 from data.likeness.near_duplicates import jaccard, shingles
+from eval.code.task_files import task_file
 from eval.row_texts import fields_not_compared, texts_of
 from eval.stats import mean_and_interval
 from model import load_encoder
@@ -139,7 +140,7 @@ class Options:
     """Options of this command."""
 
     train: str = option(help="training data: JSON Lines, a corpus, or a folder of files")
-    tasks: str = option(help="evaluation tasks: JSON Lines, or a .json list", metavar="FILE")
+    tasks: str = option(help="evaluation tasks: JSON Lines, a .json list, humaneval or mbpp", metavar="TASKS")
     out: str = option(help="result, JSON", metavar="FILE")
     result: tuple[str, ...] = option(
         (), "eval results on the tasks, to be scored again without the flagged ones", nargs="*", metavar="FILE"
@@ -155,7 +156,7 @@ class Options:
 def main() -> None:
     """Command line: compare, write, print what was flagged and what the scores are without it."""
     options = parse(Options, description="\n\n".join(__doc__.split("\n\n")[:2]))
-    (train, not_of_train), (tasks, not_of_tasks) = _read(options.train), _read(options.tasks)
+    (train, not_of_train), (tasks, not_of_tasks) = _read(options.train), _read(str(task_file(options.tasks)))
     encoder = load_encoder(options.embedder) if options.embedder else None
     rows = find_contamination(train, tasks, encoder=encoder, jaccard_from=options.jaccard, cosine_from=options.cosine)
     flagged = {row["id"] for row in rows if row["flagged_by"]}

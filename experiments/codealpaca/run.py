@@ -103,7 +103,7 @@ def main() -> None:
         stages += measured(options, model, untrained(options, model))
         for arm, seed in arms(options):
             stages += trained_stages(options, model, arm, seed)
-        stages += rating_stages(options, model)
+        stages += contamination_stages(options, model) + rating_stages(options, model)
     plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
 
 
@@ -177,6 +177,26 @@ def measured(options: Options, model: str, run: Path, *, adapter: Path | None = 
     return stages
 
 
+def contamination_stages(options: Options, model: str) -> list[Stage]:
+    """Which tasks share a text with the training rows; scores without them, untrained and of the first arm."""
+    arm, seed = arms(options)[0]
+    train, runs = (
+        options.out / "data" / arm.variant / "train.jsonl",
+        (untrained(options, model), arm.run(options, model, seed)),
+    )
+    stages = []
+    for tasks in SETS:
+        out, results = contamination_of(options, model, tasks), [result_of(run, tasks) for run in runs]
+        command = ["-m", "eval.contamination", "--train", train, "--tasks", getattr(options, tasks), "--out", out]
+        stages.append(stage(out, *command, "--result", *results))
+    return stages
+
+
+def contamination_of(options: Options, model: str, tasks: str) -> Path:
+    """What eval.contamination found on a set of tasks."""
+    return folder_of(options, model) / f"contamination-{tasks}.json"
+
+
 def rating_stages(options: Options, model: str) -> list[Stage]:
     """Pages on which people rate the same tasks of the untrained model and of both variants, from 1 to 5."""
     runs = {arm.variant: arm.run(options, model, seed) for arm, seed in reversed(arms(options))}  # the first of each
@@ -197,7 +217,10 @@ def write_results(options: Options, stages: list[Stage]) -> None:
         done = [(arm, seed, run) for arm, seed, run in runs if all(result_of(run, tasks).is_file() for tasks in SETS)]
         if done:
             base = untrained(options, model)
-            models[Path(model).name] = {tasks: on_tasks(tasks, base, done, commands) for tasks in SETS}
+            models[Path(model).name] = {
+                tasks: on_tasks(tasks, base, done, commands) | without_shared(contamination_of(options, model, tasks))
+                for tasks in SETS
+            }
     if not models:
         return
     about = read_json(options.out / "data" / "about.json")
@@ -238,6 +261,16 @@ def on_tasks(tasks: str, base_run: Path, done: list[tuple[Arm, int, Path]], comm
         "by_type": changes_by_type(base, tuned, MAIN),
         "failures": failures(tuned),
     }
+
+
+def without_shared(found: Path) -> dict:
+    """{"shared": how many tasks share a text with a training row, "without": the first arm's scores on the others}."""
+    if not found.is_file():
+        return {}
+    result = read_json(found)
+    scores = [of_metrics[MAIN]["clean"] for of_metrics in result["scores"].values()]
+    names = ("untrained", "first")
+    return {"shared": len(result["flagged"]), "without": dict(zip(names, scores, strict=True))}
 
 
 def _against(first: dict[int, dict], other: dict[int, dict], title: str) -> dict:

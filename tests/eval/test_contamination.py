@@ -158,3 +158,17 @@ def test_the_command_writes_flags_and_scores(tmp_path, monkeypatch, capsys):
     (tmp_path / "tasks.jsonl").write_text("")
     with pytest.raises(UserError, match="empty"):
         main()
+
+
+def test_a_published_set_is_compared_by_its_name(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mbpp").mkdir()
+    rows = [{"task_id": 11, "text": "Add two numbers.", "code": TASK, "test_list": ["assert f(1) == 2"]}]
+    (tmp_path / "mbpp" / "mbpp.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    (tmp_path / "train.jsonl").write_text(json.dumps({"instruction": "Add.", "output": TASK}) + "\n")
+    monkeypatch.setenv("TRITUNE_DATA", str(tmp_path))
+    out = tmp_path / "o.json"
+    monkeypatch.setattr(
+        sys, "argv", ["x", "--train", str(tmp_path / "train.jsonl"), "--tasks", "mbpp", "--out", str(out)]
+    )
+    main()
+    assert json.loads(out.read_text())["flagged"] == ["11"] and "1 of 1 tasks flagged" in capsys.readouterr().out

@@ -58,6 +58,7 @@ def test_it_runs_from_the_rows_to_the_page(smoke, files, tiny_folder, tmp_path):
 
     # the figures, the pages for raters, the page
     assert own["changes"].keys() == found["changes"].keys() and own["rows"][0]["n"]["greedy_pass@1"] == 4
+    assert own["shared"] == 0 and own["without"]["first"]["n"] == 4 and "0 of all published tasks share" in page
     for name in (f"changes-{tiny_folder.name}-own.svg", f"types-{tiny_folder.name}-mbpp.svg"):
         assert (tmp_path / "codealpaca" / name).read_text().startswith("<svg")
     assert all(
@@ -68,10 +69,10 @@ def test_it_runs_from_the_rows_to_the_page(smoke, files, tiny_folder, tmp_path):
     # a second call finds everything done; --plan runs nothing
     count = len(smoke.commands)
     smoke("codealpaca", *options)
-    assert len(smoke.commands) == count == 1 + 2 + 3 * 3 + 3
+    assert len(smoke.commands) == count == 1 + 2 + 3 * 3 + 2 + 3
     planned = run("-m", "experiments.codealpaca.run", *options, "--plan", "--out", tmp_path / "other")
     assert planned.returncode == 0 and not (tmp_path / "other").exists()
-    assert " min  python train_sft.py" in planned.stdout and "min  of 15 stages" in planned.stdout
+    assert " min  python train_sft.py" in planned.stdout and "min  of 17 stages" in planned.stdout
 
 
 def is_the_same_in_peft(folder, adapter):
