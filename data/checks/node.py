@@ -14,7 +14,7 @@ NAMES = {"js": "JavaScript", "ts": "TypeScript"}
 HEAP_MEGABYTES = 512  # of V8's heap; the limit on the address space bounds the process as a whole
 _HAS_TYPES = """
 let path = "";
-try { path = require.resolve("typescript"); } catch {}
+try { if (require("typescript").transpileModule) path = require.resolve("typescript"); } catch {}
 console.log(JSON.stringify([Boolean(require("node:module").stripTypeScriptTypes), path]));
 """
 
@@ -34,7 +34,8 @@ def node_command(language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         reply = subprocess.run([node, "-e", _HAS_TYPES], capture_output=True, text=True, check=True).stdout
         strips, typescript = json.loads(reply)
         if not strips and not typescript:
-            raise UserError("TypeScript tasks need node 22.13 or newer, or `npm install typescript` in this folder")
+            # from 7 on the compiler is a program of its own, which an answer's process may not start
+            raise UserError("TypeScript tasks need node 22.13 or newer, or `npm install typescript@5` in this folder")
         readable += [str(Path(typescript).parents[1])] if typescript else []
         flags += ["--disable-wasm-trap-handler"] if strips else []  # that handler reserves gigabytes of address space
     script = Path(__file__).with_name("peer.js").read_text(encoding="utf-8")
