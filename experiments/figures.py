@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.files import read_json
 from eval.compare import compare_runs
+from eval.perplexity import summary
 from eval.stats import paired_change
 
 
@@ -34,16 +35,23 @@ def changes_from(baseline: list[dict], runs: dict[str, list[dict]], metrics: Col
 
 
 def of_two(results: list[dict]) -> list[dict]:
-    """Two results as one with the mean of each task's values; any other number as they are."""
+    """Two results as one with the mean of each task's values, or of each file's nats; any other number as they are."""
     if len(results) != 2:
         return results
-    one, other = (result["values"] for result in results)
+    first, second = results
+    if "files" in first:  # of eval.perplexity
+        nats = {file["path"]: file["nll"] for file in second["files"]}
+        files = [
+            file | {"nll": (file["nll"] + nats[file["path"]]) / 2} for file in first["files"] if file["path"] in nats
+        ]
+        return [first | summary(files)]
+    one, other = first["values"], second["values"]
     values = {
         metric: {i: (value + other[metric][i]) / 2 for i, value in of_task.items() if i in other[metric]}
         for metric, of_task in one.items()
         if metric in other
     }
-    return [results[0] | {"values": values}]
+    return [first | {"values": values}]
 
 
 def changes_by_type(before: dict, after: dict, metric: str) -> dict[str, dict]:

@@ -1,19 +1,17 @@
 """Changes paired by test item, with seeds as a level of their own, p adjusted by Holm over the methods.
 
-A family is the methods of one model and task against one baseline. Where all of its members have three seeds or more
-in common, items and seeds both are samples (eval/stats/seeds.py); until then the first common seed stands alone.
+A family is the methods of one model and task against one baseline, compared on the seeds that all of its members have.
+Of three or more, items and seeds both are samples (eval/stats/seeds.py); two are averaged item by item.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 
 from common.console import UserError
 from eval.perplexity import summary
 from experiments.figures import changes_from
 
-SEEDS = 3  # as a level: eval.stats.change_over_seeds takes no fewer
 TEXTS = ("code", "english")  # what forgetting is measured on
 OF_TEXTS = ("perplexity", "bits_per_byte")
 
@@ -21,12 +19,9 @@ Results = Mapping[int | None, dict]  # eval results by seed; None: no training
 
 
 def shared_seeds(runs: Collection[Results]) -> list[int | None]:
-    """The seeds that a family is compared with, in the order of the first run: those that all have if there are
-    enough, else the first of these; none if they have none in common.
-    """
+    """The seeds that all members of a family have, in the order of the first."""
     first, *others = runs or [{}]
-    common = [seed for seed in first if all(seed in other for other in others)]
-    return common if len(common) >= SEEDS else common[:1]
+    return [seed for seed in first if all(seed in other for other in others)]
 
 
 def family(baseline: Results, runs: Mapping[str, Results], metrics: Collection[str]) -> list[dict]:
@@ -57,16 +52,15 @@ def part_of(texts: dict, kind: str) -> dict:
 
 
 def forgetting(before: dict, runs: Mapping[str, Results]) -> list[dict]:
-    """What became of code and English: rows of `family` with "text", "before" and "after" (the mean over its seeds).
+    """What became of code and English: rows of `family` with "text", "before" and "after" (over its seeds).
 
     before  eval result of the untrained model on all texts; runs: the same of the methods
     """
     rows = []
     for kind in TEXTS:
         parts = {name: {seed: part_of(one, kind) for seed, one in of_run.items()} for name, of_run in runs.items()}
-        base, seeds = part_of(before, kind), shared_seeds(parts.values())
+        base = part_of(before, kind)
         for row in family({None: base}, parts, OF_TEXTS):
-            values = [parts[row["method"]][seed]["metrics"][row["metric"]] for seed in seeds]
-            sides = {"before": base["metrics"][row["metric"]], "after": math.fsum(values) / len(values)}
-            rows.append({"text": kind, **sides, **row})
+            value = base["metrics"][row["metric"]]
+            rows.append({"text": kind, "before": value, "after": value + row["value"], **row})
     return rows

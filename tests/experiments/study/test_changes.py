@@ -44,11 +44,12 @@ def test_three_seeds_are_a_level_and_p_is_adjusted_over_the_methods():
     assert [row["p_holm"] for row in rows] == holm([one["p"] for one in alone]) != [one["p"] for one in alone]
 
 
-def test_until_every_method_has_three_seeds_the_first_one_stands_alone():
+def test_two_seeds_that_all_methods_have_are_averaged():
     some = {"lora": LORA, "prompt": {0: PROMPT[0], 2: PROMPT[2]}}
     rows = family({None: BEFORE}, some, ("accuracy",))
-    assert [row["seeds"] for row in rows] == [1, 1]
-    assert rows[0]["value"] == paired_change(values(BEFORE), values(LORA[0]))["value"] == 14 / 40
+    assert [row["seeds"] for row in rows] == [2, 2]
+    mean = {name: (value + values(LORA[2])[name]) / 2 for name, value in values(LORA[0]).items()}
+    assert rows[0]["value"] == paired_change(values(BEFORE), mean)["value"] == 15 / 40
     assert rows[0]["n"] == 40 and rows[0]["distinguishable"]
 
 
@@ -57,6 +58,8 @@ def test_a_trained_baseline_is_paired_seed_by_seed():
     (row,) = family(full, {"lora": LORA}, ("accuracy",))
     assert row["seeds"] == 3 and row["value"] == pytest.approx(4 / 40)
     (row,) = family({1: full[1], 2: full[2]}, {"lora": LORA}, ("accuracy",))
+    assert row["seeds"] == 2 and row["value"] == pytest.approx(4 / 40)
+    (row,) = family({1: full[1]}, {"lora": LORA}, ("accuracy",))
     assert row["seeds"] == 1 and row["value"] == pytest.approx(4 / 40)
     assert family({7: full[1]}, {"lora": LORA}, ("accuracy",)) == []  # no seed in common
     assert family({None: BEFORE}, {}, ("accuracy",)) == []
@@ -64,7 +67,7 @@ def test_a_trained_baseline_is_paired_seed_by_seed():
 
 def test_the_seeds_of_a_family():
     assert shared_seeds([{0: 1, 1: 1, 2: 1, 5: 1}, {5: 1, 1: 1, 0: 1}]) == [0, 1, 5]
-    assert shared_seeds([{1: 1, 2: 1}, {2: 1, 1: 1}]) == [1] and shared_seeds([]) == []
+    assert shared_seeds([{1: 1, 2: 1}, {2: 1, 0: 1}]) == [2] and shared_seeds([]) == []
 
 
 def read(code: float, english: float) -> dict:
@@ -89,5 +92,10 @@ def test_forgetting_keeps_code_and_english_apart():
     assert worse["distinguishable"] and worse["seeds"] == 1  # the second seed of one method alone does not count
     assert found["code", "full", "perplexity"]["value"] == 0 == found["english", "lora", "perplexity"]["value"]
     assert worse["p"] < worse["p_holm"]
+
+    # two seeds: the mean of each file's nats
+    twice = forgetting(read(2.0, 3.0), {"full": {0: read(2.2, 3.5), 1: read(2.4, 3.7)}})
+    (bits,) = (row for row in twice if row["text"] == "english" and row["metric"] == "bits_per_byte")
+    assert bits["seeds"] == 2 and bits["after"] == pytest.approx(bits["before"] + bits["value"])
     with pytest.raises(UserError, match="no text of the kind 'code'"):
         part_of({"files": [], "settings": {}}, "code")
