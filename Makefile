@@ -4,7 +4,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 QUICK := tests/model tests/lora tests/training tests/data/test_masking.py tests/data/test_packing.py \
 	--ignore tests/training/test_parallel.py --ignore tests/training/test_measured_as_saved.py
 
-.PHONY: quickstart smoke test quick slow bench anchors gpu paper submission lint types clean
+.PHONY: quickstart smoke test quick slow bench anchors gpu notebooks paper submission lint types clean
 
 quickstart: .venv/.extras          ## all three tracks on the embedded defaults, ends in a report
 	$(BIN)/python quickstart.py
@@ -33,6 +33,9 @@ anchors: .venv/.extras             ## published scores of HumanEval and MBPP bes
 
 gpu: .venv/.bench                  ## test and measure everything on a GPU, in under ten minutes; downloads no model
 	$(BIN)/python -m bench.gpu --out runs/bench/gpu.json
+
+notebooks: .venv/.notebooks        ## execute the notebooks anew, from their texts and docs/; a few minutes
+	$(BIN)/python -m notebooks.build
 
 paper: .venv/.paper                ## the study's paper, every figure from experiments/*/results.json; needs latexmk
 	$(BIN)/python -m paper.generate

@@ -56,6 +56,7 @@ MODULES = [
     "experiments.typescript.join",
     "experiments.typescript.run",
     "experiments.verl_sft.run",
+    "notebooks.build",
     "paper.generate",
     "paper.compile",
     "paper.submission",

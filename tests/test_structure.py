@@ -58,7 +58,7 @@ WITHIN = {
 }
 FILES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 # the top floors: nothing below names them
-SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"bench", "experiments", "paper"}
+SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"bench", "experiments", "notebooks", "paper"}
 
 
 @functools.cache

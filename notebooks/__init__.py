@@ -1,0 +1,1 @@
+"""The deliverable, a demonstration and lessons, each made from one text and executed."""
