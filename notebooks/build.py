@@ -23,6 +23,7 @@ import tempfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -120,7 +121,7 @@ def source(name: str) -> str:
     path = (ROOT / name.replace(".", "/")).parents
     file = next(folder for folder in path if folder.with_suffix(".py").is_file())
     module = ".".join(file.relative_to(ROOT).parts)
-    found = importlib.import_module(module)
+    found: Any = importlib.import_module(module)
     for part in name.removeprefix(f"{module}.").split("."):
         found = getattr(found, part)
     code = textwrap.dedent(inspect.getsource(inspect.unwrap(found)))
