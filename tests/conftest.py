@@ -29,9 +29,16 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
-def pytest_fixture_setup():
+class SeededFixtures:
     """Each fixture draws its weights from the same seed, whichever tests of its worker came before."""
-    torch.manual_seed(0)
+
+    def pytest_fixture_setup(self):
+        torch.manual_seed(0)
+
+
+def pytest_configure(config):
+    """A plugin of its own: the hooks of a conftest.py below the root are not called for the session's fixtures."""
+    config.pluginmanager.register(SeededFixtures())
 
 
 @pytest.fixture(scope="session")

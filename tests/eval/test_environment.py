@@ -18,4 +18,4 @@ def test_a_result_without_a_network_names_no_device():
 
 def test_the_source_hash_covers_every_package_that_a_result_can_depend_on():
     packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
-    assert packages - {"bench", "experiments", "paper"} == set(FOLDERS)
+    assert packages - {"bench", "experiments", "notebooks", "paper"} == set(FOLDERS)

@@ -170,7 +170,7 @@ def test_sft_learns_to_classify_and_measures_it_before_and_after(tiny_folder, tm
     out = tmp_path / "run"
     train_sft.main(
         arguments(
-            model=tiny_folder, **text_files(tmp_path), out=out, max_length=128, step_tokens=256, epochs=20, lr=4e-3,
+            model=tiny_folder, **text_files(tmp_path), out=out, max_length=128, step_tokens=256, epochs=20, lr=2e-3,
             method="full", dtype="fp32", checkpoint_every=0, max_new_tokens=8,
         )
     )  # fmt: skip
