@@ -4,6 +4,7 @@
 
 The text, NAME.md, holds Markdown, code in ```python blocks, and
 
+    {{ first_cell() }}                  the code that makes it ready wherever it is opened
     {{ section("training.md", 2) }}     the second section of a page in docs/, its code included
     {{ source(function) }}              the source of a function of this project, as it is now
     {% call solution() %} … {% endcall %}   what stays hidden until it is asked for

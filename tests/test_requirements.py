@@ -48,6 +48,18 @@ def test_requirements_stand_in_one_place():
     assert lines == {"-e .", *(f"-e .[{name}]" for name in EXTRAS)}
 
 
+def test_what_the_notebooks_install_is_what_pyproject_allows():
+    lines = (ROOT / "notebooks" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    allowed = {r.name: r.specifier for r in [*CORE, *EXTRAS["extras"]]}
+    for line in (Requirement(line) for line in lines if not line.startswith("#")):
+        if line.name in ("torch", "numpy"):  # as they are where they are there
+            assert line.specifier == allowed[line.name]
+        else:
+            ((pin,), at) = line.specifier, allowed[line.name]
+            assert pin.operator == "==" and at.contains(pin.version)
+    assert {r.name for r in CORE} <= {Requirement(line).name for line in lines if not line.startswith("#")}
+
+
 def test_every_extra_that_is_named_exists():
     installs = re.findall(r"\.venv/\.(\w+)$|\.venv/\.(\w+) ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert {name for names in installs for name in names if name} == EXTRAS.keys()
