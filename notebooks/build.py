@@ -76,6 +76,7 @@ def assembled(name: str):
     text = rendered(name)
     notebook = jupytext.reads(text, fmt="md")
     notebook.metadata = {
+        "title": text.partition("\n")[0].removeprefix("# "),
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
         "tritune": {"sha256": hashlib.sha256(text.encode()).hexdigest()},
@@ -158,8 +159,10 @@ def written(name: str, notebook) -> dict[Path, str]:
     """The two files of an executed notebook."""
     import nbformat
     from nbconvert import HTMLExporter
+    from traitlets.config import Config
 
-    exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(HERE)])
+    own_style = Config({"CSSHTMLHeaderPreprocessor": {"enabled": False}})  # ours alone
+    exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(HERE)], config=own_style)
     resources = {"metadata": {"name": name}, "page_css": read_text(ROOT / "common" / "page.css")}
     html, _ = exporter.from_notebook_node(notebook, resources)
     return {HERE / f"{name}.ipynb": nbformat.writes(notebook) + "\n", HERE / f"{name}.html": html}
