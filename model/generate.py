@@ -74,6 +74,7 @@ def generate(
     rows: int = 160,
     what: str = "sampling",
     on_token: Callable[[int, int, int], None] | None = None,
+    on_answer: Callable[[int, int, list[int]], None] | None = None,
 ) -> list[list[list[int]]]:
     """Continue prompts.
 
@@ -82,6 +83,7 @@ def generate(
     rows        sequences that grow at the same time
     what        label of the progress bar
     on_token    called with (prompt, sample, token) for each token as it is generated; hides the progress bar
+    on_answer   called with (prompt, sample, its tokens) as each answer is finished, in the order in which they finish
     Returns [prompt][sample] -> new token ids. UserError if a prompt and its continuation exceed the model's positions.
     """
     _refuse_too_long(decoder, prompts, stop.max_new_tokens)
@@ -110,6 +112,8 @@ def generate(
                     if is_stop or stop.is_complete(sample.ids):
                         batch.release(row)
                         bar.update()
+                        if on_answer:
+                            on_answer(sample.prompt, sample.number, sample.ids)
                 # the tokens just chosen go through the network, which predicts the next
                 batch.step()
     decoder.train(was_training)

@@ -32,7 +32,7 @@ class Sampling:
     repetition_penalty  divides the positive logits of tokens already in prompt or answer, multiplies the negative ones
                         (CTRL, arXiv:1909.05858); 1: none
     samples             continuations per prompt
-    seed                of the random numbers
+    seed                of the random numbers: one for all prompts, or one for each
     """
 
     temperature: float | Sequence[float] = 0.0
@@ -41,7 +41,7 @@ class Sampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     samples: int = 1
-    seed: int = 0
+    seed: int | Sequence[int] = 0
 
     def __post_init__(self) -> None:
         temperatures = self.temperature
@@ -60,7 +60,8 @@ class Sampling:
 
     def uniforms(self, prompt: int, sample: int, count: int) -> np.ndarray:
         """The random numbers of one sample, one for each of its tokens: [count] in [0, 1)."""
-        return np.random.default_rng([self.seed, prompt, sample]).random(count)
+        of_prompt = [self.seed, prompt] if isinstance(self.seed, int) else [self.seed[prompt]]
+        return np.random.default_rng([*of_prompt, sample]).random(count)
 
 
 GREEDY = Sampling()

@@ -3,8 +3,9 @@
     teacher = LocalModel.load("Qwen/Qwen2.5-Coder-1.5B-Instruct", cache="teacher.sqlite")
     replies = teacher.ask([[{"role": "user", "content": "…"}]], samples=4)
 
-Each reply is cached under the hash of the model's files, the conversation and the settings. Those of a batch are
-stored together, so an interrupted run repeats one batch at most.
+Each reply is cached under the hash of the model's files, the conversation and the settings, as soon as it is finished:
+an interrupted run repeats only what was growing. A reply's random numbers follow from its request alone, whatever else
+is asked with it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from model.device import choose_device, choose_dtype
 from model.tokenizer import Tokenizer
 from model.weights import model_sha256
 
-BATCH = 64  # answers generated together
+ROWS = 64  # answers that grow at the same time: their keys and values are in memory
 
 
 class LocalModel:
@@ -79,23 +80,8 @@ class LocalModel:
         keys = [[self._key(messages, number) for number in range(samples)] for messages in conversations]
         replies = [[self._cache.get(key) for key in of_prompt] for of_prompt in keys]
         self.spent.cached += sum(reply is not None for of_prompt in replies for reply in of_prompt)
-        allowed = self._allowed(conversations, replies)
-        size = max(1, BATCH // samples)
-        batches = [allowed[first : first + size] for first in range(0, len(allowed), size)]
-        for number, batch in enumerate(batches, 1):
-            what = f"asking the teacher, batch {number} of {len(batches)}"
-            made = self._generated(
-                [prompt for _, prompt in batch], [keys[index][0] for index, _ in batch], samples, what
-            )
-            new = {}
-            for (index, _), of_prompt in zip(batch, made, strict=True):
-                for sample, reply in enumerate(of_prompt):
-                    if replies[index][sample] is None:
-                        new[keys[index][sample]] = replies[index][sample] = reply
-                        self.spent.requests += 1
-                        self.spent.tokens_in += reply.tokens_in
-                        self.spent.tokens_out += reply.tokens_out
-            self._cache.put(new)
+        if allowed := self._allowed(conversations, replies):
+            self._generate(allowed, keys, replies)
         return replies
 
     def summary(self) -> str:
@@ -149,23 +135,33 @@ class LocalModel:
             merged = {**user, "content": f"{system['content']}\n\n{user['content']}"}
             return encode_prompt(self._tokenizer, [merged, *rest])
 
-    def _generated(self, prompts: list[list[int]], keys: list[str], samples: int, what: str) -> list[list[Reply]]:
-        """[prompt][sample]. The seed follows from the requests: the same batch gives the same replies."""
+    def _generate(
+        self, allowed: list[tuple[int, list[int]]], keys: list[list[str]], replies: list[list[Reply | None]]
+    ) -> None:
+        """Answer these prompts; each reply enters `replies` and the cache as it is finished."""
         started = time.monotonic()
-        seed = int(hashlib.sha256("".join(keys).encode()).hexdigest()[:8], 16)
+        indices, prompts = [index for index, _ in allowed], [prompt for _, prompt in allowed]
+
+        def store(number: int, sample: int, ids: list[int]) -> None:
+            of_prompt = replies[indices[number]]
+            if of_prompt[sample] is not None:
+                return  # cached: only other samples of this prompt were missing
+            reply = of_prompt[sample] = Reply(
+                text=split_thoughts(self._tokenizer.decode(ids))[1],
+                stopped=len(ids) < self.settings["max_tokens"],
+                tokens_in=len(prompts[number]),
+                tokens_out=len(ids),
+            )
+            self._cache.put({keys[indices[number]][sample]: reply})
+            self.spent.requests += 1
+            self.spent.tokens_in += reply.tokens_in
+            self.spent.tokens_out += reply.tokens_out
+
         stop = Stop(max_new_tokens=self.settings["max_tokens"], ids=self._tokenizer.stop_ids)
-        sampling = Sampling(self.settings["temperature"], samples=samples, seed=seed)
-        answers = generate(self._decoder, prompts, stop, sampling, unused_ids=self._tokenizer.unused_ids, what=what)
+        seeds = [int(keys[index][0][:8], 16) for index in indices]
+        sampling = Sampling(self.settings["temperature"], samples=len(keys[0]), seed=seeds)
+        generate(
+            self._decoder, prompts, stop, sampling,
+            unused_ids=self._tokenizer.unused_ids, rows=ROWS, what="asking the teacher", on_answer=store,
+        )  # fmt: skip
         self._seconds += time.monotonic() - started
-        return [
-            [
-                Reply(
-                    text=split_thoughts(self._tokenizer.decode(ids))[1],
-                    stopped=len(ids) < stop.max_new_tokens,
-                    tokens_in=len(prompt),
-                    tokens_out=len(ids),
-                )
-                for ids in of_prompt
-            ]
-            for prompt, of_prompt in zip(prompts, answers, strict=True)
-        ]

@@ -103,6 +103,27 @@ def test_streaming_reports_each_token_of_each_sample_in_order(tiny):
     assert heard == {(p, s): ids for p, both in enumerate(answers) for s, ids in enumerate(both) if ids}
 
 
+def test_each_answer_is_reported_once_when_it_is_finished(tiny):
+    finished, tokens = [], []
+    answers = generate(
+        tiny, PROMPTS, up_to(6, {7}), Sampling(1.0, samples=2), rows=3,
+        on_token=lambda *token: tokens.append(token),
+        on_answer=lambda prompt, sample, ids: finished.append((prompt, sample, list(ids), len(tokens))),
+    )  # fmt: skip
+    assert sorted((p, s, ids) for p, s, ids, _ in finished) == [
+        (p, s, ids) for p, both in enumerate(answers) for s, ids in enumerate(both)
+    ]
+    assert finished[0][-1] < len(tokens)  # not all of them at the end
+
+
+def test_with_a_seed_of_its_own_a_prompt_is_sampled_alike_among_any_others(exact):
+    stop, seeds = up_to(8), [11, 12, 13, 14]
+    together = generate(exact, PROMPTS, stop, Sampling(1.5, samples=2, seed=seeds))
+    backwards = generate(exact, PROMPTS[::-1], stop, Sampling(1.5, samples=2, seed=seeds[::-1]))
+    assert backwards == together[::-1]
+    assert generate(exact, PROMPTS, stop, Sampling(1.5, samples=2, seed=[11, 12, 13, 15]))[3] != together[3]
+
+
 def test_each_sample_may_have_a_temperature_of_its_own(tiny):
     greedy = alone(tiny, PROMPTS[0], up_to(8))[0]
     mixed = alone(tiny, PROMPTS[0], up_to(8), Sampling([0.0, 2.0, 2.0], samples=3))

@@ -95,25 +95,32 @@ def test_a_prompt_too_long_for_the_model_is_not_asked(teacher):
     assert replies == [None, None] and teacher.spent.failed == 2
 
 
-def test_an_interruption_keeps_the_batches_before_it(teacher, talking_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("data.instruct.local_model.BATCH", 2)
+def test_an_interruption_keeps_every_finished_reply_and_the_rest_is_as_if_uninterrupted(
+    teacher, talking_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("data.instruct.local_model.ROWS", 2)
     whole = teacher.ask(TASKS, samples=2)
     cut = LocalModel.load(str(talking_folder), cache=tmp_path / "cut.sqlite", max_tokens=4)
-    generated = cut._generated
-    calls = []
+    put, stored = cut._cache.put, []
 
-    def stopped(*arguments):
-        calls.append(arguments)
-        if len(calls) == 3:
+    def interrupted(replies):
+        if len(stored) == 3:
             raise KeyboardInterrupt
-        return generated(*arguments)
+        put(replies)
+        stored.extend(replies)
 
-    monkeypatch.setattr(cut, "_generated", stopped)
+    monkeypatch.setattr(cut._cache, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cut.ask(TASKS, samples=2)
     resumed = LocalModel.load(str(talking_folder), cache=tmp_path / "cut.sqlite", max_tokens=4)
     assert resumed.ask(TASKS, samples=2) == whole
-    assert resumed.spent.cached == 4
+    assert (resumed.spent.cached, resumed.spent.requests) == (3, 3)
+
+
+def test_a_reply_does_not_depend_on_what_else_is_asked(teacher, talking_folder, tmp_path):
+    together = teacher.ask(TASKS, samples=2)
+    alone = LocalModel.load(str(talking_folder), cache=tmp_path / "alone.sqlite", max_tokens=4)
+    assert [alone.ask([task], samples=2)[0] for task in reversed(TASKS)] == together[::-1]
 
 
 def test_the_option_takes_a_model_or_a_server(talking_folder, tmp_path):
