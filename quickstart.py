@@ -30,6 +30,7 @@ from data.pairs import build_text_code_pairs
 from eval.change_table import table
 from eval.report import write_report
 from model import load_decoder, load_encoder
+from notebooks import build
 from training.stopwatch import Stopwatch
 
 EXTRAS = ("gguf", "ruff", "licenseclassifier")
@@ -50,6 +51,7 @@ class Options:
     embedder: str = option("all-minilm-l6-v2", "encoder of track C", metavar="MODEL")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     seed: int = option(0, "seed of every draw")
+    notebook: bool = option(False, "write report.ipynb beside report.html: the results with the code that draws them")
 
     @property
     def folder(self) -> Path:
@@ -145,12 +147,14 @@ class Timetable:
         self.stopwatch.split(part)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the parts that are not done yet, then write the report."""
-    options = parse(Options, description=__doc__)
+    options = parse(Options, arguments, description=__doc__)
+    if options.notebook:
+        build.need_all()
     out = options.folder
     sizes = SMOKE if options.smoke else FULL
-    settings = {name: str(value) for name, value in as_settings(options, without=("out", "device")).items()}
+    settings = {name: str(value) for name, value in as_settings(options, without=("out", "device", "notebook")).items()}
     refuse_other_run(out, settings)
     install_extras()
     amounts = {name: value for name, value in asdict(sizes).items() if name != "expected_seconds"}
@@ -175,11 +179,16 @@ def main() -> None:
     seconds["total"] = round(timetable.stopwatch.elapsed(), 1)
     metrics = {"schema": 1, "seconds": seconds, "tracks": tracks, "sizes": amounts, "settings": settings}
     write_json(out / "metrics.json", metrics)
-    report = write_report(out, title=f"tritune on {options.corpus}")  # validates metrics.json by its schema
+    title = f"tritune on {options.corpus}"
+    reports = [write_report(out, title=title)]  # validates metrics.json by its schema
+    if options.notebook:
+        reports.append(build.write_report_notebook(out, title=title))
     for name in tracks:
         before, after = (read_json(out / name / f"{when}.json") for when in ("before", "after"))
         print(f"\n{name}\n{table(before, after, tracks[name]['change'])}")
-    print(f"\ntook     {seconds['total'] / 60:.1f} minutes\nreport   {report.resolve()}")
+    print(f"\ntook     {seconds['total'] / 60:.1f} minutes")
+    for report in reports:
+        print(f"report   {report.resolve()}")
 
 
 def make_data(options: Options, sizes: Sizes, settings: dict, shares: dict[str, float] = SHARES) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 
-from tqdm import tqdm
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # in a notebook without widgets: the bar is then text, as on a terminal
+    from tqdm.auto import tqdm
 
 
 class UserError(Exception):
@@ -73,13 +77,19 @@ def lack_of_memory(error: BaseException) -> str | None:
 def progress(
     items: Iterable | None = None, *, what: str, total: int | None = None, unit: str = "it", hidden: bool = False
 ) -> tqdm:
-    """A progress bar with the remaining time, shown after two seconds and only on a terminal.
+    """A progress bar with the remaining time, shown after two seconds and only on a terminal or in a notebook.
 
     Iterate over it, or give `total` and call `update(n)`. `hidden` never shows it.
     """
     return tqdm(
-        items, desc=what, total=total, unit=unit, delay=2.0, leave=False, dynamic_ncols=True, disable=hidden or None
-    )
+        items, desc=what, total=total, unit=unit, delay=2.0, leave=False, dynamic_ncols=True,
+        disable=hidden or no_progress(),
+    )  # fmt: skip
+
+
+def no_progress() -> bool | None:
+    """tqdm's `disable`: None, which is without a terminal, or False in a notebook, unless TQDM_DISABLE is set."""
+    return False if "ipykernel" in sys.modules and not os.environ.get("TQDM_DISABLE") else None
 
 
 def need(package: str, *, why: str, install: str | None = None):

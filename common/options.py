@@ -66,7 +66,7 @@ def option(
 
 @dataclass(frozen=True)
 class Resolved:
-    """The options of a run, and where each value came from: "default", a recipe's path, or "command line"."""
+    """The options of a run, and where each value came from: "default", a recipe's path, "command line" or "code"."""
 
     values: typing.Any
     sources: dict[str, str]
@@ -96,6 +96,13 @@ def parse_with_recipe(kind: type, arguments: list[str] | None = None, *, descrip
     parser.add_options_of(kind, with_recipe=True)
     given = vars(parser.parse_args(arguments))
     return _resolve(kind, given, recipe=given.pop("config", None))
+
+
+def given_in_code(kind: type, **values) -> Resolved:
+    """The same for values given in Python, in a notebook for example: those left out have their defaults."""
+    if unknown := values.keys() - {spec.name for spec in dataclasses.fields(kind)}:
+        raise UserError(f"unknown options {', '.join(sorted(unknown))}")
+    return _resolve(kind, values, source="code")
 
 
 def parse_subcommand(kinds: dict[str, type], *, description: str | None = "") -> typing.Any:
@@ -242,9 +249,9 @@ def _value_type(hint) -> tuple[type, str | int | None]:
     return kind, "+" if rest == [...] else 1 + len(rest)
 
 
-def _resolve(kind: type, given: dict, recipe: str | None = None) -> Resolved:
-    """The values by default, from the recipe, and as given on the command line; the later ones win."""
-    # defaults, then the recipe, then the command line
+def _resolve(kind: type, given: dict, recipe: str | None = None, source: str = "command line") -> Resolved:
+    """The values by default, from the recipe, and as given by `source`; the later ones win."""
+    # defaults, then the recipe, then what was given
     specs = {spec.name: spec for spec in dataclasses.fields(kind)}
     values = {name: spec.default for name, spec in specs.items()}
     sources = dict.fromkeys(values, "default")
@@ -252,7 +259,7 @@ def _resolve(kind: type, given: dict, recipe: str | None = None) -> Resolved:
         values[name], sources[name] = value, str(recipe)
     for name, value in given.items():
         if value is not None:
-            values[name], sources[name] = tuple(value) if isinstance(value, list) else value, "command line"
+            values[name], sources[name] = tuple(value) if isinstance(value, list) else value, source
 
     # each value against its bounds; what concerns several options is the class's own business (__post_init__)
     if missing := [_flag(specs[name]) for name, value in values.items() if value is dataclasses.MISSING]:

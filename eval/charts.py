@@ -176,6 +176,16 @@ def dots(title: str, rows: Mapping[str, Sequence[Dot]]) -> Safe:
     return _figure(title, _svg([drawn], WIDTH, height, f"{title}: {', '.join(series)}"), legend)
 
 
+def dots_picture(title: str, rows: Mapping[str, Sequence[Dot]]) -> str:
+    """The same as an SVG file of its own, with a line of text for each series, in its colour."""
+    series = {dot.series: dot for row in rows.values() for dot in row}
+    drawn, height = _dot_rows(rows)
+    parts = [text_at(title, 6, 14, color="ink"), moved(drawn, 0, 24)]
+    for line, (name, dot) in enumerate(series.items()):
+        parts.append(text_at(f"● {name}", 10, height + 42 + 18 * line, color=dot.color))
+    return alone(parts, WIDTH, height + 36 + 18 * len(series), f"{title}: {', '.join(series)}")
+
+
 def _dot_rows(rows: Mapping[str, Sequence[Dot]], *, zero: bool = False) -> tuple[Safe, float]:
     """The rows and their height. zero: include 0 in the scale and mark it with a line."""
     ends = [end for row in rows.values() for dot in row for end in (*(dot.interval or ()), dot.value)]
@@ -206,6 +216,19 @@ def _dot_with_interval(dot: Dot, across: Scale, y: float, name: str) -> Safe:
         parts.append(line_across(y, across(low), across(high), color=dot.color, width=1.8))
     parts.append(dot_at(across(dot.value), y, dot.color, filled=dot.filled))
     return element("g", element("title", label) + join(parts, ""))
+
+
+def bars_picture(title: str, counts: Mapping[str, int]) -> str:
+    """An SVG file with a bar and its number for each name."""
+    left = min(200.0, max(map(len, counts)) * LETTER + 10)
+    across = Scale(0, max(counts.values()), left, WIDTH - 50)
+    parts = [text_at(title, 6, 14, color="ink")]
+    for row, (name, count) in enumerate(counts.items()):
+        y = 40 + 20 * row
+        parts.append(text_at(shortened(name, int((left - 8) / LETTER)), left - 6, y, "end", color="ink"))
+        parts.append(line_across(y - 4, left, max(across(count), left + 1), color="after", width=11))
+        parts.append(text_at(f"{count:,}", across(count) + 6, y))
+    return alone(parts, WIDTH, 44 + 20 * len(counts), title)
 
 
 def interval_strip(change: dict, *, lower_is_better: bool, color: str) -> Safe:

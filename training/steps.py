@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from tqdm import tqdm
 
+from common.console import no_progress, tqdm
 from training import parallel
 from training.memory import peak_memory
 
@@ -50,7 +50,7 @@ class Steps:
         self._started = time.perf_counter()
         with tqdm(
             total=self.total, initial=self.done, desc="step", unit="step", dynamic_ncols=True,
-            disable=None,  # quiet without a terminal
+            disable=no_progress(),
         ) as self._bar:  # fmt: skip
             while self.current < self.total and not self.is_last:
                 self._begin(self.current + 1)

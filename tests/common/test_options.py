@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.console import UserError
-from common.options import HIDDEN, as_settings, option, parse, parse_subcommand, parse_with_recipe
+from common.options import HIDDEN, as_settings, given_in_code, option, parse, parse_subcommand, parse_with_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,18 @@ def test_lists_are_tuples():
 def test_a_value_that_makes_no_sense_is_refused(kind, given, said):
     with pytest.raises(UserError, match=said):
         parse(kind, [*(["--model", "m"] if kind is Options else ["s"]), *given])
+
+
+def test_values_given_in_code_are_those_of_the_command_line():
+    resolved = given_in_code(Options, model="m", steps=7)
+    assert resolved.values == parse(Options, ["--model", "m", "--steps", "7"])
+    assert resolved.sources["steps"] == "code" and resolved.sources["lr"] == "default"
+    with pytest.raises(UserError, match="--steps 0: must be at least 1"):
+        given_in_code(Options, model="m", steps=0)
+    with pytest.raises(UserError, match="unknown options stepz"):
+        given_in_code(Options, model="m", stepz=2)
+    with pytest.raises(UserError, match="--model must be given"):
+        given_in_code(Options)
 
 
 def test_what_is_required_is_named():
