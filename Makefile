@@ -34,7 +34,7 @@ anchors: .venv/.extras             ## published scores of HumanEval and MBPP bes
 gpu: .venv/.bench                  ## test and measure everything on a GPU, in under ten minutes; downloads no model
 	$(BIN)/python -m bench.gpu --out runs/bench/gpu.json
 
-notebooks: .venv/.notebooks        ## execute the notebooks anew, from their texts and docs/; a few minutes
+notebooks: .venv/.notebooks        ## execute the notebooks anew, from their texts and docs/; forty minutes
 	$(BIN)/python -m notebooks.build
 
 paper: .venv/.paper                ## the study's paper, every figure from experiments/*/results.json; needs latexmk

@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
     tracks = {}
     for name, (script, what) in TRACKS.items():
         timetable.announce(what)
-        tracks[name] = run_track(name, script, arguments(track_options(name, options, sizes)))
+        tracks[name] = run_track(name, script, command_line(track_options(name, options, sizes)))
         timetable.finished(name)
 
     # metrics.json, the report, a table per track
@@ -269,7 +269,7 @@ def track_options(track: str, options: Options, sizes: Sizes) -> dict[str, objec
     }[track] | {"out": out / track, "device": options.device, "seed": options.seed}
 
 
-def arguments(chosen: dict[str, object]) -> list[str]:
+def command_line(chosen: dict[str, object]) -> list[str]:
     """Options by name as a command line."""
     return [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
 

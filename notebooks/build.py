@@ -151,22 +151,24 @@ def rendered(name: str) -> str:
     """The text of a notebook with everything that it refers to."""
     functions = {"section": section, "source": source, "code": code, "solution": solution, "first_cell": first_cell}
     figures = HERE / f"{name}.json"
-    run = read_json(figures) if figures.is_file() else jinja2.ChainableUndefined()  # before the first run
+    run = read_json(figures) if figures.is_file() else {}  # before the first run
     return environment().get_template(f"{name}.md").render(functions, run=run)
 
 
 def environment() -> jinja2.Environment:
     """What renders the texts, and writes figures as the tables do."""
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.ChainableUndefined, keep_trailing_newline=True
     )
     found.filters["number"] = number
     return found
 
 
-def number(value: float | jinja2.Undefined, *, sign: bool = False) -> str:
-    """A figure in the text, as the tables write it."""
-    return "…" if isinstance(value, jinja2.Undefined) else change_table.number(value, sign=sign)
+def number(value: int | float | jinja2.Undefined, *, sign: bool = False) -> str:
+    """A figure in the text, as the tables write it; "(?)" if the run has none such."""
+    if isinstance(value, jinja2.Undefined):
+        return "(?)"
+    return f"{value:,}" if isinstance(value, int) else change_table.number(value, sign=sign)
 
 
 def first_cell() -> str:
