@@ -137,7 +137,7 @@ def choice_stages(options: Options, choice: Choice) -> list[Stage]:
         asked = {name: value for name, value in asked.items() if name not in OF_MEASURING}
     script = f"train_{choice.track}.py"
     train = stage(
-        run / "metrics.json", script, *quickstart.arguments(asked), resume=["--resume"], begun=run / "config.json"
+        run / "metrics.json", script, *quickstart.command_line(asked), resume=["--resume"], begun=run / "config.json"
     )
     return [train] if choice.track != "sft" else [train, measure_answers(options, choice.name, run / "adapter")]
 
@@ -151,7 +151,7 @@ def measure_answers(options: Options, name: str, adapter: Path | None = None) ->
         "k": 1, "seed": options.seed, "out": result,
     }  # fmt: skip
     chosen = command if adapter is None else command | {"adapter": adapter}
-    return stage(result, "-m", "eval.instruct", *quickstart.arguments(chosen))
+    return stage(result, "-m", "eval.instruct", *quickstart.command_line(chosen))
 
 
 def write_results(options: Options, stages: list[Stage]) -> None:
