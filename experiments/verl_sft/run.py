@@ -117,9 +117,9 @@ def write_results(options: Options, stages: list[Stage]) -> None:
             {"model": run.name, "when": when, "command": commands[paths[when]]} | figures(result, METRICS)
             for when, result in found.items()
         ]
-        seconds = read_json(run / "metrics.json")["seconds"]["train"]
+        cost = read_json(run / "metrics.json")["tracks"]["sft"]["cost"]
         environment = read_json(run / "environment.json")
-        rows[-1] |= {"train_seconds": seconds, "train_command": commands[run / "metrics.json"], "ran_on": environment}
+        rows[-1] |= {"cost": cost, "train_command": commands[run / "metrics.json"], "ran_on": environment}
         changes |= changes_from([found["before"]], {run.name: [found["after"]]}, METRICS)
         print(f"\n{run.name}\n{table(found['before'], found['after'], changes[run.name])}")
     if rows:
