@@ -9,6 +9,7 @@ The text, NAME.md, holds Markdown, code in ```python blocks, and
     {{ source(function) }}              the source of a function of this project, as it is now, to be read
     {{ code(function) }}                the same as a cell that defines it, to be changed and run
     {{ run.tracks.cpt.after }}          a figure of the run that NAME.json holds
+    {% include 'parts/NAME.md' %}       what several notebooks share
     {% call solution() %} … {% endcall %}   what stays hidden until it is asked for
 
 so that a lesson and the page it comes from are one text. NAME.json is what the last cell prints, if that is a JSON
