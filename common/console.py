@@ -89,7 +89,9 @@ def progress(
 
 def no_progress() -> bool | None:
     """tqdm's `disable`: None, which is without a terminal, or False in a notebook, unless TQDM_DISABLE is set."""
-    return False if "ipykernel" in sys.modules and not os.environ.get("TQDM_DISABLE") else None
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return False if hasattr(shell, "kernel") and not os.environ.get("TQDM_DISABLE") else None
 
 
 def need(package: str, *, why: str, install: str | None = None):
