@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from common.console import UserError
 from data.corpus import build_corpus, save_corpus
 from notebooks import build
-from notebooks.build import HERE, ROOT, assembled, names
+from notebooks.build import HERE, assembled, names
 from tests.browser import open_browser
 from tests.data.conftest import write_repository
 from tests.notebooks.test_lessons import committed, executed, source_of
@@ -112,15 +110,3 @@ def test_a_page_opens_without_errors_or_requests_and_fits_a_phone(name, tmp_path
             assert browser.value("document.documentElement.scrollWidth") <= width
         assert browser.errors == []
         assert all(asked.startswith(("file:", "data:", "about:")) for asked in browser.asked)
-
-
-@pytest.mark.slow
-def test_the_assignment_is_executed_in_its_smoke_size(monkeypatch):
-    out = ROOT / "runs" / "smoke_notebook"
-    shutil.rmtree(out, ignore_errors=True)
-    monkeypatch.setenv("SMOKE", "1")
-    notebook = build.executed(assembled("ML_Assignment_Part2"))
-    printed = build.last_printed(notebook)
-    assert printed and json.loads(printed) == json.loads((out / "metrics.json").read_text())
-    assert os.listdir(out)
-    assert Path(out / "report.html").is_file()
