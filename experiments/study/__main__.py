@@ -21,7 +21,7 @@ from common.console import UserError, run_command
 from common.files import read_json, write_json, write_text
 from common.options import as_settings, option, parse
 from experiments.stages import run_stages
-from experiments.study.data import cut_to_size, data_stages, refuse_missing, tasks_of
+from experiments.study.data import ENGLISH, cut_to_size, data_stages, refuse_missing, tasks_of
 from experiments.study.grid import METHODS, MODELS, SMOKE, TASKS, Run, Task, model_of, plan
 from experiments.study.pictures import pictures
 from experiments.study.results import results, task_row
@@ -85,7 +85,7 @@ def main() -> None:
     refuse_missing(public, tasks_of(runs))
     refuse_other_settings(options)
     run_stages(data_stages(options.out, public, options.corpus, tasks_of(runs)))
-    cut_to_size(options.out, runs)
+    cut_to_size(options.out, runs, abstracts_used=options.sizes()[ENGLISH].validation)
 
     # the runs, in the order of their importance
     here = [run for run in runs if run.model.name not in missing]

@@ -61,8 +61,11 @@ def refuse_missing(public: Path, tasks: Sequence[Task]) -> None:
             raise UserError(f"{public / name}: no such folder; --data needs the files of {name} there")
 
 
-def cut_to_size(out: Path, runs: Sequence[Run]) -> None:
-    """Write data/TASK/train-N.jsonl for each size that a run has, validation and test rows, and data/texts.jsonl."""
+def cut_to_size(out: Path, runs: Sequence[Run], *, abstracts_used: int) -> None:
+    """Write data/TASK/train-N.jsonl for each size that a run has, validation and test rows, and data/texts.jsonl.
+
+    abstracts_used  validation rows of ENGLISH that choose learning rates, in this call's tasks or not
+    """
     for task in tasks_of(runs):
         splits = {split: read_jsonl(out / "imported" / task.name / f"{split}.jsonl") for split in SPLITS}
         if task.kind == "code":
@@ -75,7 +78,7 @@ def cut_to_size(out: Path, runs: Sequence[Run]) -> None:
         if task.kind == "code":
             test = drawn(splits["test"], task.test)
             write_jsonl(data_file(out, task, FEW_SHOT_TEST), after_shots(test, train[: task.rows]))
-    write_jsonl(out / "data" / "texts.jsonl", texts(out, tasks_of(runs)))
+    write_jsonl(out / "data" / "texts.jsonl", texts(out, abstracts_used))
 
 
 def tasks_of(runs: Sequence[Run]) -> list[Task]:
@@ -116,15 +119,12 @@ def after_shots(test: list[dict], train: list[dict]) -> list[dict]:
     return [pair | {"history": turns} for pair in test]
 
 
-def texts(out: Path, tasks: Sequence[Task]) -> list[dict]:
-    """Rows {"id", "text"}: code/PATH, a file's beginning, and english/ID, an abstract."""
+def texts(out: Path, abstracts_used: int) -> list[dict]:
+    """Rows {"id", "text"}: code/PATH, a file's beginning, and english/ID, an abstract that no task uses."""
     files = [
         {"id": file.path, "text": file.text[:CODE_CHARACTERS]} for file in load_corpus(out / "corpus").split("test")
     ]
-    used = {
-        row["id"] for task in tasks if task.name == ENGLISH for row in read_jsonl(data_file(out, task, "validation"))
-    }
-    papers = read_jsonl(out / "imported" / ENGLISH / "validation.jsonl")
-    abstracts = [{"id": row["id"], "text": row["document"]} for row in papers if row["id"] not in used]
+    papers = drawn(read_jsonl(out / "imported" / ENGLISH / "validation.jsonl"), None)[abstracts_used:]
+    abstracts = [{"id": row["id"], "text": row["document"]} for row in papers]
     kinds = {"code": drawn(files, CODE_TEXTS), "english": drawn(abstracts, ENGLISH_TEXTS)}
     return [row | {"id": f"{kind}/{row['id']}"} for kind, of_kind in kinds.items() for row in of_kind]
