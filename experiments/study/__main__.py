@@ -4,7 +4,8 @@
     python -m experiments.study --data DIR --max-minutes 60
 
 DIR has the folders trec, pubmedqa and scitldr with the published files (grid.py has their addresses). Rerun the command
-to resume: what is done is never repeated, and results.json and the figures have what there is so far.
+to resume: a run that is done has a file in experiments/study/runs and is never repeated, wherever that came from.
+results.json and the figures have what there is so far.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ class Options:
     smoke: bool = option(False, "a few rows of everything: does it run?")
     plan: bool = option(False, "print the runs with the minutes that they are expected to take, and exit")
     out: Path = option(Path("runs/study"), "folder of all runs", metavar="DIR")
-    results: Path = option(Path("experiments/study"), "folder for results.json and the figures", metavar="DIR")
+    results: Path = option(
+        Path("experiments/study"), "folder for runs/, a file for each that is done, results.json and the figures",
+        metavar="DIR",
+    )  # fmt: skip
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
     def __post_init__(self) -> None:
@@ -57,6 +61,11 @@ class Options:
         names = [Path(name).name for name in self.models]
         if len(set(names)) < len(names):
             raise UserError(f"--models: two are called alike ({', '.join(names)}), and their runs would share a folder")
+
+    @property
+    def kept(self) -> Path:
+        """Where the runs that are done are kept."""
+        return self.results / "runs"
 
     def sizes(self) -> dict[str, Task]:
         """Every task, as large as it is asked for."""
@@ -76,7 +85,7 @@ def main() -> None:
         raise UserError(f"{' and '.join(options.models)}: no run of {' or '.join(options.tasks)} is planned")
     missing = [name for name in dict.fromkeys(run.model.name for run in runs) if not is_here(name)]
     if options.plan:
-        print(plan_table(runs, options.out, missing))
+        print(plan_table(runs, options.kept, missing))
         return
 
     # data: the same for every run, and for every later call
@@ -91,8 +100,9 @@ def main() -> None:
     here = [run for run in runs if run.model.name not in missing]
     left = None if options.max_minutes is None else options.max_minutes - (time.monotonic() - started) / 60
     failed = carry_out_all(
-        here, options.out, max_minutes=left, after_each=lambda: write_results(options, runs, missing)
-    )
+        here, options.out, options.kept, max_minutes=left,
+        after_each=lambda: write_results(options, runs, missing),
+    )  # fmt: skip
     if failed:
         first, why = next(iter(failed.items()))
         raise UserError(f"{len(failed)} runs failed, and those that take their learning rates; {first}: {why}")
@@ -110,19 +120,23 @@ def is_here(name: str) -> bool:
 
 
 def refuse_other_settings(options: Options) -> None:
-    """UserError if the runs in --out are of other sizes, corpus or first seed: they would be taken for these."""
+    """UserError if runs that are begun or kept are of other sizes, corpus or first seed: they would be mixed up."""
     tasks = {name: task_row(task) for name, task in options.sizes().items()}
-    own = {"corpus": options.corpus, "first_seed": options.seeds[0], "tasks": tasks}
-    file = options.out / "settings.json"
-    if not file.is_file():
+    own = json.loads(json.dumps({"corpus": options.corpus, "first_seed": options.seeds[0], "tasks": tasks}))
+    files = [folder / "settings.json" for folder in (options.out, options.kept)]
+    for file in (one for one in files if one.is_file()):
+        if different := [name for name, value in read_json(file).items() if value != own[name]]:
+            raise UserError(
+                f"{file.parent}: holds a study with other {' and '.join(different)}; give another "
+                + ("--out" if file.parent == options.out else "--results")
+            )
+    for file in files:
         write_json(file, own)
-    elif different := [name for name, value in read_json(file).items() if value != json.loads(json.dumps(own[name]))]:
-        raise UserError(f"{options.out}: holds a study with other {' and '.join(different)}; give another --out")
 
 
 def write_results(options: Options, runs: Sequence[Run], missing: Sequence[str]) -> None:
     """results.json and the figures, of the runs that are done."""
-    found = results(runs, options.out, missing, as_settings(options, without=WHERE))
+    found = results(runs, options.out, options.kept, missing, as_settings(options, without=WHERE))
     write_json(options.results / "results.json", found)
     for name, picture in pictures(found).items():
         write_text(options.results / f"{name}.svg", picture)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.files import read_json
 from experiments.stages import Stage, stage
 from experiments.study.data import FEW_SHOT_TEST, SEED, data_file, train_file
 from experiments.study.grid import FEW_SHOT, METHODS, SHOTS, Run
 
 
-def stages_of(run: Run, out: Path) -> list[Stage]:
-    """A run's commands in their order. The run that it takes its learning rate from must be done."""
+def stages_of(run: Run, out: Path, rate: float | None) -> list[Stage]:
+    """A run's commands in their order. `rate`: its learning rate, None to try several."""
     folder = run.folder(out)
-    stages = [_train(run, out)] if run.is_trained else []
+    stages = [_train(run, out, rate)] if run.is_trained else []
     stages.append(_answer(run, out))
     if run.method != FEW_SHOT:  # the weights are those of zero-shot
         stages.append(_read_texts(run, out))
@@ -36,25 +35,20 @@ def training_of(run: Run, out: Path) -> Path:
     return run.folder(out) / "run"
 
 
-def _train(run: Run, out: Path) -> Stage:
+def _train(run: Run, out: Path, rate: float | None) -> Stage:
     folder, task = training_of(run, out), run.task
     command = [
         "train_sft.py", "--model", run.model.name, "--data", train_file(out, task, run.rows), "--out", folder,
         *METHODS[run.method].arguments, "--epochs", task.epochs, "--step-tokens", task.step_tokens, "--max-length",
         task.max_length, "--checkpoint-every", 0, "--seed", run.seed,
     ]  # fmt: skip
-    if run.rate_from is None:
+    if rate is None:
         rates = ",".join(f"{rate:g}" for rate in METHODS[run.method].rates)
         validation = data_file(out, task, "validation")
         command += ["--sweep", f"lr={rates}", "--validation", validation, "--validate-every", 0]
     else:
-        command += ["--lr", f"{chosen_rate(run.rate_from, out):g}"]
+        command += ["--lr", f"{rate:g}"]
     return stage(folder / "metrics.json", *command, resume=["--resume"], begun=folder / "config.json")
-
-
-def chosen_rate(run: Run, out: Path) -> float:
-    """The learning rate that a run's trials chose."""
-    return read_json(training_of(run, out) / "sweep.json")["chosen"]
 
 
 def _model(run: Run, out: Path) -> list[object]:

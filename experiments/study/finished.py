@@ -1,4 +1,8 @@
-"""A finished run, read from its folder."""
+"""A finished run: gathered from its folder into one file, which is all that is read of it afterwards.
+
+These files lie beside results.json and are part of the project: the study goes on wherever it is cloned, and every
+figure of it can be computed anew.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,12 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.files import read_json, read_jsonl
+from common.files import read_json, read_jsonl, to_json, write_text
 from eval.environment import PACKAGES
 from experiments.figures import figures
 from experiments.study.commands import answers_of, texts_of, training_of
 from experiments.study.data import train_file
 from experiments.study.grid import Run
-from experiments.study.schedule import record_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Finished:
         key = {"model": run.model.name, "task": run.task.name, "method": run.method}
         return key | {"kind": kind, "seed": run.seed, "train_rows": rows}
 
+    def chosen_rate(self) -> float:
+        """The learning rate that its trials chose."""
+        assert self.sweep is not None
+        return self.sweep["chosen"]
+
     def row(self) -> dict:
         """Its figures, what it cost, and how it was made: a row of results.json."""
         environment = self.record["environment"]
@@ -52,18 +60,41 @@ class Finished:
         return self.key() | figures(self.answers, self.run.task.metrics) | cost | made
 
 
-@functools.cache  # a finished run does not change
-def load(run: Run, out: Path) -> Finished:
-    """What a run that is done has left in its folder."""
+def file_of(run: Run, kept: Path) -> Path:
+    """Where a finished run is kept, in the folder of all of them. It marks the run as done."""
+    return kept / Path(run.model.name).name / f"{run.name}.json"
+
+
+def is_done(run: Run, kept: Path) -> bool:
+    """Whether there is nothing left to do."""
+    return file_of(run, kept).is_file()
+
+
+def keep(run: Run, out: Path, kept: Path, record: dict) -> None:
+    """Gather what a run has left in its folder within `out`, and write its file."""
     texts, sweep = texts_of(run, out), training_of(run, out) / "sweep.json"
-    return Finished(
-        run,
-        record=read_json(record_of(run, out)),
-        answers=read_json(answers_of(run, out)),
-        texts=read_json(texts) if texts.is_file() else None,
-        training=_training(run, out) if run.is_trained else None,
-        sweep=read_json(sweep) if sweep.is_file() else None,
-    )
+    found = {
+        "record": record,
+        "answers": _without_details(read_json(answers_of(run, out))),
+        "texts": read_json(texts) if texts.is_file() else None,
+        "training": _training(run, out) if run.is_trained else None,
+        "sweep": read_json(sweep) if sweep.is_file() else None,
+    }
+    write_text(file_of(run, kept), to_json(found) + "\n")
+
+
+@functools.cache  # a finished run does not change
+def load(run: Run, kept: Path) -> Finished:
+    """A run that is done."""
+    return Finished(run, **read_json(file_of(run, kept)))
+
+
+def _without_details(result: dict) -> dict:
+    """An eval result; of a text task's rows what examples.py reads alone: the scores of labels are most of the file."""
+    if "causes" not in result:
+        return result
+    rows = [{name: row.get(name) for name in ("id", "status", "answer", "cause")} for row in result["results"]]
+    return result | {"results": rows}
 
 
 def _training(run: Run, out: Path) -> dict:

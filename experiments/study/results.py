@@ -8,9 +8,9 @@ from pathlib import Path
 from data.corpus import SPLITS
 from experiments.study.data import tasks_of
 from experiments.study.examples import causes, examples
-from experiments.study.finished import Finished, load
+from experiments.study.finished import Finished, is_done, load
 from experiments.study.grid import FEW_SHOT, METHODS, Model, Run, Task
-from experiments.study.schedule import expected_minutes, is_done
+from experiments.study.schedule import expected_minutes
 from experiments.study.tables import (
     change_rows,
     classical_rows,
@@ -28,14 +28,15 @@ OF_TASK = (
 )  # fmt: skip
 
 
-def results(runs: Sequence[Run], out: Path, missing: Sequence[str], settings: dict) -> dict:
+def results(runs: Sequence[Run], out: Path, kept: Path, missing: Sequence[str], settings: dict) -> dict:
     """The content of results.json.
 
     runs      the plan
+    out       has the rows that were asked; kept: the runs that are done
     missing   names of models whose weights are not here
     settings  of the command
     """
-    done = [load(run, out) for run in runs if is_done(run, out)]
+    done = [load(run, kept) for run in runs if is_done(run, kept)]
     cells: dict[tuple[str, str], list[Finished]] = {}
     for one in done:
         cells.setdefault((one.run.model.name, one.run.task.name), []).append(one)

@@ -1,4 +1,4 @@
-"""What a run is expected to take, whether it is done, and how it is carried out and recorded."""
+"""What a run is expected to take, and how it is carried out and recorded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.console import UserError
-from common.files import read_json, write_json
+from common.files import read_json
 from experiments.stages import ROOT, run_stages
 from experiments.study.commands import answers_of, stages_of, texts_of, training_of
+from experiments.study.finished import is_done, keep, load
 from experiments.study.grid import FEW_SHOT, METHODS, SHOTS, TRIED, Run
 from training.sweep import trial_steps
 
@@ -49,23 +50,14 @@ def commands_of(run: Run) -> Sequence[str]:
     return [*trained, "answer", *(["read texts"] if run.method != FEW_SHOT else [])]
 
 
-def record_of(run: Run, out: Path) -> Path:
-    """The file that marks a run as done, written last: its seconds, commit, commands and environment."""
-    return run.folder(out) / "run.json"
-
-
-def is_done(run: Run, out: Path) -> bool:
-    """Whether there is nothing left to do."""
-    return record_of(run, out).is_file()
-
-
-def carry_out(run: Run, out: Path) -> None:
-    """Run the commands that are not done, write the record, and remove trained weights of a whole model.
+def carry_out(run: Run, out: Path, kept: Path) -> None:
+    """Run the commands that are not done, keep what they found, and remove trained weights of a whole model.
 
     seconds      of a run that was interrupted: since it was resumed
     cpu_seconds  of all its commands, on all cores: what other work on the machine does not change much
     """
-    started, used, stages = time.monotonic(), processor_seconds(), stages_of(run, out)
+    started, used = time.monotonic(), processor_seconds()
+    stages = stages_of(run, out, load(run.rate_from, kept).chosen_rate() if run.rate_from else None)
     run_stages(stages)
     environment = read_json(answers_of(run, out))["environment"]
     if texts_of(run, out).is_file():  # which names the device as well
@@ -77,13 +69,13 @@ def carry_out(run: Run, out: Path) -> None:
         "commands": [one.shown() for one in stages],
         "environment": environment,
     }
-    write_json(record_of(run, out), record)
+    keep(run, out, kept, record)
     if run.method == "full":  # half a gigabyte, measured and no longer needed
         shutil.rmtree(training_of(run, out) / "model", ignore_errors=True)
 
 
 def carry_out_all(
-    runs: Sequence[Run], out: Path, *, max_minutes: float | None, after_each: Callable[[], None]
+    runs: Sequence[Run], out: Path, kept: Path, *, max_minutes: float | None, after_each: Callable[[], None]
 ) -> dict[str, str]:
     """Carry out the runs that are not done, in order. One that fails does not keep the others from running.
 
@@ -94,8 +86,8 @@ def carry_out_all(
     started = time.monotonic()
     failed: dict[str, str] = {}
     for number, run in enumerate(runs, 1):
-        without_rate = run.rate_from is not None and not is_done(run.rate_from, out)
-        if is_done(run, out) or without_rate:
+        without_rate = run.rate_from is not None and not is_done(run.rate_from, kept)
+        if is_done(run, kept) or without_rate:
             continue
         minutes = (time.monotonic() - started) / 60
         if max_minutes is not None and minutes >= max_minutes:
@@ -106,7 +98,7 @@ def carry_out_all(
             f"\n[{minutes:.0f} min] run {number} of {len(runs)}: {run.model.title} {run.name}, {expected}", flush=True
         )
         try:
-            carry_out(run, out)
+            carry_out(run, out, kept)
         except UserError as error:
             failed[f"{run.model.title} {run.name}"] = str(error)
             print(f"failed   {run.name}: {error}")
@@ -128,21 +120,21 @@ def commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def plan_table(runs: Sequence[Run], out: Path, missing: Sequence[str]) -> str:
+def plan_table(runs: Sequence[Run], kept: Path, missing: Sequence[str]) -> str:
     """The plan for people: a line a run, with what it is expected to take and what it took."""
     rows = [("run", "model", "task, method, rows, seed", "lr", "minutes", "state")]
     for number, run in enumerate(runs, 1):
         rates = "tries " + " ".join(f"{rate:g}" for rate in METHODS[run.method].rates) if run.is_trained else ""
         rate = "as chosen" if run.rate_from else rates
         state = "weights are not here" if run.model.name in missing else "to do"
-        if is_done(run, out):
-            state = f"done in {read_json(record_of(run, out))['seconds'] / 60:.1f}"
+        if is_done(run, kept):
+            state = f"done in {load(run, kept).record['seconds'] / 60:.1f}"
         rows.append((str(number), run.model.title, run.name, rate, f"{expected_minutes(run):.1f}", state))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     here = [run for run in runs if run.model.name not in missing]
     whole = sum(map(expected_minutes, here))
-    left = sum(expected_minutes(run) for run in here if not is_done(run, out))
+    left = sum(expected_minutes(run) for run in here if not is_done(run, kept))
     lines.append(
         f"{len(here)} runs, about {whole / 60:.1f} hours of two cores, {left / 60:.1f} of them to do"
         + (f"; {len(runs) - len(here)} more where the weights of {', '.join(missing)} are" if missing else "")

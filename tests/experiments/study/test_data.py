@@ -45,8 +45,13 @@ def test_the_texts_of_forgetting_are_of_no_task(tmp_path, monkeypatch):
     file = type("File", (), {"path": "pkg/a.py", "text": "x = 1\n" * 1000})
     monkeypatch.setattr(data, "load_corpus", lambda folder: type("Corpus", (), {"split": lambda self, name: [file]})())
 
-    cut_to_size(tmp_path, [Run(MODEL, task, ZERO_SHOT, 24) for task in (scitldr, code)])
-    texts = read_jsonl(tmp_path / "data" / "texts.jsonl")
+    def texts_of(*tasks) -> list[dict]:
+        runs = [Run(MODEL, task, ZERO_SHOT, 24) for task in tasks]
+        cut_to_size(tmp_path, runs, abstracts_used=scitldr.validation)
+        return read_jsonl(tmp_path / "data" / "texts.jsonl")
+
+    texts = texts_of(scitldr, code)
+    assert texts_of(code) == texts  # whatever a call is for
     chosen_by = {row["id"] for row in read_jsonl(data_file(tmp_path, scitldr, "validation"))}
     english = {row["id"].removeprefix("english/") for row in texts if row["id"].startswith("english/")}
     assert len(chosen_by) == scitldr.validation and len(english) == 20 - scitldr.validation and not english & chosen_by

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from experiments.study.commands import chosen_rate, stages_of, training_of
+from experiments.study.commands import stages_of
 from experiments.study.grid import (
     FEW_SHOT,
     METHODS,
@@ -87,22 +85,11 @@ def test_a_model_without_an_entry_takes_the_whole_grid():
     assert len(plan([MODELS[CODER], MODELS[SMOLLM]], [TASKS["code"]], ["ia3"], (0,))) == 3
 
 
-@pytest.fixture
-def swept(tmp_path):
-    """The run that chose a learning rate, and its folder."""
+def test_the_first_seed_tries_learning_rates_and_the_others_take_the_chosen_one():
     run = next(run for run in whole() if run.method == "full")
-    folder = training_of(run, tmp_path)
-    folder.mkdir(parents=True)
-    (folder / "sweep.json").write_text('{"tried": [], "chosen": 6e-05}')
-    return run, tmp_path
-
-
-def test_the_first_seed_tries_learning_rates_and_the_others_take_the_chosen_one(swept):
-    run, out = swept
-    first, *_ = [one.shown() for one in stages_of(run, out)]
+    first, *_ = [one.shown() for one in stages_of(run, OUT, None)]
     assert "--sweep lr=2e-05,6e-05,0.0002" in first and "--validation" in first and "--lr " not in first
-    assert chosen_rate(run, out) == 6e-05
-    train, answer, texts = [one.shown() for one in stages_of(replace(run, seed=2, rate_from=run), out)]
+    train, answer, texts = [one.shown() for one in stages_of(replace(run, seed=2, rate_from=run), OUT, 6e-05)]
     assert "--lr 6e-05" in train and "--seed 2" in train and "--sweep" not in train and "--method full" in train
     assert answer.startswith("python -m eval.text") and texts.startswith("python -m eval.perplexity")
     assert all("--adapter" not in one and f"{run.task.rows}-rows/seed-2/run/model" in one for one in (answer, texts))
@@ -110,12 +97,12 @@ def test_the_first_seed_tries_learning_rates_and_the_others_take_the_chosen_one(
 
 def test_an_adapter_is_measured_on_its_base_and_an_untrained_model_alone():
     runs = {run.method: run for run in whole() if run.model.name == SMOLLM and run.task.name == "code"}
-    train, answer, texts = [one.shown() for one in stages_of(replace(runs["prefix"], rate_from=None), OUT)]
+    train, answer, texts = [one.shown() for one in stages_of(replace(runs["prefix"], rate_from=None), OUT, None)]
     assert train.startswith(f"python train_sft.py --model {SMOLLM} ")
     assert all(f"--model {SMOLLM} --adapter " in one for one in (answer, texts))
     assert "eval.instruct" in answer and "--samples 0 --k 1" in answer
-    assert len(stages_of(runs[ZERO_SHOT], OUT)) == 2
-    (few,) = stages_of(runs[FEW_SHOT], OUT)
+    assert len(stages_of(runs[ZERO_SHOT], OUT, None)) == 2
+    (few,) = stages_of(runs[FEW_SHOT], OUT, None)
     assert "test-5-shot.jsonl" in few.shown()
-    (few,) = stages_of(next(run for run in whole() if run.method == FEW_SHOT), OUT)
+    (few,) = stages_of(next(run for run in whole() if run.method == FEW_SHOT), OUT, None)
     assert "--shots 5" in few.shown() and "train-600.jsonl" in few.shown()

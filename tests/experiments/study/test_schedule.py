@@ -11,8 +11,9 @@ import pytest
 from common.console import UserError
 from common.files import write_json
 from experiments.study import schedule
+from experiments.study.finished import file_of, is_done
 from experiments.study.grid import METHODS, MODELS, TASKS, plan
-from experiments.study.schedule import carry_out_all, is_done, plan_table, record_of
+from experiments.study.schedule import carry_out_all, plan_table
 
 RUNS = plan([MODELS["smollm2-135m"]], [TASKS["trec"]], ["lora-8", "full"], (0, 1))
 
@@ -24,14 +25,16 @@ def carried(tmp_path, monkeypatch):
     def with_failures(*failing: str, max_minutes: float | None = None):
         started, written = [], []
 
-        def carry_out(run, out):
+        def carry_out(run, out, kept):
             started.append(run.name)
             if run.name in failing:
                 raise UserError("stage 1 failed")
-            write_json(record_of(run, out), {"seconds": 120.0})
+            write_json(file_of(run, kept), {"record": {"seconds": 120.0}, "answers": {}})
 
         monkeypatch.setattr(schedule, "carry_out", carry_out)
-        failed = carry_out_all(RUNS, tmp_path, max_minutes=max_minutes, after_each=lambda: written.append(len(started)))
+        failed = carry_out_all(
+            RUNS, tmp_path / "out", tmp_path, max_minutes=max_minutes, after_each=lambda: written.append(len(started))
+        )
         return started, failed, written
 
     return with_failures

@@ -66,7 +66,7 @@ def study(material, tmp_path, monkeypatch):
         done = run(
             "-m", "experiments.study", "--smoke", "--data", material, "--corpus", material / "source", "--models",
             material / "tiny", "no/such", "--tasks", "trec", "--methods", "full", "--seeds", 3, "--out",
-            tmp_path / "runs", "--results", tmp_path, *more, HF_HUB_OFFLINE="1",
+            tmp_path / "runs", "--results", tmp_path / "results", *more, HF_HUB_OFFLINE="1",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout, list(started)
@@ -79,22 +79,27 @@ def test_a_study_leaves_results_and_never_repeats_what_is_done(study, tmp_path, 
     _, started = study()
     assert [sum(one.startswith(name) for one in started) for name in ("train_sft.py", "-m eval.text")] == [2, 4]
     assert sum("--sweep" in one for one in started) == 1 and sum("--shots 5" in one for one in started) == 1
-    first = read_json(tmp_path / "results.json")
+    first = read_json(tmp_path / "results" / "results.json")
     assert first["progress"]["runs"] == first["progress"]["of"] == 4
     assert [one["is_here"] for one in first["models"]] == [True, False]
 
-    # what is done is not repeated: a run that was stopped continues with the command, or the record, that is missing
-    of_task = tmp_path / "runs" / "tiny" / "trec"
-    trained = of_task / "full" / "6-rows" / "seed-3"
-    assert not (trained / "run" / "model").exists()  # a whole model is removed once it is measured
-    for lost in (trained / "run.json", of_task / "zero-shot" / "run.json", of_task / "zero-shot" / "texts.json"):
+    # what is done is not repeated: a run that was stopped continues with the command that is missing
+    begun, kept = (folder / "tiny" / "trec" for folder in (tmp_path / "runs", tmp_path / "results" / "runs"))
+    assert not (begun / "full" / "6-rows" / "seed-3" / "run" / "model").exists()  # removed once it is measured
+    for lost in (begun / "zero-shot" / "texts.json", kept / "zero-shot.json", kept / "full/6-rows/seed-3.json"):
         lost.unlink()
     _, started = study()
     assert len(started) == 1 and started[0].startswith("-m eval.perplexity")
-    again = read_json(tmp_path / "results.json")
+    again = read_json(tmp_path / "results" / "results.json")
     assert again["rows"][1]["metrics"] == first["rows"][1]["metrics"] and again["changes"] == first["changes"]
+
+    # where only what is kept has come along, as in a clone, the data are made and nothing is run
+    shutil.rmtree(tmp_path / "runs")
+    _, started = study()
+    assert started and all(one.startswith("-m data.") for one in started)
+    assert read_json(tmp_path / "results" / "results.json") == again
     results_are_complete(first)
-    page_is_filled(first, tmp_path, monkeypatch)
+    page_is_filled(first, tmp_path / "results", monkeypatch)
     said, started = study("--plan")
     assert started == [] and said.count("done in ") == 4 and said.count("weights are not here") == 3
     assert "4 runs, about" in said and "3 more where the weights of no/such are" in said
@@ -160,6 +165,9 @@ def test_no_run_starts_after_the_time_limit_and_what_cannot_be_run_is_refused(st
     assert "none/trec: no such folder; --data needs the files of trec" in refused(TRITUNE_DATA=str(tmp_path / "none"))
     said, _ = study("--max-minutes", 0)
     assert "stopped  before run 1 of 4: time limit reached; rerun to resume" in said
-    assert read_json(tmp_path / "results.json")["rows"] == []
+    assert read_json(tmp_path / "results" / "results.json")["rows"] == []
     other = refused("--data", material, "--tasks", "trec", "--seeds", 9)
     assert "runs: holds a study with other corpus and first_seed and tasks; give another --out" in other
+    shutil.rmtree(tmp_path / "runs")
+    other = refused("--data", material, "--tasks", "trec", "--seeds", 9, "--results", tmp_path / "results")
+    assert "runs: holds a study with other corpus and first_seed and tasks; give another --results" in other
