@@ -38,6 +38,7 @@ class Stage:
     command  arguments of python, such as ("-m", "eval.instruct", "--out", …)
     resume   arguments to add where `begun` exists: it was stopped within
     begun    a file that shows that
+    also     further files that say what came of it (experiments/kept.py)
     minutes  expected
     """
 
@@ -45,6 +46,7 @@ class Stage:
     command: tuple[str, ...]
     resume: tuple[str, ...] = ()
     begun: Path | None = None
+    also: tuple[Path, ...] = ()
     minutes: float = 0.0
 
     def shown(self) -> str:
@@ -53,10 +55,15 @@ class Stage:
 
 
 def stage(
-    done: Path, *command: object, resume: Sequence[str] = (), begun: Path | None = None, minutes: float = 0.0
+    done: Path,
+    *command: object,
+    resume: Sequence[str] = (),
+    begun: Path | None = None,
+    also: Sequence[Path] = (),
+    minutes: float = 0.0,
 ) -> Stage:
     """A stage whose command's parts may be paths and numbers."""
-    return Stage(done, tuple(map(str, command)), tuple(resume), begun, minutes)
+    return Stage(done, tuple(map(str, command)), tuple(resume), begun, tuple(also), minutes)
 
 
 def expected_minutes(*, trained: float = 0, answered: float = 0) -> float:

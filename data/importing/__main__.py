@@ -154,6 +154,7 @@ def import_instructions(options: Options, place: Place) -> None:
     write_jsonl(options.out / "rejects.jsonl", rejects)
     refused = Counter(reject["reason"] for reject in rejects).most_common()
     about = {"schema": 1, "kind": "imported instruction rows", "commit": place.commit, "options": as_settings(options)}
+    about["rows"] = {split: sum(side[row.id] == split for row in kept) for split in SPLITS}
     about["counts"] = {
         "read": len(rows), "kept": len(kept), "explained": sum(bool(row.words) for row in kept),
         "explained_by_teacher": sum(bool(row.teacher) for row in kept), "rejected": dict(refused),

@@ -70,6 +70,7 @@ def about(
         "kind": "instruction pairs",
         "corpus": made_from,
         "options": settings,
+        "rows": {split: len(pairs.split(split)) for split in SPLITS},
         "templates": templates_of(made) | dict(instructions or {}),
         "lost": pairs.lost,
         "teacher": told,

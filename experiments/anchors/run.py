@@ -26,6 +26,7 @@ from eval.compare import compare
 from experiments.anchors.published import PUBLISHED, explanation, name_of, published_of
 from experiments.anchors.readings import READINGS
 from experiments.figures import figures
+from experiments.kept import Kept, kept_results
 from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
 from model.device import choose_device, choose_dtype
 
@@ -62,7 +63,7 @@ class Options(RunOptions):
     )
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     out: Path = option(Path("runs/anchors"), "folder of all results", metavar="DIR")
-    results: Path = option(Path("experiments/anchors"), "folder for results.json and the figures", metavar="DIR")
+    results: Path = option(Path("experiments/anchors"), "folder for done/, results.json and figures", metavar="DIR")
 
     @property
     def sizes(self) -> Sizes:
@@ -82,7 +83,13 @@ def main() -> None:
     pairs = [(model, benchmark) for model in options.models for benchmark in options.sources]
     stages = [one for pair in pairs for one in [measure(options, *pair, OURS), *read_otherwise(options, *pair)]]
     stages += [measure(options, *pair, how) for pair in pairs for how in settings_of(options) if how != OURS]
+    kept(options).restore(stages)
     plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
+
+
+def kept(options: Options) -> Kept:
+    """The results that are part of the project."""
+    return kept_results(options, apart_from=("models", "benchmarks", "humaneval_plus"))
 
 
 def result_of(options: Options, model: str, benchmark: str, how: str) -> Path:
@@ -134,7 +141,8 @@ def measure(options: Options, model: str, benchmark: str, how: str) -> Stage:
 
 
 def write_results(options: Options, stages: list[Stage]) -> None:
-    """results.json, and a figure of the differences for each model and benchmark that is measured."""
+    """What is kept, results.json, and a figure of the differences for each model and benchmark that is measured."""
+    kept(options).keep(stages)
     commands = {one.done: one.shown() for one in stages}
     anchors = []
     for model in options.models:

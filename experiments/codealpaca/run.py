@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import run_command
-from common.files import read_json, read_jsonl, write_json, write_text
+from common.files import read_json, write_json, write_text
 from common.options import as_settings, option, parse
 from common.shuffle import seeded_order
 from eval.change_table import table_of_runs
 from eval.charts import interval_picture
 from experiments.figures import changes_by_type, changes_from, figures, training_cost
+from experiments.kept import Kept, kept_results
 from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
 
 METRICS = ("greedy_pass@1", "pass@1", "pass@3", "syntactic", "answer_characters")
@@ -65,7 +66,7 @@ class Options(RunOptions):
     epochs: float = option(2.0, "passes over the rows")
     lr: float = option(2e-4, "peak learning rate")
     out: Path = option(Path("runs/codealpaca"), "folder of all runs", metavar="DIR")
-    results: Path = option(Path("experiments/codealpaca"), "folder for results.json and the figures", metavar="DIR")
+    results: Path = option(Path("experiments/codealpaca"), "folder for done/, results.json and figures", metavar="DIR")
 
     @property
     def sizes(self) -> Sizes:
@@ -104,7 +105,13 @@ def main() -> None:
         for arm, seed in arms(options):
             stages += trained_stages(options, model, arm, seed)
         stages += contamination_stages(options, model) + rating_stages(options, model)
+    kept(options).restore(stages)
     plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
+
+
+def kept(options: Options) -> Kept:
+    """The results that are part of the project."""
+    return kept_results(options, apart_from=("models", "ranks", "seeds", "data", "mbpp", "own"))
 
 
 def arms(options: Options) -> list[tuple[Arm, int]]:
@@ -209,7 +216,8 @@ def rating_stages(options: Options, model: str) -> list[Stage]:
 
 
 def write_results(options: Options, stages: list[Stage]) -> None:
-    """results.json, the figures and the tables, of the models that have a trained arm."""
+    """What is kept, results.json, the figures and the tables, of the models that have a trained arm."""
+    kept(options).keep(stages)
     commands = {one.done: one.shown() for one in stages}
     models = {}
     for model in options.models:
@@ -224,9 +232,8 @@ def write_results(options: Options, stages: list[Stage]) -> None:
     if not models:
         return
     about = read_json(options.out / "data" / "about.json")
-    rows = {side: len(read_jsonl(options.out / "data" / "code" / f"{side}.jsonl")) for side in ("train", "validation")}
     settings = as_settings(options, without=("out", "results", "max_minutes", "plan"))
-    found = {"schema": 1, "settings": settings, "rows": rows, "import": about["counts"], "models": models}
+    found = {"schema": 1, "settings": settings, "rows": about["rows"], "import": about["counts"], "models": models}
     write_json(options.results / "results.json", found)
     for name, of_sets in models.items():
         for tasks, found in of_sets.items():

@@ -4,7 +4,7 @@
     python -m experiments.study --data DIR --max-minutes 60
 
 DIR has the folders trec, pubmedqa and scitldr with the published files (grid.py has their addresses). Rerun the command
-to resume: a run that is done has a file in experiments/study/runs and is never repeated, wherever that came from.
+to resume: a run that is done has a file in experiments/study/done and is never repeated, wherever that came from.
 results.json and the figures have what there is so far.
 """
 
@@ -51,7 +51,7 @@ class Options:
     plan: bool = option(False, "print the runs with the minutes that they are expected to take, and exit")
     out: Path = option(Path("runs/study"), "folder of all runs", metavar="DIR")
     results: Path = option(
-        Path("experiments/study"), "folder for runs/, a file for each that is done, results.json and the figures",
+        Path("experiments/study"), "folder for done/, a file for each run that is, results.json and the figures",
         metavar="DIR",
     )  # fmt: skip
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
@@ -65,7 +65,7 @@ class Options:
     @property
     def kept(self) -> Path:
         """Where the runs that are done are kept."""
-        return self.results / "runs"
+        return self.results / "done"
 
     def sizes(self) -> dict[str, Task]:
         """Every task, as large as it is asked for."""

@@ -19,6 +19,7 @@ from common.options import as_settings, option, parse
 from eval.change_table import table_of_runs
 from eval.charts import interval_picture
 from experiments.figures import changes_from, figures
+from experiments.kept import Kept, kept_results
 from experiments.stages import Stage, run_stages, stage
 
 METRICS = ("pass@1", "pass@3", "hallucination_rate")
@@ -41,7 +42,7 @@ class Options:
     epochs: float = option(1.0, "passes over the pairs")
     lr: float = option(2e-4, "peak learning rate")
     results: Path = option(
-        Path("experiments/track_b_executed"), "folder for results.json and changes.svg", metavar="DIR"
+        Path("experiments/track_b_executed"), "folder for done/, results.json and changes.svg", metavar="DIR"
     )
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
@@ -54,7 +55,13 @@ def main() -> None:
         stages += [*trained_stages(options, "gold", seed), *self_stages(options, seed)]
     stages.append(teacher_stage(options))  # last, as it takes longest
     stages += [one for seed in options.seeds for one in trained_stages(options, "teacher", seed)]
+    kept(options).restore(stages)
     run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
+
+
+def kept(options: Options) -> Kept:
+    """The results that are part of the project."""
+    return kept_results(options, apart_from=("seeds",))
 
 
 def base_of(options: Options) -> Path:
@@ -125,7 +132,9 @@ def self_stages(options: Options, seed: int) -> list[Stage]:
         options.sampled_tasks, "--corpus", options.out / "corpus", "--held-out-files", 20, "--held-out-tokens", 1024,
         "--seed", seed,
     ]  # fmt: skip
-    rounds = [stage(run / f"round-{n}" / "test.json", *improve, "--rounds", n) for n in ROUNDS]
+    rounds = [
+        stage(run / f"round-{n}" / "test.json", *improve, "--rounds", n, also=[run / "results.json"]) for n in ROUNDS
+    ]
     return [stage(base, "-c", copy), *rounds]
 
 
@@ -140,7 +149,8 @@ def measure(options: Options, result: Path, adapter: Path | None = None, seed: i
 
 
 def write_results(options: Options, stages: list[Stage]) -> None:
-    """results.json, changes.svg and the table, of the runs that are done."""
+    """What is kept, results.json, changes.svg and the table, of the runs that are done."""
+    kept(options).keep(stages)
     if not base_of(options).is_file():
         return
     commands = {one.done: one.shown() for one in stages}

@@ -22,6 +22,7 @@ from common.options import as_settings, option, parse
 from eval.change_table import table_of_runs
 from eval.charts import Line, curve_picture
 from experiments.figures import changes_from, figures, training_cost
+from experiments.kept import Kept, kept_results
 from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
 
 METRICS = ("pass@1", "lenient_pass@1", "greedy_pass@1", "hallucination_rate")
@@ -72,7 +73,7 @@ class Options(RunOptions):
     multipl_e: str | None = option(None, "MultiPL-E's rows of HumanEval for TypeScript, if at hand", metavar="FILE")
     seed: int = option(0, "seed of every draw")
     out: Path = option(Path("runs/typescript"), "folder of all runs", metavar="DIR")
-    results: Path = option(Path("experiments/typescript"), "folder for results.json and the figures", metavar="DIR")
+    results: Path = option(Path("experiments/typescript"), "folder for done/, results.json and figures", metavar="DIR")
 
     @property
     def sizes(self) -> Sizes:
@@ -88,7 +89,13 @@ def main() -> None:
         stages += measure(options, model, "base")
         for context in options.contexts:
             stages += [train(options, model, context), *measure(options, model, f"context-{context}")]
+    kept(options).restore(stages)
     plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
+
+
+def kept(options: Options) -> Kept:
+    """The results that are part of the project."""
+    return kept_results(options, apart_from=("models", "contexts", "data", "multipl_e"))
 
 
 def name_of(source: str) -> str:
@@ -136,7 +143,10 @@ def train(options: Options, model: str, context: int) -> Stage:
     ]  # fmt: skip
     rows = options.sizes.pairs * len(options.packages) + 173  # of the sample of 2,017
     minutes = expected_minutes(trained=options.epochs * rows * ROW_TOKENS)
-    return stage(run / "metrics.json", *command, resume=["--resume"], begun=run / "config.json", minutes=minutes)
+    return stage(
+        run / "metrics.json", *command, resume=["--resume"], begun=run / "config.json", also=[run / "metrics.jsonl"],
+        minutes=minutes,
+    )  # fmt: skip
 
 
 def measure(options: Options, model: str, state: str) -> list[Stage]:
@@ -165,7 +175,8 @@ def measure(options: Options, model: str, state: str) -> list[Stage]:
 
 
 def write_results(options: Options, stages: list[Stage]) -> None:
-    """results.json, the loss curves and the tables, of the models that have a trained state."""
+    """What is kept, results.json, the loss curves and the tables, of the models that have a trained state."""
+    kept(options).keep(stages)
     commands = {one.done: one.shown() for one in stages}
     models = {}
     for model in options.models:

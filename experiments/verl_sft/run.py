@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import run_command
-from common.files import read_json, read_jsonl, write_json
+from common.files import read_json, write_json
 from common.options import as_settings, option, parse
 from eval.change_table import table
 from experiments.figures import changes_from, figures
+from experiments.kept import Kept, kept_results
 from experiments.stages import Stage, run_stages, stage
 
 RECIPE = "recipes/sft_verl_published.toml"
@@ -48,7 +49,7 @@ class Options:
     micro_batch: int = option(4, "pairs per forward pass; fewer need less memory, and a step is the same", least=1)
     pairs: int = option(257, "training pairs; fewer for a shorter run", least=1)
     out: Path = option(Path("runs/verl_sft"), "folder of all runs", metavar="DIR")
-    results: Path = option(Path("experiments/verl_sft"), "folder for results.json", metavar="DIR")
+    results: Path = option(Path("experiments/verl_sft"), "folder for done/ and results.json", metavar="DIR")
     seed: int = option(0, "seed of every draw")
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
 
@@ -57,7 +58,13 @@ def main() -> None:
     """Run what is not done, then compare what is."""
     options = parse(Options, description=__doc__)
     stages = [*data_stages(options), *(one for model in options.models for one in model_stages(options, model))]
+    kept(options).restore(stages)
     run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
+
+
+def kept(options: Options) -> Kept:
+    """The results that are part of the project; a step is the same whatever --micro-batch."""
+    return kept_results(options, apart_from=("models", "micro_batch"))
 
 
 def data_stages(options: Options) -> list[Stage]:
@@ -90,9 +97,15 @@ def model_stages(options: Options, model: str) -> list[Stage]:
     before, after = (run.with_name(f"{run.name}-{when}.json") for when in ("before", "after"))
     return [
         stage(before, *measure, "--out", before),
-        stage(run / "metrics.json", *train, resume=["--resume"], begun=run / "config.json"),
+        stage(
+            run / "metrics.json",
+            *train,
+            resume=["--resume"],
+            begun=run / "config.json",
+            also=[run / "environment.json"],
+        ),
         stage(after, *measure, "--adapter", run / "adapter", "--out", after),
-    ]
+    ]  # fmt: skip
 
 
 def run_of(options: Options, model: str) -> Path:
@@ -101,7 +114,8 @@ def run_of(options: Options, model: str) -> Path:
 
 
 def write_results(options: Options, stages: list[Stage]) -> None:
-    """results.json, and a table per model that is done."""
+    """What is kept, results.json, and a table per model that is done."""
+    kept(options).keep(stages)
     commands = {one.done: one.shown() for one in stages}
     rows: list[dict] = []
     own: dict = {}  # measures of the test pairs' own answers: what a model that learnt them perfectly would reach
@@ -124,14 +138,14 @@ def write_results(options: Options, stages: list[Stage]) -> None:
         print(f"\n{run.name}\n{table(found['before'], found['after'], changes[run.name])}")
     if rows:
         settings = as_settings(options, without=("out", "results", "max_minutes"))
-        folder = options.out / "pairs"
+        about = read_json(options.out / "pairs" / "about.json")
         told = {
             "published": PUBLISHED,
             "own_answers": own,
             "rows": rows,
             "changes": changes,
-            "pairs": {split: len(read_jsonl(folder / f"{split}.jsonl")) for split in ("train", "test")},
-            "teacher": read_json(folder / "about.json")["teacher"],
+            "pairs": about["rows"],
+            "teacher": about["teacher"],
         }
         write_json(options.results / "results.json", {"schema": 1, "settings": settings} | told)
 

@@ -84,7 +84,7 @@ def test_a_study_leaves_results_and_never_repeats_what_is_done(study, tmp_path, 
     assert [one["is_here"] for one in first["models"]] == [True, False]
 
     # what is done is not repeated: a run that was stopped continues with the command that is missing
-    begun, kept = (folder / "tiny" / "trec" for folder in (tmp_path / "runs", tmp_path / "results" / "runs"))
+    begun, kept = (folder / "tiny" / "trec" for folder in (tmp_path / "runs", tmp_path / "results" / "done"))
     assert not (begun / "full" / "6-rows" / "seed-3" / "run" / "model").exists()  # removed once it is measured
     for lost in (begun / "zero-shot" / "texts.json", kept / "zero-shot.json", kept / "full/6-rows/seed-3.json"):
         lost.unlink()
@@ -170,4 +170,4 @@ def test_no_run_starts_after_the_time_limit_and_what_cannot_be_run_is_refused(st
     assert "runs: holds a study with other corpus and first_seed and tasks; give another --out" in other
     shutil.rmtree(tmp_path / "runs")
     other = refused("--data", material, "--tasks", "trec", "--seeds", 9, "--results", tmp_path / "results")
-    assert "runs: holds a study with other corpus and first_seed and tasks; give another --results" in other
+    assert "done: holds a study with other corpus and first_seed and tasks; give another --results" in other
