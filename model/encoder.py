@@ -109,7 +109,7 @@ class Encoder(nn.Module):
         tokens = [token for row in rows for token in row]
         filler = [0] * (-len(tokens) % TILE)
         lengths = [len(row) for row in rows] + ([len(filler)] if filler else [])
-        return torch.tensor([tokens + filler], device=self.device), lengths
+        return torch.tensor([tokens + filler], device=self.device, dtype=torch.long), lengths
 
     def embed_packed(self, packed: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         """`embed` of what `pack` returns; the filler's vector, if any, is the last."""

@@ -23,29 +23,47 @@ GRAMMARS = {  # language -> suffix -> grammar; <T>x is a cast in .ts and an elem
     "javascript": dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "javascript"),
     "typescript": {**dict.fromkeys((".ts", ".mts", ".cts"), "typescript"), ".tsx": "tsx"},
     # for search only (data/search/definitions.py); .h is read as C++, of which C is nearly a subset
+    "bash": dict.fromkeys((".sh", ".bash"), "bash"),
     "c": {".c": "c"},
     "cpp": dict.fromkeys((".h", ".hh", ".hpp", ".hxx", ".cc", ".cpp", ".cxx", ".cu", ".cuh"), "cpp"),
     "csharp": {".cs": "csharp"},
+    "elixir": dict.fromkeys((".ex", ".exs"), "elixir"),
     "go": {".go": "go"},
+    "haskell": {".hs": "haskell"},
     "java": {".java": "java"},
+    "kotlin": dict.fromkeys((".kt", ".kts"), "kotlin"),
+    "lua": {".lua": "lua"},
     "php": {".php": "php"},
     "ruby": {".rb": "ruby"},
     "rust": {".rs": "rust"},
+    "scala": dict.fromkeys((".scala", ".sc"), "scala"),
+    "swift": {".swift": "swift"},
+    "zig": {".zig": "zig"},
 }
 PARSERS = {  # grammar -> the package and function that provide it
+    "bash": ("tree_sitter_bash", "language"),
     "c": ("tree_sitter_c", "language"),
     "cpp": ("tree_sitter_cpp", "language"),
     "csharp": ("tree_sitter_c_sharp", "language"),
+    "elixir": ("tree_sitter_elixir", "language"),
     "go": ("tree_sitter_go", "language"),
+    "haskell": ("tree_sitter_haskell", "language"),
     "java": ("tree_sitter_java", "language"),
     "javascript": ("tree_sitter_javascript", "language"),
+    "kotlin": ("tree_sitter_kotlin", "language"),
+    "lua": ("tree_sitter_lua", "language"),
     "php": ("tree_sitter_php", "language_php"),
     "ruby": ("tree_sitter_ruby", "language"),
     "rust": ("tree_sitter_rust", "language"),
+    "scala": ("tree_sitter_scala", "language"),
+    "swift": ("tree_sitter_swift", "language"),
     "typescript": ("tree_sitter_typescript", "language_typescript"),
     "tsx": ("tree_sitter_typescript", "language_tsx"),
+    "zig": ("tree_sitter_zig", "language"),
 }
-COMMENTS = frozenset({"comment", "line_comment", "block_comment", "html_comment", "hash_bang_line"})
+COMMENTS = frozenset(
+    {"comment", "line_comment", "block_comment", "multiline_comment", "html_comment", "hash_bang_line", "haddock"}
+)
 LITERALS = COMMENTS | {"string", "template_string", "regex", "jsx_text"}
 PYTHON_LITERALS = frozenset({"COMMENT", "STRING", "FSTRING_MIDDLE", "TSTRING_MIDDLE"})  # from 3.12, from 3.14 on
 HEAD_LINES = 20
@@ -150,7 +168,8 @@ def _statements(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 @functools.cache
-def _parser(grammar: str):
+def parser_of(grammar: str):
+    """tree-sitter's parser of one of PARSERS."""
     package, function = PARSERS[grammar]
     tree_sitter = importlib.import_module("tree_sitter")
     return tree_sitter.Parser(tree_sitter.Language(getattr(importlib.import_module(package), function)()))
@@ -158,7 +177,7 @@ def _parser(grammar: str):
 
 def tree_of(text: str, grammar: str):
     """tree-sitter's tree of a text in one of the grammars of PARSERS."""
-    return _parser(grammar).parse(text.encode())
+    return parser_of(grammar).parse(text.encode())
 
 
 def _unread(root) -> float:

@@ -1,12 +1,13 @@
-"""Functions and classes in languages for search only, not training: Go, Rust, Java, C, C++, C#, Ruby, PHP.
+"""Functions and classes in the languages that only search reads: Go, Rust, Java, C, C++, C#, Ruby, PHP, and more.
 
     // How large it is.             comments and attributes right above a definition belong to it
     double Circle::area() {         function "Circle.area": enclosing names first
       …
 
-One traversal of tree-sitter's tree for all of them, driven by the sets of node types below. A definition without a
-body, such as a prototype, is not a unit; its class and its file contain it. An anonymous function is named by its
-context: var add = func() {}, $app->get('/tides', function () {}), get '/tides' do … end.
+One traversal of tree-sitter's tree for the eight named, driven by the sets of node types below; eight more by the
+queries of data/search/tags.py. A definition without a body, such as a prototype, is not a unit; its class and its file
+contain it. An anonymous function is named by its context: var add = func() {}, $app->get('/tides', function () {}),
+get '/tides' do … end.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import bisect
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data.corpus import SourceFile
 from data.corpus.languages import COMMENTS, GRAMMARS, grammar_of, tree_of
+from data.search.tags import QUERIES, tags_of
 
 FUNCTIONS = frozenset(
     {"function_declaration", "function_definition", "function_item", "method_declaration", "method", "singleton_method"}
@@ -44,7 +46,8 @@ CALLED = re.compile(  # get '/tides' do, $app->get('/tides', Route::get("/tides"
     r"(?P<callee>[$\w][\w.:\\]*(?:(?:->|\?\.)\w+)*[?!]?)[ (]*(?P<argument>:\w+|\"[^\"\n]{,40}\"|'[^'\n]{,40}')?"
 )
 ASSIGNED = re.compile(r"(?:[\w<>,\[\]?]+\s+)*([$\w]+)\s*=(?!=)")  # Func<int, int> twice = …
-ATTRIBUTES = frozenset({"attribute_item", "attribute_declaration"})  # on lines of their own: #[test]
+ATTRIBUTES = frozenset({"attribute_item", "attribute_declaration", "signature"})  # on lines of their own: #[test]
+BY_EQUATIONS = ("elixir", "haskell")  # f 0 = 1; f n = n * f (n - 1)
 ARGUMENTS = re.compile(r"<(?:[^<>]|<[^<>]*>)*>|\s")  # of a template, in a qualified name
 LICENSE = re.compile(r"copyright|licen[sc]e|spdx", re.IGNORECASE)
 
@@ -65,8 +68,9 @@ class Definition:
 def definition_units(file: SourceFile) -> list[dict]:
     """The file, its classes without the bodies of their functions, and its functions, each with its comments."""
     lines = file.text.split("\n")
-    root = tree_of(file.text, grammar_of(file.path, tuple(GRAMMARS))).root_node
-    found = list(_definitions(root))
+    grammar = grammar_of(file.path, tuple(GRAMMARS))
+    root = tree_of(file.text, grammar).root_node
+    found = _tagged_definitions(root, grammar) if grammar in QUERIES else list(_definitions(root))
     units = [_file_unit(file, lines, root, found)]
     for one in found:
         inside = [other for other in found if other.kind == "function" and one.first <= other.first < one.last]
@@ -115,23 +119,53 @@ def _definitions(root) -> Iterator[Definition]:
             waiting += [(child, below) for child in reversed(node.named_children)]
 
 
-def _definition(kind: str, qualname: str, node, name) -> Definition:
+def _tagged_definitions(root, grammar: str) -> list[Definition]:
+    """The same by the queries of data/search/tags.py. Several equations of one function are one definition."""
+    around: list[tuple[int, str, bool]] = []  # what encloses: the byte where it ends, its name, whether a function
+    found: list[Definition] = []
+    is_next = False  # whether nothing lies between the last definition and this tag
+    for tag in tags_of(root, grammar):
+        while around and around[-1][0] <= tag.node.start_byte:
+            around.pop()
+        if around and around[-1][2]:
+            continue
+        owner = f"{around[-1][1]}." if around else ""
+        qualname = owner + ARGUMENTS.sub("", tag.name.text.decode()).replace(":", ".")
+        around.append((tag.node.end_byte, qualname, tag.kind == "function"))
+        if tag.kind == "scope":
+            is_next = False
+            continue
+        one = _definition(tag.kind, qualname, tag.node, tag.name, tag.body)
+        if is_next and grammar in BY_EQUATIONS and (found[-1].kind, found[-1].qualname) == ("function", qualname):
+            found[-1] = replace(found[-1], last=one.last)
+        elif not found or found[-1].first < one.first:  # at most one a line
+            found.append(one)
+        is_next = True
+    return found
+
+
+def _definition(kind: str, qualname: str, node, name, body=None) -> Definition:
     whole = node
     while whole.parent is not None and whole.parent.type in WRAPPERS and len(whole.parent.named_children) <= 2:
         whole = whole.parent
     # in Ruby the comments of a body's first statement precede the body
     above, top = whole.prev_named_sibling or whole.parent.prev_named_sibling, whole.start_point[0]
-    while above is not None and above.type in COMMENTS | ATTRIBUTES and top - _last_row(above) <= 1:
+    while above is not None and _belongs_below(above) and top - _last_row(above) <= 1:
         before = above.prev_named_sibling
         if before is not None and _last_row(before) == above.start_point[0]:
             break  # it follows something else on its line
         top, above = above.start_point[0], before
-    body, last = node.child_by_field_name("body"), whole.end_point[0]
+    body, last = body or node.child_by_field_name("body"), whole.end_point[0]
     opening = last if body is None else body.start_point[0] - _begins_its_line(body)  # the line of the brace, or above
     return Definition(  # tree-sitter counts lines from 0
         kind, qualname, above=top + 1, first=whole.start_point[0] + 1, named=name.start_point[0] + 1,
         body=opening + 2, last=last + 1,
     )  # fmt: skip
+
+
+def _belongs_below(node) -> bool:
+    """Whether it is about the definition below it: a comment, an attribute, a type signature, Elixir's @doc."""
+    return node.type in COMMENTS | ATTRIBUTES or node.text.startswith((b"@doc", b"@spec", b"@impl"))
 
 
 def _starts(root) -> tuple[list[int], list[int]]:

@@ -1,7 +1,6 @@
 """The units that answer a query: by meaning, by words, or by both.
 
-Both is the default: with all-MiniLM-L6-v2 it beat meaning alone in four repositories; on CoSQA, and with a tuned
-encoder, it was as good or better (bench/RESULTS.md).
+Both is the default, and what the rules of data/search/ranking.py order.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data.search.fusion import fuse
 from data.search.index import Index
 from data.search.nearest import best
+from data.search.ranking import CHOSEN, Weights, definers, order, telling_words
 
 BY = ("both", "meaning", "words")
-DEPTH = 200  # units whose rank by meaning counts in the fusion; the others share the last rank
+DEPTH = 200  # candidates by meaning, and as many by words
 
 
 def find(
@@ -27,23 +26,35 @@ def find(
     vector: np.ndarray | None = None,
     made_by: Mapping | None = None,
     exact: bool = False,
+    weights: Weights = CHOSEN,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `index.units` [n] and their scores [n], best first; n is k, or fewer if fewer are found.
 
-    by               "both" scores by the fusion of the two orders (data/search/fusion.py), "meaning" by cosine, "words"
+    by               "both" orders the best of both by the rules of data/search/ranking.py, "meaning" by cosine, "words"
                      by BM25
     vector, made_by  the query's vector [D] and `encoder.identity()`; not needed for "words"
     exact            compare with every vector even if there is a graph
+    weights          of the rules
     """
     if by == "meaning":
         rows, cosines = index.search(vector[None], k, made_by=made_by, exact=exact)
         return rows[0], cosines[0]
-    scores = index.words.scores(query)
-    if by == "both":
-        rows, found = index.search(vector[None], max(k, DEPTH), made_by=made_by, exact=exact)
-        cosines = np.full(len(scores), -np.inf)
-        cosines[rows[0]] = found[0]
-        scores = fuse(cosines, scores)
-    rows = best(scores, min(k, len(scores)))
-    rows = rows[scores[rows] > 0]
-    return rows, scores[rows]
+    if by == "words":
+        scores = index.words.scores(query)
+        rows = best(scores, min(k, len(scores)))
+        rows = rows[scores[rows] > 0]
+        return rows, scores[rows]
+    rows = candidates(index, query, max(k, DEPTH), vector=vector, made_by=made_by, exact=exact)
+    words = index.words.scores(telling_words(query))
+    return order(query, index.places, rows, index.vectors[rows] @ vector, words[rows], k, weights)
+
+
+def candidates(
+    index: Index, query: str, depth: int, *, vector: np.ndarray, made_by: Mapping, exact: bool = False
+) -> np.ndarray:
+    """Rows of the `depth` nearest, of the `depth` best by words, and of what defines a name of the query: [C]."""
+    near = index.search(vector[None], depth, made_by=made_by, exact=exact)[0][0]
+    words = index.words.scores(telling_words(query))
+    said = best(words, min(depth, len(words)))
+    defining = np.array(list(definers(query, index.places)), dtype=np.int64)
+    return np.unique(np.concatenate([near, said[words[said] > 0], defining]))

@@ -29,6 +29,7 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from common.console import UserError
 from common.files import read_json, read_jsonl, write_json, write_jsonl
 from data.search.bm25 import BM25
 from data.search.nearest import HNSW, Graph, exact_search, measured_recall
+from data.search.ranking import Places
 
 FORMAT = "tritune index 2"
 LOCK = "tritune-index.lock"
@@ -56,6 +58,11 @@ class Index:
     words: BM25
     files: list[dict]
     graph: Graph | None
+
+    @cached_property
+    def places(self) -> Places:
+        """Names, files and lines of the units, for the rules of ranking."""
+        return Places(self.units)
 
     def search(
         self, queries: np.ndarray, k: int = 10, *, made_by: Mapping, exact: bool = False

@@ -1,0 +1,104 @@
+"""Static tables against the package model2vec and sentence-transformers, in both directions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from common.console import UserError
+from common.files import read_json
+from model import load_encoder
+from model.encoder_files import save_encoder, static_table
+from model.static import StaticEncoder, distil, frequency_weights, principal_components
+
+TEXTS = ["a b c", "def x return", "c b a a", "x " * 700, "\N{SNOWMAN}"]
+
+
+@pytest.fixture(scope="module")
+def table(reference_encoder, tmp_path_factory):
+    """A tiny encoder's static table, and its folder."""
+    encoder = distil(load_encoder(str(reference_encoder[1])), dimension=24)
+    folder = tmp_path_factory.mktemp("static") / "table"
+    save_encoder(encoder, folder)
+    return encoder, folder
+
+
+def test_a_saved_table_is_model2vecs_and_sentence_transformers(table):
+    encoder, folder = table
+    ours = encoder.encode(TEXTS).numpy()
+    assert ours.shape == (5, 24) and np.allclose(np.linalg.norm(ours[:4], axis=1), 1)
+    theirs = pytest.importorskip("model2vec").StaticModel.from_pretrained(folder)
+    assert theirs.encode(TEXTS) == pytest.approx(ours, abs=1e-6)
+    short = [text for text in TEXTS if len(text) < 100]  # sentence-transformers does not cut
+    peer = pytest.importorskip("sentence_transformers").SentenceTransformer(str(folder), device="cpu")
+    assert peer.encode(short)[:3] == pytest.approx(encoder.encode(short).numpy()[:3], abs=1e-6)
+    again = load_encoder(str(folder))
+    assert isinstance(again, StaticEncoder) and torch.equal(again.encode(TEXTS), encoder.encode(TEXTS))
+    assert again.identity()["dimension"] == 24 and len(again.weights_sha256) == 64
+
+
+def test_their_table_of_the_same_encoder_gives_the_same_similarities(reference_encoder):
+    model2vec = pytest.importorskip("model2vec.distill")
+    theirs = model2vec.distill(
+        str(reference_encoder[1]), pca_dims=24, pooling="first", device="cpu", quantize_to="float32"
+    )
+    vectors = theirs.encode(TEXTS[:4])
+    ours = distil(load_encoder(str(reference_encoder[1])), dimension=24).encode(TEXTS[:4]).numpy()
+    assert ours @ ours.T == pytest.approx(vectors @ vectors.T, abs=0.02)
+
+
+def test_their_folder_with_weights_and_a_smaller_vocabulary_is_read(table, tmp_path):
+    model2vec = pytest.importorskip("model2vec")
+    _, folder = table
+    theirs = model2vec.StaticModel.from_pretrained(folder)
+    count = len(theirs.embedding)
+    theirs.weights = np.linspace(0.5, 2, count).astype(np.float32)
+    theirs.token_mapping = np.arange(count)[::-1].copy()
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_encoder(str(tmp_path / "theirs"))
+    assert ours.encode(TEXTS[:4]).numpy() == pytest.approx(theirs.encode(TEXTS[:4]), abs=1e-6)
+
+
+def test_the_formulas():
+    # a / (a + p), p by Zipf's law
+    p = 1 / np.arange(2, 7)
+    assert frequency_weights(5) == pytest.approx(1e-4 / (1e-4 + p / p.sum()), rel=1e-5)
+    assert np.all(np.diff(frequency_weights(100)) > 0)  # the frequent ones first
+
+    # the directions of largest variance: as many of them as there are keep all distances
+    vectors = np.random.default_rng(0).normal(size=(50, 6)) * [5, 1, 3, 0.1, 2, 0.5] + 7
+    whole, two = principal_components(vectors, 6), principal_components(vectors, 2)
+    assert np.abs(two) == pytest.approx(np.abs(whole[:, :2]), abs=1e-4)
+    centred = vectors - vectors.mean(0)
+    assert whole @ whole.T == pytest.approx(centred @ centred.T, abs=1e-3)
+    assert whole.var(0) == pytest.approx(np.sort(np.linalg.eigvalsh(np.cov(centred.T, bias=True)))[::-1], rel=1e-3)
+
+
+def test_text_outside_the_vocabulary_has_no_say(table):
+    encoder, _ = table
+    assert not encoder.encode(["\N{SNOWMAN}"]).any()
+    assert torch.equal(encoder.encode(["a \N{SNOWMAN} b"]), encoder.encode(["a b"]))
+    assert not encoder.embeddings[:4].any()  # [PAD], [UNK], [CLS], [SEP]
+
+
+def test_the_table_of_an_encoder_is_made_once(reference_encoder, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRITUNE_CACHE", str(tmp_path))
+    name = f"static:{reference_encoder[1]}"
+    monkeypatch.setattr("model.encoder_files.distil", lambda encoder: distil(encoder, dimension=16))
+    first = load_encoder(name, query_prefix="query ")
+    monkeypatch.setattr("model.encoder_files.distil", None)
+    again = load_encoder(name)
+    assert first.source == again.source == name and torch.equal(first.embeddings, again.embeddings)
+    assert torch.equal(first.encode(["a"], kind="query"), again.encode(["query a"]))
+    assert static_table(str(reference_encoder[1])).is_relative_to(tmp_path)
+
+
+def test_what_is_no_table_is_refused(table, tmp_path):
+    encoder, folder = table
+    with pytest.raises(UserError, match="takes the mean of its tokens, not --pooling cls"):
+        load_encoder(str(folder), pooling="cls")
+    with pytest.raises(UserError, match="its vectors have 24 components, not 25"):
+        distil(encoder, dimension=25)
+    raw = read_json(folder / "config.json")
+    assert raw["model_type"] == "model2vec" and raw["hidden_dim"] == 24
