@@ -1,6 +1,7 @@
 """Search a repository by meaning and by words.
 
     python search.py index path/to/repository --out index        # run again, it encodes only what has changed
+    python search.py index path/to/repository --out index --fast # in seconds, less well by meaning
     python search.py query index "shortest path between two nodes"
     python search.py query index                                 # interactive; a result's number opens it
 
@@ -26,13 +27,14 @@ from common.console import UserError, run_command
 from common.options import option, parse_subcommand
 from data.corpus.languages import GRAMMARS
 from data.corpus.locate import KINDS
-from data.search.contents import read_contents
+from data.search.contents import Contents, read_contents
 from data.search.find import BY, find
 from data.search.index import Index, open_index, refuse_other_folder
 from data.search.snippet import distinctive_words, head, marked, matching_line, printable
 from data.search.update import earlier_index, update_index
 from model import load_encoder
 from model.device import choose_device
+from model.distil import cached_table
 from model.encoder import Encoder
 from model.encoder_options import VECTORS, EncoderOptions
 
@@ -52,6 +54,11 @@ class IndexOptions(EncoderOptions):
     model: str | None = option(
         None, f"encoder: folder, hub id or embedded default (default: the index's own, else {DEFAULT_MODEL})"
     )
+    fast: str | None = option(
+        None, "static vectors instead of the encoder's: seconds, not minutes; first: then go on with the encoder, "
+        "while the index can be searched already (default: the encoder alone; --fast alone: static vectors alone)",
+        choices=("only", "first"), nargs="?", const="only",
+    )  # fmt: skip
     tests: bool = option(False, "include test files")
     graph: bool = option(False, "build hnswlib's graph for approximate search (default: above 200,000 units)")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
@@ -90,21 +97,33 @@ def index_command(options: IndexOptions) -> None:
         print(f"{unusable.partition(';')[0]}; rebuilding from scratch")
     known = {"files": earlier.files, "units": earlier.units} if earlier else {}
     contents = read_contents(options.repo, tests=options.tests, **known)
+    kinds = Counter(unit["kind"] for unit in contents.units)
+    counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in KINDS_OF_UNITS.items())
+    print(f"{len(contents.units):,} units: {counted}")
+    for reason, number in contents.left_out.most_common():
+        print(f"  skipped: {number:,} files ({reason})")
+
+    # the model: as given, else that of the index, else the default
     name, made = options.model, options.overrides()
     if name is None and earlier:
         name = earlier.manifest["model"]
         made = {key: earlier.manifest[key] if value is None else value for key, value in made.items()}
-    encoder = load_encoder(name or DEFAULT_MODEL, device=choose_device(options.device), **made)
+    name = name or DEFAULT_MODEL
+    if options.fast:
+        write_vectors(options, contents, str(cached_table(name)), {}, earlier)
+    if options.fast != "only":
+        write_vectors(options, contents, name, made, earlier)
+
+
+def write_vectors(options: IndexOptions, contents: Contents, name: str, made: dict, earlier: Index | None) -> None:
+    """Encode the units that `earlier` has no vector for, and write the index."""
+    encoder = load_encoder(name, device=choose_device(options.device), **made)
     longest = encoder.embedding.max_length
     manifest, encoded = update_index(
         options.out, contents, lambda texts: encoder.encode(texts, kind="passage").numpy(),
         description=encoder.identity() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
     )  # fmt: skip
-    kinds = Counter(unit["kind"] for unit in contents.units)
-    counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in KINDS_OF_UNITS.items())
-    print(f"{len(contents.units):,} units in {options.out}: {counted}; {len(encoded):,} newly encoded")
-    for reason, number in contents.left_out.most_common():
-        print(f"  skipped: {number:,} files ({reason})")
+    print(f"{options.out}: {len(encoded):,} newly encoded by {name}")
     if cut := encoder.count_at_limit(encoded, kind="passage"):
         print(f"  {cut:,} of those are truncated at {longest} tokens: only their beginning is searched by meaning")
     if manifest["recall@10"] is not None:
@@ -187,11 +206,16 @@ def converse(search: Search) -> None:
 
 
 def show(search: Search, found: list[dict], *, numbered: bool = False) -> None:
-    """One line per result, and its most relevant line below; on a terminal truncated to its width, with highlights."""
+    """One line per result, and its most relevant line below; on a terminal truncated to its width, with highlights.
+
+    Results of one file stand together, where the best of them belongs.
+    """
     if not found:
         print("nothing found: no unit contains a word of the query")
         return
     distinctive = distinctive_words(found[0]["query"], search.index.words)
+    first_of = {one["path"] or one["id"]: one["rank"] for one in reversed(found)}  # the best rank in each file
+    found = sorted(found, key=lambda one: (first_of[one["path"] or one["id"]], one["rank"]))
     terminal = sys.stdout.isatty()
     columns = shutil.get_terminal_size().columns if terminal else None
 

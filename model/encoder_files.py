@@ -18,12 +18,12 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from common.console import UserError
-from common.files import cache_folder, new_folder, read_json, write_json
+from common.files import new_folder, read_json, write_json
 from model.device import shapes_alone
 from model.encoder import POOLINGS, Embedding, Encoder, new_encoder
 from model.encoder_config import BERT_FAMILIES
 from model.safetensors_file import read_safetensors
-from model.static import MODEL_TYPE, StaticEncoder, distil, load_static, save_static
+from model.static import MODEL_TYPE, StaticEncoder, load_static, save_static
 from model.tokenizer import Tokenizer
 from model.weights import fill, locate, optional_json, save_network, tokenizer_files, weights_sha256
 
@@ -40,7 +40,6 @@ PREFIXES = {
 # Models whose prefix describes the task, which only the user knows.
 NEEDS_PREFIX = {r"\be5-": "--query-prefix $'Instruct: YOUR TASK\\nQuery: ' --passage-prefix ''"}
 
-STATIC = "static:"  # static:NAME is the table that model/static.py makes of the encoder NAME
 # Prefix of tensor names when the network was saved together with a head, and the names of heads.
 NETWORK_PREFIX = re.compile(r"^(bert|roberta|model)\.")
 HEADS = ("pooler.", "cls.", "lm_head.", "head.", "decoder.")
@@ -73,7 +72,7 @@ def load_encoder(
     the model's name; arguments override both.
     UserError if pooling or prefixes are unknown, and for a module or a setting that is not implemented.
     """
-    source = static_table(name.removeprefix(STATIC)) if name.startswith(STATIC) else locate(name)
+    source = locate(name)
     if source.is_file():
         raise UserError(f"{name} is a .gguf file, which cannot hold an encoder; give a folder or a hub id")
 
@@ -106,15 +105,6 @@ def load_encoder(
     encoder.source = name
     encoder.weights_sha256 = weights_sha256(source)
     return encoder.eval()
-
-
-def static_table(name: str) -> Path:
-    """The static table of an encoder, distilled on first use into the cache folder."""
-    weights = weights_sha256(locate(name))[:16]
-    folder = cache_folder() / f"static-{Path(name).name}-{weights}"
-    if not folder.exists():
-        save_static(distil(load_encoder(name)), folder)
-    return folder
 
 
 def save_encoder(encoder: Encoder, folder: Path | str) -> None:

@@ -2,38 +2,30 @@
 
     "shortest path" ─ tokenize ─ rows of a table [V, D] ─ mean ─ normalize ─ vector
 
-It encodes hundreds of times as fast as the encoder that `distil` makes it from, as the package model2vec does:
-
-    each token alone through the encoder [V, H] ─ PCA ─ [V, D] ─ times its weight a / (a + p)
-
-p is the token's probability by Zipf's law, which needs only its rank, and vocabularies are ordered by frequency. The
-weight, smooth inverse frequency (Arora et al., ICLR 2017), makes frequent tokens count less. Files are in model2vec's
-format, which sentence-transformers reads too. The MODEL `static:NAME` is the table of the encoder NAME.
+It encodes hundreds of times as fast as the encoder that model/distil.py makes it from. Files are in the format of the
+package model2vec, which sentence-transformers reads too.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common.console import UserError, progress
+from common.console import UserError
 from common.files import new_folder, read_json, write_json
-from model.encoder import TOKENS_PER_BATCH, Embedding, Encoder, batches_by_length, on_all_cores, pool
+from model.encoder import Embedding, Encoder
 from model.safetensors_file import read_safetensors
 from model.tokenizer import Tokenizer
 from model.weights import save_network, tokenizer_files, weights_sha256
 
 MODEL_TYPE = "model2vec"
-DIMENSION, MAX_LENGTH, SMOOTHING = 256, 512, 1e-4  # D, tokens of a text, and a: model2vec's
-NEVER_IN_TEXT = re.compile(r"\[unused\d+\]|\[(?:PAD|UNK|CLS|SEP|MASK)\]|</?(?:s|pad|unk|mask)>|<\|.*\|>")
+MAX_LENGTH = 512  # tokens of a text, as model2vec
 TABLES = ("embeddings", "embedding.weight")  # the tensor's name in model2vec's files, and in sentence-transformers'
 MODULES = [
     {"idx": 0, "name": "0", "path": ".", "type": "sentence_transformers.models.StaticEmbedding"},
@@ -89,57 +81,6 @@ class StaticEncoder(Encoder):
         return int(median(map(len, self.tokenizer.backend.get_vocab())))
 
 
-def distil(encoder: Encoder, *, dimension: int = DIMENSION) -> StaticEncoder:
-    """A static table [V, dimension] from an encoder, in about a minute. UserError if its vectors are shorter."""
-    if dimension > encoder.config.hidden_size:
-        raise UserError(f"{encoder.source}: its vectors have {encoder.config.hidden_size} components, not {dimension}")
-    vectors = tokens_alone(encoder).numpy()  # [V, H]
-    table = principal_components(vectors, dimension) * frequency_weights(len(vectors))[:, None]  # [V, D]
-
-    # tokens that no text has take no part in a mean
-    tokens = {number: token for token, number in encoder.tokenizer.backend.get_vocab().items()}
-    table[[i for i in range(len(table)) if NEVER_IN_TEXT.fullmatch(tokens.get(i, "[PAD]"))]] = 0.0
-
-    raw = {
-        "model_type": MODEL_TYPE, "architectures": ["StaticModel"], "tokenizer_name": encoder.source,
-        "apply_pca": dimension, "sif_coefficient": SMOOTHING, "hidden_dim": dimension, "normalize": True,
-    }  # fmt: skip
-    return _static(torch.from_numpy(table), raw, encoder.tokenizer)
-
-
-@torch.inference_mode()
-def tokens_alone(encoder: Encoder) -> torch.Tensor:
-    """The encoder's pooled vector of each token as a text of its own, between its special tokens: [V, H] fp32."""
-    before, after = encoder.tokenizer.prefix_ids, encoder.tokenizer.suffix_ids
-    count = 1 + max(encoder.tokenizer.backend.get_vocab().values())  # the network may have more rows
-    rows = [[*before, token, *after] for token in range(count)]
-    vectors = torch.empty(len(rows), encoder.config.hidden_size)
-
-    def encode_batch(batch: list[int]) -> int:
-        packed, lengths = encoder.pack([rows[i] for i in batch])
-        vectors[batch] = pool(encoder(packed, lengths), lengths, encoder.embedding.pooling)[: len(batch)].cpu()
-        return len(batch)
-
-    with progress(what="distilling", total=len(rows), unit="token") as bar:
-        batches = batches_by_length(rows, TOKENS_PER_BATCH[encoder.device.type])
-        for done in on_all_cores(encode_batch, batches, encoder.device):
-            bar.update(done)
-    return vectors
-
-
-def principal_components(vectors: np.ndarray, dimension: int) -> np.ndarray:
-    """Coordinates of vectors [V, H] along the directions of their largest variance, from their mean: [V, dimension]."""
-    centred = vectors - vectors.mean(0)
-    _, directions = np.linalg.eigh(centred.T @ centred)  # the largest come last
-    return np.ascontiguousarray(centred @ directions[:, ::-1][:, :dimension], dtype=np.float32)
-
-
-def frequency_weights(count: int) -> np.ndarray:
-    """a / (a + p) of `count` tokens in order of frequency, p by Zipf's law: [count]."""
-    inverse_rank = 1 / np.arange(2, count + 2)
-    return (SMOOTHING / (SMOOTHING + inverse_rank / inverse_rank.sum())).astype(np.float32)
-
-
 def load_static(
     source: Path,
     name: str,
@@ -169,7 +110,7 @@ def load_static(
         raise UserError(f"{source}: the tensors {', '.join(tensors)} are not implemented")
 
     tokenizer = Tokenizer(*tokenizer_files(source), embedding_rows=len(table))
-    encoder = _static(table, read_json(source / "config.json"), tokenizer)
+    encoder = new_static(table, read_json(source / "config.json"), tokenizer)
     encoder.embedding = Embedding("mean", query_prefix or "", passage_prefix or "", max_length or MAX_LENGTH)
     encoder.source, encoder.weights_sha256 = name, weights_sha256(source)
     return encoder.to(device)
@@ -183,7 +124,8 @@ def save_static(encoder: StaticEncoder, folder: Path | str) -> None:
         write_json(target / "modules.json", MODULES)
 
 
-def _static(table: torch.Tensor, raw: dict, tokenizer: Tokenizer) -> StaticEncoder:
+def new_static(table: torch.Tensor, raw: dict, tokenizer: Tokenizer) -> StaticEncoder:
+    """An encoder of a table [V, D]; raw: its config.json."""
     encoder = StaticEncoder(StaticConfig(*table.shape, raw=raw))
     encoder.embeddings = nn.Parameter(table)
     encoder.tokenizer = tokenizer

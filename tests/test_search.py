@@ -16,6 +16,7 @@ import torch
 
 import search
 from common.console import run_command
+from data.search.bm25 import BM25
 from data.search.contents import read_contents
 from data.search.index import LOCK, build_index, open_index, writing
 from tests import test_chat
@@ -113,7 +114,7 @@ def test_a_repository_is_indexed_and_searched(repository, monkeypatch, capsys):
     index = repository / "index"
     assert command(monkeypatch, "index", repository / "repository", "--out", index) == 0
     said = capsys.readouterr().out
-    assert "5 units in" in said and "3 functions, 1 classes, 1 files; 5 newly encoded" in said
+    assert "5 units: 3 functions, 1 classes, 1 files\n" in said and f"{index}: 5 newly encoded by " in said
     assert "skipped: 1 files (does not parse)" in said and "are truncated at 12 tokens" in said
     assert command(monkeypatch, "query", index, "shortest path", "--k", 2) == 0
     first, *held, second = (line for line in lines_found(capsys) if not line.startswith(" "))
@@ -167,11 +168,46 @@ def test_an_index_is_updated_with_its_own_settings(repository, monkeypatch, caps
     arguments = ["index", repository / "repository", "--out", repository / "index"]
     command(monkeypatch, *arguments, "--model", "mine", "--query-prefix", "q: ")
     command(monkeypatch, *arguments)
-    assert "; 0 newly encoded" in capsys.readouterr().out
+    assert ": 0 newly encoded by words" in capsys.readouterr().out
     (name, made), again = loaded
     assert (name, made["query_prefix"], made["pooling"]) == ("mine", "q: ", None)
     assert again[0] == "words" and again[1]["query_prefix"] == "q: " and again[1]["pooling"] == "mean"
     assert again[1]["max_length"] == 12
+
+
+def test_fast_is_the_table_of_the_model_alone_or_before_it(repository, monkeypatch, capsys):
+    monkeypatch.setattr(search, "cached_table", lambda name: f"table of {name}")
+    loaded = []
+    monkeypatch.setattr(search, "load_encoder", lambda name, **made: loaded.append(name) or loads(name[0])(name))
+    arguments = ["index", repository / "repository", "--out", repository / "index"]
+    assert command(monkeypatch, *arguments, "--fast") == 0 and loaded == ["table of all-minilm-l6-v2"]
+    assert command(monkeypatch, *arguments, "--model", "mine", "--fast", "first") == 0
+    assert loaded[1:] == ["table of mine", "mine"]
+    assert json.loads((repository / "index/manifest.json").read_text())["weights_sha256"] == "m" * 64
+    said = capsys.readouterr().out
+    assert said.count("5 newly encoded by mine") == 1 and said.count(" newly encoded by table of") == 2
+    monkeypatch.setattr(search, "load_encoder", loads("m"))
+    assert command(monkeypatch, "query", repository / "index", "open") == 0
+
+
+def test_results_of_a_file_stand_together(capsys):
+    def result(rank, path):
+        return {
+            "query": "x",
+            "rank": rank,
+            "score": 1 / rank,
+            "path": path,
+            "line": rank,
+            "code": f"def f{rank}",
+            "id": path,
+        }
+
+    index = SimpleNamespace(words=BM25(["x"]))
+    ranks = [result(1, "a.py"), result(2, "b.py"), result(3, None), result(4, "a.py")]
+    search.show(SimpleNamespace(index=index), ranks, numbered=True)
+    assert [line.split()[:2] for line in lines_found(capsys)] == [
+        ["1", "a.py:1"], ["4", "a.py:4"], ["2", "b.py:2"], ["3", "None:3"],
+    ]  # fmt: skip
 
 
 def test_a_damaged_index_is_one_line_and_is_rebuilt(repository, monkeypatch, capsys):

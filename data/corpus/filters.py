@@ -19,7 +19,7 @@ VENDORED = frozenset(
 TEST_FOLDERS = frozenset({"test", "tests", "testing", "__tests__", "__mocks__", "spec", "specs", "e2e"})
 TEST_NAMES = re.compile(
     r"conftest\.py|test_.*\.py|.*_tests?\.py|tests?\.py|.*\.(test|spec|bench)\.[cm]?[jt]sx?"
-    r"|.*_(unit)?tests?\.(go|c|cc|cpp|cxx|rb)|.*_spec\.rb|.*Tests?\.(java|cs|php)"
+    r"|.*_(unit)?tests?\.(go|c|cc|cpp|cxx|rb|exs)|.*_spec\.(rb|lua)|.*(Tests?|Spec)\.(java|cs|php|kt|scala|swift|hs)"
 )
 GENERATED_NAMES = re.compile(
     r".*_pb2(_grpc)?\.py|.*_pb\.[jt]s|parsetab\.py|lextab\.py|.*\.pb\.(go|cc|h)|.*\.g\.cs|zz_generated.*\.go"

@@ -17,12 +17,17 @@ from pathlib import PurePosixPath
 
 from common.python_syntax import parse
 
-NAMES = {"python": "Python", "javascript": "JavaScript", "typescript": "TypeScript"}  # that a corpus may consist of
+NAMES = {
+    "python": "Python", "javascript": "JavaScript", "typescript": "TypeScript", "bash": "Bash", "c": "C", "cpp": "C++",
+    "csharp": "C#", "elixir": "Elixir", "go": "Go", "haskell": "Haskell", "java": "Java", "kotlin": "Kotlin",
+    "lua": "Lua", "php": "PHP", "ruby": "Ruby", "rust": "Rust", "scala": "Scala", "swift": "Swift", "zig": "Zig",
+}  # fmt: skip
+TAUGHT = ("python", "javascript", "typescript")  # whose functions can be checked: data.instruct makes tasks of them
 GRAMMARS = {  # language -> suffix -> grammar; <T>x is a cast in .ts and an element in .tsx
     "python": {".py": "python"},
     "javascript": dict.fromkeys((".js", ".mjs", ".cjs", ".jsx"), "javascript"),
     "typescript": {**dict.fromkeys((".ts", ".mts", ".cts"), "typescript"), ".tsx": "tsx"},
-    # for search only (data/search/definitions.py); .h is read as C++, of which C is nearly a subset
+    # read by data/search/definitions.py; .h as C++, of which C is nearly a subset
     "bash": dict.fromkeys((".sh", ".bash"), "bash"),
     "c": {".c": "c"},
     "cpp": dict.fromkeys((".h", ".hh", ".hpp", ".hxx", ".cc", ".cpp", ".cxx", ".cu", ".cuh"), "cpp"),
@@ -64,7 +69,12 @@ PARSERS = {  # grammar -> the package and function that provide it
 COMMENTS = frozenset(
     {"comment", "line_comment", "block_comment", "multiline_comment", "html_comment", "hash_bang_line", "haddock"}
 )
-LITERALS = COMMENTS | {"string", "template_string", "regex", "jsx_text"}
+LITERALS = COMMENTS | {
+    "string", "template_string", "regex", "jsx_text", "string_literal", "raw_string_literal", "char_literal",
+    "character_literal", "rune_literal", "interpreted_string_literal", "verbatim_string_literal", "encapsed_string",
+    "interpolated_string_expression", "line_string_literal", "multi_line_string_literal", "multiline_string_literal",
+    "heredoc_body", "raw_string", "ansi_c_string", "char", "sigil", "charlist",
+}  # fmt: skip
 PYTHON_LITERALS = frozenset({"COMMENT", "STRING", "FSTRING_MIDDLE", "TSTRING_MIDDLE"})  # from 3.12, from 3.14 on
 HEAD_LINES = 20
 # Share of a text. The grammars lag behind the languages: they fail on `export { _null as null }` and over `out T`.

@@ -23,9 +23,8 @@ from common.options import as_settings, option, parse
 from data.card.build import write_card_files
 from data.card.material import read_material
 from data.corpus import SPLITS
-from data.corpus.languages import GRAMMARS, packages_of
+from data.corpus.languages import GRAMMARS, NAMES, packages_of
 from data.importing import explain_with, import_rows, import_text_rows, split_rows
-from data.importing.answer_code import SPOKEN
 from data.importing.places import HUB, Place, open_place
 from data.importing.public_sets import SETS
 from data.importing.records import read_records
@@ -126,7 +125,7 @@ def import_instructions(options: Options, place: Place) -> None:
     teacher = teacher_of(options, options.out)
     kept, rejects = import_rows(rows, name=place.name, languages=options.language)
     if not kept:
-        names = " or ".join(SPOKEN[language] for language in options.language)
+        names = " or ".join(NAMES[language] for language in options.language)
         raise UserError(f"{options.place}: no row answers in {names} ({_most_often(rejects) or 'it is empty'})")
     if teacher:
         kept, unexplained = explain_with(teacher, kept)

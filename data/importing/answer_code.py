@@ -13,9 +13,6 @@ from common.python_syntax import parsed
 from data.checks.code_blocks import is_code, split_answer
 from data.corpus.languages import COMMENTS, GRAMMARS, NAMES, tree_of
 
-SPOKEN = NAMES | {  # how a language is called in messages
-    "c": "C", "cpp": "C++", "csharp": "C#", "go": "Go", "java": "Java", "php": "PHP", "ruby": "Ruby", "rust": "Rust",
-}  # fmt: skip
 FENCES = {  # names of fences, besides the language's own
     "javascript": ("js", "jsx", "mjs", "node", "nodejs"), "typescript": ("ts", "tsx"), "cpp": ("c++",),
     "csharp": ("c#", "cs"), "go": ("golang",), "ruby": ("rb",), "rust": ("rs",),
@@ -110,7 +107,7 @@ def _no_code(code: str, language: str) -> str | None:
     roots = [tree_of(code, grammar).root_node for grammar in dict.fromkeys(GRAMMARS[language].values())]
     read = [root for root in roots if not root.has_error]
     if not read:
-        return f"no {SPOKEN[language]} that parses"
+        return f"no {NAMES[language]} that parses"
     return None if any(map(_does_something, read[0].named_children)) else "a value or a word, no code"
 
 
@@ -126,7 +123,7 @@ def _does_something(statement) -> bool:
 def _refuse_ambiguous(code: str, language: str) -> None:
     """ValueError unless a text in no named language can only be of this one."""
     if language not in UNNAMED:
-        raise ValueError(f"nothing says that it is {SPOKEN[language]}")
+        raise ValueError(f"nothing says that it is {NAMES[language]}")
     for other in UNNAMED[: UNNAMED.index(language)]:
         if _no_code(code, other) is None:
-            raise ValueError(f"reads as {SPOKEN[other]}, and nothing says that it is {SPOKEN[language]}")
+            raise ValueError(f"reads as {NAMES[other]}, and nothing says that it is {NAMES[language]}")

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from data.corpus import SourceFile
 from data.corpus.languages import COMMENTS, GRAMMARS, grammar_of, tree_of
+from data.corpus.script_functions import ScriptFunction
 from data.search.tags import QUERIES, tags_of
 
 FUNCTIONS = frozenset(
@@ -49,6 +50,10 @@ ASSIGNED = re.compile(r"(?:[\w<>,\[\]?]+\s+)*([$\w]+)\s*=(?!=)")  # Func<int, in
 ATTRIBUTES = frozenset({"attribute_item", "attribute_declaration", "signature"})  # on lines of their own: #[test]
 BY_EQUATIONS = ("elixir", "haskell")  # f 0 = 1; f n = n * f (n - 1)
 ARGUMENTS = re.compile(r"<(?:[^<>]|<[^<>]*>)*>|\s")  # of a template, in a qualified name
+MARKS = re.compile(
+    r"^\s*(?:/\*+|\*+/|\*|//[/!]?|#+!?|--\s?\|?|@doc\s+\"\"\"|\"\"\")|(?:\*+/|-}|\"\"\")\s*$|</?\w[^<>]*>"
+)
+ATTRIBUTE_LINE = re.compile(r"\s*(?:#!?\[|\[\w|@(?!doc\b)\w|\w+\s*::)")  # #[test], [Obsolete], @Override, f :: Int
 LICENSE = re.compile(r"copyright|licen[sc]e|spdx", re.IGNORECASE)
 
 
@@ -70,7 +75,7 @@ def definition_units(file: SourceFile) -> list[dict]:
     lines = file.text.split("\n")
     grammar = grammar_of(file.path, tuple(GRAMMARS))
     root = tree_of(file.text, grammar).root_node
-    found = _tagged_definitions(root, grammar) if grammar in QUERIES else list(_definitions(root))
+    found = _found(root, grammar)
     units = [_file_unit(file, lines, root, found)]
     for one in found:
         inside = [other for other in found if other.kind == "function" and one.first <= other.first < one.last]
@@ -80,6 +85,37 @@ def definition_units(file: SourceFile) -> list[dict]:
         code = textwrap.dedent(code).rstrip()
         units.append({"id": f"{file.path}:{one.first}", "kind": one.kind, "code": code, "source": source})
     return units
+
+
+def definition_functions(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -> list[ScriptFunction]:
+    """The functions whose code, without the comments above it, has min_lines to max_lines. Their docstring: these."""
+    lines = file.text.split("\n")
+    grammar = grammar_of(file.path, tuple(GRAMMARS))
+    found = [one for one in _found(tree_of(file.text, grammar).root_node, grammar) if one.kind == "function"]
+    functions = []
+    for one in found:
+        above, code = lines[one.above - 1 : one.first - 1], lines[one.first - 1 : one.last]
+        own = textwrap.dedent("\n".join(code)).rstrip()
+        if min_lines <= len(code) <= max_lines:
+            functions.append(
+                ScriptFunction(
+                    path=file.path, qualname=one.qualname, name=one.qualname.rpartition(".")[2], first_line=one.first,
+                    last_line=one.last, source=textwrap.dedent("\n".join([*above, *code])).rstrip(),
+                    code_without_docstring=own, docstring=prose(above) or None, license=file.license,
+                    commit=file.commit, split=file.split, package=file.source,
+                )
+            )  # fmt: skip
+    return functions
+
+
+def prose(comment: list[str]) -> str:
+    """What the lines of a comment say, without its marks and without attributes."""
+    bare = (MARKS.sub("", line).strip() for line in comment if not ATTRIBUTE_LINE.match(line))
+    return "\n".join(bare).strip()
+
+
+def _found(root, grammar: str) -> list[Definition]:
+    return _tagged_definitions(root, grammar) if grammar in QUERIES else list(_definitions(root))
 
 
 def _file_unit(file: SourceFile, lines: list[str], root, found: list[Definition]) -> dict:

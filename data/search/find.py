@@ -11,7 +11,7 @@ import numpy as np
 
 from data.search.index import Index
 from data.search.nearest import best
-from data.search.ranking import CHOSEN, Weights, definers, order, telling_words
+from data.search.ranking import CHOSEN, Places, Weights, definers, order, telling_words
 
 BY = ("both", "meaning", "words")
 DEPTH = 200  # candidates by meaning, and as many by words
@@ -44,17 +44,18 @@ def find(
         rows = best(scores, min(k, len(scores)))
         rows = rows[scores[rows] > 0]
         return rows, scores[rows]
-    rows = candidates(index, query, max(k, DEPTH), vector=vector, made_by=made_by, exact=exact)
+    near = index.search(vector[None], max(k, DEPTH), made_by=made_by, exact=exact)[0][0]
     words = index.words.scores(telling_words(query))
+    rows = candidates(query, index.places, near, words)
     return order(query, index.places, rows, index.vectors[rows] @ vector, words[rows], k, weights)
 
 
-def candidates(
-    index: Index, query: str, depth: int, *, vector: np.ndarray, made_by: Mapping, exact: bool = False
-) -> np.ndarray:
-    """Rows of the `depth` nearest, of the `depth` best by words, and of what defines a name of the query: [C]."""
-    near = index.search(vector[None], depth, made_by=made_by, exact=exact)[0][0]
-    words = index.words.scores(telling_words(query))
-    said = best(words, min(depth, len(words)))
-    defining = np.array(list(definers(query, index.places)), dtype=np.int64)
+def candidates(query: str, places: Places, near: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Rows [C] that the rules order: the nearest, as many of the best by words, and what defines a name of the query.
+
+    near   [n]  rows of the nearest by meaning
+    words  [N]  BM25 of all units
+    """
+    said = best(words, len(near))
+    defining = np.array(list(definers(query, places)), dtype=np.int64)
     return np.unique(np.concatenate([near, said[words[said] > 0], defining]))

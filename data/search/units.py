@@ -13,10 +13,10 @@ import textwrap
 from common.python_syntax import parse
 from data.corpus import SourceFile
 from data.corpus.functions import Function, functions_of, one_line_functions, source_of
-from data.corpus.languages import NAMES, language_of
+from data.corpus.languages import TAUGHT, language_of
 from data.corpus.script_functions import ScriptFunction, script_functions_of
 from data.search.classes import class_units
-from data.search.definitions import definition_units
+from data.search.definitions import definition_functions, definition_units
 
 AnyFunction = Function | ScriptFunction
 ALL_LINES = 1_000_000
@@ -31,7 +31,7 @@ OPENING = re.compile(r"\s*(?:#![^\n]*\s*)?/\*\*.*?\*/", re.DOTALL)  # the JSDoc 
 
 def documented_units(file: SourceFile) -> list[dict]:
     """The file, its classes and its functions in line order, each with its documentation."""
-    if language_of(file.path) in NAMES:
+    if language_of(file.path) in TAUGHT:
         found = functions_in(file, min_lines=1, max_lines=ALL_LINES)
         functions = [function_unit(one) | {"code": one.source} for one in found]
         units = [file_unit(file, documented=True), *class_units(file), *functions, *_one_line_units(file)]
@@ -44,7 +44,9 @@ def documented_units(file: SourceFile) -> list[dict]:
 
 def functions_in(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -> list[AnyFunction]:
     """The functions of a file in any language that the corpus reads, of min_lines to max_lines of code."""
-    of_language = functions_of if file.path.endswith(".py") else script_functions_of
+    language = language_of(file.path)
+    of_others = script_functions_of if language in TAUGHT else definition_functions
+    of_language = functions_of if language == "python" else of_others
     return of_language(file, min_lines=min_lines, max_lines=max_lines)
 
 
@@ -74,6 +76,8 @@ def _one_line_units(file: SourceFile) -> list[dict]:
 
 def file_unit(file: SourceFile, *, documented: bool = False) -> dict:
     """A file as its outline: path, classes and signatures; if `documented`, with its header."""
+    if language_of(file.path) not in TAUGHT:
+        return definition_units(file)[0]
     python = file.path.endswith(".py")
     outline = _python_outline(file.text) if python else OUTLINE.findall(file.text)
     header = []

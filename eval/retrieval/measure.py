@@ -4,9 +4,10 @@
                     ├─ scores [N] ─ ranks of the relevant codes ─ metrics    all candidates are ranked, none sampled
     code ── encode ─┘
 
-Compared with the model: BM25 over the code, BM25 over path and name only, random ranking, the fusion of model and
-BM25, and the model that it was tuned from. eval/retrieval/files.py reads the data, eval/retrieval/metrics.py has the
-metrics.
+Compared with the model: BM25 over the code, BM25 over path and name only, random ranking, model and BM25 together, what
+search.py makes of these, and the model that it was tuned from. Where the candidates have a path, a file counts as found
+at the rank of its best candidate among those of the other files. eval/retrieval/files.py reads the data,
+eval/retrieval/metrics.py has the metrics.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ import numpy as np
 
 from common.console import UserError, progress
 from data.search.bm25 import BM25, words
-from data.search.fusion import fuse
+from data.search.find import DEPTH
+from data.search.find import candidates as searched
+from data.search.index import searched_text
+from data.search.nearest import best as nearest
+from data.search.ranking import CHOSEN, NONE, Places, Weights, order, telling_words
 from eval.compare import compare_runs
 from eval.environment import environment
 from eval.retrieval.files import graded_codes, kind_of, relevance
-from eval.retrieval.metrics import CUT, METRICS, first, ranks_of
+from eval.retrieval.metrics import CUT, FILE_METRICS, METRICS, best_of_files, first, ranks_of
 from eval.stats import summarise
 
+TOGETHER: dict[str, Weights] = {"hybrid": NONE, "search": CHOSEN}  # meaning and words alone, and by search.py's rules
+LISTED = 50  # results of these
 BY_KIND = ("mrr@10", "ndcg@10", "recall@10")  # the metrics given for each kind of query
 
 
@@ -48,23 +55,28 @@ def evaluate_retrieval(
     "values" (metric -> query id -> value), "results" (one row per query: status "pass" if a relevant candidate is among
     the first ten, "rank" of the best one, "bm25_rank", "top" ten ids), "verbatim" (number of queries that appear word
     for word in a relevant code), "sandbox" (None: nothing is executed) and "environment". The keys "random", "path" (if
-    the candidates have a source), "bm25", "hybrid" and "base" hold the same figures of those systems, and "changes" the
-    gain of each over the encoder, paired by query, as `eval.compare` returns it.
+    the candidates have a source), "bm25", "hybrid", "search" and "base" hold the same figures of those systems, and
+    "changes" the gain of each over the encoder, paired by query, as `eval.compare` returns it. Metrics of whole files,
+    "file_…", are there if the candidates have a path.
     Raises UserError for a query whose candidate is missing, for duplicate ids, and if there is nothing to evaluate.
     """
     relevant = relevance(queries, candidates)
     scorers = _scorers(encoder, queries, candidates, passages=passages, base=base, seed=seed)
-    values = {system: {metric: {} for metric in METRICS} for system in (*scorers, "hybrid")}
+    together, places = _together(queries, candidates), Places(candidates)
+    have_paths = any((row.get("source") or {}).get("path") for row in candidates)
+    metrics = METRICS | (FILE_METRICS if have_paths else {})
+    values = {system: {metric: {} for metric in metrics} for system in (*scorers, *TOGETHER)}
     results = []
     for i, query in enumerate(progress(queries, what="ranking", unit="query")):
         scores = {system: scorer(i) for system, scorer in scorers.items()}
-        scores["hybrid"] = fuse(scores["encoder"], scores["bm25"])
-        best = {}
+        scores |= together(i, scores["encoder"], places)
+        ranks = {system: ranks_of(of_all, *relevant[i]) for system, of_all in scores.items()}
+        best = {system: int(of_relevant[0]) for system, (of_relevant, _) in ranks.items()}
         for system, of_all in scores.items():
-            ranks, grades = ranks_of(of_all, *relevant[i])
-            best[system] = int(ranks[0])
-            for metric, function in METRICS.items():
-                values[system][metric][query["id"]] = function(ranks, grades)
+            of_files = ranks_of(*best_of_files(of_all, places.file, *relevant[i])) if have_paths else ()
+            for metric, function in metrics.items():
+                found = of_files if metric in FILE_METRICS else ranks[system]
+                values[system][metric][query["id"]] = function(*found)
         results.append(
             {
                 "id": query["id"],
@@ -88,10 +100,28 @@ def evaluate_retrieval(
     return result | {"changes": compare_runs([result], {name: [result | other] for name, other in others.items()})}
 
 
+def _together(queries: list[dict], candidates: list[dict]) -> Callable[[int, np.ndarray, Places], dict]:
+    """The scores [N] of the systems of TOGETHER, from the number of a query and its cosines [N]; 0 beyond LISTED."""
+    bm25 = BM25([searched_text(row) for row in candidates])
+
+    def scores_of(i: int, cosines: np.ndarray, places: Places) -> dict[str, np.ndarray]:
+        query = queries[i]["query"]
+        words = bm25.scores(telling_words(query))
+        rows = searched(query, places, nearest(cosines, min(DEPTH, len(cosines))), words)
+        found = {}
+        for system, weights in TOGETHER.items():
+            listed, scores = order(query, places, rows, cosines[rows], words[rows], LISTED, weights)
+            found[system] = np.zeros(len(cosines))
+            found[system][listed] = 1 + scores
+        return found
+
+    return scores_of
+
+
 def _scorers(
     encoder, queries: list[dict], candidates: list[dict], *, passages: np.ndarray | None, base, seed: int
 ) -> dict[str, Callable[[int], np.ndarray]]:
-    """The systems except the hybrid, each a function from the number of a query to the scores of all candidates [N]."""
+    """The other systems, each a function from the number of a query to the scores of all candidates [N]."""
     codes, texts = [row["code"] for row in candidates], [row["query"] for row in queries]
 
     def dense(model, passages=None):

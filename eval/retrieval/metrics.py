@@ -61,8 +61,24 @@ def average_precision(ranks: np.ndarray, grades: np.ndarray) -> float:
     return float(np.mean(np.arange(1, len(ranks) + 1) / ranks))
 
 
+def best_of_files(
+    scores: np.ndarray, files: np.ndarray, relevant: np.ndarray, grades: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arguments of `ranks_of` for files: what the best of each scores, which are relevant, and their grades.
+
+    files  [N]  the number of each candidate's file, from 0
+    """
+    of_files = np.full(files.max() + 1, -np.inf)
+    np.maximum.at(of_files, files, scores)
+    wanted, inverse = np.unique(files[relevant], return_inverse=True)
+    best = np.zeros(len(wanted), grades.dtype)
+    np.maximum.at(best, inverse, grades)
+    return of_files, wanted, best
+
+
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     f"{name}@{k}": partial(metric, k=k)
     for k in (CUT, 5, 1)
     for name, metric in (("mrr", reciprocal_rank), ("ndcg", ndcg), ("recall", recall))
 } | {"map": average_precision}
+FILE_METRICS = {f"file_{name}": METRICS[name] for name in ("mrr@10", "ndcg@10", "recall@10")}  # of whole files

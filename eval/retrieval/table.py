@@ -6,18 +6,19 @@ from common.markdown import fenced
 from eval.change_table import number, verdict_phrase
 from eval.retrieval.measure import BY_KIND
 
-SHOWN = ("mrr@10", "ndcg@10", "recall@10", "recall@1", "map")
+SHOWN = ("mrr@10", "ndcg@10", "recall@10", "recall@1", "map", "file_ndcg@10")
 
 
 def ranking_table(result: dict, name: str) -> str:
     """One line per system, best nDCG@10 first, with its gain over the model `name`; then one per kind of query."""
     names = {"random": "chance", "path": "path and name", "bm25": "BM25", "base": "its base"}
-    names["hybrid"] = f"{name} + BM25"
+    names |= {"hybrid": f"{name} + BM25", "search": "search.py"}
     systems = {name: result} | {names[system]: result[system] for system in result["changes"]}
     gains = {names[system]: change["ndcg@10"] for system, change in result["changes"].items()}
-    rows = [("", *SHOWN, "nDCG@10 against the model", "verdict")]
+    shown = [metric for metric in SHOWN if metric in result["metrics"]]
+    rows = [("", *shown, "nDCG@10 against the model", "verdict")]
     for system in sorted(systems, key=lambda system: -systems[system]["metrics"]["ndcg@10"]):
-        rows.append((system, *(number(systems[system]["metrics"][metric]) for metric in SHOWN)))
+        rows.append((system, *(number(systems[system]["metrics"][metric]) for metric in shown)))
         if gain := gains.get(system):
             low, high = (number(end, sign=True) for end in gain["interval"])
             rows[-1] += (f"{number(gain['value'], sign=True)} [{low}, {high}]", verdict_phrase("ndcg@10", gain))

@@ -8,9 +8,12 @@ import torch
 
 from common.console import UserError
 from common.files import read_json
+from model import distil as module
 from model import load_encoder
-from model.encoder_files import save_encoder, static_table
-from model.static import StaticEncoder, distil, frequency_weights, principal_components
+from model.distil import distil, frequency_weights, principal_components
+from model.encoder_files import save_encoder
+from model.static import StaticEncoder
+from tests.commands import run
 
 TEXTS = ["a b c", "def x return", "c b a a", "x " * 700, "\N{SNOWMAN}"]
 
@@ -84,14 +87,22 @@ def test_text_outside_the_vocabulary_has_no_say(table):
 
 def test_the_table_of_an_encoder_is_made_once(reference_encoder, monkeypatch, tmp_path):
     monkeypatch.setenv("TRITUNE_CACHE", str(tmp_path))
-    name = f"static:{reference_encoder[1]}"
-    monkeypatch.setattr("model.encoder_files.distil", lambda encoder: distil(encoder, dimension=16))
-    first = load_encoder(name, query_prefix="query ")
-    monkeypatch.setattr("model.encoder_files.distil", None)
-    again = load_encoder(name)
-    assert first.source == again.source == name and torch.equal(first.embeddings, again.embeddings)
-    assert torch.equal(first.encode(["a"], kind="query"), again.encode(["query a"]))
-    assert static_table(str(reference_encoder[1])).is_relative_to(tmp_path)
+    monkeypatch.setattr(module, "distil", lambda encoder: distil(encoder, dimension=16))
+    name = str(reference_encoder[1])
+    folder = module.cached_table(name)
+    monkeypatch.setattr(module, "distil", None)
+    assert module.cached_table(name) == folder and folder.is_relative_to(tmp_path)
+    encoder = load_encoder(str(folder), query_prefix="query ")
+    assert torch.equal(encoder.encode(["a"], kind="query"), load_encoder(str(folder)).encode(["query a"]))
+
+
+def test_the_command(reference_encoder, tmp_path):
+    arguments = ("-m", "model.distil", reference_encoder[1], "--out", tmp_path / "table", "--dimension", 8)
+    done = run(*arguments)
+    assert done.returncode == 0 and "56 tokens × 8 in " in done.stdout
+    assert load_encoder(str(tmp_path / "table")).encode(["a"]).shape == (1, 8)
+    again = run(*arguments)
+    assert again.returncode == 2 and again.stderr.endswith("exists; give another --out\n")
 
 
 def test_what_is_no_table_is_refused(table, tmp_path):

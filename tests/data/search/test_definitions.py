@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data.corpus import SourceFile
-from data.corpus.languages import GRAMMARS, NAMES, language_of, packages_of
+from data.corpus.languages import language_of, packages_of
 from data.search.units import documented_units
 
 GO = """// Copyright of somebody.
@@ -208,10 +208,6 @@ def units_of(path, text):
     units = documented_units(SourceFile(path, text, "", license=None, commit=None, split=""))
     assert len({unit["id"] for unit in units}) == len(units)
     return {unit["source"]["qualname"]: unit for unit in units}
-
-
-def test_every_language_that_is_only_searched_is_tried_here():
-    assert {language_of(path) for path in FOUND} == GRAMMARS.keys() - NAMES.keys()
 
 
 @pytest.mark.parametrize("path", FOUND)

@@ -5,9 +5,9 @@ import pytest
 
 from data.search import find as find_module
 from data.search.bm25 import BM25
-from data.search.find import find
-from data.search.fusion import fuse
+from data.search.find import candidates, find
 from data.search.index import build_index, open_index
+from data.search.ranking import order
 from data.search.snippet import distinctive_words, head, marked, matching_line, printable
 from tests.data.search.test_index import ENCODER, unit_vectors
 
@@ -21,13 +21,6 @@ def index(tmp_path, request):
     return open_index(tmp_path / "index")
 
 
-def test_fusion_is_the_weighted_sum_of_inverse_ranks_with_ties_sharing_the_last():
-    fused = fuse(np.array([0.9, 0.5, 0.5, -np.inf]), np.array([0.0, 3.0, 0.0, 0.0]))
-    ranks = [(1, 4), (3, 1), (3, 4), (4, 4)]
-    assert fused == pytest.approx([11 / 1.3 * (1 / (10 + a) + 0.3 / (10 + b)) for a, b in ranks])
-    assert fuse(np.array([2.0, 1.0]), np.array([5.0, 0.0]))[0] == 1
-
-
 def test_the_three_orders(index):
     vector = unit_vectors(4)[2]
     asked = {"vector": vector, "made_by": ENCODER}
@@ -36,18 +29,19 @@ def test_the_three_orders(index):
     rows, scores = find(index, "tree", 4, by="words")
     assert rows.tolist() == [1, 0] and scores == pytest.approx(sorted(index.words.scores("tree"))[:1:-1])
     rows, scores = find(index, "tree", 4, **asked)
-    expected = fuse((unit_vectors(4) @ vector).astype(float), index.words.scores("tree"))
-    assert rows.tolist() == np.argsort(-expected, kind="stable").tolist()
-    assert scores == pytest.approx(np.sort(expected)[::-1])
+    expected = order("tree", index.places, np.arange(4), unit_vectors(4) @ vector, index.words.scores("tree"), 4)
+    assert rows.tolist() == expected[0].tolist() and scores == pytest.approx(expected[1], abs=1e-6)
     assert find(index, "nothing of it", 4, by="words")[0].tolist() == []
 
 
-def test_beyond_the_depth_meaning_has_no_say(index, monkeypatch):
+def test_what_is_ordered_is_near_or_has_the_words_or_the_name(index, monkeypatch):
     monkeypatch.setattr(find_module, "DEPTH", 1)
-    cosines = np.full(4, -np.inf)
-    cosines[2] = 1.0
-    _, scores = find(index, "tree", 1, by="both", vector=unit_vectors(4)[2], made_by=ENCODER)
-    assert scores == pytest.approx([fuse(cosines, index.words.scores("tree")).max()])
+    vector = unit_vectors(4)[2]
+    words = index.words.scores("edges")  # of 2 and 3: as many of the best as are near
+    assert candidates("edges", index.places, np.array([0]), words).tolist() == [0, int(words.argmax())]
+    assert candidates("q1", index.places, np.array([0]), index.words.scores("no")).tolist() == [0, 1]
+    rows, _ = find(index, "tree", 1, by="both", vector=vector, made_by=ENCODER)
+    assert len(rows) == 1 and rows[0] in (1, 2)
 
 
 def test_words_are_found_in_path_and_qualified_name_too(index):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eval.retrieval.codes import in_form, renamed, without_docstrings
-from eval.retrieval.metrics import METRICS, first, ranks_of
+from eval.retrieval.metrics import METRICS, best_of_files, first, ranks_of
 
 
 def of_grades(ranked):
@@ -21,6 +21,15 @@ def test_metrics_of_a_worked_example():
     assert metrics["ndcg@10"] == pytest.approx((1 / math.log2(3) + 2 / math.log2(5)) / ideal)
     assert metrics["recall@10"] == 2 / 3 and metrics["recall@1"] == 0
     assert metrics["map"] == pytest.approx((1 / 2 + 2 / 4 + 3 / 12) / 3)
+
+
+def test_a_file_is_found_at_the_rank_of_its_best_code_among_files():
+    scores, files = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([0, 0, 1, 2, 2])
+    # relevant are both codes of file 2, one of grade 3, and one of file 1
+    of_files, wanted, grades = best_of_files(scores, files, np.array([4, 3, 2]), np.array([3, 1, 1]))
+    assert of_files.tolist() == [0.9, 0.7, 0.6] and wanted.tolist() == [1, 2] and grades.tolist() == [1, 3]
+    ranks, ranked = ranks_of(of_files, wanted, grades)
+    assert ranks.tolist() == [2, 3] and ranked.tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("k", [1, 5, 10])

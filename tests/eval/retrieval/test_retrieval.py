@@ -11,6 +11,7 @@ from eval.retrieval import __main__ as command
 from eval.retrieval import evaluate_retrieval, worst_queries
 from eval.retrieval.__main__ import main
 from eval.retrieval.codes import in_form
+from eval.retrieval.metrics import FILE_METRICS
 
 
 class TableEncoder:
@@ -39,7 +40,9 @@ def test_a_model_that_scores_everything_alike_gets_nothing():
     queries = [{"id": f"q{i}", "query": f"query {i}", "code_id": f"c{i}"} for i in range(5)]
     same = dict.fromkeys([row["code"] for row in candidates] + [row["query"] for row in queries], 0.3)
     result = evaluate_retrieval(TableEncoder(same), queries, candidates)
-    assert result["metrics"].pop("map") == pytest.approx(1 / 30) and not any(result["metrics"].values())
+    assert result["metrics"].pop("map") == pytest.approx(1 / 30)
+    of_files = {name: result["metrics"].pop(name) for name in FILE_METRICS}
+    assert set(of_files.values()) == {1} and not any(result["metrics"].values())  # there is one file
     assert [row["rank"] for row in result["results"]] == [30] * 5
 
 
@@ -112,8 +115,16 @@ def test_every_other_way_to_search_stands_beside_the_model():
     result = evaluate_retrieval(tuned, queries, candidates, base=base)
     first = {system: result[system]["metrics"]["recall@1"] for system in result["changes"]}
     assert result["metrics"]["recall@1"] == 1
-    # Paths hold the words of other codes but for two; where both are right, so is their fusion; to the base all is one.
-    assert first == {"bm25": 1, "path": 0.2, "random": pytest.approx(0.1, abs=0.2), "hybrid": 1, "base": 0}
+    # Paths hold the words of other codes but for two; where both are right, so are they together, but for
+    # rules that go by the path; to the base all is one.
+    assert first == {
+        "bm25": 1,
+        "path": 0.2,
+        "random": pytest.approx(0.1, abs=0.2),
+        "hybrid": 1,
+        "search": 0.7,
+        "base": 0,
+    }
     change = result["changes"]["base"]["recall@1"]
     assert change["value"] == -1 and change["interval"][1] < 0 and change["p"] <= change["p_holm"] < 0.02
     assert result["changes"]["bm25"]["recall@1"]["value"] == 0
@@ -124,7 +135,11 @@ def test_every_other_way_to_search_stands_beside_the_model():
 def test_without_places_there_is_no_search_by_them():
     queries, candidates, tuned, _ = ten_queries()
     result = evaluate_retrieval(tuned, queries, [row | {"source": None} for row in candidates])
-    assert result["changes"].keys() == {"random", "bm25", "hybrid"} and "path" not in result and "base" not in result
+    assert (
+        result["changes"].keys() == {"random", "bm25", "hybrid", "search"}
+        and "path" not in result
+        and "base" not in result
+    )
 
 
 def test_figures_by_kind_of_query():
