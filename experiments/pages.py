@@ -24,6 +24,7 @@ from eval.change_table import number, verdict, verdict_phrase
 HERE = Path(__file__).resolve().parent
 PAGES = {  # experiment -> its page
     "anchors": HERE / "anchors" / "README.md",
+    "code_search": HERE / "code_search" / "README.md",
     "codealpaca": HERE / "codealpaca" / "README.md",
     "quickstart_choices": HERE.parent / "docs" / "quickstart_choices.md",
     "track_b_executed": HERE / "track_b_executed" / "README.md",

@@ -32,8 +32,12 @@ DIMENSION, SMOOTHING = 256, 1e-4  # D and a: model2vec's
 NEVER_IN_TEXT = re.compile(r"\[unused\d+\]|\[(?:PAD|UNK|CLS|SEP|MASK)\]|</?(?:s|pad|unk|mask)>|<\|.*\|>")
 
 
-def distil(encoder: Encoder, *, dimension: int = DIMENSION) -> StaticEncoder:
-    """A static table [V, dimension] from an encoder, in about a minute. UserError if its vectors are shorter."""
+def distil(encoder: Encoder, *, dimension: int | None = None) -> StaticEncoder:
+    """A static table [V, dimension] from an encoder, in about a minute. UserError if its vectors are shorter.
+
+    dimension  None: DIMENSION, or all that the encoder has
+    """
+    dimension = dimension or min(DIMENSION, encoder.config.hidden_size)
     if dimension > encoder.config.hidden_size:
         raise UserError(f"{encoder.source}: its vectors have {encoder.config.hidden_size} components, not {dimension}")
     vectors = tokens_alone(encoder).numpy()  # [V, H]
@@ -97,7 +101,9 @@ class Options:
 
     model: str = option(help="encoder: folder, hub id or embedded default", positional=True)
     out: Path = option(help="folder to write", metavar="DIR")
-    dimension: int = option(DIMENSION, "components of a vector", least=1)
+    dimension: int | None = option(
+        None, f"components of a vector (default: {DIMENSION}, or all there are)", least=1
+    )
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
 
 
@@ -109,7 +115,7 @@ def main() -> None:
     encoder = load_encoder(options.model, device=choose_device(options.device))
     table = distil(encoder, dimension=options.dimension)
     save_encoder(table, options.out)
-    print(f"table    {table.config.vocab_size:,} tokens × {options.dimension} in {options.out}")
+    print(f"table    {table.config.vocab_size:,} tokens × {table.config.hidden_size} in {options.out}")
 
 
 if __name__ == "__main__":

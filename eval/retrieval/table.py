@@ -12,7 +12,7 @@ SHOWN = ("mrr@10", "ndcg@10", "recall@10", "recall@1", "map", "file_ndcg@10")
 def ranking_table(result: dict, name: str) -> str:
     """One line per system, best nDCG@10 first, with its gain over the model `name`; then one per kind of query."""
     names = {"random": "chance", "path": "path and name", "bm25": "BM25", "base": "its base"}
-    names |= {"hybrid": f"{name} + BM25", "search": "search.py"}
+    names |= {"hybrid": f"{name} + BM25", "search": "both, by the rules of ranking"}
     systems = {name: result} | {names[system]: result[system] for system in result["changes"]}
     gains = {names[system]: change["ndcg@10"] for system, change in result["changes"].items()}
     shown = [metric for metric in SHOWN if metric in result["metrics"]]

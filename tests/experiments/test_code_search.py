@@ -1,0 +1,110 @@
+"""Measuring search on a benchmark: what counts as found, how weights are chosen, and the command as a whole."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from common.console import UserError
+from common.files import write_jsonl
+from data.search.ranking import NONE, Places
+from experiments import pages, stages
+from experiments.code_search import choose
+from experiments.code_search.choose import Measured, ascend, cross_validated
+from experiments.code_search.queries import Asked, Pool, Query, lies_in, ndcg, read_benchmark
+from tests.commands import run
+
+OWN = stages.ROOT / "data" / "search"  # functions with docstrings
+WORDS = ("one", "two", "many")
+UNITS = [
+    {"id": f"{path}:{first}", "code": "", "source": {"path": path, "qualname": None, "lines": [first, last]}}
+    for path, first, last in (("a/tree.py", 1, 5), ("a/tree.py", 7, 9), ("b.py", 1, 4), ("c.py", 1, 4))
+]  # fmt: skip
+
+
+def test_what_is_found():
+    assert lies_in(UNITS[0], ("a/tree.py", None)) and not lies_in(UNITS[2], ("a/tree.py", None))
+    assert lies_in(UNITS[0], ("a/tree.py", (5, 6))) and not lies_in(UNITS[1], ("a/tree.py", (5, 6)))
+    assert lies_in(UNITS[1], "a/tree.py:7") and not lies_in(UNITS[0], "a/tree.py:7")
+    # two targets: the first at rank 1, where its second unit adds nothing; the other at rank 3
+    targets = (("a/tree.py", None), ("b.py", None))
+    assert ndcg(UNITS[:3], targets) == pytest.approx((1 + 1 / 2) / (1 + 1 / math.log2(3)))
+    assert ndcg(UNITS[:2], (("b.py", None),)) == 0
+
+
+def asked(*targets) -> Asked:
+    """Of each target one query: by meaning the third unit is nearest."""
+    pools = [
+        Pool(Query(f"q{n}", text, "symbol", (target,)), np.arange(4), np.array([0.2, 0.1, 0.9, 0.3]), np.zeros(4))
+        for n, (text, target) in enumerate(targets)
+    ]
+    return Asked(UNITS, Places(UNITS), pools)
+
+
+def test_the_weights_that_find_files_best_without_a_loss_in_functions(monkeypatch):
+    monkeypatch.setattr(choose, "GRID", {"path": (0.0, 2.0)})
+    files = {"m": {"r": asked(("the tree", ("a/tree.py", None))), "s": asked(("tree", ("a/tree.py", None)))}}
+    harmless = Measured(files, {"m": {"f": asked(("other", "c.py:1"))}})
+    assert ascend(harmless, [0, 1], NONE).path == 2.0
+    # where the same rule would hide a function it is not taken
+    harmed = Measured(files, {"m": {"f": asked(("tree", "b.py:1"))}})
+    assert ascend(harmed, [0, 1], NONE) == NONE
+    found = cross_validated(harmless, folds=2, seed=0, say=lambda line: None)
+    assert len(found["folds"]) == 2 and found["files"]["m"] == 1.0
+
+
+def test_a_benchmark_as_it_is_published(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    row = {
+        "query": "walk",
+        "category": "symbol",
+        "relevant": ["lib/a.py", {"path": "lib/b.py", "start_line": 2, "end_line": 4}],
+    }
+    (tmp_path / "annotations" / "one.json").write_text(json.dumps([row | {"secondary": ["lib/c.py"]}]))
+    about = {"name": "one", "language": "python", "url": "u", "revision": "r", "benchmark_root": "lib"}
+    (tmp_path / "repos.json").write_text(json.dumps([about, about | {"name": "two"}]))
+    with pytest.raises(UserError, match="holds none of the repositories of"):
+        read_benchmark(tmp_path, tmp_path / "checkouts")
+    (tmp_path / "checkouts" / "one" / "lib").mkdir(parents=True)
+    (found,) = read_benchmark(tmp_path, tmp_path / "checkouts")
+    (query,) = found.queries
+    assert query == Query("one/0", "walk", "symbol", (("a.py", None), ("b.py", (2, 4)), ("c.py", None)))
+
+
+def test_it_runs_from_the_repositories_to_the_page(tmp_path, reference_encoder, monkeypatch):
+    monkeypatch.setenv("TRITUNE_CACHE", str(tmp_path / "cache"))
+    checkout = tmp_path / "checkouts" / "tree"
+    checkout.mkdir(parents=True)
+    for name in ("walk", "grow", "prune"):
+        lines = [
+            f"def {name}_{n}(tree):\n    '''{name.title()} the tree number {n} down to its leaves.'''\n" for n in "abc"
+        ]
+        body = "".join(line + "    a = tree\n    b = a\n    c = b\n    return c\n\n\n" for line in lines)
+        (checkout / f"{name}.py").write_text(body)
+    (tmp_path / "benchmark" / "annotations").mkdir(parents=True)
+    rows = [
+        {"query": f"how to {name}", "category": "semantic", "relevant": [f"{name}.py"]} for name in ("walk", "grow")
+    ]
+    (tmp_path / "benchmark" / "annotations" / "tree.json").write_text(json.dumps(rows))
+    write_jsonl(tmp_path / "benchmark" / "repos.json", [{"name": "tree", "language": "python", "revision": "r"}])
+
+    command = (
+        "-m", "experiments.code_search.run", "--benchmark", tmp_path / "benchmark", "--repositories", checkout.parent,
+        "--models", reference_encoder[1], "--tables", "--functions", OWN, "--folds", 0, "--out", tmp_path / "runs",
+        "--results", tmp_path / "code_search",
+    )  # fmt: skip
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "code_search" / "results.json").read_text())
+    (model,) = found["models"].values()
+    assert found["repositories"] == [{"name": "tree", "language": "python", "revision": "r", "queries": 2, "units": 12}]
+    assert model["systems"]["all rules"]["n"] == 2 and "change" not in model["systems"]["no rules"]
+    assert 0 <= model["systems"]["all rules"]["functions"][str(OWN)] <= 1
+    (tmp_path / "code_search" / "page.md.j2").write_text((pages.HERE / "code_search" / "page.md.j2").read_text())
+    monkeypatch.setattr(pages, "HERE", tmp_path)
+    assert "| tree | python | r | 2 | 12 |" in pages.rendered("code_search")
+    written = (tmp_path / "runs" / "indexes").stat().st_mtime_ns
+    assert run(*command).returncode == 0 and (tmp_path / "runs" / "indexes").stat().st_mtime_ns == written
