@@ -18,12 +18,13 @@ def verdict(metric: str, change: dict) -> str:
 
 
 def verdict_phrase(metric: str, change: dict) -> str:
-    """The verdict for a sentence; what is not distinguishable at this n comes with the n that would be needed."""
+    """The verdict for a sentence; what is not distinguishable at this n comes with the larger n it needs."""
     word = verdict(metric, change)
     if change["distinguishable"]:
         return word
-    needed = change.get("n_needed")
-    return f"{word} at this n" + (f" (about {needed} needed)" if needed and change.get("p", 1) > 1 - LEVEL else "")
+    needed = change.get("n_needed") or 0
+    told = needed > change.get("n", 0) and change.get("p", 1) > 1 - LEVEL
+    return f"{word} at this n" + (f" (about {needed} needed)" if told else "")
 
 
 def number(value: float, *, sign: bool = False) -> str:

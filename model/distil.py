@@ -101,9 +101,7 @@ class Options:
 
     model: str = option(help="encoder: folder, hub id or embedded default", positional=True)
     out: Path = option(help="folder to write", metavar="DIR")
-    dimension: int | None = option(
-        None, f"components of a vector (default: {DIMENSION}, or all there are)", least=1
-    )
+    dimension: int | None = option(None, f"components of a vector (default: {DIMENSION}, or all there are)", least=1)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
 
 

@@ -25,6 +25,7 @@ from eval.charts import interval_picture
 from eval.environment import environment
 from eval.stats import paired_change, summarise
 from experiments.code_search.choose import Measured, cross_validated
+from experiments.code_search.peer import semble_values
 from experiments.code_search.queries import Asked, Repository, docstring_queries, pools_of, read_benchmark
 from experiments.stages import run_stages, stage
 from model import load_encoder
@@ -45,6 +46,7 @@ class Options:
     repositories: Path = option(help="folder with a checkout of each repository", metavar="DIR")
     models: tuple[str, ...] = option(("all-minilm-l6-v2",), "encoders; each is measured by its static table as well")
     tables: bool = option(False, "measure the static tables alone")
+    peer: bool = option(False, "also ask the package semble, with the same static tables")
     functions: tuple[str, ...] = option(
         ("package:networkx", "pypi:werkzeug==3.1.3"), "SOURCES whose docstrings ask for their functions"
     )
@@ -77,7 +79,17 @@ def main() -> None:
         functions[title] = {
             source: ask_for_functions(folder, encoder, indexes / folder.name) for source, folder in pairs.items()
         }
-    write_results(options, repositories, Measured(files, functions))
+    peers = {}
+    if options.peer:
+        for title, table in models_of(replace(options, tables=True)).items():
+            peers[title] = {
+                query: value
+                for one in repositories
+                for query, value in semble_values(
+                    one.folder, Path(table), [pool.query for pool in files[title][one.name].pools]
+                ).items()
+            }
+    write_results(options, repositories, Measured(files, functions), peers)
 
 
 def models_of(options: Options) -> dict[str, str]:
@@ -115,9 +127,16 @@ def systems() -> dict[str, Weights]:
     return {"no rules": NONE, **alone, "all rules": CHOSEN, **without}
 
 
-def write_results(options: Options, repositories: list[Repository], measured: Measured) -> None:
-    """results.json and a picture of the changes for each model."""
+def write_results(
+    options: Options, repositories: list[Repository], measured: Measured, peers: Mapping[str, dict[str, float]]
+) -> None:
+    """results.json and a picture of the changes for each model. peers: title -> semble's values with the same table."""
     models = {title: of_model(of_files, measured.functions[title]) for title, of_files in measured.files.items()}
+    for title, values in peers.items():
+        ours = _joined(measured.files[title], CHOSEN)
+        told = summarise({METRIC: values})
+        models[title]["semble"] = {"files": told["metrics"][METRIC], "interval": told["intervals"][METRIC]}
+        models[title]["semble"] |= {"n": len(values), "ours_against_it": paired_change(values, ours)}
     found = {
         "schema": 1,
         "settings": as_settings(options, without=("out", "results", "benchmark", "repositories")),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from data.search.ranking import NONE, Places
 from experiments import pages, stages
 from experiments.code_search import choose
 from experiments.code_search.choose import Measured, ascend, cross_validated
+from experiments.code_search.peer import semble_values
 from experiments.code_search.queries import Asked, Pool, Query, lies_in, ndcg, read_benchmark
 from tests.commands import run
 
@@ -72,6 +75,22 @@ def test_a_benchmark_as_it_is_published(tmp_path):
     (found,) = read_benchmark(tmp_path, tmp_path / "checkouts")
     (query,) = found.queries
     assert query == Query("one/0", "walk", "symbol", (("a.py", None), ("b.py", (2, 4)), ("c.py", None)))
+
+
+def test_the_peer_answers_the_same_queries(monkeypatch, tmp_path):
+    def chunk(path, first, last):
+        return SimpleNamespace(chunk=SimpleNamespace(file_path=path, start_line=first, end_line=last))
+
+    results = [chunk("b.py", 1, 4), chunk(str(tmp_path / "a/tree.py"), 6, 9)]
+    index = SimpleNamespace(search=lambda text, top_k: results[:top_k])
+    made = SimpleNamespace(from_path=lambda folder, model_path: index)
+    monkeypatch.setitem(sys.modules, "semble", SimpleNamespace(SembleIndex=made))
+    queries = [
+        Query("q", "tree", "symbol", (("a/tree.py", (9, 12)),)),
+        Query("r", "tree", "symbol", (("a/tree.py", (1, 5)),)),
+    ]
+    values = semble_values(tmp_path, tmp_path, queries)
+    assert values == {"q": pytest.approx(1 / math.log2(3)), "r": 0.0}
 
 
 def test_it_runs_from_the_repositories_to_the_page(tmp_path, reference_encoder, monkeypatch):
