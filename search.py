@@ -5,6 +5,8 @@
     python search.py query index "shortest path between two nodes"
     python search.py query index                                 # interactive; a result's number opens it
 
+    python search.py serve index --http                          # a page on this machine, and tools for agents
+
 Without a terminal, queries are read from stdin, one per line.
 """
 
@@ -17,19 +19,21 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from common.console import UserError, run_command
 from common.options import option, parse_subcommand
 from data.corpus.languages import GRAMMARS
 from data.corpus.locate import KINDS
 from data.search.contents import Contents, read_contents
-from data.search.find import BY, find
+from data.search.find import BY
 from data.search.index import Index, open_index, refuse_other_folder
+from data.search.results import Search
+from data.search.server import HOST, listen, mcp_server, run_web
+from data.search.service import Service
 from data.search.snippet import distinctive_words, head, marked, matching_line, printable
 from data.search.update import earlier_index, update_index
 from model import load_encoder
@@ -89,6 +93,24 @@ class QueryOptions:
             raise UserError("--open N needs a TEXT, and N from 1 to --k; without a TEXT, type the number at the prompt")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Answer agents, editors and browsers (Model Context Protocol), and keep the index up to date meanwhile."""
+
+    index: str = option(help="folder that `search.py index` wrote", positional=True)
+    http: int | None = option(
+        None, "serve a page and the protocol on 127.0.0.1, at this port (0: any free one) (default: the protocol on "
+        "stdin and stdout)", nargs="?", const=8765, metavar="PORT",
+    )  # fmt: skip
+    every: float = option(2.0, "seconds between looks at the repository's files (0: never)", least=0)
+    feedback: Path | None = option(
+        None,
+        "keep what is marked on the page as found or not found, for train_embed.py --from-feedback",
+        metavar="FILE",
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+
+
 def index_command(options: IndexOptions) -> None:
     """Build or update the index of a repository's functions, classes and files."""
     refuse_other_folder(options.out)
@@ -130,51 +152,18 @@ def write_vectors(options: IndexOptions, contents: Contents, name: str, made: di
         print(f"  recall@10 of the graph against exact search: {manifest['recall@10']:.3f}")
 
 
-@dataclass(frozen=True)
-class Search:
-    """An index, and how to query it."""
-
-    index: Index
-    encoder: Encoder | None  # None: search by words alone
-    by: str
-    k: int
-    exact: bool
-
-    def results(self, query: str) -> list[dict]:
-        """Results, best first: {"query", "rank", "score", "path", "line", "file"} and the unit's own fields."""
-        vector = made_by = None
-        if self.encoder is not None:
-            (vector,) = np.asarray(self.encoder.encode([query], kind="query"))
-            made_by = self.encoder.identity()
-        rows, scores = find(self.index, query, self.k, by=self.by, vector=vector, made_by=made_by, exact=self.exact)
-        return [self._result(query, *one) for one in zip(range(1, len(rows) + 1), scores, rows, strict=True)]
-
-    def _result(self, query: str, rank: int, score: float, row: int) -> dict:
-        """One result. Units of a training run's index are candidate codes, which may have no path."""
-        unit, root = self.index.units[row], self.index.manifest["root"]
-        source = unit.get("source") or {}
-        path, line = source.get("path"), (source.get("lines") or [None])[0]
-        file = str(Path(root, path)) if root and path else None
-        place = {"path": path, "line": line, "file": file}
-        return {"query": query, "rank": rank, "score": round(float(score), 4), **place, **unit}
-
-
 def query_command(options: QueryOptions) -> None:
     """Print the best results of a query: location, score, first line, and the line with most of the query's words."""
     index = open_index(options.index)
-    encoder = None
-    if options.by != "words":
-        made = {name: index.manifest[name] for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
-        name = options.model or index.manifest["model"]
-        encoder = load_encoder(name, device=choose_device(options.device), **made)
-    search = Search(index, encoder, options.by, options.k, options.exact)
+    encoder = None if options.by == "words" else encoder_of(index, options.model, options.device)
+    search = Search(index, encoder, options.by, options.exact)
     if options.text is None and sys.stdin.isatty() and not options.json:
-        converse(search)
+        converse(search, options.k)
         return
     for query in sys.stdin if options.text is None else [options.text]:
         if not query.strip():
             continue
-        found = search.results(query.strip())
+        found = search.results(query.strip(), options.k)
         if options.json:
             print("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found), end="", flush=True)
         else:
@@ -183,7 +172,31 @@ def query_command(options: QueryOptions) -> None:
             open_in_editor(found[options.open - 1])
 
 
-def converse(search: Search) -> None:
+def serve_command(options: ServeOptions) -> None:
+    """Answer until Ctrl-C, or until the other side closes stdin."""
+    index = open_index(options.index)
+    service = Service(options.index, encoder_of(index, None, options.device), feedback=options.feedback)
+    stop = threading.Event()
+    if options.every:
+        threading.Thread(target=service.follow, args=(stop, options.every), daemon=True).start()
+    try:
+        if options.http is None:
+            mcp_server(service).run()
+            return
+        listener = listen(options.http)
+        print(f"http://{HOST}:{listener.getsockname()[1]}/  (tools for agents: /mcp); Ctrl-C ends", flush=True)
+        run_web(service, listener)
+    finally:
+        stop.set()
+
+
+def encoder_of(index: Index, name: str | None, device: str) -> Encoder:
+    """The encoder that an index names, or another one, with the index's settings."""
+    made = {name: index.manifest[name] for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
+    return load_encoder(name or index.manifest["model"], device=choose_device(device), **made)
+
+
+def converse(search: Search, k: int) -> None:
     """Interactive: queries and results until Ctrl-D."""
     with contextlib.suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 (input() then has a history and can be edited)
@@ -201,7 +214,7 @@ def converse(search: Search) -> None:
             except UserError as error:
                 print(error)
         elif line:
-            found = search.results(line)
+            found = search.results(line, k)
             show(search, found, numbered=True)
 
 
@@ -252,10 +265,13 @@ def open_in_editor(result: dict) -> None:
 
 
 def main() -> None:
-    """The two commands."""
-    options = parse_subcommand({"index": IndexOptions, "query": QueryOptions}, description=__doc__)
+    """The three commands."""
+    commands = {"index": IndexOptions, "query": QueryOptions, "serve": ServeOptions}
+    options = parse_subcommand(commands, description=__doc__)
     if isinstance(options, IndexOptions):
         index_command(options)
+    elif isinstance(options, ServeOptions):
+        serve_command(options)
     else:
         query_command(options)
 

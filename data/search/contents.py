@@ -36,6 +36,8 @@ class Contents:
     units: list[dict]
     files: list[dict]  # that were read: {"path", "sha256", "reason"}; the reason why a file has no unit, or null
     left_out: Counter[str]  # number of files by reason
+    source: str  # what they were read from: an absolute folder, or another SOURCE
+    tests: bool  # whether test files are included
 
 
 def read_contents(
@@ -54,7 +56,8 @@ def read_contents(
     for unit in units if known_reasons else ():  # units without files need not have a path
         known_units.setdefault(unit["source"]["path"], []).append(unit)
 
-    contents = Contents(root, units=[], files=[], left_out=Counter())
+    named = str(Path(source).resolve()) if Path(source).exists() else source
+    contents = Contents(root, units=[], files=[], left_out=Counter(), source=named, tests=tests)
     for file in progress(_source_files(located.tree), what="reading files", unit="file"):
         path = os.fsencode(file.relative_to(root).as_posix()).decode("utf-8", "replace")
         reason, data = _content(file, path, tests)
@@ -72,6 +75,11 @@ def read_contents(
         reasons = ", ".join(f"{number} ({reason})" for reason, number in contents.left_out.most_common())
         raise UserError(f"{source}: nothing to search in it: {f'skipped {reasons}' if reasons else 'no source file'}")
     return contents
+
+
+def watched_files(source: str) -> list[Path] | None:
+    """The files of a SOURCE that may change under our hands, a folder or an installed package; None of any other."""
+    return _source_files(locate(source).tree) if Path(source).exists() or source.startswith("package:") else None
 
 
 def _source_files(tree: Path) -> list[Path]:

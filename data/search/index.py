@@ -126,12 +126,15 @@ def write_index(
     graph: bool | None = None,
     files: Sequence[dict] = (),
     root: Path | None = None,
+    source: str | None = None,
+    tests: bool = False,
 ) -> dict:
     """As build_index, for a caller that holds `writing(folder)`.
 
     manifest  may also have "max_length" (tokens that texts were cut to)
     files     rows of files.jsonl: {"path", "sha256", "reason"}
     root      the folder that the paths of the units are relative to
+    source    the SOURCE that the files come from, and whether its tests are included
     """
     folder = Path(folder)
     if missing := [key for key in DESCRIPTION if key not in manifest]:
@@ -159,6 +162,8 @@ def write_index(
         "metric": "cosine",
         "count": len(vectors),
         "root": None if root is None else str(root),
+        "source": source,
+        "tests": tests,
         "hnsw": None if recall is None else HNSW,
         "recall@10": recall,
     }

@@ -62,7 +62,7 @@ def update_index(
         vectors, encoded = encode_missing(texts, encode, known=known, journal=journal, dimension=made["dimension"])
         manifest = write_index(
             folder, vectors, contents.units, manifest=description, graph=graph, files=contents.files,
-            root=contents.root,
+            root=contents.root, source=contents.source, tests=contents.tests,
         )  # fmt: skip
         for path in Path(folder).glob("encoded-*.bin"):
             path.unlink()
