@@ -22,7 +22,7 @@ from common.console import UserError, run_command
 from common.files import read_json, read_objects, write_json
 from common.options import option, parse_with_recipe
 from data.contrastive import PairBatch, PairTable, plan_batches
-from data.pair_rows import read_pairs, read_pool
+from data.pair_rows import read_feedback, read_pairs, read_pool
 from eval.retrieval import own_candidates, relevance
 from lora.adapter import trainable
 from model import fast, load_encoder
@@ -71,6 +71,9 @@ class Options(EncoderOptions, TrainOptions):
         help='training pairs, JSON Lines: {"id", "query", "code"}, optionally "negatives" and "scores"',
         group=DATA,
         metavar="FILE",
+    )
+    from_feedback: str | None = option(
+        None, "further pairs: what was marked on the page of search.py serve --feedback", DATA, metavar="FILE"
     )
     test: str | None = option(None, "held-out queries, ranked before and after", DATA, metavar="FILE")
     candidates: str | None = option(
@@ -246,7 +249,7 @@ class Data:
 def read_data(options: Options) -> Data:
     """Read every file. UserError for a bad row, or for options that contradict each other or the rows."""
     # what to train on, what to measure on, what to mine negatives from
-    pairs = read_pairs(options.data)
+    pairs = read_pairs(options.data) + (read_feedback(options.from_feedback) if options.from_feedback else [])
     queries, candidates = read_queries(options.test, options.candidates)
     probe = read_queries(options.probe)
     pool = read_pool(options.pool, queries)

@@ -26,6 +26,32 @@ def read_pairs(path: str) -> list[dict]:
     return rows
 
 
+def read_feedback(path: str) -> list[dict]:
+    """Pairs from what `search.py serve --feedback` kept: a query with each code that was found for it, and with those
+    that were not meant as hard negatives. The last verdict on a code counts. UserError for a bad row.
+    """
+    verdicts: dict[str, dict[str, bool]] = {}  # query -> code -> whether it was meant
+    sources: dict[str, dict | None] = {}
+    for number, row in enumerate(read_objects(path), 1):
+        for key in ("query", "code"):
+            _require_text(row, key, f"{path}:{number}")
+        if not isinstance(row.get("good"), bool):
+            raise UserError(f'{path}:{number}: "good" must be true or false')
+        verdicts.setdefault(row["query"].strip(), {})[row["code"]] = row["good"]
+        sources[row["code"]] = row.get("source")
+    pairs = []
+    for query, codes in verdicts.items():
+        negatives = [code for code, good in codes.items() if not good]
+        pairs += [
+            {"id": f"feedback/{len(pairs) + number}", "query": query, "code": code, "negatives": negatives}
+            | {"source": sources[code]}
+            for number, code in enumerate(code for code, good in codes.items() if good)
+        ]
+    without = sum(not any(codes.values()) for codes in verdicts.values())
+    print(f"feedback {len(pairs)} pairs · {without} queries without a code that was meant")
+    return pairs
+
+
 def read_pool(path: str | None, test: list[dict]) -> list[dict]:
     """Rows {"code"} to mine negatives from, without the test queries' codes and other code of their files."""
     if path is None:

@@ -10,6 +10,7 @@ cannot ask through the browser of who runs it (DNS rebinding).
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import socket
 from collections.abc import Callable
@@ -31,26 +32,33 @@ ABOUT = "Searches {source}: {units:,} functions, classes and files, by meaning a
 def mcp_server(service: Service) -> Any:
     """An MCPServer with the tools search, find_related and read_unit."""
     module = need("mcp.server.mcpserver", why="search.py serve", install="'mcp>=2'")
+    refused = need("mcp.server.mcpserver.exceptions", why="search.py serve", install="'mcp>=2'").ToolError
     server = module.MCPServer("code-search", instructions=ABOUT.format(**service.about), log_level="WARNING")
 
+    async def answer(work: Callable[[], Any]) -> Any:
+        try:
+            return await in_thread(work)
+        except UserError as error:
+            raise refused(str(error)) from None
+
     @server.tool()
-    async def search(query: str, k: int = 10) -> list[dict]:
+    async def search(query: str, k: int = 10) -> list[dict[str, Any]]:
         """Find code in the repository by what it does or what it is called. Best first, each with path, line and code.
 
         query  a question, a description or an identifier
         k      how many results, at most 100
         """
-        return await in_thread(lambda: list(map(told, service.search(query, k))))
+        return await answer(lambda: list(map(told, service.search(query, k))))
 
     @server.tool()
-    async def find_related(path: str, line: int, k: int = 10) -> list[dict]:
+    async def find_related(path: str, line: int, k: int = 10) -> list[dict[str, Any]]:
         """Find code like the function, class or file at a line of a file, by meaning."""
-        return await in_thread(lambda: list(map(told, service.related(path, line, k))))
+        return await answer(lambda: list(map(told, service.related(path, line, k))))
 
     @server.tool()
-    async def read_unit(path: str, line: int) -> dict:
+    async def read_unit(path: str, line: int) -> dict[str, Any]:
         """Read the innermost function or class at a line of a file, or the file's outline."""
-        return await in_thread(lambda: told(service.unit(path, line)))
+        return await answer(lambda: told(service.unit(path, line)))
 
     return server
 
@@ -67,9 +75,7 @@ def told(result: dict) -> dict:
 
 async def in_thread(work: Callable[[], Any]) -> Any:
     """The result of work that computes, while other requests are answered."""
-    import anyio.to_thread
-
-    return await anyio.to_thread.run_sync(work)
+    return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 def web_app(service: Service) -> Any:
