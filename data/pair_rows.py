@@ -39,7 +39,7 @@ def read_feedback(path: str) -> list[dict]:
             raise UserError(f'{path}:{number}: "good" must be true or false')
         verdicts.setdefault(row["query"].strip(), {})[row["code"]] = row["good"]
         sources[row["code"]] = row.get("source")
-    pairs = []
+    pairs: list[dict] = []
     for query, codes in verdicts.items():
         negatives = [code for code, good in codes.items() if not good]
         pairs += [

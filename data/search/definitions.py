@@ -73,7 +73,7 @@ class Definition:
 def definition_units(file: SourceFile) -> list[dict]:
     """The file, its classes without the bodies of their functions, and its functions, each with its comments."""
     lines = file.text.split("\n")
-    grammar = grammar_of(file.path, tuple(GRAMMARS))
+    grammar = _grammar(file)
     root = tree_of(file.text, grammar).root_node
     found = _found(root, grammar)
     units = [_file_unit(file, lines, root, found)]
@@ -90,7 +90,7 @@ def definition_units(file: SourceFile) -> list[dict]:
 def definition_functions(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -> list[ScriptFunction]:
     """The functions whose code, without the comments above it, has min_lines to max_lines. Their docstring: these."""
     lines = file.text.split("\n")
-    grammar = grammar_of(file.path, tuple(GRAMMARS))
+    grammar = _grammar(file)
     found = [one for one in _found(tree_of(file.text, grammar).root_node, grammar) if one.kind == "function"]
     functions = []
     for one in found:
@@ -112,6 +112,12 @@ def prose(comment: list[str]) -> str:
     """What the lines of a comment say, without its marks and without attributes."""
     bare = (MARKS.sub("", line).strip() for line in comment if not ATTRIBUTE_LINE.match(line))
     return "\n".join(bare).strip()
+
+
+def _grammar(file: SourceFile) -> str:
+    grammar = grammar_of(file.path, tuple(GRAMMARS))
+    assert grammar is not None  # a corpus and an index hold files in known languages alone
+    return grammar
 
 
 def _found(root, grammar: str) -> list[Definition]:

@@ -116,10 +116,9 @@ def _query(name: str, number: int, row: dict, root: str) -> Query:
 
 def _target(place: str | dict, root: str) -> Target:
     """A path, relative to the root, and its lines if the benchmark names some."""
-    path, lines = (place, None) if isinstance(place, str) else (place["path"], None)
-    if isinstance(place, dict) and "start_line" in place:
-        lines = (place["start_line"], place["end_line"])
-    return path.removeprefix("" if root == "." else f"{root}/"), lines
+    place = {"path": place} if isinstance(place, str) else place
+    path = place["path"].removeprefix("" if root == "." else f"{root}/")
+    return path, (place["start_line"], place["end_line"]) if "start_line" in place else None
 
 
 def pools_of(index: Path, encoder, queries: Sequence[Query]) -> Asked:
