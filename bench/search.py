@@ -5,7 +5,7 @@
 The units are copies of the functions, classes and files of networkx, each with one unique word; their vectors are
 random, which costs an exact search the same as real ones. Queries are real, and both sides encode them, except in our
 search by words, which needs no vector. The index is opened once, as by `search.py query INDEX`; sentence-transformers
-has its vectors in memory.
+has its vectors in memory. The last rows are of a static table (model/static.py): encoding the units, and a query by it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ from data.search.contents import read_contents
 from data.search.find import BY, find
 from data.search.index import Index, build_index, open_index
 from model import load_encoder
+from model.distil import cached_table
 from model.encoder import Encoder
+from model.static import StaticEncoder
 from model.weights import locate
 
 MODEL = "all-minilm-l6-v2"
@@ -54,6 +57,13 @@ def large_index(folder: Path, count: int, encoder: Encoder, *, graph: bool) -> I
     return index
 
 
+def texts_per_second(encode: Callable[[list[str]], object], texts: list[str]) -> float:
+    """Of encoding them all."""
+    start = time.perf_counter()
+    encode(texts)
+    return len(texts) / (time.perf_counter() - start)
+
+
 def milliseconds(answer: Callable[[str], object]) -> float:
     """Time of the slowest query."""
     times = []
@@ -62,6 +72,30 @@ def milliseconds(answer: Callable[[str], object]) -> float:
         answer(query)
         times.append(1000 * (time.perf_counter() - start))
     return max(times)
+
+
+def query_rows(title: str, index: Index, encoder: Encoder, encode: Callable, options: Options, util) -> list[dict]:
+    """A row for each way to search. encode: theirs, a text -> its vector."""
+    corpus = torch.from_numpy(np.array(index.vectors))
+
+    def ours(query: str, by: str) -> object:
+        if by == "words":
+            return find(index, query, 10, by=by)
+        (vector,) = np.asarray(encoder.encode([query], kind="query"))
+        return find(index, query, 10, by=by, vector=vector, made_by=encoder.identity())
+
+    def semantic_search(query: str) -> object:
+        return util.semantic_search(encode(query), corpus, top_k=10)
+
+    rows = []
+    for by in BY:
+        sides = (lambda by=by: milliseconds(lambda query: ours(query, by)), lambda: milliseconds(semantic_search))
+        for side in sides:
+            side()  # warm-up: the first queries of a process are slower
+        figures = in_turn(*sides, options.runs)
+        note = f"the slowest of {len(QUERIES)} queries, of all runs {max(figures[0]):.1f}"
+        rows.append(row(f"{title}: a query by {by} among {options.units:,}", "ms", *figures, note=note))
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,29 +112,21 @@ def main() -> None:
     options = parse(Options, description=__doc__)
     peer = need("sentence_transformers", why="the comparison")
     util = need("sentence_transformers.util", why="the comparison")
-    encoder = load_encoder(MODEL)
-    theirs = peer.SentenceTransformer(str(locate(MODEL)), device="cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        index = large_index(Path(folder) / "index", options.units, encoder, graph=options.graph)
-        corpus = torch.from_numpy(np.array(index.vectors))
-
-        def ours(query: str, by: str) -> object:
-            if by == "words":
-                return find(index, query, 10, by=by)
-            (vector,) = np.asarray(encoder.encode([query], kind="query"))
-            return find(index, query, 10, by=by, vector=vector, made_by=encoder.identity())
-
-        def semantic_search(query: str) -> object:
-            return util.semantic_search(theirs.encode(query, convert_to_tensor=True), corpus, top_k=10)
-
-        rows = []
-        for by in BY:
-            sides = (lambda by=by: milliseconds(lambda query: ours(query, by)), lambda: milliseconds(semantic_search))
-            for side in sides:
-                side()  # warm-up: the first queries of a process are slower
-            figures = in_turn(*sides, options.runs)
-            note = f"the slowest of {len(QUERIES)} queries, of all runs {max(figures[0]):.1f}"
-            rows.append(row(f"a query by {by} among {options.units:,}", "ms", *figures, note=note))
+    rows = []
+    for title, place in {MODEL: locate(MODEL), f"static table of {MODEL}": cached_table(MODEL)}.items():
+        encoder = load_encoder(str(place))
+        theirs = peer.SentenceTransformer(str(place), device="cpu")
+        with tempfile.TemporaryDirectory() as folder:
+            index = large_index(Path(folder) / "index", options.units, encoder, graph=options.graph)
+            if isinstance(encoder, StaticEncoder):
+                texts = [unit["code"] for unit in index.units]
+                sides = (
+                    partial(texts_per_second, encoder.encode, texts),
+                    partial(texts_per_second, theirs.encode, texts),
+                )
+                rows.append(row(f"{title}: encoding {options.units:,}", "texts/s", *in_turn(*sides, options.runs)))
+            encode = partial(theirs.encode, convert_to_tensor=True)
+            rows += query_rows(title, index, encoder, encode, options, util)
     device, dtype = torch.device("cpu"), torch.float32
     report(rows, device=device, dtype=dtype, peers=["sentence-transformers", "hnswlib"], out=options.out)
 

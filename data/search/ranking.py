@@ -16,6 +16,7 @@ Each rule is a function below. docs/retrieval.md has what each is worth, and how
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,12 @@ def names_in(query: str) -> list[str]:
     return [re.split(PART, name)[-1] for name in found]
 
 
+@functools.lru_cache(maxsize=100_000)  # names are asked about again and again
+def name_stems(name: str) -> frozenset[str]:
+    """The stems of the words of a name."""
+    return frozenset(stems(name))
+
+
 def asks_for_aside(query: str) -> bool:
     """Whether a query is about tests, examples or benchmarks."""
     return not ASIDE.isdisjoint(words(query))
@@ -171,7 +178,7 @@ def order(
         + weights.file_name * share_of(asked, places.file_stems[file]) ** 2
         for file in set(files.tolist())
     }
-    names = [frozenset(stems(places.names[row])) for row in rows.tolist()]
+    names = [name_stems(places.names[row]) for row in rows.tolist()]
     scores += [of_file[file] for file in files.tolist()]
     scores += [weights.name * share_of(asked, name) for name in names]
 
