@@ -59,8 +59,8 @@ class IndexOptions(EncoderOptions):
         None, f"encoder: folder, hub id or embedded default (default: the index's own, else {DEFAULT_MODEL})"
     )
     fast: str | None = option(
-        None, "static vectors instead of the encoder's: seconds, not minutes; first: then go on with the encoder, "
-        "while the index can be searched already (default: the encoder alone; --fast alone: static vectors alone)",
+        None, "use static vectors: seconds instead of minutes. only: nothing else (what --fast alone means); "
+        "first: search by them while the encoder's are being made (default: the encoder's alone)",
         choices=("only", "first"), nargs="?", const="only",
     )  # fmt: skip
     tests: bool = option(False, "include test files")

@@ -3,8 +3,8 @@
     runs/NAME/                  everything that the stages leave
     experiments/NAME/done/      of finished stages the files that results.json is made of
 
-Wherever the project is cloned, an experiment goes on where these files stand: a stage whose files are here is done,
-unless a stage that is not done reads what it made, as evaluation reads an adapter.
+A clone of the project continues an experiment from these files: a stage counts as done if its files are here, unless
+an unfinished stage needs more of what it made, as evaluation needs the adapter.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numpy as np
 
 from data.search.index import Index
 from data.search.nearest import best
-from data.search.ranking import CHOSEN, Places, Weights, definers, order, telling_words
+from data.search.ranking import Places, definers, order, telling_words
 
 BY = ("both", "meaning", "words")
 DEPTH = 200  # candidates by meaning, and as many by words
@@ -26,7 +26,6 @@ def find(
     vector: np.ndarray | None = None,
     made_by: Mapping | None = None,
     exact: bool = False,
-    weights: Weights = CHOSEN,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `index.units` [n] and their scores [n], best first; n is k, or fewer if fewer are found.
 
@@ -34,7 +33,6 @@ def find(
                      by BM25
     vector, made_by  the query's vector [D] and `encoder.identity()`; not needed for "words"
     exact            compare with every vector even if there is a graph
-    weights          of the rules
     """
     if by == "meaning":
         rows, cosines = index.search(vector[None], k, made_by=made_by, exact=exact)
@@ -47,7 +45,7 @@ def find(
     near = index.search(vector[None], max(k, DEPTH), made_by=made_by, exact=exact)[0][0]
     words = index.words.scores(telling_words(query))
     rows = candidates(query, index.places, near, words)
-    return order(query, index.places, rows, index.vectors[rows] @ vector, words[rows], k, weights)
+    return order(query, index.places, rows, index.vectors[rows] @ vector, words[rows], k)
 
 
 def candidates(query: str, places: Places, near: np.ndarray, words: np.ndarray) -> np.ndarray:

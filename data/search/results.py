@@ -44,7 +44,8 @@ class Search:
 
     def unit(self, path: str, line: int) -> dict:
         """The innermost unit at a line of a file. UserError for a file that is not in the index."""
-        return self._place(self._row(path, line)) | self.index.units[self._row(path, line)]
+        row = self._row(path, line)
+        return self._place(row) | self.index.units[row]
 
     def _row(self, path: str, line: int) -> int:
         found = [
@@ -61,8 +62,8 @@ class Search:
     def _touch(self, one: int, other: int) -> bool:
         """Whether two units share lines of a file."""
         a, b = (_source(self.index.units[row]) for row in (one, other))
-        if one == other or a.get("path") != b.get("path"):
-            return one == other
+        if a.get("path") != b.get("path"):
+            return False
         return a["lines"][0] <= b["lines"][1] and b["lines"][0] <= a["lines"][1]
 
     def _result(self, query: str | None, rank: int, score: float, row: int) -> dict:

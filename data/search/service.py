@@ -28,7 +28,8 @@ class Service:
         """Open the index; `encoder` is the one it names. feedback: a JSON Lines file that verdicts are added to."""
         self.folder, self.encoder, self.feedback = Path(folder), _OneAtATime(encoder), feedback
         self._search = Search(open_index(folder), self.encoder)
-        self._seen = self._fingerprint()
+        self._seen: dict | None = None  # the first look compares every file with the index
+        self._judging = threading.Lock()
 
     @property
     def about(self) -> dict:
@@ -58,16 +59,20 @@ class Service:
         if unit is None:
             raise UserError(f"{unit_id}: not in this index")
         row = {"query": query, "id": unit_id, "code": unit["code"], "source": unit.get("source"), "good": bool(good)}
-        append_jsonl(self.feedback, [row])
+        with self._judging:
+            append_jsonl(self.feedback, [row])
 
     def refresh(self) -> int | None:
         """Bring the index up to date if a file has changed: how many units were newly encoded; None if none has."""
         fingerprint = self._fingerprint()
-        if fingerprint == self._seen:
+        if fingerprint is None or fingerprint == self._seen:
             return None
         index = self._search.index
         made = index.manifest
         contents = read_contents(made["source"], tests=made["tests"], files=index.files, units=index.units)
+        if contents.files == index.files:  # by their hashes
+            self._seen = fingerprint
+            return None
         _, encoded = update_index(
             self.folder, contents, lambda texts: self.encoder.encode(texts, kind="passage").numpy(),
             description=self.encoder.identity() | {"max_length": made["max_length"]}, earlier=index,
@@ -76,13 +81,15 @@ class Service:
         return len(encoded)
 
     def follow(self, stop: threading.Event, every: float) -> None:
-        """Refresh until `stop` is set, every so many seconds. What fails is said, and tried again."""
+        """Refresh until `stop` is set, every so many seconds. What fails is said once, and tried again."""
+        said = ""
         while not stop.wait(every):
             try:
                 if (encoded := self.refresh()) is not None:
                     print(f"refreshed {self.folder}: {encoded} units newly encoded", file=sys.stderr)
             except (UserError, OSError) as error:
-                print(f"not refreshed: {error}", file=sys.stderr)
+                if said != (said := f"not refreshed: {error}"):
+                    print(said, file=sys.stderr)
 
     def _fingerprint(self) -> dict[str, tuple[int, int]] | None:
         """Path -> time of change and size of each source file: cheap enough to take every few seconds."""

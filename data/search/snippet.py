@@ -11,7 +11,7 @@ MARK, PLAIN = "\033[1;31m", "\033[0m"  # bold red, as in grep
 COMMON = 0.7  # rarity of a word in half of the units (ln 2); such words are not distinctive
 DEFINES = re.compile(r"((export|default|abstract|async|static) )*(def|class|function\*?|interface)\b")
 # What may precede it in other languages: comments, attributes, template parameters.
-ABOVE = re.compile(r"\s*(?:/\*.*?\*/|(?://|#|\[|template\b|@\w)[^\n]*(?=\n))", re.DOTALL)
+ABOVE = re.compile(r"\s*(?:/\*.*?\*/|@\w+ \"\"\".*?\"\"\"|(?://|--|#|\[|template\b|@\w|\w+ ::)[^\n]*(?=\n))", re.DOTALL)
 
 
 def distinctive_words(query: str, bm25: BM25) -> dict[str, float]:

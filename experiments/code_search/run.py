@@ -4,7 +4,7 @@
 
 DIR of --benchmark is the benchmark's own folder (github.com/MinishLab/semble, benchmarks/), DIR of --repositories has a
 checkout of each repository under its name; those that are missing are left out. Beside it, docstrings ask for their
-functions in two other repositories, which the rules must not hurt. An index that is there is not made again.
+functions in two other repositories: the rules must not make these harder to find. Existing indexes are used again.
 """
 
 from __future__ import annotations

@@ -84,6 +84,9 @@ def test_the_head_is_the_line_that_names_the_unit():
         ("/// A point.\n#[derive(Debug)]\npub struct Point {", "pub struct Point {"),
         ("# Says.\ndef depth(node)\nend", "def depth(node)"),
         ("template <typename T>\ndouble area() {", "double area() {"),
+        ("-- Says.\nlocal function depth(node)", "local function depth(node)"),
+        ("-- | Says.\ndepth :: Node -> Int\ndepth (Node x) = 1", "depth (Node x) = 1"),
+        ('@doc """\nSays.\n"""\n@spec depth(x)\ndef depth(node), do: 1', "def depth(node), do: 1"),
         ("x = 1", "x = 1"),
         ("# only a comment", "# only a comment"),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -89,6 +90,14 @@ def test_questions_places_and_what_is_alike(service):
             service.unit(path, line)
     with pytest.raises(UserError, match="the query is empty"):
         service.search("  ")
+
+
+def test_what_changed_before_it_started_is_seen_as_well(service, repository, tmp_path, capsys):
+    (repository / "sheep.py").write_text("def dip(sheep):\n    return sheep\n")
+    assert service.refresh() == 2 and names(service.search("dip", 1)) == ["dip"]
+    # a repository that is gone is no reason to end, nor to say so again and again
+    shutil.rmtree(repository)
+    assert service.refresh() is None and names(service.search("dip", 1)) == ["dip"]
 
 
 def test_it_follows_the_files(service, repository, tmp_path):
