@@ -289,3 +289,10 @@ def test_the_words_of_a_comment():
     assert prose(lines) == "Adds two numbers.\n@param a one"
     assert prose(["/// Adds.", "//! Twice.", "-- | Thrice.", "# Four."]) == "Adds.\nTwice.\nThrice.\nFour."
     assert prose(["[Serializable]", "add :: Int -> Int"]) == ""
+
+
+def test_a_function_inside_a_function_belongs_to_it():
+    pytest.importorskip("tree_sitter_lua")
+    text = "function outer(a)\n  local function inner(b)\n    return b\n  end\n  return inner(a)\nend\n"
+    units = documented_units(SourceFile("nested.lua", text, "", license=None, commit=None, split=""))
+    assert [unit["source"]["qualname"] for unit in units] == [None, "outer"]
