@@ -84,8 +84,8 @@ def _say_once(text: str) -> None:
 
 
 def choose_dtype(device: torch.device, wanted: str = "auto") -> torch.dtype:
-    """The compute dtype: on CUDA bf16 from compute capability 8.0, fp16 below; on a CPU bf16 with native support, else
-    fp32. UserError for a dtype that the hardware would emulate.
+    """The compute dtype: on CUDA bf16 from compute capability 8.0, fp16 below; on a CPU bf16 where it is the faster one,
+    else fp32. UserError for a dtype that the hardware would emulate.
     """
     if wanted not in ("auto", *DTYPES):
         raise UserError(f"--dtype {wanted}: give auto, {', '.join(DTYPES)}")
@@ -97,7 +97,9 @@ def choose_dtype(device: torch.device, wanted: str = "auto") -> torch.dtype:
 
     # bf16 has fp32's range and needs no loss scaling
     if wanted == "auto":
-        return torch.bfloat16 if has_bf16 else torch.float16 if has_fp16 else torch.float32
+        if device.type == "cpu":
+            return torch.bfloat16 if cpu_is_faster_in_bf16() else torch.float32
+        return torch.bfloat16 if has_bf16 else torch.float16
     if (wanted == "bf16" and not has_bf16) or (wanted == "fp16" and not has_fp16):
         raise UserError(f"--dtype {wanted}: this {device.type} device would only emulate it; use --dtype auto")
     return DTYPES[wanted]
@@ -114,6 +116,17 @@ def stored_dtype(config: dict, wanted: str = "auto") -> str:
 def cpu_has_bf16() -> bool:
     """Whether the CPU has native bf16 matrix products (AVX-512 BF16 or AMX)."""
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+
+
+def cpu_is_faster_in_bf16() -> bool:
+    """Whether the CPU multiplies faster in bf16 than in fp32: with AMX, or with AVX-512 BF16 unless it is Intel's.
+
+    Without AMX, Intel's cores multiply bf16 at about half the rate of fp32 (bench/history.md).
+    """
+    if not cpu_has_bf16():
+        return False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities.get("amx_tile", False) or "Intel" not in capabilities.get("cpu_name", "")
 
 
 def available_memory() -> int | None:

@@ -93,10 +93,25 @@ def test_compute_capability_decides_not_is_bf16_supported(monkeypatch, capabilit
             choose_dtype(torch.device("cuda"), "bf16")
 
 
-def test_a_cpu_takes_bf16_only_if_it_has_the_instructions_and_never_fp16(monkeypatch):
-    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(device_module, "cpu_has_bf16", lambda has=has: has)
-        assert choose_dtype(CPU) == expected
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({}, torch.float32),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, torch.float32),  # at half the rate of fp32
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
+        ({"avx512_bf16": True, "amx_tile": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
+    ],
+)
+def test_a_cpu_takes_bf16_only_where_it_is_faster_and_never_fp16(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    for name, has in (("_is_avx512_bf16_supported", "avx512_bf16"), ("_is_amx_tile_supported", "amx_tile")):
+        monkeypatch.setattr(torch.cpu, name, lambda has=has: capabilities.get(has, False))
+    assert choose_dtype(CPU) == expected
+    if capabilities:
+        assert choose_dtype(CPU, "bf16") == torch.bfloat16
+    else:
+        with pytest.raises(UserError, match="emulate"):
+            choose_dtype(CPU, "bf16")
     with pytest.raises(UserError, match="emulate"):
         choose_dtype(CPU, "fp16")
     with pytest.raises(UserError, match="give auto"):
