@@ -31,7 +31,7 @@ class ComputeOptions:
 
     device: str = option("auto", "auto, cpu, cuda or cuda:N", MODEL)
     dtype: str = option(
-        "auto", "compute dtype; auto: half precision where the hardware has it natively, as in training", MODEL,
+        "auto", "compute dtype; auto: half precision where the hardware is faster in it, as in training", MODEL,
         choices=("auto", *DTYPES),
     )  # fmt: skip
 

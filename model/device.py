@@ -84,22 +84,21 @@ def _say_once(text: str) -> None:
 
 
 def choose_dtype(device: torch.device, wanted: str = "auto") -> torch.dtype:
-    """The compute dtype: on CUDA bf16 from compute capability 8.0, fp16 below; on a CPU bf16 where it is the faster one,
-    else fp32. UserError for a dtype that the hardware would emulate.
+    """The compute dtype: on CUDA bf16 from compute capability 8.0, fp16 below; on a CPU bf16 if that beats fp32.
+
+    UserError for a dtype that the hardware would emulate.
     """
     if wanted not in ("auto", *DTYPES):
         raise UserError(f"--dtype {wanted}: give auto, {', '.join(DTYPES)}")
     # what the hardware computes itself; is_bf16_supported() is true on a T4, which emulates it
     if device.type == "cuda":
         has_bf16, has_fp16 = torch.cuda.get_device_capability(device) >= (8, 0), True
+        best = torch.bfloat16 if has_bf16 else torch.float16  # bf16 has fp32's range and needs no loss scaling
     else:
         has_bf16, has_fp16 = cpu_has_bf16(), False
-
-    # bf16 has fp32's range and needs no loss scaling
+        best = torch.bfloat16 if cpu_is_faster_in_bf16() else torch.float32
     if wanted == "auto":
-        if device.type == "cpu":
-            return torch.bfloat16 if cpu_is_faster_in_bf16() else torch.float32
-        return torch.bfloat16 if has_bf16 else torch.float16
+        return best
     if (wanted == "bf16" and not has_bf16) or (wanted == "fp16" and not has_fp16):
         raise UserError(f"--dtype {wanted}: this {device.type} device would only emulate it; use --dtype auto")
     return DTYPES[wanted]

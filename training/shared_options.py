@@ -81,7 +81,7 @@ class TrainOptions:
     # hardware, and the seed of everything
     device: str = option("auto", "auto, cpu, cuda or cuda:N", MODEL)
     dtype: str = option(
-        "auto", "compute dtype; auto: half precision where the hardware has it natively", MODEL,
+        "auto", "compute dtype; auto: half precision where the hardware is faster in it", MODEL,
         choices=("auto", *DTYPES),
     )  # fmt: skip
     seed: int = option(0, "seed of the split, the adapter, the row order, dropout and sampling", RUN)
