@@ -1,17 +1,19 @@
 """Chat with a model, with its fine-tuned version, or with both.
 
     python chat.py --model Qwen/Qwen2.5-Coder-0.5B --adapter runs/sft/adapter
+    python chat.py --model Qwen/Qwen2.5-Coder-0.5B --index index      # reads what search.py finds for a question
     echo "Explain nx.ancestors" | python chat.py --model smollm2-135m --adapter runs/sft/adapter --both
 
 In a conversation:
 
     /base  /tuned  /both    choose who answers; /tuned is the first --adapter
     /use NAME               choose another adapter, given as --adapter NAME=DIR
+    /search on  /search off answer with or without code that --index finds
     /reset  /help           forget the conversation; show these lines
     Ctrl-C  Ctrl-D          stop an answer; end the conversation
 
-Each participant has its own history: the questions it was asked and its own answers. An adapter uses the chat template
-that it was trained with, and so does a base model without a template.
+Each participant has its own history: its own answers, and the questions it was asked, without the code that was found
+for them. An adapter uses the chat template that it was trained with, and so does a base model without a template.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from pathlib import Path
 from common.console import UserError, lack_of_memory, run_command
 from common.options import option, parse
 from data.masking import encode_prompt
+from data.search.context import Passage, passages_for, with_passages
+from data.search.results import Search, open_search
+from data.search.snippet import printable
 from lora.adapter import Adapter, folded, use_adapter
 from lora.adapter_file import load_adapter
 from lora.adapter_tokenizer import load_trained_tokenizer
@@ -56,6 +61,10 @@ class Options:
     prompt: str | None = option(
         None, "answer this and exit (default: standard input where it is piped in, else a conversation)", metavar="TEXT"
     )
+    index: Path | None = option(
+        None, "answer with code that this index of search.py holds (default: without)", metavar="INDEX"
+    )
+    index_tokens: int = option(1024, "tokens of that code at most", least=1)
     system: str | None = option(None, "system message (default: the template's own)", metavar="TEXT")
     max_new_tokens: int = option(512, "tokens of an answer at most", SAMPLING)
     temperature: float = option(0.0, "sampling temperature (0: always the most likely token)", SAMPLING)
@@ -84,13 +93,24 @@ class Speaker:
     messages: list[dict] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Chat:
     """What all participants share."""
 
     decoder: Decoder
     sampling: Sampling
     max_new_tokens: int
+    search: Search | None
+    index_tokens: int
+    searching: bool = True  # /search off
+
+    def passages(self, question: str, tokenizer: Tokenizer) -> list[Passage]:
+        """Code of the repository for a question, where there is an index."""
+        if self.search is None or not self.searching:
+            return []
+        return passages_for(
+            self.search, question, most_tokens=self.index_tokens, count_tokens=lambda text: len(tokenizer.encode(text))
+        )
 
 
 def main() -> None:
@@ -119,9 +139,10 @@ def main() -> None:
         encode_prompt(tokenizer, [*system, {"role": "user", "content": "?"}])
 
     # one model in memory, with the adapters beside it
+    search = open_search(options.index, device=options.device) if options.index else None
     device = choose_device(options.device)
     decoder = load_decoder(options.model, dtype=choose_dtype(device), device=device, put=QUANTIZE[options.quantize])
-    chat = Chat(decoder, sampling, options.max_new_tokens)
+    chat = Chat(decoder, sampling, options.max_new_tokens, search, options.index_tokens)
     speakers = {"base": Speaker("base", None, tokenizers["base"], [*system])}
     for name, folder in adapters.items():
         speakers[name] = Speaker(name, load_adapter(decoder, folder), tokenizers[name], [*system])
@@ -178,7 +199,7 @@ def converse(chat: Chat, speakers: dict[str, Speaker], answering: list[Speaker],
             continue
         if line.startswith("/"):
             try:
-                answering = command(line, speakers, answering, system)
+                answering = command(line, chat, speakers, answering, system)
             except UserError as error:
                 print(error)
             continue
@@ -192,7 +213,9 @@ def converse(chat: Chat, speakers: dict[str, Speaker], answering: list[Speaker],
             print(f"{lack}; /reset starts a new conversation, and a shorter one takes less")
 
 
-def command(line: str, speakers: dict[str, Speaker], answering: list[Speaker], system: list[dict]) -> list[Speaker]:
+def command(
+    line: str, chat: Chat, speakers: dict[str, Speaker], answering: list[Speaker], system: list[dict]
+) -> list[Speaker]:
     """Execute a line that begins with "/"; returns who answers from now on. UserError for an unknown command."""
     word, _, name = line.partition(" ")
     adapters = [speaker for speaker in speakers.values() if speaker.adapter]
@@ -203,6 +226,11 @@ def command(line: str, speakers: dict[str, Speaker], answering: list[Speaker], s
     if word == "/reset":
         for speaker in speakers.values():
             speaker.messages[:] = system
+        return answering
+    if word == "/search" and name.strip() in ("on", "off"):
+        if chat.search is None:
+            raise UserError("/search: there is no index; start chat.py with --index INDEX")
+        chat.searching = name.strip() == "on"
         return answering
     if word == "/base":
         return [speakers["base"]]
@@ -218,18 +246,24 @@ def command(line: str, speakers: dict[str, Speaker], answering: list[Speaker], s
 
 
 def reply(chat: Chat, answering: list[Speaker], question: str, *, width: int) -> None:
-    """Print each speaker's answer: streamed in turn, or side by side if there are two and the terminal is wide."""
+    """Print each speaker's answer: streamed in turn, or side by side if there are two and the terminal is wide.
+
+    Above them, where the code is that they answer with.
+    """
+    passages = chat.passages(question, answering[0].tokenizer)
+    for passage in passages:
+        print(printable(f"read {passage.place}"), file=sys.stderr)
     if len(answering) == 2 and width >= COLUMNS_FROM:
-        answers = [answer(chat, speaker, question, stream=False) for speaker in answering]
+        answers = [answer(chat, speaker, question, passages, stream=False) for speaker in answering]
         print(side_by_side(*answers, titles=[speaker.name for speaker in answering], width=width))
         return
     for speaker in answering:
         if len(answering) > 1:
             print(f"── {speaker.name} ──")
-        answer(chat, speaker, question, stream=True)
+        answer(chat, speaker, question, passages, stream=True)
 
 
-def answer(chat: Chat, speaker: Speaker, question: str, *, stream: bool) -> str:
+def answer(chat: Chat, speaker: Speaker, question: str, passages: list[Passage], *, stream: bool) -> str:
     """The speaker's answer; it and the question join the history. Ctrl-C ends the answer early."""
     ids: list[int] = []
     shown = ""
@@ -244,13 +278,13 @@ def answer(chat: Chat, speaker: Speaker, question: str, *, stream: bool) -> str:
             shown = text
 
     # one model for all: this speaker's adapter is switched on, and folded in while it answers
-    messages = [*speaker.messages, {"role": "user", "content": question}]
+    asked = [*speaker.messages, {"role": "user", "content": with_passages(question, passages)}]
     use_adapter(chat.decoder, speaker.adapter)
     try:
         with folded(chat.decoder):
             generate(
                 chat.decoder,
-                [encode_prompt(speaker.tokenizer, messages)],
+                [encode_prompt(speaker.tokenizer, asked)],
                 Stop(max_new_tokens=chat.max_new_tokens, ids=speaker.tokenizer.stop_ids),
                 chat.sampling,
                 unused_ids=speaker.tokenizer.unused_ids,
@@ -263,7 +297,7 @@ def answer(chat: Chat, speaker: Speaker, question: str, *, stream: bool) -> str:
             print(" …", end="")
     if stream:
         print()
-    speaker.messages[:] = [*messages, {"role": "assistant", "content": shown}]
+    speaker.messages += [{"role": "user", "content": question}, {"role": "assistant", "content": shown}]
     return shown
 
 

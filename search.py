@@ -30,8 +30,8 @@ from data.corpus.languages import GRAMMARS
 from data.corpus.locate import KINDS
 from data.search.contents import Contents, read_contents
 from data.search.find import BY
-from data.search.index import Index, open_index, refuse_other_folder
-from data.search.results import Search
+from data.search.index import Index, refuse_other_folder
+from data.search.results import Search, open_search
 from data.search.server import HOST, listen, mcp_server, run_web
 from data.search.service import Service
 from data.search.snippet import distinctive_words, head, marked, matching_line, printable
@@ -39,7 +39,6 @@ from data.search.update import earlier_index, update_index
 from model import load_encoder
 from model.device import choose_device
 from model.distil import cached_table
-from model.encoder import Encoder
 from model.encoder_options import VECTORS, EncoderOptions
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
@@ -154,9 +153,7 @@ def write_vectors(options: IndexOptions, contents: Contents, name: str, made: di
 
 def query_command(options: QueryOptions) -> None:
     """Print the best results of a query: location, score, first line, and the line with most of the query's words."""
-    index = open_index(options.index)
-    encoder = None if options.by == "words" else encoder_of(index, options.model, options.device)
-    search = Search(index, encoder, options.by, options.exact)
+    search = open_search(options.index, model=options.model, device=options.device, by=options.by, exact=options.exact)
     if options.text is None and sys.stdin.isatty() and not options.json:
         converse(search, options.k)
         return
@@ -174,8 +171,7 @@ def query_command(options: QueryOptions) -> None:
 
 def serve_command(options: ServeOptions) -> None:
     """Answer until Ctrl-C, or until the other side closes stdin."""
-    index = open_index(options.index)
-    service = Service(options.index, encoder_of(index, None, options.device), feedback=options.feedback)
+    service = Service(open_search(options.index, device=options.device), feedback=options.feedback)
     stop = threading.Event()
     if options.every:
         threading.Thread(target=service.follow, args=(stop, options.every), daemon=True).start()
@@ -188,12 +184,6 @@ def serve_command(options: ServeOptions) -> None:
         run_web(service, listener)
     finally:
         stop.set()
-
-
-def encoder_of(index: Index, name: str | None, device: str) -> Encoder:
-    """The encoder that an index names, or another one, with the index's settings."""
-    made = {name: index.manifest[name] for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
-    return load_encoder(name or index.manifest["model"], device=choose_device(device), **made)
 
 
 def converse(search: Search, k: int) -> None:

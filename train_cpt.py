@@ -34,6 +34,7 @@ from model import fast, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
 from model.loss import causal_lm_loss, supervised_tokens
+from model.memory import keep_freed_memory
 from model.tokenizer import Tokenizer
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -42,7 +43,6 @@ from training.cost import count_trainable
 from training.describe import describe_decoder_run, describe_model
 from training.finish import finish, save_trained
 from training.fit import fitted_options
-from training.memory import keep_freed_memory
 from training.memory_plan import describe_without_weights, has_no_weights
 from training.methods import with_method
 from training.overflow import repair_overflow

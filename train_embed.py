@@ -29,6 +29,7 @@ from model import fast, load_encoder
 from model.device import choose_dtype
 from model.encoder import Encoder
 from model.encoder_options import VECTORS, EncoderOptions
+from model.memory import keep_freed_memory
 from training import parallel
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.contrastive_loss import ContrastiveLoss
@@ -37,7 +38,6 @@ from training.describe import describe_encoder_run, describe_model
 from training.finish import copy_data_card, finish, save_trained_encoder
 from training.fit_chunks import fitted_chunk_tokens
 from training.grad_cache import embedder
-from training.memory import keep_freed_memory
 from training.methods import with_method
 from training.overflow import locate_overflow
 from training.precision import Precision

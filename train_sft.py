@@ -30,6 +30,7 @@ from model import Stop, fast, generate, load_tokenizer
 from model.decoder import Decoder
 from model.device import choose_dtype
 from model.loss import causal_lm_loss, supervised_tokens
+from model.memory import keep_freed_memory
 from model.tokenizer import Tokenizer
 from sandbox.run import protection
 from training import parallel
@@ -45,7 +46,6 @@ from training.held_out import (
     write_after,
     write_before,
 )
-from training.memory import keep_freed_memory
 from training.memory_plan import describe_without_weights, has_no_weights
 from training.methods import with_method
 from training.overflow import repair_overflow

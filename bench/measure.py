@@ -18,7 +18,7 @@ from common.console import UserError
 from common.files import write_json
 from common.options import option
 from eval.environment import environment
-from training.memory import held_memory, peak_memory, reset_peak
+from model.memory import held_memory, peak_memory, reset_peak
 
 Figures = TypeVar("Figures")
 

@@ -37,7 +37,7 @@ from lora.inject import DECODER_TARGETS, inject
 from model import load_decoder, load_tokenizer, save_decoder
 from model.device import DTYPES, choose_device, choose_dtype
 from model.loss import IGNORE, causal_lm_loss, supervised_tokens
-from training.memory import keep_freed_memory
+from model.memory import keep_freed_memory
 from training.optim import adamw
 from training.precision import Precision
 

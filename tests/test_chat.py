@@ -18,11 +18,14 @@ from torch import nn
 
 import chat
 from common.console import UserError
+from data.search.index import build_index, open_index
+from data.search.results import Search
 from lora.adapter import adapter_in_use, linears
 from lora.adapter_file import save_adapter
 from lora.inject import inject
 from model import load_decoder, load_tokenizer, save_decoder
 from tests.commands import PATIENCE, Child
+from tests.word_encoder import WordEncoder
 
 ENVIRONMENT = {"TERM": "dumb", "COLUMNS": ""}  # the width is the terminal's, not that of the test run
 
@@ -231,3 +234,46 @@ def test_bad_options_are_one_line(talker, monkeypatch, more, said):
     monkeypatch.setattr(sys, "argv", command(talker, "--prompt", "x", *more))
     with pytest.raises(UserError, match=said):
         chat.main()
+
+
+def test_an_index_is_read_shown_and_switched_off(talker, tmp_path, monkeypatch, capsys):
+    encoder = WordEncoder()
+    unit = {
+        "id": "a.py:7",
+        "kind": "function",
+        "code": "def add(a, b): ...",
+        "source": {"path": "a.py", "lines": [7, 7]},
+    }
+    build_index(tmp_path, encoder.encode([unit["code"]], kind="passage").numpy(), [unit], manifest=encoder.identity())
+    monkeypatch.setattr(chat, "open_search", lambda folder, device: Search(open_index(folder), encoder))
+    asked = []
+    encode_prompt = chat.encode_prompt
+    monkeypatch.setattr(
+        chat, "encode_prompt", lambda tokenizer, messages: asked.append(messages) or encode_prompt(tokenizer, messages)
+    )
+
+    def ask(*more):
+        monkeypatch.setattr(sys, "argv", command(talker, "--prompt", "Add two numbers", *more))
+        chat.main()
+        return capsys.readouterr()
+
+    plain, found = ask(), ask("--index", tmp_path)
+    assert plain.err == "" and found.err == "read a.py:7\n" and plain.out != found.out.strip() != ""
+    assert asked[-1][-1]["content"].endswith("a.py:7\n```python\ndef add(a, b): ...\n```\n\nAdd two numbers")
+    assert ask("--index", tmp_path, "--index-tokens", 2).out == plain.out  # nothing fits
+
+    # in a conversation: the code of one question is not part of the next, and /search off goes without
+    speaker = chat.Speaker("base", None, load_tokenizer(str(talker)))
+    there = chat.Chat(
+        load_decoder(str(talker)), chat.Sampling(), 4, search=Search(open_index(tmp_path), encoder), index_tokens=100
+    )
+    chat.reply(there, [speaker], "Add", width=80)
+    assert speaker.messages[0]["content"] == "Add" and len(asked[-1]) == 1
+    assert chat.command("/search off", there, {"base": speaker}, [speaker], []) == [speaker]
+    chat.reply(there, [speaker], "Add", width=80)
+    assert [message["content"] for message in asked[-1]][::2] == ["Add", "Add"]
+    chat.command("/search on", there, {"base": speaker}, [speaker], [])
+    assert there.passages("Add", speaker.tokenizer)
+    there.search = None
+    with pytest.raises(UserError, match="there is no index"):
+        chat.command("/search on", there, {"base": speaker}, [speaker], [])

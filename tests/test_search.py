@@ -1,7 +1,6 @@
 """search.py: its two commands, in a terminal, with a pipe, and killed."""
 
 import fcntl
-import hashlib
 import json
 import os
 import random
@@ -12,10 +11,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 import search
 from common.console import run_command
+from data.search import results
 from data.search.bm25 import BM25
 from data.search.contents import read_contents
 from data.search.index import LOCK, build_index, open_index, writing
@@ -23,6 +22,7 @@ from tests import test_chat
 from tests.commands import Child
 from tests.data.search.test_index import contents
 from tests.test_chat import terminal  # noqa: F401 (a fixture)
+from tests.word_encoder import WordEncoder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,49 +56,24 @@ def shortest_path(graph, start, goal):
 '''
 
 
-class WordEncoder:
-    """Bag of hashed words: texts that share words are near."""
-
-    embedding = SimpleNamespace(max_length=12)
-
-    def __init__(self, weights="0", query_prefix=None):
-        self.weights, self.prefix = weights, query_prefix or ""
-
-    def count_at_limit(self, texts, kind):
-        assert kind == "passage"
-        return sum(len(text.replace("_", " ").replace("(", " ").split()) >= 12 for text in texts)
-
-    def encode(self, texts, kind):
-        vectors = torch.full((len(texts), 64), 1e-3)
-        for i, text in enumerate(texts):
-            for word in text.replace("_", " ").replace("(", " ").split():
-                vectors[i, int(hashlib.sha256(word.encode()).hexdigest(), 16) % 64] += 1
-        return torch.nn.functional.normalize(vectors, dim=-1)
-
-    def identity(self):
-        return {
-            "model": "words",
-            "weights_sha256": self.weights * 64,
-            "pooling": "mean",
-            "query_prefix": self.prefix,
-            "passage_prefix": "",
-            "normalize": True,
-            "dimension": 64,
-        }
-
-
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     (tmp_path / "repository").mkdir()
     (tmp_path / "repository/library.py").write_text(CODE)
     (tmp_path / "repository/broken.py").write_text("def x(:\n" * 20)
-    monkeypatch.setattr(search, "load_encoder", loads("0"))
+    load_with(monkeypatch, loads("0"))
     return tmp_path
 
 
 def loads(weights):
     """A load_encoder that returns the encoder of hashed words."""
     return lambda name, *, query_prefix=None, **settings: WordEncoder(weights, query_prefix)
+
+
+def load_with(monkeypatch, load):
+    """Indexes are made, and queries too, with what `load` returns."""
+    monkeypatch.setattr(search, "load_encoder", load)
+    monkeypatch.setattr(results, "load_encoder", load)
 
 
 def command(monkeypatch, *arguments):
@@ -152,7 +127,7 @@ def test_json_lines_hold_the_whole_code_and_more_than_there_is_may_be_asked_for(
 
 def test_by_words_no_model_is_loaded(repository, monkeypatch, capsys):
     command(monkeypatch, "index", repository / "repository", "--out", repository / "index")
-    monkeypatch.setattr(search, "load_encoder", None)
+    load_with(monkeypatch, None)
     capsys.readouterr()
     assert command(monkeypatch, "query", repository / "index", "fewest edges", "--by", "words") == 0
     assert "def shortest_path" in lines_found(capsys)[0]
@@ -178,7 +153,7 @@ def test_an_index_is_updated_with_its_own_settings(repository, monkeypatch, caps
 def test_fast_is_the_table_of_the_model_alone_or_before_it(repository, monkeypatch, capsys):
     monkeypatch.setattr(search, "cached_table", lambda name: f"table of {name}")
     loaded = []
-    monkeypatch.setattr(search, "load_encoder", lambda name, **made: loaded.append(name) or loads(name[0])(name))
+    load_with(monkeypatch, lambda name, **made: loaded.append(name) or loads(name[0])(name))
     arguments = ["index", repository / "repository", "--out", repository / "index"]
     assert command(monkeypatch, *arguments, "--fast") == 0 and loaded == ["table of all-minilm-l6-v2"]
     assert command(monkeypatch, *arguments, "--model", "mine", "--fast", "first") == 0
@@ -186,7 +161,7 @@ def test_fast_is_the_table_of_the_model_alone_or_before_it(repository, monkeypat
     assert json.loads((repository / "index/manifest.json").read_text())["weights_sha256"] == "m" * 64
     said = capsys.readouterr().out
     assert said.count("5 newly encoded by mine") == 1 and said.count(" newly encoded by table of") == 2
-    monkeypatch.setattr(search, "load_encoder", loads("m"))
+    load_with(monkeypatch, loads("m"))
     assert command(monkeypatch, "query", repository / "index", "open") == 0
 
 
@@ -229,7 +204,7 @@ def test_a_damaged_index_is_one_line_and_is_rebuilt(repository, monkeypatch, cap
 
 def test_a_query_by_another_model_is_refused_in_one_line(repository, monkeypatch, capsys):
     command(monkeypatch, "index", repository / "repository", "--out", repository / "index")
-    monkeypatch.setattr(search, "load_encoder", loads("1"))
+    load_with(monkeypatch, loads("1"))
     capsys.readouterr()
     assert command(monkeypatch, "query", repository / "index", "open") == 2
     said = capsys.readouterr()

@@ -16,10 +16,10 @@ from lora.adapter_file import method_of
 from lora.nf4 import NF4Weight
 from model.decoder import Decoder
 from model.encoder import Encoder
+from model.memory import held_memory, peak_memory, reset_peak
 from model.tokenizer import Tokenizer
 from training.contrastive_loss import ContrastiveLoss
 from training.fit import measure_pass
-from training.memory import held_memory, peak_memory, reset_peak
 from training.methods import learning_rates
 from training.optim import STATE_BYTES
 from training.precision import Precision

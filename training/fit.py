@@ -20,8 +20,8 @@ from data.packing import to_batch
 from lora.adapter import trainable
 from model.decoder import Decoder
 from model.loss import causal_lm_loss, supervised_tokens
+from model.memory import free_memory, held_memory, peak_memory, release_memory, reset_peak
 from training import parallel
-from training.memory import free_memory, held_memory, peak_memory, release_memory, reset_peak
 from training.optim import STATE_BYTES
 from training.precision import Precision
 from training.resume import FITTED

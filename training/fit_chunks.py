@@ -12,9 +12,9 @@ from common.files import read_json
 from data.contrastive import PairBatch, PairTable
 from lora.adapter import trainable
 from model.encoder import Encoder
+from model.memory import free_memory, held_memory, peak_memory, reset_peak
 from training import parallel
 from training.fit import MARGIN
-from training.memory import free_memory, held_memory, peak_memory, reset_peak
 from training.optim import STATE_BYTES
 from training.precision import Precision
 from training.run import Run

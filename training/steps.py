@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from common.console import no_progress, tqdm
+from model.memory import peak_memory
 from training import parallel
-from training.memory import peak_memory
 
 SHOWN = ("loss", "validation_loss", "lr", "tokens_per_second", "memory_gib")  # of a row, beside the progress bar
 

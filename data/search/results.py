@@ -11,9 +11,28 @@ import numpy as np
 
 from common.console import UserError
 from data.search.find import find
-from data.search.index import Index
+from data.search.index import Index, open_index
+from model import load_encoder
+from model.device import choose_device
 
 AROUND = 50  # more than are asked for, as those that share lines with the unit are left out
+
+
+def open_search(
+    folder: Path | str, *, model: str | None = None, device: str = "auto", by: str = "both", exact: bool = False
+) -> Search:
+    """An index, searched with the encoder that it names, or with `model` and the index's settings.
+
+    device  for `choose_device`
+    by      as in `find`; "words" needs no encoder
+    Raises UserError for a missing or damaged index.
+    """
+    index = open_index(folder)
+    if by == "words":
+        return Search(index, None, by, exact)
+    made = {name: index.manifest[name] for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
+    encoder = load_encoder(model or index.manifest["model"], device=choose_device(device), **made)
+    return Search(index, encoder, by, exact)
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from data.search.update import update_index
 class Service:
     """Answers about one index. Its methods may be called from many threads at once."""
 
-    def __init__(self, folder: Path | str, encoder, *, feedback: Path | None = None) -> None:
-        """Open the index; `encoder` is the one it names. feedback: a JSON Lines file that verdicts are added to."""
-        self.folder, self.encoder, self.feedback = Path(folder), _OneAtATime(encoder), feedback
-        self._search = Search(open_index(folder), self.encoder)
+    def __init__(self, search: Search, *, feedback: Path | None = None) -> None:
+        """search: with the encoder that made the index. feedback: a JSON Lines file that verdicts are added to."""
+        self.folder, self.encoder, self.feedback = search.index.folder, _OneAtATime(search.encoder), feedback
+        self._search = Search(search.index, self.encoder)
         self._seen: dict | None = None  # the first look compares every file with the index
         self._judging = threading.Lock()
 

@@ -23,12 +23,13 @@ from common.files import read_jsonl
 from data.pair_rows import read_feedback
 from data.search.contents import read_contents
 from data.search.index import build_index, open_index
+from data.search.results import Search
 from data.search.server import HOST, listen, mcp_server, web_app
 from data.search.service import Service
 from data.search.update import update_index
 from tests.browser import open_browser
 from tests.commands import PATIENCE, ROOT, Child, run
-from tests.test_search import WordEncoder
+from tests.word_encoder import WordEncoder
 
 CODE = '''"""Boats."""
 
@@ -67,7 +68,7 @@ def service(tmp_path, repository):
         tmp_path / "index", read_contents(str(repository)), lambda texts: encoder.encode(texts, "passage").numpy(),
         description=description, earlier=None,
     )  # fmt: skip
-    return Service(tmp_path / "index", encoder, feedback=tmp_path / "feedback.jsonl")
+    return Service(Search(open_index(tmp_path / "index"), encoder), feedback=tmp_path / "feedback.jsonl")
 
 
 def names(results):
@@ -138,7 +139,7 @@ def test_an_index_without_a_source_stays_as_it_is(tmp_path, service):
     units = [{"id": "a", "code": "x", "kind": "function"}, {"id": "b", "code": "y z", "kind": "function"}]
     vectors = np.asarray(WordEncoder().encode([unit["code"] for unit in units], "passage"))
     build_index(tmp_path / "other", vectors, units, manifest=WordEncoder().identity())
-    other = Service(tmp_path / "other", WordEncoder())
+    other = Service(Search(open_index(tmp_path / "other"), WordEncoder()))
     assert other.refresh() is None and [one["id"] for one in other.search("y", 1)] == ["b"]
     with pytest.raises(UserError, match="no feedback is kept"):
         other.judge("x", "a", True)

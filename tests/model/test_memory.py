@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from common.console import UserError
-from training.memory import free_memory
+from model.memory import free_memory
 
 CPU = torch.device("cpu")
 KEPT = """
 import torch
-from training.memory import held_memory, keep_freed_memory
+from model.memory import held_memory, keep_freed_memory
 cpu = torch.device("cpu")
 
 def held_by_a_freed_tensor():
@@ -31,7 +31,7 @@ print(returned, held_by_a_freed_tensor())
 """
 PEAK = """
 import torch
-from training.memory import free_memory, held_memory, peak_memory, reset_peak
+from model.memory import free_memory, held_memory, peak_memory, reset_peak
 cpu = torch.device("cpu")
 reset_peak(cpu)
 held = held_memory(cpu)
