@@ -21,7 +21,6 @@ import train_sft
 from common.console import UserError, run_command
 from common.files import read_json, read_text, write_json
 from common.options import as_settings, option, parse
-from common.shuffle import seeded_order
 from data.checks import EXECUTED
 from data.instruct.local_model import LocalModel
 from data.rejection_sampling import executed_pairs, program, round_summary, write_round
@@ -34,7 +33,7 @@ from eval.compare import compare
 from eval.instruct import GREEDY, answer_pairs, grade_answers
 from eval.model_options import LESS_MEMORY, AskOptions, asked_model
 from eval.perplexity import perplexity
-from eval.source_files import read_files
+from eval.source_files import drawn_files, read_files
 from model.decoder import Decoder
 from model.tokenizer import Tokenizer
 from model.weights import model_sha256
@@ -177,16 +176,9 @@ def read_held_out(options: Options) -> HeldOut:
     pairs = executed_pairs(str(options.pairs / "test.jsonl"))
     return HeldOut(
         tasks=[pair for pair in pairs if pair["check"]["kind"] in EXECUTED],
-        files=read_held_out_files(options.corpus, options.held_out_files) if options.corpus else [],
+        files=drawn_files(read_files(options.corpus), options.held_out_files) if options.corpus else [],
         code_tasks=read_code_tasks(options.code_tasks) if options.code_tasks else [],
     )
-
-
-def read_held_out_files(corpus: Path, count: int) -> list[tuple[str, str]]:
-    """(path, text) of `count` held-out files (0: all) of a corpus, the same for every seed."""
-    texts = dict(read_files(corpus))
-    chosen = seeded_order(list(texts), seed=0)[: count or None]
-    return [(path, texts[path]) for path in sorted(chosen)]
 
 
 def measured(options: Options, held_out: HeldOut, adapter: Path | None, folder: Path) -> dict:

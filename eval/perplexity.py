@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -65,7 +66,7 @@ def perplexity(
     holds {"path", "nll" (nats), "tokens", "bytes"} per file; empty files are skipped. UserError if no file is left,
     ValueError for a stride outside 1..window - 1.
     """
-    documents = [_document(tokenizer, path, text, most_tokens) for path, text in files if text]
+    documents = [document_of(tokenizer, path, text, most_tokens) for path, text in files if text]
     if not documents:
         raise UserError("no file to measure perplexity on")
     result = score(decoder, documents, window=window, stride=stride)
@@ -73,7 +74,8 @@ def perplexity(
     return result
 
 
-def _document(tokenizer: Tokenizer, path: str, text: str, most_tokens: int | None) -> Document:
+def document_of(tokenizer: Tokenizer, path: str, text: str, most_tokens: int | None = None) -> Document:
+    """A file, or its first tokens and their bytes."""
     example = plain_document(tokenizer, text)
     if most_tokens is not None and len(example.input_ids) > most_tokens:
         example = Example(example.input_ids[:most_tokens], example.labels[:most_tokens])
@@ -81,29 +83,38 @@ def _document(tokenizer: Tokenizer, path: str, text: str, most_tokens: int | Non
     return Document(path, example, len(text.encode()))
 
 
-@torch.inference_mode()
 def score(decoder: Decoder, documents: list[Document], *, window: int, stride: int | None = None) -> dict:
-    """The eval result of tokenised documents, each with at least one supervised token; stride as for `perplexity`.
-
-    The decoder is left in the mode (training or evaluation) that it was in.
-    """
+    """The eval result of tokenised documents, each with at least one supervised token; stride as for `perplexity`."""
     stride = window // 2 if stride is None else stride
-    was_training = decoder.training
-    decoder.eval()
-    rows = []
-    for path, example, size in progress(documents, what="perplexity", unit="file"):
-        nll = 0.0
-        for piece in strided(example, window, stride):
-            batch = to_batch([piece], decoder.device)
-            hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
-            nll += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
-        rows.append({"path": path, "nll": nll, "tokens": example.supervised, "bytes": size})
-    decoder.train(was_training)
+    rows = nats_of(decoder, documents, lambda document: strided(document.example, window, stride))
     read = [[document.path, document.example.input_ids] for document in documents]
     return summary(rows) | {
         "settings": {"window": window, "stride": stride},
         "environment": environment(decoder.device, decoder.model.norm.weight.dtype, documents=read),
     }
+
+
+@torch.inference_mode()
+def nats_of(
+    decoder: Decoder, documents: list[Document], pieces_of: Callable[[Document], Iterable[Example]]
+) -> list[dict]:
+    """{"path", "nll" (nats), "tokens", "bytes"} per document.
+
+    pieces_of  what the model reads at once, one after the other; their labels predict each token of the document once
+    The decoder is left in the mode (training or evaluation) that it was in.
+    """
+    was_training = decoder.training
+    decoder.eval()
+    rows = []
+    for document in progress(documents, what="perplexity", unit="file"):
+        nll = 0.0
+        for piece in pieces_of(document):
+            batch = to_batch([piece], decoder.device)
+            hidden_states = decoder.hidden_states(batch.input_ids, batch.lengths)  # [1, T, D]
+            nll += causal_lm_loss(hidden_states, decoder.head_weight, batch.labels, softcap=decoder.softcap).item()
+        rows.append({"path": document.path, "nll": nll, "tokens": document.example.supervised, "bytes": document.size})
+    decoder.train(was_training)
+    return rows
 
 
 def strided(example: Example, window: int, stride: int) -> list[Example]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.console import UserError
 from common.files import read_jsonl
+from common.shuffle import seeded_order
 from data.corpus import load_corpus
 
 
@@ -29,6 +30,12 @@ def read_files(place: Path, *, split: str = "test") -> list[tuple[str, str]]:
         ]
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: a file is not UTF-8 ({error})") from None
+
+
+def drawn_files(files: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    """`count` of (path, text) files (0: all), the same whatever the seed of a run, in their order."""
+    chosen = set(seeded_order([path for path, _ in files], seed=0)[: count or None])
+    return [(path, text) for path, text in files if path in chosen]
 
 
 def _texts_of_rows(place: Path) -> list[tuple[str, str]]:

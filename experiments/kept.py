@@ -43,7 +43,7 @@ class Kept:
     def restore(self, stages: Sequence[Stage]) -> None:
         """Put what is kept of these stages where they would have left it, if nothing that is to be run needs more."""
         for number, one in reversed(list(enumerate(stages))):
-            read_by = [later for later in stages[number + 1 :] if reads(later, one)]
+            read_by = [later for later in stages[number + 1 :] if reads(later, one) and not one.whole]
             if not one.done.is_file() and self._of(one.done).is_file() and all(s.done.is_file() for s in read_by):
                 for file in (*one.also, one.done):  # the file that marks it as done comes last
                     if self._of(file).is_file():

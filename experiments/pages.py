@@ -30,6 +30,7 @@ PAGES = {  # experiment -> its page
     "track_b_executed": HERE / "track_b_executed" / "README.md",
     "typescript": HERE / "typescript" / "README.md",
     "verl_sft": HERE / "verl_sft" / "README.md",
+    "what_pays": HERE / "what_pays" / "README.md",
     "study": HERE / "study" / "README.md",
 }
 

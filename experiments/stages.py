@@ -39,6 +39,7 @@ class Stage:
     resume   arguments to add where `begun` exists: it was stopped within
     begun    a file that shows that
     also     further files that say what came of it (experiments/kept.py)
+    whole    `done` and `also` are all that later stages need of it
     minutes  expected
     """
 
@@ -47,6 +48,7 @@ class Stage:
     resume: tuple[str, ...] = ()
     begun: Path | None = None
     also: tuple[Path, ...] = ()
+    whole: bool = False
     minutes: float = 0.0
 
     def shown(self) -> str:
@@ -60,10 +62,11 @@ def stage(
     resume: Sequence[str] = (),
     begun: Path | None = None,
     also: Sequence[Path] = (),
+    whole: bool = False,
     minutes: float = 0.0,
 ) -> Stage:
     """A stage whose command's parts may be paths and numbers."""
-    return Stage(done, tuple(map(str, command)), tuple(resume), begun, tuple(also), minutes)
+    return Stage(done, tuple(map(str, command)), tuple(resume), begun, tuple(also), whole, minutes)
 
 
 def expected_minutes(*, trained: float = 0, answered: float = 0) -> float:

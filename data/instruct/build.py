@@ -160,7 +160,7 @@ def build_instruction_pairs(
         rejects += _keep(proven, distinct)
 
     pairs = {split: [pair for one in quotas if one.split == split for pair in one.kept] for split in SPLITS}
-    if not pairs["train"]:
+    if count and not pairs["train"]:
         why = most_often(reject["reason"] for reject in rejects if reject.get("split", "train") == "train")
         raise UserError(f"{corpus.name}: no function of the train files gives a pair of these categories; {why}")
     return InstructionPairs(pairs["train"], pairs["validation"], pairs["test"], rejects, wanted, dict(found.lost()))

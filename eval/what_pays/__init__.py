@@ -1,0 +1,1 @@
+"""What pays on a repository: tuning, search, or both, on the same held-out tasks."""

@@ -1,0 +1,1 @@
+"""What pays on three repositories: tuning, search, or both?"""
