@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,14 +15,19 @@ import pytest
 
 from common.console import UserError
 from common.files import write_jsonl
-from data.search.ranking import NONE, Places
+from data.corpus import import_root
+from data.search.ranking import CHOSEN, NONE, Places
 from experiments import pages, stages
 from experiments.code_search import choose
 from experiments.code_search.choose import Measured, ascend, cross_validated
 from experiments.code_search.peer import semble_values
-from experiments.code_search.queries import Asked, Pool, Query, lies_in, ndcg, read_benchmark
+from experiments.code_search.queries import Asked, Pool, Query, Repository, lies_in, ndcg, read_benchmark
+from experiments.code_search.run import ask
+from model import load_encoder
+from model.distil import cached_table
 from tests.commands import run
 
+SEMBLE = Path(os.environ.get("TRITUNE_DATA", "/nowhere")) / "semble"
 OWN = stages.ROOT / "data" / "search"  # functions with docstrings
 WORDS = ("one", "two", "many")
 UNITS = [
@@ -127,3 +135,34 @@ def test_it_runs_from_the_repositories_to_the_page(tmp_path, reference_encoder, 
     assert "| tree | python | r | 2 | 12 |" in pages.rendered("code_search")
     written = (tmp_path / "runs" / "indexes").stat().st_mtime_ns
     assert run(*command).returncode == 0 and (tmp_path / "runs" / "indexes").stat().st_mtime_ns == written
+
+
+def annotated_repositories(folder):
+    """Of the annotations in $TRITUNE_DATA/semble, those repositories that are at hand: checked out beside them in
+    repositories/, or installed as a package."""
+    found = []
+    for block in (folder / "annotations.txt").read_text(encoding="utf-8").split("\n@"):
+        head, *rows = block.strip().removeprefix("@").split("\n")
+        name, root, *_ = head.split()
+        at = folder / "repositories" / name / root
+        if not at.is_dir() and importlib.util.find_spec(name):
+            at = import_root(f"package:{name}") / name
+        if at.is_dir():
+            queries = []
+            for number, (kind, text, *places) in enumerate(row.split("|") for row in rows):
+                targets = [place for one in places for place in one.split(";") if place]
+                queries.append(Query(f"{name}/{number}", text, kind, tuple((t.split(":")[0], None) for t in targets)))
+            found.append(Repository(name, "", at, "", tuple(queries)))
+    return found
+
+
+@pytest.mark.skipif(not (SEMBLE / "annotations.txt").is_file(), reason="semble's annotations are not in $TRITUNE_DATA")
+def test_the_rules_find_what_sembles_annotations_ask_for(tmp_path):
+    encoder = load_encoder(str(cached_table("all-minilm-l6-v2")))
+    measured = {one.name: ask(one, encoder, tmp_path / one.name) for one in annotated_repositories(SEMBLE)}
+    assert "model2vec" in measured
+    plain, ruled = (
+        np.array([value for one in measured.values() for value in one.values(weights).values()])
+        for weights in (NONE, CHOSEN)
+    )
+    assert len(ruled) >= 20 and ruled.mean() > max(0.7, plain.mean() + 0.05)
