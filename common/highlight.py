@@ -1,7 +1,8 @@
-"""Syntax highlighting for Python: a text split into pieces, each with its kind, by the standard library's tokenizer.
+"""Syntax highlighting: a text split into pieces, each with its kind.
 
-Models write code that is cut off, and prompts often start in English. Whatever is not code, or cannot be tokenized,
-stays plain, and no character is lost.
+Python by the standard library's tokenizer, other languages by Pygments where that is installed. Models write code that
+is cut off, and prompts often start in English: whatever is not code, or cannot be tokenized, stays plain, and no
+character is lost.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ IN_STRING = re.compile(r"[rbfuRBFU]{0,2}(\"\"\"|''')")
 # The end of a docstring, alone on its line, after text that opens none: the text starts within the docstring.
 CUT_ABOVE = re.compile(r"\A(?:(?!\"\"\"|''').)*[^\s:][ \t]*\n\s*(?:\"\"\"|''')[ \t]*\n", re.DOTALL)
 STRINGS = ("STRING", "FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END")  # the last three from Python 3.12 on
+# Parts of the names of Pygments' tokens: of Token.Literal.String.Doc, for example.
+KINDS = (
+    ("Comment", "comment"), ("String", "string"), ("Number", "number"), ("Keyword", "keyword"),
+    ("Name.Function", "defined"), ("Name.Class", "defined"),
+)  # fmt: skip
 Piece = tuple[str, str]
 
 
@@ -47,6 +53,24 @@ def pieces(text: str) -> list[Piece]:
         start = first.start() if first else len(text)
         found = [("", text[:start]), *_code(text[start:])]
     return [piece for piece in found if piece[1]]
+
+
+def pieces_of_file(text: str, name: str) -> list[Piece]:
+    """Code in the language that a file's name tells, as `pieces`; plain if Pygments is missing or does not know it."""
+    if name.endswith((".py", ".pyi")):
+        return pieces(text)
+    try:
+        from pygments.lexers import get_lexer_for_filename
+        from pygments.util import ClassNotFound
+    except ImportError:
+        return [("", text)]
+    try:
+        lexer = get_lexer_for_filename(name, stripnl=False, ensurenl=False)
+    except ClassNotFound:
+        return [("", text)]
+    return [
+        (next((kind for mark, kind in KINDS if mark in str(token)), ""), part) for token, part in lexer.get_tokens(text)
+    ]
 
 
 def _code(text: str) -> Iterator[Piece]:

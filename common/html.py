@@ -17,7 +17,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from common.highlight import pieces
+from common.highlight import pieces, pieces_of_file
 from common.markdown import closes
 
 HERE = Path(__file__).parent
@@ -82,9 +82,10 @@ def _cut(value: object) -> tuple[str, int]:
     return text[:SHOWN], max(0, len(text) - SHOWN)
 
 
-def highlighted(text: str) -> Safe:
-    """<code> with a <span> around each piece whose kind common/highlight.py recognises."""
-    spans = (element("span", piece, class_=kind) if kind else safe(piece) for kind, piece in pieces(text))
+def highlighted(text: str, file_name: str | None = None) -> Safe:
+    """<code> with a <span> around each piece whose kind common/highlight.py recognises, in the language of the file."""
+    found = pieces(text) if file_name is None else pieces_of_file(text, file_name)
+    spans = (element("span", piece, class_=kind) if kind else safe(piece) for kind, piece in found)
     return element("code", Safe("".join(spans)))
 
 

@@ -1,8 +1,10 @@
+import sys
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from common.highlight import pieces
+from common.highlight import pieces, pieces_of_file
 
 
 def kinds(text):
@@ -46,3 +48,16 @@ def test_code_that_was_cut_off_above_may_begin_inside_a_docstring():
 def test_not_a_character_is_lost(text):
     assert "".join(piece for _, piece in pieces(text)) == text
     assert "".join(piece for _, piece in pieces("x = 1\n" + text)) == "x = 1\n" + text
+
+
+def test_other_languages_are_told_by_the_name_of_the_file(monkeypatch):
+    code = '// up\nclass Boat { fun sail(x: Int) = "far" + 3 }\n'
+    found = [(kind, piece) for kind, piece in pieces_of_file(code, "pkg/boat.kt") if kind]
+    assert found[:3] == [("comment", "// up"), ("keyword", "class"), ("defined", "Boat")]
+    assert ("defined", "sail") in found and ("number", "3") in found
+    assert "".join(piece for kind, piece in found if kind == "string") == '"far"'
+    assert "".join(piece for _, piece in pieces_of_file(code, "pkg/boat.kt")) == code
+    assert pieces_of_file("for x in y: pass", "a.py") == pieces("for x in y: pass")
+    assert pieces_of_file(code, "boat.unknown") == [("", code)]
+    monkeypatch.setitem(sys.modules, "pygments.lexers", None)
+    assert pieces_of_file(code, "boat.kt") == [("", code)]

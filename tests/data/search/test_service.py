@@ -269,6 +269,10 @@ def test_only_this_machine_is_answered(service):
         port = int(address.rsplit(":", 1)[1].strip("/"))
         with pytest.raises(UserError, match=f"port {port} is not available"):
             listen(port)
+        # too long, though its length is not told: it comes in pieces
+        body = iter([b'{"query": "', *[b"x" * 60_000] * 2, b'"}'])
+        status, text = fetch(address + "api/feedback", {"Transfer-Encoding": "chunked"}, body)
+        assert status == 400 and "too long" in text
     assert [row["good"] for row in read_jsonl(service.feedback)] == [True]
 
 
