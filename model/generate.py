@@ -25,6 +25,8 @@ from model.fast.cuda_graph import GraphedStep
 from model.sampling import GREEDY, Sampling, next_tokens
 
 PREFILL_TOKENS = {"cpu": 1024, "cuda": 8192}  # of prompts, per pass: on a CPU, a pass that fits the cache is faster
+# share of the rows that is still in use when the others are dropped; a recorded step is then recorded anew
+FEW, FEW_RECORDED = 0.75, 0.125
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,9 @@ class _Batch:
         self.seen = None
         if sampling.repetition_penalty != 1:
             self.seen = torch.zeros(rows, decoder.config.vocab_size, dtype=torch.bool, device=decoder.device)
-        self.forward = GraphedStep(decoder, self.cache) if fast.is_on() and on_gpu(decoder.device) else self._forward
+        is_recorded = fast.is_on() and on_gpu(decoder.device)
+        self.forward = GraphedStep(decoder, self.cache) if is_recorded else self._forward
+        self.few = FEW_RECORDED if is_recorded else FEW
 
     @property
     def active(self) -> list[int]:
@@ -282,7 +286,7 @@ class _Batch:
             return
 
         # nothing will take over idle rows: drop them. That copies, so several at a time
-        if not self.waiting and len(active) <= 0.75 * len(self.samples):
+        if not self.waiting and len(active) <= self.few * len(self.samples):
             self._shrink_to(active)
             active = self.active
 

@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from model.device import on_gpu
 
 PAGE = 64  # tokens
-UNTOUCHED = 1 << 30  # bytes to reserve up front on a CPU; the system provides a page when it is first written
+RESERVED = 1 << 30  # bytes up front, of keys and of values; a CPU's system provides memory when it is first written
 
 
 class Pages:
@@ -31,19 +31,18 @@ class Pages:
     def __init__(self, shape: tuple[int, int, int], owners: int, tokens: int, *, dtype, device: torch.device) -> None:
         """shape: layers, key heads, head dimension. tokens: expected maximum per owner."""
         layers, heads, head_dim = shape
-        # page 0 and, on a CPU, all that may be needed: growing later copies everything
-        pages = 1
-        if not on_gpu(device):
-            bytes_each = layers * heads * PAGE * head_dim * dtype.itemsize
-            pages += min(owners * -(-tokens // PAGE), UNTOUCHED // bytes_each)
+        # page 0 and all that may be needed: growing later copies everything, and a step is then recorded anew
+        longest, bytes_each = -(-tokens // PAGE), layers * heads * PAGE * head_dim * dtype.itemsize
+        pages = 1 + min(owners * longest, RESERVED // bytes_each)
 
         # on a CPU an fp32 product is faster than exact scores from half precision (scores_in_fp32)
         keys_dtype = dtype if on_gpu(device) else torch.promote_types(dtype, torch.float32)
         shape_of_all = layers, pages, heads, PAGE, head_dim
         self.keys, self.values = (_zeros(shape_of_all, each, device) for each in (keys_dtype, dtype))
 
-        # the pages of each owner, and those of none
+        # the pages of each owner, and those of none; a recorded step reads as many of each as the longest may have
         self.of: list[list[int]] = [[] for _ in range(owners)]
+        self.least = longest if on_gpu(device) else 1
         self.free = list(range(1, pages))
         self._shape: tuple[int, ...] = ()
         self._lay_out()
@@ -99,7 +98,7 @@ class Pages:
         # a recorded step reads all pages, since its shapes must not change
         is_recorded = on_gpu(self.keys)
         used = self.keys.shape[1] if is_recorded else 1 + max((page for pages in self.of for page in pages), default=0)
-        most = max(1, *map(len, self.of))
+        most = max(self.least, *map(len, self.of))
 
         # page → owner, and owner → pages
         owner, place = [0] * used, [0] * used

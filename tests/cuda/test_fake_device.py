@@ -84,7 +84,7 @@ WAITS = {
     "model/sampling.py:_next_tokens write": "temperatures and random numbers",
     "model/sampling.py:_draw shape": "which rows' nucleus is larger than what was looked at",
     # measuring
-    "eval/perplexity.py:score read": "the loss of a window",
+    "eval/perplexity.py:nats_of read": "the loss of a window",
     "eval/worst_predictions.py:worst_predictions read": "the most surprising token",
     "eval/worst_predictions.py:worst_predictions write": "a file's tokens",
     "eval/next_token/distributions.py:compare_prompt write": "a prompt's tokens",

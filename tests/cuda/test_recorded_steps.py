@@ -204,6 +204,8 @@ def test_recorded_steps_give_what_unrecorded_ones_give(
 ):
     """Rows leave, others take their places, prompts come and go, the cache grows, and the last rows are kept alone."""
     monkeypatch.setattr("model.pages.PAGE", page)
+    if page == 3:  # small pages, none of them made in advance
+        monkeypatch.setattr("model.pages.RESERVED", 0)
     stop, sampling = Stop(max_new_tokens=9, ids=range(20, 24)), Sampling(1.3, samples=samples)
     expected = generate(decoder, PROMPTS, stop, sampling, rows=rows)
     unrecorded = dict(states)
@@ -216,6 +218,19 @@ def test_recorded_steps_give_what_unrecorded_ones_give(
     assert sum(graph.replays for graph in Graph.made) == sum(only_when_needed.values())
     assert len(Graph.made) == only_when_needed[True] and only_when_needed[False] > 0
     assert set(devices) == {decoder.device}
+
+
+@pytest.mark.parametrize(("prompts", "samples", "rows"), [(40, 11, 160), (100, 1, 160), (1, 1, 160), (40, 1, 32)])
+def test_hundreds_of_answers_of_any_length_take_at_most_three_recordings(cuda, prompts, samples, rows):
+    decoder = Decoder(ModelConfig.from_dict(SIZES | {"model_type": "llama", "max_position_embeddings": 1024})).eval()
+    cuda()
+    asked = [[3 + n % 50] * (1 + 137 * n % 300) for n in range(prompts)]
+    answers = generate(
+        decoder, asked, Stop(max_new_tokens=256, ids=(1,)), Sampling(3.0, samples=samples), rows=rows
+    )  # of 60 tokens one stops, so that lengths differ
+    lengths = [len(ids) for of_prompt in answers for ids in of_prompt]
+    assert len(lengths) == prompts * samples and (len(lengths) == 1 or max(lengths) > 128 > 16 > min(lengths))
+    assert 1 <= len(Graph.made) <= 3 and sum(graph.replays for graph in Graph.made) >= max(lengths) - 1
 
 
 def cache_of(decoder, prompts, rows):

@@ -157,7 +157,7 @@ def test_pages_of_any_size_may_grow_and_free_ones_are_not_read(exact, monkeypatc
 
     monkeypatch.setattr(batch, "refill", with_other_free_pages)
     monkeypatch.setattr("model.pages.PAGE", page)
-    monkeypatch.setattr("model.pages.UNTOUCHED", untouched)
+    monkeypatch.setattr("model.pages.RESERVED", untouched)
     assert generate(exact, 2 * PROMPTS, *settings, rows=rows) == expected
     assert max(free) > 0
 
