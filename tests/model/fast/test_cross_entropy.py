@@ -25,16 +25,22 @@ def problem(dtype, supervised=1.0):
     return hidden, head, labels
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def form(request, monkeypatch):
+    """The form for each device. A CPU computes both."""
+    monkeypatch.setattr("model.fast.cross_entropy.on_gpu", lambda where: request.param == "gpu")
+
+
 @pytest.mark.parametrize(("dtype", "autocast"), DTYPES)
 @pytest.mark.parametrize("supervised", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("softcap", [None, 3.0])
 @pytest.mark.parametrize("chunk", [1, 5, 1024])
-def test_loss_and_gradients_equal_the_plain_ones(dtype, autocast, supervised, softcap, chunk):
+def test_loss_and_gradients_equal_the_plain_ones(form, dtype, autocast, supervised, softcap, chunk):
     hidden, head, labels = problem(torch.float32 if autocast else dtype, supervised)
     results = []
-    for form in (chunked_cross_entropy, PLAIN):
+    for compute in (chunked_cross_entropy, PLAIN):
         with torch.autocast("cpu", dtype=dtype, enabled=autocast):
-            loss = form(hidden, head, labels, softcap=softcap, chunk=chunk)
+            loss = compute(hidden, head, labels, softcap=softcap, chunk=chunk)
         results.append((loss, *torch.autograd.grad(loss, (hidden, head))))
     for ours, plain in zip(*results, strict=True):
         assert ours.dtype == plain.dtype
@@ -43,7 +49,7 @@ def test_loss_and_gradients_equal_the_plain_ones(dtype, autocast, supervised, so
 
 
 @pytest.mark.parametrize("wants", [(True, False), (False, True), (False, False)])
-def test_no_gradient_is_formed_that_nobody_wants(wants):
+def test_no_gradient_is_formed_that_nobody_wants(form, wants):
     hidden, head, labels = problem(torch.float32)
     hidden.requires_grad_(wants[0]), head.requires_grad_(wants[1])
     ours, plain = chunked_cross_entropy(hidden, head, labels), PLAIN(hidden, head, labels)
@@ -54,7 +60,7 @@ def test_no_gradient_is_formed_that_nobody_wants(wants):
         assert_close(torch.autograd.grad(ours, inputs), torch.autograd.grad(plain, inputs))
 
 
-def test_fp16_keeps_gradients_that_are_small_and_sums_that_are_large():
+def test_fp16_keeps_gradients_that_are_small_and_sums_that_are_large(form):
     head, labels = torch.eye(16, requires_grad=True), torch.full((1, 257), 3)
     for logit in (14.375, -40.0):  # right, each other word at 6e-7; wrong at every position
         hidden = (logit * F.one_hot(labels, 16)).requires_grad_()
@@ -65,7 +71,7 @@ def test_fp16_keeps_gradients_that_are_small_and_sums_that_are_large():
         assert_close(torch.autograd.grad(loss, (hidden, head)), expected, rtol=0.03, atol=0)
 
 
-def test_no_logits_of_the_whole_row_are_ever_held():
+def test_no_logits_of_the_whole_row_are_ever_held(form):
     seen = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
