@@ -31,13 +31,11 @@ from data.corpus.locate import KINDS
 from data.search.contents import Contents, read_contents
 from data.search.find import BY
 from data.search.index import Index, refuse_other_folder
-from data.search.results import Search, open_search
+from data.search.results import Search, open_search, search_encoder
 from data.search.server import HOST, listen, mcp_server, run_web
 from data.search.service import Service
 from data.search.snippet import distinctive_words, head, marked, matching_line, printable
 from data.search.update import earlier_index, update_index
-from model import load_encoder
-from model.device import choose_device
 from model.distil import cached_table
 from model.encoder_options import VECTORS, EncoderOptions
 
@@ -138,7 +136,7 @@ def index_command(options: IndexOptions) -> None:
 
 def write_vectors(options: IndexOptions, contents: Contents, name: str, made: dict, earlier: Index | None) -> None:
     """Encode the units that `earlier` has no vector for, and write the index."""
-    encoder = load_encoder(name, device=choose_device(options.device), **made)
+    encoder = search_encoder(name, options.device, **made)
     longest = encoder.embedding.max_length
     manifest, encoded = update_index(
         options.out, contents, lambda texts: encoder.encode(texts, kind="passage").numpy(),

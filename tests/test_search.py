@@ -72,7 +72,6 @@ def loads(weights):
 
 def load_with(monkeypatch, load):
     """Indexes are made, and queries too, with what `load` returns."""
-    monkeypatch.setattr(search, "load_encoder", load)
     monkeypatch.setattr(results, "load_encoder", load)
 
 

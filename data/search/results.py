@@ -13,7 +13,8 @@ from common.console import UserError
 from data.search.find import find
 from data.search.index import Index, open_index
 from model import load_encoder
-from model.device import choose_device
+from model.device import choose_device, choose_dtype, on_gpu
+from model.encoder import Encoder
 
 AROUND = 50  # more than are asked for, as those that share lines with the unit are left out
 
@@ -31,8 +32,19 @@ def open_search(
     if by == "words":
         return Search(index, None, by, exact)
     made = {name: index.manifest[name] for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
-    encoder = load_encoder(model or index.manifest["model"], device=choose_device(device), **made)
-    return Search(index, encoder, by, exact)
+    return Search(index, search_encoder(model or index.manifest["model"], device, **made), by, exact)
+
+
+def search_encoder(model: str, device: str = "auto", **made: Any) -> Encoder:
+    """An encoder for searching and indexing: on a GPU its products are in half precision, on a CPU in fp32.
+
+    made  as `load_encoder` takes it: pooling, prefixes, max_length
+    """
+    where = choose_device(device)
+    encoder = load_encoder(model, device=where, **made)
+    if on_gpu(where):
+        encoder.compute_dtype = choose_dtype(where)
+    return encoder
 
 
 @dataclass(frozen=True)

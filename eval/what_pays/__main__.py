@@ -27,6 +27,7 @@ from data.checks import EXECUTED
 from data.corpus import Corpus, build_corpus, load_corpus, save_corpus
 from data.instruct.build import build_instruction_pairs
 from data.rejection_sampling import executed_pairs
+from data.search.results import search_encoder
 from eval.environment import environment
 from eval.instruct import answer_pairs, grade_answers
 from eval.model_options import LESS_MEMORY, MEASURE, MODEL, SAMPLING, SANDBOX, ComputeOptions, SampleOptions
@@ -38,7 +39,7 @@ from lora.adapter import Adapter, folded, use_adapter
 from lora.adapter_file import load_adapter, read_provenance
 from lora.adapter_tokenizer import load_trained_tokenizer
 from lora.frozen_weight import QUANTIZE
-from model import load_decoder, load_encoder
+from model import load_decoder
 from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
 from model.memory import peak_memory, reset_peak
@@ -93,7 +94,7 @@ def main() -> None:
 
     device = choose_device(options.device)
     for name, model in embedders.items():
-        index_training_files(corpus, load_encoder(model, device=device), options.out / "indexes" / name)
+        index_training_files(corpus, search_encoder(model, options.device), options.out / "indexes" / name)
     dtype = choose_dtype(device, options.dtype)
     decoder = load_decoder(options.model, dtype=dtype, device=device, put=QUANTIZE[options.quantize])
     loaded: dict[str | None, Adapter | None] = {None: None}

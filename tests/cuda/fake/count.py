@@ -40,6 +40,11 @@ ANSWERS = {"_local_scalar_dense", "allclose", "equal", "is_nonzero"}  # end in a
 INDEXING = {"index", "index_put_", "_index_put_impl_", "index_put"}
 
 
+def _to_float(name: str, args) -> bool:
+    """Whether an operator reads half precision and computes in fp32."""
+    return name == "_log_softmax" and args[2]
+
+
 class Count(TorchDispatchMode):
     """Counts what passes. `values` says what the host is told: {"file:function": tensor -> value}."""
 
@@ -115,9 +120,8 @@ class Count(TorchDispatchMode):
             self.attention[name] += 1
             if len({t.dtype for t in inputs[:3]}) > 1:
                 self._fault(f"{name} mixes dtypes: {[str(t.dtype).removeprefix('torch.') for t in inputs[:3]]}")
-        elif name in DELICATE and inputs and inputs[0].dtype in HALF:
-            if not (name == "_log_softmax" and args[2]):  # half_to_float: computed in fp32
-                self.delicate[f"{name} {site()}"] += 1
+        elif name in DELICATE and inputs and inputs[0].dtype in HALF and not _to_float(name, args):
+            self.delicate[f"{name} {site()}"] += 1
 
     def _indexed(self, name: str, args) -> tuple:
         """Masks replaced by as many indices as if all of them were true; counts what the host waits for."""
