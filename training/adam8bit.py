@@ -13,7 +13,8 @@ The two remaining patterns stand for 0 and 1. A code is a value's rank among the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from model.cached import cached_tensors
 
 BLOCK = 256  # numbers that share a scale
 CHUNK = 2**20  # weights whose moments are in fp32 at a time: about 30 MB, whatever the size of a matrix
+MOMENTS = ("exp_avg", "exp_avg_sq")
 SMALLEST = 4096  # smaller parameters keep fp32 moments: it costs nothing, and norms are sensitive
 
 
@@ -48,9 +50,10 @@ class AdamW8bit(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient: those with the same number of steps together."""
         for group in self.param_groups:
             settings = {key: group[key] for key in ("lr", "betas", "eps", "weight_decay")}
+            by_step: dict[int, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     # the state is made at a parameter's first step, as torch.optim does
@@ -58,7 +61,17 @@ class AdamW8bit(torch.optim.Optimizer):
                     if not state:
                         state.update(_fresh_state(parameter))
                     state["step"] += 1
-                    _step(parameter.view(-1), parameter.grad.reshape(-1), state, settings)
+                    by_step[int(state["step"])].append(parameter)
+            for step, parameters in by_step.items():
+                small = [parameter for parameter in parameters if "exp_avg" in self.state[parameter]]
+                large = [parameter for parameter in parameters if "exp_avg" not in self.state[parameter]]
+                if small:
+                    flat = [_flat(parameter) for parameter in small]
+                    moments = [[self.state[parameter][name] for parameter in small] for name in MOMENTS]
+                    adamw_step(*map(list, zip(*flat, strict=True)), *moments, step, **settings)
+                pieces = [piece for parameter in large for piece in _pieces(parameter, self.state[parameter])]
+                for together in _batches(pieces):
+                    _step(together, step, settings)
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Restore a `state_dict()`, each tensor in its own dtype: the base class would cast the codes to fp32."""
@@ -74,7 +87,7 @@ class AdamW8bit(torch.optim.Optimizer):
 def _fresh_state(parameter: nn.Parameter) -> dict[str, torch.Tensor]:
     size, device = parameter.numel(), parameter.device
     state = {"step": torch.zeros(())}  # on the CPU: reading it does not synchronise with the device
-    for name in ("exp_avg", "exp_avg_sq"):
+    for name in MOMENTS:
         if size < SMALLEST:
             state[name] = torch.zeros(size, device=device)
         else:
@@ -83,50 +96,84 @@ def _fresh_state(parameter: nn.Parameter) -> dict[str, torch.Tensor]:
     return state
 
 
-def _step(parameter: torch.Tensor, gradient: torch.Tensor, state: dict[str, torch.Tensor], settings: dict) -> None:
-    """One step over flat tensors [N], in place, a chunk at a time."""
-    # a small parameter: its moments are stored in fp32
-    step = int(state["step"])
-    if "exp_avg" in state:
-        adamw_step(parameter, gradient, state["exp_avg"], state["exp_avg_sq"], step, **settings)
-        return
+class Piece(NamedTuple):
+    """A part of a large parameter, at most CHUNK numbers: views, so that what is written to them is stored."""
 
-    # a large one: only a chunk's moments are in fp32 at a time. Each split is a view, so what is written is stored
-    chunks = (
-        parameter.split(CHUNK),
-        gradient.split(CHUNK),
-        state["exp_avg_codes"].split(CHUNK),
-        state["exp_avg_absmax"].split(CHUNK // BLOCK),
-        state["exp_avg_sq_codes"].split(CHUNK),
-        state["exp_avg_sq_absmax"].split(CHUNK // BLOCK),
-    )
-    for weight, grad, m_codes, m_absmax, v_codes, v_absmax in zip(*chunks, strict=True):
-        m = dequantise(m_codes, m_absmax, signed=True)
-        v = dequantise(v_codes, v_absmax, signed=False)
-        adamw_step(weight, grad, m, v, step, **settings)
-        quantise_(m_codes, m_absmax, m, signed=True)
-        quantise_(v_codes, v_absmax, v, signed=False)
+    weight: torch.Tensor  # [n] fp32
+    grad: torch.Tensor  # [n] fp32
+    m_codes: torch.Tensor  # [n] uint8
+    m_absmax: torch.Tensor  # [ceil(n / 256)] fp32
+    v_codes: torch.Tensor
+    v_absmax: torch.Tensor
+
+
+def _flat(parameter: nn.Parameter) -> tuple[torch.Tensor, torch.Tensor]:
+    assert parameter.grad is not None
+    return parameter.view(-1), parameter.grad.reshape(-1)
+
+
+def _pieces(parameter: nn.Parameter, state: dict[str, torch.Tensor]) -> list[Piece]:
+    weight, grad = (x.split(CHUNK) for x in _flat(parameter))
+    codes = [state[f"{name}_codes"].split(CHUNK) for name in MOMENTS]
+    absmax = [state[f"{name}_absmax"].split(CHUNK // BLOCK) for name in MOMENTS]
+    return [Piece(*views) for views in zip(weight, grad, codes[0], absmax[0], codes[1], absmax[1], strict=True)]
+
+
+def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
+    """Pieces of at most CHUNK numbers together: a GPU starts as many kernels for a batch as for a piece.
+
+    A piece whose last block is not full can only be the last of its batch.
+    """
+    batch: list[Piece] = []
+    for piece in pieces:
+        is_whole = not batch or len(batch[-1].weight) % BLOCK == 0
+        if batch and (not is_whole or sum(len(one.weight) for one in batch) + len(piece.weight) > CHUNK):
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
+
+
+def _step(pieces: list[Piece], step: int, settings: dict) -> None:
+    """One step over pieces, in place. Only their moments are in fp32 meanwhile."""
+    columns = [list(column) for column in zip(*pieces, strict=True)]
+    weight, grad, m_codes, m_absmax, v_codes, v_absmax = joined = [
+        column[0] if len(column) == 1 else torch.cat(column) for column in columns
+    ]
+    m = dequantise(m_codes, m_absmax, signed=True)
+    v = dequantise(v_codes, v_absmax, signed=False)
+    adamw_step([weight], [grad], [m], [v], step, **settings)
+    quantise_(m_codes, m_absmax, m, signed=True)
+    quantise_(v_codes, v_absmax, v, signed=False)
+    if len(pieces) > 1:
+        for column, changed in zip(columns, joined, strict=True):
+            if changed is not grad:
+                torch._foreach_copy_(column, changed.split([len(one) for one in column]))
 
 
 def adamw_step(
-    weight: torch.Tensor, grad: torch.Tensor, m: torch.Tensor, v: torch.Tensor, step: int,
+    weights: list[torch.Tensor], grads: list[torch.Tensor], m: list[torch.Tensor], v: list[torch.Tensor], step: int,
     *, lr: float, betas: tuple[float, float], eps: float, weight_decay: float,
 ) -> None:  # fmt: skip
-    """AdamW's step number `step` (from 1) on fp32 tensors of one shape; updates weight, m and v in place.
+    """AdamW's step number `step` (from 1) on fp32 tensors; updates weights, m and v in place.
 
     The same operations in the same order as torch.optim.AdamW's plain loop: bit-identical results.
     """
     # decay the weight itself, not the gradient
     beta1, beta2 = betas
-    weight.mul_(1 - lr * weight_decay)
+    torch._foreach_mul_(weights, 1 - lr * weight_decay)
 
     # moving averages of the gradient and of its square
-    m.lerp_(grad, 1 - beta1)
-    v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    torch._foreach_lerp_(m, grads, 1 - beta1)
+    torch._foreach_mul_(v, beta2)
+    torch._foreach_addcmul_(v, grads, grads, value=1 - beta2)
 
     # both start at 0: divided by 1 - beta^step they are unbiased
-    denominator = v.sqrt().div_((1 - beta2**step) ** 0.5).add_(eps)
-    weight.addcdiv_(m, denominator, value=-lr / (1 - beta1**step))
+    denominators = torch._foreach_sqrt(v)
+    torch._foreach_div_(denominators, (1 - beta2**step) ** 0.5)
+    torch._foreach_add_(denominators, eps)
+    torch._foreach_addcdiv_(weights, m, denominators, value=-lr / (1 - beta1**step))
 
 
 def quantise_(codes: torch.Tensor, absmax: torch.Tensor, x: torch.Tensor, *, signed: bool) -> None:

@@ -113,7 +113,6 @@ IN_FP32 = {
     "chat.py": 14,
     "exports": 28,
     "eval.perplexity, eval.next_token": 58,  # the second is in fp32
-    "eval.retrieval, search.py": 24,  # so is the second here
 }
 
 

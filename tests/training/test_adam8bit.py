@@ -278,3 +278,33 @@ def test_a_resumed_run_is_bit_identical(kind, tmp_path):
     train(*resumed, range(5, 12))
     assert all(torch.equal(a, b) for a, b in zip(whole[0].parameters(), resumed[0].parameters(), strict=True))
     assert_same_state(whole[1], resumed[1])
+
+
+def test_many_parameters_step_together_as_each_would_alone(monkeypatch):
+    monkeypatch.setattr(adam8bit, "CHUNK", 64 * BLOCK)  # several batches, and a parameter of several pieces
+    shapes = [(70, 71), (32, 256), (64, 80), (7, 9), (300, 256), (16, 320), (90, 100), (3,), (20, 256)]
+    weights, gradients = parameters_with_gradients(shapes, 4)
+    gradients[1][1:3] = [torch.zeros(shapes[1]), torch.zeros(shapes[2])]
+    together, joined = run(AdamW8bit, weights, gradients)
+    for number, found in enumerate(together):
+        (alone,), optimizer = run(AdamW8bit, [weights[number]], [[step[number]] for step in gradients])
+        assert torch.equal(found, alone)
+        for name, value in optimizer.state[alone].items():
+            assert torch.equal(value, joined.state[found][name]), name
+
+
+def test_a_step_of_many_parameters_takes_few_operators():
+    class Operators(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            Operators.count += not operator.is_view
+            return operator(*args, **(kwargs or {}))
+
+    weights, gradients = parameters_with_gradients([(16, 256)] * 200 + [(32,)] * 100, 2)
+    parameters, optimizer = run(AdamW8bit, weights, gradients[:1])
+    for parameter, gradient in zip(parameters, gradients[1], strict=True):
+        parameter.grad = gradient
+    with Operators():
+        optimizer.step()
+    assert Operators.count < 2 * 300 + 100  # two for each parameter count its steps, on the host
