@@ -1,5 +1,6 @@
 """Attention by PyTorch's fused kernels: no [T, T] scores in memory (arXiv:2205.14135), and on a GPU one call for all
-documents of a row. A window or a soft-cap goes block by block; bf16 on a CPU is in model/fast/cpu_attention.py.
+documents of a row. Elsewhere a window goes block by block, and a soft-cap everywhere; bf16 on a CPU is in
+model/fast/cpu_attention.py.
 """
 
 from __future__ import annotations
@@ -42,14 +43,20 @@ def fused_attention(
 
     # every row is one document
     attend = partial(_attend, causal=causal, dropout=dropout, window=window, scale=scale, softcap=softcap)
-    if lengths is None:
+    if lengths is None and len(q) > 1:
         return attend(q, k, v)
 
-    # several documents in a row: one call for all if a kernel knows their borders, else one call each
-    assert q.shape[0] == 1 and sum(lengths) == q.shape[2], "lengths describe one row of documents"
-    needs_no_mask = softcap is None and _sees_all(max(lengths), window, causal)
-    if on_gpu(q) and needs_no_mask and len(lengths) > 1 and _knows_borders(q.device, q.dtype, q.shape[-1], causal):
-        return _in_one_call(q, *_expanded(q, k, v), lengths, causal=causal, dropout=dropout, scale=scale)
+    # documents of one row: one call for all if a kernel knows their borders and the window, else one call each
+    tokens = q.shape[2]
+    lengths = [tokens] if lengths is None else lengths
+    assert len(q) == 1 and sum(lengths) == tokens, "lengths describe one row of documents"
+    window = None if _sees_all(max(lengths), window, causal) else window
+    one_call = on_gpu(q) and softcap is None and (causal if window else len(lengths) > 1)
+    if one_call and _knows_borders(q.device, q.dtype, q.shape[-1], causal, window is not None):
+        rules = {"causal": causal, "dropout": dropout, "window": window, "scale": scale}
+        return _in_one_call(q, *_expanded(q, k, v), lengths, **rules)
+    if len(lengths) == 1:
+        return attend(q, k, v)
     documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
     return torch.cat([attend(*qkv) for qkv in documents], dim=2)
 
@@ -110,14 +117,48 @@ def _softcapped(q, k, v, mask, scale, softcap, dropout) -> torch.Tensor:
 # ------------------------------------------------------------------------------- all documents of a row in one call
 
 
-def _in_one_call(q, k, v, lengths, *, causal: bool, dropout: float, scale: float | None) -> torch.Tensor:
-    """The memory-efficient kernel (arXiv:2112.05682), told the borders; q, k, v [1, H, T, D], with H heads each."""
-    borders = _borders(tuple(lengths), q.device)
+def _in_one_call(
+    q, k, v, lengths, *, causal: bool, dropout: float, window: int | None, scale: float | None
+) -> torch.Tensor:
+    """The memory-efficient kernel (arXiv:2112.05682), told the borders; q, k, v [1, H, T, D], with H heads each.
+
+    window  tokens that a query sees, itself included; only with causal
+    """
+    borders, longest = _borders(tuple(lengths), q.device), max(lengths)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [1, T, H, D]
+    if window is not None:
+        return _Windowed.apply(q, k, v, borders, longest, dropout, window, scale).transpose(1, 2)
     out, *_ = torch.ops.aten._efficient_attention_forward(
-        *(x.transpose(1, 2) for x in (q, k, v)), None, borders, borders, max(lengths), max(lengths), dropout,
-        custom_mask_type=int(causal), compute_log_sumexp=True, scale=scale,
+        q, k, v, None, borders, borders, longest, longest, dropout, custom_mask_type=int(causal),
+        compute_log_sumexp=True, scale=scale,
     )  # fmt: skip
     return out.transpose(1, 2)
+
+
+class _Windowed(torch.autograd.Function):
+    """The same kernel with a window, which PyTorch's own derivative does not pass on to the backward kernel."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, borders, longest, dropout, window, scale):
+        """q, k, v [1, T, H, D] -> [1, T, H, D]."""
+        out, sums, seed, offset, *_ = torch.ops.aten._efficient_attention_forward(
+            q, k, v, None, borders, borders, longest, longest, dropout, custom_mask_type=1, compute_log_sumexp=True,
+            scale=scale, window_size=window,
+        )  # fmt: skip
+        ctx.save_for_backward(q, k, v, out, sums, seed, offset, borders)
+        ctx.rules = longest, dropout, window, scale
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        """The kernel's own."""
+        q, k, v, out, sums, seed, offset, borders = ctx.saved_tensors
+        longest, dropout, window, scale = ctx.rules
+        of_q, of_k, of_v, _ = torch.ops.aten._efficient_attention_backward(
+            grad, q, k, v, None, out, borders, borders, longest, longest, sums, dropout, seed, offset, 1, False,
+            scale=scale, window_size=window,
+        )  # fmt: skip
+        return of_q, of_k, of_v, None, None, None, None, None
 
 
 @cached_tensors(maxsize=8)
@@ -127,7 +168,7 @@ def _borders(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
 
 
 @cache
-def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool) -> bool:
+def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool, windowed: bool) -> bool:
     """Whether the kernel computes on this GPU what one call per document does, forward and backward.
 
     It is tried once, in a thread of its own, where none of the caller's modes holds: the first caller may be sampling,
@@ -135,10 +176,10 @@ def _knows_borders(device: torch.device, dtype: torch.dtype, head_dim: int, caus
     CUDA graph is recorded after a warm-up, by which time the answer is known.
     """
     with ThreadPoolExecutor(max_workers=1) as own_thread:
-        return own_thread.submit(_try_borders, device, dtype, head_dim, causal).result()
+        return own_thread.submit(_try_borders, device, dtype, head_dim, causal, windowed).result()
 
 
-def _try_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool) -> bool:
+def _try_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal: bool, windowed: bool) -> bool:
     # three documents of 34 tokens and two heads: [1, H, T, D] each
     lengths, generator = [9, 24, 1], torch.Generator(device).manual_seed(0)
     q, k, v, weight = (
@@ -146,13 +187,13 @@ def _try_borders(device: torch.device, dtype: torch.dtype, head_dim: int, causal
         for _ in range(4)
     )
     # one call for each document
-    rules = {"causal": causal, "dropout": 0.0, "window": None, "scale": None, "softcap": None}
+    rules = {"causal": causal, "dropout": 0.0, "window": 7 if windowed else None, "scale": None}
     documents = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
-    apart = torch.cat([_attend(*qkv, **rules) for qkv in documents], dim=2)
+    apart = torch.cat([_attend(*qkv, **rules, softcap=None) for qkv in documents], dim=2)
 
     # and one for all: outputs and gradients must be the same
     try:
-        together = _in_one_call(q, k, v, lengths, causal=causal, dropout=0.0, scale=None)
+        together = _in_one_call(q, k, v, lengths, **rules)
         pairs = [
             (together, apart),
             *zip(*(torch.autograd.grad(x, (q, k, v), weight) for x in (together, apart)), strict=True),

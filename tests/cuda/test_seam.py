@@ -35,11 +35,14 @@ SIZES = {
 }  # fmt: skip
 
 
-def scores(q, k, causal, scale):
+def scores(q, k, causal, scale, window=None):
     """Of one document: q, k [1, n, H, D] -> weights of its tokens [1, H, n, n] in fp32."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     found = torch.einsum("bnhd,bmhd->bhnm", q.float(), k.float()) * scale
     hidden = torch.ones(found.shape[-2:], dtype=torch.bool).triu(1) if causal else torch.zeros(1, 1, dtype=torch.bool)
+    if window is not None:
+        assert causal
+        hidden = hidden | torch.ones(found.shape[-2:], dtype=torch.bool).tril(-window)
     return found.masked_fill(hidden, float("-inf")).softmax(-1)
 
 
@@ -48,13 +51,14 @@ def documents(borders):
 
 
 def forward(
-    q, k, v, bias, borders_q, borders_k, longest_q, longest_k, dropout, mask, keep_sums=False, *, scale=None, **_
-):
+    q, k, v, bias, borders_q, borders_k, longest_q, longest_k, dropout, mask, keep_sums=False,
+    *, scale=None, window_size=None, **_,
+):  # fmt: skip
     """aten::_efficient_attention_forward: q, k, v [1, T, H, D], of one dtype as the kernel insists."""
     assert q.dtype == k.dtype == v.dtype and q.shape == k.shape and dropout == 0 and borders_q is borders_k
     out = torch.empty_like(v)
     for at in documents(borders_q):
-        weights = scores(q[:, at], k[:, at], mask == 1, scale)
+        weights = scores(q[:, at], k[:, at], mask == 1, scale, window_size)
         out[:, at] = torch.einsum("bhnm,bmhd->bnhd", weights, v[:, at].float()).to(v.dtype)
     nothing = torch.zeros((), dtype=torch.int64)
     return out, q.new_empty(0, dtype=torch.float32), nothing, nothing, longest_q, longest_k
@@ -62,11 +66,11 @@ def forward(
 
 def backward(
     grad, q, k, v, bias, out, borders_q, borders_k, longest_q, longest_k, sums, dropout, seed, offset, mask, _bias,
-    *, scale=None, **_,
+    *, scale=None, window_size=None, **_,
 ):  # fmt: skip
     grads = [torch.empty_like(x) for x in (q, k, v)]
     for at in documents(borders_q):
-        weights, g = scores(q[:, at], k[:, at], mask == 1, scale), grad[:, at].float()
+        weights, g = scores(q[:, at], k[:, at], mask == 1, scale, window_size), grad[:, at].float()
         of_weights = torch.einsum("bnhd,bmhd->bhnm", g, v[:, at].float())
         of_scores = weights * (of_weights - (of_weights * weights).sum(-1, keepdim=True))
         of_scores *= q.shape[-1] ** -0.5 if scale is None else scale
@@ -110,8 +114,8 @@ def as_on_a_gpu(monkeypatch, kernel):
     return begin
 
 
-def lora_decoder():
-    decoder = new_decoder("llama")
+def lora_decoder(family="llama"):
+    decoder = new_decoder(family)
     inject(decoder, r=4, alpha=8, targets=DECODER_TARGETS)
     for name, parameter in trainable(decoder):
         if "lora_B" in name:
@@ -198,12 +202,23 @@ def test_offloaded_activations_leave_and_come_back(as_on_a_gpu, monkeypatch):
     assert moved == 3 * [((1, sum(LENGTHS), 32), True)]  # what each layer begins with, and nothing else
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, [64]], ids=["documents", "one document"])
+def test_a_window_is_told_to_the_kernel(as_on_a_gpu, monkeypatch, lengths):
+    monkeypatch.setattr("tests.cuda.test_seam.LENGTHS", lengths)
+    monkeypatch.setitem(SIZES, "sliding_window", 7)
+    decoder = lora_decoder("mistral")
+    expected = gradients(decoder)
+    calls = as_on_a_gpu()
+    assert_equal(gradients(decoder), expected, 1e-5)
+    assert calls[-3:] == [64] * 3  # a layer, a call
+
+
 def test_the_kernel_is_tried_apart_from_whatever_its_caller_does(kernel):
     def refuse(tensor):
         raise AssertionError("the trial's tensors reached the caller's hooks")
 
     def ask(x):
-        assert attention._knows_borders(CPU, torch.float32, 8, True)
+        assert attention._knows_borders(CPU, torch.float32, 8, True, False)
         return x.exp()
 
     x = torch.ones(2, requires_grad=True)
@@ -213,7 +228,7 @@ def test_the_kernel_is_tried_apart_from_whatever_its_caller_does(kernel):
             ask(x)
     forget()
     with saved_tensors_hooks(refuse, refuse):
-        attention._knows_borders(CPU, torch.float32, 8, True)
+        attention._knows_borders(CPU, torch.float32, 8, True, False)
     forget()
     checkpoint(ask, x, use_reentrant=False).sum().backward()
     assert_close(x.grad, x.exp())
@@ -226,8 +241,8 @@ def test_a_trial_that_runs_out_of_memory_does_not_decide_for_the_run(kernel, mon
     with monkeypatch.context() as patch:
         patch.setattr(attention, "_in_one_call", full)
         with pytest.raises(torch.OutOfMemoryError):
-            attention._knows_borders(CPU, torch.float32, 8, True)
-    assert attention._knows_borders(CPU, torch.float32, 8, True)
+            attention._knows_borders(CPU, torch.float32, 8, True, False)
+    assert attention._knows_borders(CPU, torch.float32, 8, True, False)
 
 
 def test_cached_batches_have_the_gradients_of_one_batch(as_on_a_gpu):

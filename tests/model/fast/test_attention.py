@@ -66,37 +66,43 @@ def test_dropout_drops_weights_and_keeps_their_mean():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-@pytest.mark.parametrize(("head_dim", "causal"), [(64, True), (128, True), (32, False), (64, False)])
-def test_on_a_gpu_one_call_does_what_a_call_for_each_document_does(monkeypatch, dtype, head_dim, causal):
+@pytest.mark.parametrize(
+    ("head_dim", "causal", "window"),
+    [(64, True, None), (128, True, None), (32, False, None), (64, False, None), (64, True, 96)],
+)
+def test_on_a_gpu_one_call_does_what_a_call_for_each_document_does(monkeypatch, dtype, head_dim, causal, window):
     lengths = [700, 1, 64, 283]
     q, k, v = (
         torch.randn(1, heads, 1048, head_dim, device="cuda", dtype=dtype, requires_grad=True) for heads in (4, 2, 2)
     )
-    assert attention._knows_borders(q.device, dtype, head_dim, causal)
+    assert attention._knows_borders(q.device, dtype, head_dim, causal, window is not None)
     results = []
     for knows in (True, False):
         monkeypatch.setattr(attention, "_knows_borders", lambda *_, knows=knows: knows)
-        out = document_attention(q, k, v, lengths, causal=causal, scale=0.3)
+        out = document_attention(q, k, v, lengths, causal=causal, window=window, scale=0.3)
         results.append([out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))])
     for together, apart in zip(*results, strict=True):
         assert_close(together, apart, atol=2e-2, rtol=2e-2)
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_a_kernel_that_is_missing_or_computes_something_else_is_not_used(monkeypatch, causal):
-    here = (torch.device("cpu"), torch.float32, 8, causal)
+@pytest.mark.parametrize(("causal", "windowed"), [(True, False), (False, False), (True, True)])
+def test_a_kernel_that_is_missing_or_computes_something_else_is_not_used(monkeypatch, causal, windowed):
+    here = (torch.device("cpu"), torch.float32, 8, causal, windowed)
 
-    def by_documents(q, k, v, lengths, *, causal, **_):
+    def by_documents(q, k, v, lengths, *, causal, window, **_):
+        return document_attention(q, k, v, lengths, causal=causal, window=window)
+
+    def across_documents(q, k, v, lengths, *, causal, window, **_):
+        return document_attention(q, k, v, None, causal=causal, window=window)
+
+    def in_another_order(q, k, v, lengths, *, causal, window, **_):
+        return document_attention(q, k, v, lengths, causal=not causal, window=window)
+
+    def without_window(q, k, v, lengths, *, causal, window, **_):
         return document_attention(q, k, v, lengths, causal=causal)
 
-    def across_documents(q, k, v, lengths, *, causal, **_):
-        return document_attention(q, k, v, None, causal=causal)
-
-    def in_another_order(q, k, v, lengths, *, causal, **_):
-        return document_attention(q, k, v, lengths, causal=not causal)
-
-    kernels = (attention._in_one_call, across_documents, in_another_order, by_documents)
-    for kernel, knows in zip(kernels, (False, False, False, True), strict=True):
+    of_kernel = {attention._in_one_call: False, across_documents: False, in_another_order: False, by_documents: True}
+    for kernel, knows in (of_kernel | {without_window: not windowed}).items():
         monkeypatch.setattr(attention, "_in_one_call", kernel)
         with torch.inference_mode():
             assert attention._knows_borders.__wrapped__(*here) == knows
