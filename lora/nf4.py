@@ -20,10 +20,11 @@ from torch.nn import functional as F
 
 from common.console import UserError
 from model.cached import cached_tensors
+from model.device import on_gpu
 
 BLOCK = 64  # numbers that share a magnitude
 GROUP = 256  # magnitudes that share a scale
-PIECE = 1 << 14  # blocks processed at a time: few enough for a CPU's cache, enough to keep a GPU busy
+PIECE, PIECE_ON_GPU = 1 << 14, 1 << 17  # blocks processed at a time: within a CPU's cache; few kernels on a GPU
 FLOAT8 = torch.float8_e4m3fn
 
 
@@ -137,8 +138,8 @@ def _divisor(largest: torch.Tensor) -> torch.Tensor:
 
 
 def _pieces(*tensors: torch.Tensor):
-    """Corresponding slices of PIECE rows of each tensor; of tensors without numbers (training/memory_plan.py) all."""
-    rows = len(tensors[0]) if tensors[0].is_meta else PIECE
+    """Corresponding slices of some rows of each tensor; of tensors without numbers (training/memory_plan.py) all."""
+    rows = len(tensors[0]) if tensors[0].is_meta else PIECE_ON_GPU if on_gpu(tensors[0]) else PIECE
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
