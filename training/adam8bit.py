@@ -11,6 +11,9 @@ fraction of it, rounded to one of the 256 values of the dynamic tree type: fine 
 The two remaining patterns stand for 0 and 1. A code is a value's rank among the 256 sorted values, not its bits.
 """
 
+# torch._foreach_*: what torch.optim itself uses
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -66,9 +69,9 @@ class AdamW8bit(torch.optim.Optimizer):
                 small = [parameter for parameter in parameters if "exp_avg" in self.state[parameter]]
                 large = [parameter for parameter in parameters if "exp_avg" not in self.state[parameter]]
                 if small:
-                    flat = [_flat(parameter) for parameter in small]
-                    moments = [[self.state[parameter][name] for parameter in small] for name in MOMENTS]
-                    adamw_step(*map(list, zip(*flat, strict=True)), *moments, step, **settings)
+                    weights, grads = map(list, zip(*map(_flat, small), strict=True))
+                    m, v = ([self.state[parameter][name] for parameter in small] for name in MOMENTS)
+                    adamw_step(weights, grads, m, v, step, **settings)
                 pieces = [piece for parameter in large for piece in _pieces(parameter, self.state[parameter])]
                 for together in _batches(pieces):
                     _step(together, step, settings)
