@@ -44,6 +44,7 @@ from model.decoder import Decoder
 from model.device import choose_device, choose_dtype
 from model.memory import peak_memory, reset_peak
 from model.tokenizer import Tokenizer
+from model.weights import weights_sha256
 from sandbox.run import protection
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
@@ -103,7 +104,8 @@ def main() -> None:
     arms = arms_of(list(adapters), list(embedders))
     for number, arm in enumerate(arms, 1):
         minutes = (time.monotonic() - started) / 60
-        if (folder_of(options.out, arm) / "answers.json").is_file():
+        made_of = weights_of(options, arm, adapters)
+        if is_measured(folder_of(options.out, arm), made_of):
             continue
         if options.max_minutes is not None and minutes >= options.max_minutes:
             print(f"stopped  before arm {number} of {len(arms)}: time limit reached; rerun to resume")
@@ -112,7 +114,9 @@ def main() -> None:
         use_adapter(decoder, loaded[arm.adapter])
         tokenizer = load_trained_tokenizer(options.model, adapters.get(arm.adapter or ""))
         minutes_trained = training_minutes(adapters.get(arm.adapter or ""), embedders.get(arm.embedder or ""))
-        measure(options, arm, decoder, tokenizer, corpus, pairs, minutes_trained)
+        measured = measure(options, arm, decoder, tokenizer, corpus, pairs)
+        measured["cost"]["training_minutes"], measured["made_of"] = minutes_trained, made_of
+        write_json(folder_of(options.out, arm) / "answers.json", measured)
     report(options, arms)
 
 
@@ -188,11 +192,24 @@ def training_minutes(adapter: str | None, encoder: str | None) -> float | None:
     return minutes
 
 
+def weights_of(options: Options, arm: Arm, adapters: dict[str, str]) -> dict[str, str | None]:
+    """SHA-256 of the adapter's and of the encoder's weights: the same name may stand for others later."""
+    index = options.out / "indexes" / arm.embedder if arm.embedder else None
+    return {
+        "adapter": weights_sha256(Path(adapters[arm.adapter])) if arm.adapter else None,
+        "encoder": read_json(index / "manifest.json")["weights_sha256"] if index else None,
+    }
+
+
+def is_measured(folder: Path, made_of: dict[str, str | None]) -> bool:
+    """Whether an arm was measured with these weights."""
+    return (folder / "answers.json").is_file() and read_json(folder / "answers.json")["made_of"] == made_of
+
+
 def measure(
-    options: Options, arm: Arm, decoder: Decoder, tokenizer: Tokenizer, corpus: Corpus, pairs: list[dict],
-    minutes: float | None,
-) -> None:  # fmt: skip
-    """Perplexity of held-out files, then answers to all tasks: files.json and answers.json of an arm."""
+    options: Options, arm: Arm, decoder: Decoder, tokenizer: Tokenizer, corpus: Corpus, pairs: list[dict]
+) -> dict:
+    """Perplexity of held-out files, written to files.json of the arm, and answers to all tasks, as an eval result."""
     reader = None
     if arm.embedder:
         reader = Reader.of(
@@ -218,7 +235,6 @@ def measure(
         )  # fmt: skip
         seconds = time.monotonic() - started
     cost = {
-        "training_minutes": minutes,
         "seconds_per_answer": seconds / len(answers),
         "seconds_per_search": statistics.median(reader.seconds) if reader else None,
         "memory_gib": peak_memory(decoder.device) / 2**30,
@@ -228,7 +244,7 @@ def measure(
     result["read"] = {pair["id"]: places for pair, places in zip(pairs, read_for_tasks, strict=True)}
     result["environment"] |= environment(decoder.device, decoder.model.norm.weight.dtype)
     write_json(folder_of(options.out, arm) / "files.json", files)
-    write_json(folder_of(options.out, arm) / "answers.json", result)
+    return result
 
 
 def report(options: Options, arms: list[Arm]) -> None:

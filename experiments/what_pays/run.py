@@ -120,7 +120,7 @@ def embedders_of(options: Options, at: Path) -> dict[str, str]:
 
 
 def arm_stages(options: Options, at: Path) -> list[Stage]:
-    """eval.what_pays, with one more adapter each time: it measures only arms that are not measured."""
+    """eval.what_pays without adapter, then with each of them: it measures only arms that are not measured."""
     embedders = embedders_of(options, at)
     command: list[object] = [
         "-m", "eval.what_pays", at / "corpus", "--pairs", at / "pairs", "--model", options.model, "--embedder",
@@ -128,13 +128,11 @@ def arm_stages(options: Options, at: Path) -> list[Stage]:
     ]  # fmt: skip
     if options.smoke:
         command += ["--max-new-tokens", 8, "--held-out-files", 2, "--held-out-tokens", 64, "--sampled-tasks", 2]
-    arms, stages, adapters = arms_of(ADAPTERS, list(embedders)), [], []
+    arms, stages = arms_of(ADAPTERS, list(embedders)), []
     for adapter in (None, *ADAPTERS):
         folders = [folder_of(at / "arms", arm) for arm in arms if arm.adapter == adapter]
         files = [folder / name for folder in folders for name in ("files.json", "answers.json")]
-        if adapter:
-            adapters.append(f"{adapter}={at / adapter / 'adapter'}")
-        given = ["--adapter", *adapters] if adapters else []
+        given = ["--adapter", f"{adapter}={at / adapter / 'adapter'}"] if adapter else []
         also = [*files[:-1], at / "arms" / "settings.json"]
         stages.append(stage(files[-1], *command, *given, also=also, whole=True, minutes=25))
     return stages

@@ -193,7 +193,9 @@ def command(corpus_folder, pairs, model_folder, adapter_folder, reference_encode
     return run
 
 
-def test_every_arm_answers_the_same_tasks_and_a_stopped_run_resumes(command, pairs, monkeypatch, capsys):
+def test_every_arm_answers_the_same_tasks_and_a_stopped_run_resumes(
+    command, pairs, adapter_folder, monkeypatch, capsys
+):
     out = command("--max-minutes", 0)
     assert "stopped  before arm 1 of 4" in capsys.readouterr().out and not (out / "what_pays.json").exists()
     asked = []
@@ -226,6 +228,13 @@ def test_every_arm_answers_the_same_tasks_and_a_stopped_run_resumes(command, pai
     asked.clear()
     command()
     assert not asked and read_json(out / "what_pays.json") == found
+    # an adapter of the same name with other weights is another arm
+    weights = adapter_folder / "adapter_model.safetensors"
+    given = weights.read_bytes()
+    weights.write_bytes(given[:-1] + bytes([given[-1] ^ 1]))
+    command()
+    assert len(asked) == 2 and read_json(out / "what_pays.json")["rows"][:2] == found["rows"][:2]
+    weights.write_bytes(given)
     with pytest.raises(UserError, match="holds arms with other index_tokens"):
         command("--index-tokens", 50)
 
