@@ -136,9 +136,7 @@ def test_by_words_no_model_is_loaded(repository, monkeypatch, capsys):
 
 def test_an_index_is_updated_with_its_own_settings(repository, monkeypatch, capsys):
     loaded = []
-    monkeypatch.setattr(
-        search, "load_encoder", lambda name, **made: loaded.append((name, made)) or loads("0")(name, **made)
-    )
+    load_with(monkeypatch, lambda name, **made: loaded.append((name, made)) or loads("0")(name, **made))
     arguments = ["index", repository / "repository", "--out", repository / "index"]
     command(monkeypatch, *arguments, "--model", "mine", "--query-prefix", "q: ")
     command(monkeypatch, *arguments)
