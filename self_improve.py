@@ -35,6 +35,7 @@ from eval.model_options import LESS_MEMORY, AskOptions, asked_model
 from eval.perplexity import perplexity
 from eval.source_files import drawn_files, read_files
 from model.decoder import Decoder
+from model.device import DTYPES
 from model.tokenizer import Tokenizer
 from model.weights import model_sha256
 
@@ -81,6 +82,7 @@ class Options:
     )
     sampled_tasks: int | None = option(None, "held-out tasks that are also sampled (default: all)", MEASURING, least=1)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    dtype: str = option("auto", "compute dtype, as of train_sft.py", choices=("auto", *DTYPES))
     seed: int = option(0, "seed of training and of every draw")
 
     def __post_init__(self) -> None:
@@ -153,7 +155,7 @@ def trained(options: Options, folder: Path) -> Path:
     if not (run / "metrics.json").is_file():
         command = {
             "model": options.model, "data": folder / "train.jsonl", "out": run, "epochs": options.epochs,
-            "lr": options.lr, "device": options.device, "seed": options.seed,
+            "lr": options.lr, "device": options.device, "dtype": options.dtype, "seed": options.seed,
         }  # fmt: skip
         command |= {"config": options.recipe} if options.recipe else {}
         command |= {"chat-template": options.chat_template} if options.chat_template else {}
@@ -237,6 +239,7 @@ def asking(options: Options, adapter: Path | None) -> AskOptions:
         adapter=str(adapter) if adapter else None,
         chat_template=options.chat_template,
         device=options.device,
+        dtype=options.dtype,
     )
 
 

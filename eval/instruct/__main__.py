@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from common.console import UserError, run_command
 from common.files import read_objects, write_json
 from common.options import as_settings, option, parse
+from eval.environment import environment
 from eval.instruct.grade import answer_pairs, checked_pairs, grade_answers
 from eval.model_options import LESS_MEMORY, MEASURE, SAMPLING, AskOptions, SampleOptions, asked_model
 from sandbox.run import protection
@@ -41,9 +42,10 @@ class Options(AskOptions, SampleOptions):
             raise UserError(f"--samples {self.samples} is too few for pass@{max(self.k)}: give more than that")
 
 
-def _ask_model(options: Options, pairs: list[dict]) -> list[dict]:
+def _ask_model(options: Options, pairs: list[dict]) -> tuple[list[dict], dict]:
+    """The answers, and the environment that they come from: device and dtype."""
     with asked_model(options) as (decoder, tokenizer):
-        return answer_pairs(
+        answers = answer_pairs(
             decoder,
             tokenizer,
             pairs,
@@ -55,6 +57,7 @@ def _ask_model(options: Options, pairs: list[dict]) -> list[dict]:
             seed=options.seed,
             where=options.data,
         )
+        return answers, environment(decoder.device, decoder.model.norm.weight.dtype)
 
 
 def main() -> None:
@@ -63,9 +66,10 @@ def main() -> None:
     pairs = read_objects(options.data)
     checked_pairs(pairs)
     protection(allow_unsafe_exec=options.allow_unsafe_exec)  # refuse before minutes of sampling, not after
-    answers = read_objects(options.answers) if options.answers else _ask_model(options, pairs)
+    answers, asked_in = (read_objects(options.answers), {}) if options.answers else _ask_model(options, pairs)
     limits = {"processes": options.processes, "allow_unsafe_exec": options.allow_unsafe_exec}
     result = grade_answers(pairs, answers, ks=options.k, **limits)
+    result["environment"] |= asked_in
     result["settings"] = as_settings(options, without=("out",))
     write_json(options.out, result)
     for metric, value in result["metrics"].items():

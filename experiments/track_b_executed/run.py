@@ -10,7 +10,7 @@ are compared with the base on the same held-out tasks, paired, with Holm's corre
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.console import run_command
@@ -19,8 +19,9 @@ from common.options import as_settings, option, parse
 from eval.change_table import table_of_runs
 from eval.charts import interval_picture
 from experiments.figures import changes_from, figures
-from experiments.kept import Kept, kept_results
+from experiments.kept import Kept, dtype_here, kept_results
 from experiments.stages import Stage, run_stages, stage
+from model.device import DTYPES
 
 METRICS = ("pass@1", "pass@3", "hallucination_rate")
 CATEGORIES = ("bugfix", "complete")
@@ -41,6 +42,9 @@ class Options:
     seeds: tuple[int, ...] = option((0, 1), "seeds of training and sampling")
     epochs: float = option(1.0, "passes over the pairs")
     lr: float = option(2e-4, "peak learning rate")
+    dtype: str = option(
+        "auto", "compute dtype; another machine than the first may need its name", choices=("auto", *DTYPES)
+    )
     results: Path = option(
         Path("experiments/track_b_executed"), "folder for done/, results.json and changes.svg", metavar="DIR"
     )
@@ -50,6 +54,7 @@ class Options:
 def main() -> None:
     """Run what is not done, seed by seed; write results.json and the figure after every run, print the table."""
     options = parse(Options, description=__doc__)
+    options = replace(options, dtype=dtype_here(options.dtype))
     stages = [*data_stages(options), measure(options, base_of(options))]
     for seed in options.seeds:
         stages += [*trained_stages(options, "gold", seed), *self_stages(options, seed)]
@@ -113,7 +118,7 @@ def trained_stages(options: Options, answers: str, seed: int) -> list[Stage]:
     run = options.out / f"{answers}-{seed}"
     train = [
         "train_sft.py", "--model", options.model, "--data", options.out / answers / "train.jsonl", "--out", run,
-        "--epochs", options.epochs, "--lr", options.lr, "--seed", seed,
+        "--epochs", options.epochs, "--lr", options.lr, "--dtype", options.dtype, "--seed", seed,
     ]  # fmt: skip
     return [
         stage(run / "metrics.json", *train, resume=["--resume"], begun=run / "config.json"),
@@ -128,9 +133,9 @@ def self_stages(options: Options, seed: int) -> list[Stage]:
     copy += f"shutil.copyfile({str(base_of(options))!r}, {str(base)!r})"
     improve = [
         "self_improve.py", "--model", options.model, "--pairs", options.out / "gold", "--out", run, "--epochs",
-        options.epochs, "--lr", options.lr, "--samples", 4, "--max-new-tokens", 400, "--sampled-tasks",
-        options.sampled_tasks, "--corpus", options.out / "corpus", "--held-out-files", 20, "--held-out-tokens", 1024,
-        "--seed", seed,
+        options.epochs, "--lr", options.lr, "--dtype", options.dtype, "--samples", 4, "--max-new-tokens", 400,
+        "--sampled-tasks", options.sampled_tasks, "--corpus", options.out / "corpus", "--held-out-files", 20,
+        "--held-out-tokens", 1024, "--seed", seed,
     ]  # fmt: skip
     rounds = [
         stage(run / f"round-{n}" / "test.json", *improve, "--rounds", n, also=[run / "results.json"]) for n in ROUNDS
@@ -143,7 +148,7 @@ def measure(options: Options, result: Path, adapter: Path | None = None, seed: i
     command = [
         "-m", "eval.instruct", "--model", options.model, "--data", options.out / "gold" / "test.jsonl", "--out", result,
         "--samples", 4, "--sampled-tasks", options.sampled_tasks, "--temperature", 0.8, "--top-p", 1.0,
-        "--max-new-tokens", 400, "--seed", seed,
+        "--max-new-tokens", 400, "--dtype", options.dtype, "--seed", seed,
     ]  # fmt: skip
     return stage(result, *command, *(["--adapter", adapter] if adapter else []))
 

@@ -10,15 +10,16 @@ it was and with the tuned one. Rerun the command to resume.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.console import run_command
 from common.files import write_json, write_text
 from common.options import as_settings, option, parse
 from eval.what_pays.findings import arms_of, findings, folder_of, picture
-from experiments.kept import Kept, kept_results
+from experiments.kept import DTYPE_HELP, Kept, dtype_here, kept_results
 from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
+from model.device import DTYPES
 
 ENCODER, TUNED = "all-minilm-l6-v2", "tuned"
 ADAPTERS = ("A", "B")
@@ -39,6 +40,7 @@ class Options(RunOptions):
     pairs: int = option(250, "training pairs of B wanted, and of C")
     tokens: int = option(40_000, "training tokens of A, read twice")
     seed: int = option(0, "seed of every draw")
+    dtype: str = option("auto", DTYPE_HELP, choices=("auto", *DTYPES))
     results: Path = option(
         Path("experiments/what_pays"), "folder for done/, results.json and the figures", metavar="DIR"
     )
@@ -47,6 +49,7 @@ class Options(RunOptions):
 def main() -> None:
     """Run what is not done, repository by repository; write results.json and the figures after every stage."""
     options = parse(Options, description=__doc__)
+    options = replace(options, dtype=dtype_here(options.dtype))
     stages = [one for repository in options.repositories for one in stages_of(options, repository)]
     kept(options).restore(stages)
     plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
@@ -89,7 +92,7 @@ def stages_of(options: Options, repository: str) -> list[Stage]:
 def training_stages(options: Options, at: Path, tokens: int) -> list[Stage]:
     """A, B and C."""
     a, b, c = at / "A", at / "B", at / "C"
-    common = ["--seed", options.seed]
+    common = ["--dtype", options.dtype, "--seed", options.seed]
     held_out = ["--held-out-files", 2, "--held-out-tokens", 64] if options.smoke else ["--held-out-files", 8]
     return [
         _training(
@@ -124,7 +127,8 @@ def arm_stages(options: Options, at: Path) -> list[Stage]:
     embedders = embedders_of(options, at)
     command: list[object] = [
         "-m", "eval.what_pays", at / "corpus", "--pairs", at / "pairs", "--model", options.model, "--embedder",
-        *(f"{name}={model}" for name, model in embedders.items()), "--out", at / "arms", "--seed", options.seed,
+        *(f"{name}={model}" for name, model in embedders.items()), "--out", at / "arms",
+        "--dtype", options.dtype, "--seed", options.seed,
     ]  # fmt: skip
     if options.smoke:
         command += ["--max-new-tokens", 8, "--held-out-files", 2, "--held-out-tokens", 64, "--sampled-tasks", 2]
