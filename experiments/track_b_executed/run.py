@@ -19,7 +19,7 @@ from common.options import as_settings, option, parse
 from eval.change_table import table_of_runs
 from eval.charts import interval_picture
 from experiments.figures import changes_from, figures
-from experiments.kept import Kept, dtype_here, kept_results
+from experiments.kept import DTYPE_HELP, Kept, dtype_here, kept_results
 from experiments.stages import Stage, run_stages, stage
 from model.device import DTYPES
 
@@ -42,9 +42,7 @@ class Options:
     seeds: tuple[int, ...] = option((0, 1), "seeds of training and sampling")
     epochs: float = option(1.0, "passes over the pairs")
     lr: float = option(2e-4, "peak learning rate")
-    dtype: str = option(
-        "auto", "compute dtype; another machine than the first may need its name", choices=("auto", *DTYPES)
-    )
+    dtype: str = option("auto", DTYPE_HELP, choices=("auto", *DTYPES))
     results: Path = option(
         Path("experiments/track_b_executed"), "folder for done/, results.json and changes.svg", metavar="DIR"
     )
