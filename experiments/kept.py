@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,4 +92,5 @@ def short_text(file: Path) -> str:
         {name: value for name, value in row.items() if not (isinstance(value, str) and len(value) > MOST)}
         for row in found["results"]
     ]
-    return to_json(found | {"results": rows}) + "\n"
+    # messages of errors name files of this machine
+    return to_json(found | {"results": rows}).replace(f"{sysconfig.get_path('purelib')}/", "") + "\n"

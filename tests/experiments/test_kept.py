@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 
 from common.console import UserError
 from common.files import read_json, write_json
-from experiments.kept import MOST, dtype_here, kept_results, reads
+from experiments.kept import MOST, dtype_here, kept_results, reads, short_text
 from experiments.stages import run_stages, stage
 
 WRITE = "import sys; from common.files import write_text; write_text(sys.argv[1], '{}')"
@@ -100,3 +102,11 @@ def test_the_dtype_is_this_machine_s_unless_it_is_named(monkeypatch):
     assert dtype_here("auto") == "bf16"
     monkeypatch.undo()
     assert dtype_here("fp32") == "fp32" and dtype_here("auto") in ("fp32", "bf16", "fp16")
+
+
+def test_no_place_of_this_machine_is_kept(tmp_path):
+    place = f"{sysconfig.get_path('purelib')}/networkx/__init__.py"
+    write_json(tmp_path / "result.json", {"results": [{"id": "a", "detail": f"cannot import name ({place})"}]})
+    assert json.loads(short_text(tmp_path / "result.json"))["results"][0]["detail"] == (
+        "cannot import name (networkx/__init__.py)"
+    )
