@@ -92,5 +92,7 @@ def short_text(file: Path) -> str:
         {name: value for name, value in row.items() if not (isinstance(value, str) and len(value) > MOST)}
         for row in found["results"]
     ]
-    # messages of errors name files of this machine
-    return to_json(found | {"results": rows}).replace(f"{sysconfig.get_path('purelib')}/", "") + "\n"
+    text = to_json(found | {"results": rows}) + "\n"
+    for place in ("purelib", "stdlib"):  # messages of errors name files of this machine
+        text = text.replace(f"{sysconfig.get_path(place)}/", "")
+    return text
