@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.console import UserError, lack_of_memory, run_command
-from common.options import option, parse
+from common.options import name_and_value, option, parse
 from data.masking import encode_prompt
 from data.search.context import Passage, passages_for, with_passages
 from data.search.results import Search, open_search
@@ -161,7 +161,7 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
     """{name: folder} from [NAME=]DIR; the default name is "tuned" for the first, its path for any other."""
     folders: dict[str, Path] = {}
     for argument in arguments:
-        name, _, folder = ("", "", argument) if Path(argument).is_dir() else argument.rpartition("=")
+        name, folder = name_and_value(argument)
         name = name or ("tuned" if not folders else str(Path(folder)))
         if name in folders or name == "base":
             raise UserError(f"--adapter {argument}: the name {name} is taken; give it another: --adapter NAME=DIR")

@@ -73,7 +73,9 @@ class QueryOptions:
     text: str | None = option(None, "what to look for (default: asks for queries)", positional=True)
     model: str | None = option(None, "encoder (default: the one that the index names)")
     k: int = option(10, "number of results", least=1)
-    by: str = option("both", "meaning: by the model; words: BM25, no model; both: the two rankings fused", choices=BY)
+    by: str = option(
+        "both", "meaning: by the model; words: BM25, no model; both: ordered by the rules of ranking", choices=BY
+    )
     json: bool = option(False, "print each result as a JSON object on a line, with its code")
     open: int | None = option(
         None, "open the first result, or the N-th, in $VISUAL or $EDITOR at its line (default: open none)", nargs="?",

@@ -117,6 +117,12 @@ def parse_subcommand(kinds: dict[str, type], *, description: str | None = "") ->
     return _resolve(kinds[given.pop("command")], given).values
 
 
+def name_and_value(argument: str) -> tuple[str, str]:
+    """(NAME, VALUE) of an argument [NAME=]VALUE; the name is "" if there is none. A path that exists is a value."""
+    name, _, value = ("", "", argument) if Path(argument).exists() else argument.rpartition("=")
+    return name, value
+
+
 def as_settings(options, *, without: Collection[str] = ()) -> dict:
     """{name: value} of a command's options, as JSON holds them, to be saved with its result."""
     values = {spec.name: getattr(options, spec.name) for spec in dataclasses.fields(options)}

@@ -21,10 +21,8 @@ from common.console import UserError
 from common.files import read_json, to_json, write_json, write_text
 from common.options import as_settings
 from experiments.stages import Stage
-from model.device import DTYPES, choose_device, choose_dtype
 
 SETTINGS = "settings.json"
-DTYPE_HELP = "compute dtype of all runs; give it where results of another machine are continued, which may choose other"
 MOST = 300  # characters of a text in the rows of an eval result: answers and messages may be longer
 DESCRIBE_A_FOLDER = ("about.json", "corpus.json", "metrics.json")  # written last of a folder of data or of a run
 
@@ -63,12 +61,6 @@ class Kept:
 
     def _of(self, file: Path) -> Path:
         return self.done / file.relative_to(self.out)
-
-
-def dtype_here(wanted: str) -> str:
-    """The name of the dtype that "auto" is on this machine: kept with the results, so that none are in another one."""
-    dtype = choose_dtype(choose_device(), wanted)
-    return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 def kept_results(options: Any, *, apart_from: Sequence[str] = ()) -> Kept:

@@ -10,13 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.console import UserError
 from common.options import option
+from model.device import DTYPES, choose_device, choose_dtype
 
 ROOT = Path(__file__).resolve().parents[1]
+WITH_DTYPE = (
+    "train_cpt.py", "train_sft.py", "train_embed.py", "self_improve.py", "eval.code", "eval.instruct",
+    "eval.perplexity", "eval.text", "eval.what_pays",
+)  # fmt: skip
 # of two slow CPU cores with a model of half a billion parameters, for the expected minutes; larger models take longer
 TRAINED_PER_SECOND, ANSWERED_PER_SECOND = 140, 130  # tokens
 
@@ -28,6 +33,22 @@ class RunOptions:
     plan: bool = option(False, "list the stages with the minutes that they will take, and run nothing")
     smoke: bool = option(False, "a few rows, tasks and tokens of everything: shows that it works, measures nothing")
     max_minutes: float | None = option(None, "start nothing new after this time", metavar="M")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DtypeOptions:
+    """The dtype that all runs of an experiment are computed in; part of the settings that are kept with its results."""
+
+    dtype: str = option(
+        "auto", "compute dtype of all runs; give it where results of another machine, which chose other, are continued",
+        choices=("auto", *DTYPES),
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """In place of "auto", the name of what that is on this machine."""
+        chosen = choose_dtype(choose_device(), self.dtype)
+        # the class is frozen, so an ordinary assignment would raise
+        object.__setattr__(self, "dtype", next(name for name, dtype in DTYPES.items() if dtype == chosen))
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,11 @@ class Stage:
     whole: bool = False
     minutes: float = 0.0
 
+    @property
+    def program(self) -> str:
+        """The script, or the module of python -m."""
+        return self.command[1] if self.command[0] == "-m" else self.command[0]
+
     def shown(self) -> str:
         """The command as one would type it."""
         return " ".join(("python", *self.command))
@@ -67,6 +93,13 @@ def stage(
 ) -> Stage:
     """A stage whose command's parts may be paths and numbers."""
     return Stage(done, tuple(map(str, command)), tuple(resume), begun, tuple(also), whole, minutes)
+
+
+def in_dtype(stages: Sequence[Stage], dtype: str) -> list[Stage]:
+    """The stages, with --dtype for those whose command computes in one."""
+    return [
+        replace(one, command=(*one.command, "--dtype", dtype)) if one.program in WITH_DTYPE else one for one in stages
+    ]
 
 
 def expected_minutes(*, trained: float = 0, answered: float = 0) -> float:

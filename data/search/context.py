@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common.markdown import fenced
-from data.corpus.languages import language_of
+from data.corpus.languages import GRAMMARS, grammar_of
 from data.search.results import Search
 
 CANDIDATES = 20  # results that are looked at for passages that fit
@@ -34,7 +34,7 @@ class Passage:
 
     def __str__(self) -> str:
         """The passage as the model reads it."""
-        return f"{self.place}\n{fenced(self.code, language_of(self.path))}"
+        return f"{self.place}\n{fenced(self.code, grammar_of(self.path, tuple(GRAMMARS)) or '')}"
 
 
 def passages_for(

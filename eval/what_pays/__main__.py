@@ -22,12 +22,13 @@ from pathlib import Path
 
 from common.console import UserError, run_command
 from common.files import read_json, write_json, write_jsonl, write_text
-from common.options import as_settings, option, parse
+from common.options import as_settings, name_and_value, option, parse
 from data.checks import EXECUTED
 from data.corpus import Corpus, build_corpus, load_corpus, save_corpus
 from data.instruct.build import build_instruction_pairs
 from data.rejection_sampling import executed_pairs
-from data.search.results import search_encoder
+from data.search.context import with_passages
+from data.search.results import open_search, search_encoder
 from eval.environment import environment
 from eval.instruct import answer_pairs, grade_answers
 from eval.model_options import LESS_MEMORY, MEASURE, MODEL, SAMPLING, SANDBOX, ComputeOptions, SampleOptions
@@ -89,9 +90,8 @@ def main() -> None:
     adapters, embedders = named(options.adapter, "--adapter"), named(options.embedder, "--embedder")
     protection(allow_unsafe_exec=options.allow_unsafe_exec)
     refuse_other_run(options)
-    corpus = the_corpus(options)
-    pairs = the_tasks(options, corpus)
-    write_json(options.out / "settings.json", settings_of(options))
+    corpus = open_or_build_corpus(options)
+    pairs = executed_tasks(options, corpus)
 
     device = choose_device(options.device)
     for name, model in embedders.items():
@@ -125,7 +125,7 @@ def named(given: Sequence[str], flag: str) -> dict[str, str]:
     where that is called adapter or model. UserError for a name that is used twice."""
     found: dict[str, str] = {}
     for argument in given:
-        name, _, value = ("", "", argument) if Path(argument).exists() else argument.rpartition("=")
+        name, value = name_and_value(argument)
         parts = [part for part in Path(value).parts if part not in ("adapter", "model")]
         name = name or (parts[-1] if parts else value)
         if name in found or name == "base":
@@ -151,18 +151,22 @@ def refuse_other_run(options: Options) -> None:
         raise UserError(f"{options.out}: exists and holds no arms of this command; give another --out")
 
 
-def the_corpus(options: Options) -> Corpus:
-    """REPO if it is a corpus, else the corpus of it, made once."""
-    folder = Path(options.repo)
-    if not (folder / "corpus.json").is_file():
-        folder = options.out / "corpus"
-        if not (folder / "corpus.json").is_file():
-            save_corpus(build_corpus(options.repo, test_share=TEST_SHARE, seed=options.seed), folder)
-    return load_corpus(folder)
+def open_or_build_corpus(options: Options) -> Corpus:
+    """REPO if it is a corpus, else the corpus of it, built once. From here on --out is a folder of this command."""
+    given, built = Path(options.repo), options.out / "corpus"
+    saved = next((folder for folder in (given, built) if (folder / "corpus.json").is_file()), None)
+    corpus = load_corpus(saved) if saved else build_corpus(options.repo, test_share=TEST_SHARE, seed=options.seed)
+    write_json(options.out / "settings.json", settings_of(options))
+    if not saved:
+        save_corpus(corpus, built)
+    return corpus
 
 
-def the_tasks(options: Options, corpus: Corpus) -> list[dict]:
-    """The held-out tasks that are executed: of --pairs, or made once. UserError for fewer than two."""
+def executed_tasks(options: Options, corpus: Corpus) -> list[dict]:
+    """The held-out tasks that are executed: of --pairs, or made once.
+
+    UserError for fewer than two, and for one from a file that the index holds.
+    """
     file = options.out / "pairs" / "test.jsonl" if options.pairs is None else options.pairs / "test.jsonl"
     if options.pairs is None and not file.is_file():
         made = build_instruction_pairs(
@@ -173,6 +177,9 @@ def the_tasks(options: Options, corpus: Corpus) -> list[dict]:
     pairs = [pair for pair in executed_pairs(str(file)) if pair["check"]["kind"] in EXECUTED]
     if len(pairs) < 2:
         raise UserError(f"{file}: {len(pairs)} tasks that are executed; nothing can be compared")
+    training = {file.path for file in corpus.split("train")}
+    if seen := [pair["id"] for pair in pairs if (pair.get("source") or {}).get("path") in training]:
+        raise UserError(f"{file}: {seen[0]} is from a training file of {corpus.name}; give pairs made from this corpus")
     print(f"tasks    {len(pairs)} executed ones from held-out files of {corpus.name}")
     return pairs
 
@@ -212,10 +219,8 @@ def measure(
     """Perplexity of held-out files, written to files.json of the arm, and answers to all tasks, as an eval result."""
     reader = None
     if arm.embedder:
-        reader = Reader.of(
-            options.out / "indexes" / arm.embedder, corpus, tokenizer, most_tokens=options.index_tokens,
-            device=options.device,
-        )  # fmt: skip
+        search = open_search(options.out / "indexes" / arm.embedder, device=options.device)
+        reader = Reader(search, corpus, tokenizer, options.index_tokens)
     reset_peak(decoder.device)
     with folded(decoder):
         # the files
@@ -225,8 +230,8 @@ def measure(
         files = summary(rows) | {"settings": {"before": BEFORE, "piece": PIECE}}
 
         # the tasks
-        asked = [reader.pair(pair) for pair in pairs] if reader else pairs
-        read_for_tasks = reader.places[-len(pairs) :] if reader else [[]] * len(pairs)
+        read = {pair["id"]: reader.passages_of(pair) if reader else [] for pair in pairs}
+        asked = [pair | {"instruction": with_passages(pair["instruction"], read[pair["id"]])} for pair in pairs]
         started = time.monotonic()
         answers = answer_pairs(
             decoder, tokenizer, asked, samples=options.samples, sampled=options.sampled_tasks,
@@ -241,7 +246,7 @@ def measure(
     }
     result = grade_answers(pairs, answers, processes=options.processes, allow_unsafe_exec=options.allow_unsafe_exec)
     result["cost"] = cost
-    result["read"] = {pair["id"]: places for pair, places in zip(pairs, read_for_tasks, strict=True)}
+    result["read"] = {i: [passage.place for passage in passages] for i, passages in read.items()}
     result["environment"] |= environment(decoder.device, decoder.model.norm.weight.dtype)
     write_json(folder_of(options.out, arm) / "files.json", files)
     return result

@@ -14,12 +14,12 @@ from pathlib import Path
 from data.corpus import Corpus
 from data.masking import Example
 from data.search.contents import Contents
-from data.search.context import Passage, passages_for, with_passages
-from data.search.results import Search, open_search
+from data.search.context import Passage, passages_for
+from data.search.results import Search
 from data.search.units import documented_units
 from data.search.update import earlier_index, update_index
 from eval.perplexity import Document
-from eval.what_pays.leaks import is_leak
+from eval.what_pays.leaks import leak_detector
 from model.encoder import Encoder
 from model.loss import IGNORE
 from model.tokenizer import Tokenizer
@@ -38,46 +38,41 @@ def index_training_files(corpus: Corpus, encoder: Encoder, folder: Path) -> None
 
 @dataclass
 class Reader:
-    """Finds passages for tasks and files of a corpus, and keeps what was found and how long that took."""
+    """Finds passages for the tasks and files of a corpus, and keeps how long each search took."""
 
     search: Search
     corpus: Corpus
     tokenizer: Tokenizer
     most_tokens: int
     seconds: list[float] = field(default_factory=list)
-    places: list[list[str]] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, folder: Path, corpus: Corpus, tokenizer: Tokenizer, *, most_tokens: int, device: str) -> Reader:
-        """With an index of `index_training_files`."""
-        return cls(open_search(folder, device=device), corpus, tokenizer, most_tokens)
+    def __post_init__(self) -> None:
+        """Files by path, and those that no passage may be from."""
+        self.files = {file.path: file for file in self.corpus.files}
+        self.held_out = {file.path for file in self.corpus.files if file.split != "train"}
 
     def passages(self, query: str, answer: str) -> list[Passage]:
         """Passages for a query, none of which is from a held-out file or holds the answer."""
-        held_out = {file.path for file in self.corpus.files if file.split != "train"}
+        is_leak = leak_detector(self.held_out, answer)
         started = time.perf_counter()
         found = passages_for(
             self.search, query, most_tokens=self.most_tokens,
-            count_tokens=lambda text: len(self.tokenizer.encode(text)),
-            allowed=lambda result: not is_leak(result, held_out, answer),
+            count_tokens=lambda text: len(self.tokenizer.encode(text)), allowed=lambda unit: not is_leak(unit),
         )  # fmt: skip
         self.seconds.append(time.perf_counter() - started)
-        self.places.append([passage.place for passage in found])
         return found
 
-    def pair(self, pair: dict) -> dict:
-        """An instruction pair whose instruction begins with passages; asked for is the code that it is about."""
-        passages = self.passages(pair["input"] or pair["instruction"], self.answer_of(pair))
-        return pair | {"instruction": with_passages(pair["instruction"], passages)}
+    def passages_of(self, pair: dict) -> list[Passage]:
+        """Passages for an instruction pair: asked for is the code that it is about."""
+        return self.passages(pair["input"] or pair["instruction"], self.answer_of(pair))
 
     def answer_of(self, pair: dict) -> str:
         """The code that a pair is about as it stands in its file, or what it has as its answer."""
         source = pair.get("source") or {}
-        text = next((file.text for file in self.corpus.files if file.path == source.get("path")), None)
-        if text is None or not source.get("lines"):
+        if source.get("path") not in self.files or not source.get("lines"):
             return pair["output"]
         first, last = source["lines"]
-        return "\n".join(text.split("\n")[first - 1 : last])
+        return "\n".join(self.files[source["path"]].text.split("\n")[first - 1 : last])
 
 
 def pieces(

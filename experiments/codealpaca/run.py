@@ -24,7 +24,7 @@ from eval.change_table import table_of_runs
 from eval.charts import interval_picture
 from experiments.figures import changes_by_type, changes_from, figures, training_cost
 from experiments.kept import Kept, kept_results
-from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
+from experiments.stages import DtypeOptions, RunOptions, Stage, expected_minutes, in_dtype, plan_or_run, stage
 
 METRICS = ("greedy_pass@1", "pass@1", "pass@3", "syntactic", "answer_characters")
 MAIN = "greedy_pass@1"
@@ -52,7 +52,7 @@ SMOKE = Sizes(tasks=4, samples=4, sampled_tasks=2, row_tokens=224, new_tokens=16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(RunOptions):
+class Options(DtypeOptions, RunOptions):
     """Options of this experiment."""
 
     models: tuple[str, ...] = option(help="models to train, instruction-tuned or with --chat-template")
@@ -105,6 +105,7 @@ def main() -> None:
         for arm, seed in arms(options):
             stages += trained_stages(options, model, arm, seed)
         stages += contamination_stages(options, model) + rating_stages(options, model)
+    stages = in_dtype(stages, options.dtype)
     kept(options).restore(stages)
     plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from common.console import UserError, run_command
 from common.files import read_json, write_json, write_text
 from common.options import as_settings, option, parse
-from experiments.stages import run_stages
+from experiments.stages import DtypeOptions, run_stages
 from experiments.study.data import ENGLISH, cut_to_size, data_stages, refuse_missing, tasks_of
 from experiments.study.grid import METHODS, MODELS, SMOKE, TASKS, Run, Task, model_of, plan
 from experiments.study.pictures import pictures
@@ -34,7 +34,7 @@ WHERE = ("out", "results", "data", "max_minutes", "plan")  # options that do not
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(DtypeOptions):
     """Options of this experiment."""
 
     data: Path | None = option(
@@ -58,6 +58,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """UserError for two models whose runs would have the same folder."""
+        super().__post_init__()
         names = [Path(name).name for name in self.models]
         if len(set(names)) < len(names):
             raise UserError(f"--models: two are called alike ({', '.join(names)}), and their runs would share a folder")
@@ -100,7 +101,7 @@ def main() -> None:
     here = [run for run in runs if run.model.name not in missing]
     left = None if options.max_minutes is None else options.max_minutes - (time.monotonic() - started) / 60
     failed = carry_out_all(
-        here, options.out, options.kept, max_minutes=left,
+        here, options.out, options.kept, dtype=options.dtype, max_minutes=left,
         after_each=lambda: write_results(options, runs, missing),
     )  # fmt: skip
     if failed:
@@ -120,9 +121,10 @@ def is_here(name: str) -> bool:
 
 
 def refuse_other_settings(options: Options) -> None:
-    """UserError if runs that are begun or kept are of other sizes, corpus or first seed: they would be mixed up."""
+    """UserError if runs that are begun or kept are of another size, corpus, dtype or first seed: not to mix them."""
     tasks = {name: task_row(task) for name, task in options.sizes().items()}
-    own = json.loads(json.dumps({"corpus": options.corpus, "first_seed": options.seeds[0], "tasks": tasks}))
+    own = {"corpus": options.corpus, "first_seed": options.seeds[0], "dtype": options.dtype, "tasks": tasks}
+    own = json.loads(json.dumps(own))
     files = [folder / "settings.json" for folder in (options.out, options.kept)]
     for file in (one for one in files if one.is_file()):
         if different := [name for name, value in read_json(file).items() if value != own[name]]:

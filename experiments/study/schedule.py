@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.console import UserError
 from common.files import read_json
-from experiments.stages import ROOT, run_stages
+from experiments.stages import ROOT, in_dtype, run_stages
 from experiments.study.commands import answers_of, stages_of, texts_of, training_of
 from experiments.study.finished import is_done, keep, load
 from experiments.study.grid import FEW_SHOT, METHODS, SHOTS, TRIED, Run
@@ -50,14 +50,15 @@ def commands_of(run: Run) -> Sequence[str]:
     return [*trained, "answer", *(["read texts"] if run.method != FEW_SHOT else [])]
 
 
-def carry_out(run: Run, out: Path, kept: Path) -> None:
+def carry_out(run: Run, out: Path, kept: Path, dtype: str) -> None:
     """Run the commands that are not done, keep what they found, and remove trained weights of a whole model.
 
     seconds      of a run that was interrupted: since it was resumed
     cpu_seconds  of all its commands, on all cores: what other work on the machine does not change much
     """
     started, used = time.monotonic(), processor_seconds()
-    stages = stages_of(run, out, load(run.rate_from, kept).chosen_rate() if run.rate_from else None)
+    rate = load(run.rate_from, kept).chosen_rate() if run.rate_from else None
+    stages = in_dtype(stages_of(run, out, rate), dtype)
     run_stages(stages)
     environment = read_json(answers_of(run, out))["environment"]
     if texts_of(run, out).is_file():  # which names the device as well
@@ -75,7 +76,13 @@ def carry_out(run: Run, out: Path, kept: Path) -> None:
 
 
 def carry_out_all(
-    runs: Sequence[Run], out: Path, kept: Path, *, max_minutes: float | None, after_each: Callable[[], None]
+    runs: Sequence[Run],
+    out: Path,
+    kept: Path,
+    *,
+    dtype: str,
+    max_minutes: float | None,
+    after_each: Callable[[], None],
 ) -> dict[str, str]:
     """Carry out the runs that are not done, in order. One that fails does not keep the others from running.
 
@@ -98,7 +105,7 @@ def carry_out_all(
             f"\n[{minutes:.0f} min] run {number} of {len(runs)}: {run.model.title} {run.name}, {expected}", flush=True
         )
         try:
-            carry_out(run, out, kept)
+            carry_out(run, out, kept, dtype)
         except UserError as error:
             failed[f"{run.model.title} {run.name}"] = str(error)
             print(f"failed   {run.name}: {error}")

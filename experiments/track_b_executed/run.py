@@ -10,7 +10,7 @@ are compared with the base on the same held-out tasks, paired, with Holm's corre
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import run_command
@@ -19,9 +19,8 @@ from common.options import as_settings, option, parse
 from eval.change_table import table_of_runs
 from eval.charts import interval_picture
 from experiments.figures import changes_from, figures
-from experiments.kept import DTYPE_HELP, Kept, dtype_here, kept_results
-from experiments.stages import Stage, run_stages, stage
-from model.device import DTYPES
+from experiments.kept import Kept, kept_results
+from experiments.stages import DtypeOptions, Stage, in_dtype, run_stages, stage
 
 METRICS = ("pass@1", "pass@3", "hallucination_rate")
 CATEGORIES = ("bugfix", "complete")
@@ -29,7 +28,7 @@ ROUNDS = (1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(DtypeOptions):
     """Options of this experiment."""
 
     model: str = option(help="the small model, instruction-tuned")
@@ -42,7 +41,6 @@ class Options:
     seeds: tuple[int, ...] = option((0, 1), "seeds of training and sampling")
     epochs: float = option(1.0, "passes over the pairs")
     lr: float = option(2e-4, "peak learning rate")
-    dtype: str = option("auto", DTYPE_HELP, choices=("auto", *DTYPES))
     results: Path = option(
         Path("experiments/track_b_executed"), "folder for done/, results.json and changes.svg", metavar="DIR"
     )
@@ -52,12 +50,12 @@ class Options:
 def main() -> None:
     """Run what is not done, seed by seed; write results.json and the figure after every run, print the table."""
     options = parse(Options, description=__doc__)
-    options = replace(options, dtype=dtype_here(options.dtype))
     stages = [*data_stages(options), measure(options, base_of(options))]
     for seed in options.seeds:
         stages += [*trained_stages(options, "gold", seed), *self_stages(options, seed)]
     stages.append(teacher_stage(options))  # last, as it takes longest
     stages += [one for seed in options.seeds for one in trained_stages(options, "teacher", seed)]
+    stages = in_dtype(stages, options.dtype)
     kept(options).restore(stages)
     run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
 
@@ -116,7 +114,7 @@ def trained_stages(options: Options, answers: str, seed: int) -> list[Stage]:
     run = options.out / f"{answers}-{seed}"
     train = [
         "train_sft.py", "--model", options.model, "--data", options.out / answers / "train.jsonl", "--out", run,
-        "--epochs", options.epochs, "--lr", options.lr, "--dtype", options.dtype, "--seed", seed,
+        "--epochs", options.epochs, "--lr", options.lr, "--seed", seed,
     ]  # fmt: skip
     return [
         stage(run / "metrics.json", *train, resume=["--resume"], begun=run / "config.json"),
@@ -131,7 +129,7 @@ def self_stages(options: Options, seed: int) -> list[Stage]:
     copy += f"shutil.copyfile({str(base_of(options))!r}, {str(base)!r})"
     improve = [
         "self_improve.py", "--model", options.model, "--pairs", options.out / "gold", "--out", run, "--epochs",
-        options.epochs, "--lr", options.lr, "--dtype", options.dtype, "--samples", 4, "--max-new-tokens", 400,
+        options.epochs, "--lr", options.lr, "--samples", 4, "--max-new-tokens", 400,
         "--sampled-tasks", options.sampled_tasks, "--corpus", options.out / "corpus", "--held-out-files", 20,
         "--held-out-tokens", 1024, "--seed", seed,
     ]  # fmt: skip
@@ -146,7 +144,7 @@ def measure(options: Options, result: Path, adapter: Path | None = None, seed: i
     command = [
         "-m", "eval.instruct", "--model", options.model, "--data", options.out / "gold" / "test.jsonl", "--out", result,
         "--samples", 4, "--sampled-tasks", options.sampled_tasks, "--temperature", 0.8, "--top-p", 1.0,
-        "--max-new-tokens", 400, "--dtype", options.dtype, "--seed", seed,
+        "--max-new-tokens", 400, "--seed", seed,
     ]  # fmt: skip
     return stage(result, *command, *(["--adapter", adapter] if adapter else []))
 

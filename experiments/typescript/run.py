@@ -23,7 +23,7 @@ from eval.change_table import table_of_runs
 from eval.charts import Line, curve_picture
 from experiments.figures import changes_from, figures, training_cost
 from experiments.kept import Kept, kept_results
-from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
+from experiments.stages import DtypeOptions, RunOptions, Stage, expected_minutes, in_dtype, plan_or_run, stage
 
 METRICS = ("pass@1", "lenient_pass@1", "greedy_pass@1", "hallucination_rate")
 CODE = ("greedy_pass@1", "syntactic", "answer_characters")  # of MultiPL-E's tasks
@@ -52,7 +52,7 @@ SMOKE = Sizes(pairs=4, held_out=3, prompts=2, window=64, continuation=6, new_tok
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(RunOptions):
+class Options(DtypeOptions, RunOptions):
     """Options of this experiment."""
 
     models: tuple[str, ...] = option(help="models to train, instruction-tuned")
@@ -89,6 +89,7 @@ def main() -> None:
         stages += measure(options, model, "base")
         for context in options.contexts:
             stages += [train(options, model, context), *measure(options, model, f"context-{context}")]
+    stages = in_dtype(stages, options.dtype)
     kept(options).restore(stages)
     plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
 

@@ -19,7 +19,7 @@ from common.options import as_settings, option, parse
 from eval.change_table import table
 from experiments.figures import changes_from, figures
 from experiments.kept import Kept, kept_results
-from experiments.stages import Stage, run_stages, stage
+from experiments.stages import DtypeOptions, Stage, in_dtype, run_stages, stage
 
 RECIPE = "recipes/sft_verl_published.toml"
 # The published run has two unit tests as well: of 303 pairs, and of a library that few machines can import.
@@ -40,7 +40,7 @@ METRICS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(DtypeOptions):
     """Options of this experiment."""
 
     models: tuple[str, ...] = option(help="models to train; the published one is Qwen/Qwen2.5-Coder-1.5B")
@@ -58,6 +58,7 @@ def main() -> None:
     """Run what is not done, then compare what is."""
     options = parse(Options, description=__doc__)
     stages = [*data_stages(options), *(one for model in options.models for one in model_stages(options, model))]
+    stages = in_dtype(stages, options.dtype)
     kept(options).restore(stages)
     run_stages(stages, max_minutes=options.max_minutes, after_each=lambda: write_results(options, stages))
 

@@ -10,23 +10,22 @@ it was and with the tuned one. Rerun the command to resume.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import run_command
 from common.files import write_json, write_text
 from common.options import as_settings, option, parse
 from eval.what_pays.findings import arms_of, findings, folder_of, picture
-from experiments.kept import DTYPE_HELP, Kept, dtype_here, kept_results
-from experiments.stages import RunOptions, Stage, expected_minutes, plan_or_run, stage
-from model.device import DTYPES
+from experiments.kept import Kept, kept_results
+from experiments.stages import DtypeOptions, RunOptions, Stage, expected_minutes, in_dtype, plan_or_run, stage
 
 ENCODER, TUNED = "all-minilm-l6-v2", "tuned"
 ADAPTERS = ("A", "B")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(RunOptions):
+class Options(DtypeOptions, RunOptions):
     """Options of this experiment."""
 
     model: str = option(help="instruction-tuned model")
@@ -40,7 +39,6 @@ class Options(RunOptions):
     pairs: int = option(250, "training pairs of B wanted, and of C")
     tokens: int = option(40_000, "training tokens of A, read twice")
     seed: int = option(0, "seed of every draw")
-    dtype: str = option("auto", DTYPE_HELP, choices=("auto", *DTYPES))
     results: Path = option(
         Path("experiments/what_pays"), "folder for done/, results.json and the figures", metavar="DIR"
     )
@@ -49,7 +47,6 @@ class Options(RunOptions):
 def main() -> None:
     """Run what is not done, repository by repository; write results.json and the figures after every stage."""
     options = parse(Options, description=__doc__)
-    options = replace(options, dtype=dtype_here(options.dtype))
     stages = [one for repository in options.repositories for one in stages_of(options, repository)]
     kept(options).restore(stages)
     plan_or_run(options, stages, after_each=lambda: write_results(options, stages))
@@ -86,13 +83,13 @@ def stages_of(options: Options, repository: str) -> list[Stage]:
             "--seed", seed, minutes=1,
         ),
     ]  # fmt: skip
-    return [*data, *training_stages(options, at, tokens), *arm_stages(options, at)]
+    return in_dtype([*data, *training_stages(options, at, tokens), *arm_stages(options, at)], options.dtype)
 
 
 def training_stages(options: Options, at: Path, tokens: int) -> list[Stage]:
     """A, B and C."""
     a, b, c = at / "A", at / "B", at / "C"
-    common = ["--dtype", options.dtype, "--seed", options.seed]
+    common = ["--seed", options.seed]
     held_out = ["--held-out-files", 2, "--held-out-tokens", 64] if options.smoke else ["--held-out-files", 8]
     return [
         _training(
@@ -128,7 +125,7 @@ def arm_stages(options: Options, at: Path) -> list[Stage]:
     command: list[object] = [
         "-m", "eval.what_pays", at / "corpus", "--pairs", at / "pairs", "--model", options.model, "--embedder",
         *(f"{name}={model}" for name, model in embedders.items()), "--out", at / "arms",
-        "--dtype", options.dtype, "--seed", options.seed,
+        "--seed", options.seed,
     ]  # fmt: skip
     if options.smoke:
         command += ["--max-new-tokens", 8, "--held-out-files", 2, "--held-out-tokens", 64, "--sampled-tasks", 2]
@@ -148,7 +145,7 @@ def write_results(options: Options, stages: list[Stage]) -> None:
     found = {}
     for repository in options.repositories:
         at, name = options.out / name_of(repository), name_of(repository)
-        of_arms = arm_stages(options, at)
+        of_arms = in_dtype(arm_stages(options, at), options.dtype)
         if all(one.done.is_file() for one in of_arms):
             arms = arms_of(ADAPTERS, list(embedders_of(options, at)))
             found[name] = {"source": repository, "command": of_arms[-1].shown()} | findings(at / "arms", arms)

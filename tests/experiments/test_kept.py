@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from common.console import UserError
 from common.files import read_json, write_json
-from experiments.kept import MOST, dtype_here, kept_results, reads, short_text
+from experiments.kept import MOST, kept_results, reads, short_text
 from experiments.stages import run_stages, stage
 
 WRITE = "import sys; from common.files import write_text; write_text(sys.argv[1], '{}')"
@@ -95,13 +94,6 @@ def test_what_a_stage_reads(tmp_path):
     # a command that is given a folder reads what earlier stages left in it
     second = stage(Path("runs/x/self/round-2/test.json"), "self_improve.py", "--out", "runs/x/self")
     assert reads(second, stage(Path("runs/x/self/round-1/test.json")))
-
-
-def test_the_dtype_is_this_machine_s_unless_it_is_named(monkeypatch):
-    monkeypatch.setattr("experiments.kept.choose_dtype", lambda device, wanted: torch.bfloat16)
-    assert dtype_here("auto") == "bf16"
-    monkeypatch.undo()
-    assert dtype_here("fp32") == "fp32" and dtype_here("auto") in ("fp32", "bf16", "fp16")
 
 
 def test_no_place_of_this_machine_is_kept(tmp_path):

@@ -57,3 +57,4 @@ def test_the_question_comes_last_and_is_alone_without_passages():
         f"{HEADING}\n\na.py:3\n````python\nx = '```'\n````\n\nb.ts:1\n```typescript\nlet y\n```\n\nWhy?"
     )
     assert with_passages("Why?", []) == "Why?"
+    assert str(Passage("a.unknown", 1, "x")) == "a.unknown:1\n```\nx\n```"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eval.what_pays.leaks import is_leak
+from eval.what_pays.leaks import leak_detector
 
 ANSWER = '''def ancestors(graph, source):
     """All nodes that have a path to source."""
@@ -16,6 +16,10 @@ ANSWER = '''def ancestors(graph, source):
                 queue.append(node)
     return found
 '''
+
+
+def is_leak(found, held_out, answer):
+    return leak_detector(held_out, answer)(found)
 
 
 def unit(code, path="pkg/other.py"):

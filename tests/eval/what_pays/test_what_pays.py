@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,15 +73,9 @@ def reader_of(corpus, tokenizer, folder, files, most_tokens=10_000):
 def test_a_task_is_read_with_training_files_alone_even_if_the_index_has_all(corpus, pairs, tokenizer, tmp_path):
     reader = reader_of(corpus, tokenizer, tmp_path, corpus.files)
     training = {file.path for file in corpus.split("train")}
-    held_out = {file.path for file in corpus.files} - training
-    for pair in pairs:
-        asked = reader.pair(pair)
-        assert asked["instruction"].endswith(f"\n\n{pair['instruction']}") and asked | {"instruction": ""} == pair | {
-            "instruction": ""
-        }
-        assert not any(path in asked["instruction"] for path in held_out)
-    read = {place.split(":")[0] for places in reader.places for place in places}
+    read = {passage.path for pair in pairs for passage in reader.passages_of(pair)}
     assert read and read <= training and len(reader.seconds) == len(pairs)
+    assert any(file.path not in training for file in corpus.files)  # in the index, and not read
 
 
 def test_a_copy_of_the_answer_in_a_training_file_is_not_read(corpus, pairs, tokenizer, tmp_path):
@@ -91,14 +86,9 @@ def test_a_copy_of_the_answer_in_a_training_file_is_not_read(corpus, pairs, toke
     unit = next(unit for unit in reader.search.index.units if unit["source"]["path"] not in {
         file.path for file in corpus.files if file.split != "train"
     } and unit["kind"] == "function")  # fmt: skip
-    assert any(unit["source"]["path"] in place for place in _places(reader, pair))
+    assert unit["source"]["path"] in {passage.path for passage in reader.passages_of(pair)}
     unit["code"] = copied
-    assert not any(unit["source"]["path"] in place for place in _places(reader, pair))
-
-
-def _places(reader, pair):
-    reader.pair(pair)
-    return reader.places[-1]
+    assert unit["source"]["path"] not in {passage.path for passage in reader.passages_of(pair)}
 
 
 @pytest.mark.parametrize("bos", [[], [5]])
@@ -119,8 +109,6 @@ def test_the_pieces_of_a_file_predict_each_token_once_with_and_without_passages(
         assert all(piece.input_ids[: len(bos)] == bos and piece.input_ids.count(5) <= 1 for piece in cut if bos)
         longest = max(len(piece.input_ids) for piece in cut)
         assert longest <= 1 + 40 + 32 if read_with is None else longest > 1 + 40 + 32
-    held_out = {file.path for file in corpus.files if file.split != "train"}
-    assert not {place.split(":")[0] for places in reader.places for place in places} & held_out
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +241,13 @@ def test_bad_input_is_one_line(command, more, said):
         command(*more)
 
 
+def test_pairs_of_another_split_are_refused(command, corpus, pairs, tmp_path):
+    odd = pairs[1] | {"source": pairs[1]["source"] | {"path": corpus.split("train")[0].path}}
+    write_jsonl(tmp_path / "odd" / "test.jsonl", [pairs[0], odd])
+    with pytest.raises(UserError, match=f"{odd['id']} is from a training file of"):
+        command("--pairs", tmp_path / "odd")
+
+
 def test_names_are_those_of_the_runs():
     given = ["runs/sft/adapter", "runs/embed/model", "all-minilm-l6-v2", "own=x/y", "BAAI/bge-small-en-v1.5"]
     assert what_pays.named(given, "--adapter") == {
@@ -279,13 +274,16 @@ def test_a_repository_without_a_corpus_gets_one_and_its_tasks(tmp_path, model_fo
     monkeypatch.setattr(test_self_improve, "FUNCTION", LONGER)
     write_package(tmp_path / "code")
     options = what_pays.Options(repo=str(tmp_path / "code"), out=tmp_path / "out", model=str(model_folder), tasks=4)
-    corpus = what_pays.the_corpus(options)
+    corpus = what_pays.open_or_build_corpus(options)
     held_out = {file.path for file in corpus.split("test")}
-    assert held_out and what_pays.the_corpus(options) == corpus
-    tasks = what_pays.the_tasks(options, corpus)
+    assert held_out and what_pays.open_or_build_corpus(options) == corpus
+    what_pays.refuse_other_run(options)  # stopped here, it resumes
+    with pytest.raises(UserError, match="holds arms with other seed"):
+        what_pays.refuse_other_run(replace(options, seed=1))
+    tasks = what_pays.executed_tasks(options, corpus)
     assert len(tasks) >= 2 and {pair["source"]["path"] for pair in tasks} <= held_out
     before = (tmp_path / "out" / "pairs" / "test.jsonl").stat().st_mtime_ns
-    assert what_pays.the_tasks(options, corpus) == tasks
+    assert what_pays.executed_tasks(options, corpus) == tasks
     assert (tmp_path / "out" / "pairs" / "test.jsonl").stat().st_mtime_ns == before
 
 

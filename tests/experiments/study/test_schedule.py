@@ -25,7 +25,7 @@ def carried(tmp_path, monkeypatch):
     def with_failures(*failing: str, max_minutes: float | None = None):
         started, written = [], []
 
-        def carry_out(run, out, kept):
+        def carry_out(run, out, kept, dtype):
             started.append(run.name)
             if run.name in failing:
                 raise UserError("stage 1 failed")
@@ -33,8 +33,9 @@ def carried(tmp_path, monkeypatch):
 
         monkeypatch.setattr(schedule, "carry_out", carry_out)
         failed = carry_out_all(
-            RUNS, tmp_path / "out", tmp_path, max_minutes=max_minutes, after_each=lambda: written.append(len(started))
-        )
+            RUNS, tmp_path / "out", tmp_path, dtype="fp32", max_minutes=max_minutes,
+            after_each=lambda: written.append(len(started)),
+        )  # fmt: skip
         return started, failed, written
 
     return with_failures
