@@ -35,7 +35,7 @@ from data.search.results import Search, open_search, search_encoder
 from data.search.server import HOST, listen, mcp_server, run_web
 from data.search.service import Service
 from data.search.snippet import distinctive_words, head, marked, matching_line, printable
-from data.search.update import earlier_index, update_index
+from data.search.update import earlier_index, update_by_encoder
 from model.distil import cached_table
 from model.encoder_options import VECTORS, EncoderOptions
 
@@ -139,14 +139,12 @@ def index_command(options: IndexOptions) -> None:
 def write_vectors(options: IndexOptions, contents: Contents, name: str, made: dict, earlier: Index | None) -> None:
     """Encode the units that `earlier` has no vector for, and write the index."""
     encoder = search_encoder(name, options.device, **made)
-    longest = encoder.embedding.max_length
-    manifest, encoded = update_index(
-        options.out, contents, lambda texts: encoder.encode(texts, kind="passage").numpy(),
-        description=encoder.identity() | {"max_length": longest}, earlier=earlier, graph=options.graph or None,
-    )  # fmt: skip
+    manifest, encoded = update_by_encoder(options.out, contents, encoder, earlier=earlier, graph=options.graph or None)
     print(f"{options.out}: {len(encoded):,} newly encoded by {name}")
     if cut := encoder.count_at_limit(encoded, kind="passage"):
-        print(f"  {cut:,} of those are truncated at {longest} tokens: only their beginning is searched by meaning")
+        print(
+            f"  {cut:,} of those are truncated at {encoder.embedding.max_length} tokens: only their beginning is searched by meaning"
+        )
     if manifest["recall@10"] is not None:
         print(f"  recall@10 of the graph against exact search: {manifest['recall@10']:.3f}")
 

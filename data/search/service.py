@@ -18,7 +18,7 @@ from common.files import append_jsonl
 from data.search.contents import read_contents, watched_files
 from data.search.index import open_index
 from data.search.results import Search
-from data.search.update import update_index
+from data.search.update import update_by_encoder
 
 
 class Service:
@@ -73,10 +73,7 @@ class Service:
         if contents.files == index.files:  # by their hashes
             self._seen = fingerprint
             return None
-        _, encoded = update_index(
-            self.folder, contents, lambda texts: self.encoder.encode(texts, kind="passage").numpy(),
-            description=self.encoder.identity() | {"max_length": made["max_length"]}, earlier=index,
-        )  # fmt: skip
+        _, encoded = update_by_encoder(self.folder, contents, self.encoder, earlier=index)
         self._search, self._seen = Search(open_index(self.folder), self.encoder), fingerprint
         return len(encoded)
 
@@ -110,7 +107,7 @@ class _OneAtATime:
     """An encoder for many threads: one text after the other, since each call uses all cores anyway."""
 
     def __init__(self, encoder) -> None:
-        self.encoder, self.lock = encoder, threading.Lock()
+        self.encoder, self.embedding, self.lock = encoder, encoder.embedding, threading.Lock()
 
     def encode(self, texts: list[str], kind: str):
         with self.lock:

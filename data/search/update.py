@@ -14,6 +14,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,16 @@ def update_index(
         for path in Path(folder).glob("encoded-*.bin"):
             path.unlink()
     return manifest, encoded
+
+
+def update_by_encoder(
+    folder: Path | str, contents: Contents, encoder: Any, *, earlier: Index | None, graph: bool | None = None
+) -> tuple[dict, list[str]]:
+    """As update_index, with an encoder of `load_encoder`."""
+    return update_index(
+        folder, contents, lambda texts: encoder.encode(texts, kind="passage").numpy(),
+        description=encoder.identity() | {"max_length": encoder.embedding.max_length}, earlier=earlier, graph=graph,
+    )  # fmt: skip
 
 
 def encode_missing(

@@ -17,7 +17,7 @@ from data.search.contents import Contents
 from data.search.context import Passage, passages_for
 from data.search.results import Search
 from data.search.units import documented_units
-from data.search.update import earlier_index, update_index
+from data.search.update import earlier_index, update_by_encoder
 from eval.perplexity import Document
 from eval.what_pays.leaks import leak_detector
 from model.encoder import Encoder
@@ -29,11 +29,7 @@ def index_training_files(corpus: Corpus, encoder: Encoder, folder: Path) -> None
     """Write the index of a corpus's training files, or bring it up to date."""
     units = [unit for file in corpus.split("train") for unit in documented_units(file)]
     contents = Contents(Path(corpus.source), units, files=[], left_out=Counter(), source=corpus.source, tests=False)
-    description = encoder.identity() | {"max_length": encoder.embedding.max_length}
-    update_index(
-        folder, contents, lambda texts: encoder.encode(texts, kind="passage").numpy(),
-        description=description, earlier=earlier_index(folder)[0],
-    )  # fmt: skip
+    update_by_encoder(folder, contents, encoder, earlier=earlier_index(folder)[0])
 
 
 @dataclass

@@ -20,7 +20,7 @@ from common.options import as_settings, option, parse
 from data.search.contents import read_contents
 from data.search.index import build_index
 from data.search.ranking import CHOSEN, NONE, Weights
-from data.search.update import earlier_index, update_index
+from data.search.update import earlier_index, update_by_encoder
 from eval.charts import interval_picture
 from eval.environment import environment
 from eval.stats import paired_change, summarise
@@ -103,11 +103,7 @@ def ask(repository: Repository, encoder, index: Path) -> Asked:
     earlier, _ = earlier_index(index)
     if earlier is None:
         contents = read_contents(str(repository.folder))
-        description = encoder.identity() | {"max_length": encoder.embedding.max_length}
-        update_index(
-            index, contents, lambda texts: encoder.encode(texts, kind="passage").numpy(), description=description,
-            earlier=None,
-        )  # fmt: skip
+        update_by_encoder(index, contents, encoder, earlier=None)
     return pools_of(index, encoder, repository.queries)
 
 
