@@ -142,9 +142,8 @@ def write_vectors(options: IndexOptions, contents: Contents, name: str, made: di
     manifest, encoded = update_by_encoder(options.out, contents, encoder, earlier=earlier, graph=options.graph or None)
     print(f"{options.out}: {len(encoded):,} newly encoded by {name}")
     if cut := encoder.count_at_limit(encoded, kind="passage"):
-        print(
-            f"  {cut:,} of those are truncated at {encoder.embedding.max_length} tokens: only their beginning is searched by meaning"
-        )
+        longest = encoder.embedding.max_length
+        print(f"  {cut:,} of those are truncated at {longest} tokens: only their beginning is searched by meaning")
     if manifest["recall@10"] is not None:
         print(f"  recall@10 of the graph against exact search: {manifest['recall@10']:.3f}")
 
