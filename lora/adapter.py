@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from common.console import UserError
-from lora.frozen_weight import NF4Linear
-from lora.nf4 import NF4Weight
+from lora.frozen_weight import QuantisedLinear
+from lora.quantised import QuantisedWeight
 from lora.targets import HEAD
 
 
@@ -89,7 +89,7 @@ def use_adapter(network: nn.Module, adapter: Adapter | None) -> None:
 def remove(network: nn.Module, *, merge: bool) -> None:
     """Put the plain modules back, with the learnt update merged into them or dropped.
 
-    A merged weight is dense even over NF4: updates are smaller than the steps between NF4's levels.
+    A merged weight is dense even over NF4 and int8: updates are smaller than the steps between their levels.
     UserError, with the network unchanged, when there is nothing to merge, or a method that cannot be merged.
     """
     adapter = adapter_in_use(network)
@@ -118,14 +118,14 @@ def refuse_unmergeable(adapter: Adapter) -> None:
 def folded(network: nn.Module) -> Iterator[None]:
     """Use merged modules inside the block: without LoRA's low-rank path, sampling is a fifth faster. The base is kept.
 
-    What cannot be merged stays as it is, and so do layers in NF4: merged, they would be the dense network, which may
+    What cannot be merged stays as it is, and so do quantised layers: merged, they would be the dense network, which may
     not fit into memory.
     """
     # a second matrix [out, in] beside the base's own: twice the memory of these layers
     adapter = {
         name: module
         for name, module in adapter_in_use(network).items()
-        if not module.unmergeable and not isinstance(module.weight, NF4Weight)
+        if not module.unmergeable and not isinstance(module.weight, QuantisedWeight)
     }
     try:
         for name, module in adapter.items():
@@ -165,12 +165,12 @@ def plain_modules(network: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in plain.items() if module is not None}
 
 
-def linears(network: nn.Module) -> dict[str, nn.Linear | NF4Linear]:
+def linears(network: nn.Module) -> dict[str, nn.Linear | QuantisedLinear]:
     """Every linear layer that may get an adapter, as it is without the one in use: all but the head."""
     return {
         name: module
         for name, module in plain_modules(network).items()
-        if isinstance(module, nn.Linear | NF4Linear) and not name.endswith(HEAD)
+        if isinstance(module, nn.Linear | QuantisedLinear) and not name.endswith(HEAD)
     }
 
 

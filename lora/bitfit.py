@@ -21,7 +21,7 @@ from torch import nn
 
 from common.console import UserError
 from lora.adapter import Adapter, AdapterModule, Method, linears, plain_modules
-from lora.frozen_weight import NF4Linear, linear_layer, multiply
+from lora.frozen_weight import QuantisedLinear, linear_layer, multiply
 from lora.peft_format import INERT, prefixed_tensors, refuse_missing, refuse_unread, target_modules
 from lora.targets import is_target
 from model.linear import Projection
@@ -33,7 +33,7 @@ class TunedBias(AdapterModule, Projection):
 
     peft_type = "BEFT"
 
-    def __init__(self, base: nn.Linear | NF4Linear) -> None:
+    def __init__(self, base: nn.Linear | QuantisedLinear) -> None:
         super().__init__()
         assert base.bias is not None
         self.weight, self.bias = base.weight, base.bias
@@ -44,12 +44,12 @@ class TunedBias(AdapterModule, Projection):
         y = multiply(x, self.weight, self.bias)
         return (y + self.beft_bias).to(y.dtype)
 
-    def base(self) -> nn.Linear | NF4Linear:
+    def base(self) -> nn.Linear | QuantisedLinear:
         """The layer of W and bias."""
         return linear_layer(self.weight, self.bias)
 
     @torch.no_grad()
-    def merged(self) -> nn.Linear | NF4Linear:
+    def merged(self) -> nn.Linear | QuantisedLinear:
         """The layer of W and bias + b: added in fp32, cast once."""
         bias = (self.bias.float() + self.beft_bias).to(self.bias.dtype)
         return linear_layer(self.weight, nn.Parameter(bias, requires_grad=False))

@@ -6,7 +6,7 @@
     forward     low = x [A₁; A₂; …]ᵀ      yᵢ = x Wᵢᵀ + bᵢ + sᵢ lowᵢ Bᵢᵀ
     backward    dlowᵢ = sᵢ gᵢ Bᵢ          dx = Σ gᵢ Wᵢ + dlow [A₁; A₂; …]      dA = dlowᵀ x      dBᵢ = sᵢ gᵢᵀ lowᵢ
 
-W is frozen, in half precision or NF4; A and B are fp32, cast where they are multiplied, with gradients in fp32. Each
+W is frozen, dense or quantised; A and B are fp32, cast where they are multiplied, with gradients in fp32. Each
 sum is accumulated into the product before it, which saves a pass over memory. DoRA and dropout use lora/layer.py.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from lora.nf4 import FrozenWeight, NF4Weight, dense
+from lora.quantised import FrozenWeight, QuantisedWeight
 from model import fast
 from model.linear import activate, linear
 
@@ -39,9 +39,9 @@ def gated_lora(layer, gate: torch.Tensor, up: torch.Tensor, activation: str) -> 
 
 
 @fast.written_for("b3f4d059")
-def nf4_multiply(x: torch.Tensor, weight: FrozenWeight, bias: torch.Tensor | None) -> torch.Tensor:
-    """lora/frozen_weight.py: multiply. Keeps 4 bits a number for the backward pass, where autograd keeps W dense."""
-    return _NF4Multiply.apply(x, weight, bias) if isinstance(weight, NF4Weight) else linear(x, weight, bias)
+def quantised_multiply(x: torch.Tensor, weight: FrozenWeight, bias: torch.Tensor | None) -> torch.Tensor:
+    """lora/frozen_weight.py: multiply. Keeps the stored bits for the backward pass, where autograd keeps W dense."""
+    return _Multiply.apply(x, weight, bias) if isinstance(weight, QuantisedWeight) else linear(x, weight, bias)
 
 
 class _Joint(torch.autograd.Function):
@@ -77,9 +77,9 @@ class _Joint(torch.autograd.Function):
         # to the input, and to each layer's A
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grads[0] @ dense(ctx.weights[0])
+            grad_x = _product_back(grads[0], ctx.weights[0])
             for grad, weight in zip(grads[1:], ctx.weights[1:], strict=True):
-                grad_x.addmm_(grad, dense(weight))
+                _product_back(grad, weight, onto=grad_x)
             grad_x = grad_x.addmm_(grad_low, torch.cat(downs).to(low.dtype)).view(ctx.shape)
         grad_downs = (grad_low.T @ flat).float().split(ranks)
         return grad_x, None, None, None, *grad_downs, *grad_ups
@@ -106,25 +106,37 @@ class _Gated(torch.autograd.Function):
         grad_a = (grad_low.T @ (active * up).flatten(0, -2)).float()
 
         # to the product, and from it to gate and up: [..., in] each
-        grad_product = (grad @ dense(ctx.weight)).addmm_(grad_low, lora_a.to(low.dtype)).view(gate.shape)
+        grad_product = _product_back(grad, ctx.weight).addmm_(grad_low, lora_a.to(low.dtype)).view(gate.shape)
         grad_gate = _activate_backward(grad_product * up, gate, ctx.activation)
         return grad_gate, grad_product.mul_(active), None, None, None, None, grad_a, grad_b
 
 
-class _NF4Multiply(torch.autograd.Function):
+class _Multiply(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.weight = weight
-        return F.linear(x, weight.dense(), bias)
+        return weight.product(x, bias)
 
     @staticmethod
     def backward(ctx, grad):
-        return grad @ ctx.weight.dense(), None, None
+        return ctx.weight.product_back(grad), None, None
+
+
+def _product(x, weight, bias) -> torch.Tensor:
+    """x Wᵀ + bias: [..., in] -> [..., out]."""
+    return weight.product(x, bias) if isinstance(weight, QuantisedWeight) else F.linear(x, weight, bias)
+
+
+def _product_back(grad, weight, onto: torch.Tensor | None = None) -> torch.Tensor:
+    """grad W, added to `onto` in place if given: [N, out] -> [N, in]."""
+    if isinstance(weight, QuantisedWeight):
+        return weight.product_back(grad, onto)
+    return grad @ weight if onto is None else onto.addmm_(grad, weight)
 
 
 def _lora(flat, weight, bias, low, lora_b, scale) -> torch.Tensor:
     """flat [N, in], low [N, r] -> [N, out]."""
-    return F.linear(flat, dense(weight), bias).addmm_(low, lora_b.to(low.dtype).T, alpha=scale)
+    return _product(flat, weight, bias).addmm_(low, lora_b.to(low.dtype).T, alpha=scale)
 
 
 def _lora_backward(grad, low, lora_b, scale) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from lora.adapter import Adapter, AdapterModule, Method, linears
-from lora.frozen_weight import NF4Linear, linear_layer, multiply
-from lora.nf4 import dense
+from lora.frozen_weight import QuantisedLinear, linear_layer, multiply
 from lora.peft_format import INERT, PREFIX, refuse_missing, refuse_unread, target_modules
+from lora.quantised import dense
 from lora.targets import is_target
 from model.linear import Projection
 
@@ -36,7 +36,7 @@ class IA3Linear(AdapterModule, Projection):
 
     peft_type = "IA3"
 
-    def __init__(self, base: nn.Linear | NF4Linear, *, of_input: bool) -> None:
+    def __init__(self, base: nn.Linear | QuantisedLinear, *, of_input: bool) -> None:
         super().__init__()
         self.weight, self.bias, self.of_input = base.weight, base.bias, of_input
         out_features, in_features = base.weight.shape
@@ -53,12 +53,12 @@ class IA3Linear(AdapterModule, Projection):
         """l in PEFT's shape, in which it rescales W's columns [1, in] or rows [out, 1]; not copied."""
         return self.ia3_l.detach().view((1, -1) if self.of_input else (-1, 1))
 
-    def base(self) -> nn.Linear | NF4Linear:
+    def base(self) -> nn.Linear | QuantisedLinear:
         """The layer of W and bias."""
         return linear_layer(self.weight, self.bias)
 
     @torch.no_grad()
-    def merged(self) -> nn.Linear | NF4Linear:
+    def merged(self) -> nn.Linear | QuantisedLinear:
         """The layer of W · l and, if it is the output that l rescales, bias · l: in fp32, cast once."""
         weight = dense(self.weight).float() * self.as_matrix()
         bias = self.bias

@@ -1,6 +1,6 @@
 """LoRA (Hu et al., arXiv:2106.09685): a frozen linear layer with a trainable path of low rank beside it.
 
-         ┌──────────── W  [out, in]   frozen, any dtype or NF4 ────┐
+         ┌──────────── W  [out, in]   frozen, dense or quantised ──┐
     x ───┤                                                         + ───( · m / ‖W + s B A‖ )─── + bias ─── y
          └─ dropout ── A  [r, in] ── B  [out, r] ── · s ───────────┘       DoRA only
                        random        zero: a fresh adapter changes nothing
@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from lora.adapter import AdapterModule
 from lora.fast import gated_lora, joint_lora
-from lora.frozen_weight import NF4Linear, linear_layer, multiply
-from lora.nf4 import dense
+from lora.frozen_weight import QuantisedLinear, linear_layer, multiply
+from lora.quantised import dense
 from model.fast import FastForm
 from model.linear import Projection, activate
 
@@ -37,7 +37,7 @@ class LoRALinear(AdapterModule, Projection):
 
     def __init__(
         self,
-        base: nn.Linear | NF4Linear,
+        base: nn.Linear | QuantisedLinear,
         *,
         r: int,
         alpha: float,
@@ -104,11 +104,11 @@ class LoRALinear(AdapterModule, Projection):
         is_lora = self.lora_magnitude_vector is None and not has_dropout
         return torch.is_grad_enabled() and is_lora and form.fits(self.forward, *plain)
 
-    def base(self) -> nn.Linear | NF4Linear:
+    def base(self) -> nn.Linear | QuantisedLinear:
         """The layer of W and bias."""
         return linear_layer(self.weight, self.bias)
 
-    def merged(self) -> nn.Linear | NF4Linear:
+    def merged(self) -> nn.Linear | QuantisedLinear:
         """The layer of the merged weight and bias."""
         return linear_layer(nn.Parameter(self.merged_weight(), requires_grad=False), self.bias)
 

@@ -3,7 +3,7 @@
     python -m lora.merge --model M --adapter A --out DIR
 
 The update is added in fp32 and cast once. The weights are in memory once, in fp32: 4 bytes a parameter. An adapter
-trained over a base in NF4 is merged into the dequantised matrices that it was trained with, not into the base's file.
+trained over a quantised base is merged into the dequantised matrices that it was trained with, not into the file.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def merge(
         remove(network, merge=True)
         save_encoder(network.to(DTYPES[stored_dtype(network.config.raw, dtype)]), out)
     else:
-        # a decoder: in NF4 if that is what the adapter was trained over
+        # a decoder: quantised if that is what the adapter was trained over
         network = load_decoder(model, put=QUANTIZE[asked.get("quantize", "none")])
         load_adapter(network, adapter)
         remove(network, merge=True)
-        dequantise(network)  # the layers that the adapter left in NF4
+        dequantise(network)  # the layers that the adapter left quantised
         save_decoder(network.to(DTYPES[stored_dtype(network.config.raw, dtype)]), tokenizer, out)
     write_json(out / "tritune.json", {"schema": 1, "base": model} | provenance)
 

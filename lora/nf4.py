@@ -11,14 +11,13 @@ holds two numbers; one lookup decodes both.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from statistics import NormalDist
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from common.console import UserError
+from lora.quantised import QuantisedWeight, divisor
 from model.cached import cached_tensors
 from model.device import on_gpu
 
@@ -45,12 +44,10 @@ LEVELS = tuple(_levels())
 BETWEEN = tuple((low + high) / 2 for low, high in itertools.pairwise(LEVELS))
 
 
-class NF4Weight(nn.Module):
-    """A matrix in NF4. It moves with its network; `shape`, `dtype` and `device` are as a tensor's.
+class NF4Weight(QuantisedWeight):
+    """A matrix in NF4."""
 
-    dtype  of what `dense` returns; `to(dtype)` changes it, but not the stored bytes
-    """
-
+    label = "NF4"
     codes: torch.Tensor  # [blocks, BLOCK / 2] uint8, two weights a byte
     mean: torch.Tensor  # [1] fp32, of the blocks' magnitudes
     scales: torch.Tensor  # [groups] fp32
@@ -58,10 +55,9 @@ class NF4Weight(nn.Module):
 
     def __init__(self, weight: torch.Tensor) -> None:
         """Quantise `weight`, which is not kept. UserError if its size is no multiple of BLOCK."""
-        super().__init__()
+        super().__init__(weight)
         if weight.numel() % BLOCK:
             raise UserError(f"NF4 stores blocks of {BLOCK} numbers, which do not fill a matrix of {list(weight.shape)}")
-        self.shape, self.dtype = weight.shape, weight.dtype
 
         # each block by itself: its largest magnitude, and 4 bits for each number
         blocks = weight.detach().reshape(-1, BLOCK)
@@ -78,12 +74,7 @@ class NF4Weight(nn.Module):
         deviations = F.pad(magnitudes - self.mean, (0, -len(magnitudes) % GROUP)).view(-1, GROUP)
         scales = deviations.abs().amax(1) / torch.finfo(FLOAT8).max
         self.register_buffer("scales", scales)
-        self.register_buffer("deviations", (deviations / _divisor(scales)[:, None]).to(FLOAT8))
-
-    @property
-    def device(self) -> torch.device:
-        """The device that it is stored on."""
-        return self.codes.device
+        self.register_buffer("deviations", (deviations / divisor(scales)[:, None]).to(FLOAT8))
 
     @torch.no_grad()
     def dense(self) -> torch.Tensor:
@@ -99,30 +90,11 @@ class NF4Weight(nn.Module):
             torch.mul(levels.view(-1, BLOCK), magnitude[:, None], out=piece)
         return dense
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> NF4Weight:
-        """`to`, `cuda`, `half` …: they move the stored tensors as bytes, which no change of dtype rounds."""
-        self.dtype = fn(torch.empty(0, dtype=self.dtype, device=self.device)).dtype
-        for name, stored in self.named_buffers():
-            setattr(self, name, fn(stored.view(torch.uint8)).view(stored.dtype))
-        return self
-
-    def extra_repr(self) -> str:
-        """For print(network)."""
-        return f"{list(self.shape)}, dequantised to {self.dtype}"
-
-
-FrozenWeight = torch.Tensor | NF4Weight
-
-
-def dense(weight: FrozenWeight) -> torch.Tensor:
-    """The matrix as a tensor: itself, or dequantised for the moment."""
-    return weight.dense() if isinstance(weight, NF4Weight) else weight
-
 
 def _encode(weight: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
     """The codes [n, BLOCK / 2] of blocks [n, BLOCK] in fp32 with these magnitudes [n]."""
     # the number of borders below it is a number's level; three times as fast as torch.bucketize on a CPU
-    unit = weight / _divisor(magnitudes)[:, None]
+    unit = weight / divisor(magnitudes)[:, None]
     nearest = torch.zeros_like(unit, dtype=torch.uint8)
     for border in BETWEEN:
         nearest += unit > border
@@ -130,11 +102,6 @@ def _encode(weight: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
     # two to a byte, the first in the high half
     first, second = nearest.unflatten(1, (-1, 2)).unbind(-1)
     return first * 16 + second
-
-
-def _divisor(largest: torch.Tensor) -> torch.Tensor:
-    """The largest magnitude of some numbers, as their divisor: 1 if all are zero."""
-    return largest.masked_fill(largest == 0, 1.0)
 
 
 def _pieces(*tensors: torch.Tensor):

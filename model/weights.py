@@ -198,9 +198,9 @@ def model_sha256(name: str) -> str:
 def save_network(network: nn.Module, config: dict, folder: Path) -> None:
     """Write the parameters as one safetensors file, and config.json. UserError for quantised parameters."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    quantised = [name for name, tensor in tensors.items() if tensor.dtype == torch.uint8]
+    quantised = [name for name, tensor in tensors.items() if tensor.dtype in (torch.uint8, torch.int8)]
     if quantised:
-        raise UserError(f"{quantised[0]}: 4-bit weights cannot be saved; save the adapter, or merge it (lora.merge)")
+        raise UserError(f"{quantised[0]}: quantised weights cannot be saved; save the adapter, or merge it (lora.merge)")
     safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     # the dtype under the older of its two names, which all versions of transformers read

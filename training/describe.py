@@ -13,7 +13,7 @@ from data.masking import Example, show_mask
 from data.packing import in_passes
 from lora.adapter import adapter_in_use, trainable
 from lora.adapter_file import method_of
-from lora.nf4 import NF4Weight
+from lora.quantised import QuantisedWeight
 from model.decoder import Decoder
 from model.encoder import Encoder
 from model.memory import held_memory, peak_memory, reset_peak
@@ -31,15 +31,18 @@ GIB = 2**30
 
 def describe_model(options: TrainOptions, network: nn.Module, dtype: torch.dtype) -> str:
     """Two lines: the model, and its trainable parameters with their learning rate."""
-    # a module in NF4 has buffers instead of parameters, so its weights are counted apart
-    quantised = sum(module.shape.numel() for module in network.modules() if isinstance(module, NF4Weight))
+    # a quantised weight has buffers instead of parameters, so it is counted apart
+    weights = [module for module in network.modules() if isinstance(module, QuantisedWeight)]
+    quantised = sum(weight.shape.numel() for weight in weights)
     total = quantised + sum(parameter.numel() for parameter in network.parameters())
     learning = sum(parameter.numel() for _, parameter in trainable(network))
 
     # the model's own parameters: all but those of the adapter
     adapter = adapter_in_use(network)
     own = total - (learning if adapter else 0)
-    precision = str(dtype).removeprefix("torch.") + (f", {quantised / 1e6:.1f} M of them in NF4" if quantised else "")
+    precision = str(dtype).removeprefix("torch.")
+    if weights:
+        precision += f", {quantised / 1e6:.1f} M of them in {weights[0].label}"
     subject = f"adapter  {method_of(adapter).describe(adapter)} · " if adapter else "weights  "
     trained = f"{learning / 1e6:.2f} M trainable ({100 * learning / total:.3g} %)"
     sweep = options.sweep if isinstance(options, DecoderOptions) else None

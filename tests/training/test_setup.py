@@ -5,7 +5,7 @@ import torch
 
 from common.console import UserError
 from lora.adapter import linears
-from lora.frozen_weight import NF4Linear, put_nf4
+from lora.frozen_weight import QuantisedLinear, put_nf4
 from lora.inject import DECODER_TARGETS, inject
 from model import load_decoder
 from training.describe import describe_model
@@ -23,7 +23,7 @@ def test_a_4_bit_base_is_for_adapters(tiny_folder):
         linears(load_for_training(options(tiny_folder), *here))
     )
     kinds = {type(layer) for layer in linears(load_for_training(options(tiny_folder, quantize="nf4"), *here)).values()}
-    assert kinds == {NF4Linear}
+    assert kinds == {QuantisedLinear}
 
 
 @pytest.mark.parametrize(

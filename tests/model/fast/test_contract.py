@@ -29,7 +29,7 @@ PAIRS = {  # each fast form, with the plain functions that it was written for
     cpu_linear.onednn_linear: [linear.linear],
     lora.fast.joint_lora: [LoRALinear.forward, linear.Projection.forward_with],
     lora.fast.gated_lora: [LoRALinear.forward, linear.Projection.forward_gated, linear.activate],
-    lora.fast.nf4_multiply: [multiply],
+    lora.fast.quantised_multiply: [multiply],
 }
 
 
@@ -159,7 +159,7 @@ def test_a_function_without_source_is_not_the_one_recorded():
     namespace = {}
     exec("def forward(self, x):\n    return x", namespace)
     assert fast.fingerprint(namespace["forward"]) == fast.fingerprint(torch.nn.functional.linear) == ""
-    assert not lora.fast.nf4_multiply.fits(namespace["forward"])
+    assert not lora.fast.quantised_multiply.fits(namespace["forward"])
 
 
 def test_an_adapters_subclass_and_a_single_layers_forward_count(capsys):
