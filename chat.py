@@ -79,7 +79,7 @@ class Options:
         None, "Jinja file (default: the template the adapter was trained with, else the model's own)", MODEL,
         metavar="FILE",
     )  # fmt: skip
-    quantize: str = option("none", "format of the base's linear layers; int8 or nf4: in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
+    quantize: str = option("none", "the base's linear layers in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
     device: str = option("auto", "auto, cpu, cuda or cuda:N", MODEL)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
+from functools import lru_cache
 
 
 def parse(text: str) -> ast.Module:
@@ -11,6 +12,12 @@ def parse(text: str) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(text)
+
+
+@lru_cache(maxsize=2)
+def shared_tree(text: str) -> ast.Module:
+    """parse(text), once for several functions that look at the same file in turn. It is not to be changed."""
+    return parse(text)
 
 
 def parsed(text: str) -> ast.Module | None:

@@ -50,7 +50,7 @@ class AskOptions(ComputeOptions):
         None, "Jinja file (default: the template the adapter was trained with, else the model's own)", MODEL,
         metavar="FILE",
     )  # fmt: skip
-    quantize: str = option("none", "format of --model's linear layers; int8 or nf4: in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
+    quantize: str = option("none", "--model's linear layers in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
 
     def refuse_unless_one(self, **sources: object) -> None:
         """UserError unless exactly one source of answers is given, and for an adapter or a template without a model."""

@@ -162,7 +162,7 @@ class Options(ComputeOptions):
     data: Path = option(help='a file, a folder, a corpus (its test files), or rows {"id", "text"} in a .jsonl file')
     out: Path = option(help="result, JSON", metavar="FILE")
     adapter: str | None = option(None, "folder of an adapter", MODEL, metavar="DIR")
-    quantize: str = option("none", "format of the linear layers; int8 or nf4: in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
+    quantize: str = option("none", "the linear layers in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
     window: int = option(1024, "tokens of context and prediction together", MEASURE)
     stride: int | None = option(None, "tokens by which the window advances (default: half of it)", MEASURE)
     seed: int = option(0, "seed of the bootstrap")

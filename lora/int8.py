@@ -3,10 +3,10 @@
     W [out, in]   codes · scales                scales = the largest magnitude of each row / 127     8 bits a number
     x [N, in]     (high + low / 254) · steps    steps = the largest magnitude of each row / 127
 
-On a CPU with AVX-512 VNNI the matrix is multiplied as it is stored. The instructions take integers on both sides, and eight
-bits for each number of x would lose far more than they do for W: the largest activations are hundreds of times the
-others. So x becomes two integers, the nearest one and what that leaves, 16 bits in all. Both planes go through W in one
-product, and all that is lost is the rounding of W. Elsewhere the matrix is dequantised for each product.
+On a CPU with AVX-512 VNNI the matrix is multiplied as it is stored. Its instructions take integers on both sides, and
+eight bits for each number of x would lose far more than they do for W: the largest activations are hundreds of times
+the others. So x becomes two integers, the nearest one and what that leaves, 16 bits in all. Both planes go through W in
+one product, and all that is lost is the rounding of W. Elsewhere the matrix is dequantised for each product.
 
 Eight bits by row are LLM.int8's (arXiv:2208.07339, section 2.1), which has eight for x as well and keeps its large
 columns apart.
@@ -23,7 +23,7 @@ from lora.quantised import QuantisedWeight, divisor
 LEVELS = 127  # of int8, on either side of zero
 BELOW = 2 * LEVELS  # steps of `low` in one of `high`, which is off by at most half a step
 ROWS = 256  # rows processed at a time: what lies between two passes stays within a processor's cache
-FEW = 64  # rows for which to reorder W takes longer than to multiply by it: it is kept reordered, in as much memory
+FEW = 256  # rows for which to reorder W takes as long as to multiply by it: it is kept reordered, in as much memory
 
 
 class Int8Weight(QuantisedWeight):

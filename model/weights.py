@@ -200,7 +200,7 @@ def save_network(network: nn.Module, config: dict, folder: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     quantised = [name for name, tensor in tensors.items() if tensor.dtype in (torch.uint8, torch.int8)]
     if quantised:
-        raise UserError(f"{quantised[0]}: quantised weights cannot be saved; save the adapter, or merge it (lora.merge)")
+        raise UserError(f"{quantised[0]}: quantised weights are not saved; save the adapter or merge it (lora.merge)")
     safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     # the dtype under the older of its two names, which all versions of transformers read

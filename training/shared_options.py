@@ -116,7 +116,7 @@ class DecoderOptions(TrainOptions):
     )
 
     # how the weights are stored
-    quantize: str = option("none", "format of the frozen linear layers; int8 or nf4: in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
+    quantize: str = option("none", "the frozen linear layers in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
     shard: bool = option(False, "under torchrun: also divide the weights of the layers among the processes", MEMORY)
 
     # the size of a step, and of the passes that make it up

@@ -10,7 +10,7 @@ import re
 from pathlib import PurePosixPath
 
 from data.corpus.generated import generated_mark
-from data.corpus.languages import anatomy
+from data.corpus.languages import anatomy, head_of
 
 VENDORED = frozenset(
     {"_vendor", "_vendored", "vendor", "vendored", "third_party", "third-party", "thirdparty", "3rdparty", "extern"}
@@ -70,24 +70,31 @@ def decode(data: bytes) -> str | None:
 
 def reject_text(text: str, grammar: str = "python") -> tuple[str, str] | None:
     """(reason, detail) when the text disqualifies a file, else None."""
-    why = _reject_form(text)
+    why = reject_no_source(text, grammar)
     if why:
         return why
-    try:
-        parts = anatomy(text, grammar)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # all four come from Python's own parser
-        return "does not parse", f"{type(error).__name__}: {error}"
-    marker = generated_mark(parts.head)
-    if marker is None and grammar != "python" and TRANSPILED.search(text):
-        marker = "a transpiler's output"
-    if marker:
-        return "generated", marker
+    parts = anatomy(text, grammar)
     if parts.code_lines < LEAST_CODE_LINES:
         return "too short", f"{parts.code_lines} lines of code"
     share = parts.comments / sum(len(line) for line in text.split("\n") if line.strip())
     if share > MOST_COMMENTS:
         return "mostly comments", f"{share:.0%} of the characters"
     return None
+
+
+def reject_no_source(text: str, grammar: str = "python") -> tuple[str, str] | None:
+    """(reason, detail) when the text is not source code that a person wrote, else None."""
+    why = _reject_form(text)
+    if why:
+        return why
+    try:
+        head = head_of(text, grammar)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # all four come from Python's own parser
+        return "does not parse", f"{type(error).__name__}: {error}"
+    marker = generated_mark(head)
+    if marker is None and grammar != "python" and TRANSPILED.search(text):
+        marker = "a transpiler's output"
+    return ("generated", marker) if marker else None
 
 
 def _reject_form(text: str) -> tuple[str, str] | None:

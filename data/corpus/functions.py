@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from common.python_syntax import module_name, parse
+from common.python_syntax import module_name, shared_tree
 from data.corpus.build import SourceFile
 from data.corpus.script_functions import ScriptFunction
 from data.likeness.near_duplicates import NEAR, near_duplicates
@@ -56,7 +56,7 @@ def functions_of(file: SourceFile, *, min_lines: int = 5, max_lines: int = 60) -
     """
     if file.language != "python":
         return []
-    tree = parse(file.text)
+    tree = shared_tree(file.text)
     lines = file.text.split("\n")
     found = [(node, owner) for node, owner in _definitions(tree) if _has_block(node, lines)]
     functions = [_function(file, lines, node, owner) for node, owner in found]
@@ -70,7 +70,7 @@ def one_line_functions(text: str) -> list[tuple[str, int, int]]:
     """
     lines = text.split("\n")
     found = []
-    for node, owner in _definitions(parse(text), lambdas=True):
+    for node, owner in _definitions(shared_tree(text), lambdas=True):
         if isinstance(node, ast.Assign | ast.AnnAssign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             found.append((owner + target.id, node.lineno, node.end_lineno))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from common.python_syntax import parse
+from common.python_syntax import shared_tree
 
 NAMES = {
     "python": "Python", "javascript": "JavaScript", "typescript": "TypeScript", "bash": "Bash", "c": "C", "cpp": "C++",
@@ -87,7 +87,6 @@ class Anatomy:
 
     code_lines: int  # lines that are neither blank nor only comment or docstring
     comments: int  # characters on lines that are only comment; docstrings and /** */ do not count
-    head: tuple[str, ...]  # comments of the first HEAD_LINES lines, and as many lines of the module's docstring
 
 
 def grammar_of(path: str, languages: tuple[str, ...] | list[str]) -> str | None:
@@ -109,23 +108,31 @@ def packages_of(languages: tuple[str, ...] | list[str]) -> list[str]:
 
 
 def anatomy(text: str, grammar: str) -> Anatomy:
-    """Code, prose and head of a text. SyntaxError, ValueError or RecursionError when it does not parse."""
+    """Code and comments of a text. SyntaxError, ValueError or RecursionError when it does not parse."""
     if grammar == "python":
-        return _python_anatomy(text, parse(text))
-    tree = tree_of(text, grammar)
-    if (unread := _unread(tree.root_node)) > MOST_UNREAD:
-        raise SyntaxError(f"tree-sitter cannot read {unread:.0%} of it")
-    lines = text.split("\n")
-    code: set[int] = set()  # numbers of lines, from 0
-    comments: set[int] = set()
-    documentation: set[int] = set()
-    for node in _pieces(tree):
+        return _python_anatomy(text, shared_tree(text))
+    lines, code, comments, documentation = text.split("\n"), set(), set(), set()
+    for node in _pieces(_readable_tree(text, grammar)):
         kind = code
         if node.type in COMMENTS:
             kind = documentation if node.text.startswith(b"/**") else comments
         kind.update(range(node.start_point[0], node.end_point[0] + 1))
-    head = tuple(lines[number] for number in sorted((comments | documentation) - code) if number < HEAD_LINES)
-    return Anatomy(len(code), sum(len(lines[number]) for number in comments - code), head)
+    return Anatomy(len(code), sum(len(lines[number]) for number in comments - code))
+
+
+def head_of(text: str, grammar: str) -> list[str]:
+    """The comments of the first HEAD_LINES lines, and as many of a module's docstring. Raises as `anatomy`."""
+    lines = text.split("\n")[:HEAD_LINES]
+    if grammar == "python":
+        docstring = ast.get_docstring(shared_tree(text)) or ""
+        return [line for line in lines if line.lstrip().startswith("#")] + docstring.split("\n")[:HEAD_LINES]
+    comments, code = set(), set()
+    for node in _pieces(_readable_tree(text, grammar)):
+        if node.start_point[0] >= HEAD_LINES:
+            break
+        kind = comments if node.type in COMMENTS else code
+        kind.update(range(node.start_point[0], node.end_point[0] + 1))
+    return [line for number, line in enumerate(lines) if number in comments - code]
 
 
 def literals(text: str, grammar: str) -> list[tuple[int, int]]:
@@ -161,10 +168,8 @@ def _python_anatomy(text: str, tree: ast.Module) -> Anatomy:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             documentation.update(range(node.lineno, node.end_lineno + 1))
     filled = {number for number, line in enumerate(lines, 1) if line.strip()}
-    head = [line for line in lines[:HEAD_LINES] if line.lstrip().startswith("#")]
-    head += (ast.get_docstring(tree) or "").split("\n")[:HEAD_LINES]
     count = sum(len(lines[number - 1]) for number in comments - documentation)
-    return Anatomy(len(filled - comments - documentation), count, tuple(head))
+    return Anatomy(len(filled - comments - documentation), count)
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
@@ -185,9 +190,17 @@ def parser_of(grammar: str):
     return tree_sitter.Parser(tree_sitter.Language(getattr(importlib.import_module(package), function)()))
 
 
+@functools.lru_cache(maxsize=2)
 def tree_of(text: str, grammar: str):
-    """tree-sitter's tree of a text in one of the grammars of PARSERS."""
+    """tree-sitter's tree of a text in a grammar of PARSERS, one for all that look at the same file in turn."""
     return parser_of(grammar).parse(text.encode())
+
+
+def _readable_tree(text: str, grammar: str):
+    tree = tree_of(text, grammar)
+    if (unread := _unread(tree.root_node)) > MOST_UNREAD:
+        raise SyntaxError(f"tree-sitter cannot read {unread:.0%} of it")
+    return tree
 
 
 def _unread(root) -> float:

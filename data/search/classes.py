@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from common.python_syntax import parse
+from common.python_syntax import shared_tree
 from data.corpus import SourceFile
 from data.corpus.languages import grammar_of, tree_of
 from data.corpus.script_functions import CLASSES, FUNCTIONS, VALUES
@@ -48,7 +48,7 @@ def class_units(file: SourceFile) -> list[dict]:
 
 
 def _python_classes(text: str) -> Iterator[FoundClass]:
-    waiting = [(child, "") for child in reversed(parse(text).body)]
+    waiting = [(child, "") for child in reversed(shared_tree(text).body)]
     while waiting:
         node, owner = waiting.pop()
         if isinstance(node, ast.ClassDef):

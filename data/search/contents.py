@@ -18,14 +18,10 @@ from pathlib import Path
 
 from common.console import UserError, progress
 from data.corpus import SourceFile
-from data.corpus.filters import MOST_BYTES, decode, reject_path, reject_text
+from data.corpus.filters import MOST_BYTES, decode, reject_no_source, reject_path
 from data.corpus.languages import GRAMMARS, grammar_of, language_of, packages_of
 from data.corpus.locate import locate
 from data.search.units import documented_units
-
-# Reasons not to train on a file that do not hide it from search. tree-sitter parses past what it does not know.
-STILL_SEARCHED = ("too short", "mostly comments")
-STILL_SEARCHED_BY_TREE_SITTER = (*STILL_SEARCHED, "does not parse")
 
 
 @dataclass(frozen=True)
@@ -127,8 +123,8 @@ def _parse(path: str, data: bytes, digest: str) -> tuple[str | None, list[dict]]
     if not text.strip():
         return "empty", []
     grammar = grammar_of(path, tuple(GRAMMARS))
-    why = reject_text(text, grammar)
-    if why and why[0] not in (STILL_SEARCHED if grammar == "python" else STILL_SEARCHED_BY_TREE_SITTER):
+    why = reject_no_source(text, grammar)
+    if why and (grammar == "python" or why[0] != "does not parse"):  # tree-sitter parses past what it does not know
         return why[0], []
     file = SourceFile(path, text, digest, license=None, commit=None, split="", language=language_of(path))
     return None, documented_units(file)

@@ -10,7 +10,7 @@ import ast
 import re
 import textwrap
 
-from common.python_syntax import parse
+from common.python_syntax import shared_tree
 from data.corpus import SourceFile
 from data.corpus.functions import Function, functions_of, one_line_functions, source_of
 from data.corpus.languages import TAUGHT, language_of
@@ -82,7 +82,7 @@ def file_unit(file: SourceFile, *, documented: bool = False) -> dict:
     outline = _python_outline(file.text) if python else OUTLINE.findall(file.text)
     header = []
     if documented and python:
-        header = list(filter(None, [ast.get_docstring(parse(file.text))]))
+        header = list(filter(None, [ast.get_docstring(shared_tree(file.text))]))
     elif documented and (opening := OPENING.match(file.text)):
         header = [opening[0].strip()]
     source = {"path": file.path, "qualname": None, "commit": file.commit, "license": file.license}
@@ -93,7 +93,7 @@ def file_unit(file: SourceFile, *, documented: bool = False) -> dict:
 
 def _python_outline(text: str) -> list[str]:
     lines = []
-    for node in parse(text).body:
+    for node in shared_tree(text).body:
         if isinstance(node, ast.ClassDef):
             methods = [one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
             lines.append(f"class {node.name}: {', '.join(methods)}")

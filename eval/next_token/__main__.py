@@ -87,7 +87,7 @@ class Options:
     chat_template: str | None = option(
         None, "Jinja file (default: the template the adapter was trained with, else the model's own)", metavar="FILE"
     )
-    quantize: str = option("none", "format of the base's linear layers; int8 or nf4: in 8 or 4 bits", choices=tuple(QUANTIZE))
+    quantize: str = option("none", "the base's linear layers in 8 or 4 bits", choices=tuple(QUANTIZE))
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     seed: int = option(0, "seed of the bootstrap and of the samples")
 

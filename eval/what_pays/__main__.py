@@ -66,7 +66,7 @@ class Options(ComputeOptions, SampleOptions):
     adapter: tuple[str, ...] = option(
         (), "adapters trained on the corpus's training side (default: none)", MODEL, metavar="[NAME=]DIR", nargs="*"
     )
-    quantize: str = option("none", "format of --model's linear layers; int8 or nf4: in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
+    quantize: str = option("none", "--model's linear layers in 8 or 4 bits", MODEL, choices=tuple(QUANTIZE))
     embedder: tuple[str, ...] = option(
         (DEFAULT_EMBEDDER,), "encoders that search", SEARCH, metavar="[NAME=]MODEL", nargs="+"
     )

@@ -32,7 +32,7 @@ class Options(DtypeOptions, RunOptions):
     encoder: str = option(ENCODER, "encoder that searches, and that is tuned")
     out: Path = option(Path("runs/what_pays"), "folder of all runs", metavar="DIR")
     repositories: tuple[str, ...] = option(
-        ("package:networkx", "pypi:sympy==1.14.0", "pypi:boltons==25.0.0"), "SOURCES with doctests or tests",
+        ("package:networkx", "pypi:sympy==1.14.0", "pypi:biopython==1.85"), "SOURCES with doctests or tests",
         metavar="SOURCE", nargs="+",
     )  # fmt: skip
     tasks: int = option(120, "held-out tasks wanted of each")

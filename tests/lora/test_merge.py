@@ -66,7 +66,7 @@ def test_the_merged_folder_answers_as_the_adapted_model_in_transformers(tiny_fol
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("quantize", ["none", "nf4"])
+@pytest.mark.parametrize("quantize", ["none", "nf4", "int8"])
 def test_every_method_is_merged_into_a_folder_for_transformers_or_refused(tiny_folder, tmp_path, method, quantize):
     """Over NF4 into the dequantised matrices, those that the adapter left alone included."""
     from transformers import AutoModelForCausalLM

@@ -260,7 +260,7 @@ def test_it_is_merged_into_the_matrices_that_it_was_learnt_for(form, quantised, 
 
 
 def test_a_quantised_network_is_not_saved(quantised, tiny_folder, tmp_path):
-    with pytest.raises(UserError, match=r"self_attn\.q_proj\.weight\.codes: quantised weights cannot be saved"):
+    with pytest.raises(UserError, match=r"self_attn\.q_proj\.weight\.codes: quantised weights are not saved"):
         save_decoder(quantised, load_tokenizer(str(tiny_folder)), tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 

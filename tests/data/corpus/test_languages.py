@@ -1,6 +1,6 @@
 import pytest
 
-from data.corpus.languages import anatomy, grammar_of, language_of, literals, packages_of
+from data.corpus.languages import anatomy, grammar_of, head_of, language_of, literals, packages_of
 
 SCRIPT = """#!/usr/bin/env node
 // Made by hand.
@@ -42,7 +42,7 @@ def test_comments_blank_lines_and_docstrings_are_not_code():
     parts = anatomy(text, "python")
     assert parts.code_lines == 3
     assert parts.comments == len("# why")
-    assert parts.head == ("# why", "Two", "lines.")
+    assert head_of(text, "python") == ["# why", "Two", "lines."]
 
 
 def test_docstrings_are_found_in_every_block():
@@ -64,12 +64,18 @@ def test_a_script_is_taken_apart_by_its_grammar(tree_sitter):
     parts = anatomy(SCRIPT, "javascript")
     assert parts.code_lines == 5
     assert parts.comments == sum(map(len, SCRIPT.split("\n")[:4]))
-    assert parts.head[:2] == ("#!/usr/bin/env node", "// Made by hand.")
+    assert head_of(SCRIPT, "javascript")[:2] == ["#!/usr/bin/env node", "// Made by hand."]
     found = [SCRIPT[start:end] for start, end in literals(SCRIPT, "javascript")]
     assert found == [
         "#!/usr/bin/env node", "// Made by hand.", "/* Two\n   lines. */", "/** Says\n * what. */",
         "`hello ${name}`", "// how one greets", '"naïve"', "/a\\/b/",
     ]  # fmt: skip
+
+
+def test_the_head_ends_after_twenty_lines_and_holds_no_line_with_code(tree_sitter):
+    text = "/* one\n two */\nlet a = 1; // no\n" + "// more\n" * 16 + "/* last\n beyond */\n// beyond\n"
+    assert head_of(text, "javascript") == ["/* one", " two */", *["// more"] * 16, "/* last"]
+    assert head_of("x = 1  # no\n" + "# more\n" * 30, "python") == ["# more"] * 19 + [""]
 
 
 def test_types_are_typescript_and_elements_are_tsx(tree_sitter):
