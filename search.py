@@ -141,7 +141,7 @@ def write_vectors(options: IndexOptions, contents: Contents, name: str, made: di
     encoder = search_encoder(name, options.device, **made)
     manifest, encoded = update_by_encoder(options.out, contents, encoder, earlier=earlier, graph=options.graph or None)
     print(f"{options.out}: {len(encoded):,} newly encoded by {name}")
-    if cut := encoder.count_at_limit(encoded, kind="passage"):
+    if cut := encoder.encoded_at_limit:
         longest = encoder.embedding.max_length
         print(f"  {cut:,} of those are truncated at {longest} tokens: only their beginning is searched by meaning")
     if manifest["recall@10"] is not None:

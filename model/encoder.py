@@ -64,6 +64,7 @@ class Encoder(nn.Module):
     source = ""  # the MODEL argument it was loaded from
     weights_sha256 = ""
     compute_dtype = torch.float32  # of the matrix products in `encode`; the weights may be fp32
+    encoded_at_limit = 0  # texts that `encode` has read so far that reach max_length and so may be truncated
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +95,10 @@ class Encoder(nn.Module):
 
     def count_at_limit(self, texts: list[str], kind: str) -> int:
         """How many texts reach max_length and so may be truncated."""
-        return sum(len(row) >= self.embedding.max_length for row in self.tokenize(texts, kind))
+        return self._at_limit(self.tokenize(texts, kind))
+
+    def _at_limit(self, rows: list[list[int]]) -> int:
+        return sum(len(row) >= self.embedding.max_length for row in rows)
 
     def embed(self, rows: list[list[int]]) -> torch.Tensor:
         """Unit vectors [N, D] in fp32 of tokenized texts, with gradients, from one packed forward pass."""
@@ -127,6 +131,7 @@ class Encoder(nn.Module):
         was_training = self.training
         self.eval()
         rows = self.tokenize(texts, kind)
+        self.encoded_at_limit += self._at_limit(rows)
         vectors = torch.empty(len(rows), self.config.hidden_size)  # [N, D]
 
         # each batch writes its own rows, and tells how many are done

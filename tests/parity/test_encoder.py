@@ -277,6 +277,9 @@ def test_texts_that_are_cut_are_counted(reference_encoder):
     texts = ["a b c", "a b c d e", "a b c d e f", "a b c d e f g"]  # with [CLS] and [SEP]: 5, 7, 8 and 9 tokens
     assert encoder.count_at_limit(texts, kind="passage") == 2
     assert [len(row) for row in encoder.tokenize(texts, kind="passage")] == [5, 7, 8, 8]
+    encoder.encode(texts[1:3])
+    encoder.encode(texts[3:])
+    assert encoder.encoded_at_limit == 2
 
 
 def test_an_end_that_only_the_settings_ask_for_is_pooled_and_saved(tmp_path):
