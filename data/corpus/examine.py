@@ -1,33 +1,25 @@
 """Examines source files, one at a time: read, filtered, redacted, fingerprinted; the text is not kept.
 
-Many files are distributed over worker processes (JSON Lines in and out), file n to process n mod N, and their findings
-read back in order: the number of processes affects nothing but the time. Workers do not import torch, which would cost
-each of them seconds; those of `multiprocessing` would, as they import the main script.
+Many files are distributed over worker processes (common/workers.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
-import os
-import signal
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from common.workers import answers, processes_for
 from data.corpus.decontaminate import RUN, KnownTexts
 from data.corpus.filters import MOST_BYTES, decode, reject_path, reject_text
 from data.corpus.licenses import allowed, declared
 from data.corpus.redact import redact
 from data.likeness.near_duplicates import count_tokens, shingles, signature
-
-FEW = 200  # files from which another process pays off
 
 
 @dataclass(frozen=True)
@@ -116,44 +108,26 @@ def sha256(text: str) -> str:
 def examine_all(requests: list[Request], rules: Rules, *, processes: int | None = None) -> Iterator[Finding]:
     """Findings in the order of the requests, as they come.
 
-    processes  how many run at once; 1: only this one; default: one per core, as long as each gets FEW files.
+    processes  how many run at once; 1: only this one; default: one per core, as long as each gets enough files
     """
-    if processes is None:
-        processes = max(1, min(os.cpu_count() or 1, len(requests) // FEW))
+    processes = processes_for(len(requests)) if processes is None else processes
     if processes == 1:
         yield from (examine(request, rules) for request in requests)
         return
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_worker(requests[n::processes], rules)) for n in range(processes)]
-        for number in range(len(requests)):
-            line = workers[number % processes].stdout.readline()
-            if not line:
-                raise RuntimeError(f"the process that examines {requests[number].file} has ended")
-            found = json.loads(line)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
+        json.dump(asdict(rules), file)
+        file.flush()
+        for found in answers(_examined, [[file.name, asdict(one)] for one in requests], processes=processes):
             yield Finding(**found | {"signature": found["signature"] and bytes.fromhex(found["signature"])})
 
 
-@contextlib.contextmanager
-def _worker(requests: list[Request], rules: Rules) -> Iterator[subprocess.Popen]:
-    """A process that examines these files. It blocks when its output is not read: a pipe holds 64 KiB."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(rules)) + "\n")
-        file.writelines(json.dumps(asdict(request)) + "\n" for request in requests)
-        file.seek(0)
-        home = Path(__file__).resolve().parents[2]
-        command = [sys.executable, "-c", "from data.corpus.examine import main; main()"]
-        worker = subprocess.Popen(command, cwd=home, stdin=file, stdout=subprocess.PIPE, encoding="utf-8")
-        try:
-            yield worker
-        finally:
-            worker.kill()
-            worker.communicate()
+def _examined(item: list) -> dict:
+    """`examine` of [file of the rules, request], in a worker."""
+    rules, request = item
+    finding = asdict(examine(Request(**request), _rules(rules)))
+    return finding | {"signature": finding["signature"] and finding["signature"].hex()}
 
 
-def main() -> None:
-    """Examine the files listed on standard input, by the rules in its first line."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C and ends us
-    rules = Rules(**json.loads(sys.stdin.readline()))
-    for line in sys.stdin:
-        finding = examine(Request(**json.loads(line)), rules)
-        print(json.dumps(asdict(finding), default=bytes.hex), flush=True)
+@functools.cache
+def _rules(file: str) -> Rules:
+    return Rules(**json.loads(Path(file).read_text(encoding="utf-8")))

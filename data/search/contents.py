@@ -12,11 +12,12 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import UserError, progress
+from common.workers import answers, processes_for
 from data.corpus import SourceFile
 from data.corpus.filters import MOST_BYTES, decode, reject_no_source, reject_path
 from data.corpus.languages import GRAMMARS, grammar_of, language_of, packages_of
@@ -52,17 +53,25 @@ def read_contents(
     for unit in units if known_reasons else ():  # units without files need not have a path
         known_units.setdefault(unit["source"]["path"], []).append(unit)
 
-    named = str(Path(source).resolve()) if Path(source).exists() else source
-    contents = Contents(root, units=[], files=[], left_out=Counter(), source=named, tests=tests)
-    for file in progress(_source_files(located.tree), what="reading files", unit="file"):
+    # what is there, and which of it is new
+    found, new = [], []
+    for file in _source_files(located.tree):
         path = os.fsencode(file.relative_to(root).as_posix()).decode("utf-8", "replace")
         reason, data = _content(file, path, tests)
+        digest = hashlib.sha256(data).hexdigest()
+        found.append((path, reason, digest))
+        if reason is None and (path, digest) not in known_reasons:
+            new.append([os.fsdecode(file), path])
+
+    named = str(Path(source).resolve()) if Path(source).exists() else source
+    contents = Contents(root, units=[], files=[], left_out=Counter(), source=named, tests=tests)
+    parsed = _parse_all(new)
+    for path, reason, digest in progress(found, what="reading files", unit="file"):
         if reason is None:
-            digest = hashlib.sha256(data).hexdigest()
             if (path, digest) in known_reasons:
                 reason, units_of_file = known_reasons[path, digest], known_units.get(path, [])
             else:
-                reason, units_of_file = _parse(path, data, digest)
+                reason, digest, units_of_file = next(parsed)
             contents.files.append({"path": path, "sha256": digest, "reason": reason})
             contents.units.extend(units_of_file)
         if reason is not None:
@@ -113,6 +122,26 @@ def _content(file: Path, path: str, tests: bool) -> tuple[str | None, bytes]:
         return None, file.read_bytes()
     except OSError:
         return "not readable", b""
+
+
+def _parse_all(files: list[list[str]]) -> Iterator[tuple[str | None, str, list[dict]]]:
+    """_parse_file of each [file, path], in several processes if they are many."""
+    if (processes := processes_for(len(files))) == 1:
+        yield from map(_parse_file, files)
+    else:
+        yield from answers(_parse_file, files, processes=processes)
+
+
+def _parse_file(named: list[str]) -> tuple[str | None, str, list[dict]]:
+    """(reason to leave a file out, or None; the hash of what was read; its units)."""
+    file, path = named
+    try:
+        data = Path(file).read_bytes()
+    except OSError:  # it has disappeared since it was listed
+        return "not readable", hashlib.sha256().hexdigest(), []
+    digest = hashlib.sha256(data).hexdigest()
+    reason, units = _parse(path, data, digest)
+    return reason, digest, units
 
 
 def _parse(path: str, data: bytes, digest: str) -> tuple[str | None, list[dict]]:

@@ -86,7 +86,7 @@ def test_a_process_that_ends_is_an_error_and_leaves_none_behind(tmp_path):
         list(examine_all([good, bad], Rules(), processes=2))
 
 
-def test_a_process_that_examines_does_not_wait_for_torch():
-    code = "import sys, data.corpus.examine; sys.exit('torch' in sys.modules)"
-    home = ROOT
-    assert subprocess.run([sys.executable, "-c", code], cwd=home).returncode == 0
+@pytest.mark.parametrize("module", ["data.corpus.examine", "data.search.contents"])
+def test_a_process_that_reads_files_does_not_wait_for_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

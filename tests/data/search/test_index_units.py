@@ -1,5 +1,6 @@
 """What of a repository is searched: units of files, classes and functions, and files that are not read again."""
 
+import os
 import subprocess
 
 import pytest
@@ -226,3 +227,15 @@ def test_nothing_to_search_is_one_line(tmp_path):
     (tmp_path / "x.py").write_text("def x(:\n")
     with pytest.raises(UserError, match=r"nothing to search in it: skipped 1 \(does not parse\)"):
         read_contents(str(tmp_path))
+
+
+def test_several_processes_read_what_one_does(tmp_path, monkeypatch):
+    for number in range(9):
+        (tmp_path / f"m{number}.py").write_text(f"def f{number}():\n    return {number}\n" * (number + 1))
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / os.fsdecode(b"caf\xe9.py")).write_text("x = 1\n")
+    alone = read_contents(str(tmp_path))
+    monkeypatch.setattr("data.search.contents.processes_for", lambda files: 3)
+    assert read_contents(str(tmp_path)) == alone
+    assert alone.left_out["does not parse"] == 1 and len(alone.files) == 11
+    assert read_contents(str(tmp_path), files=alone.files, units=alone.units) == alone
