@@ -68,11 +68,11 @@ class Int8Weight(QuantisedWeight):
 
     def _multiply(self, planes: torch.Tensor) -> torch.Tensor:
         """planes [M, in] int8 -> [M, out] fp32."""
-        return torch._int_mm(planes, self.codes.T).float().mul_(self.scales)
+        return torch.ops.aten._int_mm(planes, self.codes.T).float().mul_(self.scales)
 
     def _multiply_back(self, planes: torch.Tensor) -> torch.Tensor:
         """planes [M, out] int8 -> [M, in] fp32."""
-        return torch._int_mm(planes, self.codes).float()
+        return torch.ops.aten._int_mm(planes, self.codes).float()
 
     def _multiply_few(self, planes: torch.Tensor) -> torch.Tensor:
         """_multiply by the operator that torch.compile has for quantised linear layers; W stays reordered."""
