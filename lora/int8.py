@@ -87,6 +87,10 @@ class Int8Weight(QuantisedWeight):
         self._reordered = None
         return super()._apply(fn, recurse)
 
+    def _load_from_state_dict(self, *args) -> None:
+        self._reordered = None
+        super()._load_from_state_dict(*args)
+
     def __getstate__(self) -> dict:
         """For copy.deepcopy, which cannot copy what oneDNN has reordered."""
         return self.__dict__ | {"_reordered": None}

@@ -66,6 +66,10 @@ def test_it_moves_with_its_network_and_loses_nothing_to_another_dtype(dtype):
     for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
         assert torch.equal(twin.float()[0].weight.dense(), exact)
     assert copy.deepcopy(network).to("meta")[0].weight.device.type == "meta"
+    other, x = Int8Weight(matrix(96, 64)), torch.randn(1, 64)
+    other.product(x, None)
+    other.load_state_dict(weight.state_dict())
+    assert torch.equal(other.product(x, None), weight.product(x, None))
 
 
 # ----------------------------------------------------------------------------------------------------------- products
