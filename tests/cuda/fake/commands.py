@@ -21,7 +21,7 @@ from eval.instruct import answer_pairs
 from lora.adapter import remove
 from lora.adapter_file import load_adapter, save_adapter
 from lora.frozen_weight import QUANTIZE
-from lora.nf4 import NF4Weight
+from lora.quantised import QuantisedWeight
 from model import load_decoder, load_tokenizer, save_decoder
 from model.device import choose_dtype
 from model.export.gguf import write_gguf
@@ -194,7 +194,7 @@ def answer(at: Path, out: Path) -> Figures:
 
 
 def export(at: Path, out: Path) -> Figures:
-    """From a decoder on the device: its adapter, merged over dense weights and over NF4, a folder, .gguf files."""
+    """From a decoder on the device: its adapter, merged over dense weights, int8 and NF4, a folder, .gguf files."""
     become((8, 0))
     tokenizer = load_tokenizer(str(at / "decoder"))
     with Count({"model/export/gguf.py:write_gguf": lambda too_large: False}) as count:
@@ -203,7 +203,7 @@ def export(at: Path, out: Path) -> Figures:
             load_adapter(decoder, at / "adapter")
             save_adapter(decoder, out / quantize / "adapter", base_model="tiny", task_type="CAUSAL_LM")
             remove(decoder, merge=True)
-            assert not any(isinstance(module, NF4Weight) for module in decoder.modules())
+            assert not any(isinstance(module, QuantisedWeight) for module in decoder.modules())
             save_decoder(decoder, tokenizer, out / quantize / "merged")
         for kind in ("f16", "q8_0"):
             write_gguf(decoder, tokenizer, out / f"{kind}.gguf", type=kind, name="tiny")
